@@ -1,0 +1,288 @@
+"""Every preset, default and table, in one place.
+
+The command line, a run's `config.json` and the code all read these frozen dataclasses; a default stated elsewhere is
+a mistake. The text under a field is its help on the command line. Figures of the recipe are those of RVC v2
+(`VITS`: arXiv 2106.06103, `HiFi-GAN`: arXiv 2010.05646, and the public RVC implementation).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+FRAMES_PER_SECOND = 100
+"""Frames of pitch, spectrogram and latents per second, at every sample rate."""
+
+FEATURE_RATE = 16000
+"""Sample rate in Hz of the copy that pitch and content features are computed from."""
+
+FEATURE_HOP = FEATURE_RATE // FRAMES_PER_SECOND
+"""Samples of the 16 kHz copy per frame of pitch."""
+
+CONTENT_HOP = 2 * FEATURE_HOP
+"""Samples of the 16 kHz copy per frame of content: content runs at half the frame rate."""
+
+WINDOW_FRAMES = 336
+"""Frames of every training window: the longest slice (3.3 s) rounded up to a multiple of 16, so that one shape serves."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioConfig:
+    """Sample rate and spectrogram of one preset."""
+
+    sample_rate: int
+    n_fft: int
+    """Length of the Fourier transform and of its Hann window, in samples."""
+    n_mels: int
+    segment_frames: int
+    """Frames that the generator renders, and the discriminator sees, in one training step."""
+    f_min: float = 0.0
+    f_max: float | None = None
+    """Upper edge of the mel filters in Hz; None is half the sample rate."""
+
+    @property
+    def hop(self) -> int:
+        return self.sample_rate // FRAMES_PER_SECOND
+
+    @property
+    def spectrogram_bins(self) -> int:
+        return self.n_fft // 2 + 1
+
+    @property
+    def segment_samples(self) -> int:
+        return self.segment_frames * self.hop
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorConfig:
+    """Sizes of the synthesizer: prior encoder, posterior encoder, coupling flow, NSF-HiFi-GAN decoder."""
+
+    upsample_rates: tuple[int, ...]
+    upsample_kernels: tuple[int, ...]
+    content_channels: int = 768
+    inter_channels: int = 192
+    hidden_channels: int = 192
+    filter_channels: int = 768
+    attention_heads: int = 2
+    attention_layers: int = 6
+    attention_kernel: int = 3
+    attention_window: int = 10
+    posterior_layers: int = 16
+    posterior_kernel: int = 5
+    flow_steps: int = 4
+    flow_layers: int = 3
+    flow_kernel: int = 5
+    speaker_channels: int = 256
+    speakers: int = 109
+    upsample_initial_channels: int = 512
+    resblock_kernels: tuple[int, ...] = (3, 7, 11)
+    resblock_dilations: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Sizes of the scale discriminator and of the period discriminators."""
+
+    periods: tuple[int, ...] = (2, 3, 5, 7, 11, 17, 23, 37)
+    scale_channels: tuple[int, ...] = (16, 64, 256, 1024, 1024, 1024)
+    scale_kernels: tuple[int, ...] = (15, 41, 41, 41, 41, 5)
+    scale_strides: tuple[int, ...] = (1, 4, 4, 4, 4, 1)
+    scale_groups: tuple[int, ...] = (1, 4, 16, 64, 256, 1)
+    period_channels: tuple[int, ...] = (32, 128, 512, 1024, 1024)
+    period_kernel: int = 5
+    period_stride: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The classic training recipe and how a run is kept."""
+
+    epochs: int = 200
+    """Passes over the training windows."""
+    batch_per_chip: int = 8
+    """Windows per accelerator and step; a multiple of 8 on TPU."""
+    learning_rate: float = 1e-4
+    beta1: float = 0.8
+    beta2: float = 0.99
+    epsilon: float = 1e-9
+    weight_decay: float = 0.01
+    learning_rate_decay: float = 0.999875
+    """Factor on the learning rate after every epoch."""
+    mel_weight: float = 45.0
+    kl_weight: float = 1.0
+    feature_matching_weight: float = 2.0
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Arithmetic of the networks; parameters and losses are always float32. auto: bfloat16 on TPU and GPU."""
+    seed: int = 1234
+    evaluate_every: int = 10
+    """Epochs between evaluations on the hold-out."""
+    save_every: int = 10
+    """Epochs between checkpoints; a run that is interrupted saves as well."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints kept, beside the best voice."""
+    log_every: int = 50
+    """Steps between TensorBoard scalars."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A voice format: what is trained, at which rate, with which recipe."""
+
+    name: str
+    version: Literal["v1", "v2"]
+    audio: AudioConfig
+    generator: GeneratorConfig
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    train: TrainConfig = TrainConfig()
+
+
+_AUDIO_32K = AudioConfig(32000, n_fft=1024, n_mels=80, segment_frames=40)
+_AUDIO_40K = AudioConfig(40000, n_fft=2048, n_mels=125, segment_frames=32)
+_AUDIO_48K = AudioConfig(48000, n_fft=2048, n_mels=128, segment_frames=36)
+_V1_PERIODS = DiscriminatorConfig(periods=(2, 3, 5, 7, 11, 17))
+
+
+def _v1(audio: AudioConfig, rates: tuple[int, ...], kernels: tuple[int, ...]) -> Preset:
+    name = f"{audio.sample_rate // 1000}k-v1"
+    return Preset(name, "v1", audio, GeneratorConfig(rates, kernels, content_channels=256), _V1_PERIODS)
+
+
+_NANO = Preset(
+    "nano",
+    "v2",
+    AudioConfig(16000, n_fft=1024, n_mels=80, segment_frames=32),
+    GeneratorConfig(
+        upsample_rates=(10, 8, 2),
+        upsample_kernels=(20, 16, 4),
+        content_channels=384,
+        inter_channels=64,
+        hidden_channels=64,
+        filter_channels=128,
+        attention_layers=2,
+        posterior_layers=3,
+        flow_steps=2,
+        flow_layers=2,
+        speaker_channels=16,
+        speakers=8,
+        upsample_initial_channels=96,
+        resblock_kernels=(3, 7),
+        resblock_dilations=((1, 3), (1, 3)),
+    ),
+    DiscriminatorConfig(
+        periods=(2, 3, 5),
+        scale_channels=(8, 16, 32, 32),
+        scale_kernels=(15, 41, 41, 5),
+        scale_strides=(1, 4, 4, 1),
+        scale_groups=(1, 2, 4, 1),
+        period_channels=(8, 16, 32, 32),
+    ),
+    TrainConfig(epochs=60, learning_rate=1e-3),
+)
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset("40k", "v2", _AUDIO_40K, GeneratorConfig((10, 10, 2, 2), (16, 16, 4, 4))),
+        Preset("48k", "v2", _AUDIO_48K, GeneratorConfig((12, 10, 2, 2), (24, 20, 4, 4))),
+        Preset("32k", "v2", _AUDIO_32K, GeneratorConfig((10, 8, 2, 2), (20, 16, 4, 4))),
+        _v1(_AUDIO_40K, (10, 10, 2, 2), (16, 16, 4, 4)),
+        _v1(dataclasses.replace(_AUDIO_48K, segment_frames=24), (10, 6, 2, 2, 2), (16, 16, 4, 4, 4)),
+        _v1(_AUDIO_32K, (10, 4, 2, 2, 2), (16, 16, 4, 4, 4)),
+        _NANO,
+    )
+}
+"""All presets by name. `nano` is small enough for two CPU cores to train in a couple of minutes."""
+
+PresetName = Literal["40k", "48k", "32k", "40k-v1", "48k-v1", "32k-v1", "nano"]
+PitchMethod = Literal["swift"]
+ContentEncoderName = Literal["whisper-tiny"]
+
+PITCH_MIN_HZ = 50.0
+PITCH_MAX_HZ = 1100.0
+PITCH_BINS = 256
+"""Coarse pitch is 1..255 on a mel scale between the two limits; 1 is also unvoiced, 0 is unused."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareConfig:
+    """How speech becomes a dataset."""
+
+    preset: PresetName = "40k"
+    """Voice format to prepare for; it fixes the sample rate."""
+    f0_method: PitchMethod = "swift"
+    content_encoder: ContentEncoderName = "whisper-tiny"
+    high_pass_hz: float = 48.0
+    """Corner of the fifth-order Butterworth high-pass filter."""
+    silence_db: float = -42.0
+    """Level below which sound is silence."""
+    silence_min_length: float = 1.5
+    """Shortest piece between two silences, in seconds."""
+    silence_min_interval: float = 0.4
+    """Shortest silence that splits, in seconds."""
+    silence_hop: float = 0.015
+    """Step of the level meter, in seconds."""
+    silence_max_kept: float = 0.5
+    """Silence left at either end of a piece, in seconds."""
+    window: float = 3.0
+    """Length of a slice, in seconds."""
+    overlap: float = 0.3
+    """Overlap of neighbouring slices, in seconds; a rest of up to window + overlap is kept whole."""
+    min_slice: float = 0.4
+    """Slices shorter than this many seconds are dropped, and counted."""
+    normalise_peak: float = 0.9
+    normalise_mix: float = 0.75
+    """Share of the peak-normalised signal in the result; the rest keeps its original level."""
+    max_peak: float = 2.5
+    """Slices with a higher peak than this are dropped: the file is broken."""
+    max_clipped: float = 0.2
+    """Slices with more than this share of samples at full scale are dropped."""
+    holdout: float = 0.05
+    """Share of the speech kept out of training, to measure the voice on."""
+    holdout_min: float = 10.0
+    """Least seconds of hold-out (at most a fifth of the speech)."""
+    holdout_max: float = 60.0
+    """Most seconds of hold-out."""
+    feature_batch: int = 16
+    """Slices per call of the feature extractors."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvertConfig:
+    """How a recording is spoken in another voice."""
+
+    transpose: float = 0.0
+    """Shift of the pitch in semitones."""
+    auto_transpose: bool = False
+    """Choose the shift, in whole semitones, that brings the recording's median pitch to the voice's."""
+    f0_method: PitchMethod = "swift"
+    protect: float = 0.33
+    """Protection of unvoiced sounds when features are retrieved from an index, 0..0.5; 0.5 is off."""
+    volume_envelope: float = 1.0
+    """1 keeps the voice's own loudness, 0 follows the recording's, between them a mix."""
+    noise_scale: float = 0.66666
+    """Spread of the latent noise; 0 is deterministic and flatter."""
+    speaker: int = 0
+    """Number of the speaker, in a voice of several."""
+    seed: int = 0
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as plain containers, for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type, values: dict[str, Any]) -> Any:
+    """The inverse of `to_dict`: rebuilds a dataclass, nested ones and tuples included; unknown keys are a TypeError."""
+    nested = {"audio": AudioConfig, "generator": GeneratorConfig, "discriminator": DiscriminatorConfig,
+              "train": TrainConfig}
+
+    def build(name: str, value: Any) -> Any:
+        if isinstance(value, dict) and name in nested:
+            return from_dict(nested[name], value)
+        return _tuples(value)
+
+    return kind(**{name: build(name, value) for name, value in values.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, (list, tuple)) else value
