@@ -1,0 +1,57 @@
+"""High-pass filters and resampling."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.signal
+import soxr
+
+from rvc_jax.config import PrepareConfig
+
+_ORDER = 5
+
+
+def high_pass(wave: np.ndarray, rate: int, corner_hz: float = PrepareConfig.high_pass_hz) -> np.ndarray:
+    """Remove rumble with a causal fifth-order Butterworth filter, as RVC's preparation does.
+
+    Args:
+      wave: [..., samples], any float type.
+      rate: sample rate in Hz.
+      corner_hz: frequency that comes out 3 dB lower.
+
+    Returns: float32, same shape; computed in float64 as second-order sections, which stay accurate where the corner is
+      a thousandth of the sample rate.
+    """
+    if wave.shape[-1] == 0:
+        return wave.astype(np.float32)
+    sections = scipy.signal.butter(_ORDER, corner_hz, "high", fs=rate, output="sos")
+    return scipy.signal.sosfilt(sections, wave.astype(np.float64)).astype(np.float32)
+
+
+def high_pass_zero_phase(wave: np.ndarray, rate: int, corner_hz: float = PrepareConfig.high_pass_hz) -> np.ndarray:
+    """The same filter run forwards and backwards, so that nothing is delayed, as RVC's conversion does.
+
+    The corner comes out 6 dB lower. Args and result as in `high_pass`.
+    """
+    if wave.shape[-1] == 0:
+        return wave.astype(np.float32)
+    sections = scipy.signal.butter(_ORDER, corner_hz, "high", fs=rate, output="sos")
+    edge = min(3 * (_ORDER + 1), wave.shape[-1] - 1)
+    return scipy.signal.sosfiltfilt(sections, wave.astype(np.float64), padlen=edge).astype(np.float32)
+
+
+def resample(wave: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """Change the sample rate with soxr at its best quality.
+
+    Args:
+      wave: [samples].
+      from_rate, to_rate: in Hz.
+
+    Returns: float32 [round(samples * to_rate / from_rate)].
+    """
+    wave = np.asarray(wave, np.float32)
+    if from_rate == to_rate:
+        return wave
+    length = (2 * len(wave) * to_rate + from_rate) // (2 * from_rate)
+    resampled = soxr.resample(wave, from_rate, to_rate, quality="VHQ")[:length]
+    return np.pad(resampled, (0, length - len(resampled)))

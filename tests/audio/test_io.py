@@ -1,0 +1,238 @@
+"""Decoding and saving: every format, every damage, every refusal of the disk."""
+
+import resource
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from rvc_jax.audio import io
+from rvc_jax.audio.io import AudioError, decode, find_audio, load, save
+from rvc_jax.errors import UserError
+
+RATE = 16000
+
+
+@pytest.fixture
+def stereo() -> np.ndarray:
+    """Ten seconds of low noise in two channels of different level."""
+    noise = np.random.default_rng(0).normal(size=(2, 10 * RATE)) * [[0.1], [0.05]]
+    return np.clip(noise, -0.9, 0.9).astype(np.float32)
+
+
+def write_ffmpeg(path, wave, rate, codec, with_video=False, **options):
+    with av.open(str(path), "w", **options) as container:
+        video = container.add_stream("mpeg4", rate=25) if with_video else None
+        stream = container.add_stream(codec, rate=rate)
+        stream.layout = "stereo"
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave), format="fltp", layout="stereo")
+        frame.rate = rate
+        if video:
+            video.width = video.height = 64
+            picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), "rgb24")
+            container.mux(video.encode(picture) + video.encode())
+        container.mux(stream.encode(frame) + stream.encode())
+
+
+def cut(path, share, name="cut"):
+    content = path.read_bytes()
+    shorter = path.with_name(name + path.suffix)
+    shorter.write_bytes(content[: int(len(content) * share)])
+    return shorter
+
+
+@pytest.mark.parametrize(
+    ("ending", "format", "subtype", "tolerance"),
+    [
+        (".wav", "WAV", "PCM_16", 1e-4),
+        (".wav", "WAV", "PCM_24", 1e-6),
+        (".wav", "WAV", "FLOAT", 0),
+        (".wav", "WAVEX", "DOUBLE", 0),
+        (".wav", "WAV", "ULAW", 0.02),
+        (".flac", "FLAC", "PCM_16", 1e-4),
+        (".aiff", "AIFF", "PCM_16", 1e-4),
+        (".ogg", "OGG", "VORBIS", 0.3),
+        (".opus", "OGG", "OPUS", 0.5),
+        (".mp3", "MP3", None, 0.5),
+    ],
+)
+def test_decodes_what_libsndfile_knows(tmp_path, stereo, ending, format, subtype, tolerance):
+    path = tmp_path / f"voice{ending}"
+    soundfile.write(path, stereo.T, RATE, format=format, subtype=subtype)
+    wave, rate = decode(path)
+    assert rate == RATE and wave.shape == stereo.shape and wave.dtype == np.float32
+    assert np.abs(wave - stereo).max() <= tolerance
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "with_video"),
+    [("a.m4a", "aac", False), ("a.mp4", "aac", True), ("a.mkv", "ac3", True), ("a.webm", "libopus", False)],
+)
+def test_decodes_what_ffmpeg_knows(tmp_path, stereo, name, codec, with_video):
+    rate = 48000
+    write_ffmpeg(tmp_path / name, stereo, rate, codec, with_video)
+    wave, decoded_rate = decode(tmp_path / name)
+    assert decoded_rate == rate and wave.shape[0] == 2
+    assert abs(wave.shape[1] / rate - stereo.shape[1] / rate) < 0.1
+    assert np.std(wave, axis=1) == pytest.approx(np.std(stereo, axis=1), rel=0.3)
+
+
+def test_many_channels_at_a_high_rate(tmp_path):
+    wave = np.random.default_rng(1).uniform(-0.5, 0.5, (8, 192000)).astype(np.float32)
+    soundfile.write(tmp_path / "eight.wav", wave.T, 192000, subtype="FLOAT")
+    decoded, rate = decode(tmp_path / "eight.wav")
+    assert rate == 192000
+    np.testing.assert_array_equal(decoded, wave)
+    assert load(tmp_path / "eight.wav", 16000).shape == (16000,)
+
+
+@pytest.mark.parametrize("name", ["with space.wav", "é à ü.flac", "🎤 声.ogg", "UPPER.WAV", "no-ending"])
+def test_names(tmp_path, stereo, name):
+    format = {"flac": "FLAC", "ogg": "OGG"}.get(name.rsplit(".")[-1], "WAV")
+    soundfile.write(tmp_path / name, stereo.T, RATE, format=format)
+    assert decode(tmp_path / name)[0].shape == stereo.shape
+
+
+def test_nan_samples_are_returned(tmp_path, stereo):
+    stereo[:, 100] = np.nan
+    soundfile.write(tmp_path / "nan.wav", stereo.T, RATE, subtype="FLOAT")
+    assert np.isnan(decode(tmp_path / "nan.wav")[0][:, 100]).all()
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff", "a.mp3"])
+def test_truncated_files_are_reported(tmp_path, stereo, name):
+    soundfile.write(tmp_path / name, stereo.T, RATE)
+    with pytest.raises(AudioError, match=r"^truncated: header promises 10.0 s, 6.\d s could be read$"):
+        decode(cut(tmp_path / name, 0.62))
+
+
+def test_a_flac_that_lost_its_last_samples_is_truncated(tmp_path, stereo):
+    soundfile.write(tmp_path / "a.flac", stereo.T, RATE)
+    with pytest.raises(AudioError, match="truncated"):
+        decode(cut(tmp_path / "a.flac", 0.999))
+
+
+def test_truncated_video_is_reported(tmp_path, stereo):
+    write_ffmpeg(tmp_path / "a.mp4", stereo, RATE, "aac", options={"movflags": "faststart"})
+    with pytest.raises(AudioError, match=r"truncated: header promises 10.\d s, 6.\d s could be read"):
+        decode(cut(tmp_path / "a.mp4", 0.62))
+
+
+def test_a_wav_of_unknown_length_is_read_to_its_end(tmp_path, stereo):
+    soundfile.write(tmp_path / "a.wav", stereo.T, RATE)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[4:8] = content[40:44] = b"\xff\xff\xff\xff"  # as written into a pipe
+    (tmp_path / "a.wav").write_bytes(content)
+    assert decode(tmp_path / "a.wav")[0].shape == stereo.shape
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty file"),
+        (b"Once upon a time\n" * 50, "not audio"),
+        (b"RIFF\0\0\0\0WAVE", "not audio"),
+        (bytes(5000), "not audio"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".wav", ".mp3", ".flac", ".m4a", ".txt", ".raw"])
+def test_what_is_not_audio(tmp_path, content, reason, ending):
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=f"^{reason}$"):
+        decode(path)
+
+
+def test_files_without_sound(tmp_path, stereo):
+    soundfile.write(tmp_path / "none.wav", np.zeros((0, 2)), RATE)
+    with pytest.raises(AudioError, match="no samples"):
+        decode(tmp_path / "none.wav")
+    with av.open(str(tmp_path / "silent.mp4"), "w") as container:
+        video = container.add_stream("mpeg4", rate=25)
+        video.width = video.height = 64
+        picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), "rgb24")
+        container.mux(video.encode(picture) + video.encode())
+    with pytest.raises(AudioError, match="no audio stream"):
+        decode(tmp_path / "silent.mp4")
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(AudioError, match="No such file"):
+        decode(tmp_path / "gone.wav")
+    with pytest.raises(AudioError, match="directory"):
+        decode(tmp_path)
+
+
+def test_load_is_the_mean_of_the_channels(tmp_path, stereo):
+    soundfile.write(tmp_path / "a.wav", stereo.T, RATE, subtype="FLOAT")
+    np.testing.assert_array_equal(load(tmp_path / "a.wav", RATE), stereo.mean(axis=0))
+    assert load(tmp_path / "a.wav", 40000).shape == (400000,)
+
+
+def test_find_audio(tmp_path):
+    for name in ["b.WAV", "a.mp3", "sub/c.flac", "notes.txt", ".hidden.wav", ".git/x.wav", "._b.wav"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.wav").mkdir()
+    assert [p.relative_to(tmp_path).as_posix() for p in find_audio(tmp_path)] == ["a.mp3", "b.WAV", "sub/c.flac"]
+    with pytest.raises(UserError, match="not a folder"):
+        find_audio(tmp_path / "a.mp3")
+
+
+@pytest.mark.parametrize(
+    ("ending", "error"), [(".wav", 1e-4), (".flac", 1e-4), (".ogg", 0.3), (".mp3", 0.3), (".WAV", 1e-4)]
+)
+def test_save_and_read_back(tmp_path, stereo, ending, error):
+    path = tmp_path / f"out é{ending}"
+    save(path, stereo[0], RATE)
+    wave, rate = decode(path)
+    assert rate == RATE and wave.shape == (1, stereo.shape[1])
+    assert np.abs(wave[0] - stereo[0]).max() < error
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_save_scales_peaks_down(tmp_path):
+    wave = np.sin(np.arange(RATE) / 20).astype(np.float32)
+    save(tmp_path / "loud.wav", 3 * wave, RATE)
+    assert np.abs(decode(tmp_path / "loud.wav")[0]).max() == pytest.approx(0.99, abs=1e-4)
+    save(tmp_path / "full.wav", wave, RATE)
+    assert np.abs(decode(tmp_path / "full.wav")[0][0] - wave).max() < 1e-4
+
+
+def test_mp3_at_a_rate_it_does_not_know(tmp_path, stereo):
+    save(tmp_path / "voice.mp3", stereo[0], 40000)
+    wave, rate = decode(tmp_path / "voice.mp3")
+    assert rate == 44100 and wave.shape[1] == pytest.approx(4 * rate, abs=1)
+
+
+def test_a_long_ogg_does_not_crash(tmp_path):
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, 8000 * 600).astype(np.float32)
+    save(tmp_path / "long.ogg", noise, 8000)
+    assert soundfile.info(tmp_path / "long.ogg").frames == len(noise)
+
+
+def test_save_refuses(tmp_path, stereo):
+    with pytest.raises(UserError, match=r"cannot write \.xyz; use \.wav, \.flac, \.ogg, \.mp3"):
+        save(tmp_path / "a.xyz", stereo[0], RATE)
+    with pytest.raises(UserError, match="NaN"):
+        save(tmp_path / "a.wav", np.full(10, np.nan, np.float32), RATE)
+    with pytest.raises(UserError, match="No such file or directory"):
+        save(tmp_path / "gone" / "a.wav", stereo[0], RATE)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", io.SAVE_FORMATS)
+def test_a_full_disk_leaves_nothing_behind(tmp_path, stereo, ending):
+    """A limit on the size of files stands in for the disk: the same refusal, in the middle of a write."""
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(b"what was there before")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(UserError, match="cannot be written: File too large"):
+            save(path, stereo[0], RATE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"what was there before"
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
