@@ -1,0 +1,53 @@
+"""Spectrogram and log-mel of the losses, in JAX. Always float32: the logarithm makes noise of half-precision zeros."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rvc_jax.config import AudioConfig
+
+_MAGNITUDE_FLOOR = 1e-6
+_MEL_FLOOR = 1e-5
+
+
+def spectrogram(wave: jax.Array, audio: AudioConfig) -> jax.Array:
+    """Magnitudes of wave [batch, samples] -> [batch, samples // hop, bins], float32.
+
+    As in HiFi-GAN and RVC: periodic Hann window, no centring, (n_fft - hop) / 2 samples reflected at either end, a floor
+    under the root. The signal is cut into blocks of one hop and a frame is made of neighbouring blocks: no gather.
+    """
+    hop, n_fft = audio.hop, audio.n_fft
+    frames = wave.shape[1] // hop
+    margin = (n_fft - hop) // 2
+    blocks_per_frame = -(-n_fft // hop)
+    padded = jnp.pad(wave.astype(jnp.float32), ((0, 0), (margin, margin)), mode="reflect")
+    needed = (frames + blocks_per_frame - 1) * hop
+    padded = jnp.pad(padded, ((0, 0), (0, max(0, needed - padded.shape[1]))))[:, :needed]
+    blocks = padded.reshape(wave.shape[0], -1, hop)
+    framed = jnp.concatenate([blocks[:, i : i + frames] for i in range(blocks_per_frame)], axis=-1)[..., :n_fft]
+    spectrum = jnp.fft.rfft(framed * _hann(n_fft))
+    return jnp.sqrt(jnp.square(spectrum.real) + jnp.square(spectrum.imag) + _MAGNITUDE_FLOOR)
+
+
+def log_mel(magnitudes: jax.Array, audio: AudioConfig) -> jax.Array:
+    """Log-mel of magnitudes [batch, frames, bins] -> [batch, frames, mels], float32."""
+    filters = mel_filters(audio.sample_rate, audio.n_fft, audio.n_mels, audio.f_min, audio.f_max)
+    mel = jnp.matmul(magnitudes.astype(jnp.float32), filters, precision=jax.lax.Precision.HIGHEST)
+    return jnp.log(jnp.maximum(mel, _MEL_FLOOR))
+
+
+@functools.cache
+def mel_filters(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float | None) -> np.ndarray:
+    """Slaney's mel filters, area-normalised -> [bins, mels]."""
+    import librosa
+
+    return librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=f_min, fmax=f_max).T.astype(np.float32)
+
+
+@functools.cache
+def _hann(length: int) -> np.ndarray:
+    return np.hanning(length + 1)[:-1].astype(np.float32)

@@ -1,0 +1,1 @@
+"""The networks of RVC in Flax NNX. They know nothing of files."""

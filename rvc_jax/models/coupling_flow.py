@@ -1,0 +1,51 @@
+"""Coupling flow: an invertible map between the posterior's latent and the prior's (`flow`)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from rvc_jax.config import GeneratorConfig
+from rvc_jax.models.layers import Conv, WaveNet
+from rvc_jax.models.parameters import Normal
+
+
+class ResidualCoupling(nnx.Module):
+    """Shifts the second half of the channels by a function of the first (mean-only RealNVP, arXiv 1605.08803)."""
+
+    def __init__(self, config: GeneratorConfig):
+        half, hidden = config.inter_channels // 2, config.hidden_channels
+        self.pre = Conv(half, hidden, 1)
+        self.enc = WaveNet(hidden, config.flow_kernel, config.flow_layers, config.speaker_channels)
+        self.post = Conv(hidden, half, 1, init=Normal(0.0))
+
+    def __call__(self, x: jax.Array, mask: jax.Array, speaker: jax.Array, reverse: bool) -> jax.Array:
+        first, second = jnp.split(x, 2, axis=-1)
+        hidden = self.pre(first.astype(mask.dtype)) * mask
+        shift = (self.post(self.enc(hidden, mask, speaker)) * mask).astype(x.dtype)
+        second = (second - shift) * mask if reverse else shift + second * mask
+        return jnp.concatenate([first, second], axis=-1)
+
+
+class Flip(nnx.Module):
+    """Reverses the channels, so that the next coupling moves the other half. Its own inverse."""
+
+    def __call__(self, x: jax.Array, mask: jax.Array, speaker: jax.Array, reverse: bool) -> jax.Array:
+        return x[..., ::-1]
+
+
+class CouplingFlow(nnx.Module):
+    """Couplings and flips in turn; `reverse` runs the inverse."""
+
+    def __init__(self, config: GeneratorConfig):
+        self.flows = nnx.List([step for _ in range(config.flow_steps) for step in (ResidualCoupling(config), Flip())])
+
+    def __call__(self, x: jax.Array, mask: jax.Array, speaker: jax.Array, reverse: bool = False) -> jax.Array:
+        """x and result [batch, frames, latent channels], mask [batch, frames, 1], speaker [batch, 1, channels].
+
+        The latent keeps its dtype (float32, for the KL term); the convolutions compute in the mask's.
+        """
+        for step in reversed(self.flows) if reverse else self.flows:
+            x = step(x, mask, speaker, reverse)
+        return x

@@ -1,0 +1,112 @@
+"""NSF-HiFi-GAN generator: latent and f0 -> waveform (`dec`).
+
+HiFi-GAN (arXiv 2010.05646) with the harmonic source of a neural source-filter model (arXiv 1904.12088).
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from rvc_jax.config import AudioConfig, GeneratorConfig
+from rvc_jax.models.layers import Conv, ConvTranspose, Linear
+
+SINE_AMPLITUDE = 0.1
+VOICED_NOISE = 0.003
+UNVOICED_NOISE = SINE_AMPLITUDE / 3
+
+
+def sine_cycles(f0: jax.Array, sample_rate: int, hop: int, phase: jax.Array | None = None) -> jax.Array:
+    """Running phase of a sine of frequency f0 [batch, frames] (Hz, held over each frame), in cycles -> [batch, samples].
+
+    phase: cycles already run before the first sample [batch]. Only whole frames are accumulated, each modulo 1: a sum
+    over samples would drift in float32, and is slow on TPU.
+    """
+    ramp = (f0 / sample_rate)[..., None] * jnp.arange(1, hop + 1)
+    per_frame = jnp.mod(ramp[..., -1], 1.0)
+    before = jnp.cumsum(per_frame, axis=1) - per_frame
+    if phase is not None:
+        before = before + phase[:, None]
+    return (ramp + jnp.mod(before, 1.0)[..., None]).reshape(f0.shape[0], -1)
+
+
+class HarmonicSource(nnx.Module):
+    """A sine at f0 where voiced, noise everywhere (`m_source`)."""
+
+    def __init__(self, audio: AudioConfig):
+        self.sample_rate, self.hop = audio.sample_rate, audio.hop
+        self.l_linear = Linear(1, 1)
+
+    def __call__(self, f0: jax.Array, noise: jax.Array | None, phase: jax.Array | None) -> jax.Array:
+        """f0 [batch, frames] in Hz, 0 = unvoiced; noise [batch, samples] standard normal or None; -> [batch, samples, 1]."""
+        voiced = jnp.repeat(f0 > 0, self.hop, axis=1)
+        cycles = sine_cycles(f0, self.sample_rate, self.hop, phase)
+        source = jnp.where(voiced, SINE_AMPLITUDE * jnp.sin(2 * math.pi * cycles), 0.0)
+        if noise is not None:
+            source = source + jnp.where(voiced, VOICED_NOISE, UNVOICED_NOISE) * noise
+        return jnp.tanh(self.l_linear(source[..., None]))
+
+
+class ResidualBlock(nnx.Module):
+    """Pairs of dilated and plain convolutions, each pair with a skip (`ResBlock1` of HiFi-GAN)."""
+
+    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]):
+        self.convs1 = nnx.List([Conv(channels, channels, kernel, dilation=d, normed=True) for d in dilations])
+        self.convs2 = nnx.List([Conv(channels, channels, kernel, normed=True) for _ in dilations])
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for dilated, plain in zip(self.convs1, self.convs2, strict=True):
+            x = x + plain(jax.nn.leaky_relu(dilated(jax.nn.leaky_relu(x, 0.1)), 0.1))
+        return x
+
+
+class Generator(nnx.Module):
+    """Upsamples the latent to samples; after every upsampling the source is mixed in and the MRF blocks are averaged."""
+
+    def __init__(self, config: GeneratorConfig, audio: AudioConfig):
+        widths = [config.upsample_initial_channels >> i for i in range(len(config.upsample_rates) + 1)]
+        self.blocks_per_stage = len(config.resblock_kernels)
+        self.m_source = HarmonicSource(audio)
+        self.conv_pre = Conv(config.inter_channels, widths[0], 7)
+        self.cond = Conv(config.speaker_channels, widths[0], 1)
+        self.ups = nnx.List()
+        self.noise_convs = nnx.List()
+        self.resblocks = nnx.List()
+        stages = zip(config.upsample_rates, config.upsample_kernels, strict=True)
+        for stage, (rate, kernel) in enumerate(stages):
+            self.ups.append(ConvTranspose(widths[stage], widths[stage + 1], kernel, rate))
+            self.noise_convs.append(_source_conv(widths[stage + 1], math.prod(config.upsample_rates[stage + 1 :])))
+            for block in zip(config.resblock_kernels, config.resblock_dilations, strict=True):
+                self.resblocks.append(ResidualBlock(widths[stage + 1], *block))
+        self.conv_post = Conv(widths[-1], 1, 7, bias=False)
+
+    def __call__(
+        self,
+        latent: jax.Array,
+        f0: jax.Array,
+        speaker: jax.Array,
+        noise: jax.Array | None = None,
+        phase: jax.Array | None = None,
+    ) -> jax.Array:
+        """latent [batch, frames, channels], f0 [batch, frames] in Hz, speaker [batch, 1, channels] -> [batch, samples].
+
+        noise and phase are those of the harmonic source. Computes in the latent's dtype, returns float32.
+        """
+        source = self.m_source(f0, noise, phase).astype(latent.dtype)
+        x = self.conv_pre(latent) + self.cond(speaker)
+        for stage, (up, noise_conv) in enumerate(zip(self.ups, self.noise_convs, strict=True)):
+            x = up(jax.nn.leaky_relu(x, 0.1)) + noise_conv(source)
+            first = stage * self.blocks_per_stage
+            blocks = self.resblocks[first : first + self.blocks_per_stage]
+            x = sum(block(x) for block in blocks) / self.blocks_per_stage
+        return jnp.tanh(self.conv_post(jax.nn.leaky_relu(x, 0.01))[..., 0].astype(jnp.float32))
+
+
+def _source_conv(channels: int, stride: int) -> Conv:
+    """Brings the source down to a stage's rate; `stride` is what is left to upsample after that stage."""
+    if stride == 1:
+        return Conv(1, channels, 1)
+    return Conv(1, channels, 2 * stride, stride=stride, padding=stride // 2)

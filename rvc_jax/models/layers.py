@@ -1,0 +1,141 @@
+"""Layers shared by the networks. Features are [batch, time, channels]; each layer computes in its input's dtype."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from rvc_jax.models import convolution
+from rvc_jax.models.parameters import Normal, Ones, fan_in_uniform, parameter
+
+KERNEL_AXES = (2, 1, 0)
+
+
+def weight_norm(direction: jax.Array, scale: jax.Array) -> jax.Array:
+    """Kernel of direction `direction` [kernel, a, b] and norm `scale` [1, 1, b] (arXiv 1602.07868), in float32."""
+    norm = jnp.sqrt(jnp.sum(jnp.square(direction), axis=(0, 1), keepdims=True))
+    return direction * (scale / norm)
+
+
+class Conv(nnx.Module):
+    """1-D convolution [batch, time, in] -> [batch, time', out]; padding is the same on both sides."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+        bias: bool = True,
+        normed: bool = False,
+        init: object = None,
+        public_trailing: int = 0,
+    ):
+        self.stride, self.dilation, self.groups, self.normed = stride, dilation, groups, normed
+        self.padding = (kernel - 1) * dilation // 2 if padding is None else padding
+        default = fan_in_uniform(kernel * inputs // groups)
+        init = init or default
+        shape = (kernel, inputs // groups, outputs)
+        if normed:
+            self.weight_g = parameter((1, 1, outputs), Ones(), KERNEL_AXES, public_trailing)
+            self.weight_v = parameter(shape, init, KERNEL_AXES, public_trailing)
+        else:
+            self.weight = parameter(shape, init, KERNEL_AXES, public_trailing)
+        self.bias = parameter((outputs,), default if init is default else Normal(0.0), (0,)) if bias else None
+
+    def kernel(self, dtype: jnp.dtype) -> jax.Array:
+        weight = weight_norm(self.weight_v[...], self.weight_g[...]) if self.normed else self.weight[...]
+        return weight.astype(dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = convolution.conv(x, self.kernel(x.dtype), self.stride, self.padding, self.dilation, self.groups)
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+class ConvTranspose(nnx.Module):
+    """Weight-normed transposed convolution [batch, time, in] -> [batch, time * stride, out].
+
+    As PyTorch's with padding (kernel - stride) / 2. The norm is taken per *input* channel, as PyTorch's is.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int):
+        self.stride = stride
+        init = fan_in_uniform(kernel * outputs)
+        self.weight_g = parameter((1, 1, inputs), Ones(), KERNEL_AXES)
+        self.weight_v = parameter((kernel, outputs, inputs), init, KERNEL_AXES)
+        self.bias = parameter((outputs,), init, (0,))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = weight_norm(self.weight_v[...], self.weight_g[...]).astype(x.dtype)
+        return convolution.conv_transpose(x, kernel, self.stride) + self.bias[...].astype(x.dtype)
+
+
+class Linear(nnx.Module):
+    """[..., in] -> [..., out]."""
+
+    def __init__(self, inputs: int, outputs: int):
+        init = fan_in_uniform(inputs)
+        self.weight = parameter((inputs, outputs), init, (1, 0))
+        self.bias = parameter((outputs,), init, (0,))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x @ self.weight[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
+
+
+class Embedding(nnx.Module):
+    """Integers [...] -> [..., channels], float32."""
+
+    def __init__(self, count: int, channels: int):
+        self.weight = parameter((count, channels), Normal(1.0), (0, 1))
+
+    def __call__(self, index: jax.Array) -> jax.Array:
+        return jnp.take(self.weight[...], index, axis=0)
+
+
+class LayerNorm(nnx.Module):
+    """Over the channels, epsilon 1e-5, computed in float32; parameters named as in VITS."""
+
+    def __init__(self, channels: int):
+        self.gamma = parameter((channels,), Ones(), (0,))
+        self.beta = parameter((channels,), Normal(0.0), (0,))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        wide = x.astype(jnp.float32)
+        centred = wide - wide.mean(-1, keepdims=True)
+        normal = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-5)
+        return (normal * self.gamma[...] + self.beta[...]).astype(x.dtype)
+
+
+class WaveNet(nnx.Module):
+    """Gated residual convolutions conditioned on the speaker: `WN` of VITS (arXiv 2106.06103; WaveNet, 1609.03499)."""
+
+    def __init__(self, channels: int, kernel: int, layers: int, speaker_channels: int):
+        self.channels = channels
+        self.cond_layer = Conv(speaker_channels, 2 * channels * layers, 1, normed=True)
+        self.in_layers = nnx.List([Conv(channels, 2 * channels, kernel, normed=True) for _ in range(layers)])
+        outputs = [2 * channels] * (layers - 1) + [channels]
+        self.res_skip_layers = nnx.List([Conv(channels, width, 1, normed=True) for width in outputs])
+
+    def __call__(self, x: jax.Array, mask: jax.Array, speaker: jax.Array) -> jax.Array:
+        """x [batch, time, channels], mask [batch, time, 1], speaker [batch, 1, speaker channels]."""
+        output = jnp.zeros_like(x)
+        conditions = jnp.split(self.cond_layer(speaker), len(self.in_layers), axis=-1)
+        for in_layer, res_skip, condition in zip(self.in_layers, self.res_skip_layers, conditions, strict=True):
+            filtered, gate = jnp.split(in_layer(x) + condition, 2, axis=-1)
+            y = res_skip(jnp.tanh(filtered) * jax.nn.sigmoid(gate))
+            if y.shape[-1] > self.channels:
+                residual, y = jnp.split(y, 2, axis=-1)
+                x = (x + residual) * mask
+            output = output + y
+        return output * mask
+
+
+def sequence_mask(lengths: jax.Array, frames: int, dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """Ones for the first `lengths` [batch] frames -> [batch, frames, 1]."""
+    return (jnp.arange(frames)[None, :] < lengths[:, None])[..., None].astype(dtype)
+

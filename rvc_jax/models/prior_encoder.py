@@ -1,0 +1,123 @@
+"""Prior encoder: content features and coarse pitch -> mean and log-deviation of the latent (`enc_p`).
+
+A transformer with relative positions in a short window, as VITS (arXiv 2106.06103) took it from Glow-TTS.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from rvc_jax.config import PITCH_BINS, GeneratorConfig
+from rvc_jax.models.layers import Conv, Embedding, LayerNorm, Linear
+from rvc_jax.models.parameters import Normal, Uniform, parameter
+
+
+class RelativeAttention(nnx.Module):
+    """Multi-head self-attention with learned keys and values for offsets of up to `window` frames (1803.02155)."""
+
+    def __init__(self, channels: int, heads: int, window: int):
+        self.heads, self.window, self.width = heads, window, channels // heads
+        xavier = Uniform(math.sqrt(6.0 / (2 * channels)))
+        self.conv_q = Conv(channels, channels, 1, init=xavier)
+        self.conv_k = Conv(channels, channels, 1, init=xavier)
+        self.conv_v = Conv(channels, channels, 1, init=xavier)
+        self.conv_o = Conv(channels, channels, 1)
+        shape, init = (1, 2 * window + 1, self.width), Normal(self.width**-0.5)
+        self.emb_rel_k = parameter(shape, init, (0, 1, 2))
+        self.emb_rel_v = parameter(shape, init, (0, 1, 2))
+
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        """x [batch, time, channels]; mask [batch, time, 1] -> [batch, time, channels]."""
+        query = self._split(self.conv_q(x)) * self.width**-0.5
+        key, value = self._split(self.conv_k(x)), self._split(self.conv_v(x))
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key)
+        near = jnp.einsum("bqhd,rd->bhqr", query, self.emb_rel_k[...][0].astype(x.dtype))
+        scores = (scores + _spread(near, self.window)).astype(jnp.float32)
+        allowed = (mask * mask.swapaxes(1, 2))[:, None] > 0
+        weights = jax.nn.softmax(jnp.where(allowed, scores, -1e4), axis=-1).astype(x.dtype)
+        output = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+        output += jnp.einsum("bhqr,rd->bqhd", _gather(weights, self.window), self.emb_rel_v[...][0].astype(x.dtype))
+        return self.conv_o(output.reshape(x.shape))
+
+    def _split(self, x: jax.Array) -> jax.Array:
+        return x.reshape(*x.shape[:2], self.heads, self.width)
+
+
+def _spread(near: jax.Array, window: int) -> jax.Array:
+    """By offset [..., time, 2 window + 1] -> by key [..., time, time]; offsets outside the window are 0.
+
+    Padded rows of one element more than the result's, read again at the result's length, each start one element later:
+    that is the diagonal.
+    """
+    *leading, time, offsets = near.shape
+    row = time + 2 * window
+    padded = jnp.pad(near, [(0, 0)] * (near.ndim - 1) + [(0, row + 1 - offsets)])
+    flat = padded.reshape(*leading, time * (row + 1))[..., : time * row]
+    return flat.reshape(*leading, time, row)[..., window : window + time]
+
+
+def _gather(weights: jax.Array, window: int) -> jax.Array:
+    """The inverse of `_spread`: by key [..., time, time] -> by offset [..., time, 2 window + 1]."""
+    *leading, time, _ = weights.shape
+    row = time + 2 * window
+    flat = jnp.pad(weights, [(0, 0)] * (weights.ndim - 1) + [(window, window)]).reshape(*leading, time * row)
+    flat = jnp.pad(flat, [(0, 0)] * len(leading) + [(0, time)])
+    return flat.reshape(*leading, time, row + 1)[..., : 2 * window + 1]
+
+
+class FeedForward(nnx.Module):
+    """Two convolutions with a ReLU between them."""
+
+    def __init__(self, channels: int, filter_channels: int, kernel: int):
+        self.conv_1 = Conv(channels, filter_channels, kernel)
+        self.conv_2 = Conv(filter_channels, channels, kernel)
+
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        return self.conv_2(jax.nn.relu(self.conv_1(x * mask)) * mask) * mask
+
+
+class Transformer(nnx.Module):
+    """Post-normalised transformer layers; lists are named as in VITS."""
+
+    def __init__(self, config: GeneratorConfig):
+        channels, layers = config.hidden_channels, range(config.attention_layers)
+        self.attn_layers = nnx.List(
+            [RelativeAttention(channels, config.attention_heads, config.attention_window) for _ in layers]
+        )
+        self.norm_layers_1 = nnx.List([LayerNorm(channels) for _ in layers])
+        self.ffn_layers = nnx.List(
+            [FeedForward(channels, config.filter_channels, config.attention_kernel) for _ in layers]
+        )
+        self.norm_layers_2 = nnx.List([LayerNorm(channels) for _ in layers])
+
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        x = x * mask
+        layers = zip(self.attn_layers, self.norm_layers_1, self.ffn_layers, self.norm_layers_2, strict=True)
+        for attention, norm_1, feed_forward, norm_2 in layers:
+            x = norm_1(x + attention(x, mask))
+            x = norm_2(x + feed_forward(x, mask))
+        return x * mask
+
+
+class PriorEncoder(nnx.Module):
+    """Content and coarse pitch -> the prior of the latent."""
+
+    def __init__(self, config: GeneratorConfig):
+        self.emb_phone = Linear(config.content_channels, config.hidden_channels)
+        self.emb_pitch = Embedding(PITCH_BINS, config.hidden_channels)
+        self.encoder = Transformer(config)
+        self.proj = Conv(config.hidden_channels, 2 * config.inter_channels, 1)
+
+    def __call__(self, content: jax.Array, pitch: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """content [batch, frames, content channels], coarse pitch int [batch, frames], mask [batch, frames, 1].
+
+        Returns mean and log-deviation, both float32 [batch, frames, latent channels].
+        """
+        x = self.emb_phone(content) + self.emb_pitch(pitch).astype(content.dtype)
+        x = jax.nn.leaky_relu(x * math.sqrt(x.shape[-1]), 0.1)
+        mean, log_deviation = jnp.split(self.proj(self.encoder(x, mask)) * mask, 2, axis=-1)
+        return mean.astype(jnp.float32), log_deviation.astype(jnp.float32)

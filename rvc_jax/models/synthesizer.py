@@ -1,0 +1,111 @@
+"""The whole voice model: prior and posterior encoders, coupling flow, generator, speaker embedding (VITS, RVC v1/v2)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from rvc_jax.config import AudioConfig, GeneratorConfig
+from rvc_jax.models.coupling_flow import CouplingFlow
+from rvc_jax.models.generator import Generator
+from rvc_jax.models.layers import Embedding, sequence_mask
+from rvc_jax.models.parameters import Network
+from rvc_jax.models.posterior_encoder import PosteriorEncoder
+from rvc_jax.models.prior_encoder import PriorEncoder
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Latents:
+    """What the KL term is made of; float32 [batch, frames, latent channels], mask [batch, frames, 1]."""
+
+    prior_mean: jax.Array
+    prior_log_deviation: jax.Array
+    posterior_log_deviation: jax.Array
+    mapped: jax.Array
+    """The posterior's sample, carried by the flow to where the prior is."""
+    mask: jax.Array
+
+
+def segments(x: jax.Array, start: jax.Array, length: int) -> jax.Array:
+    """Cuts [batch, time, ...] at `start` [batch] to [batch, length, ...]."""
+    return jax.vmap(lambda row, begin: jax.lax.dynamic_slice_in_dim(row, begin, length))(x, start)
+
+
+class Synthesizer(nnx.Module):
+    """Parts are named as in public checkpoints. Computes in the dtype of `content`."""
+
+    def __init__(self, config: GeneratorConfig, audio: AudioConfig):
+        self.segment_frames, self.hop = audio.segment_frames, audio.hop
+        self.enc_p = PriorEncoder(config)
+        self.dec = Generator(config, audio)
+        self.enc_q = PosteriorEncoder(config, audio.spectrogram_bins)
+        self.flow = CouplingFlow(config)
+        self.emb_g = Embedding(config.speakers, config.speaker_channels)
+
+    def train_segment(
+        self,
+        content: jax.Array,
+        lengths: jax.Array,
+        pitch: jax.Array,
+        f0: jax.Array,
+        spectrogram: jax.Array,
+        speaker: jax.Array,
+        start: jax.Array,
+        rng: jax.Array | None,
+    ) -> tuple[jax.Array, Latents]:
+        """Renders one segment of every window from its own spectrogram.
+
+        content [batch, frames, channels], lengths [batch] in frames, coarse pitch and f0 [batch, frames], spectrogram
+        [batch, frames, bins], speaker [batch], start [batch]: first frame of the segment. rng None: no noise anywhere.
+        Returns the waveform [batch, segment samples] and the latents.
+        """
+        mask = sequence_mask(lengths, content.shape[1], content.dtype)
+        speaker = self._speaker(speaker, content.dtype)
+        prior_mean, prior_log = self.enc_p(content, pitch, mask)
+        mean, log = self.enc_q(spectrogram.astype(content.dtype), mask, speaker)
+        source_noise = None
+        latent = mean
+        if rng is not None:
+            latent_rng, source_rng = jax.random.split(rng)
+            latent = (mean + jax.random.normal(latent_rng, mean.shape) * jnp.exp(log)) * mask
+            source_noise = jax.random.normal(source_rng, (f0.shape[0], self.segment_frames * self.hop))
+        mapped = self.flow(latent, mask, speaker)
+        cut = segments(latent, start, self.segment_frames).astype(content.dtype)
+        wave = self.dec(cut, segments(f0, start, self.segment_frames), speaker, source_noise)
+        return wave, Latents(prior_mean, prior_log, log, mapped, mask.astype(jnp.float32))
+
+    def infer(
+        self,
+        content: jax.Array,
+        lengths: jax.Array,
+        pitch: jax.Array,
+        f0: jax.Array,
+        speaker: jax.Array,
+        noise: jax.Array | None = None,
+        source_noise: jax.Array | None = None,
+        phase: jax.Array | None = None,
+    ) -> jax.Array:
+        """Speaks content [batch, frames, channels] with f0 [batch, frames] in the voice of `speaker` [batch].
+
+        noise [batch, frames, latent channels]: deviation from the prior's mean in its own units, scaled already;
+        source_noise [batch, samples] standard normal and phase [batch] in cycles are the harmonic source's.
+        Returns the waveform [batch, frames * hop], float32.
+        """
+        mask = sequence_mask(lengths, content.shape[1], content.dtype)
+        speaker = self._speaker(speaker, content.dtype)
+        mean, log = self.enc_p(content, pitch, mask)
+        mapped = (mean if noise is None else mean + jnp.exp(log) * noise) * mask
+        latent = self.flow(mapped, mask, speaker, reverse=True) * mask
+        return self.dec(latent.astype(content.dtype), f0, speaker, source_noise, phase)
+
+    def _speaker(self, speaker: jax.Array, dtype: jnp.dtype) -> jax.Array:
+        return self.emb_g(speaker)[:, None].astype(dtype)
+
+
+def synthesizer(config: GeneratorConfig, audio: AudioConfig) -> Network:
+    """The voice model as a function of its parameters."""
+    return Network(Synthesizer(config, audio))

@@ -1,0 +1,1 @@
+"""The training engine: state, losses, step, loop, evaluation, checkpoints."""

@@ -1,0 +1,42 @@
+"""The terms of the two losses, all float32 (HiFi-GAN, arXiv 2010.05646; VITS, arXiv 2106.06103)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from rvc_jax.models.discriminator import Judgement
+from rvc_jax.models.synthesizer import Latents
+
+
+def _mean(x: jax.Array) -> jax.Array:
+    return jnp.mean(x, dtype=jnp.float32)
+
+
+def discriminator_loss(real: list[Judgement], fake: list[Judgement]) -> jax.Array:
+    """Least squares: real scores towards 1, fake ones towards 0 (LSGAN, arXiv 1611.04076)."""
+    terms = [_mean(jnp.square(1 - r.astype(jnp.float32))) + _mean(jnp.square(f.astype(jnp.float32)))
+             for (r, _), (f, _) in zip(real, fake, strict=True)]  # fmt: skip
+    return sum(terms)
+
+
+def adversarial_loss(fake: list[Judgement]) -> jax.Array:
+    """Fake scores towards 1."""
+    return sum(_mean(jnp.square(1 - score.astype(jnp.float32))) for score, _ in fake)
+
+
+def feature_matching_loss(real: list[Judgement], fake: list[Judgement]) -> jax.Array:
+    """Mean absolute difference of every feature map, summed over layers and discriminators; real maps are constants."""
+    terms = [
+        _mean(jnp.abs(jax.lax.stop_gradient(r).astype(jnp.float32) - f.astype(jnp.float32)))
+        for (_, real_maps), (_, fake_maps) in zip(real, fake, strict=True)
+        for r, f in zip(real_maps, fake_maps, strict=True)
+    ]
+    return sum(terms)
+
+
+def kl_loss(latents: Latents) -> jax.Array:
+    """Divergence of the posterior from the prior: summed over channels, averaged over the valid frames."""
+    deviation = jnp.square(latents.mapped - latents.prior_mean) * jnp.exp(-2.0 * latents.prior_log_deviation)
+    kl = latents.prior_log_deviation - latents.posterior_log_deviation - 0.5 + 0.5 * deviation
+    return jnp.sum(kl * latents.mask) / jnp.sum(latents.mask)
