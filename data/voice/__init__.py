@@ -1,0 +1,1 @@
+"""The dataset `voice` for TensorFlow Datasets."""

@@ -1,0 +1,1 @@
+"""From recordings to a dataset, and from a dataset to arrays."""

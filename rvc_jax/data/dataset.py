@@ -1,0 +1,195 @@
+"""A prepared dataset as arrays, and what is known of it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rvc_jax.config import PRESETS, WINDOW_FRAMES
+from rvc_jax.errors import UserError
+
+FORMAT = "rvc_jax voice"
+VERSION = "1.0.0"
+
+
+class Drop(NamedTuple):
+    """Something that was left out, and why."""
+
+    file: str
+    seconds: float | None
+    """Where in the file; None is the whole file."""
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What a dataset was made of and how."""
+
+    preset: str
+    sample_rate: int
+    content_encoder: str
+    content_channels: int
+    f0_method: str
+    speakers: tuple[str, ...]
+    files: int
+    """Files that were read; those that could not be are in `skipped`."""
+    source_minutes: float
+    speech_minutes: float
+    """Between silences, without unusable speech; overlaps of slices count once."""
+    train_slices: int
+    holdout_slices: int
+    holdout_seconds: float
+    dropped: tuple[Drop, ...]
+    notes: tuple[str, ...]
+    """What the user should know besides."""
+    config: dict[str, Any]
+    """The PrepareConfig."""
+    fingerprint: str
+    """Hash of the slices' samples, the settings and the weights of the features."""
+    median_f0: float
+    """Hz, over the voiced frames of train; 0 if there is none."""
+
+    @property
+    def skipped(self) -> tuple[Drop, ...]:
+        """Whole files that gave nothing."""
+        return tuple(drop for drop in self.dropped if drop.seconds is None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers, for JSON."""
+        return dataclasses.asdict(self) | {"dropped": [list(drop) for drop in self.dropped]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DatasetInfo:
+        """The inverse of `to_dict`, also after a way through JSON. Raises TypeError if it is something else."""
+        values = dict(values)
+        values["dropped"] = tuple(Drop(*drop) for drop in values["dropped"])
+        values |= {"speakers": tuple(values["speakers"]), "notes": tuple(values["notes"])}
+        return cls(**values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Slices padded to WINDOW_FRAMES = 336 frames with zeros."""
+
+    wave: np.ndarray
+    """float32 [slices, 336 * hop]."""
+    content: np.ndarray
+    """float16 [slices, 168, channels]."""
+    f0: np.ndarray
+    """float32 [slices, 336] Hz; 0 is unvoiced."""
+    lengths: np.ndarray
+    """int32 [slices]: frames that are not padding."""
+    speaker: np.ndarray
+    """int32 [slices]."""
+    source: list[str]
+    """The files that the slices are from."""
+    start: np.ndarray
+    """float64 [slices]: seconds into those files."""
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+@dataclasses.dataclass(frozen=True)
+class VoiceDataset:
+    info: DatasetInfo
+    train: Windows
+    holdout: Windows
+
+
+def read_info(path: Path | str) -> DatasetInfo:
+    """What is known of a dataset, without reading it.
+
+    Raises:
+      UserError: there is no dataset of ours, or its description is damaged or of another version.
+    """
+    path = Path(path)
+    try:
+        metadata = json.loads((path / "metadata.json").read_text("utf-8"))
+        if not isinstance(metadata, dict) or metadata.pop("format", None) != FORMAT:
+            raise _not_ours(path)
+        if (version := metadata.pop("version", None)) != VERSION:
+            raise UserError(f"{path} is a dataset of version {version}, this program reads {VERSION}; prepare it again")
+        return DatasetInfo.from_dict(metadata)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _not_ours(path) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged (metadata.json does not read); prepare it again") from error
+
+
+def load_dataset(path: Path | str) -> VoiceDataset:
+    """Read a dataset into memory.
+
+    Raises:
+      UserError: as `read_info` does, or records are missing or damaged.
+    """
+    from rvc_jax.data.quiet_tfds import import_tfds
+
+    path = Path(path)
+    info = read_info(path)
+    tfds = import_tfds()
+    with _damage_reported(path):
+        builder = tfds.builder_from_directory(str(path))
+        return VoiceDataset(
+            info,
+            _read_split(tfds, builder, "train", info, info.train_slices),
+            _read_split(tfds, builder, "holdout", info, info.holdout_slices),
+        )
+
+
+def _read_split(tfds: Any, builder: Any, split: str, info: DatasetInfo, slices: int) -> Windows:
+    if slices == 0:
+        return _pad([], 0, info)
+    records = tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False))
+    return _pad(records, slices, info)
+
+
+def _pad(records: Iterable[dict[str, Any]], slices: int, info: DatasetInfo) -> Windows:
+    """Records as arrays. Raises ValueError unless there are `slices` of them, with the shapes that `info` promises."""
+    hop = PRESETS[info.preset].audio.hop
+    windows = Windows(
+        wave=np.zeros((slices, WINDOW_FRAMES * hop), np.float32),
+        content=np.zeros((slices, WINDOW_FRAMES // 2, info.content_channels), np.float16),
+        f0=np.zeros((slices, WINDOW_FRAMES), np.float32),
+        lengths=np.zeros(slices, np.int32),
+        speaker=np.zeros(slices, np.int32),
+        source=[],
+        start=np.zeros(slices, np.float64),
+    )
+    for i, record in enumerate(records):
+        if i == slices:
+            raise ValueError(f"more than {slices} records")
+        frames = len(record["f0"])
+        windows.wave[i, : frames * hop] = record["wave"]
+        windows.content[i, : (frames + 1) // 2] = record["content"]
+        windows.f0[i, :frames] = record["f0"]
+        windows.lengths[i] = frames
+        windows.speaker[i] = record["speaker"]
+        windows.source.append(record["source"].decode("utf-8"))
+        windows.start[i] = record["start"]
+    if len(windows.source) < slices:
+        raise ValueError(f"{len(windows.source)} of {slices} records")
+    return windows
+
+
+@contextlib.contextmanager
+def _damage_reported(path: Path) -> Iterator[None]:
+    """Whatever reading the records raises becomes one line: what TensorFlow says of them is its own affair."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path} is damaged (a record does not read); prepare it again") from error
+
+
+def _not_ours(path: Path) -> UserError:
+    return UserError(f"{path} is not a dataset made by `rvc-jax prepare`")

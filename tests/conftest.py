@@ -1,0 +1,43 @@
+"""What several parts of the tests share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import pytest
+
+from rvc_jax.config import PrepareConfig
+from rvc_jax.data.sources import bundled_sample
+
+SAMPLE_FILES = (
+    "ivr-concentrate.flac",
+    "ivr-founder_of_freesource.flac",
+    "misc-wide_range_of_persons.flac",
+    "vm-choose_password.flac",
+    "vm-no_answer_no_vm.flac",
+    "zrtp-check_sas.flac",
+)
+
+
+@pytest.fixture(scope="session")
+def sample_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 32 seconds of the bundled voice, six files."""
+    folder = tmp_path_factory.mktemp("speech") / "callie"
+    folder.mkdir()
+    for name in SAMPLE_FILES:
+        shutil.copy(bundled_sample("voice") / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample_dataset(sample_voice: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of `sample_voice` for the preset nano. Read it only; copy it to change it."""
+    from rvc_jax.data.prepare import prepare
+
+    out = tmp_path_factory.mktemp("dataset") / "callie"
+    prepare(sample_voice, out, PrepareConfig(preset="nano"))
+    return out
