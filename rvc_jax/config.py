@@ -173,7 +173,7 @@ _NANO = Preset(
         scale_channels=(8, 16, 32, 32),
         scale_kernels=(15, 41, 41, 5),
         scale_strides=(1, 4, 4, 1),
-        scale_groups=(1, 2, 4, 1),
+        scale_groups=(1, 1, 1, 1),
         period_channels=(8, 16, 32, 32),
     ),
     TrainConfig(epochs=60, learning_rate=1e-3),
@@ -273,8 +273,12 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def from_dict(kind: type, values: dict[str, Any]) -> Any:
     """The inverse of `to_dict`: rebuilds a dataclass, nested ones and tuples included; unknown keys are a TypeError."""
-    nested = {"audio": AudioConfig, "generator": GeneratorConfig, "discriminator": DiscriminatorConfig,
-              "train": TrainConfig}
+    nested = {
+        "audio": AudioConfig,
+        "generator": GeneratorConfig,
+        "discriminator": DiscriminatorConfig,
+        "train": TrainConfig,
+    }
 
     def build(name: str, value: Any) -> Any:
         if isinstance(value, dict) and name in nested:

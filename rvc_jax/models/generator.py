@@ -41,7 +41,7 @@ class HarmonicSource(nnx.Module):
         self.l_linear = Linear(1, 1)
 
     def __call__(self, f0: jax.Array, noise: jax.Array | None, phase: jax.Array | None) -> jax.Array:
-        """f0 [batch, frames] in Hz, 0 = unvoiced; noise [batch, samples] standard normal or None; -> [batch, samples, 1]."""
+        """f0 [batch, frames] in Hz, 0 = unvoiced; noise [batch, samples], standard normal -> [batch, samples, 1]."""
         voiced = jnp.repeat(f0 > 0, self.hop, axis=1)
         cycles = sine_cycles(f0, self.sample_rate, self.hop, phase)
         source = jnp.where(voiced, SINE_AMPLITUDE * jnp.sin(2 * math.pi * cycles), 0.0)

@@ -138,4 +138,3 @@ class WaveNet(nnx.Module):
 def sequence_mask(lengths: jax.Array, frames: int, dtype: jnp.dtype = jnp.float32) -> jax.Array:
     """Ones for the first `lengths` [batch] frames -> [batch, frames, 1]."""
     return (jnp.arange(frames)[None, :] < lengths[:, None])[..., None].astype(dtype)
-

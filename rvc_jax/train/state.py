@@ -58,3 +58,15 @@ def fresh_state(
 ) -> TrainState:
     """A run's first state, from scratch."""
     return create_state(generator.init(seed), discriminator.init(seed), transform)
+
+
+def state_shapes(
+    generator: Network, discriminator: Network, transform: optax.GradientTransformation, sharding: jax.sharding.Sharding
+) -> TrainState:
+    """A state of shapes instead of arrays, to restore a checkpoint into."""
+    parameters = [
+        {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in network.shapes.items()}
+        for network in (generator, discriminator)
+    ]
+    state = jax.eval_shape(lambda g, d: create_state(g, d, transform), *parameters)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state)

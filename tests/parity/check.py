@@ -193,7 +193,7 @@ def training_rows(golden: Golden) -> Iterator[Row]:
 def update_rows(golden: Golden, grads: Parameters, adamw: optax.GradientTransformation) -> Iterator[Row]:
     """Mean change of every tensor, except the biases of the attention's keys.
 
-    A constant added to all keys shifts all scores of a query alike, which the softmax ignores: their true gradient is 0,
+    A constant added to all keys shifts all scores of a query alike, which the softmax ignores: the true gradient is 0,
     and AdamW turns whatever rounding left into full steps. That it is rounding is checked instead.
     """
     updates, _ = adamw.update(grads, adamw.init(golden.generator_weights), golden.generator_weights)

@@ -1,0 +1,115 @@
+"""A run's folder: what was asked for, what happened, and the voice that came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rvc_jax import __version__
+from rvc_jax.config import Preset, from_dict, to_dict
+from rvc_jax.data.dataset import DatasetInfo
+from rvc_jax.errors import UserError
+from rvc_jax.files import write_array, write_json
+
+FORMAT = "rvc_jax run"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """`config.json`, `checkpoints/`, `best/`, `history.jsonl`, `metrics/` (TensorBoard), `index.npy`, `report.html`."""
+
+    path: Path
+    preset: Preset
+    dataset: DatasetInfo
+
+    @classmethod
+    def open(cls, path: Path | str) -> RunFolder:
+        """Reads a run's description.
+
+        Raises:
+          UserError: if the folder is missing, holds something else, or its description is damaged.
+        """
+        path = Path(path)
+        file = path / "config.json"
+        if not path.is_dir():
+            raise UserError(f"there is no run folder at {path}")
+        try:
+            config = json.loads(file.read_text())
+        except FileNotFoundError:
+            raise UserError(f"{path} is not a run of rvc-jax: it has no config.json") from None
+        except ValueError:
+            raise UserError(f"{file} is damaged: it is not JSON") from None
+        if not isinstance(config, dict) or config.get("format") != FORMAT:
+            raise UserError(f"{path} is not a run of rvc-jax: its config.json is another program's")
+        try:
+            return cls(path, from_dict(Preset, config["preset"]), DatasetInfo.from_dict(config["dataset"]))
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{file} is damaged, or from another version of rvc-jax: {error}") from None
+
+    @classmethod
+    def create(cls, path: Path, preset: Preset, dataset: DatasetInfo, index: np.ndarray) -> RunFolder:
+        """Starts a run in a new or empty folder.
+
+        index: content features of the training speech [rows, channels], for retrieval.
+
+        Raises:
+          UserError: if something else is there.
+        """
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(f"{path} is not empty and holds no run of rvc-jax: name another folder with --run")
+        path.mkdir(parents=True, exist_ok=True)
+        write_array(path / "index.npy", index.astype(np.float16))
+        run = cls(path, preset, dataset)
+        run.write_config()
+        return run
+
+    def write_config(self) -> None:
+        """Keeps everything that is needed to repeat the run."""
+        config = {
+            "format": FORMAT,
+            "version": __version__,
+            "preset": to_dict(self.preset),
+            "dataset": self.dataset.to_dict(),
+        }
+        write_json(self.path / "config.json", config)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best"
+
+    def history(self) -> list[dict[str, Any]]:
+        """Everything recorded: training losses and `holdout/mel`, each with its `step`, oldest first."""
+        try:
+            lines = (self.path / "history.jsonl").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def index(self) -> np.ndarray | None:
+        """Content features of the training speech [rows, channels], float16; None if the run has none."""
+        path = self.path / "index.npy"
+        return np.load(path) if path.exists() else None
+
+    def load_generator(self, which: str = "best") -> tuple[Any, dict[str, Any]]:
+        """The synthesizer and its parameters: `best` by the hold-out, or `latest`.
+
+        Raises:
+          UserError: if nothing has been saved yet, or the checkpoint is damaged.
+        """
+        from rvc_jax.models.synthesizer import synthesizer
+        from rvc_jax import checkpoint
+
+        folder = checkpoint.newest(self.best if which == "best" else self.checkpoints)
+        if folder is None:
+            raise UserError(f"the run {self.path} holds no {which} voice yet: train it first")
+        network = synthesizer(self.preset.generator, self.preset.audio)
+        shapes = {name: np.zeros(shape, np.float32) for name, shape in network.shapes.items()}
+        return network, checkpoint.read(folder, {"generator": shapes})["generator"]

@@ -1,0 +1,55 @@
+"""What a run writes down: `history.jsonl` for our own reports, TensorBoard for everybody's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from rvc_jax.audio.spectrogram import log_mel, spectrogram
+from rvc_jax.config import AudioConfig
+from rvc_jax.files import replacing
+
+
+class Recorder:
+    """Appends scalars, pictures and sound to a run's folder; after a resume nothing is recorded twice."""
+
+    def __init__(self, run: Path, from_step: int):
+        from tensorboardX import SummaryWriter
+
+        self._history = run / "history.jsonl"
+        self._forget_after(from_step)
+        self._board = SummaryWriter(str(run / "metrics"), purge_step=from_step + 1, flush_secs=10)
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Values by name, at a step."""
+        with self._history.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def speech(self, step: int, name: str, wave: np.ndarray, audio: AudioConfig) -> None:
+        """A waveform [samples], to be heard and as its log-mel."""
+        peak = max(1.0, float(np.abs(wave).max(initial=0.0)))
+        self._board.add_audio(f"holdout/{name}", wave[:, None] / peak, step, sample_rate=audio.sample_rate)
+        self._board.add_image(f"holdout/{name}", mel_picture(wave, audio), step, dataformats="HWC")
+
+    def close(self) -> None:
+        self._board.close()
+
+    def _forget_after(self, step: int) -> None:
+        """A run continues from its last checkpoint: what was recorded after it will happen again."""
+        if self._history.exists():
+            lines = [line for line in self._history.read_text().splitlines() if line.endswith("}")]
+            with replacing(self._history) as file:
+                file.writelines(f"{line}\n".encode() for line in lines if json.loads(line)["step"] <= step)
+
+
+def mel_picture(wave: np.ndarray, audio: AudioConfig) -> np.ndarray:
+    """Log-mel of a waveform [samples] in colour, low frequencies below -> uint8 [mels, frames, 3]."""
+    from matplotlib import colormaps
+
+    mel = np.asarray(log_mel(spectrogram(wave[None], audio), audio))[0].T[::-1]
+    level = np.clip((mel + 11.5) / 12.0, 0, 1)
+    return np.uint8(255 * colormaps["magma"](level)[..., :3])

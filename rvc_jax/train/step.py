@@ -1,0 +1,152 @@
+"""One training step: the discriminator is updated first, then the generator against the updated discriminator."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rvc_jax.audio.spectrogram import log_mel, spectrogram
+from rvc_jax.config import Preset
+from rvc_jax.features.pitch import coarse_pitch
+from rvc_jax.models.discriminator import Discriminator, Judgement
+from rvc_jax.models.parameters import Network, Parameters
+from rvc_jax.models.synthesizer import Latents, segments, synthesizer
+from rvc_jax.train import losses
+from rvc_jax.train.state import TrainState, optimizer
+
+Batch = dict[str, jax.Array]
+"""wave [batch, frames * hop], content [batch, frames / 2, channels], f0 [batch, frames], lengths and speaker [batch]."""
+
+Metrics = dict[str, jax.Array]
+Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """The two networks of a preset, and the optimiser of both."""
+
+    preset: Preset
+    synthesizer: Network
+    discriminator: Network
+    optimizer: optax.GradientTransformation
+    dtype: jnp.dtype
+
+
+def build_networks(preset: Preset, steps_per_epoch: int) -> Networks:
+    """Networks and optimiser that a preset asks for."""
+    return Networks(
+        preset,
+        synthesizer(preset.generator, preset.audio),
+        Network(Discriminator(preset.discriminator)),
+        optimizer(preset.train, steps_per_epoch),
+        compute_dtype(preset.train.precision),
+    )
+
+
+def compute_dtype(precision: str) -> jnp.dtype:
+    """Arithmetic of the networks; `auto` is bfloat16 where the hardware has it."""
+    if precision == "auto":
+        precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return jnp.dtype(precision)
+
+
+def make_step(networks: Networks) -> Step:
+    """The pure step function (state, batch) -> (state, metrics); jit it with the state donated.
+
+    All randomness comes from the seed and the step's number: a resumed run draws what the uninterrupted one would.
+    """
+    preset, transform = networks.preset, networks.optimizer
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        rng = jax.random.fold_in(jax.random.key(preset.train.seed), state.step)
+        start_rng, noise_rng = jax.random.split(rng)
+        batch = dict(batch, start=_segment_starts(start_rng, batch["lengths"], preset.audio.segment_frames))
+        magnitudes = spectrogram(batch["wave"], preset.audio)
+        real = segments(batch["wave"], batch["start"] * preset.audio.hop, preset.audio.segment_samples)
+
+        def render(parameters: Parameters) -> tuple[jax.Array, Latents]:
+            return _render(networks, parameters, batch, magnitudes, noise_rng)
+
+        outputs, render_vjp = jax.vjp(render, state.generator)
+        discriminator, discriminator_optimizer, metrics = _update_discriminator(
+            networks, state, real, jax.lax.stop_gradient(outputs[0])
+        )
+        target = log_mel(segments(magnitudes, batch["start"], preset.audio.segment_frames), preset.audio)
+        cotangents, terms = jax.grad(_generator_loss(networks, discriminator, real, target), has_aux=True)(outputs)
+        (grads,) = render_vjp(cotangents)
+        updates, generator_optimizer = transform.update(grads, state.generator_optimizer, state.generator)
+        metrics |= terms | {"gradient_norm/generator": optax.global_norm(grads)}
+        state = TrainState(
+            step=state.step + 1,
+            generator=optax.apply_updates(state.generator, updates),
+            discriminator=discriminator,
+            generator_optimizer=generator_optimizer,
+            discriminator_optimizer=discriminator_optimizer,
+        )
+        return state, metrics
+
+    return step
+
+
+def _segment_starts(rng: jax.Array, lengths: jax.Array, segment_frames: int) -> jax.Array:
+    """Uniform first frames [batch], such that the segment lies within each window where it is long enough."""
+    room = jnp.maximum(lengths - segment_frames + 1, 1)
+    return jnp.floor(jax.random.uniform(rng, lengths.shape) * room).astype(jnp.int32)
+
+
+def _render(
+    networks: Networks, parameters: Parameters, batch: Batch, magnitudes: jax.Array, rng: jax.Array
+) -> tuple[jax.Array, Latents]:
+    content = jnp.repeat(batch["content"], 2, axis=1).astype(networks.dtype)
+    return networks.synthesizer(
+        parameters, "train_segment", content, batch["lengths"], coarse_pitch(batch["f0"]), batch["f0"], magnitudes,
+        batch["speaker"], batch["start"], rng,
+    )  # fmt: skip
+
+
+def _judge(networks: Networks, parameters: Parameters, wave: jax.Array) -> list[Judgement]:
+    return networks.discriminator(parameters, "judge", wave.astype(networks.dtype))
+
+
+def _update_discriminator(
+    networks: Networks, state: TrainState, real: jax.Array, fake: jax.Array
+) -> tuple[Parameters, Any, Metrics]:
+    """Real and fake go through as one batch: half the passes over the weights."""
+
+    def loss(parameters: Parameters) -> jax.Array:
+        both = _judge(networks, parameters, jnp.concatenate([real, fake]))
+        halves = [[(s[half], []) for s, _ in both] for half in (slice(len(real)), slice(len(real), None))]
+        return losses.discriminator_loss(*halves)
+
+    value, grads = jax.value_and_grad(loss)(state.discriminator)
+    updates, optimizer_state = networks.optimizer.update(grads, state.discriminator_optimizer, state.discriminator)
+    metrics = {"loss/discriminator": value, "gradient_norm/discriminator": optax.global_norm(grads)}
+    return optax.apply_updates(state.discriminator, updates), optimizer_state, metrics
+
+
+def _generator_loss(
+    networks: Networks, discriminator: Parameters, real: jax.Array, target_mel: jax.Array
+) -> Callable[[tuple[jax.Array, Latents]], tuple[jax.Array, Metrics]]:
+    recipe, audio = networks.preset.train, networks.preset.audio
+    real_judgements = _judge(networks, discriminator, real)
+
+    def loss(outputs: tuple[jax.Array, Latents]) -> tuple[jax.Array, Metrics]:
+        wave, latents = outputs
+        fake_judgements = _judge(networks, discriminator, wave)
+        mel = jnp.mean(jnp.abs(log_mel(spectrogram(wave, audio), audio) - target_mel))
+        terms = {
+            "adversarial": losses.adversarial_loss(fake_judgements),
+            "feature_matching": recipe.feature_matching_weight
+            * losses.feature_matching_loss(real_judgements, fake_judgements),
+            "mel": recipe.mel_weight * mel,
+            "kl": recipe.kl_weight * losses.kl_loss(latents),
+        }
+        total = sum(terms.values())
+        return total, {f"loss/{name}": value for name, value in terms.items()} | {"loss/generator": total}
+
+    return loss
