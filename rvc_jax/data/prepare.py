@@ -62,7 +62,12 @@ def _write(plan: Plan, listener: Listener, folder: Path) -> tuple[DatasetInfo, P
 
 
 def _check_free(out: Path, overwrite: bool) -> None:
-    if not os.path.lexists(out) or (out.is_dir() and not any(out.iterdir())):
+    if not os.path.lexists(out):
+        parent = next(parent for parent in out.absolute().parents if os.path.lexists(parent))
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise UserError(f"{out} cannot be written: {parent} is not a folder, or not yours to write into")
+        return
+    if out.is_dir() and not any(out.iterdir()):
         return
     try:
         read_info(out)

@@ -1,0 +1,275 @@
+import itertools
+import os
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from rvc_jax.audio.filters import high_pass
+from rvc_jax.config import PrepareConfig
+from rvc_jax.data.dataset import Drop, load_dataset, read_info
+from rvc_jax.data.prepare import prepare
+from rvc_jax.data.sources import bundled_sample
+from rvc_jax.errors import UserError
+from rvc_jax.features.content import content_encoder
+from rvc_jax.features.f0 import pitch_extractor
+
+NANO = PrepareConfig(preset="nano")
+HOP = 160
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def dataset(sample_dataset):
+    return load_dataset(sample_dataset)
+
+
+@pytest.fixture(scope="module")
+def speech():
+    """13 seconds: (samples, rate)."""
+    return soundfile.read(bundled_sample("voice") / "zrtp-enroll_confirmed.flac", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory, speech):
+    """A file of one slice, the quickest to prepare."""
+    wave, rate = speech
+    path = tmp_path_factory.mktemp("clip") / "clip.wav"
+    soundfile.write(path, wave[rate : 3 * rate], rate)
+    return path
+
+
+def recording(path):
+    """What slices are cut from, at 16 kHz."""
+    wave, rate = soundfile.read(path, dtype="float32")
+    return high_pass(soxr.resample(wave, rate, RATE, "VHQ"), RATE)
+
+
+def slices(dataset):
+    """(source, start, wave, f0, content) of every slice, unpadded."""
+    for windows in (dataset.train, dataset.holdout):
+        for i, frames in enumerate(windows.lengths):
+            yield (
+                windows.source[i],
+                windows.start[i],
+                windows.wave[i, : frames * HOP],
+                windows.f0[i, :frames],
+                windows.content[i, : (frames + 1) // 2],
+            )
+
+
+# What comes out
+
+
+def test_slices_are_the_recording_at_their_place_normalised(dataset, sample_voice):
+    for source, start, wave, _, _ in slices(dataset):
+        original = recording(sample_voice / source)[round(start * RATE) :][: len(wave)]
+        peak = np.abs(original).max()
+        np.testing.assert_allclose(wave, original * (0.9 * 0.75 / peak + 0.25), atol=0.01)
+
+
+def test_train_and_holdout_share_no_sample_and_cover_the_speech(dataset, sample_voice):
+    ranges = {}
+    for name, windows in (("train", dataset.train), ("holdout", dataset.holdout)):
+        for source, start, frames in zip(windows.source, windows.start, windows.lengths, strict=True):
+            ranges.setdefault(source, []).append((start, start + frames / 100, name))
+    assert set(ranges) == {path.name for path in sample_voice.iterdir()}
+    covered = 0.0
+    for parts in ranges.values():
+        for (start, stop, split), (other_start, other_stop, other_split) in itertools.combinations(parts, 2):
+            assert split == other_split or stop <= other_start or other_stop <= start
+        instants = np.arange(0, 20, 0.01)
+        covered += 0.01 * sum(any(start <= t < stop for start, stop, _ in parts) for t in instants)
+    assert covered == pytest.approx(60 * dataset.info.speech_minutes, rel=0.01)
+
+
+def test_pitch_and_content_are_those_of_the_slices_place(dataset, sample_voice):
+    audio = np.zeros((NANO.feature_batch, 336 * HOP), np.float32)
+    for row, (source, start, wave, _, _) in zip(audio, slices(dataset), strict=False):
+        row[: len(wave)] = recording(sample_voice / source)[round(start * RATE) :][: len(wave)]
+    all_f0, all_content = pitch_extractor("swift")(audio), content_encoder("whisper-tiny")(audio)
+    for f0, content, (_, _, _, slice_f0, slice_content) in zip(all_f0, all_content, slices(dataset), strict=False):
+        f0, content = f0[: len(slice_f0)], content[: len(slice_content)]
+        voiced = (f0 > 0) & (slice_f0 > 0)
+        assert voiced.sum() > 0.95 * max((f0 > 0).sum(), (slice_f0 > 0).sum())
+        assert np.median(np.abs(1200 * np.log2(f0[voiced] / slice_f0[voiced]))) < 5  # cents
+        distance = np.median(np.linalg.norm(content - slice_content, axis=1))
+        assert distance < 0.3 * np.median(np.linalg.norm(content[1:] - slice_content[:-1], axis=1))
+
+
+def test_info_tells_what_was_made(dataset, sample_voice):
+    info = dataset.info
+    seconds = sum(soundfile.info(path).duration for path in sample_voice.iterdir())
+    assert info.source_minutes == pytest.approx(seconds / 60, rel=1e-3)
+    assert (info.files, info.dropped, info.skipped, info.notes) == (6, (), (), ())
+    assert (info.preset, info.sample_rate, info.f0_method) == ("nano", RATE, "swift")
+    assert (info.content_encoder, info.content_channels) == ("whisper-tiny", 384)
+    assert info.speakers == ("callie",)
+    assert (info.train_slices, info.holdout_slices) == (len(dataset.train), len(dataset.holdout))
+    assert info.config["window"] == 3.0
+    voiced = np.concatenate([f0[f0 > 0] for f0 in dataset.train.f0])
+    assert info.median_f0 == pytest.approx(np.median(voiced), rel=1e-6)
+    assert 150 < info.median_f0 < 250
+
+
+def test_the_same_input_and_settings_give_the_same_dataset(dataset, sample_voice, tmp_path):
+    shutil.copytree(sample_voice, tmp_path / "copy [1]" / "callie")
+    told = []
+    info = prepare(tmp_path / "copy [1]" / "callie", tmp_path / "out [1] é🎤", NANO, told.append)
+    assert info == dataset.info
+    again = load_dataset(tmp_path / "out [1] é🎤")
+    for name in ("wave", "content", "f0", "lengths", "start"):
+        np.testing.assert_array_equal(getattr(again.train, name), getattr(dataset.train, name))
+    assert again.train.source == dataset.train.source
+    features = [step for step in told if step.stage == "features"]
+    assert [step.done for step in features] == list(range(1, features[0].total + 1))
+
+
+def test_other_settings_or_samples_give_another_fingerprint(clip, tmp_path):
+    wave, rate = soundfile.read(clip)
+    soundfile.write(tmp_path / "softer.wav", 0.9 * wave, rate)
+    infos = [
+        prepare(clip, tmp_path / "a", NANO),
+        prepare(clip, tmp_path / "b", PrepareConfig(preset="nano", high_pass_hz=60.0)),
+        prepare(tmp_path / "softer.wav", tmp_path / "c", NANO),
+    ]
+    assert len({info.fingerprint for info in infos}) == 3
+
+
+def test_a_bad_file_among_good_ones_is_skipped_and_named(tmp_path, speech):
+    wave, rate = speech
+    folder = tmp_path / "Zoë ça va 🎤"
+    folder.mkdir()
+    damaged = wave.copy()
+    damaged[int(4.2 * rate)] = np.nan
+    soundfile.write(folder / "damaged.wav", damaged, rate, "FLOAT")
+    soundfile.write(folder / "surround 192.wav", np.repeat(wave[: 2 * rate].repeat(4)[:, None], 8, 1), 4 * rate)
+    (folder / "text.wav").write_text("This is not a recording. " * 40)
+    (folder / "LICENSE.txt").write_text("free")
+    info = prepare(folder, tmp_path / "out", NANO)
+    assert info.files == 2
+    assert info.skipped == (Drop("text.wav", None, "not audio"),)
+    (broken,) = [drop for drop in info.dropped if drop.seconds is not None]
+    assert (broken.file, broken.reason) == ("damaged.wav", "non-finite samples")
+    assert 1.2 < broken.seconds < 4.2
+    dataset = load_dataset(tmp_path / "out")
+    assert all(np.isfinite(wave).all() for _, _, wave, _, _ in slices(dataset))
+    assert read_info(tmp_path / "out") == info
+
+
+@pytest.mark.parametrize(("seconds", "counts"), [(1.5, (1, 0)), (3.6, (1, 1)), (6.0, (1, 1))])
+def test_little_speech_is_enough(tmp_path, speech, seconds, counts):
+    wave, rate = speech
+    soundfile.write(tmp_path / "a.wav", wave[rate : int((1 + seconds) * rate)], rate)
+    info = prepare(tmp_path / "a.wav", tmp_path / "out", NANO)
+    dataset = load_dataset(tmp_path / "out")
+    assert (len(dataset.train), len(dataset.holdout)) == (info.train_slices, info.holdout_slices) == counts
+    assert len(info.notes) == (counts[1] == 0)
+
+
+# What is refused, with one line and nothing left behind
+
+
+def text_named_wav(folder, wave, rate):
+    (folder / "a.wav").write_text("This is not a recording. " * 40)
+
+
+def truncated_flac(folder, wave, rate):
+    whole = (bundled_sample("voice") / "vm-choose_password.flac").read_bytes()
+    (folder / "a.flac").write_bytes(whole[: len(whole) // 2])
+
+
+def fifth_of_a_second(folder, wave, rate):
+    soundfile.write(folder / "a.wav", wave[rate : rate + rate // 5], rate)
+
+
+def ten_minutes_of_silence(folder, wave, rate):
+    soundfile.write(folder / "a.wav", np.zeros(600 * 16000, np.int16), 16000)
+
+
+def nothing_but_nan(folder, wave, rate):
+    soundfile.write(folder / "a.wav", np.full(5 * rate, np.nan), rate, "FLOAT")
+
+
+def speech_full_of_nan(folder, wave, rate):
+    wave = wave.copy()
+    wave[:: rate // 10] = np.nan
+    soundfile.write(folder / "a.wav", wave, rate, "FLOAT")
+
+
+def full_scale_square_wave(folder, wave, rate):
+    soundfile.write(folder / "a.wav", np.sign(np.sin(np.arange(10 * rate) * (2 * np.pi * 200 / rate))), rate)
+
+
+def nothing(folder, wave, rate):
+    pass
+
+
+BAD = {
+    nothing: "holds no recordings",
+    text_named_wav: "no usable speech: 0.0 s of sound in 1 file: not audio",
+    truncated_flac: "no usable speech: 0.0 s of sound in 1 file: (truncated|broken)",
+    fifth_of_a_second: "no usable speech: 0.2 s of sound in 1 file: shorter than 0.4 s",
+    ten_minutes_of_silence: "no usable speech: 600.0 s of sound in 1 file: silent",
+    nothing_but_nan: "no usable speech: 5.0 s of sound in 1 file: silent",
+    speech_full_of_nan: "no usable speech: .* in 1 file: non-finite samples",
+    full_scale_square_wave: "no usable speech: 10.0 s of sound in 1 file: clipped",
+}
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.__name__)
+def test_bad_input_is_refused_in_one_line(tmp_path, speech, bad):
+    folder = tmp_path / "speech"
+    folder.mkdir()
+    bad(folder, *speech)
+    with pytest.raises(UserError, match=BAD[bad]) as error:
+        prepare(folder, tmp_path / "out", NANO)
+    assert "\n" not in str(error.value)
+    assert os.listdir(tmp_path) == ["speech"]
+
+
+def test_a_place_in_use_is_not_overwritten_unless_it_is_a_dataset_and_asked_for(clip, tmp_path):
+    (tmp_path / "out").mkdir()  # an empty folder is free
+    first = prepare(clip, tmp_path / "out", NANO)
+    with pytest.raises(UserError, match="is a dataset already"):
+        prepare(clip, tmp_path / "out", NANO)
+    with pytest.raises(UserError, match="does not exist"):
+        prepare(tmp_path / "missing", tmp_path / "out", NANO, overwrite=True)
+    assert read_info(tmp_path / "out") == first
+    second = prepare(clip, tmp_path / "out", PrepareConfig(preset="nano", high_pass_hz=60.0), overwrite=True)
+    assert read_info(tmp_path / "out") == second != first
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("precious")
+    for out in (tmp_path / "other", tmp_path / "other" / "thesis.txt"):
+        with pytest.raises(UserError, match="is not a dataset"):
+            prepare(clip, out, NANO, overwrite=True)
+    with pytest.raises(UserError, match="cannot be written"):
+        prepare(clip, tmp_path / "other" / "thesis.txt" / "out", NANO)
+    assert sorted(os.listdir(tmp_path)) == ["other", "out"]
+    assert os.listdir(tmp_path / "other") == ["thesis.txt"]
+
+
+def test_an_interruption_leaves_nothing_behind(sample_voice, tmp_path):
+    def interrupt(step):
+        if step.stage == "features" and step.done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(sample_voice, tmp_path / "out", NANO, interrupt)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("kilobytes", [64, 1500])
+def test_a_full_disk_is_told_and_cleaned_up(sample_voice, tmp_path, kilobytes):
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(tmp_path)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        with pytest.raises(UserError, match="disk full"):
+            prepare(sample_voice, tmp_path / "out", NANO)
+        assert os.listdir(tmp_path) == []
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
