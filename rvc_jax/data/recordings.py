@@ -36,13 +36,19 @@ class Recording:
 
 def read_recording(path: Path, rate: int, config: PrepareConfig) -> Recording:
     """Decode a file, mix it to mono, resample it to `rate` and remove rumble. Raises AudioError as `decode` does."""
-    channels, file_rate = decode(path)
+    mono, file_rate, broken, clipped = _read_mono(path)
+    wave = high_pass(resample(mono, file_rate, rate), rate, config.high_pass_hz)
+    return Recording(wave, rate, broken, clipped)
+
+
+def _read_mono(path: Path) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
+    """(samples, rate, broken, clipped) of a file; works in place, for an hour of stereo is more than a gigabyte."""
+    channels, rate = decode(path)
     broken = ~np.isfinite(channels).all(axis=0)
     clipped = ((channels >= _FULL_SCALE) | (channels <= -_FULL_SCALE)).any(axis=0)
     channels[:, broken] = 0
     np.clip(channels, -_ABSURD, _ABSURD, out=channels)  # a filter rings on long after a sample of 1e38
-    mono = resample(channels.mean(axis=0), file_rate, rate)
-    return Recording(high_pass(mono, rate, config.high_pass_hz), rate, broken, clipped)
+    return channels.mean(axis=0), rate, broken, clipped
 
 
 def drop_reason(recording: Recording, start: int, stop: int, config: PrepareConfig) -> str | None:
