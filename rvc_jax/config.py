@@ -23,7 +23,7 @@ CONTENT_HOP = 2 * FEATURE_HOP
 """Samples of the 16 kHz copy per frame of content: content runs at half the frame rate."""
 
 WINDOW_FRAMES = 336
-"""Frames of every training window: the longest slice (3.3 s) rounded up to a multiple of 16, so that one shape serves."""
+"""Frames of every training window: the longest slice (3.3 s) rounded up to a multiple of 16: one shape serves all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +176,7 @@ _NANO = Preset(
         scale_groups=(1, 1, 1, 1),
         period_channels=(8, 16, 32, 32),
     ),
-    TrainConfig(epochs=60, learning_rate=1e-3),
+    TrainConfig(epochs=60, learning_rate=2e-3),
 )
 
 PRESETS: dict[str, Preset] = {
@@ -255,15 +255,21 @@ class ConvertConfig:
     auto_transpose: bool = False
     """Choose the shift, in whole semitones, that brings the recording's median pitch to the voice's."""
     f0_method: PitchMethod = "swift"
+    """How the recording's pitch is found."""
+    index_rate: float = 0.3
+    """Share of features retrieved from the training speech, 0..1; 0 is off."""
     protect: float = 0.33
     """Protection of unvoiced sounds when features are retrieved from an index, 0..0.5; 0.5 is off."""
     volume_envelope: float = 1.0
     """1 keeps the voice's own loudness, 0 follows the recording's, between them a mix."""
     noise_scale: float = 0.66666
     """Spread of the latent noise; 0 is deterministic and flatter."""
+    silence_db: float = -60.0
+    """Level, in dB of full scale, below which a recording is silence; the result is silent there."""
     speaker: int = 0
     """Number of the speaker, in a voice of several."""
     seed: int = 0
+    """Of the noise: the same seed gives the same sound."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:

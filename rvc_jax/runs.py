@@ -104,8 +104,8 @@ class RunFolder:
         Raises:
           UserError: if nothing has been saved yet, or the checkpoint is damaged.
         """
-        from rvc_jax.models.synthesizer import synthesizer
         from rvc_jax import checkpoint
+        from rvc_jax.models.synthesizer import synthesizer
 
         folder = checkpoint.newest(self.best if which == "best" else self.checkpoints)
         if folder is None:

@@ -17,8 +17,9 @@ _MEL_FLOOR = 1e-5
 def spectrogram(wave: jax.Array, audio: AudioConfig) -> jax.Array:
     """Magnitudes of wave [batch, samples] -> [batch, samples // hop, bins], float32.
 
-    As in HiFi-GAN and RVC: periodic Hann window, no centring, (n_fft - hop) / 2 samples reflected at either end, a floor
-    under the root. The signal is cut into blocks of one hop and a frame is made of neighbouring blocks: no gather.
+    As in HiFi-GAN and RVC: periodic Hann window, no centring, (n_fft - hop) / 2 samples reflected at either end, a
+    floor under the root. The signal is cut into blocks of one hop, and a frame is made of neighbouring blocks: nothing
+    is gathered.
     """
     hop, n_fft = audio.hop, audio.n_fft
     frames = wave.shape[1] // hop

@@ -20,7 +20,7 @@ UNVOICED_NOISE = SINE_AMPLITUDE / 3
 
 
 def sine_cycles(f0: jax.Array, sample_rate: int, hop: int, phase: jax.Array | None = None) -> jax.Array:
-    """Running phase of a sine of frequency f0 [batch, frames] (Hz, held over each frame), in cycles -> [batch, samples].
+    """Running phase in cycles of a sine of frequency f0 [batch, frames] in Hz, held over frames -> [batch, samples].
 
     phase: cycles already run before the first sample [batch]. Only whole frames are accumulated, each modulo 1: a sum
     over samples would drift in float32, and is slow on TPU.
@@ -41,7 +41,7 @@ class HarmonicSource(nnx.Module):
         self.l_linear = Linear(1, 1)
 
     def __call__(self, f0: jax.Array, noise: jax.Array | None, phase: jax.Array | None) -> jax.Array:
-        """f0 [batch, frames] in Hz, 0 = unvoiced; noise [batch, samples], standard normal -> [batch, samples, 1]."""
+        """f0 [batch, frames] in Hz, 0 is unvoiced; noise [batch, samples], normal -> [batch, samples, 1]."""
         voiced = jnp.repeat(f0 > 0, self.hop, axis=1)
         cycles = sine_cycles(f0, self.sample_rate, self.hop, phase)
         source = jnp.where(voiced, SINE_AMPLITUDE * jnp.sin(2 * math.pi * cycles), 0.0)
@@ -64,7 +64,7 @@ class ResidualBlock(nnx.Module):
 
 
 class Generator(nnx.Module):
-    """Upsamples the latent to samples; after every upsampling the source is mixed in and the MRF blocks are averaged."""
+    """Upsamples the latent to samples; after every upsampling the source is mixed in and the MRF's blocks averaged."""
 
     def __init__(self, config: GeneratorConfig, audio: AudioConfig):
         widths = [config.upsample_initial_channels >> i for i in range(len(config.upsample_rates) + 1)]

@@ -1,4 +1,4 @@
-"""The whole voice model: prior and posterior encoders, coupling flow, generator, speaker embedding (VITS, RVC v1/v2)."""
+"""The whole voice model (VITS, arXiv 2106.06103, as RVC v1 and v2 changed it)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from rvc_jax.data.dataset import Windows
 
 
 class Batches:
-    """Every window once per epoch, in a new order each time; the last batch is filled from the same order's beginning."""
+    """Every window once per epoch, in a new order each; the last batch is filled from the same order's beginning."""
 
     def __init__(self, windows: Windows, batch: int, seed: int):
         self._windows, self._batch, self._seed = windows, batch, seed

@@ -24,7 +24,7 @@ from rvc_jax.train.evaluation import Evaluator
 from rvc_jax.train.interrupt import Interrupt
 from rvc_jax.train.recorder import Recorder
 from rvc_jax.train.state import TrainState, fresh_state, state_shapes
-from rvc_jax.train.step import Metrics, Networks, build_networks, make_step
+from rvc_jax.train.step import Metrics, build_networks, make_step
 
 
 @dataclasses.dataclass(frozen=True)

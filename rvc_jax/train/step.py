@@ -20,7 +20,7 @@ from rvc_jax.train import losses
 from rvc_jax.train.state import TrainState, optimizer
 
 Batch = dict[str, jax.Array]
-"""wave [batch, frames * hop], content [batch, frames / 2, channels], f0 [batch, frames], lengths and speaker [batch]."""
+"""wave [batch, frames * hop], content [batch, frames / 2, channels], f0 [batch, frames], lengths, speaker [batch]."""
 
 Metrics = dict[str, jax.Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -80,7 +80,7 @@ def make_step(networks: Networks) -> Step:
         cotangents, terms = jax.grad(_generator_loss(networks, discriminator, real, target), has_aux=True)(outputs)
         (grads,) = render_vjp(cotangents)
         updates, generator_optimizer = transform.update(grads, state.generator_optimizer, state.generator)
-        metrics |= terms | {"gradient_norm/generator": optax.global_norm(grads)}
+        metrics |= terms | {"gradient_norm/generator": optax.tree.norm(grads)}
         state = TrainState(
             step=state.step + 1,
             generator=optax.apply_updates(state.generator, updates),
@@ -125,7 +125,7 @@ def _update_discriminator(
 
     value, grads = jax.value_and_grad(loss)(state.discriminator)
     updates, optimizer_state = networks.optimizer.update(grads, state.discriminator_optimizer, state.discriminator)
-    metrics = {"loss/discriminator": value, "gradient_norm/discriminator": optax.global_norm(grads)}
+    metrics = {"loss/discriminator": value, "gradient_norm/discriminator": optax.tree.norm(grads)}
     return optax.apply_updates(state.discriminator, updates), optimizer_state, metrics
 
 

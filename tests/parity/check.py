@@ -161,7 +161,7 @@ def training_rows(golden: Golden) -> Iterator[Row]:
 
     loss, grads = jax.jit(jax.value_and_grad(discriminator_loss))(golden.discriminator_weights, golden.real, fake[0])
     yield golden.row("loss.disc", loss)
-    yield golden.row("grad_norm.disc", optax.global_norm(grads), GRADIENT_BOUND)
+    yield golden.row("grad_norm.disc", optax.tree.norm(grads), GRADIENT_BOUND)
     updates, _ = adamw.update(grads, adamw.init(golden.discriminator_weights), golden.discriminator_weights)
     updated = optax.apply_updates(golden.discriminator_weights, updates)
 
@@ -181,7 +181,7 @@ def training_rows(golden: Golden) -> Iterator[Row]:
     for key, term in terms.items():
         yield golden.row(key, term)
     (grads,) = vjp(cotangents)
-    yield golden.row("grad_norm.gen", optax.global_norm(grads), GRADIENT_BOUND)
+    yield golden.row("grad_norm.gen", optax.tree.norm(grads), GRADIENT_BOUND)
     public = golden.generator.to_public(grads)
     for key in golden.file.files:
         if key.startswith("grad."):

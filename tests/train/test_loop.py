@@ -1,0 +1,139 @@
+"""Whole runs of the nano preset on a little real speech."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from rvc_jax import checkpoint
+from rvc_jax.config import PRESETS
+from rvc_jax.errors import UserError
+from rvc_jax.runs import RunFolder
+from rvc_jax.train.loop import TrainProgress, train
+
+SETTINGS = {"epochs": 3, "save_every": 1, "evaluate_every": 1, "log_every": 1, "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def finished(sample_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    result = train(sample_dataset, run, overrides=SETTINGS)
+    assert (result.interrupted, result.resumed_from, result.epochs) == (False, 0, 3)
+    return run
+
+
+def newest_state(run: Path) -> dict[str, np.ndarray]:
+    network, parameters = RunFolder.open(run).load_generator("latest")
+    assert set(parameters) == set(network.shapes)
+    return {name: np.asarray(value) for name, value in parameters.items()}
+
+
+def test_a_run_learns_and_keeps_what_it_promises(finished: Path) -> None:
+    history = RunFolder.open(finished).history()
+    losses = [line["loss/mel"] for line in history if "loss/mel" in line]
+    holdout = [line["holdout/mel"] for line in history if "holdout/mel" in line]
+    assert losses[-1] < losses[0]
+    assert len(holdout) == 4 and min(holdout[1:]) < holdout[0]
+    assert len(list((finished / "checkpoints").glob("*"))) == PRESETS["nano"].train.keep_checkpoints
+    best = holdout.index(min(holdout)) * (history[-1]["step"] // 3)
+    assert checkpoint.newest(finished / "best").name == str(best)
+    assert list((finished / "metrics").glob("events.*"))
+    index = RunFolder.open(finished).index()
+    assert index.dtype == np.float16 and index.shape[1] == 384
+
+
+def test_interrupted_by_ctrl_c_and_continued_is_the_same_run(
+    finished: Path, sample_dataset: Path, tmp_path: Path
+) -> None:
+    def interrupt(progress: TrainProgress) -> None:
+        if progress.step == 2 and progress.message is None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    first = train(sample_dataset, tmp_path / "run", overrides=SETTINGS, report=interrupt)
+    assert first.interrupted and 2 <= first.steps <= 3
+    second = train(sample_dataset, tmp_path / "run", overrides=SETTINGS)
+    assert (second.resumed_from, second.interrupted) == (first.steps, False)
+    whole, continued = newest_state(finished), newest_state(tmp_path / "run")
+    assert all(np.array_equal(whole[name], continued[name]) for name in whole)
+    steps = [line["step"] for line in RunFolder.open(tmp_path / "run").history() if "loss/mel" in line]
+    assert steps == sorted(set(steps))
+
+
+def test_a_finished_run_has_nothing_left_to_do(finished: Path, sample_dataset: Path) -> None:
+    result = train(sample_dataset, finished, overrides=SETTINGS)
+    assert result.resumed_from == result.steps and not result.interrupted
+
+
+def test_a_flipped_byte_is_noticed_and_the_checkpoint_before_it_serves(
+    finished: Path, sample_dataset: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    damaged = checkpoint.newest(run / "checkpoints")
+    flip_byte(damaged)
+    with pytest.raises(UserError, match="does not match its hash"):
+        RunFolder.open(run).load_generator("latest")
+    messages = []
+    result = train(sample_dataset, run, overrides=SETTINGS, report=lambda p: messages.append(p.message or ""))
+    assert result.resumed_from < int(damaged.name) == result.steps
+    assert any("damaged" in message and "continuing from step" in message for message in messages)
+
+
+def test_no_intact_checkpoint_left_is_one_clear_line(finished: Path, sample_dataset: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    for folder in (run / "checkpoints").iterdir():
+        flip_byte(folder)
+    with pytest.raises(UserError, match="no intact checkpoint is left") as caught:
+        train(sample_dataset, run, overrides=SETTINGS)
+    assert "\n" not in str(caught.value)
+
+
+def flip_byte(folder: Path) -> None:
+    file = max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_dataset_that_does_not_fit_is_refused_with_both_values(
+    finished: Path, sample_dataset: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(sample_dataset, tmp_path / "dataset")
+    metadata = json.loads((other / "metadata.json").read_text())
+    (other / "metadata.json").write_text(json.dumps(metadata | {"content_encoder": "contentvec"}))
+    with pytest.raises(UserError, match="whisper-tiny.*contentvec"):
+        train(other, finished)
+    with pytest.raises(UserError, match="40000 Hz.*16000 Hz"):
+        train(sample_dataset, tmp_path / "run", preset=PRESETS["40k"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(sample_dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="not empty"):
+        train(sample_dataset, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    (tmp_path / "config.json").write_text('{"format": "other"}')
+    with pytest.raises(UserError, match="another program's"):
+        train(sample_dataset, tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_is_one_clear_line(sample_dataset: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=False).returncode:
+        pytest.skip("a small disk can't be mounted here")
+    try:
+        with pytest.raises(UserError, match="disk full"):
+            train(sample_dataset, disk / "run", overrides=SETTINGS)
+    finally:
+        jax.clear_caches()
+        subprocess.run(["umount", "-l", disk], check=True)
