@@ -1,0 +1,7 @@
+"""`python -m rvc_jax` is `rvc-jax`."""
+
+import sys
+
+from rvc_jax.cli import main
+
+sys.exit(main())

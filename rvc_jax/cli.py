@@ -1,0 +1,258 @@
+"""The command line. Options are the fields of the configurations; a command imports the heavy packages it needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional
+
+from rvc_jax import __version__
+from rvc_jax.cli_options import TrainOptions
+from rvc_jax.config import PRESETS, ConvertConfig, PrepareConfig, PresetName
+from rvc_jax.environment import quiet, start_jax
+from rvc_jax.errors import UserError
+from rvc_jax.terminal import Display, duration, show, size
+
+Run = Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
+Source = Annotated[Positional[Path], tyro.conf.arg(metavar="SOURCE")]
+Dataset = Annotated[Positional[Path], tyro.conf.arg(metavar="DATASET")]
+Out = Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")]
+Which = Literal["best", "latest"]
+Preset = Annotated[PresetName | None, tyro.conf.arg(metavar=f"{{{','.join(PRESETS)}}}", help_behavior_hint="")]
+OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+Json = Annotated[bool, tyro.conf.arg(name="json", help="Print the result as JSON.")]
+
+
+def quickstart(out: Path = Path("rvc_jax_quickstart"), epochs: OptionalInt = None, as_json: Json = False) -> int:
+    """Prepare, train, measure and use the bundled voice: the whole way, in a few minutes on two CPU cores.
+
+    Args:
+        out: Folder for everything that is made; running again continues there.
+        epochs: Passes over the speech; the preset's own number if not given.
+    """
+    start_jax()
+    from rvc_jax.quickstart import quickstart as run_quickstart
+
+    with Display() as display:
+        result = run_quickstart(out, display, epochs)
+    if result is None:
+        print("interrupted; the training is saved, and the same command continues it", file=sys.stderr)
+        return 0
+    show(result, result.rows(), as_json)
+    return 0
+
+
+def prepare(
+    source: Source, out: Path, preparation: PrepareConfig, overwrite: bool = False, as_json: Json = False
+) -> int:
+    """Make a dataset of recordings of one speaker.
+
+    Args:
+        source: Folder with recordings (any format, any rate), or one recording.
+        out: Folder to make; it becomes a dataset of TensorFlow Datasets.
+        overwrite: Replace a dataset that is there already.
+    """
+    start_jax()
+    from rvc_jax.data.prepare import prepare as run_prepare
+
+    with Display() as display:
+        info = run_prepare(source, out, preparation, display.prepare, overwrite)
+    rows = [
+        ("dataset", str(out)),
+        ("files", f"{info.files} read, {len(info.skipped)} skipped"),
+        ("speech", f"{info.speech_minutes:.1f} of {info.source_minutes:.1f} min"),
+        ("slices", f"{info.train_slices} to train on, {info.holdout_slices} held out ({info.holdout_seconds:.0f} s)"),
+        ("median pitch", f"{info.median_f0:.0f} Hz"),
+        *(("dropped", _drop_text(drop)) for drop in info.dropped),
+        *(("note", note) for note in info.notes),
+    ]
+    show({"path": out, **info.to_dict()}, rows, as_json)
+    return 0
+
+
+def train(dataset: Dataset, run: Path, recipe: TrainOptions, preset: Preset = None, as_json: Json = False) -> int:
+    """Train a voice on a dataset, or continue a run. Ctrl-C saves and ends; the same command continues.
+
+    Args:
+        dataset: Folder made by `rvc-jax prepare`.
+        run: Folder of the run: settings, checkpoints, curves, report.
+        preset: Voice format; the dataset's own if not given.
+    """
+    start_jax()
+    from rvc_jax.train.loop import train as run_train
+
+    with Display() as display:
+        given = {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
+        result = run_train(dataset, run, PRESETS[preset] if preset else None, given, display.train)
+        if not result.interrupted:
+            display.message("writing the report")
+            _write_run_report(run, dataset)
+    ending = "interrupted; the same command continues" if result.interrupted else "finished"
+    error = None
+    if result.holdout_before is not None:
+        error = f"{result.holdout_before:.3f} at the start, {result.holdout_after:.3f} for the best voice"
+    rows = [
+        ("run", f"{run} ({ending})"),
+        ("steps", f"{result.steps} ({result.steps - result.resumed_from} of them now)"),
+        ("speed", f"{result.steps_per_second:.2f} steps/s"),
+        ("hold-out log-mel error", error or "the dataset has no hold-out"),
+    ]
+    if not result.interrupted:
+        rows.append(("report", str(run / "report.html")))
+    show(result, rows, as_json)
+    return 0
+
+
+def convert(
+    run: Run, source: Source, out: Out, conversion: ConvertConfig, voice: Which = "best", as_json: Json = False
+) -> int:
+    """Speak a recording in the voice of a run.
+
+    Args:
+        run: Folder of the run.
+        source: Recording (any format that libsndfile or ffmpeg reads).
+        out: File to write: .wav, .flac, .ogg or .mp3.
+        voice: The best voice by the hold-out, or the latest.
+    """
+    start_jax()
+    from rvc_jax.infer.file import convert_file
+
+    with Display() as display:
+        converted = convert_file(run, source, out, conversion, voice, display.convert)
+    seconds = len(converted.wave) / converted.rate
+    result = {
+        "out": out, "seconds": seconds, "sample_rate": converted.rate, "samples": len(converted.wave),
+        "transpose": converted.transpose,
+    }  # fmt: skip
+    rows = [
+        ("written", str(out)),
+        ("length", f"{seconds:.1f} s at {converted.rate} Hz"),
+        ("transposed", f"{converted.transpose:+g} semitones"),
+    ]
+    show(result, rows, as_json)
+    return 0
+
+
+def evaluate(run: Run, dataset: OptionalPath = None, voice: Which = "best", as_json: Json = False) -> int:
+    """Measure a voice on the speech that was held out of its training.
+
+    Args:
+        run: Folder of the run.
+        dataset: Dataset whose hold-out to use; the run's own if not given.
+        voice: The best voice by the hold-out, or the latest.
+    """
+    start_jax()
+    from rvc_jax.data.dataset import load_dataset
+    from rvc_jax.runs import RunFolder
+    from rvc_jax.train.evaluation import evaluate as run_evaluate
+
+    folder = RunFolder.open(run)
+    dataset = dataset or folder.dataset_path
+    if dataset is None:
+        raise UserError(f"{run} does not tell where its dataset is: name it with --dataset")
+    figures = run_evaluate(folder, load_dataset(dataset), voice)
+    show(figures, [(name.replace("_", " "), _figure_text(value)) for name, value in figures.items()], as_json)
+    return 0
+
+
+def info(path: Positional[Path], as_json: Json = False) -> int:
+    """Tell what something is: a dataset, a run, a recording, a PyTorch file.
+
+    Args:
+        path: File or folder.
+    """
+    from rvc_jax.describe import describe
+
+    described = describe(path)
+    rows = []
+    for name, value in described.items():
+        if name == "dropped":
+            rows += [("dropped", _drop_text(drop)) for drop in value]
+        elif name != "config":
+            rows.append((name.replace("_", " "), size(value) if name == "bytes" else _figure_text(value)))
+    show(described, rows, as_json)
+    return 0
+
+
+def doctor(as_json: Json = False) -> int:
+    """Check that everything the program needs is here and works."""
+    from rvc_jax.doctor import examine
+
+    checks = []
+    for check in examine():
+        checks.append(check)
+        if not as_json:
+            mark = "yes" if check.ok else "NO" if check.essential else "no"
+            print(f"{mark:<4} {check.name:<22} {check.detail}", flush=True)
+    broken = [check.name for check in checks if check.essential and not check.ok]
+    if as_json:
+        show({"ok": not broken, "checks": [check._asdict() for check in checks]}, [], as_json)
+    else:
+        print(f"broken: {', '.join(broken)}" if broken else "everything essential works")
+    return 1 if broken else 0
+
+
+COMMANDS = {function.__name__: function for function in (quickstart, prepare, train, convert, evaluate, info, doctor)}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command and returns the exit code: 0, 1 (doctor), 2 (the user's mistake) or 130 (Ctrl-C)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        print(f"rvc-jax {__version__}")
+        return 0
+    quiet()
+    try:
+        return tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="rvc-jax",
+            description="Train a voice from speech, and speak in it.",
+            args=arguments or ["--help"],
+            config=(OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        )
+    except UserError as error:
+        return _fail(str(error), 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except SystemExit as stop:  # tyro has printed the help or what was wrong
+        return stop.code if isinstance(stop.code, int) else 2
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return _fail(f"disk full: {error.filename or 'a file could not be written'}; free some space and try again", 2)
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"rvc-jax: error: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+def _write_run_report(run: Path, dataset: Path) -> None:
+    from rvc_jax.data.dataset import load_dataset
+    from rvc_jax.report import write_report
+    from rvc_jax.report.holdout import holdout_clips
+    from rvc_jax.runs import RunFolder
+
+    folder = RunFolder.open(run)
+    write_report(folder, run / "report.html", holdout_clips(folder, load_dataset(dataset)))
+
+
+def _drop_text(drop: Any) -> str:
+    file, seconds, reason = drop
+    return f"{file}{'' if seconds is None else f' at {duration(seconds)}'}: {reason}"
+
+
+def _figure_text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Options of the command line that are not a configuration as it stands."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+import typing
+from typing import Annotated, Any
+
+import tyro
+
+from rvc_jax.config import PRESETS, TrainConfig
+
+
+def field_help(config: type) -> dict[str, str]:
+    """The text under every field of a dataclass, from its source."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(config))).body[0].body
+    texts = {}
+    for field, following in zip(body, body[1:], strict=False):
+        is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+        if isinstance(field, ast.AnnAssign) and is_text:
+            texts[field.target.id] = inspect.cleandoc(following.value.value)
+    return texts
+
+
+def _train_options() -> type:
+    """TrainConfig with None for what was not given: then the preset's value holds, or the run's when it continues."""
+    helps, types = field_help(TrainConfig), typing.get_type_hints(TrainConfig)
+    fields = []
+    for field in dataclasses.fields(TrainConfig):
+        choices = typing.get_args(types[field.name])
+        metavar = f"{{{','.join(choices)}}}" if choices else types[field.name].__name__.upper()
+        hint = f"({_defaults(field.name)})"
+        argument = tyro.conf.arg(help=helps.get(field.name), help_behavior_hint=hint, metavar=metavar)
+        annotation = Annotated[types[field.name] | None, argument]
+        fields.append((field.name, annotation, dataclasses.field(default=None)))
+    return dataclasses.make_dataclass("TrainOptions", fields, frozen=True, namespace={"__doc__": TrainConfig.__doc__})
+
+
+def _defaults(name: str) -> str:
+    """What holds if the option is not given."""
+    presets: dict[Any, list[str]] = {}
+    for preset in PRESETS.values():
+        presets.setdefault(getattr(preset.train, name), []).append(preset.name)
+    common, *others = sorted(presets, key=lambda value: -len(presets[value]))
+    return f"default: {common}" + "".join(f"; {', '.join(presets[value])}: {value}" for value in others)
+
+
+TrainOptions = _train_options()

@@ -1,0 +1,1 @@
+"""Speaking a recording in a trained voice."""

@@ -1,0 +1,51 @@
+"""A voice as conversion needs it, wherever it comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from rvc_jax.config import AudioConfig, PrepareConfig
+from rvc_jax.models.parameters import Network
+from rvc_jax.runs import RunFolder
+from rvc_jax.train.step import compute_dtype
+
+
+@dataclasses.dataclass(frozen=True)
+class Voice:
+    """The voice model with its parameters, and how its training speech was treated."""
+
+    network: Network
+    parameters: dict[str, Any]
+    audio: AudioConfig
+    latent_channels: int
+    content_encoder: str
+    prepare: PrepareConfig = PrepareConfig()
+    """Of the training speech; the recording is filtered and levelled like it."""
+    speakers: int = 1
+    median_f0: float = 0.0
+    """Of the training speech in Hz; 0 if unknown."""
+    index: np.ndarray | None = None
+    """Content features of the training speech [rows, channels], for retrieval."""
+    dtype: Any = jnp.float32
+    """Arithmetic of the network."""
+
+    @classmethod
+    def from_run(cls, run: RunFolder, which: str = "best") -> Voice:
+        """The `best` or `latest` voice of a run. Raises UserError as `RunFolder.load_generator` does."""
+        network, parameters = run.load_generator(which)
+        return cls(
+            network,
+            parameters,
+            run.preset.audio,
+            run.preset.generator.inter_channels,
+            run.dataset.content_encoder,
+            PrepareConfig(**run.dataset.config),
+            len(run.dataset.speakers),
+            run.dataset.median_f0,
+            run.index(),
+            compute_dtype(run.preset.train.precision),
+        )

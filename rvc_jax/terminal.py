@@ -1,0 +1,124 @@
+"""How the command line shows progress and results: bars on a terminal, plain lines elsewhere, JSON for machines.
+
+Progress goes to standard error, results to standard output.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rvc_jax.data.progress import Progress
+    from rvc_jax.train.loop import TrainProgress
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class Display:
+    """Shows how far a command is. Use it as a context."""
+
+    def __enter__(self) -> Display:
+        self._stage, self._shown = "", -math.inf
+        self._bars = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            columns = (TextColumn("{task.description:<10}"), BarColumn(28), TextColumn("{task.percentage:>3.0f}%"))
+            self._bars = Progress(*columns, TextColumn("{task.fields[text]}"), console=Console(stderr=True))
+            self._bars.start()
+            self._tasks: dict[str, Any] = {}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def update(self, stage: str, done: float, total: float, text: str) -> None:
+        """So much of a stage is done."""
+        if self._bars is not None:
+            if stage not in self._tasks:
+                self._tasks[stage] = self._bars.add_task(stage, text="")
+            self._bars.update(self._tasks[stage], completed=done, total=total, text=text)
+            return
+        now = time.monotonic()
+        if stage != self._stage or done >= total or now - self._shown > _SECONDS_BETWEEN_LINES:
+            self._stage, self._shown = stage, now
+            print(f"{stage} {100 * done / total:.0f}% {text}".rstrip(), file=sys.stderr, flush=True)
+
+    def message(self, text: str) -> None:
+        """A line that stays."""
+        if self._bars is not None:
+            self._bars.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def prepare(self, progress: Progress) -> None:
+        """The listener for `data.prepare`."""
+        stage = {"read": "reading", "features": "analysing"}.get(progress.stage, progress.stage)
+        self.update(stage, progress.done, progress.total, progress.message)
+
+    def train(self, progress: TrainProgress) -> None:
+        """The listener for `train`."""
+        if progress.message is not None:
+            self.message(f"step {progress.step}: {progress.message}")
+            return
+        parts = [f"step {progress.step}/{progress.total_steps}", f"epoch {progress.epoch}/{progress.epochs}"]
+        if "loss/generator" in progress.losses:
+            parts.append(f"loss {progress.losses['loss/generator']:.1f}")
+        if math.isfinite(progress.step_seconds):
+            parts += [f"{progress.step_seconds:.2f} s/step", f"{duration(progress.seconds_left)} left"]
+        self.update("training", progress.step, progress.total_steps, ", ".join(parts))
+
+    def convert(self, share: float) -> None:
+        """The listener for conversions."""
+        self.update("converting", share, 1, "")
+
+
+def show(result: Any, rows: Iterable[tuple[str, str]], as_json: bool) -> None:
+    """Prints a command's result: the value itself as JSON, or rows of a table."""
+    if as_json:
+        print(json.dumps(plain(result), indent=1, ensure_ascii=False))
+        return
+    rows = list(rows)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+
+
+def plain(value: Any) -> Any:
+    """The value in containers that JSON has; what is not a number there becomes null."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def duration(seconds: float) -> str:
+    """A length of time, to be read at a glance."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def size(count: float) -> str:
+    """A number of bytes, to be read at a glance."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
