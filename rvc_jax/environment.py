@@ -25,9 +25,14 @@ def quiet() -> None:
 
 
 def start_jax() -> None:
-    """Imports JAX, and keeps what it compiles for more than a second in `home()/xla` for the next time."""
+    """Imports JAX, and keeps what it compiles for more than a second in `home()/xla` for the next time.
+
+    $JAX_COMPILATION_CACHE_DIR names another folder.
+    """
     import jax
 
+    if jax.config.jax_compilation_cache_dir:
+        return
     cache = home() / "xla"
     try:
         cache.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,8 @@ class RunFolder:
     path: Path
     preset: Preset
     dataset: DatasetInfo
+    dataset_path: Path | None = None
+    """Where the dataset was when the run was last trained."""
 
     @classmethod
     def open(cls, path: Path | str) -> RunFolder:
@@ -46,7 +48,9 @@ class RunFolder:
         if not isinstance(config, dict) or config.get("format") != FORMAT:
             raise UserError(f"{path} is not a run of rvc-jax: its config.json is another program's")
         try:
-            return cls(path, from_dict(Preset, config["preset"]), DatasetInfo.from_dict(config["dataset"]))
+            preset, dataset = from_dict(Preset, config["preset"]), DatasetInfo.from_dict(config["dataset"])
+            where = config.get("dataset_path")
+            return cls(path, preset, dataset, Path(where) if where else None)
         except (KeyError, TypeError) as error:
             raise UserError(f"{file} is damaged, or from another version of rvc-jax: {error}") from None
 
@@ -74,6 +78,7 @@ class RunFolder:
             "version": __version__,
             "preset": to_dict(self.preset),
             "dataset": self.dataset.to_dict(),
+            "dataset_path": str(self.dataset_path) if self.dataset_path else None,
         }
         write_json(self.path / "config.json", config)
 

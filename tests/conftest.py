@@ -44,3 +44,20 @@ def sample_dataset(sample_voice: Path, tmp_path_factory: pytest.TempPathFactory)
     out = tmp_path_factory.mktemp("dataset") / "callie"
     prepare(sample_voice, out, PrepareConfig(preset="nano"))
     return out
+
+
+@pytest.fixture(scope="session")
+def tiny_run(sample_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of `sample_dataset` after a few steps, made by the command line. Read it only; copy it to change it."""
+    from rvc_jax.cli import main
+
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    options = ["--epochs", "4", "--evaluate-every", "2", "--log-every", "1"]
+    assert main(["train", str(sample_dataset), "--run", str(run), *options]) == 0
+    return run
+
+
+@pytest.fixture(scope="session")
+def other_clip() -> Path:
+    """Seven seconds of another speaker, 16 kHz."""
+    return next(bundled_sample("other").glob("*.flac"))

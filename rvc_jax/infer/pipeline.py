@@ -21,7 +21,7 @@ from rvc_jax.features.f0 import pitch_extractor
 from rvc_jax.features.pitch import coarse_pitch
 from rvc_jax.infer.chunks import CHUNK_FRAMES, CONTEXT_FRAMES, Chunk, join, plan_chunks
 from rvc_jax.infer.features import RecordingFeatures
-from rvc_jax.infer.retrieval import NEIGHBOURS, Index
+from rvc_jax.infer.retrieval import NEIGHBOURS, Index, mix
 from rvc_jax.infer.voice import Voice
 
 SHORTEST_SECONDS = 0.1
@@ -120,10 +120,8 @@ class Converter:
         repeated = np.repeat(content, 2, axis=0)
         if self._index is None:
             return repeated
-        rate, protect = self.config.index_rate, self.config.protect
         found = np.repeat(self._index.retrieve(content), 2, axis=0)
-        share = np.where((f0 > 0) | (protect >= 0.5), rate, rate * protect).astype(np.float32)[:, None]
-        return (repeated + share * (found - repeated)).astype(np.float16)
+        return mix(repeated, found, f0 > 0, self.config.index_rate, self.config.protect)
 
     def _spoken(self, parameters: dict[str, Any], content: jax.Array, f0: jax.Array, phase: jax.Array, start: int):
         """One chunk [1, frames, ...] -> [1, samples]. Noise is a function of the seed and the frame's number alone."""

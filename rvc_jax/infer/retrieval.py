@@ -39,6 +39,15 @@ class Index:
         return np.concatenate(results)
 
 
+def mix(content: np.ndarray, found: np.ndarray, voiced: np.ndarray, rate: float, protect: float) -> np.ndarray:
+    """Content drawn towards what was found for it by `rate`; where unvoiced, by `rate * protect` (RVC's protection).
+
+    content, found: [frames, channels]; voiced: bool [frames]. A protect of 0.5 protects nothing.
+    """
+    share = np.where(voiced | (protect >= 0.5), rate, rate * protect).astype(np.float32)[:, None]
+    return (content + share * (found - content)).astype(content.dtype)
+
+
 @jax.jit
 def _mean_of_nearest(blocks: jax.Array, count: int, queries: jax.Array) -> jax.Array:
     """blocks [blocks, rows, channels], of which the first `count` rows are real; queries [queries, channels]."""

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
-from rvc_jax.data.dataset import Windows
+from rvc_jax.data.dataset import VoiceDataset, Windows
+from rvc_jax.errors import UserError
 from rvc_jax.features.pitch import coarse_pitch
 from rvc_jax.models.layers import sequence_mask
 from rvc_jax.models.parameters import Parameters
+from rvc_jax.runs import RunFolder
 from rvc_jax.train.batches import gather
-from rvc_jax.train.step import Batch, Networks
+from rvc_jax.train.step import Batch, Networks, build_networks
 
 EVALUATION_BATCH = 8
 
@@ -59,3 +61,27 @@ class Evaluator:
         mask = sequence_mask(batch["lengths"], content.shape[1])
         error = jnp.sum(jnp.abs(mels[0] - mels[1]).mean(-1, keepdims=True) * mask)
         return error, jnp.sum(mask), wave
+
+
+def evaluate(run: RunFolder, dataset: VoiceDataset, which: str = "best") -> dict[str, float | int | str]:
+    """Figures of a run's `best` or `latest` voice on the hold-out of a dataset.
+
+    Raises:
+      UserError: if the dataset has no hold-out, or was not prepared as the run's own was.
+    """
+    if not len(dataset.holdout):
+        raise UserError("the dataset has no hold-out to measure on")
+    of_run = (run.preset.audio.sample_rate, run.dataset.content_encoder)
+    of_dataset = (dataset.info.sample_rate, dataset.info.content_encoder)
+    if of_run != of_dataset:
+        fits = " Hz and ".join(map(str, of_run))
+        raise UserError(f"the run is for {fits}, the dataset for {of_dataset[0]} Hz and {of_dataset[1]}")
+    _, parameters = run.load_generator(which)
+    score = Evaluator(build_networks(run.preset, steps_per_epoch=1), dataset.holdout)(parameters)
+    return {
+        "voice": which,
+        "holdout_mel": score.mel,
+        "holdout_slices": len(dataset.holdout),
+        "holdout_seconds": dataset.info.holdout_seconds,
+        "same_speech_as_in_training": dataset.info.fingerprint == run.dataset.fingerprint,
+    }

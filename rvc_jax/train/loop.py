@@ -76,7 +76,8 @@ def train(
       UserError: if dataset and run don't fit together, the run is damaged, or the disk is full.
     """
     data = load_dataset(dataset)
-    folder = _open_run(run, data, preset, overrides or {})
+    folder = dataclasses.replace(_open_run(run, data, preset, overrides or {}), dataset_path=dataset.absolute())
+    folder.write_config()
     return Trainer(folder, data, report).run()
 
 

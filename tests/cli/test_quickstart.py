@@ -1,0 +1,79 @@
+"""The quick start on half a minute of the sample, and the report that it writes."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+import soundfile
+
+from rvc_jax import quickstart
+from rvc_jax.audio.io import decode
+from rvc_jax.cli import main
+from rvc_jax.data.sources import bundled_sample
+
+
+@pytest.fixture(scope="module")
+def made(sample_voice: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """The quick start's folder and its JSON, with a few steps on a short voice."""
+    out = tmp_path_factory.mktemp("quick") / "start"
+    voice = tmp_path_factory.mktemp("sample") / "voice"
+    shutil.copytree(sample_voice, voice)
+    shutil.copy(bundled_sample("voice") / "LICENSE.txt", voice)
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quickstart, "bundled_sample", lambda part: voice if part == "voice" else bundled_sample(part))
+        patch.setattr("sys.stdout", printed)
+        assert main(["quickstart", "--out", str(out), "--epochs", "3", "--json"]) == 0
+        first = json.loads(printed.getvalue())
+        printed.truncate(0)
+        printed.seek(0)
+        assert main(["quickstart", "--out", str(out), "--json"]) == 0
+    return out, {"first": first, "again": json.loads(printed.getvalue())}
+
+
+def test_it_makes_what_it_says(made: tuple[Path, dict]) -> None:
+    out, printed = made
+    first = printed["first"]
+    assert all(Path(path).exists() for path in first["files"]) and len(first["files"]) == 4
+    assert first["steps"] > 2 and first["steps_per_second"] > 0
+    assert first["holdout_after"] < first["holdout_before"]
+    assert 9 <= first["transpose"] <= 14
+    assert 1e8 < first["peak_memory_bytes"] < 4e10
+    wave, rate = decode(out / "converted.wav")
+    assert (wave.shape, rate) == ((1, 113600), 16000)
+
+
+def test_running_again_uses_what_is_there(made: tuple[Path, dict]) -> None:
+    first, again = made[1]["first"], made[1]["again"]
+    assert again["steps"] == first["steps"] and again["steps_per_second"] is None
+    assert again["holdout_after"] == first["holdout_after"]
+
+
+def test_the_report_is_one_page_with_pictures_sounds_and_licences(made: tuple[Path, dict]) -> None:
+    page = (made[0] / "report.html").read_text()
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    assert len(pictures) == 4 + 1 + 2  # clips, pitch, learning and losses
+    for picture in pictures:
+        pixels = matplotlib.image.imread(io.BytesIO(base64.b64decode(picture)))
+        assert pixels.shape[1] > 800 and np.ptp(pixels[..., :3]) > 0.5
+    sounds = [soundfile.read(io.BytesIO(base64.b64decode(s))) for s in re.findall(r"audio/flac;base64,([^\"]+)", page)]
+    assert [rate for _, rate in sounds] == [16000] * 4
+    assert len(sounds[0][0]) == len(sounds[1][0]) == 113600 and len(sounds[2][0]) == len(sounds[3][0])
+    assert "CC-BY-3.0" in page and "Public domain" in page and "hold-out log-mel error" in page
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "diary.txt").write_text("dear diary")
+    assert main(["quickstart", "--out", str(tmp_path)]) == 2
+    assert "is not a dataset" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["dataset", "diary.txt"]
