@@ -8,7 +8,7 @@ from flax import nnx
 
 from rvc_jax.config import GeneratorConfig
 from rvc_jax.models.layers import Conv, WaveNet
-from rvc_jax.models.parameters import Normal
+from rvc_jax.models.parameters import Constant
 
 
 class ResidualCoupling(nnx.Module):
@@ -18,7 +18,7 @@ class ResidualCoupling(nnx.Module):
         half, hidden = config.inter_channels // 2, config.hidden_channels
         self.pre = Conv(half, hidden, 1)
         self.enc = WaveNet(hidden, config.flow_kernel, config.flow_layers, config.speaker_channels)
-        self.post = Conv(hidden, half, 1, init=Normal(0.0))
+        self.post = Conv(hidden, half, 1, init=Constant(0.0))
 
     def __call__(self, x: jax.Array, mask: jax.Array, speaker: jax.Array, reverse: bool) -> jax.Array:
         first, second = jnp.split(x, 2, axis=-1)

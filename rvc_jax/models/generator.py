@@ -13,10 +13,13 @@ from flax import nnx
 
 from rvc_jax.config import AudioConfig, GeneratorConfig
 from rvc_jax.models.layers import Conv, ConvTranspose, Linear
+from rvc_jax.models.parameters import Constant, Normal
 
 SINE_AMPLITUDE = 0.1
 VOICED_NOISE = 0.003
 UNVOICED_NOISE = SINE_AMPLITUDE / 3
+SMALL = Normal(0.01)
+"""HiFi-GAN's initialisation of upsampling and residual layers: at first the source passes through almost alone."""
 
 
 def sine_cycles(f0: jax.Array, sample_rate: int, hop: int, phase: jax.Array | None = None) -> jax.Array:
@@ -38,7 +41,8 @@ class HarmonicSource(nnx.Module):
 
     def __init__(self, audio: AudioConfig):
         self.sample_rate, self.hop = audio.sample_rate, audio.hop
-        self.l_linear = Linear(1, 1)
+        # At unit scale from the start: a fainter source is overheard, and the voice learns to buzz at the frame rate.
+        self.l_linear = Linear(1, 1, Constant(1.0 / SINE_AMPLITUDE))
 
     def __call__(self, f0: jax.Array, noise: jax.Array | None, phase: jax.Array | None) -> jax.Array:
         """f0 [batch, frames] in Hz, 0 is unvoiced; noise [batch, samples], normal -> [batch, samples, 1]."""
@@ -54,8 +58,10 @@ class ResidualBlock(nnx.Module):
     """Pairs of dilated and plain convolutions, each pair with a skip (`ResBlock1` of HiFi-GAN)."""
 
     def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]):
-        self.convs1 = nnx.List([Conv(channels, channels, kernel, dilation=d, normed=True) for d in dilations])
-        self.convs2 = nnx.List([Conv(channels, channels, kernel, normed=True) for _ in dilations])
+        self.convs1 = nnx.List([
+            Conv(channels, channels, kernel, dilation=d, normed=True, init=SMALL) for d in dilations
+        ])  # fmt: skip
+        self.convs2 = nnx.List([Conv(channels, channels, kernel, normed=True, init=SMALL) for _ in dilations])
 
     def __call__(self, x: jax.Array) -> jax.Array:
         for dilated, plain in zip(self.convs1, self.convs2, strict=True):
@@ -77,7 +83,7 @@ class Generator(nnx.Module):
         self.resblocks = nnx.List()
         stages = zip(config.upsample_rates, config.upsample_kernels, strict=True)
         for stage, (rate, kernel) in enumerate(stages):
-            self.ups.append(ConvTranspose(widths[stage], widths[stage + 1], kernel, rate))
+            self.ups.append(ConvTranspose(widths[stage], widths[stage + 1], kernel, rate, SMALL))
             self.noise_convs.append(_source_conv(widths[stage + 1], math.prod(config.upsample_rates[stage + 1 :])))
             for block in zip(config.resblock_kernels, config.resblock_dilations, strict=True):
                 self.resblocks.append(ResidualBlock(widths[stage + 1], *block))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rvc_jax.models import convolution
-from rvc_jax.models.parameters import Normal, Ones, fan_in_uniform, parameter
+from rvc_jax.models.parameters import Constant, Normal, fan_in_uniform, parameter
 
 KERNEL_AXES = (2, 1, 0)
 
@@ -42,11 +42,11 @@ class Conv(nnx.Module):
         init = init or default
         shape = (kernel, inputs // groups, outputs)
         if normed:
-            self.weight_g = parameter((1, 1, outputs), Ones(), KERNEL_AXES, public_trailing)
+            self.weight_g = parameter((1, 1, outputs), Constant(1.0), KERNEL_AXES, public_trailing)
             self.weight_v = parameter(shape, init, KERNEL_AXES, public_trailing)
         else:
             self.weight = parameter(shape, init, KERNEL_AXES, public_trailing)
-        self.bias = parameter((outputs,), default if init is default else Normal(0.0), (0,)) if bias else None
+        self.bias = parameter((outputs,), default if init is default else Constant(0.0), (0,)) if bias else None
 
     def kernel(self, dtype: jnp.dtype) -> jax.Array:
         weight = weight_norm(self.weight_v[...], self.weight_g[...]) if self.normed else self.weight[...]
@@ -63,12 +63,11 @@ class ConvTranspose(nnx.Module):
     As PyTorch's with padding (kernel - stride) / 2. The norm is taken per *input* channel, as PyTorch's is.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int):
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, init: object):
         self.stride = stride
-        init = fan_in_uniform(kernel * outputs)
-        self.weight_g = parameter((1, 1, inputs), Ones(), KERNEL_AXES)
+        self.weight_g = parameter((1, 1, inputs), Constant(1.0), KERNEL_AXES)
         self.weight_v = parameter((kernel, outputs, inputs), init, KERNEL_AXES)
-        self.bias = parameter((outputs,), init, (0,))
+        self.bias = parameter((outputs,), fan_in_uniform(kernel * outputs), (0,))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = weight_norm(self.weight_v[...], self.weight_g[...]).astype(x.dtype)
@@ -78,10 +77,10 @@ class ConvTranspose(nnx.Module):
 class Linear(nnx.Module):
     """[..., in] -> [..., out]."""
 
-    def __init__(self, inputs: int, outputs: int):
-        init = fan_in_uniform(inputs)
-        self.weight = parameter((inputs, outputs), init, (1, 0))
-        self.bias = parameter((outputs,), init, (0,))
+    def __init__(self, inputs: int, outputs: int, init: object = None):
+        default = fan_in_uniform(inputs)
+        self.weight = parameter((inputs, outputs), init or default, (1, 0))
+        self.bias = parameter((outputs,), Constant(0.0) if init else default, (0,))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return x @ self.weight[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
@@ -101,8 +100,8 @@ class LayerNorm(nnx.Module):
     """Over the channels, epsilon 1e-5, computed in float32; parameters named as in VITS."""
 
     def __init__(self, channels: int):
-        self.gamma = parameter((channels,), Ones(), (0,))
-        self.beta = parameter((channels,), Normal(0.0), (0,))
+        self.gamma = parameter((channels,), Constant(1.0), (0,))
+        self.beta = parameter((channels,), Constant(0.0), (0,))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         wide = x.astype(jnp.float32)

@@ -32,7 +32,7 @@ class Uniform:
 
 @dataclasses.dataclass(frozen=True)
 class Normal:
-    """Zero-mean normal of the given standard deviation; a deviation of 0 gives zeros."""
+    """Zero-mean normal of the given standard deviation."""
 
     deviation: float
 
@@ -41,9 +41,13 @@ class Normal:
 
 
 @dataclasses.dataclass(frozen=True)
-class Ones:
+class Constant:
+    """The same value everywhere."""
+
+    value: float
+
     def draw(self, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        return np.ones(shape)
+        return np.full(shape, self.value)
 
 
 def fan_in_uniform(fan_in: int) -> Uniform:

@@ -1,0 +1,17 @@
+"""Fails unless a quickstart's result keeps what the README promises of it."""
+
+import json
+import sys
+from pathlib import Path
+
+result = json.loads(Path(sys.argv[1]).read_text())
+promises = {
+    "hold-out error at least 40 % lower": result["holdout_after"] <= 0.6 * result["holdout_before"],
+    "f0 correlation at least 0.9": result["f0_correlation"] >= 0.9,
+    "less than 4 GB": result["peak_memory_bytes"] < 4e9,
+    "every file written": all(Path(path).exists() for path in result["files"]),
+}
+for name, kept in promises.items():
+    print(f"{'ok  ' if kept else 'FAIL'} quickstart: {name}")
+print(f"quickstart took {result['seconds']:.0f} s")
+sys.exit(not all(promises.values()))
