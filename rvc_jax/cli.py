@@ -101,7 +101,7 @@ def train(dataset: Dataset, run: Path, recipe: TrainOptions, preset: Preset = No
     rows = [
         ("run", f"{run} ({ending})"),
         ("steps", f"{result.steps} ({result.steps - result.resumed_from} of them now)"),
-        ("speed", f"{result.steps_per_second:.2f} steps/s"),
+        ("speed", f"{result.steps_per_second:.2f} steps/s" if result.steps_per_second else "too few steps to tell"),
         ("hold-out log-mel error", error or "the dataset has no hold-out"),
     ]
     if not result.interrupted:

@@ -102,18 +102,27 @@ class TrainConfig:
     batch_per_chip: int = 8
     """Windows per accelerator and step; a multiple of 8 on TPU."""
     learning_rate: float = 1e-4
+    """Of both networks, in the first epoch."""
     beta1: float = 0.8
+    """AdamW's decay of the mean gradient."""
     beta2: float = 0.99
+    """AdamW's decay of the mean squared gradient."""
     epsilon: float = 1e-9
+    """AdamW's least divisor."""
     weight_decay: float = 0.01
+    """AdamW's pull of every parameter towards zero."""
     learning_rate_decay: float = 0.999875
     """Factor on the learning rate after every epoch."""
     mel_weight: float = 45.0
+    """Share of the log-mel error in the generator's loss."""
     kl_weight: float = 1.0
+    """Share of the divergence between posterior and prior."""
     feature_matching_weight: float = 2.0
+    """Share of the difference of the discriminator's feature maps."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """Arithmetic of the networks; parameters and losses are always float32. auto: bfloat16 on TPU and GPU."""
     seed: int = 1234
+    """Of the first parameters, the order of the windows, the segments and the noise."""
     evaluate_every: int = 10
     """Epochs between evaluations on the hold-out."""
     save_every: int = 10
@@ -210,11 +219,13 @@ class PrepareConfig:
     preset: PresetName = "40k"
     """Voice format to prepare for; it fixes the sample rate."""
     f0_method: PitchMethod = "swift"
+    """How pitch is found."""
     content_encoder: ContentEncoderName = "whisper-tiny"
+    """What is said, in features without a speaker; voices keep to the encoder that they were trained with."""
     high_pass_hz: float = 48.0
-    """Corner of the fifth-order Butterworth high-pass filter."""
+    """Corner of the fifth-order Butterworth high-pass filter, in Hz."""
     silence_db: float = -42.0
-    """Level below which sound is silence."""
+    """Level below which sound is silence, in dB of full scale."""
     silence_min_length: float = 1.5
     """Shortest piece between two silences, in seconds."""
     silence_min_interval: float = 0.4
@@ -230,6 +241,7 @@ class PrepareConfig:
     min_slice: float = 0.4
     """Slices shorter than this many seconds are dropped, and counted."""
     normalise_peak: float = 0.9
+    """Peak of the normalised slices; 1 is full scale."""
     normalise_mix: float = 0.75
     """Share of the peak-normalised signal in the result; the rest keeps its original level."""
     max_peak: float = 2.5

@@ -120,7 +120,7 @@ def _result(
         train_slices=run.dataset.train_slices,
         holdout_slices=run.dataset.holdout_slices,
         steps=trained.steps,
-        steps_per_second=trained.steps_per_second if trained.steps > trained.resumed_from else None,
+        steps_per_second=trained.steps_per_second,
         holdout_before=trained.holdout_before,
         holdout_after=trained.holdout_after,
         transpose=conversion.transpose,

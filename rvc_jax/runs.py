@@ -54,25 +54,18 @@ class RunFolder:
         except (KeyError, TypeError) as error:
             raise UserError(f"{file} is damaged, or from another version of rvc-jax: {error}") from None
 
-    @classmethod
-    def create(cls, path: Path, preset: Preset, dataset: DatasetInfo, index: np.ndarray) -> RunFolder:
-        """Starts a run in a new or empty folder.
+    def write(self, index: np.ndarray) -> None:
+        """Keeps everything that is needed to repeat the run and to use its voice.
 
         index: content features of the training speech [rows, channels], for retrieval.
 
         Raises:
-          UserError: if something else is there.
+          UserError: if something else is in the folder.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UserError(f"{path} is not empty and holds no run of rvc-jax: name another folder with --run")
-        path.mkdir(parents=True, exist_ok=True)
-        write_array(path / "index.npy", index.astype(np.float16))
-        run = cls(path, preset, dataset)
-        run.write_config()
-        return run
-
-    def write_config(self) -> None:
-        """Keeps everything that is needed to repeat the run."""
+        is_run = (self.path / "config.json").exists()
+        if not is_run and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise UserError(f"{self.path} is not empty and holds no run of rvc-jax: name another folder with --run")
+        self.path.mkdir(parents=True, exist_ok=True)
         config = {
             "format": FORMAT,
             "version": __version__,
@@ -81,6 +74,7 @@ class RunFolder:
             "dataset_path": str(self.dataset_path) if self.dataset_path else None,
         }
         write_json(self.path / "config.json", config)
+        write_array(self.path / "index.npy", index.astype(np.float16))
 
     @property
     def checkpoints(self) -> Path:

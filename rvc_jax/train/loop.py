@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from rvc_jax.checkpoint import Checkpoints
-from rvc_jax.config import PRESETS, Preset
+from rvc_jax.config import PRESETS, Preset, TrainConfig
 from rvc_jax.data.dataset import DatasetInfo, VoiceDataset, load_dataset
 from rvc_jax.errors import UserError
 from rvc_jax.runs import RunFolder
@@ -50,7 +50,8 @@ class TrainResult:
     steps: int
     epochs: int
     resumed_from: int
-    steps_per_second: float
+    steps_per_second: float | None
+    """None if too few steps were taken to tell."""
     holdout_before: float | None
     holdout_after: float | None
     """Of the best voice."""
@@ -76,8 +77,9 @@ def train(
       UserError: if dataset and run don't fit together, the run is damaged, or the disk is full.
     """
     data = load_dataset(dataset)
-    folder = dataclasses.replace(_open_run(run, data, preset, overrides or {}), dataset_path=dataset.absolute())
-    folder.write_config()
+    settings = _settings(run, data, preset, overrides or {})
+    folder = RunFolder(run, settings, data.info, dataset.absolute())
+    folder.write(_index_rows(data))
     return Trainer(folder, data, report).run()
 
 
@@ -188,7 +190,7 @@ class Trainer:
             steps=step,
             epochs=step // self.batches.steps_per_epoch,
             resumed_from=first,
-            steps_per_second=1 / clock.step_seconds,
+            steps_per_second=None if math.isnan(clock.step_seconds) else 1 / clock.step_seconds,
             holdout_before=scores[0] if scores else None,
             holdout_after=min(scores) if scores else None,
             interrupted=step < self.total_steps,
@@ -242,20 +244,28 @@ class Clock:
         return self._seconds / self._steps if self._steps else math.nan
 
 
-def _open_run(path: Path, data: VoiceDataset, preset: Preset | None, overrides: dict[str, Any]) -> RunFolder:
-    """The run in the folder, checked against the dataset, or a new one."""
+def _settings(path: Path, data: VoiceDataset, preset: Preset | None, overrides: dict[str, Any]) -> Preset:
+    """What to train: as the run in the folder was started, checked against the dataset, or a new run's preset."""
     if not (path / "config.json").exists():
-        preset = _fit_preset(preset or PRESETS[data.info.preset], data.info)
-        preset = _override(preset, overrides)
-        return RunFolder.create(path, preset, data.info, _index_rows(data))
-    run = RunFolder.open(path)
-    _check_same(path, "preset", run.preset.name, (preset or run.preset).name)
-    _check_same(path, "sample rate", run.preset.audio.sample_rate, data.info.sample_rate)
-    _check_same(path, "content encoder", run.dataset.content_encoder, data.info.content_encoder)
-    _check_same(path, "number of speakers", len(run.dataset.speakers), len(data.info.speakers))
-    run = RunFolder(path, _override(run.preset, overrides), data.info)
-    run.write_config()
-    return run
+        settings = _fit_preset(preset or PRESETS[data.info.preset], data.info)
+    else:
+        run = RunFolder.open(path)
+        settings = run.preset
+        _check_same(path, "preset", settings.name, (preset or settings).name)
+        _check_same(path, "sample rate", settings.audio.sample_rate, data.info.sample_rate)
+        _check_same(path, "content encoder", run.dataset.content_encoder, data.info.content_encoder)
+        _check_same(path, "number of speakers", len(run.dataset.speakers), len(data.info.speakers))
+    settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, **overrides))
+    _check_recipe(settings.train)
+    return settings
+
+
+def _check_recipe(recipe: TrainConfig) -> None:
+    for name in ("epochs", "batch_per_chip", "evaluate_every", "save_every", "keep_checkpoints", "log_every"):
+        if getattr(recipe, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(recipe, name)}")
+    if recipe.learning_rate <= 0:
+        raise UserError(f"--learning-rate must be above 0, not {recipe.learning_rate}")
 
 
 def _check_same(path: Path, what: str, of_run: object, of_dataset: object) -> None:
@@ -279,10 +289,6 @@ def _fit_preset(preset: Preset, info: DatasetInfo) -> Preset:
         speakers=max(preset.generator.speakers, len(info.speakers)),
     )
     return dataclasses.replace(preset, generator=generator)
-
-
-def _override(preset: Preset, overrides: dict[str, Any]) -> Preset:
-    return dataclasses.replace(preset, train=dataclasses.replace(preset.train, **overrides))
 
 
 def _index_rows(data: VoiceDataset) -> np.ndarray:

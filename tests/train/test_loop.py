@@ -115,6 +115,13 @@ def test_a_dataset_that_does_not_fit_is_refused_with_both_values(
     assert not (tmp_path / "run").exists()
 
 
+def test_impossible_settings_are_refused(sample_dataset: Path, tmp_path: Path) -> None:
+    for name, value in (("epochs", 0), ("batch_per_chip", 0), ("learning_rate", -1.0)):
+        with pytest.raises(UserError, match=f"--{name.replace('_', '-')} must be"):
+            train(sample_dataset, tmp_path / "run", overrides={name: value})
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(sample_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="not empty"):
