@@ -88,7 +88,6 @@ def train(dataset: Dataset, run: Path, recipe: TrainOptions, preset: Preset = No
     from rvc_jax.train.loop import train as run_train
 
     with Display() as display:
-        display.message("starting: compiling the training step may take a minute")
         given = {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
         result = run_train(dataset, run, PRESETS[preset] if preset else None, given, display.train)
         if not result.interrupted:

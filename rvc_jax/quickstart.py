@@ -83,7 +83,6 @@ def quickstart(out: Path, listener: Listener, epochs: int | None = None) -> Quic
     began = time.monotonic()
     sample, dataset = bundled_sample("voice"), out / "dataset"
     _prepare_once(sample, dataset, listener)
-    listener.message("training: compiling the first step may take a minute")
     trained = train(dataset, out / "run", overrides={"epochs": epochs} if epochs else {}, report=listener.train)
     if trained.interrupted:
         return None

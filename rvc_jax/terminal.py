@@ -69,6 +69,8 @@ class Display:
         """The listener for `train`."""
         if progress.message is not None:
             self.message(f"step {progress.step}: {progress.message}")
+            if progress.step == 0:
+                self.message("compiling the training step; this may take a minute")
             return
         parts = [f"step {progress.step}/{progress.total_steps}", f"epoch {progress.epoch}/{progress.epochs}"]
         if "loss/generator" in progress.losses:

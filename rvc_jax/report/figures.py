@@ -126,7 +126,7 @@ def _figure(width: float, height: float):
 
 def _legend(axes) -> None:
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, loc="upper right", ncols=2, labelcolor=_INK, fontsize=9)
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, labelcolor=_INK, fontsize=9)
 
 
 def _png(figure) -> bytes:

