@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -147,8 +148,6 @@ def test_train_takes_only_what_was_given_and_writes_a_report(tiny_run: Path) -> 
 def test_training_again_continues(
     tiny_run: Path, sample_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     assert main(["train", str(sample_dataset), "--run", str(run), "--json"]) == 0

@@ -14,22 +14,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from rvc_jax import quickstart
 from rvc_jax.audio.io import decode
 from rvc_jax.cli import main
-from rvc_jax.data.sources import bundled_sample
 
 
 @pytest.fixture(scope="module")
-def made(sample_voice: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
-    """The quick start's folder and its JSON, with a few steps on a short voice."""
+def made(sample_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """The quick start's folder and its JSON, with a few steps on a short voice whose dataset was there already."""
     out = tmp_path_factory.mktemp("quick") / "start"
-    voice = tmp_path_factory.mktemp("sample") / "voice"
-    shutil.copytree(sample_voice, voice)
-    shutil.copy(bundled_sample("voice") / "LICENSE.txt", voice)
+    shutil.copytree(sample_dataset, out / "dataset")
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quickstart, "bundled_sample", lambda part: voice if part == "voice" else bundled_sample(part))
         patch.setattr("sys.stdout", printed)
         assert main(["quickstart", "--out", str(out), "--epochs", "3", "--json"]) == 0
         first = json.loads(printed.getvalue())
@@ -77,3 +72,13 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, capsys: pyte
     assert main(["quickstart", "--out", str(tmp_path)]) == 2
     assert "is not a dataset" in capsys.readouterr().err
     assert [path.name for path in tmp_path.rglob("*")] == ["dataset", "diary.txt"]
+
+
+def test_a_dataset_of_other_settings_is_not_used(
+    sample_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(sample_dataset, tmp_path / "dataset")
+    metadata = tmp_path / "dataset" / "metadata.json"
+    metadata.write_text(metadata.read_text().replace('"holdout": 0.05', '"holdout": 0.1'))
+    assert main(["quickstart", "--out", str(tmp_path)]) == 2
+    assert "was prepared in another way" in capsys.readouterr().err
