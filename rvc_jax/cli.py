@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -208,6 +209,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"rvc-jax {__version__}")
         return 0
     quiet()
+    threading.excepthook = _thread_failed
     try:
         return tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
@@ -222,10 +224,30 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail("interrupted", 130)
     except SystemExit as stop:  # tyro has printed the help or what was wrong
         return stop.code if isinstance(stop.code, int) else 2
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except Exception as error:
+        if (text := _disk_full(error)) is None:
             raise
-        return _fail(f"disk full: {error.filename or 'a file could not be written'}; free some space and try again", 2)
+        return _fail(text, 2)
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """A thread that writes to a full disk is passed over: the main thread meets the same and tells of it."""
+    if _disk_full(failure.exc_value) is None:
+        threading.__excepthook__(failure)
+
+
+def _disk_full(error: BaseException | None) -> str | None:
+    """What to say if a full disk is the error or a cause of it, in whoever's words; None if it is not."""
+    found = None
+    while error is not None:
+        text, file = str(error), getattr(error, "filename", None) or "a file could not be written"
+        of_numpy = isinstance(error, OSError) and "requested and" in text and text.endswith("written")
+        if isinstance(error, UserError) and text.startswith("disk full"):
+            return text
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in text or of_numpy:
+            found = found or f"disk full: {file}; free some space and run the same command again"
+        error = error.__cause__ or error.__context__
+    return found
 
 
 def _fail(text: str, code: int) -> int:

@@ -103,9 +103,12 @@ def test_ctrl_c_and_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         return main(["info", "anything"]), capsys.readouterr().err
 
     assert fails_with(KeyboardInterrupt()) == (130, "rvc-jax: error: interrupted\n")
-    code, text = fails_with(OSError(errno.ENOSPC, "No space left on device", "metrics/events"))
-    assert code == 2
-    assert text == "rvc-jax: error: disk full: metrics/events; free some space and try again\n"
+    full = OSError(errno.ENOSPC, "No space left on device", "metrics/events")
+    advice = "free some space and run the same command again"
+    assert fails_with(full) == (2, f"rvc-jax: error: disk full: metrics/events; {advice}\n")
+    wrapped = ValueError("RESOURCE_EXHAUSTED: Failed to write 627938 bytes to file 8: No space left on device [28]")
+    for other in (wrapped, OSError("3214080 requested and 100288 written")):
+        assert fails_with(other) == (2, f"rvc-jax: error: disk full: a file could not be written; {advice}\n")
     with pytest.raises(OSError, match="odd"):
         fails_with(OSError(errno.EIO, "odd"))
 
