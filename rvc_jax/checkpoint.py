@@ -31,6 +31,7 @@ class Checkpoints:
     def save(self, step: int, state: Any) -> None:
         """Starts saving; the arrays may be donated as soon as this returns. Saving a step again does nothing."""
         if step not in self._manager.all_steps():
+            self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
             self._run(lambda: self._manager.save(step, args=ocp.args.StandardSave(state)))
 
     def finish(self) -> None:
@@ -65,17 +66,25 @@ class Checkpoints:
             if folder.name.isdigit() and not (folder / _HASHES).exists():
                 write_json(folder / _HASHES, _hashes(folder))
 
+    def _check_space(self, needed: int) -> None:
+        """Refuses what won't fit before it is begun: the storage library's own complaints come from other threads."""
+        if shutil.disk_usage(self.folder).free < 1.2 * needed:
+            raise self._disk_full()
+
     def _run(self, action: Any) -> None:
         """Runs a saving action; a full disk becomes one clear line. What was saved before stands."""
         try:
             action()
         except Exception as error:
             if shutil.disk_usage(self.folder).free < 1 << 20 or "No space left" in str(error):
-                raise UserError(
-                    f"disk full: the checkpoint could not be saved in {self.folder}; the previous one stands. "
-                    "Free some space and run the same command again"
-                ) from error
+                raise self._disk_full() from error
             raise
+
+    def _disk_full(self) -> UserError:
+        return UserError(
+            f"disk full: the checkpoint does not fit in {self.folder}; the previous one stands. "
+            "Free some space and run the same command again"
+        )
 
 
 def read(folder: Path, template: Any) -> Any:

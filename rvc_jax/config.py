@@ -185,7 +185,7 @@ _NANO = Preset(
         scale_groups=(1, 1, 1, 1),
         period_channels=(8, 16, 32, 32),
     ),
-    TrainConfig(epochs=60, learning_rate=2e-3),
+    TrainConfig(epochs=50, learning_rate=2e-3),
 )
 
 PRESETS: dict[str, Preset] = {

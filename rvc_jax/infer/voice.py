@@ -10,8 +10,8 @@ import numpy as np
 
 from rvc_jax.config import AudioConfig, PrepareConfig
 from rvc_jax.models.parameters import Network
+from rvc_jax.models.precision import compute_dtype
 from rvc_jax.runs import RunFolder
-from rvc_jax.train.step import compute_dtype
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,8 @@
-"""Convolutions over time in [batch, time, channels], each behind one function so that its form can be chosen."""
+"""Convolutions over time in [batch, time, channels], in the form that is fast on the platform compiled for."""
 
 from __future__ import annotations
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,16 @@ _LAYOUT = ("NWC", "WIO", "NWC")
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int, groups: int) -> jax.Array:
     """x [batch, time, in], kernel [width, in / groups, out] -> [batch, time', out]."""
+    if groups == 1:
+        return _conv(x, kernel, stride, padding, dilation)
+    plain = functools.partial(_conv, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    if dilation > 1:
+        return plain(x, kernel)
+    products = functools.partial(grouped_conv_as_products, stride=stride, padding=padding, groups=groups)
+    return lax.platform_dependent(x, kernel, cpu=products, default=plain)
+
+
+def _conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int, groups: int = 1) -> jax.Array:
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -20,6 +32,24 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: i
         dimension_numbers=_LAYOUT,
         feature_group_count=groups,
     )
+
+
+def grouped_conv_as_products(x: jax.Array, kernel: jax.Array, stride: int, padding: int, groups: int) -> jax.Array:
+    """A grouped convolution as one matrix product per group over gathered taps; arguments as `conv`'s.
+
+    XLA has no fast gradient of grouped kernels on CPUs: there, as convolutions, the scale discriminator's layers took
+    1.5 to 19 times as long.
+    """
+    width, inputs, outputs = kernel.shape
+    batch, time, _ = x.shape
+    frames = (time + 2 * padding - width) // stride + 1
+    padded = jnp.pad(x, ((0, 0), (padding, padding), (0, 0)))
+    by_group = padded.reshape(batch, -1, groups, inputs).transpose(2, 0, 1, 3)
+    last = stride * (frames - 1) + 1
+    taps = [lax.slice_in_dim(by_group, tap, tap + last, stride, axis=2) for tap in range(width)]
+    weights = kernel.reshape(width * inputs, groups, outputs // groups).transpose(1, 0, 2)
+    y = jnp.einsum("gbti,gio->gbto", jnp.concatenate(taps, axis=-1), weights)
+    return y.transpose(1, 2, 0, 3).reshape(batch, frames, outputs)
 
 
 def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:

@@ -206,17 +206,18 @@ class LateMetrics:
         self._pending: tuple[int, Metrics] | None = None
 
     def add(self, step: int, metrics: Metrics) -> None:
-        """Takes the metrics of a step; those of the step before are recorded if it was their turn."""
+        """Takes the metrics of a step, and waits for those of the step before: one step is always queued."""
         self.flush()
-        if step == 1 or step % self._every == 0:
-            self._pending = (step, metrics)
+        self._pending = (step, metrics)
 
     def flush(self) -> None:
-        if self._pending is not None:
-            step, metrics = self._pending
+        if self._pending is None:
+            return
+        (step, metrics), self._pending = self._pending, None
+        jax.block_until_ready(metrics)
+        if step == 1 or step % self._every == 0:
             self.losses = {name: float(value) for name, value in jax.device_get(metrics).items()}
             self._recorder.scalars(step, {"epoch": step / self._steps_per_epoch} | self.losses)
-            self._pending = None
 
 
 class Clock:

@@ -15,6 +15,7 @@ from rvc_jax.config import Preset
 from rvc_jax.features.pitch import coarse_pitch
 from rvc_jax.models.discriminator import Discriminator, Judgement
 from rvc_jax.models.parameters import Network, Parameters
+from rvc_jax.models.precision import compute_dtype
 from rvc_jax.models.synthesizer import Latents, segments, synthesizer
 from rvc_jax.train import losses
 from rvc_jax.train.state import TrainState, optimizer
@@ -46,13 +47,6 @@ def build_networks(preset: Preset, steps_per_epoch: int) -> Networks:
         optimizer(preset.train, steps_per_epoch),
         compute_dtype(preset.train.precision),
     )
-
-
-def compute_dtype(precision: str) -> jnp.dtype:
-    """Arithmetic of the networks; `auto` is bfloat16 where the hardware has it."""
-    if precision == "auto":
-        precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    return jnp.dtype(precision)
 
 
 def make_step(networks: Networks) -> Step:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rvc_jax.config import PRESETS
-from rvc_jax.models.convolution import conv_transpose
+from rvc_jax.models.convolution import conv_transpose, grouped_conv_as_products
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.generator import sine_cycles
 from rvc_jax.models.parameters import Network
@@ -145,3 +145,23 @@ def test_short_waves_are_judged(nano: tuple[Network, dict]) -> None:
     judgements = network(network.init(0), "judge", jnp.ones((2, 5120)))
     assert [len(maps) for _, maps in judgements] == [5, 5, 5, 5]
     assert all(bool(jnp.all(jnp.isfinite(score))) for score, _ in judgements)
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "groups", "time"), [(16, 64, 4, 101), (64, 64, 16, 40), (8, 8, 8, 64)])
+def test_grouped_convolution_as_products_is_exact(inputs: int, outputs: int, groups: int, time: int) -> None:
+    random = np.random.default_rng(0)
+    x = jnp.asarray(random.standard_normal((2, time, inputs)), jnp.float32)
+    kernel = jnp.asarray(random.standard_normal((41, inputs // groups, outputs)), jnp.float32)
+
+    def value_and_gradients(function: object) -> list[jax.Array]:
+        y, vjp = jax.vjp(function, x, kernel)
+        return [y, *vjp(jnp.cos(y))]
+
+    plain = value_and_gradients(
+        lambda x, w: jax.lax.conv_general_dilated(
+            x, w, (4,), [(20, 20)], dimension_numbers=("NWC", "WIO", "NWC"), feature_group_count=groups
+        )
+    )
+    products = value_and_gradients(lambda x, w: grouped_conv_as_products(x, w, 4, 20, groups))
+    for expected, actual in zip(plain, products, strict=True):
+        assert float(jnp.linalg.norm(actual - expected) / jnp.linalg.norm(expected)) < 1e-5
