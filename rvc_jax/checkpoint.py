@@ -42,20 +42,23 @@ class Checkpoints:
     def restore(self, template: Any) -> tuple[Any, list[str]] | None:
         """The newest intact checkpoint in the form of `template`, and a sentence for each damaged one passed over.
 
-        None if there is no checkpoint at all.
+        Damaged ones that an intact one stands in for are removed: their steps will be saved again. None if there is no
+        checkpoint at all.
 
         Raises:
           UserError: if there are checkpoints and every one is damaged.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        damages = []
-        for step in steps:
+        damages: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
             damage = verify(self.folder / str(step))
             if damage is None:
-                return read(self.folder / str(step), template), damages
-            damages.append(damage)
-        if steps:
-            raise UserError(f"{damages[0]}; no intact checkpoint is left: train again into another run folder")
+                for damaged in damages:
+                    self._manager.delete(damaged)
+                return _load(self.folder / str(step), template), list(damages.values())
+            damages[step] = damage
+        if damages:
+            newest_damage = next(iter(damages.values()))
+            raise UserError(f"{newest_damage}; no intact checkpoint is left: train again into another run folder")
         return None
 
     def close(self) -> None:
@@ -96,6 +99,10 @@ def read(folder: Path, template: Any) -> Any:
     damage = verify(folder)
     if damage is not None:
         raise UserError(f"{damage}; restore it from a copy, or train again")
+    return _load(folder, template)
+
+
+def _load(folder: Path, template: Any) -> Any:
     shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
     restore = ocp.args.PyTreeRestore(
         shapes, restore_args=ocp.checkpoint_utils.construct_restore_args(shapes), partial_restore=True

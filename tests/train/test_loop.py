@@ -83,6 +83,9 @@ def test_a_flipped_byte_is_noticed_and_the_checkpoint_before_it_serves(
     result = train(sample_dataset, run, overrides=SETTINGS, report=lambda p: messages.append(p.message or ""))
     assert result.resumed_from < int(damaged.name) == result.steps
     assert any("damaged" in message and "continuing from step" in message for message in messages)
+    assert checkpoint.verify(damaged) is None
+    whole, continued = newest_state(finished), newest_state(run)
+    assert all(np.array_equal(whole[name], continued[name]) for name in whole)
 
 
 def test_no_intact_checkpoint_left_is_one_clear_line(finished: Path, sample_dataset: Path, tmp_path: Path) -> None:
