@@ -1,1 +1,1 @@
-"""Public weights: those that come with the package (`bundled`) and how they are read."""
+"""Public weights: those that come with the package (`bundled`), those that are downloaded (`registry`, `store`)."""

@@ -1,10 +1,11 @@
 """Make the files of `bundled/` from the public ONNX models. Needs the `onnx` package; nothing else here does.
 
-    python -m rvc_jax.weights.convert_bundled --swift-f0 SWIFT.onnx --whisper-tiny WHISPER.onnx
+    python -m rvc_jax.weights.convert_bundled --swift-f0 SWIFT.onnx --whisper-tiny WHISPER.onnx --silero-vad SILERO.onnx
 
 SWIFT.onnx is `swift_f0/model.onnx` of the PyPI package swift-f0 0.3.0 (MIT). WHISPER.onnx is the encoder of
 openai/whisper-tiny (multilingual, MIT) as exported by transformers and quantised by onnxruntime's `quantize_dynamic`,
-weights in uint8; its 8-bit values are stored as they are. The same input gives the same bytes.
+weights in uint8; its 8-bit values are stored as they are. SILERO.onnx is `silero_vad/data/silero_vad_16k_op15.onnx` of
+the PyPI package silero-vad 6.2.3 (MIT). The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--swift-f0", type=Path, help="model.onnx of swift-f0 0.3.0")
     parser.add_argument("--whisper-tiny", type=Path, help="8-bit encoder of whisper-tiny")
+    parser.add_argument("--silero-vad", type=Path, help="silero_vad_16k_op15.onnx of silero-vad 6.2.3")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write to")
     options = parser.parse_args()
     for name, source, convert in (
         ("swift_f0", options.swift_f0, swift_f0),
         ("whisper_tiny", options.whisper_tiny, whisper),
+        ("silero_vad", options.silero_vad, silero_vad),
     ):
         if source:
             write_npz(options.out / f"{name}.npz", convert(source))
@@ -99,6 +102,27 @@ def _whisper_name(theirs: str) -> str:
         return theirs
     _, number, module = theirs.split(".", 2)
     return f"blocks.{number}.{ {**_WHISPER_LINEAR, **_WHISPER_NORM}[module] }"
+
+
+def silero_vad(source: Path) -> dict[str, np.ndarray]:
+    """Weights of `features.vad` out of the ONNX graph; kernels become [taps * in, out]."""
+    constants = {name.removeprefix("model."): array for name, array in _constants(_graph(source)).items()}
+    angles = 2 * np.pi / 256 * np.outer(np.arange(129), np.arange(256))
+    basis = np.concatenate([np.cos(angles), -np.sin(angles)]) * np.hanning(257)[:-1]
+    if not np.allclose(constants["stft.forward_basis_buffer"][:, 0], basis, atol=1e-6):
+        raise ValueError(f"{source}: the first convolution is no Fourier transform in Hann windows")
+    arrays = {
+        "lstm.input.kernel": constants["decoder.rnn.weight_ih"].T,
+        "lstm.recurrent.kernel": constants["decoder.rnn.weight_hh"].T,
+        "lstm.bias": constants["decoder.rnn.bias_ih"] + constants["decoder.rnn.bias_hh"],
+        "out.kernel": constants["decoder.decoder.2.weight"][:, :, 0].T,
+        "out.bias": constants["decoder.decoder.2.bias"],
+    }
+    for layer in range(4):
+        kernel = constants[f"encoder.{layer}.reparam_conv.weight"]
+        arrays[f"convolutions.{layer}.kernel"] = kernel.transpose(2, 1, 0).reshape(-1, len(kernel))
+        arrays[f"convolutions.{layer}.bias"] = constants[f"encoder.{layer}.reparam_conv.bias"]
+    return arrays
 
 
 def _graph(source: Path):

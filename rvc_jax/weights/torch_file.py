@@ -16,7 +16,7 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -45,6 +45,11 @@ _DTYPE_NAMES = (
     ("complex64", "cfloat", "ComplexFloat", np.complex64),
     ("complex128", "cdouble", "ComplexDouble", np.complex128),
 )
+_KEYS = (str, int, float, bool, bytes, type(None))
+_MOST_DIMENSIONS = 64
+_MOST_SHARED = 16
+"""How much larger than the file its tensors may be together: some share a storage (tied weights), most don't."""
+
 _STORAGES = {f"torch.{storage}Storage": np.dtype(kind) for _, _, storage, kind in _DTYPE_NAMES}
 _STORAGE_NAMES = {kind: name for name, kind in _STORAGES.items()}
 _DTYPES = {f"torch.{name}": np.dtype(kind) for first, second, _, kind in _DTYPE_NAMES for name in (first, second)}
@@ -203,6 +208,13 @@ _DATA_OPCODES = [
 """Instructions whose own implementation is harmless once `find_class` and `persistent_load` are ours."""
 
 
+def _check_keys(keys: Iterable[Any]) -> None:
+    """Keys of dictionaries and members of sets must be plain: the hash of tuples in tuples can take forever."""
+    for key in keys:
+        if type(key) not in _KEYS and type(key) is not Opaque or type(key) is int and key.bit_length() > 64:
+            raise _Damaged("it has a key that is neither a text nor a number of usual size")
+
+
 class _Unpickler(pickle._Unpickler):
     """The pickle machine with only those instructions that build data.
 
@@ -221,6 +233,7 @@ class _Unpickler(pickle._Unpickler):
         super().__init__(file, encoding="utf-8")
         self.path, self.size, self.load_storage, self.placeholders = path, size, load_storage, placeholders
         self.storages: dict[str, np.ndarray] = {}
+        self.claimed = 0
 
     def find_class(self, module: str, name: str) -> Any:
         """A global that the file names, as an inert record (a dtype as itself)."""
@@ -268,6 +281,10 @@ class _Unpickler(pickle._Unpickler):
         value = _CALLS[target.name](*args) if target.name in _CALLS else Opaque(target.name, args)
         if type(value) is np.ndarray and value.size > self.size:  # by strides of 0, a byte can claim to be a terabyte
             raise _Damaged("a tensor claims to be larger than the file")
+        if type(value) is np.ndarray:  # nothing is copied here, but by whoever uses them
+            self.claimed += value.nbytes
+            if self.claimed > _MOST_SHARED * self.size + _ALIGNMENT:
+                raise _Damaged("its tensors share their storages so often that together they are far larger than it")
         self.stack.append(value)
 
     def _set_state(self) -> None:
@@ -279,7 +296,23 @@ class _Unpickler(pickle._Unpickler):
         elif type(target) is not OrderedDict:
             raise _Damaged("it sets attributes where there are none")
 
+    def _checked(of_marked: bool, every: int, original: Callable) -> Callable:  # noqa: N805 a decorator, not a method
+        """The instruction, with a look at the keys before."""
+
+        def run(self: _Unpickler) -> None:
+            # Items since the mark lie on the current stack; a single item is its last two places.
+            keys = self.stack[::every] if of_marked else self.stack[-2:-1]
+            _check_keys(keys)
+            original(self)
+
+        return run
+
     dispatch = {code: pickle._Unpickler.dispatch[code] for code in _DATA_OPCODES}
+    for _name, _of_marked, _every in (
+        ("SETITEM", False, 2), ("SETITEMS", True, 2), ("DICT", True, 2), ("ADDITEMS", True, 1), ("FROZENSET", True, 1),
+    ):  # fmt: skip
+        _code = getattr(pickle, _name)[0]
+        dispatch[_code] = _checked(_of_marked, _every, dispatch[_code])
     dispatch |= {pickle.REDUCE[0]: _call, pickle.NEWOBJ[0]: _call, pickle.BUILD[0]: _set_state}
 
 
@@ -295,7 +328,13 @@ def _tensor(
         raise _NotPyTorch("it stores a tensor as a conjugate or negative view, which is not supported")
     if type(storage) is not _Storage:
         raise _Damaged("a tensor has no storage")
-    if len(shape) != len(strides) or any(type(n) is not int or n < 0 for n in (offset, *shape, *strides)):
+    if (
+        len(shape) != len(strides)
+        or len(shape) > _MOST_DIMENSIONS
+        or any(type(n) is not int or n < 0 for n in (offset, *shape, *strides))
+    ):
+        raise _Damaged("a tensor has no proper shape")
+    if any(n.bit_length() > 63 for n in (offset, *shape, *strides)):
         raise _Damaged("a tensor has no proper shape")
     dtype = dtype or storage.dtype
     if math.prod(shape) == 0:
@@ -326,6 +365,10 @@ def _container(kind: type) -> Callable[..., Any]:
     def build(items: Any = ()) -> Any:
         if type(items) not in (list, tuple):
             raise _Damaged(f"a {kind.__name__} is made of something other than a list")
+        if kind is OrderedDict:
+            _check_keys(pair[0] for pair in items)
+        elif kind is not bytes:
+            _check_keys(items)
         return kind(items)
 
     return build

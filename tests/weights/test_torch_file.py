@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from rvc_jax.errors import UserError
-from rvc_jax.interop.torch_file import Opaque, read, write
+from rvc_jax.weights.torch_file import Opaque, read, write
 
 DTYPES = ["float16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool", "complex64"]
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -429,6 +429,52 @@ def test_the_refusal_names_the_function(path, wrap, protocol):
     assert text.endswith("names `posix.system`, which a model file has no reason to: refused") or "nt.system" in text
     harmless = read(path, placeholders=True)["weight"][0]
     assert isinstance(harmless, Opaque) and harmless.args == ("exit 1",)
+
+
+@WRAPPERS
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_a_command_beside_a_tensor_is_not_run(path, tmp_path, wrap, protocol):
+    class Evil:
+        def __reduce__(self):
+            import os
+
+            return os.system, (f"echo > {tmp_path / 'ran'}",)
+
+    pickle.loads(pickle.dumps(Evil(), protocol))
+    (tmp_path / "ran").unlink()  # it does run where it is trusted
+    evil = pickle.dumps(Evil(), protocol).removeprefix(bytes([0x80, protocol])).removesuffix(b".")
+    tensor = tensor_program(6, 0, (6,), (1,)).removesuffix(b".")
+    for program in (tensor + evil + b"0.", tensor + b"0" + evil + b".", tensor + evil + b"\x86."):
+        path.write_bytes(wrap(program, [bytes(24)]))
+        refusal(path)
+        with contextlib.suppress(UserError):
+            read(path, placeholders=True)
+    assert not (tmp_path / "ran").exists()
+
+
+@WRAPPERS
+@pytest.mark.parametrize("opcode", [b"\x81.", b"}\x92."], ids=["NEWOBJ", "NEWOBJ_EX"])
+@pytest.mark.parametrize("name", ["posix.system", "subprocess.Popen", "builtins.eval"])
+def test_no_object_is_made_of_what_the_file_names(path, wrap, opcode, name):
+    named = b"c" + name.replace(".", "\n").encode() + b"\n"
+    path.write_bytes(wrap(b"\x80\x04" + named + b"(X\x06\x00\x00\x00exit 1t" + opcode))
+    assert f"names `{name}`" in refusal(path)
+    try:
+        assert isinstance(read(path, placeholders=True), Opaque)
+    except UserError as error:
+        assert opcode != b"\x81.", error
+
+
+@pytest.mark.parametrize("member", ["archive/data.pkl", "archive/data/0", "model.pth", "../../data.pkl", "data.pkl"])
+def test_an_archive_in_an_archive_is_refused(path, tmp_path, member):
+    write(path, {"weight": np.arange(6.0)})
+    inner, buffer = path.read_bytes(), io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(member, inner)
+        archive.writestr("archive/version", "3\n")
+    path.write_bytes(buffer.getvalue())
+    assert "not a PyTorch file" in refusal(path)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["model.pth"]
 
 
 @WRAPPERS

@@ -1,0 +1,1 @@
+"""Commands of the command line, one per file; `cli` collects them."""

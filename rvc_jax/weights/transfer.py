@@ -1,0 +1,258 @@
+"""Bringing one file from one address to this machine: resumed where it stopped, bounded, and never for ever."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rvc_jax import __version__
+from rvc_jax.errors import UserError
+from rvc_jax.files import write_json
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with a file's name, its bytes that are here, and its bytes in all where known."""
+
+PAUSES = (1.0, 2.0, 4.0, 8.0)
+"""Seconds before each new attempt after a transfer broke off."""
+
+TIMEOUT = 30.0
+"""Seconds of silence after which a connection is given up."""
+
+STALL_SECONDS, STALL_BYTES = 60.0, 60_000
+"""A transfer that brings less than so many bytes in so many seconds is given up as well."""
+
+_SPARE = 64_000_000
+"""Bytes that must stay free on the disk."""
+
+
+class Failed(Exception):
+    """This address does not give the file, and asking again would not help."""
+
+
+class NotThere(Failed):
+    """The server says that it has no such file."""
+
+
+class _BrokeOff(Exception):
+    """The transfer stopped before its end; it may be continued."""
+
+
+def transfer(url: str, part: Path, size: int | None, limit: int, pinned: bool, name: str, progress: Progress) -> None:
+    """Brings `part` up to the whole file, continuing what an earlier call left there.
+
+    What is there is continued only if it came from the same address and the file cannot have changed unnoticed: the
+    server confirms its ETag, or the caller knows the hash (`pinned`). `size` is what the file must measure if that is
+    known, `limit` what it may measure at most, both in bytes. Raises Failed, or UserError if the disk is too small.
+    """
+    for pause in (*PAUSES, None):
+        try:
+            return _attempt(url, part, size, limit, pinned, name, progress)
+        except _BrokeOff as error:
+            if pause is None:
+                raise Failed(f"{error} ({len(PAUSES) + 1} attempts)") from None
+            time.sleep(pause)
+
+
+def discard(part: Path) -> None:
+    """Removes what an unfinished transfer left."""
+    part.unlink(missing_ok=True)
+    _state_path(part).unlink(missing_ok=True)
+
+
+def _state_path(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _attempt(url: str, part: Path, size: int | None, limit: int, pinned: bool, name: str, progress: Progress) -> None:
+    have, etag = _left_from_before(url, part, pinned)
+    if size is not None and have >= size:
+        if have == size:
+            return
+        have = 0
+    headers = {"User-Agent": f"rvc_jax/{__version__}", "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+        if etag:
+            headers["If-Range"] = etag
+    with _open(urllib.request.Request(url, headers=headers), part) as response:
+        if have and not _continues(response, have):
+            have = 0
+        total = _total(response, have, size, limit, pinned)
+        if total is not None:
+            require_space(part.parent, total - have)
+        if not have:
+            discard(part)  # first: a note about the new file must never stand beside bytes of an old one
+        write_json(_state_path(part), {"url": url, "etag": _strong_etag(response)})
+        most = limit if total is None else total
+        with part.open("ab" if have else "wb") as file:
+            progress(name, have, total)
+            for chunk in _chunks(response):
+                have += len(chunk)
+                if have > most:
+                    break
+                file.write(chunk)
+                progress(name, have, total)
+    if have > most:
+        discard(part)
+        raise Failed(f"it sends more than {megabytes(most)}, the most that the file can have")
+    if total is not None and have < total:
+        raise _BrokeOff(f"the connection closed after {megabytes(have)} of {megabytes(total)}")
+
+
+def _left_from_before(url: str, part: Path, pinned: bool) -> tuple[int, str | None]:
+    """Bytes that can be continued, and the ETag of the file that they belong to."""
+    state = read_json(_state_path(part))
+    etag = state.get("etag") if isinstance(state.get("etag"), str) else None
+    if state.get("url") != url or not (etag or pinned) or not part.is_file():
+        return 0, None
+    return part.stat().st_size, etag
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a small JSON file; empty if there is none or it is damaged."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+# --- the conversation with the server --------------------------------------------------------------------------------
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to https, and to http from http: never to files, other protocols or out of encryption."""
+
+    def redirect_request(self, request: Any, file: Any, code: int, message: str, headers: Any, address: str) -> Any:
+        scheme = address.partition(":")[0].lower()
+        if scheme != "https" and scheme != request.type:
+            return None  # then the redirect is raised as an HTTPError
+        return super().redirect_request(request, file, code, message, headers, address)
+
+
+def _open(request: urllib.request.Request, part: Path) -> Any:
+    """The server's answer after all redirects; raises Failed or _BrokeOff if it is none."""
+    try:
+        return _answer(request)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise _http_failure(error.code, part) from None
+    except urllib.error.URLError as error:
+        reason = error.reason
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            raise Failed(f"its certificate is not trusted: {reason.verify_message}") from None
+        if isinstance(reason, ConnectionResetError | ssl.SSLError):
+            raise _BrokeOff(_reason(reason)) from None
+        raise Failed(f"it cannot be reached: {getattr(reason, 'strerror', None) or reason}") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _BrokeOff(_reason(error)) from None
+
+
+def _answer(request: urllib.request.Request) -> Any:
+    """What the server answers, asked in a thread of its own: headers can trickle in for ever."""
+    outcome: list[Any] = []
+
+    def ask() -> None:
+        try:
+            outcome.append(urllib.request.build_opener(_Redirects()).open(request, timeout=TIMEOUT))
+        except Exception as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(2 * TIMEOUT)
+    if not outcome:
+        raise Failed(f"it gives no answer in {2 * TIMEOUT:.0f} s")
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _http_failure(code: int, part: Path) -> Exception:
+    if code == 416:  # what is here cannot be the beginning of that file
+        discard(part)
+    if code in (408, 416, 425, 429) or code >= 500:
+        return _BrokeOff(f"the server answers HTTP {code}")
+    if code in (404, 410):
+        return NotThere(f"the server has no such file (HTTP {code})")
+    if code in (401, 403):
+        return Failed(f"the server does not give it out, if it has it (HTTP {code})")
+    if code in (301, 302, 303, 307, 308):
+        return Failed(f"the server redirects in a circle or to where we do not follow (HTTP {code})")
+    return Failed(f"the server answers HTTP {code}")
+
+
+def _continues(response: Any, have: int) -> bool:
+    """Whether the server sends the rest; it may send the whole file instead."""
+    return response.status == 206 and str(response.headers.get("Content-Range")).startswith(f"bytes {have}-")
+
+
+def _strong_etag(response: Any) -> str | None:
+    etag = response.headers.get("ETag")
+    return etag if etag and not etag.startswith("W/") else None
+
+
+def _total(response: Any, have: int, size: int | None, limit: int, pinned: bool) -> int | None:
+    """Bytes that the file will have when this response is through, where the server says it."""
+    if response.status not in (200, 206) or (response.status == 206 and not have):
+        raise Failed(f"the server sends another part than was asked for (HTTP {response.status})")
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding != "identity":
+        raise Failed(f"the server sends it encoded as {encoding[:20]!r}")
+    if response.length is None:
+        if not (pinned or response.chunked):
+            raise Failed("the server does not say how long the file is, nor where it ends")
+        return size
+    total = have + response.length
+    if size is not None and total != size:
+        raise Failed(f"the file there has {total} bytes, not {size}: it is another one")
+    if total > limit:
+        raise Failed(f"the file there claims {megabytes(total)}, more than can be true")
+    return total
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raises UserError unless the disk takes so many more bytes."""
+    free = shutil.disk_usage(folder).free
+    if needed + _SPARE > free:
+        raise UserError(
+            f"disk full: {folder} has {megabytes(free)} free, the download needs {megabytes(needed + _SPARE)}; "
+            "free some space, or name another folder in RVC_JAX_HOME"
+        )
+
+
+def megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
+
+
+def _chunks(response: Any) -> Iterator[bytes]:
+    """The body as it comes; raises _BrokeOff when it stops coming, or comes too slowly to ever end."""
+    since, received = time.monotonic(), 0
+    while True:
+        try:
+            chunk = response.read1(1 << 20)
+        except (OSError, http.client.HTTPException) as error:
+            raise _BrokeOff(_reason(error)) from None
+        if not chunk:
+            return
+        yield chunk
+        received += len(chunk)
+        if (now := time.monotonic()) - since > STALL_SECONDS:
+            if received < STALL_BYTES:
+                raise _BrokeOff(f"it sent only {megabytes(received)} in {now - since:.0f} s")
+            since, received = now, 0
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"the connection was silent for {TIMEOUT:.0f} s"
+    return f"the connection broke: {type(error).__name__}" + (f": {error}" if str(error) else "")
