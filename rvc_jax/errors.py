@@ -1,4 +1,8 @@
-"""The one exception that a user's mistake raises."""
+"""The one exception that a user's mistake raises, and how text from outside is shown."""
+
+import unicodedata
+
+_STEERING = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 
 
 class UserError(Exception):
@@ -6,3 +10,12 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+def printable(text: str) -> str:
+    """Text from outside (names of files, words of libraries), fit for a terminal and a page.
+
+    A question mark stands for what is no valid text, moves the cursor, hides text or turns its direction.
+    """
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return "".join("?" if unicodedata.category(character) in _STEERING else character for character in text)

@@ -1,1 +1,1 @@
-"""Signal processing on arrays; only `io` knows files."""
+"""Signal processing on arrays; only `io` decodes and saves files (`stream` and `separate` keep scratch files)."""

@@ -7,6 +7,7 @@ import scipy.signal
 import soxr
 
 from rvc_jax.config import PrepareConfig
+from rvc_jax.errors import UserError
 
 _ORDER = 5
 
@@ -17,14 +18,14 @@ def high_pass(wave: np.ndarray, rate: int, corner_hz: float = PrepareConfig.high
     Args:
       wave: [..., samples], any float type.
       rate: sample rate in Hz.
-      corner_hz: frequency that comes out 3 dB lower.
+      corner_hz: frequency that comes out 3 dB lower; 0 leaves the wave as it is.
 
     Returns: float32, same shape; computed in float64 as second-order sections, which stay accurate where the corner is
       a thousandth of the sample rate.
     """
-    if wave.shape[-1] == 0:
+    if wave.shape[-1] == 0 or not corner_hz:
         return wave.astype(np.float32)
-    sections = scipy.signal.butter(_ORDER, corner_hz, "high", fs=rate, output="sos")
+    sections = high_pass_sections(rate, corner_hz)
     return scipy.signal.sosfilt(sections, wave.astype(np.float64)).astype(np.float32)
 
 
@@ -33,11 +34,23 @@ def high_pass_zero_phase(wave: np.ndarray, rate: int, corner_hz: float = Prepare
 
     The corner comes out 6 dB lower. Args and result as in `high_pass`.
     """
-    if wave.shape[-1] == 0:
+    if wave.shape[-1] == 0 or not corner_hz:
         return wave.astype(np.float32)
-    sections = scipy.signal.butter(_ORDER, corner_hz, "high", fs=rate, output="sos")
+    sections = high_pass_sections(rate, corner_hz)
     edge = min(3 * (_ORDER + 1), wave.shape[-1] - 1)
     return scipy.signal.sosfiltfilt(sections, wave.astype(np.float64), padlen=edge).astype(np.float32)
+
+
+def high_pass_sections(rate: int, corner_hz: float) -> np.ndarray:
+    """Second-order sections of the high-pass filter. Raises UserError for a corner that the rate cannot hold."""
+    if not 0 < corner_hz < rate / 2:
+        raise UserError(f"a high-pass filter of {corner_hz:g} Hz is impossible at {rate} Hz; take 48, or 0 for none")
+    return scipy.signal.butter(_ORDER, corner_hz, "high", fs=rate, output="sos")
+
+
+def resampled_length(samples: int, from_rate: int, to_rate: int) -> int:
+    """Samples that so many become at another rate: rounded, halves up."""
+    return (2 * samples * to_rate + from_rate) // (2 * from_rate)
 
 
 def resample(wave: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -52,6 +65,6 @@ def resample(wave: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     wave = np.asarray(wave, np.float32)
     if from_rate == to_rate:
         return wave
-    length = (2 * len(wave) * to_rate + from_rate) // (2 * from_rate)
+    length = resampled_length(len(wave), from_rate, to_rate)
     resampled = soxr.resample(wave, from_rate, to_rate, quality="VHQ")[:length]
     return np.pad(resampled, (0, length - len(resampled)))

@@ -1,25 +1,41 @@
-"""Level of a wave: the level meter, the normaliser of slices, and the loudness matching of conversions."""
+"""Level of a wave: the level meter, the normalisers of slices and of files, the loudness matching of conversions."""
 
 from __future__ import annotations
 
-import numpy as np
+import math
+from collections.abc import Iterable, Iterator
 
+import numpy as np
+import scipy.signal
+
+from rvc_jax.audio import stream
 from rvc_jax.config import PrepareConfig
+
+_SILENT_PEAK = 1e-4
+_LOUDNESS_PEAK = 0.99
+_GATE_LUFS = -70.0
+_LUFS_OFFSET = -0.691
 
 
 def rms(wave: np.ndarray, frame: int, hop: int) -> np.ndarray:
     """Root mean square over centred frames; outside the wave there is silence (like `librosa.feature.rms`).
 
     Args:
-      wave: [samples].
+      wave: [samples]; one on the disk is read block by block.
       frame: length of a frame in samples.
       hop: step between frames in samples.
 
     Returns: float32 [samples // hop + 1]; frame i is centred on sample i * hop.
     """
-    padded = np.pad(np.asarray(wave, np.float32), (frame // 2, frame // 2 + frame % 2))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, frame)[::hop]
-    return np.sqrt(np.einsum("ft,ft->f", frames, frames) / frame)
+    levels = np.empty(len(wave) // hop + 1, np.float32)
+    for first, last in stream.spans(len(levels), max(stream.BLOCK // hop, 1)):
+        start = first * hop - frame // 2
+        stop = start + (last - 1 - first) * hop + frame
+        part = stream.read(wave, max(start, 0), min(stop, len(wave))).astype(np.float32, copy=False)
+        padded = np.pad(part, (max(-start, 0), max(stop - len(wave), 0)))
+        frames = np.lib.stride_tricks.sliding_window_view(padded, frame)[::hop]
+        levels[first:last] = np.sqrt(np.einsum("ft,ft->f", frames, frames) / frame)
+    return levels
 
 
 def normalise(wave: np.ndarray, config: PrepareConfig) -> np.ndarray:
@@ -35,6 +51,93 @@ def normalise(wave: np.ndarray, config: PrepareConfig) -> np.ndarray:
         return wave
     gain = config.normalise_peak * config.normalise_mix / peak + 1 - config.normalise_mix
     return (wave * gain).astype(np.float32)
+
+
+def normalise_file(wave: np.ndarray, rate: int, config: PrepareConfig) -> tuple[float, tuple[str, ...]]:
+    """Bring a whole recording to full scale ("pre") or to `loudness_lufs` ("loudness"), in place.
+
+    Seconds with a peak above `max_peak` are damage and are not measured. Digital silence stays as it is, and so does
+    what is shorter than 0.4 s or below -70 LUFS with "loudness"; peaks of more than 0.99 are not made for the sake of
+    loudness.
+
+    Args:
+      wave: float32 [samples]; a memmap as well.
+      rate: in Hz.
+
+    Returns: the gain, and notes of what was not reached.
+    """
+    if config.normalisation not in ("pre", "loudness"):
+        return 1.0, ()
+    peak = max((float(np.abs(block).max()) for block in _sound_seconds(wave, rate, config.max_peak)), default=0.0)
+    if peak < _SILENT_PEAK:
+        return 1.0, ()
+    gain, notes = 1 / peak, ()
+    if config.normalisation == "loudness":
+        loudness = integrated_loudness(_sound_seconds(wave, rate, config.max_peak), rate)
+        gain, notes = _loudness_gain(loudness, peak, config.loudness_lufs)
+    for start, stop in stream.spans(len(wave)):
+        stream.write(wave, start, stream.read(wave, start, stop) * np.float32(gain))
+    return gain, notes
+
+
+def _sound_seconds(wave: np.ndarray, rate: int, max_peak: float) -> Iterator[np.ndarray]:
+    """Copies of a wave's seconds, silent where they are louder than `max_peak`."""
+    for start, stop in stream.spans(len(wave), rate):
+        second = stream.read(wave, start, stop)
+        yield second if np.abs(second).max() <= max_peak else np.zeros_like(second)
+
+
+def _loudness_gain(loudness: float, peak: float, target: float) -> tuple[float, tuple[str, ...]]:
+    if loudness < _GATE_LUFS:
+        return 1.0, ()
+    wanted = 10 ** ((target - loudness) / 20)
+    gain = min(wanted, _LOUDNESS_PEAK / peak)
+    reached = loudness + 20 * np.log10(gain)
+    note = f"loudness {reached:.1f} LUFS instead of {target:g}: with more, the peaks would clip"
+    return gain, (note,) if target - reached > 0.1 else ()
+
+
+def integrated_loudness(blocks: Iterable[np.ndarray], rate: int) -> float:
+    """Loudness of a whole mono recording in LUFS, as ITU-R BS.1770-4 and EBU R128 measure it.
+
+    Args:
+      blocks: [samples] each, one after the other.
+      rate: in Hz.
+
+    Returns: -inf for what is shorter than 0.4 s or never above -70 LUFS.
+    """
+    step = rate // 10  # windows of 0.4 s overlap by three quarters
+    sections = _k_weighting(rate)
+    state = np.zeros((len(sections), 2))
+    rest, powers = np.zeros(0), []
+    for block in blocks:
+        weighted, state = scipy.signal.sosfilt(sections, block.astype(np.float64), zi=state)
+        squares = np.concatenate([rest, np.square(weighted)])
+        whole = len(squares) // step * step
+        powers.append(squares[:whole].reshape(-1, step).mean(axis=1))
+        rest = squares[whole:]
+    steps = np.concatenate(powers or [rest])
+    power = np.convolve(steps, np.full(4, 0.25), "valid") if len(steps) >= 4 else steps[:0]
+    power = power[power > 10 ** ((_GATE_LUFS - _LUFS_OFFSET) / 10)]
+    if not len(power):
+        return -math.inf
+    return _LUFS_OFFSET + 10 * float(np.log10(power[power > power.mean() / 10].mean()))
+
+
+def _k_weighting(rate: int) -> np.ndarray:
+    """Second-order sections of BS.1770's two filters at any rate; at 48 kHz they are those of the standard's tables."""
+    angle = math.tan(math.pi * 1681.974450955533 / rate)
+    high = 10 ** (3.999843853973347 / 20)
+    middle, damped = high**0.4996667741545416, angle / 0.7071752369554196
+    shelf = [
+        high + middle * damped + angle**2, 2 * (angle**2 - high), high - middle * damped + angle**2,
+        1 + damped + angle**2, 2 * (angle**2 - 1), 1 - damped + angle**2,
+    ]  # fmt: skip
+    angle = math.tan(math.pi * 38.13547087602444 / rate)
+    damped = angle / 0.5003270373238773
+    first = 1 + damped + angle**2
+    high_pass = [1, -2, 1, 1, 2 * (angle**2 - 1) / first, (1 - damped + angle**2) / first]
+    return np.array([np.array(shelf) / shelf[3], high_pass])
 
 
 def match_volume_envelope(

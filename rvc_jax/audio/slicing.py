@@ -1,6 +1,7 @@
-"""Where a recording is cut: pieces between silences, and windows of a piece.
+"""Where a recording is cut into slices: at silences, into windows of equal length, or not at all.
 
-The pieces are those of openvpi's audio slicer, which RVC uses; the windows are those of RVC's preparation.
+The pieces between silences are those of openvpi's audio slicer, which RVC uses; their windows are those of RVC's
+preparation. Nothing is lost in any mode: what is no use is for others to tell, and to say why.
 """
 
 from __future__ import annotations
@@ -8,7 +9,35 @@ from __future__ import annotations
 import numpy as np
 
 from rvc_jax.audio.loudness import rms
-from rvc_jax.config import PrepareConfig
+from rvc_jax.config import FRAMES_PER_SECOND, WINDOW_FRAMES, PrepareConfig
+
+
+def cut(wave: np.ndarray, rate: int, config: PrepareConfig) -> list[tuple[int, int]]:
+    """Cut a recording as `config.slicing` says.
+
+    Args:
+      wave: [samples], finite.
+      rate: sample rate in Hz.
+
+    Returns: (start, stop) in samples, ordered; a wave that is all silence has none with "auto".
+    """
+    if config.slicing == "simple":
+        return chunks(len(wave), rate, config)
+    if config.slicing == "auto":
+        pieces = speech_pieces(wave, rate, config)
+    else:
+        pieces = [(0, len(wave))]
+        if len(wave) * FRAMES_PER_SECOND <= WINDOW_FRAMES * rate:
+            return pieces
+    return [window for start, stop in pieces for window in windows(start, stop, rate, config)]
+
+
+def chunks(samples: int, rate: int, config: PrepareConfig) -> list[tuple[int, int]]:
+    """Windows of equal length over so many samples; the last one may be shorter."""
+    length = round(config.chunk_len * rate)
+    overlap = length - _stride(rate, config)
+    starts = range(0, max(samples - overlap, 1), length - overlap)
+    return [(start, min(start + length, samples)) for start in starts]
 
 
 def speech_pieces(wave: np.ndarray, rate: int, config: PrepareConfig) -> list[tuple[int, int]]:
@@ -42,14 +71,18 @@ def windows(start: int, stop: int, rate: int, config: PrepareConfig) -> list[tup
 
     Returns: (start, stop) in samples, ordered; together they cover the piece.
     """
-    length = round(config.window * rate)
-    stride = round((config.window - config.overlap) * rate)
-    longest = round((config.window + config.overlap) * rate)
+    length = round(config.chunk_len * rate)
+    stride = _stride(rate, config)
+    longest = round((config.chunk_len + config.overlap_len) * rate)
     result = []
     while stop - start > longest:
         result.append((start, start + length))
         start += stride
     return [*result, (start, stop)] if start < stop else result
+
+
+def _stride(rate: int, config: PrepareConfig) -> int:
+    return round((config.chunk_len - config.overlap_len) * rate)
 
 
 def _cuts(

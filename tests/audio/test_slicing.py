@@ -1,12 +1,15 @@
 """Slicing: a frame-by-frame reference of the slicer, and properties that hold for any recording."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rvc_jax.audio import stream
 from rvc_jax.audio.loudness import rms
-from rvc_jax.audio.slicing import speech_pieces, windows
+from rvc_jax.audio.slicing import chunks, cut, speech_pieces, windows
 from rvc_jax.config import PrepareConfig
 
 CONFIG = PrepareConfig()
@@ -86,6 +89,15 @@ def test_pieces_are_ordered_and_only_silence_is_dropped(wave):
     assert (dropped < 10 ** (CONFIG.silence_db / 20)).all()
 
 
+@settings(max_examples=30, deadline=None)
+@given(recordings, st.integers(1, 5000))
+def test_a_wave_that_is_metered_in_blocks_has_the_same_pieces(wave, block):
+    expected = speech_pieces(wave, RATE, CONFIG)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream, "BLOCK", block)
+        assert speech_pieces(wave, RATE, CONFIG) == expected
+
+
 def test_silence_has_no_pieces():
     assert speech_pieces(np.zeros(0, np.float32), RATE, CONFIG) == []
     assert speech_pieces(np.zeros(10 * RATE, np.float32), RATE, CONFIG) == []
@@ -122,3 +134,34 @@ def test_windows_cover_the_piece(rate, start, seconds):
 def test_a_rest_up_to_the_overlap_is_kept_whole():
     assert windows(0, 132000, 40000, CONFIG) == [(0, 132000)]
     assert windows(0, 132001, 40000, CONFIG) == [(0, 120000), (108000, 132001)]
+
+
+@pytest.mark.parametrize("rate", [16000, 40000, 44100, 48000])
+@settings(max_examples=60, deadline=None)
+@given(samples=st.integers(0, 3000000), overlap=st.sampled_from([0.0, 0.1, 0.3, 1.5]))
+def test_chunks_are_equally_long_and_the_last_one_is_kept(rate, samples, overlap):
+    config = dataclasses.replace(CONFIG, overlap_len=overlap)
+    result = chunks(samples, rate, config)
+    assert result[0][0] == 0 and result[-1][1] == samples
+    assert all(stop - start == round(3 * rate) for start, stop in result[:-1])
+    assert 0 <= result[-1][1] - result[-1][0] <= round(3 * rate)
+    stride = round((3 - overlap) * rate)
+    assert all(later[0] - earlier[0] == stride for earlier, later in zip(result, result[1:], strict=False))
+    assert all(later[1] > earlier[1] for earlier, later in zip(result, result[1:], strict=False))
+
+
+def test_the_ways_of_cutting():
+    def cuts(wave, slicing):
+        return [(a / RATE, b / RATE) for a, b in cut(wave, RATE, dataclasses.replace(CONFIG, slicing=slicing))]
+
+    two_sentences = recording([(2, 0.2), (2, 0.0), (4, 0.2)])
+    (first, *_, last) = cuts(two_sentences, "auto")
+    assert first[0] == 0 and 2 <= first[1] <= 2.6 and last[1] == 8
+    assert sum(stop - start for start, stop in cuts(two_sentences, "auto")) < 7.5
+    assert cuts(two_sentences, "simple") == [(0, 3), (2.7, 5.7), (5.4, 8)]
+    assert cuts(two_sentences, "skip") == [(0, 3), (2.7, 5.7), (5.4, 8)]
+    for seconds, expected in ((3.36, [(0, 3.36)]), (3.4, [(0, 3), (2.7, 3.4)])):
+        assert cuts(recording([(seconds, 0.2)]), "skip") == expected
+    assert cuts(recording([(3.2, 0.2)]), "simple") == [(0, 3), (2.7, 3.2)]
+    assert cuts(recording([(9, 0.0)]), "auto") == []
+    assert cuts(recording([(3, 0.0)]), "skip") == [(0, 3)]

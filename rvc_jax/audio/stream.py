@@ -1,0 +1,110 @@
+"""Long waves block by block: filters that carry their state on, and arrays that lie on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import scipy.signal
+import soxr
+
+from rvc_jax.audio.filters import high_pass_sections, resampled_length
+from rvc_jax.errors import UserError
+
+BLOCK = 1 << 19
+"""Samples that passes over a wave look at in one go: about eleven seconds at 48 kHz."""
+
+IN_MEMORY_SECONDS = 120
+"""Waves up to this long are plain arrays; longer ones lie in a scratch file."""
+
+_INAUDIBLE = 1e-30
+
+
+def resampled(blocks: Iterable[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
+    """Change the sample rate of blocks [samples]; together they equal `filters.resample` of the whole."""
+    if from_rate == to_rate:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality="VHQ")
+    taken = given = 0
+    for block in blocks:
+        taken += len(block)
+        ready = stream.resample_chunk(block)
+        given += len(ready)
+        if len(ready):
+            yield ready
+    rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
+    missing = resampled_length(taken, from_rate, to_rate) - given
+    if missing > 0:
+        yield np.pad(rest[:missing], (0, max(missing - len(rest), 0)))
+
+
+def high_passed(blocks: Iterable[np.ndarray], rate: int, corner_hz: float) -> Iterator[np.ndarray]:
+    """Remove rumble from blocks [samples]; together they equal `filters.high_pass` of the whole. 0 Hz is off."""
+    if not corner_hz:
+        yield from blocks
+        return
+    sections = high_pass_sections(rate, corner_hz)
+    state = np.zeros((len(sections), 2))
+    for block in blocks:
+        filtered, state = scipy.signal.sosfilt(sections, block.astype(np.float64), zi=state)
+        state[np.abs(state) < _INAUDIBLE] = 0  # denormal numbers are slow, and digital silence is full of them
+        yield filtered.astype(np.float32)
+
+
+def stored(blocks: Iterable[np.ndarray], rate: int, scratch: Path) -> np.ndarray:
+    """Put blocks together: float32 [samples], writeable.
+
+    A wave of more than `IN_MEMORY_SECONDS` is a memmap of a nameless file in `scratch`, which vanishes with it. Raises
+    UserError where that file finds no room.
+    """
+    held, samples, file = [], 0, None
+    with contextlib.ExitStack() as stack:
+        try:
+            for block in blocks:
+                held.append(np.ascontiguousarray(block, np.float32))
+                samples += len(block)
+                if samples > IN_MEMORY_SECONDS * rate:
+                    file = file or stack.enter_context(tempfile.TemporaryFile(dir=scratch))
+                    file.writelines(held)
+                    held.clear()
+            if file is None:
+                return np.concatenate(held or [np.zeros(0, np.float32)])
+            file.flush()
+            return np.memmap(file, np.float32, "r+", shape=(samples,))
+        except OSError as error:
+            what = f"{scratch} cannot hold a recording while it is prepared"
+            raise UserError(f"{what}: {error.strerror}; name a folder with more room in TMPDIR") from error
+
+
+def spans(samples: int, size: int | None = None) -> Iterator[tuple[int, int]]:
+    """(start, stop) of the blocks of a wave of so many samples, in order."""
+    size = size or BLOCK
+    return ((start, min(start + size, samples)) for start in range(0, samples, size))
+
+
+def read(wave: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """The samples start..stop of a wave, copied if it lies on the disk: the pages that were read are let go again."""
+    mapped = getattr(wave, "_mmap", None)  # a memmap's copy is called a memmap, too, and has none
+    if mapped is None:
+        return wave[start:stop]
+    samples = np.array(wave[start:stop])
+    _let_go(mapped)
+    return samples
+
+
+def write(wave: np.ndarray, start: int, samples: np.ndarray) -> None:
+    """Put samples into a wave, in memory or on the disk."""
+    wave[start : start + len(samples)] = samples
+    mapped = getattr(wave, "_mmap", None)
+    if mapped is not None:
+        _let_go(mapped)
+
+
+def _let_go(mapped: mmap.mmap) -> None:
+    if hasattr(mmap, "MADV_DONTNEED"):  # the file keeps what was written
+        mapped.madvise(mmap.MADV_DONTNEED)
