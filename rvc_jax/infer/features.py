@@ -22,9 +22,9 @@ class RecordingFeatures:
         """audio: [samples] at 16 kHz, reflected beyond its ends; stop: even number of frames."""
         count = CONTEXT_FRAMES + stop
         windows = _windows(audio, count)
-        self.f0 = _joined(pitch, windows, FEATURE_HOP)[:count]
+        self.f0 = _joined(pitch, windows, FEATURE_HOP, np.float32)[:count]
         """float32 [frames] in Hz, 0 is unvoiced."""
-        self.content = _joined(content, windows, CONTENT_HOP)[: count // 2].astype(np.float16)
+        self.content = _joined(content, windows, CONTENT_HOP, np.float16)[: count // 2]
         """float16 [frames / 2, channels], as in a dataset."""
 
     def median_f0(self, frames: int) -> float:
@@ -44,7 +44,7 @@ def _windows(audio: np.ndarray, count: int) -> np.ndarray:
     return views[:: _STRIDE * FEATURE_HOP][:windows]
 
 
-def _joined(extract: Callable[[np.ndarray], np.ndarray], windows: np.ndarray, hop: int) -> np.ndarray:
+def _joined(extract: Callable[[np.ndarray], np.ndarray], windows: np.ndarray, hop: int, dtype: type) -> np.ndarray:
     """The middles of every window's features, one after the other; `hop` is the samples of one feature frame."""
     edge = CONTEXT_FRAMES * FEATURE_HOP // hop
     middles = []
@@ -53,5 +53,5 @@ def _joined(extract: Callable[[np.ndarray], np.ndarray], windows: np.ndarray, ho
         some = windows[begin : begin + WINDOWS_AT_ONCE]
         batch[: len(some)] = some
         features = extract(batch)[: len(some), edge:-edge]
-        middles.append(features.reshape(-1, *features.shape[2:]))
+        middles.append(features.reshape(-1, *features.shape[2:]).astype(dtype))  # hours of float32 would take gigabytes
     return np.concatenate(middles)

@@ -13,10 +13,10 @@ import numpy as np
 import scipy.ndimage
 
 from rvc_jax.audio.filters import high_pass_zero_phase, resample
-from rvc_jax.audio.loudness import match_volume_envelope, normalise, rms
+from rvc_jax.audio.loudness import match_volume_envelope, normalise, normalise_file, rms
 from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE, ConvertConfig
 from rvc_jax.errors import UserError
-from rvc_jax.features.content import content_encoder
+from rvc_jax.features.content import ContentEncoder, content_encoder
 from rvc_jax.features.f0 import pitch_extractor
 from rvc_jax.features.pitch import coarse_pitch
 from rvc_jax.infer.chunks import CHUNK_FRAMES, CONTEXT_FRAMES, Chunk, join, plan_chunks
@@ -55,8 +55,8 @@ class Converter:
         """
         _check(config, voice)
         self.voice, self.config, self._chunk_frames = voice, config, chunk_frames
-        self._pitch = pitch_extractor(config.f0_method)
-        self._content = content_encoder(voice.content_encoder)
+        self._pitch = pitch_extractor(config.f0_method or voice.prepare.resolved().f0_method)
+        self._content = _encoder_of(voice)
         has_index = voice.index is not None and len(voice.index) >= NEIGHBOURS
         self._index = Index(voice.index) if has_index and config.index_rate > 0 else None
         self._parameters = jax.device_put(voice.parameters)
@@ -94,14 +94,20 @@ class Converter:
     def _levelled(self, recording: np.ndarray) -> np.ndarray:
         """The recording at the level that slices have in training; silence is not made louder."""
         prepare = self.voice.prepare
-        loud = np.abs(recording).max() >= 10 ** (prepare.silence_db / 20)
-        return normalise(recording, prepare) if loud else recording
+        if np.abs(recording).max() < 10 ** (prepare.silence_db / 20):
+            return recording
+        if prepare.normalisation == "post":
+            return normalise(recording, prepare)
+        levelled = recording.copy()
+        normalise_file(levelled, FEATURE_RATE, prepare)
+        return levelled
 
     def _shift_to_voice(self, median_f0: float) -> float:
         """Whole semitones from the recording's median pitch to the voice's, if that is asked for and known."""
-        if not self.config.auto_transpose or not median_f0 or not self.voice.median_f0:
+        of_voice = self.voice.median_f0[self.config.speaker]
+        if not self.config.auto_transpose or not median_f0 or not of_voice:
             return 0.0
-        return float(round(12 * math.log2(self.voice.median_f0 / median_f0)))
+        return float(round(12 * math.log2(of_voice / median_f0)))
 
     def _spoken_chunks(self, chunks: list[Chunk], f0: np.ndarray, content: np.ndarray, progress: Listener):
         """The waves of the chunks, one after the other."""
@@ -144,13 +150,24 @@ class Converter:
         return wave * np.float32(_PEAK / peak) if peak > _PEAK else wave
 
 
+def _encoder_of(voice: Voice) -> ContentEncoder:
+    """The content encoder that the voice was trained with; with another one it would speak gibberish."""
+    encoder = content_encoder(voice.content_encoder, voice.version)
+    if voice.content_fingerprint not in (None, encoder.fingerprint):
+        raise UserError(
+            f"{voice.content_encoder} is not the content encoder that this voice was trained with: same name, other "
+            "weights; restore them, or prepare and train again"
+        )
+    return encoder
+
+
 class RecordingError(UserError):
     """A recording that can't be converted; the text is the reason alone."""
 
 
 def _check(config: ConvertConfig, voice: Voice) -> None:
     ranges = {"protect": (0, 0.5), "index_rate": (0, 1), "volume_envelope": (0, 1), "noise_scale": (0, 10)}
-    ranges |= {"transpose": (-60, 60), "speaker": (0, voice.speakers - 1)}
+    ranges |= {"transpose": (-60, 60), "speaker": (0, len(voice.speakers) - 1)}
     for name, (least, most) in ranges.items():
         value = getattr(config, name)
         if not least <= value <= most:

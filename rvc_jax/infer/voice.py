@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,11 +23,15 @@ class Voice:
     audio: AudioConfig
     latent_channels: int
     content_encoder: str
+    content_fingerprint: str | None = None
+    """Of the encoder that the voice was trained with; None if unknown."""
+    version: Literal["v1", "v2"] = "v2"
     prepare: PrepareConfig = PrepareConfig()
     """Of the training speech; the recording is filtered and levelled like it."""
-    speakers: int = 1
-    median_f0: float = 0.0
-    """Of the training speech in Hz; 0 if unknown."""
+    speakers: tuple[str, ...] = ("",)
+    """Their names, by number."""
+    median_f0: tuple[float, ...] = (0.0,)
+    """Of every speaker's training speech in Hz; 0 if unknown."""
     index: np.ndarray | None = None
     """Content features of the training speech [rows, channels], for retrieval."""
     dtype: Any = jnp.float32
@@ -43,9 +47,11 @@ class Voice:
             run.preset.audio,
             run.preset.generator.inter_channels,
             run.dataset.content_encoder,
+            run.dataset.content_fingerprint,
+            run.preset.version,
             PrepareConfig(**run.dataset.config),
-            len(run.dataset.speakers),
-            run.dataset.median_f0,
+            run.dataset.speakers,
+            run.dataset.speaker_median_f0,
             run.index(),
             compute_dtype(run.preset.train.precision),
         )

@@ -15,9 +15,10 @@ def test_the_package_stays_small_and_names_its_licences():
     assert sum(path.stat().st_size for path in files) < 11_000_000
     assert "OpenAI" in (bundled.FOLDER / "LICENSE-whisper.txt").read_text()
     assert "Copyright" in (bundled.FOLDER / "LICENSE-swift-f0.txt").read_text()
+    assert "Silero" in (bundled.FOLDER / "LICENSE-silero-vad.txt").read_text()
 
 
-@pytest.mark.parametrize("name", ["swift_f0", "whisper_tiny"])
+@pytest.mark.parametrize("name", ["swift_f0", "whisper_tiny", "silero_vad"])
 def test_arrays_are_finite_float32(name):
     arrays = bundled.load(name)
     assert arrays and all(a.dtype == np.float32 and np.isfinite(a).all() for a in arrays.values())

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from rows import cut_rows
 
 from rvc_jax.errors import UserError
 from rvc_jax.features.f0 import NAMES, pitch_extractor
@@ -32,7 +33,7 @@ def test_equals_the_swift_f0_package(swift, speech_windows):
 def test_a_narrower_band_equals_the_package(swift, speech_windows):
     reference = pytest.importorskip("swift_f0").SwiftF0(threads=1)
     expected = reference.detect(speech_windows[1], 16000, fmin=100, fmax=200)
-    native = detect(swift._params, speech_windows[1:2], min_hz=100, max_hz=200)
+    native = detect(swift._params, speech_windows[1:2], np.array([speech_windows.shape[1]]), min_hz=100, max_hz=200)
     voiced = expected.confidence >= 0.5
     assert voiced.any()
     np.testing.assert_array_equal(np.asarray(native.voiced)[0], voiced)
@@ -86,8 +87,25 @@ def test_refuses_other_shapes(swift):
 
 
 def test_the_factory(swift):
-    assert pitch_extractor("swift") is swift and swift.name == "swift"
-    assert all(pitch_extractor(name).name == name for name in NAMES)
+    assert pitch_extractor("swift") is swift and swift.name == "swift" in NAMES
     assert len(swift.fingerprint) == 64
-    with pytest.raises(UserError, match="unknown pitch method 'rmwpe'; known are: swift"):
+    with pytest.raises(UserError, match="unknown pitch method 'rmwpe'; known are: .*rmvpe"):
         pitch_extractor("rmwpe")
+
+
+def test_rows_of_a_batch_give_what_they_give_alone(swift, speech_windows):
+    lengths = np.array([53760, 40011, 16000, 1279, 400])
+    batch, alone = cut_rows(speech_windows, lengths)
+    together = swift(batch, lengths)
+    assert (together[:3] > 0).mean() > 0.2
+    for row, length, audio in zip(together, lengths, alone, strict=True):
+        expected = swift(audio, np.array([length]))[0]
+        np.testing.assert_allclose(row[: length // 160], expected[: length // 160], rtol=1e-5)
+        assert not row[length // 160 :].any()
+
+
+def test_refuses_lengths_that_do_not_fit(swift):
+    audio = np.zeros((2, 640), np.float32)
+    for lengths in ([640], [641, 640], [0, 640]):
+        with pytest.raises(ValueError, match="do not fit"):
+            swift(audio, np.array(lengths))

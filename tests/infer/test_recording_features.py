@@ -12,6 +12,10 @@ from rvc_jax.features.content import content_encoder
 from rvc_jax.features.f0 import pitch_extractor
 from rvc_jax.infer.chunks import CONTEXT_FRAMES
 from rvc_jax.infer.features import RecordingFeatures
+from rvc_jax.weights import store
+from rvc_jax.weights.registry import ENTRIES
+
+FIVE_CENTS = 2 ** (5 / 1200) - 1
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +28,37 @@ def features(audio: np.ndarray) -> RecordingFeatures:
     return RecordingFeatures(audio, 700 + CONTEXT_FRAMES, pitch_extractor("swift"), content_encoder("whisper-tiny"))
 
 
-def test_pitch_is_that_of_the_whole_recording(audio: np.ndarray, features: RecordingFeatures) -> None:
-    whole = pitch_extractor("swift")(audio[None])[0]
-    windowed = features.f0[CONTEXT_FRAMES : CONTEXT_FRAMES + 700]
-    assert features.f0.shape == (700 + 2 * CONTEXT_FRAMES,)
+def no_content(audio: np.ndarray) -> np.ndarray:
+    return np.zeros((len(audio), audio.shape[1] // 320, 1), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("method", "alike", "near"),
+    [
+        ("swift", 1.0, 1.0),
+        ("crepe-tiny", 0.99, 0.99),  # the best path may choose otherwise where a window ends
+        ("fcpe", 0.85, 0.95),  # its network normalises by the whole row, so that no frame is quite the same
+    ],
+)
+def test_pitch_is_that_of_the_whole_recording(audio: np.ndarray, method: str, alike: float, near: float) -> None:
+    """Away from the recording's ends, most frames to 0.1 % and more of them within five cents; windows' seams too."""
+    if method in ENTRIES and store.find(method) is None:
+        pytest.skip(f"the weights of {method} are not on this machine")
+    extractor = pitch_extractor(method)
+    features = RecordingFeatures(audio, 700, extractor, no_content)
+    inner = slice(CONTEXT_FRAMES, -CONTEXT_FRAMES)
+    whole, windowed = extractor(audio[None])[0, inner], features.f0[CONTEXT_FRAMES:][inner]
+    assert features.f0.shape == (700 + CONTEXT_FRAMES,) and whole.shape == windowed.shape
     assert ((whole > 0) == (windowed > 0)).mean() > 0.99
     both = (whole > 0) & (windowed > 0)
-    assert both.sum() > 400
-    assert np.abs(1200 * np.log2(whole[both] / windowed[both])).max() < 5
+    off = np.abs(windowed[both] / whole[both] - 1)
+    assert both.sum() > 350
+    assert (off < 1e-3).mean() >= alike and (off < FIVE_CENTS).mean() >= near
+
+
+def test_the_number_of_frames(features: RecordingFeatures) -> None:
+    assert features.f0.shape == (700 + 2 * CONTEXT_FRAMES,) and features.f0.dtype == np.float32
+    assert features.content.shape == (350 + CONTEXT_FRAMES, 384) and features.content.dtype == np.float16
 
 
 def test_content_is_in_its_place(audio: np.ndarray, features: RecordingFeatures) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import functools
-from typing import Protocol, get_args
+from typing import Literal, Protocol
 
 import numpy as np
-
-from rvc_jax.config import ContentEncoderName
-from rvc_jax.errors import UserError
 
 
 class ContentEncoder(Protocol):
@@ -19,22 +16,34 @@ class ContentEncoder(Protocol):
     fingerprint: str
     """Hash of the weights and parameters: equal fingerprints give equal features."""
 
-    def __call__(self, audio: np.ndarray) -> np.ndarray:
+    def __call__(self, audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
         """audio float32 [batch, samples], samples a multiple of 320 -> float32 [batch, samples // 320, channels].
 
-        Every new shape is compiled once.
+        Every new shape is compiled once. Row i of the audio has `lengths[i]` samples (all, if not given) and zeros
+        behind them: its frames up to there are those of the row alone.
         """
         ...
 
 
-NAMES: tuple[str, ...] = get_args(ContentEncoderName)
+def content_encoder(name: str, version: Literal["v1", "v2"] = "v2") -> ContentEncoder:
+    """The encoder of that name, made once per process; its weights are downloaded if need be.
+
+    Args:
+      name: one of `config.CONTENT_ENCODERS`, a folder or fairseq file with a HuBERT model, or OWNER/NAME on the hub.
+      version: of the voice: HuBERT's last layer (v2), or its ninth and the final projection to 256 channels (v1).
+        Whisper has the last layer only.
+
+    Raises UserError for an unknown name, or weights that cannot be had or are not such a model's.
+    """
+    return _made(name, version)
 
 
 @functools.lru_cache
-def content_encoder(name: str) -> ContentEncoder:
-    """The encoder of that name, made once per process. Raises UserError for an unknown name."""
-    if name == "whisper-tiny":
+def _made(name: str, version: Literal["v1", "v2"]) -> ContentEncoder:
+    if name.startswith("whisper-"):
         from rvc_jax.features.content.whisper import WhisperContent
 
-        return WhisperContent()
-    raise UserError(f"unknown content encoder {name!r}; known are: {', '.join(NAMES)}")
+        return WhisperContent.load(name)
+    from rvc_jax.features.content.hubert import HubertContent
+
+    return HubertContent.load(name, version)

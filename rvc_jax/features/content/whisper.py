@@ -18,78 +18,110 @@ import numpy as np
 
 from rvc_jax.audio.spectrogram import mel_filters
 from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE
+from rvc_jax.errors import UserError
+from rvc_jax.features.content.layers import (
+    Parameters,
+    gelu,
+    layer_norm,
+    transformer_layer,
+    valid_frames,
+    whole_frames,
+)
+from rvc_jax.features.framing import frames, reflect_after
 from rvc_jax.weights import bundled
 
 MAX_MEL_FRAMES = 3000
 """Thirty seconds: as many positions as the encoder was trained with."""
 
-_N_FFT = 400
-_HEAD_CHANNELS = 64
-_MEL_FLOOR = 1e-10
-_NORM_EPSILON = 1e-5
+SIZES = ("tiny", "base", "small")
 
-Params = dict[str, jax.Array]
+_N_FFT = 400
+_MEL_FLOOR = 1e-10
 
 
 class WhisperContent:
-    """The content encoder "whisper-tiny" (multilingual, 8-bit weights); see `features.content.ContentEncoder`."""
+    """The content encoders "whisper-tiny" (8-bit weights), "-base" and "-small"; see `features.content.ContentEncoder`.
 
-    name = "whisper-tiny"
+    All are multilingual. Whisper was trained on windows of thirty seconds, filled up with silence; shorter windows are
+    taken as they are. A row with a length of its own is cut to whole frames of 320 samples, and what lies behind is
+    hidden from it: it gives what it gives alone. Without lengths, zeros at the end of a row are heard as silence.
+    """
 
-    def __init__(self) -> None:
-        self._params = {name: jnp.asarray(array) for name, array in bundled.load("whisper_tiny").items()}
-        self.channels = self._params["final_norm.scale"].shape[0]
-        self.fingerprint = hashlib.sha256(f"{bundled.sha256('whisper_tiny')} last layer".encode()).hexdigest()
+    def __init__(self, parameters: Mapping[str, np.ndarray], fingerprint: str, name: str = "whisper"):
+        """An encoder of parameters as `from_openai_state_dict` makes them; the fingerprint is the weights' hash."""
+        self._parameters = {key: jnp.asarray(array, jnp.float32) for key, array in parameters.items()}
+        self.name, self.channels = name, self._parameters["final_norm.scale"].shape[0]
+        self.fingerprint = hashlib.sha256(f"{fingerprint} last layer".encode()).hexdigest()
 
-    def __call__(self, audio: np.ndarray) -> np.ndarray:
-        if audio.ndim != 2 or audio.shape[1] % CONTENT_HOP:
-            raise ValueError(f"audio must be [batch, multiple of {CONTENT_HOP}], not {audio.shape}")
-        return np.asarray(_encode_audio(self._params, jnp.asarray(audio, jnp.float32)))
+    @classmethod
+    def load(cls, name: str = "whisper-tiny") -> WhisperContent:
+        """The encoder of that name; all but tiny, which comes with the package, are downloaded if need be.
+
+        Raises UserError for a name that is none of them, or weights that cannot be had.
+        """
+        if name == "whisper-tiny":
+            return cls(bundled.load("whisper_tiny"), bundled.sha256("whisper_tiny"), name)
+        if name not in {f"whisper-{size}" for size in SIZES}:
+            raise UserError(f"unknown content encoder {name!r}; of Whisper there are {', '.join(SIZES)}")
+        from rvc_jax.weights import store, torch_file
+
+        file = store.path(name)
+        content = torch_file.read(file)
+        try:
+            return cls(from_openai_state_dict(content["model_state_dict"]), store.fingerprint(file), name)
+        except (KeyError, TypeError, ValueError):
+            raise UserError(f"{file}: is not a checkpoint of Whisper") from None
+
+    def __call__(self, audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+        return np.asarray(_content(self._parameters, *whole_frames(audio, lengths)))
 
 
 @jax.jit
-def _encode_audio(params: Params, audio: jax.Array) -> jax.Array:
-    return encode(params, log_mel(audio, params["conv1.kernel"].shape[1]))
+def _content(parameters: Parameters, audio: jax.Array, lengths: jax.Array) -> jax.Array:
+    mel = log_mel(audio, parameters["conv1.kernel"].shape[1], lengths)
+    return encode(parameters, mel, lengths // CONTENT_HOP)
 
 
-def log_mel(audio: jax.Array, n_mels: int = 80) -> jax.Array:
+def log_mel(audio: jax.Array, n_mels: int = 80, lengths: jax.Array | None = None) -> jax.Array:
     """Whisper's input: audio [batch, samples] at 16 kHz -> [batch, samples // 160, n_mels].
 
-    The logarithm of power is held above the highest of the batch item less 8 (80 dB).
+    The logarithm of power is held above the highest of the row less 8 (80 dB). Frames behind a row's length [batch],
+    if lengths are given, are 0.
     """
-    frames = audio.shape[1] // FEATURE_HOP
-    padded = jnp.pad(audio, ((0, 0), (_N_FFT // 2, _N_FFT // 2)), mode="reflect")
-    starts = np.arange(frames)[:, None] * FEATURE_HOP
-    framed = padded[:, starts + np.arange(_N_FFT)]
+    lengths = jnp.full(audio.shape[0], audio.shape[1]) if lengths is None else lengths
+    framed = frames(reflect_after(audio, lengths, _N_FFT // 2, _N_FFT // 2), _N_FFT, FEATURE_HOP)
+    framed = framed[:, : audio.shape[1] // FEATURE_HOP]
     spectrum = jnp.fft.rfft(framed * np.hanning(_N_FFT + 1)[:-1].astype(np.float32))
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
     filters = mel_filters(FEATURE_RATE, _N_FFT, n_mels, 0.0, None)
     mel = jnp.matmul(power, filters, precision=jax.lax.Precision.HIGHEST)
     log = jnp.log10(jnp.maximum(mel, _MEL_FLOOR))
-    return (jnp.maximum(log, log.max(axis=(1, 2), keepdims=True) - 8.0) + 4.0) / 4.0
+    valid = valid_frames(log, lengths // FEATURE_HOP)[..., None]
+    highest = log.max(axis=(1, 2), keepdims=True, where=valid, initial=math.log10(_MEL_FLOOR))
+    return jnp.where(valid, (jnp.maximum(log, highest - 8.0) + 4.0) / 4.0, 0.0)
 
 
-def encode(params: Params, mel: jax.Array) -> jax.Array:
+def encode(parameters: Parameters, mel: jax.Array, lengths: jax.Array | None = None) -> jax.Array:
     """Log-mel [batch, frames, mels] -> content [batch, ceil(frames / 2), width], for up to 3000 frames.
 
-    A shorter input takes the first positions. Raises ValueError if there are more frames.
+    A shorter input takes the first positions. Where rows have lengths [batch], in frames of content, they attend to
+    those frames only. Raises ValueError if there are more than 3000 frames.
     """
     if mel.shape[1] > MAX_MEL_FRAMES:
         raise ValueError(f"Whisper takes at most {MAX_MEL_FRAMES} frames at once, not {mel.shape[1]}")
     with jax.default_matmul_precision("float32"):
-        x = jax.nn.gelu(_convolution(params, "conv1", mel, stride=1), approximate=False)
-        x = jax.nn.gelu(_convolution(params, "conv2", x, stride=2), approximate=False)
+        x = gelu(_convolution(parameters, "conv1", mel, stride=1))
+        x = gelu(_convolution(parameters, "conv2", x, stride=2))
+        valid = valid_frames(x, jnp.full(x.shape[0], x.shape[1]) if lengths is None else lengths)
         x = x + sinusoids(x.shape[1], x.shape[2])
-        for i in range(layers(params)):
-            x = x + _attention(params, f"blocks.{i}.attention", _norm(params, f"blocks.{i}.attention_norm", x))
-            hidden = _linear(params, f"blocks.{i}.mlp.in", _norm(params, f"blocks.{i}.mlp_norm", x))
-            x = x + _linear(params, f"blocks.{i}.mlp.out", jax.nn.gelu(hidden, approximate=False))
-        return _norm(params, "final_norm", x)
+        for i in range(layers(parameters)):
+            x = transformer_layer(parameters, f"blocks.{i}", x, valid, norm_first=True)
+        return layer_norm(parameters, "final_norm", x)
 
 
-def layers(params: Mapping[str, jax.Array]) -> int:
+def layers(parameters: Mapping[str, jax.Array]) -> int:
     """Number of transformer blocks."""
-    return sum(key.endswith(".mlp.in.kernel") for key in params)
+    return sum(key.endswith(".mlp.in.kernel") for key in parameters)
 
 
 def sinusoids(length: int, channels: int) -> np.ndarray:
@@ -118,41 +150,21 @@ def from_openai_state_dict(state: Mapping[str, np.ndarray]) -> dict[str, np.ndar
         (r"norm\.weight$", "norm.scale"),
         (r"\.weight$", ".kernel"),
     )
-    params = {}
+    parameters = {}
     for key, array in state.items():
         if not key.startswith("encoder.") or key == "encoder.positional_embedding":
             continue
         name = key.removeprefix("encoder.")
         for pattern, replacement in renames:
             name = re.sub(pattern, replacement, name)
-        params[name] = np.asarray(array, np.float32).T  # [out, in, (time)] -> [(time), in, out]
-    if "conv1.kernel" not in params:
+        parameters[name] = np.asarray(array, np.float32).T  # [out, in, (time)] -> [(time), in, out]
+    if "conv1.kernel" not in parameters:
         raise ValueError("no Whisper encoder in this state dict")
-    return params
+    return parameters
 
 
-def _convolution(params: Params, name: str, x: jax.Array, stride: int) -> jax.Array:
+def _convolution(parameters: Parameters, name: str, x: jax.Array, stride: int) -> jax.Array:
     y = jax.lax.conv_general_dilated(
-        x, params[f"{name}.kernel"], (stride,), [(1, 1)], dimension_numbers=("NWC", "WIO", "NWC")
+        x, parameters[f"{name}.kernel"], (stride,), [(1, 1)], dimension_numbers=("NWC", "WIO", "NWC")
     )
-    return y + params[f"{name}.bias"]
-
-
-def _linear(params: Params, name: str, x: jax.Array) -> jax.Array:
-    y = x @ params[f"{name}.kernel"]
-    return y + params[f"{name}.bias"] if f"{name}.bias" in params else y  # the keys of attention have no bias
-
-
-def _norm(params: Params, name: str, x: jax.Array) -> jax.Array:
-    centred = x - x.mean(axis=-1, keepdims=True)
-    variance = jnp.square(centred).mean(axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(variance + _NORM_EPSILON) * params[f"{name}.scale"] + params[f"{name}.bias"]
-
-
-def _attention(params: Params, name: str, x: jax.Array) -> jax.Array:
-    def heads(part: str) -> jax.Array:
-        return _linear(params, f"{name}.{part}", x).reshape(*x.shape[:2], -1, _HEAD_CHANNELS)
-
-    scores = jnp.einsum("bqhc,bkhc->bhqk", heads("query"), heads("key")) * _HEAD_CHANNELS**-0.5
-    mixed = jnp.einsum("bhqk,bkhc->bqhc", jax.nn.softmax(scores, axis=-1), heads("value"))
-    return _linear(params, f"{name}.out", mixed.reshape(x.shape))
+    return y + parameters[f"{name}.bias"]

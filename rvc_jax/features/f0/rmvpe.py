@@ -1,0 +1,90 @@
+"""RMVPE (arXiv 2306.15412), RVC's default pitch extractor: framing and decoding around its network."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rvc_jax.config import FEATURE_HOP, FEATURE_RATE
+from rvc_jax.errors import UserError
+from rvc_jax.features.f0 import rmvpe_network as network
+from rvc_jax.features.f0.decoding import local_average_pitch
+from rvc_jax.features.framing import checked_batch, frames, reflect_after
+from rvc_jax.weights import store, torch_file
+
+VOICED_SALIENCE = 0.03
+"""RVC's threshold: frames with no salience above it are unvoiced."""
+CENTS = (20.0 * np.arange(network.BINS) + 1997.3794084376191).astype(np.float32)
+"""The candidates' pitch over 10 Hz."""
+
+_N_FFT = 1024
+_MIN_HZ, _MAX_HZ = 30.0, 8000.0
+_MEL_FLOOR = 1e-5
+
+
+class RmvpePitch:
+    """The pitch extractor "rmvpe"; see `features.f0.PitchExtractor`."""
+
+    name = "rmvpe"
+
+    def __init__(self, state: Mapping[str, np.ndarray], weights_fingerprint: str) -> None:
+        """From the public checkpoint's state dict. Raises UserError if it is not one of RMVPE."""
+        try:
+            params = network.from_state_dict(state)
+            jax.eval_shape(network.salience, params, np.zeros((1, 32, network.MEL_BANDS), np.float32), np.array([32]))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"these are not RMVPE's weights: {error}") from error
+        self._params = {name: jnp.asarray(array) for name, array in params.items()}
+        self.fingerprint = hashlib.sha256(f"{weights_fingerprint} {VOICED_SALIENCE}".encode()).hexdigest()
+
+    @classmethod
+    def load(cls) -> RmvpePitch:
+        """With the public weights, downloaded if need be. Raises UserError if they can't be had."""
+        path = store.path("rmvpe")
+        return cls(torch_file.read(path), store.fingerprint(path))
+
+    def __call__(self, audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+        return np.asarray(_pitch(self._params, *checked_batch(audio, lengths)))
+
+
+@jax.jit
+def _pitch(params: network.Params, audio: jax.Array, lengths: jax.Array) -> jax.Array:
+    pitch = local_average_pitch(salience(params, audio, lengths), jnp.asarray(CENTS), VOICED_SALIENCE)[:, :-1]
+    return jnp.where(jnp.arange(pitch.shape[1]) < lengths[:, None] // FEATURE_HOP, pitch, 0.0)
+
+
+def salience(params: network.Params, audio: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Audio [batch, samples] whose rows end at `lengths` -> [batch, samples // 160 + 1, 360], 0..1.
+
+    As the public implementation, a row's spectrogram has one frame more than pitch is wanted for, and is followed by
+    zeros up to a multiple of 32 frames.
+    """
+    count = audio.shape[1] // FEATURE_HOP + 1
+    own = lengths // FEATURE_HOP + 1
+    with jax.default_matmul_precision("float32"):
+        mel = jnp.where(jnp.arange(count)[:, None] < own[:, None, None], log_mel(audio, lengths), 0.0)
+        mel = jnp.pad(mel, ((0, 0), (0, -count % network.MULTIPLE), (0, 0)))
+        return network.salience(params, mel, own + -own % network.MULTIPLE)[:, :count]
+
+
+def log_mel(audio: jax.Array, lengths: jax.Array) -> jax.Array:
+    """RMVPE's input: audio [batch, samples] -> [batch, samples // 160 + 1, 128], frame i centred on sample 160 * i."""
+    framed = frames(reflect_after(audio, lengths, _N_FFT // 2, _N_FFT // 2), _N_FFT, FEATURE_HOP)
+    magnitudes = jnp.abs(jnp.fft.rfft(framed * np.hanning(_N_FFT + 1)[:-1].astype(np.float32)))
+    return jnp.log(jnp.maximum(magnitudes @ _mel_filters(), _MEL_FLOOR))
+
+
+@functools.cache
+def _mel_filters() -> np.ndarray:
+    """On HTK's mel scale, but area-normalised as Slaney's -> [bins, mels]."""
+    import librosa
+
+    filters = librosa.filters.mel(
+        sr=FEATURE_RATE, n_fft=_N_FFT, n_mels=network.MEL_BANDS, fmin=_MIN_HZ, fmax=_MAX_HZ, htk=True
+    )
+    return filters.T.astype(np.float32)

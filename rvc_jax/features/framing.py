@@ -1,0 +1,69 @@
+"""Padding and framing of batches of audio whose rows have lengths of their own."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rvc_jax.config import CONTENT_HOP
+
+
+def reflect_after(audio: jax.Array, lengths: jax.Array, left: int, right: int) -> jax.Array:
+    """Pad each row as if it were alone: reflected around its own start and its own end, zeros behind that.
+
+    Args:
+      audio: [batch, samples].
+      lengths: int [batch], samples of each row, at least 2; what lies behind them is not read.
+      left: samples to reflect in front of every row.
+      right: samples to reflect behind the end of every row.
+
+    Returns: [batch, left + samples + right]. The first left + length + right samples of a row are those of numpy's
+      `pad` with mode "reflect", also where more is asked for than the row has.
+    """
+    lengths = jnp.asarray(lengths, jnp.int32)[:, None]
+    inside = jnp.arange(audio.shape[1]) < lengths
+    padded = jnp.pad(jnp.where(inside, audio, 0), ((0, 0), (left, right)))
+    head = _mirrored(audio, lengths, jnp.arange(-left, 0))
+    tail = _mirrored(audio, lengths, lengths + jnp.arange(right))
+    padded = padded.at[:, :left].set(head)
+    return jax.vmap(lambda row, end, at: jax.lax.dynamic_update_slice(row, end, (at,)))(
+        padded, tail, left + lengths[:, 0]
+    )
+
+
+def _mirrored(audio: jax.Array, lengths: jax.Array, positions: jax.Array) -> jax.Array:
+    """Samples at positions outside the rows, which go to and fro between their first and last sample."""
+    period = 2 * (lengths - 1)
+    phase = positions % period
+    return jnp.take_along_axis(audio, jnp.minimum(phase, period - phase), axis=1)
+
+
+def frames(audio: jax.Array, size: int, hop: int) -> jax.Array:
+    """Overlapping frames [batch, n, size] of audio [batch, samples]: frame i starts at sample i * hop.
+
+    There are n = (samples - size) // hop + 1, all that fit. The signal is cut into blocks of one hop, and a frame is
+    made of neighbouring blocks: nothing is gathered. Raises ValueError if not even one fits.
+    """
+    if audio.shape[1] < size:
+        raise ValueError(f"{audio.shape[1]} samples are less than one frame of {size}")
+    count = (audio.shape[1] - size) // hop + 1
+    blocks_per_frame = -(-size // hop)
+    needed = (count + blocks_per_frame - 1) * hop
+    audio = jnp.pad(audio, ((0, 0), (0, max(0, needed - audio.shape[1]))))[:, :needed]
+    blocks = audio.reshape(audio.shape[0], -1, hop)
+    return jnp.concatenate([blocks[:, i : i + count] for i in range(blocks_per_frame)], axis=-1)[..., :size]
+
+
+def checked_batch(audio: np.ndarray, lengths: np.ndarray | None) -> tuple[jax.Array, jax.Array]:
+    """A feature extractor's input as float32 [batch, samples] and int32 [batch]; all of a row where no length is given.
+
+    Raises ValueError unless samples are a multiple of 320 and every length is between 2 and samples.
+    """
+    audio = jnp.asarray(audio, jnp.float32)
+    if audio.ndim != 2 or audio.shape[1] % CONTENT_HOP:
+        raise ValueError(f"audio must be [batch, multiple of {CONTENT_HOP}], not {audio.shape}")
+    lengths = np.full(audio.shape[0], audio.shape[1]) if lengths is None else np.asarray(lengths)
+    if lengths.shape != audio.shape[:1] or ((lengths < 2) | (lengths > audio.shape[1])).any():
+        raise ValueError(f"lengths {lengths} do not fit audio of shape {audio.shape}")
+    return audio, jnp.asarray(lengths, jnp.int32)
