@@ -1,46 +1,138 @@
-"""Which files the speech comes from."""
+"""Which sound the speech comes from, and who speaks."""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import rvc_jax
 from rvc_jax.audio.io import AUDIO_EXTENSIONS, find_audio
-from rvc_jax.errors import UserError
+from rvc_jax.data.progress import Listener, silent
+from rvc_jax.data.remote import Location, files_below, is_remote
+from rvc_jax.data.source_note import NOTE_SUFFIX, note_path, wanted_parts
+from rvc_jax.data.times import part_name
+from rvc_jax.errors import UserError, printable
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """A recording, or a part of one."""
+
+    path: Location
+    name: str
+    """What records and reports call it: unique among the sources."""
+    speaker: str
+    start: float = 0.0
+    """Seconds into the recording."""
+    stop: float | None = None
+    """Seconds into the recording; None is its end."""
+    gain_db: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Sources:
-    """The recordings of one speaker, in the order of their names."""
+    """Everything that was asked for, in the order of the speakers, then of the names."""
 
-    root: Path
-    """The folder or file that was asked for."""
-    paths: tuple[Path, ...]
-    names: tuple[str, ...]
-    """Paths relative to the folder, as records and reports call the files."""
-    speaker: str
+    root: Location
+    """The folder, file or recipe that was named."""
+    cuts: tuple[Cut, ...]
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Names of the speakers; the place in this table is the speaker's number."""
+        return tuple(dict.fromkeys(cut.speaker for cut in self.cuts))
 
 
-def find_sources(source: Path | str) -> Sources:
+def find_sources(
+    source: Location, speakers: Literal["folders", "one"] = "folders", listener: Listener = silent
+) -> Sources:
     """The recordings in a folder and its sub-folders, or the one file that is named.
 
-    In a folder, only files with an ending of `AUDIO_EXTENSIONS` count. A file that is named is taken as it is.
+    In a folder, only files with an ending of `AUDIO_EXTENSIONS` count, and every sub-folder is a speaker of its own,
+    unless `speakers` is "one"; files beside the sub-folders are the speech of a speaker named as the folder. A file
+    that is named is taken as it is, and one that ends in .toml is a recipe, whose links are fetched first. Of files
+    with a note of `rvc-jax fetch` beside them, the parts that were asked for are taken.
 
     Raises:
-      UserError: there is nothing at that path, or no recording in the folder.
+      UserError: there is nothing at that path, no recording in the folder, or the recipe cannot be followed.
     """
+    if is_remote(source):
+        return _remote_sources(str(source), speakers)
     source = Path(source)
-    if source.is_file():
-        return Sources(source, (source,), (_printable(source.name),), _printable(source.stem))
-    if not source.exists():
-        raise UserError(f"{source} does not exist; give a folder with recordings, or one recording")
-    paths = tuple(find_audio(source))
+    if os.path.isfile(source):
+        if source.suffix.lower() == ".toml":
+            return _recipe_sources(source, listener)
+        cut = Cut(source, printable(source.name), printable(source.stem))
+        return Sources(source, tuple(_wanted(cut) if os.path.exists(note_path(source)) else [cut]))
+    if not os.path.exists(source):  # unlike Path.exists, also for names that are too long
+        raise UserError(f"{source} does not exist; give a folder with recordings, one recording, or a recipe (.toml)")
+    paths = find_audio(source)
+    names = [path.relative_to(source).as_posix() for path in paths]
+    speaker = printable(source.resolve().name)
+    return _sources(source, paths, names, speaker, speakers, lambda path: os.path.exists(note_path(path)))
+
+
+def _sources(
+    root: Location, paths: list, names: list[str], speaker: str, speakers: str, noted: Callable[[Location], bool]
+) -> Sources:
+    """names: below the root, as the file system has them. noted: whether a recording has a note of its fetching."""
     if not paths:
-        raise UserError(f"{source} holds no recordings; known endings are {' '.join(sorted(AUDIO_EXTENSIONS))}")
-    names = tuple(_printable(path.relative_to(source).as_posix()) for path in paths)
-    return Sources(source, paths, names, _printable(source.resolve().name))
+        raise UserError(f"{root} holds no recordings; known endings are {' '.join(sorted(AUDIO_EXTENSIONS))}")
+
+    folders = list(dict.fromkeys(name.partition("/")[0] for name in names if "/" in name and speakers == "folders"))
+    # Names that differ only in what cannot be printed stay different.
+    labels = dict(zip(folders, different([printable(folder) for folder in folders]), strict=True))
+    shown = different([printable(name) for name in names])
+    cuts = [
+        Cut(path, label, labels.get(name.partition("/")[0], speaker) if "/" in name else speaker)
+        for path, name, label in zip(paths, names, shown, strict=True)
+    ]
+    cuts.sort(key=lambda cut: (cut.speaker != speaker, _natural(cut.speaker), cut.name))
+    return Sources(root, tuple(part for cut in cuts for part in (_wanted(cut) if noted(cut.path) else [cut])))
+
+
+def _wanted(cut: Cut) -> list[Cut]:
+    """The parts of a recording that were asked for when it was fetched; the whole, if it was not."""
+    parts = wanted_parts(cut.path)
+    if parts == ((0.0, None),):
+        return [cut]
+    return [dataclasses.replace(cut, name=part_name(cut.name, *part), start=part[0], stop=part[1]) for part in parts]
+
+
+def different(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that have come before."""
+    seen: collections.Counter[str] = collections.Counter()
+    result = []
+    for name in names:
+        seen[name] += 1
+        result.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return result
+
+
+def _natural(name: str) -> tuple[int, str]:
+    """Numbers by their value, before names."""
+    return (int(name), name) if name.isdecimal() and len(name) < 10 else (10**9, name)
+
+
+def _remote_sources(source: str, speakers: str) -> Sources:
+    found = files_below(source)
+    speaker = source.rstrip("/").rpartition("/")[2]
+    if [name for _, name in found] == [""]:
+        return Sources(source, (Cut(source, speaker, speaker.rpartition(".")[0] or speaker),))
+    recordings = [(url, name) for url, name in found if Path(name).suffix.lower() in AUDIO_EXTENSIONS]
+    urls, names = [url for url, _ in recordings], [name for _, name in recordings]
+    notes = {url for url, _ in found if url.endswith(NOTE_SUFFIX)}
+    return _sources(source, urls, names, speaker, speakers, lambda url: f"{url}{NOTE_SUFFIX}" in notes)
+
+
+def _recipe_sources(path: Path, listener: Listener) -> Sources:
+    from rvc_jax.data.recipes import read_recipe, recipe_cuts
+
+    return Sources(path, tuple(recipe_cuts(read_recipe(path), listener=listener)))
 
 
 def bundled_sample(part: Literal["voice", "other"]) -> Path:
@@ -53,8 +145,3 @@ def bundled_sample(part: Literal["voice", "other"]) -> Path:
         if (folder / part).is_dir():
             return folder / part
     raise UserError("the bundled sample is not installed; install rvc_jax again, or give a folder of your own")
-
-
-def _printable(name: str) -> str:
-    """Names that are not valid text (other systems' file names) with a question mark for every strange byte."""
-    return name.encode("utf-8", "replace").decode("utf-8")

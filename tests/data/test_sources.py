@@ -3,29 +3,44 @@ import shutil
 import pytest
 import soundfile
 
-from rvc_jax.data.sources import bundled_sample, find_sources
+from rvc_jax.data.sources import Cut, bundled_sample, find_sources
 from rvc_jax.errors import UserError
 
+CLIP = bundled_sample("voice") / "ivr-concentrate.flac"
 
-def test_a_folder_is_one_speaker_with_all_its_recordings_in_order(tmp_path):
-    folder = tmp_path / "Zoë 🎤"
-    (folder / "b").mkdir(parents=True)
-    clip = bundled_sample("voice") / "ivr-concentrate.flac"
-    for name in ("b/one.FLAC", "a.flac"):
-        shutil.copy(clip, folder / name)
-    for name in ("LICENSE", "notes.txt", "cover.jpg", ".hidden.wav", "b/list.csv"):
+
+def make(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CLIP, folder / name)
+    return folder
+
+
+def test_a_folder_is_a_speaker_and_so_is_every_sub_folder(tmp_path):
+    folder = make(tmp_path / "Zoë 🎤", "b.FLAC", "Ann/2.flac", "Ann/cd 1/1.flac", "10/x.flac", "9/x.flac", "a.flac")
+    for name in ("LICENSE", "notes.txt", "cover.jpg", ".hidden.wav", "Ann/list.csv", ".git/a.wav"):
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("no sound")
     sources = find_sources(folder)
-    assert sources.names == ("a.flac", "b/one.FLAC")
-    assert [path.exists() for path in sources.paths] == [True, True]
-    assert sources.speaker == "Zoë 🎤"
+    assert sources.speakers == ("Zoë 🎤", "9", "10", "Ann")
+    names = [(cut.name, cut.speaker) for cut in sources.cuts]
+    assert names == [
+        ("a.flac", "Zoë 🎤"), ("b.FLAC", "Zoë 🎤"), ("9/x.flac", "9"), ("10/x.flac", "10"),
+        ("Ann/2.flac", "Ann"), ("Ann/cd 1/1.flac", "Ann"),
+    ]  # fmt: skip
+    assert all(cut.path.exists() for cut in sources.cuts)
+    assert find_sources(folder, "one").speakers == ("Zoë 🎤",)
+    assert len(find_sources(folder, "one").cuts) == 6
+
+
+def test_sub_folders_alone_are_the_speakers(tmp_path):
+    assert find_sources(make(tmp_path / "all", "June/a.flac", "Callie/a.flac")).speakers == ("Callie", "June")
 
 
 def test_a_named_file_is_taken_whatever_its_ending(tmp_path):
     path = tmp_path / "speech.bin"
     path.write_bytes(b"x")
-    assert find_sources(path).names == ("speech.bin",)
-    assert find_sources(path).speaker == "speech"
+    assert find_sources(path).cuts == (Cut(path, "speech.bin", "speech"),)
 
 
 def test_missing_and_empty_folders_are_the_users_mistake(tmp_path):
@@ -34,6 +49,23 @@ def test_missing_and_empty_folders_are_the_users_mistake(tmp_path):
     (tmp_path / "notes.txt").write_text("no sound")
     with pytest.raises(UserError, match="holds no recordings"):
         find_sources(tmp_path)
+
+
+def test_remote_folders_are_listed_like_local_ones():
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    for name in ("a.flac", "Ann/b.wav", "Ann/notes.txt"):
+        memory.pipe_file(f"/bucket/speech/{name}", b"x")
+    sources = find_sources("memory://bucket/speech/")
+    assert [(cut.name, cut.speaker) for cut in sources.cuts] == [("a.flac", "speech"), ("Ann/b.wav", "Ann")]
+    assert sources.cuts[1].path == "memory:///bucket/speech/Ann/b.wav"
+    one = find_sources("memory://bucket/speech/a.flac")
+    assert [(cut.name, cut.speaker) for cut in one.cuts] == [("a.flac", "a")]
+    with pytest.raises(UserError, match="holds no recordings"):
+        find_sources("memory://bucket/nothing")
+    with pytest.raises(UserError, match="nosuch://"):
+        find_sources("nosuch://bucket/speech")
 
 
 def test_the_bundled_sample_is_free_short_and_48_khz():
