@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
 from rvc_jax import __version__
-from rvc_jax.cli_options import TrainOptions
-from rvc_jax.config import PRESETS, ConvertConfig, PrepareConfig, PresetName
+from rvc_jax.cli_options import (
+    Json,
+    OptionalInt,
+    OptionalPlace,
+    Out,
+    Place,
+    Preset,
+    Run,
+    Source,
+    TrainOptions,
+    Which,
+)  # fmt: skip
+from rvc_jax.commands.audit import audit
+from rvc_jax.commands.download import download
+from rvc_jax.commands.fetch import fetch
+from rvc_jax.commands.inspect import inspect
+from rvc_jax.commands.prepare import prepare
+from rvc_jax.config import PRESETS, ConvertConfig
 from rvc_jax.environment import quiet, start_jax
-from rvc_jax.errors import UserError
-from rvc_jax.terminal import Display, duration, show, size
-
-Run = Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
-Source = Annotated[Positional[Path], tyro.conf.arg(metavar="SOURCE")]
-Dataset = Annotated[Positional[Path], tyro.conf.arg(metavar="DATASET")]
-Out = Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")]
-Which = Literal["best", "latest"]
-Preset = Annotated[PresetName | None, tyro.conf.arg(metavar=f"{{{','.join(PRESETS)}}}", help_behavior_hint="")]
-OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
-OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
-Json = Annotated[bool, tyro.conf.arg(name="json", help="Print the result as JSON.")]
+from rvc_jax.errors import UserError, printable
+from rvc_jax.terminal import Display, drop_text, show, size
 
 
 def quickstart(out: Path = Path("rvc_jax_quickstart"), epochs: OptionalInt = None, as_json: Json = False) -> int:
@@ -49,39 +56,11 @@ def quickstart(out: Path = Path("rvc_jax_quickstart"), epochs: OptionalInt = Non
     return 0
 
 
-def prepare(
-    source: Source, out: Path, preparation: PrepareConfig, overwrite: bool = False, as_json: Json = False
-) -> int:
-    """Make a dataset of recordings of one speaker.
-
-    Args:
-        source: Folder with recordings (any format, any rate), or one recording.
-        out: Folder to make; it becomes a dataset of TensorFlow Datasets.
-        overwrite: Replace a dataset that is there already.
-    """
-    start_jax()
-    from rvc_jax.data.prepare import prepare as run_prepare
-
-    with Display() as display:
-        info = run_prepare(source, out, preparation, display.prepare, overwrite)
-    rows = [
-        ("dataset", str(out)),
-        ("files", f"{info.files} read, {len(info.skipped)} skipped"),
-        ("speech", f"{info.speech_minutes:.1f} of {info.source_minutes:.1f} min"),
-        ("slices", f"{info.train_slices} to train on, {info.holdout_slices} held out ({info.holdout_seconds:.0f} s)"),
-        ("median pitch", f"{info.median_f0:.0f} Hz"),
-        *(("dropped", _drop_text(drop)) for drop in info.dropped),
-        *(("note", note) for note in info.notes),
-    ]
-    show({"path": out, **info.to_dict()}, rows, as_json)
-    return 0
-
-
-def train(dataset: Dataset, run: Path, recipe: TrainOptions, preset: Preset = None, as_json: Json = False) -> int:
+def train(dataset: Place, run: Path, recipe: TrainOptions, preset: Preset = None, as_json: Json = False) -> int:
     """Train a voice on a dataset, or continue a run. Ctrl-C saves and ends; the same command continues.
 
     Args:
-        dataset: Folder made by `rvc-jax prepare`.
+        dataset: Folder made by `rvc-jax prepare`, also at gs:// or s3://.
         run: Folder of the run: settings, checkpoints, curves, report.
         preset: Voice format; the dataset's own if not given.
     """
@@ -140,7 +119,7 @@ def convert(
     return 0
 
 
-def evaluate(run: Run, dataset: OptionalPath = None, voice: Which = "best", as_json: Json = False) -> int:
+def evaluate(run: Run, dataset: OptionalPlace = None, voice: Which = "best", as_json: Json = False) -> int:
     """Measure a voice on the speech that was held out of its training.
 
     Args:
@@ -174,7 +153,7 @@ def info(path: Positional[Path], as_json: Json = False) -> int:
     rows = []
     for name, value in described.items():
         if name == "dropped":
-            rows += [("dropped", _drop_text(drop)) for drop in value]
+            rows += [("dropped", drop_text(drop)) for drop in value]
         elif name != "config":
             rows.append((name.replace("_", " "), size(value) if name == "bytes" else _figure_text(value)))
     show(described, rows, as_json)
@@ -199,7 +178,22 @@ def doctor(as_json: Json = False) -> int:
     return 1 if broken else 0
 
 
-COMMANDS = {function.__name__: function for function in (quickstart, prepare, train, convert, evaluate, info, doctor)}
+COMMANDS = {
+    function.__name__: function
+    for function in (
+        quickstart,
+        fetch,
+        prepare,
+        audit,
+        inspect,
+        train,
+        convert,
+        evaluate,
+        download,
+        info,
+        doctor,
+    )  # fmt: skip
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -220,6 +214,9 @@ def main(arguments: list[str] | None = None) -> int:
         )
     except UserError as error:
         return _fail(str(error), 2)
+    except BrokenPipeError:  # whoever reads our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except SystemExit as stop:  # tyro has printed the help or what was wrong
@@ -251,11 +248,11 @@ def _disk_full(error: BaseException | None) -> str | None:
 
 
 def _fail(text: str, code: int) -> int:
-    print(f"rvc-jax: error: {' '.join(text.split())}", file=sys.stderr)
+    print(f"rvc-jax: error: {printable(' '.join(text.split()))}", file=sys.stderr)
     return code
 
 
-def _write_run_report(run: Path, dataset: Path) -> None:
+def _write_run_report(run: Path, dataset: str | Path) -> None:
     from rvc_jax.data.dataset import load_dataset
     from rvc_jax.report import write_report
     from rvc_jax.report.holdout import holdout_clips
@@ -263,11 +260,6 @@ def _write_run_report(run: Path, dataset: Path) -> None:
 
     folder = RunFolder.open(run)
     write_report(folder, run / "report.html", holdout_clips(folder, load_dataset(dataset)))
-
-
-def _drop_text(drop: Any) -> str:
-    file, seconds, reason = drop
-    return f"{file}{'' if seconds is None else f' at {duration(seconds)}'}: {reason}"
 
 
 def _figure_text(value: Any) -> str:

@@ -7,11 +7,24 @@ import dataclasses
 import inspect
 import textwrap
 import typing
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import tyro
+from tyro.conf import Positional
 
-from rvc_jax.config import PRESETS, TrainConfig
+from rvc_jax.config import PRESETS, PresetName, TrainConfig
+
+Run = Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
+Source = Annotated[Positional[Path], tyro.conf.arg(metavar="SOURCE")]
+Place = Annotated[Positional[str], tyro.conf.arg(metavar="DATASET")]
+"""A folder, or a URL that fsspec knows (gs://, s3://)."""
+Out = Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")]
+Which = Literal["best", "latest"]
+Preset = Annotated[PresetName | None, tyro.conf.arg(metavar=f"{{{','.join(PRESETS)}}}", help_behavior_hint="")]
+OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+OptionalPlace = Annotated[str | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+Json = Annotated[bool, tyro.conf.arg(name="json", help="Print the result as JSON.")]
 
 
 def field_help(config: type) -> dict[str, str]:

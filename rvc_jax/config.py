@@ -8,6 +8,7 @@ a mistake. The text under a field is its help on the command line. Figures of th
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any, Literal
 
 FRAMES_PER_SECOND = 100
@@ -133,6 +134,17 @@ class TrainConfig:
     """Steps between TensorBoard scalars."""
 
 
+PresetName = Literal["40k", "48k", "32k", "40k-v1", "48k-v1", "32k-v1", "nano"]
+PitchMethod = Literal["swift", "rmvpe", "fcpe", "crepe", "crepe-tiny", "harvest", "dio", "pm"]
+"""swift is bundled; harvest, dio and pm run on the CPU and need the extra `pitch`; the others are downloaded."""
+
+CONTENT_ENCODERS = (
+    "contentvec", "spin", "spin-v2", "chinese-hubert-base", "japanese-hubert-base", "korean-hubert-base",
+    "whisper-tiny", "whisper-base", "whisper-small",
+)  # fmt: skip
+"""Content encoders by name; whisper-tiny comes with the package, the others are downloaded."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Preset:
     """A voice format: what is trained, at which rate, with which recipe."""
@@ -143,6 +155,10 @@ class Preset:
     generator: GeneratorConfig
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     train: TrainConfig = TrainConfig()
+    f0_method: PitchMethod = "rmvpe"
+    """Pitch method of datasets that ask for no other."""
+    content_encoder: str = "contentvec"
+    """Content encoder of datasets that ask for no other."""
 
 
 _AUDIO_32K = AudioConfig(32000, n_fft=1024, n_mels=80, segment_frames=40)
@@ -186,6 +202,8 @@ _NANO = Preset(
         period_channels=(8, 16, 32, 32),
     ),
     TrainConfig(epochs=50, learning_rate=2e-3),
+    f0_method="swift",
+    content_encoder="whisper-tiny",
 )
 
 PRESETS: dict[str, Preset] = {
@@ -202,14 +220,38 @@ PRESETS: dict[str, Preset] = {
 }
 """All presets by name. `nano` is small enough for two CPU cores to train in a couple of minutes."""
 
-PresetName = Literal["40k", "48k", "32k", "40k-v1", "48k-v1", "32k-v1", "nano"]
-PitchMethod = Literal["swift"]
-ContentEncoderName = Literal["whisper-tiny"]
-
 PITCH_MIN_HZ = 50.0
 PITCH_MAX_HZ = 1100.0
 PITCH_BINS = 256
 """Coarse pitch is 1..255 on a mel scale between the two limits; 1 is also unvoiced, 0 is unused."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FetchConfig:
+    """How recordings are fetched."""
+
+    start: str | None = None
+    """Where the wanted part begins, in seconds or h:mm:ss. The whole file is kept; preparation cuts it."""
+    end: str | None = None
+    """Where the wanted part ends, in seconds or h:mm:ss."""
+    chapters: str | None = None
+    """Regular expression: only chapters whose title it is found in are wanted, in capitals or not."""
+    cookies: Path | None = None
+    """Cookies of a browser that is signed in to the site: cookies.txt in Netscape format."""
+    cookies_from_browser: str | None = None
+    """Browser on this machine to take the cookies from, as NAME or NAME:PROFILE: firefox, chrome, safari..."""
+    retries: int = 10
+    """How often a transfer that broke off is continued."""
+    timeout: float = 30.0
+    """Seconds without an answer, or with less than 1 kB of a file, after which a transfer has broken off."""
+    max_gigabytes: float = 4.0
+    """Larger files are not fetched."""
+    max_hours: float = 3.0
+    """Transfers that take longer are given up: there are streams without an end."""
+    max_files: int = 1000
+    """Most recordings of one playlist."""
+    allow_private_addresses: bool = False
+    """Follow links to this machine and to private networks too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,12 +260,22 @@ class PrepareConfig:
 
     preset: PresetName = "40k"
     """Voice format to prepare for; it fixes the sample rate."""
-    f0_method: PitchMethod = "swift"
-    """How pitch is found."""
-    content_encoder: ContentEncoderName = "whisper-tiny"
-    """What is said, in features without a speaker; voices keep to the encoder that they were trained with."""
-    high_pass_hz: float = 48.0
-    """Corner of the fifth-order Butterworth high-pass filter, in Hz."""
+    f0_method: PitchMethod | None = None
+    """How pitch is found; if not given: swift for nano, rmvpe for the others."""
+    content_encoder: str | None = None
+    """What is said, in features without a speaker; voices keep to the encoder that they were trained with. A name
+    (contentvec, spin, spin-v2, chinese-, japanese- or korean-hubert-base, whisper-tiny, -base or -small), a folder with
+    a HuBERT model (config.json beside model.safetensors or pytorch_model.bin), a fairseq .pt file, or OWNER/NAME on the
+    Hugging Face hub; if not given: whisper-tiny for nano, contentvec for the others."""
+    speakers: Literal["folders", "one"] = "folders"
+    """folders: every sub-folder is a speaker of its own; one: everything is one person's speech."""
+    slicing: Literal["auto", "simple", "skip"] = "auto"
+    """auto cuts at silences, then into windows; simple cuts windows of equal length; skip takes every file as one slice
+    (a file that is too long for a slice is cut into windows)."""
+    chunk_len: float = 3.0
+    """Length of a slice, in seconds."""
+    overlap_len: float = 0.3
+    """Overlap of neighbouring slices, in seconds; a rest of up to both lengths is kept whole."""
     silence_db: float = -42.0
     """Level below which sound is silence, in dB of full scale."""
     silence_min_length: float = 1.5
@@ -234,16 +286,31 @@ class PrepareConfig:
     """Step of the level meter, in seconds."""
     silence_max_kept: float = 0.5
     """Silence left at either end of a piece, in seconds."""
-    window: float = 3.0
-    """Length of a slice, in seconds."""
-    overlap: float = 0.3
-    """Overlap of neighbouring slices, in seconds; a rest of up to window + overlap is kept whole."""
-    min_slice: float = 0.4
-    """Slices shorter than this many seconds are dropped, and counted."""
+    high_pass_hz: float = 48.0
+    """Corner of the fifth-order Butterworth high-pass filter, in Hz; 0 is off."""
+    separate_vocals: bool = False
+    """Take the voice out of music first; needs the extra `separate`."""
+    clean_audio: bool = False
+    """Reduce steady noise, by spectral gating; needs the extra `clean`."""
+    clean_strength: float = 0.7
+    """Share of the noise that is removed, 0..1."""
+    vad: bool = False
+    """Drop slices without speech, by a detector of voice activity."""
+    vad_threshold: float = 0.5
+    """Probability from which the detector calls a moment speech, 0..1."""
+    vad_min_speech: float = 0.2
+    """Share of a slice that must be speech."""
+    normalisation: Literal["none", "pre", "post", "loudness"] = "post"
+    """none; pre brings the peak of every file to full scale; post the peak of every slice towards `normalise_peak`;
+    loudness brings every file to `loudness_lufs` (EBU R128; peaks stay below 0.99)."""
     normalise_peak: float = 0.9
-    """Peak of the normalised slices; 1 is full scale."""
+    """Peak of the slices after post-normalisation; 1 is full scale."""
     normalise_mix: float = 0.75
     """Share of the peak-normalised signal in the result; the rest keeps its original level."""
+    loudness_lufs: float = -23.0
+    """Loudness that normalisation "loudness" aims at, in LUFS."""
+    min_slice: float = 0.4
+    """Slices shorter than this many seconds are dropped, and counted."""
     max_peak: float = 2.5
     """Slices with a higher peak than this are dropped: the file is broken."""
     max_clipped: float = 0.2
@@ -257,6 +324,15 @@ class PrepareConfig:
     feature_batch: int = 16
     """Slices per call of the feature extractors."""
 
+    def resolved(self) -> PrepareConfig:
+        """The same with the preset's pitch method and content encoder where none was asked for."""
+        preset = PRESETS[self.preset]
+        return dataclasses.replace(
+            self,
+            f0_method=self.f0_method or preset.f0_method,
+            content_encoder=self.content_encoder or preset.content_encoder,
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class ConvertConfig:
@@ -266,8 +342,8 @@ class ConvertConfig:
     """Shift of the pitch in semitones."""
     auto_transpose: bool = False
     """Choose the shift, in whole semitones, that brings the recording's median pitch to the voice's."""
-    f0_method: PitchMethod = "swift"
-    """How the recording's pitch is found."""
+    f0_method: PitchMethod | None = None
+    """How the recording's pitch is found; if not given, as in the voice's dataset."""
     index_rate: float = 0.3
     """Share of features retrieved from the training speech, 0..1; 0 is off."""
     protect: float = 0.33

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ def describe(path: Path | str) -> dict[str, Any]:
       UserError: if it is nothing that this program knows, or damaged.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, also for names that are too long
         raise UserError(f"{path} does not exist")
     if path.is_dir():
         return _folder(path)
@@ -87,7 +88,7 @@ def _recording(path: Path) -> dict[str, Any]:
 
 
 def _torch_file(path: Path) -> dict[str, Any]:
-    from rvc_jax.interop import torch_file
+    from rvc_jax.weights import torch_file
 
     content = torch_file.read(path, placeholders=True)
     keys = list(map(str, content)) if isinstance(content, dict) else []

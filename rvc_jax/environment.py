@@ -19,7 +19,7 @@ def quiet() -> None:
     """Keeps the libraries' remarks off the terminal. Call it before they are imported."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    for name in ("absl", "asyncio", "jax", "orbax"):
+    for name in ("absl", "apache_beam", "asyncio", "jax", "orbax"):
         # What goes wrong there is raised as well as logged. A filter, since they set their levels themselves.
         logging.getLogger(name).addFilter(lambda record: record.levelno >= logging.CRITICAL)
     warnings.simplefilter("ignore")

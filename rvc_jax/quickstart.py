@@ -102,7 +102,7 @@ def quickstart(out: Path, listener: Listener, epochs: int | None = None) -> Quic
 
 
 def _prepare_once(source: Path, out: Path, listener: Listener) -> None:
-    config = PrepareConfig(preset="nano")
+    config = PrepareConfig(preset="nano").resolved()
     if not out.is_dir() or not any(out.iterdir()):
         prepare(source, out, config, listener.prepare)
     elif read_info(out).config != to_dict(config):

@@ -12,6 +12,7 @@ import numpy as np
 from rvc_jax import __version__
 from rvc_jax.config import Preset, from_dict, to_dict
 from rvc_jax.data.dataset import DatasetInfo
+from rvc_jax.data.remote import Location, is_remote
 from rvc_jax.errors import UserError
 from rvc_jax.files import write_array, write_json
 
@@ -25,7 +26,7 @@ class RunFolder:
     path: Path
     preset: Preset
     dataset: DatasetInfo
-    dataset_path: Path | None = None
+    dataset_path: Location | None = None
     """Where the dataset was when the run was last trained."""
 
     @classmethod
@@ -50,7 +51,7 @@ class RunFolder:
         try:
             preset, dataset = from_dict(Preset, config["preset"]), DatasetInfo.from_dict(config["dataset"])
             where = config.get("dataset_path")
-            return cls(path, preset, dataset, Path(where) if where else None)
+            return cls(path, preset, dataset, where if where is None or is_remote(where) else Path(where))
         except (KeyError, TypeError) as error:
             raise UserError(f"{file} is damaged, or from another version of rvc-jax: {error}") from None
 

@@ -14,11 +14,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rvc_jax.errors import printable
+
 if TYPE_CHECKING:
     from rvc_jax.data.progress import Progress
     from rvc_jax.train.loop import TrainProgress
 
 _SECONDS_BETWEEN_LINES = 5.0
+_STAGES = {"fetch": "fetching", "download": "downloading", "features": "analysing", "write": "writing"}
 
 
 class Display:
@@ -32,7 +35,9 @@ class Display:
             from rich.progress import BarColumn, Progress, TextColumn
 
             columns = (TextColumn("{task.description:<10}"), BarColumn(28), TextColumn("{task.percentage:>3.0f}%"))
-            self._bars = Progress(*columns, TextColumn("{task.fields[text]}"), console=Console(stderr=True))
+            self._bars = Progress(
+                *columns, TextColumn("{task.fields[text]}", markup=False), console=Console(stderr=True)
+            )
             self._bars.start()
             self._tasks: dict[str, Any] = {}
         return self
@@ -43,6 +48,7 @@ class Display:
 
     def update(self, stage: str, done: float, total: float, text: str) -> None:
         """So much of a stage is done."""
+        text = printable(text)
         if self._bars is not None:
             if stage not in self._tasks:
                 self._tasks[stage] = self._bars.add_task(stage, text="")
@@ -55,6 +61,7 @@ class Display:
 
     def message(self, text: str) -> None:
         """A line that stays."""
+        text = printable(text)
         if self._bars is not None:
             self._bars.console.print(text, markup=False, highlight=False)
         else:
@@ -62,8 +69,7 @@ class Display:
 
     def prepare(self, progress: Progress) -> None:
         """The listener for `data.prepare`."""
-        stage = {"read": "reading", "features": "analysing"}.get(progress.stage, progress.stage)
-        self.update(stage, progress.done, progress.total, progress.message)
+        self.update(_STAGES.get(progress.stage, progress.stage), progress.done, progress.total, progress.message)
 
     def train(self, progress: TrainProgress) -> None:
         """The listener for `train`."""
@@ -87,12 +93,12 @@ class Display:
 def show(result: Any, rows: Iterable[tuple[str, str]], as_json: bool) -> None:
     """Prints a command's result: the value itself as JSON, or rows of a table."""
     if as_json:
-        print(json.dumps(plain(result), indent=1, ensure_ascii=False))
+        print(json.dumps(plain(result), indent=1))
         return
     rows = list(rows)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+        print(f"{name:<{width}}  {printable(value)}")
 
 
 def plain(value: Any) -> Any:
@@ -108,6 +114,12 @@ def plain(value: Any) -> Any:
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def drop_text(drop: Any) -> str:
+    """What was left out of a dataset, where, and why."""
+    file, seconds, reason = drop
+    return f"{file}{'' if seconds is None else f' at {duration(seconds)}'}: {reason}"
 
 
 def duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -10,6 +11,12 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiling is most of what the tests do: what one test or subprocess has compiled serves the others.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "rvc_jax-tests-xla"))
+
+# Features in the cache are those of the code that computed them: every session has a cache of its own.
+if "RVC_JAX_HOME" not in os.environ:
+    os.environ["RVC_JAX_HOME"] = tempfile.mkdtemp(prefix="rvc_jax-tests-home-")
+    atexit.register(shutil.rmtree, os.environ["RVC_JAX_HOME"], ignore_errors=True)
+os.environ.setdefault("RVC_JAX_OFFLINE", "1")
 
 import pytest
 

@@ -7,15 +7,17 @@ import dataclasses
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from rvc_jax.config import PRESETS, WINDOW_FRAMES
+from rvc_jax.data import remote
+from rvc_jax.data.remote import Location
 from rvc_jax.errors import UserError
 
 FORMAT = "rvc_jax voice"
-VERSION = "1.0.0"
+VERSION = "2.0.0"
 
 
 class Drop(NamedTuple):
@@ -35,8 +37,15 @@ class DatasetInfo:
     sample_rate: int
     content_encoder: str
     content_channels: int
+    content_fingerprint: str
+    """Of the content encoder: conversion must use the very same one."""
     f0_method: str
     speakers: tuple[str, ...]
+    """Names; the place in this table is the number that records and voices use."""
+    speaker_minutes: tuple[float, ...]
+    """Usable speech of every speaker, hold-out included."""
+    speaker_median_f0: tuple[float, ...]
+    """Hz, over the voiced frames of every speaker; 0 if there is none."""
     files: int
     """Files that were read; those that could not be are in `skipped`."""
     source_minutes: float
@@ -51,9 +60,9 @@ class DatasetInfo:
     config: dict[str, Any]
     """The PrepareConfig."""
     fingerprint: str
-    """Hash of the slices' samples, the settings and the weights of the features."""
+    """Hash of the sources' bytes, the settings and the weights of the features."""
     median_f0: float
-    """Hz, over the voiced frames of train; 0 if there is none."""
+    """Hz, over the voiced frames; 0 if there is none."""
 
     @property
     def skipped(self) -> tuple[Drop, ...]:
@@ -69,7 +78,7 @@ class DatasetInfo:
         """The inverse of `to_dict`, also after a way through JSON. Raises TypeError if it is something else."""
         values = dict(values)
         values["dropped"] = tuple(Drop(*drop) for drop in values["dropped"])
-        values |= {"speakers": tuple(values["speakers"]), "notes": tuple(values["notes"])}
+        values |= {name: tuple(values[name]) for name in ("speakers", "speaker_minutes", "speaker_median_f0", "notes")}
         return cls(**values)
 
 
@@ -103,57 +112,76 @@ class VoiceDataset:
     holdout: Windows
 
 
-def read_info(path: Path | str) -> DatasetInfo:
+def read_info(path: Location) -> DatasetInfo:
     """What is known of a dataset, without reading it.
 
     Raises:
       UserError: there is no dataset of ours, or its description is damaged or of another version.
     """
-    path = Path(path)
     try:
-        metadata = json.loads((path / "metadata.json").read_text("utf-8"))
+        content = remote.read(remote.joined(path, "metadata.json"))
+        if content is None:
+            raise _not_ours(path)
+        metadata = json.loads(content)
         if not isinstance(metadata, dict) or metadata.pop("format", None) != FORMAT:
             raise _not_ours(path)
         if (version := metadata.pop("version", None)) != VERSION:
             raise UserError(f"{path} is a dataset of version {version}, this program reads {VERSION}; prepare it again")
         return DatasetInfo.from_dict(metadata)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise _not_ours(path) from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} is damaged (metadata.json does not read); prepare it again") from error
 
 
-def load_dataset(path: Path | str) -> VoiceDataset:
+def load_dataset(path: Location) -> VoiceDataset:
     """Read a dataset into memory.
 
     Raises:
       UserError: as `read_info` does, or records are missing or damaged.
     """
+    info = read_info(path)
+    with remote.local_folder(path) as folder:
+        splits = [_pad(_records(folder, path, split, info), count, info, path) for split, count in _counts(info)]
+    return VoiceDataset(info, *splits)
+
+
+def iterate(path: Location, split: Literal["train", "holdout"]) -> Iterator[dict[str, Any]]:
+    """The records of a split one by one, unpadded, as `data.records` makes them; a record takes about half a megabyte.
+
+    Raises:
+      UserError: as `load_dataset` does, once the damage is met.
+    """
+    info = read_info(path)
+    with remote.local_folder(path) as folder:
+        yield from _records(folder, path, split, info)
+
+
+def _counts(info: DatasetInfo) -> tuple[tuple[Literal["train", "holdout"], int], ...]:
+    return ("train", info.train_slices), ("holdout", info.holdout_slices)
+
+
+def _records(folder: Path, path: Location, split: str, info: DatasetInfo) -> Iterator[dict[str, Any]]:
+    """Records of the dataset in a local folder; errors name the place that the user named."""
     from rvc_jax.data.quiet_tfds import import_tfds
 
-    path = Path(path)
-    info = read_info(path)
+    expected = dict(_counts(info))[split]
+    if expected == 0:  # TFDS has no empty splits
+        return
     tfds = import_tfds()
+    count = 0
     with _damage_reported(path):
-        builder = tfds.builder_from_directory(str(path))
-        return VoiceDataset(
-            info,
-            _read_split(tfds, builder, "train", info, info.train_slices),
-            _read_split(tfds, builder, "holdout", info, info.holdout_slices),
-        )
+        builder = tfds.builder_from_directory(str(folder))
+        reading = tfds.ReadConfig(try_autocache=False)  # every record is read once
+        for record in tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False, read_config=reading)):
+            count += 1
+            yield record | {"source": record["source"].decode("utf-8")}
+        if count != expected:
+            raise ValueError(f"{count} of {expected} records")
 
 
-def _read_split(tfds: Any, builder: Any, split: str, info: DatasetInfo, slices: int) -> Windows:
-    if slices == 0:
-        return _pad([], 0, info)
-    records = tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False))
-    return _pad(records, slices, info)
-
-
-def _pad(records: Iterable[dict[str, Any]], slices: int, info: DatasetInfo) -> Windows:
-    """Records as arrays. Raises ValueError unless there are `slices` of them, with the shapes that `info` promises."""
+def _pad(records: Iterable[dict[str, Any]], slices: int, info: DatasetInfo, path: Location) -> Windows:
+    """Records as arrays. Raises UserError unless they have the shapes that `info` promises."""
     hop = PRESETS[info.preset].audio.hop
     windows = Windows(
         wave=np.zeros((slices, WINDOW_FRAMES * hop), np.float32),
@@ -165,31 +193,28 @@ def _pad(records: Iterable[dict[str, Any]], slices: int, info: DatasetInfo) -> W
         start=np.zeros(slices, np.float64),
     )
     for i, record in enumerate(records):
-        if i == slices:
-            raise ValueError(f"more than {slices} records")
         frames = len(record["f0"])
-        windows.wave[i, : frames * hop] = record["wave"]
-        windows.content[i, : (frames + 1) // 2] = record["content"]
-        windows.f0[i, :frames] = record["f0"]
+        with _damage_reported(path):
+            windows.wave[i, : frames * hop] = record["wave"]
+            windows.content[i, : frames // 2] = record["content"]
+            windows.f0[i, :frames] = record["f0"]
         windows.lengths[i] = frames
         windows.speaker[i] = record["speaker"]
-        windows.source.append(record["source"].decode("utf-8"))
+        windows.source.append(record["source"])
         windows.start[i] = record["start"]
-    if len(windows.source) < slices:
-        raise ValueError(f"{len(windows.source)} of {slices} records")
     return windows
 
 
 @contextlib.contextmanager
-def _damage_reported(path: Path) -> Iterator[None]:
+def _damage_reported(path: Location) -> Iterator[None]:
     """Whatever reading the records raises becomes one line: what TensorFlow says of them is its own affair."""
     try:
         yield
-    except MemoryError:
+    except (MemoryError, UserError):
         raise
     except Exception as error:
         raise UserError(f"{path} is damaged (a record does not read); prepare it again") from error
 
 
-def _not_ours(path: Path) -> UserError:
+def _not_ours(path: Location) -> UserError:
     return UserError(f"{path} is not a dataset made by `rvc-jax prepare`")

@@ -1,163 +1,197 @@
-"""The first pass over the files: where speech is, and which of it is held out."""
+"""What becomes of every slice: training, hold-out, or nothing, and why."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from rvc_jax.audio.io import AudioError
-from rvc_jax.audio.slicing import speech_pieces
 from rvc_jax.config import FRAMES_PER_SECOND, PRESETS, WINDOW_FRAMES, PrepareConfig
 from rvc_jax.data import holdout
+from rvc_jax.data.analysis import Analysis
 from rvc_jax.data.dataset import Drop
-from rvc_jax.data.holdout import Atom, Piece
-from rvc_jax.data.progress import Listener, Progress, silent
-from rvc_jax.data.recordings import drop_reason, read_recording
-from rvc_jax.data.sources import Sources, find_sources
+from rvc_jax.data.sources import Sources
 from rvc_jax.errors import UserError
 
-_THREADS = 2
+_SHORTEST_SLICE = 0.1
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+
+class Assigned(NamedTuple):
+    """A slice, or the part of it that is used."""
+
+    number: int
+    """Of the slice in its analysis."""
+    split: str
+    start: int
+    """Sample of the source, a multiple of two frames after the slice's own start."""
+    stop: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What becomes of every second of the sources."""
+    """The records of a dataset before they are made."""
 
     sources: Sources
     config: PrepareConfig
-    splits: dict[str, list[Piece]]
-    """"train" and "holdout"; samples at the preset's rate."""
+    analyses: tuple[Analysis, ...]
+    assigned: tuple[tuple[Assigned, ...], ...]
+    """Of every analysis, ordered."""
     dropped: tuple[Drop, ...]
-    """Files and pieces that are in neither."""
-    files: int
-    """Files that could be decoded."""
-    source_seconds: float
     speech_seconds: float
-    """Between silences, without what is known to be unusable."""
+    """Of good slices; overlaps count once."""
 
     @property
     def rate(self) -> int:
         return PRESETS[self.config.preset].audio.sample_rate
 
     @property
+    def speakers(self) -> tuple[str, ...]:
+        """Those that have a record, in the order of the sources: their numbers are places in this table."""
+        heard = {analysis.cut.speaker for analysis, pieces in zip(self.analyses, self.assigned, strict=True) if pieces}
+        return tuple(name for name in self.sources.speakers if name in heard)
+
+    @property
+    def source_seconds(self) -> float:
+        return sum(analysis.seconds for analysis in self.analyses)
+
+    @property
     def holdout_seconds(self) -> float:
-        return sum(piece.stop - piece.start for piece in self.splits["holdout"]) / self.rate
+        """Overlaps count once."""
+        total = 0
+        for pieces in self.assigned:
+            end = 0
+            for piece in pieces:
+                if piece.split == "holdout":
+                    total += piece.stop - max(piece.start, end)
+                    end = piece.stop
+        return total / self.rate
+
+    def count(self, split: str) -> int:
+        """Records of a split."""
+        return sum(piece.split == split for pieces in self.assigned for piece in pieces)
 
 
-class _Scan(NamedTuple):
-    """What the first pass keeps of a file."""
+def check(config: PrepareConfig) -> None:
+    """Raises UserError for settings that make no sense."""
+    longest = WINDOW_FRAMES / FRAMES_PER_SECOND
+    if not 0 <= config.overlap_len < config.chunk_len or config.chunk_len + config.overlap_len > longest:
+        raise UserError(
+            f"chunk-len {config.chunk_len:g} s with overlap-len {config.overlap_len:g} s is impossible: the overlap "
+            f"must be shorter than the chunk and both together at most {longest:g} s"
+        )
+    if config.min_slice < _SHORTEST_SLICE:
+        raise UserError(f"min-slice {config.min_slice:g} s is too short: at least {_SHORTEST_SLICE:g} s")
+    if not 0 <= config.high_pass_hz < 1000:
+        raise UserError(f"high-pass-hz {config.high_pass_hz:g} is not between 0 and 1000")
+    if not -70 <= config.loudness_lufs <= 0:
+        raise UserError(f"loudness-lufs {config.loudness_lufs:g} is not between -70 and 0")
+    for name in ("holdout", "clean_strength", "vad_threshold", "vad_min_speech", "max_clipped", "normalise_mix"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise UserError(f"{name.replace('_', '-')} {getattr(config, name):g} is not between 0 and 1")
+    if not 1 <= config.feature_batch <= 1024:
+        raise UserError(f"feature-batch {config.feature_batch} is not between 1 and 1024")
 
-    seconds: float
-    pieces: list[Piece]
-    atoms: list[Atom]
-    reasons: list[str | None]
-    """Why an atom is no use, for every atom."""
-    dropped: list[Drop]
 
-
-def make_plan(source: Path | str, config: PrepareConfig, listener: Listener = silent) -> Plan:
-    """Decode every file once and decide what is train, hold-out or dropped.
+def make_plan(sources: Sources, config: PrepareConfig, analyses: Sequence[Analysis]) -> Plan:
+    """Divide the good slices between training and hold-out.
 
     Raises:
-      UserError: settings that make no sense, no recordings, or no usable speech in them.
+      UserError: there is no good slice.
     """
-    _check(config)
-    sources = find_sources(source)
-    scans = []
-    for number, scan in enumerate(ahead(lambda file: _scan(sources, file, config), range(len(sources.paths)))):
-        scans.append(scan)
-        listener(Progress("read", number + 1, len(sources.paths), sources.names[number]))
-    plan, reasons = _divide(sources, config, scans)
-    if not any(reason is None for reason in reasons):
-        raise no_speech(plan, [*plan.dropped, *(Drop("", 0.0, reason) for reason in reasons)])
-    return plan
+    rate = PRESETS[config.preset].audio.sample_rate
+    dropped = [drop for analysis in analyses for drop in _dropped(analysis, rate)]
+    repeated = _repeated(analyses)
+    dropped += [Drop(analyses[n].cut.name, None, f"the same sound as {first}") for n, first in repeated.items()]
+    timeline = {n: _new_samples(analysis) for n, analysis in enumerate(analyses) if n not in repeated}
+    speech = sum(sum(new.values()) for new in timeline.values()) / rate
+    if not any(timeline.values()):
+        raise _no_speech(sources, analyses, dropped)
+    held = _held_out(analyses, timeline, speech, config)
+    assigned = []
+    for number, analysis in enumerate(analyses):
+        pieces, lost = _assign(analysis, timeline.get(number, {}), held[number], config)
+        assigned.append(tuple(pieces))
+        dropped += lost
+    dropped.sort(key=lambda drop: (drop.file, drop.seconds or 0.0))
+    return Plan(sources, config, tuple(analyses), tuple(assigned), tuple(dropped), speech)
 
 
-def no_speech(plan: Plan, dropped: Iterable[Drop]) -> UserError:
-    """The error for sources that leave nothing to train on: how much there was, and why it is no use."""
+def _dropped(analysis: Analysis, rate: int) -> list[Drop]:
+    name = analysis.cut.name
+    if analysis.error is not None:
+        return [Drop(name, None, analysis.error)]
+    if not analysis.slices:
+        return [Drop(name, None, "silent")]
+    begin = analysis.cut.start
+    return [Drop(name, begin + piece.start / rate, piece.reason) for piece in analysis.slices if piece.reason]
+
+
+def _repeated(analyses: Sequence[Analysis]) -> dict[int, str]:
+    """Analyses of sound that has come before, with the name that it came under; it could be on both sides."""
+    first: dict[str, str] = {}
+    repeated = {}
+    for number, analysis in enumerate(analyses):
+        if analysis.error is None and analysis.key in first:
+            repeated[number] = first[analysis.key]
+        first.setdefault(analysis.key, analysis.cut.name)
+    return repeated
+
+
+def _new_samples(analysis: Analysis) -> dict[int, int]:
+    """Samples of every good slice that the good ones before it do not have."""
+    new, end = {}, 0
+    for number in analysis.good:
+        start, stop, _ = analysis.slices[number]
+        new[number] = max(stop - max(start, end), 0)
+        end = max(end, stop)
+    return new
+
+
+def _held_out(
+    analyses: Sequence[Analysis], timeline: dict[int, dict[int, int]], speech: float, config: PrepareConfig
+) -> list[set[int]]:
+    """Numbers of the held-out slices of every analysis; every speaker gives his share."""
+    rate = PRESETS[config.preset].audio.sample_rate
+    held: list[set[int]] = [set() for _ in analyses]
+    target = holdout.target_seconds(speech, config) / speech
+    by_speaker = collections.defaultdict(list)
+    for number, new in timeline.items():
+        by_speaker[analyses[number].cut.speaker] += [(number, piece, samples) for piece, samples in new.items()]
+    for entries in by_speaker.values():
+        lengths = [samples for _, _, samples in entries]
+        chosen = holdout.choose(lengths, target * sum(lengths), config.chunk_len * rate)
+        for (number, piece, _), is_held in zip(entries, chosen, strict=True):
+            if is_held:
+                held[number].add(piece)
+    return held
+
+
+def _assign(
+    analysis: Analysis, good: Iterable[int], held: set[int], config: PrepareConfig
+) -> tuple[list[Assigned], list[Drop]]:
+    """The records of one analysis; what a training slice shares with the hold-out is cut off."""
+    rate = PRESETS[config.preset].audio.sample_rate
+    ranges = [analysis.slices[number][:2] for number in held]
+    assigned, dropped = [], []
+    for number in good:
+        start, stop, _ = analysis.slices[number]
+        if number in held:
+            assigned.append(Assigned(number, "holdout", start, stop))
+            continue
+        begin, end = holdout.without(start, stop, ranges, 2 * rate // FRAMES_PER_SECOND)
+        if end - begin >= config.min_slice * rate:
+            assigned.append(Assigned(number, "train", begin, end))
+        else:
+            dropped.append(Drop(analysis.cut.name, analysis.cut.start + start / rate, "within the hold-out"))
+    return assigned, dropped
+
+
+def _no_speech(sources: Sources, analyses: Sequence[Analysis], dropped: Iterable[Drop]) -> UserError:
+    """How much there was, and why it is no use."""
     dropped = list(dropped)
     counts = collections.Counter(drop.reason for drop in dropped)
     reasons = ", ".join(f"{reason} ({count})" if len(dropped) > 1 else reason for reason, count in counts.most_common())
-    files = len(plan.sources.paths)
-    amount = f"{plan.source_seconds:.1f} s of sound in {files} file{'s' if files > 1 else ''}"
-    return UserError(f"{plan.sources.root} holds no usable speech: {amount}: {reasons}")
-
-
-def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Map in order, with a few items computed by threads before they are asked for."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        pending = collections.deque()
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) > _THREADS:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-
-
-def _check(config: PrepareConfig) -> None:
-    longest = WINDOW_FRAMES / FRAMES_PER_SECOND
-    if not 0 <= config.overlap < config.window or config.window + config.overlap > longest:
-        raise UserError(
-            f"window {config.window:g} s with overlap {config.overlap:g} s is impossible: the overlap must be shorter "
-            f"than the window and both together at most {longest:g} s"
-        )
-
-
-def _scan(sources: Sources, file: int, config: PrepareConfig) -> _Scan:
-    name = sources.names[file]
-    rate = PRESETS[config.preset].audio.sample_rate
-    try:
-        recording = read_recording(sources.paths[file], rate, config)
-    except AudioError as error:
-        return _Scan(0.0, [], [], [], [Drop(name, None, str(error))])
-    pieces, dropped = [], []
-    for start, stop in speech_pieces(recording.wave, rate, config):
-        if stop - start < config.min_slice * rate:
-            dropped.append(Drop(name, start / rate, drop_reason(recording, start, stop, config)))
-        else:
-            pieces.append(Piece(file, start, stop))
-    if not pieces and not dropped:
-        dropped.append(Drop(name, None, "silent"))
-    atoms = holdout.divide(pieces, round((config.window + config.overlap) * rate))
-    reasons = [drop_reason(recording, atom.start, atom.stop, config) for atom in atoms]
-    return _Scan(recording.seconds, pieces, atoms, reasons, dropped)
-
-
-def _divide(sources: Sources, config: PrepareConfig, scans: list[_Scan]) -> tuple[Plan, list[str | None]]:
-    """The plan, and why an atom is no use, for every atom of the timeline.
-
-    Useless atoms are not held out. They stay in train, where slices are judged one by one.
-    """
-    pieces, atoms, reasons = [], [], []
-    for scan in scans:
-        atoms += [atom._replace(piece=atom.piece + len(pieces)) for atom in scan.atoms]
-        pieces += scan.pieces
-        reasons += scan.reasons
-    rate = PRESETS[config.preset].audio.sample_rate
-    usable = [number for number, reason in enumerate(reasons) if reason is None]
-    lengths = [atoms[number].stop - atoms[number].start for number in usable]
-    target = holdout.target_seconds(sum(lengths) / rate, config)
-    held = [False] * len(atoms)
-    for number, is_held in zip(usable, holdout.choose(lengths, target * rate, config.window * rate), strict=True):
-        held[number] = bool(is_held)
-    plan = Plan(
-        sources,
-        config,
-        {
-            "train": holdout.join(pieces, atoms, [not is_held for is_held in held]),
-            "holdout": holdout.join(pieces, atoms, held),
-        },
-        tuple(drop for scan in scans for drop in scan.dropped),
-        files=sum(scan.seconds > 0 for scan in scans),
-        source_seconds=sum(scan.seconds for scan in scans),
-        speech_seconds=sum(lengths) / rate,
-    )
-    return plan, reasons
+    seconds = sum(analysis.seconds for analysis in analyses)
+    amount = f"{seconds:.1f} s of sound in {len(analyses)} file{'s' if len(analyses) > 1 else ''}"
+    return UserError(f"{sources.root} holds no usable speech: {amount}: {reasons}")

@@ -3,84 +3,164 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import glob
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from rvc_jax.config import PrepareConfig
-from rvc_jax.data.dataset import DatasetInfo, read_info
-from rvc_jax.data.plan import Plan, make_plan
-from rvc_jax.data.progress import Listener, Progress, silent
-from rvc_jax.errors import UserError
+import psutil
 
-__all__ = ["Progress", "prepare"]
+from rvc_jax.config import PrepareConfig
+from rvc_jax.data import remote
+from rvc_jax.data.analysis import analyse
+from rvc_jax.data.cache import Cache
+from rvc_jax.data.dataset import DatasetInfo, read_info
+from rvc_jax.data.pipeline import BeamSettings, analyse_with_beam
+from rvc_jax.data.plan import check, make_plan
+from rvc_jax.data.progress import Listener, Progress, silent
+from rvc_jax.data.records import Records
+from rvc_jax.data.remote import Location
+from rvc_jax.data.sources import find_sources
+from rvc_jax.errors import UserError
+from rvc_jax.weights.registry import ENTRIES
+
+__all__ = ["BeamSettings", "Progress", "prepare"]
+
+_STALE = ".unfinished"
+_DESCRIPTION = "metadata.json"
+_WRITTEN_BY_WORKERS = ("gs://", "s3://")
+"""Places that workers on other machines reach, too."""
 
 
 def prepare(
-    source: Path | str,
-    out: Path | str,
+    source: Location,
+    out: Location,
     config: PrepareConfig,
     progress: Listener | None = None,
     overwrite: bool = False,
+    cache: Location | None = None,
+    beam: BeamSettings | None = None,
 ) -> DatasetInfo:
-    """Make a dataset of the recordings in a folder (or of one file), whole or not at all.
+    """Make a dataset of the recordings in a folder (or of one file, or of a recipe), whole or not at all.
 
-    Files are read one by one, twice: first to find the speech and the hold-out, then to cut slices and compute their
-    features.
+    First every source is cut and the features of its slices are computed; they are kept in the cache, so that a
+    preparation that was stopped goes on where it was, and one with another file computes that file only. Then the
+    slices are divided between training and hold-out, and written.
 
     Args:
       out: folder to make; it becomes a version directory of TensorFlow Datasets.
-      progress: is told of every file read and every slice finished.
+      progress: is told how far it is.
       overwrite: replace a dataset that is there already; anything else is never replaced.
+      cache: folder of the features, by default `features` in `environment.home()`. With Beam, all workers must see it.
+      beam: where to run, instead of in this process.
 
     Raises:
-      UserError: no usable speech, settings that make no sense, `out` is in use, or the disk is full.
+      UserError: no usable speech, settings that make no sense, weights that cannot be had, `out` is in use, or the disk
+        is full.
     """
-    out = Path(out)
-    listener = progress or silent
+    listener, config = progress or silent, _lasting(config.resolved())
+    check(config)
     _check_free(out, overwrite)
-    plan = make_plan(source, config, listener)
-    with _writing(out), _sibling(out) as temporary:
-        info, written = _write(plan, listener, temporary)
-        _replace(written, out)
+    sources, store = find_sources(source, config.speakers, listener), Cache(cache)
+    _bring_weights(config, listener)
+    with _writing(out):
+        if beam:
+            analyses = analyse_with_beam(sources.cuts, config, store, beam)
+        else:
+            analyses = list(analyse(sources.cuts, config, store, listener))
+        records = Records(make_plan(sources, config, analyses), store)
+        with _sibling(out) as temporary, _shared_room(out, beam) as shards:
+            info, written = _write(records, listener, temporary, beam, shards)
+            _deliver(written, out, shards)
     return info
 
 
-def _write(plan: Plan, listener: Listener, folder: Path) -> tuple[DatasetInfo, Path]:
-    """Write the records below a folder; returns what they are and their version directory."""
+def _lasting(config: PrepareConfig) -> PrepareConfig:
+    """A content encoder in a folder or file is found again from everywhere."""
+    encoder = Path(config.content_encoder)
+    return dataclasses.replace(config, content_encoder=str(encoder.absolute())) if encoder.exists() else config
+
+
+def _bring_weights(config: PrepareConfig, listener: Listener) -> None:
+    """Download what the extractors need now, so that the wait is seen."""
+    from rvc_jax.weights import store
+
+    def told(file: str, done: int, total: int | None) -> None:
+        listener(Progress("download", done if total else 0, total or 1, file))
+
+    for name in (config.f0_method, config.content_encoder):
+        if name in ENTRIES:
+            store.path(name, told)
+        elif store.is_hub_name(name) and not Path(name).exists():
+            store.hub_model(name, told)
+
+
+def _write(
+    records: Records, listener: Listener, folder: Path, beam: BeamSettings | None, shards: str | None
+) -> tuple[DatasetInfo, Path]:
+    """Write the records below a folder; returns what they are and their version directory.
+
+    With `shards`, that directory lacks the shards: they are in this remote folder.
+    """
     from rvc_jax.data.builder import VoiceBuilder, VoiceConfig, tfds
-    from rvc_jax.data.records import Records
 
     tfds.disable_progress_bar()
-    config = VoiceConfig(name=plan.config.preset, prepare=plan.config, records=Records(plan, listener))
-    builder = VoiceBuilder(config=config, data_dir=folder)
+    config = records.plan.config
+    settings = VoiceConfig(
+        name=config.preset, prepare=config, records=records, listener=listener, beam=beam is not None, shards=shards
+    )
+    builder = VoiceBuilder(config=settings, data_dir=folder)
     builder._log_download_bytes = builder._log_download_done = lambda: None  # they print
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    download = {"try_download_gcs": False}
+    if beam:
+        download |= {"beam_runner": beam.runner, "beam_options": beam.pipeline_options()}
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(**download))
     return builder.voice_info, Path(builder.data_dir)
 
 
-def _check_free(out: Path, overwrite: bool) -> None:
-    if not os.path.lexists(out):
-        parent = next(parent for parent in out.absolute().parents if os.path.lexists(parent))
-        if not parent.is_dir() or not os.access(parent, os.W_OK):
-            raise UserError(f"{out} cannot be written: {parent} is not a folder, or not yours to write into")
+def _check_free(out: Location, overwrite: bool) -> None:
+    if not remote.exists(out):
+        if not remote.is_remote(out):
+            _check_parent(Path(out))
         return
-    if out.is_dir() and not any(out.iterdir()):
+    if not remote.is_remote(out) and Path(out).is_dir() and not any(Path(out).iterdir()):
         return
     try:
         read_info(out)
     except UserError as error:
-        raise UserError(f"{out} exists and is not a dataset; name a new folder") from error
+        if "version" not in str(error):  # an older dataset of ours may be replaced
+            raise UserError(f"{out} exists and is not a dataset; name a new folder") from error
     if not overwrite:
         raise UserError(f"{out} is a dataset already; name a new folder, or overwrite it")
 
 
+def _check_parent(out: Path) -> None:
+    try:
+        str(out.absolute()).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{out} cannot be written: its name is no valid text (UTF-8)") from None
+    parent = next(parent for parent in out.absolute().parents if os.path.lexists(parent))
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UserError(f"{out} cannot be written: {parent} is not a folder, or not yours to write into")
+
+
 @contextlib.contextmanager
-def _sibling(out: Path) -> Iterator[Path]:
-    """A temporary folder beside `out`, gone afterwards whatever happens."""
-    folder = out.absolute().parent / f".{out.name}.{uuid.uuid4().hex[:8]}"
+def _sibling(out: Location) -> Iterator[Path]:
+    """A temporary folder beside `out`, gone afterwards whatever happens; also what a killed process has left there."""
+    if remote.is_remote(out):
+        with tempfile.TemporaryDirectory(prefix="rvc_jax-") as folder:
+            yield Path(folder)
+        return
+    out = Path(out).absolute()
+    for left in out.parent.glob(f".{glob.escape(out.name)}.*{_STALE}"):
+        owner = left.name.removesuffix(_STALE).rpartition(".")[2]
+        if not (owner.isdecimal() and psutil.pid_exists(int(owner))):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = out.parent / f".{out.name}.{os.getpid()}{_STALE}"
     folder.mkdir(parents=True)
     try:
         yield folder
@@ -88,12 +168,34 @@ def _sibling(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _replace(new: Path, out: Path) -> None:
-    """Put the new folder in the place of the old one, which goes to where the new one was."""
+@contextlib.contextmanager
+def _shared_room(out: Location, beam: BeamSettings | None) -> Iterator[str | None]:
+    """A remote folder beside `out` for shards, gone afterwards: Beam's workers do not see folders of this machine."""
+    if beam is None or not str(out).startswith(_WRITTEN_BY_WORKERS):
+        yield None
+        return
+    parent, _, name = str(out).rstrip("/").rpartition("/")
+    folder = f"{parent}/.{name}.{uuid.uuid4().hex}{_STALE}"
+    try:
+        yield folder
+    finally:
+        remote.remove(folder)
+
+
+def _deliver(new: Path, out: Location, shards: str | None) -> None:
+    """Put the new folder, and what is in the remote one, in the place of the old one."""
+    if remote.is_remote(out):
+        remote.discard(remote.joined(out, _DESCRIPTION))  # first: half a dataset must not look like one
+        remote.remove(str(out))
+        if shards:
+            remote.copy(shards, str(out))
+        remote.upload(new, str(out), last=_DESCRIPTION)
+        return
+    out = Path(out)
     if not out.exists():
         os.rename(new, out)
         return
-    old = new.with_name("old")
+    old = new.with_name("old")  # it goes with the temporary folder
     os.rename(out, old)
     try:
         os.rename(new, out)
@@ -103,7 +205,7 @@ def _replace(new: Path, out: Path) -> None:
 
 
 @contextlib.contextmanager
-def _writing(out: Path) -> Iterator[None]:
+def _writing(out: Location) -> Iterator[None]:
     """Errors of the file system, also in TensorFlow's words, become the user's."""
     try:
         yield

@@ -11,8 +11,9 @@ class Progress:
     """One step of a stage."""
 
     stage: str
-    """"read" (files are decoded and cut) or "features" (slices get their pitch and content)."""
-    done: int
+    """"fetch" (recordings), "download" (weights), "features" (files are cut, slices get their pitch and content) or
+    "write"."""
+    done: float
     total: int
     message: str
     """What was just finished."""

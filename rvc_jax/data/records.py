@@ -1,157 +1,178 @@
-"""The second pass over the files: slices with their pitch and content, one record each."""
+"""Slices with their pitch and content, one record each: what a dataset is made of."""
 
 from __future__ import annotations
 
-import collections
+import contextlib
+import dataclasses
 import hashlib
-import itertools
 import json
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from rvc_jax.audio.filters import resample
-from rvc_jax.audio.loudness import normalise
-from rvc_jax.audio.slicing import windows
-from rvc_jax.config import FEATURE_HOP, FEATURE_RATE, PRESETS, WINDOW_FRAMES, to_dict
-from rvc_jax.data.dataset import DatasetInfo, Drop
-from rvc_jax.data.holdout import Piece
-from rvc_jax.data.plan import Plan, ahead
+from rvc_jax.audio.io import AudioError
+from rvc_jax.config import PRESETS, to_dict
+from rvc_jax.data.analysis import Analysis, Extractors, ahead, features, recording_of, slice_frames, sound_key
+from rvc_jax.data.cache import Cache
+from rvc_jax.data.dataset import DatasetInfo
+from rvc_jax.data.plan import Assigned, Plan
 from rvc_jax.data.progress import Listener, Progress, silent
-from rvc_jax.data.recordings import drop_reason, read_recording
-from rvc_jax.features.content import content_encoder
-from rvc_jax.features.f0 import pitch_extractor
+from rvc_jax.data.recordings import finished_slice
+from rvc_jax.data.remote import local_file
+from rvc_jax.errors import UserError
 
 Record = dict[str, Any]
 
-
-class _Slice(NamedTuple):
-    """A slice before its features are known."""
-
-    file: int
-    start: int
-    wave: np.ndarray
-    """float32 [frames * hop], normalised."""
-    audio16k: np.ndarray
+_NOT_ABOUT_CONTENT = ("feature_batch", "content_encoder")
+"""Settings that the fingerprint leaves out: a folder's name says less than its weights, whose hash is in it."""
 
 
+@dataclasses.dataclass(frozen=True)
 class Records:
-    """The records of a plan, and what is learnt of them on the way.
+    """The records of a plan. It can be sent to other processes; they need the same sources and the same cache."""
 
-    Iterate each split once, then ask for `info`.
-    """
+    plan: Plan
+    cache: Cache = dataclasses.field(default_factory=Cache)
 
-    def __init__(self, plan: Plan, listener: Listener = silent) -> None:
-        self.plan = plan
-        self._listener = listener
-        self._audio = PRESETS[plan.config.preset].audio
-        self._pitch = pitch_extractor(plan.config.f0_method)
-        self._content = content_encoder(plan.config.content_encoder)
-        self._total = sum(len(_windows(piece, plan)) for pieces in plan.splits.values() for piece in pieces)
-        self._done = 0
-        self._dropped = list(plan.dropped)
-        self._counts: collections.Counter[str] = collections.Counter()
-        self._hashes = {split: hashlib.sha256() for split in plan.splits}
-        self._voiced: list[np.ndarray] = []
+    def split(self, split: str, listener: Listener = silent) -> Iterator[tuple[str, Record]]:
+        """(unique key, record) of one split, in the order of the sources."""
+        total, done = self.plan.count(split), 0
+        numbers = [n for n, pieces in enumerate(self.plan.assigned) if any(piece.split == split for piece in pieces)]
+        for number in numbers:
+            for key, record in self.of_source(number, split):
+                done += 1
+                listener(Progress("write", done, total, split))
+                yield key, record
 
-    @property
-    def content_channels(self) -> int:
-        return self._content.channels
+    def of_source(self, number: int, split: str) -> Iterator[tuple[str, Record]]:
+        """(unique key, record) of the part of one source that goes to a split.
 
-    def split(self, split: str) -> Iterator[tuple[str, Record]]:
-        """(unique key, record) of one split, in the order of the files.
-
-        A record has `wave` float32 [frames * hop], `content` float16 [ceil(frames / 2), channels], `f0` float32
-        [frames] in Hz with 0 = unvoiced, `speaker`, `source` (the file) and `start` (seconds into it).
+        A record has `wave` float32 [frames * hop], `content` float16 [frames / 2, channels], `f0` float32 [frames] in
+        Hz with 0 = unvoiced, `speaker`, `source` (the name of the cut) and `start` (seconds into its file).
         """
-        slices = self._slices(self.plan.splits[split])
-        while batch := list(itertools.islice(slices, self.plan.config.feature_batch)):
-            for item, record in zip(batch, self._with_features(batch), strict=True):
-                self._counts[split] += 1
-                self._hashes[split].update(hashlib.sha256(item.wave.tobytes()).digest())
-                if split == "train":
-                    self._voiced.append(record["f0"][record["f0"] > 0])
-                yield f"{item.file}:{item.start}", record
+        analysis = self.plan.analyses[number]
+        config, cut = self.plan.config, analysis.cut
+        hop = PRESETS[config.preset].audio.hop
+        with (
+            tempfile.TemporaryDirectory(prefix="rvc_jax-") as scratch,
+            _unchanged(cut.name),
+            local_file(cut.path) as path,
+        ):
+            if sound_key(path, cut, config) != analysis.key:
+                raise AudioError("other bytes")
+            recording = recording_of(path, analysis.key, cut, config, self.cache, Path(scratch))
+            for piece, f0, content in self._with_features(number, split):
+                start, stop, _ = analysis.slices[piece.number]
+                first, frames = (piece.start - start) // hop, slice_frames(piece.start, piece.stop, self.plan.rate)
+                frames = min(frames, len(f0) - first)
+                wave = finished_slice(recording, start, stop, config)
+                yield (
+                    f"{cut.name}:{piece.start}",
+                    {
+                        "wave": wave[first * hop : (first + frames) * hop],
+                        "content": content[first // 2 : (first + frames) // 2],
+                        "f0": f0[first : first + frames],
+                        "speaker": self.plan.speakers.index(cut.speaker),
+                        "source": cut.name,
+                        "start": cut.start + piece.start / self.plan.rate,
+                    },
+                )
+
+    def _with_features(self, number: int, split: str) -> Iterator[tuple[Assigned, np.ndarray, np.ndarray]]:
+        analysis = self.plan.analyses[number]
+        wanted = {piece.number: piece for piece in self.plan.assigned[number] if piece.split == split}
+        for block, numbers in enumerate(analysis.blocks()):
+            if not any(piece in wanted for piece in numbers):
+                continue
+            pitch, content = features(analysis, block, self.plan.config, self.cache)
+            for piece, f0, encoded in zip(numbers, pitch, content, strict=True):
+                if piece in wanted:
+                    yield wanted[piece], f0, encoded
 
     def info(self) -> DatasetInfo:
         """What the dataset is made of."""
-        plan, config = self.plan, to_dict(self.plan.config)
-        voiced = np.concatenate(self._voiced or [np.zeros(0)])
-        settings = {key: value for key, value in config.items() if key != "feature_batch"}
-        parts = [self._hashes[split].hexdigest() for split in sorted(self._hashes)]
-        parts += [json.dumps(settings, sort_keys=True), self._pitch.fingerprint, self._content.fingerprint]
-        notes = ()
-        if not self._counts["holdout"]:
-            notes = ("too little speech to hold any out: the voice cannot be measured",)
+        plan = self.plan
+        extractors = Extractors.of(plan.config)
+        voiced = self._voiced_pitch()
+        minutes = dict.fromkeys(plan.sources.speakers, 0.0)
+        for analysis, pieces in zip(plan.analyses, plan.assigned, strict=True):
+            minutes[analysis.cut.speaker] += _unique_samples(pieces) / plan.rate / 60
         return DatasetInfo(
             preset=plan.config.preset,
-            sample_rate=self._audio.sample_rate,
-            content_encoder=self._content.name,
-            content_channels=self._content.channels,
-            f0_method=self._pitch.name,
-            speakers=(plan.sources.speaker,),
-            files=plan.files,
+            sample_rate=plan.rate,
+            content_encoder=plan.config.content_encoder,
+            content_channels=extractors.content.channels,
+            content_fingerprint=extractors.content.fingerprint,
+            f0_method=plan.config.f0_method,
+            speakers=plan.speakers,
+            speaker_minutes=tuple(minutes[name] for name in plan.speakers),
+            speaker_median_f0=tuple(float(np.median(f0)) if len(f0) else 0.0 for f0 in voiced),
+            files=sum(analysis.error is None for analysis in plan.analyses),
             source_minutes=plan.source_seconds / 60,
             speech_minutes=plan.speech_seconds / 60,
-            train_slices=self._counts["train"],
-            holdout_slices=self._counts["holdout"],
+            train_slices=plan.count("train"),
+            holdout_slices=plan.count("holdout"),
             holdout_seconds=plan.holdout_seconds,
-            dropped=tuple(sorted(self._dropped, key=lambda drop: (drop.file, drop.seconds or 0.0))),
-            notes=notes,
-            config=config,
-            fingerprint=hashlib.sha256("\n".join(parts).encode()).hexdigest(),
-            median_f0=float(np.median(voiced)) if len(voiced) else 0.0,
+            dropped=plan.dropped,
+            notes=self._notes(),
+            config=to_dict(plan.config),
+            fingerprint=self._fingerprint(extractors),
+            median_f0=float(np.median(np.concatenate(voiced))) if sum(map(len, voiced)) else 0.0,
         )
 
-    @property
-    def dropped(self) -> tuple[Drop, ...]:
-        return tuple(self._dropped)
+    def _voiced_pitch(self) -> list[np.ndarray]:
+        """Pitch of the voiced frames of every speaker's good slices, in Hz."""
 
-    def _slices(self, pieces: Iterable[Piece]) -> Iterator[_Slice]:
-        """Good slices of the pieces; the others are noted as dropped."""
-        by_file = [list(group) for _, group in itertools.groupby(pieces, lambda piece: piece.file)]
-        for slices, dropped in ahead(self._cut, by_file):
-            self._dropped += dropped
-            self._done += len(dropped)
-            yield from slices
+        def voiced(analysis: Analysis) -> np.ndarray:
+            found = [np.zeros(0, np.float32)]
+            for block in range(len(analysis.blocks())):
+                f0 = np.concatenate(features(analysis, block, self.plan.config, self.cache)[0])
+                found.append(f0[f0 > 0])
+            return np.concatenate(found)
 
-    def _cut(self, pieces: list[Piece]) -> tuple[list[_Slice], list[Drop]]:
-        """Cut pieces out of the file that they are all from."""
-        config, sources, hop = self.plan.config, self.plan.sources, self._audio.hop
-        file = pieces[0].file
-        recording = read_recording(sources.paths[file], self._audio.sample_rate, config)
-        slices, dropped = [], []
-        for start, stop in itertools.chain.from_iterable(_windows(piece, self.plan) for piece in pieces):
-            if reason := drop_reason(recording, start, stop, config):
-                dropped.append(Drop(sources.names[file], start / self._audio.sample_rate, reason))
-                continue
-            wave = normalise(recording.wave[start:stop], config)
-            audio16k = resample(wave, self._audio.sample_rate, FEATURE_RATE)
-            frames = min(len(wave) // hop, WINDOW_FRAMES)
-            slices.append(_Slice(file, start, wave[: frames * hop], audio16k[: WINDOW_FRAMES * FEATURE_HOP]))
-        return slices, dropped
+        by_speaker: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] for name in self.plan.sources.speakers}
+        for analysis, f0 in zip(self.plan.analyses, ahead(voiced, self.plan.analyses), strict=True):
+            by_speaker[analysis.cut.speaker].append(f0)
+        return [np.concatenate(by_speaker[name]) for name in self.plan.speakers]
 
-    def _with_features(self, batch: list[_Slice]) -> Iterator[Record]:
-        """Records of up to `feature_batch` slices; one shape for every call, so that nothing is compiled twice."""
-        audio = np.zeros((self.plan.config.feature_batch, WINDOW_FRAMES * FEATURE_HOP), np.float32)
-        for row, item in zip(audio, batch, strict=False):
-            row[: len(item.audio16k)] = item.audio16k
-        all_f0, all_content = self._pitch(audio), self._content(audio)
-        for item, f0, content in zip(batch, all_f0, all_content, strict=False):
-            frames = len(item.wave) // self._audio.hop
-            name = self.plan.sources.names[item.file]
-            self._done += 1
-            self._listener(Progress("features", self._done, self._total, name))
-            yield {
-                "wave": item.wave,
-                "content": content[: (frames + 1) // 2].astype(np.float16),
-                "f0": f0[:frames].astype(np.float32),
-                "speaker": 0,
-                "source": name,
-                "start": item.start / self._audio.sample_rate,
-            }
+    def _notes(self) -> tuple[str, ...]:
+        plan = self.plan
+        notes = [f"{analysis.cut.name}: {note}" for analysis in plan.analyses for note in analysis.notes]
+        if not plan.count("holdout"):
+            notes.append("too little speech to hold any out: the voice cannot be measured")
+        unheard = [name for name in plan.sources.speakers if name not in plan.speakers]
+        notes += [f"speaker {name} has no usable speech, and gets no number" for name in unheard]
+        if len(plan.speakers) > 1:
+            notes.append(f"{len(plan.speakers)} speakers, by sub-folder or recipe; --speakers one makes them one")
+        return tuple(notes)
+
+    def _fingerprint(self, extractors: Extractors) -> str:
+        settings = {key: value for key, value in to_dict(self.plan.config).items() if key not in _NOT_ABOUT_CONTENT}
+        speakers = self.plan.speakers
+        used = [
+            (analysis.key, speakers.index(analysis.cut.speaker), pieces)
+            for analysis, pieces in zip(self.plan.analyses, self.plan.assigned, strict=True)
+            if pieces
+        ]
+        parts = [used, settings, extractors.pitch.fingerprint, extractors.content.fingerprint]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _windows(piece: Piece, plan: Plan) -> list[tuple[int, int]]:
-    return windows(piece.start, piece.stop, plan.rate, plan.config)
+def _unique_samples(pieces: Sequence[Assigned]) -> int:
+    total = end = 0
+    for piece in pieces:
+        total += piece.stop - max(piece.start, min(end, piece.stop))
+        end = max(end, piece.stop)
+    return total
+
+
+@contextlib.contextmanager
+def _unchanged(name: str) -> Iterator[None]:
+    """A source that read well a moment ago and no longer does: the whole dataset would be another."""
+    try:
+        yield
+    except (AudioError, FileNotFoundError) as error:
+        raise UserError(f"{name} has changed while it was read ({error}); prepare again") from error

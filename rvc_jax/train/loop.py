@@ -17,6 +17,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from rvc_jax.checkpoint import Checkpoints
 from rvc_jax.config import PRESETS, Preset, TrainConfig
 from rvc_jax.data.dataset import DatasetInfo, VoiceDataset, load_dataset
+from rvc_jax.data.remote import Location, is_remote
 from rvc_jax.errors import UserError
 from rvc_jax.runs import RunFolder
 from rvc_jax.train.batches import Batches
@@ -62,7 +63,7 @@ Report = Callable[[TrainProgress], None]
 
 
 def train(
-    dataset: Path,
+    dataset: Location,
     run: Path,
     preset: Preset | None = None,
     overrides: dict[str, Any] | None = None,
@@ -78,7 +79,7 @@ def train(
     """
     data = load_dataset(dataset)
     settings = _settings(run, data, preset, overrides or {})
-    folder = RunFolder(run, settings, data.info, dataset.absolute())
+    folder = RunFolder(run, settings, data.info, dataset if is_remote(dataset) else Path(dataset).absolute())
     folder.write(_index_rows(data))
     return Trainer(folder, data, report).run()
 
@@ -255,7 +256,11 @@ def _settings(path: Path, data: VoiceDataset, preset: Preset | None, overrides: 
         _check_same(path, "preset", settings.name, (preset or settings).name)
         _check_same(path, "sample rate", settings.audio.sample_rate, data.info.sample_rate)
         _check_same(path, "content encoder", run.dataset.content_encoder, data.info.content_encoder)
-        _check_same(path, "number of speakers", len(run.dataset.speakers), len(data.info.speakers))
+        _check_same(
+            path, "content encoder of hash", run.dataset.content_fingerprint[:8], data.info.content_fingerprint[:8]
+        )
+        if len(data.info.speakers) > 1 or len(run.dataset.speakers) > 1:
+            _check_same(path, "speakers", ", ".join(run.dataset.speakers), ", ".join(data.info.speakers))
     settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, **overrides))
     _check_recipe(settings.train)
     return settings
@@ -283,6 +288,11 @@ def _fit_preset(preset: Preset, info: DatasetInfo) -> Preset:
         raise UserError(
             f"the preset {preset.name} is for {preset.audio.sample_rate} Hz, the dataset was prepared for "
             f"{info.sample_rate} Hz: prepare it again with --preset {preset.name}, or train with --preset {info.preset}"
+        )
+    if preset.version != PRESETS[info.preset].version and not info.content_encoder.startswith("whisper-"):
+        raise UserError(
+            f"the preset {preset.name} is RVC {preset.version}, the dataset has the content features of {info.preset}: "
+            f"prepare it again with --preset {preset.name}"
         )
     generator = dataclasses.replace(
         preset.generator,

@@ -16,7 +16,7 @@ import pytest
 from rvc_jax.audio.io import decode
 from rvc_jax.cli import COMMANDS, main
 from rvc_jax.cli_options import TrainOptions, field_help
-from rvc_jax.config import ConvertConfig, PrepareConfig, TrainConfig
+from rvc_jax.config import ConvertConfig, FetchConfig, PrepareConfig, TrainConfig
 from rvc_jax.runs import RunFolder
 
 HEAVY = ("jax", "flax", "tensorflow", "tensorflow_datasets", "librosa", "scipy", "matplotlib", "orbax", "av", "numpy")
@@ -45,7 +45,7 @@ def test_without_arguments_there_is_help(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_every_option_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> None:
-    for config in (PrepareConfig, TrainConfig, ConvertConfig):
+    for config in (FetchConfig, PrepareConfig, TrainConfig, ConvertConfig):
         assert set(field_help(config)) == {field.name for field in dataclasses.fields(config)}
     assert main(["train", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())

@@ -1,79 +1,134 @@
-import time
+import itertools
+from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rvc_jax.config import PrepareConfig
-from rvc_jax.data.plan import ahead, make_plan
-from rvc_jax.data.sources import bundled_sample
+from rvc_jax.data.analysis import BLOCK, Analysis, Slice, slice_frames
+from rvc_jax.data.dataset import Drop
+from rvc_jax.data.plan import check, make_plan
+from rvc_jax.data.sources import Cut, Sources
 from rvc_jax.errors import UserError
 
-CONFIG = PrepareConfig(preset="nano")
+CONFIG = PrepareConfig(preset="nano").resolved()
 RATE = 16000
+STRIDE, WINDOW = round(2.7 * RATE), 3 * RATE
 
 
-@pytest.fixture(scope="module")
-def speech():
-    return soundfile.read(bundled_sample("voice") / "zrtp-enroll_confirmed.flac", dtype="float32")
+def source(name, *slices, speaker="ann", key=None, error=None):
+    seconds = max((piece.stop for piece in slices), default=0) / RATE
+    return Analysis(Cut(Path(name), name, speaker), key or name, seconds, slices, error=error)
 
 
-def test_the_sample_is_planned_to_the_last_sample(sample_voice):
-    told = []
-    plan = make_plan(sample_voice, CONFIG, told.append)
-    assert [(p.stage, p.done, p.total) for p in told] == [("read", i + 1, 6) for i in range(6)]
-    assert [p.message for p in told] == list(plan.sources.names)
-    seconds = sum(soundfile.info(path).duration for path in plan.sources.paths)
-    assert plan.files == 6
-    assert plan.source_seconds == pytest.approx(seconds, abs=0.01)
-    assert 0.8 * seconds < plan.speech_seconds <= plan.source_seconds
-    planned = sum(piece.stop - piece.start for pieces in plan.splits.values() for piece in pieces)
-    assert planned == round(plan.speech_seconds * RATE)
-    assert plan.holdout_seconds == pytest.approx(plan.speech_seconds / 5, abs=1.65)
+def windows(count, start=0):
+    return [Slice(start + i * STRIDE, start + i * STRIDE + WINDOW, None) for i in range(count)]
 
 
-def test_useless_speech_is_never_held_out(tmp_path, speech):
-    wave, rate = speech
-    wave = wave.copy()
-    wave[: 6 * rate][:: rate // 10] = np.nan  # a NaN in every tenth of a second of the first half
-    soundfile.write(tmp_path / "a.wav", wave, rate, "FLOAT")
-    plan = make_plan(tmp_path, CONFIG)
-    assert plan.splits["holdout"]
-    assert all(piece.start > 5.9 * RATE for piece in plan.splits["holdout"])
-    assert plan.speech_seconds < 7
+def plan_of(*analyses):
+    return make_plan(Sources(Path("speech"), tuple(a.cut for a in analyses)), CONFIG, analyses)
 
 
-def test_short_and_unreadable_files_are_named(tmp_path, speech):
-    wave, rate = speech
-    soundfile.write(tmp_path / "good.wav", wave, rate)
-    soundfile.write(tmp_path / "cough.wav", wave[rate : rate + rate // 5], rate)
-    soundfile.write(tmp_path / "silence.wav", np.zeros(5 * rate), rate)
-    (tmp_path / "text.wav").write_text("This is not a recording. " * 40)
-    plan = make_plan(tmp_path, CONFIG)
-    assert [(drop.file, drop.seconds, drop.reason) for drop in plan.dropped] == [
-        ("cough.wav", 0.0, "shorter than 0.4 s"),
-        ("silence.wav", None, "silent"),
-        ("text.wav", None, "not audio"),
-    ]
-    assert plan.files == 3
+def ranges(plan, split, number):
+    return [(piece.start, piece.stop) for piece in plan.assigned[number] if piece.split == split]
 
 
-@pytest.mark.parametrize(("window", "overlap"), [(3.2, 0.3), (3.0, 3.0), (3.0, -0.1)])
-def test_windows_that_do_not_fit_are_refused(sample_voice, window, overlap):
-    with pytest.raises(UserError, match="impossible"):
-        make_plan(sample_voice, PrepareConfig(preset="nano", window=window, overlap=overlap))
+def test_a_training_slice_gives_up_what_it_shares_with_the_holdout():
+    plan = plan_of(source("a", *windows(30)))
+    held = ranges(plan, "holdout", 0)
+    assert [stop - start for start, stop in held] == [WINDOW] * len(held)
+    train = ranges(plan, "train", 0)
+    assert not any(a < d and c < b for (a, b), (c, d) in itertools.product(train, held))
+    lengths = {stop - start for start, stop in train}
+    assert lengths == {WINDOW, STRIDE}  # the neighbours of the hold-out are 0.3 s shorter
+    assert plan.count("train") + plan.count("holdout") == 30
+    assert plan.speech_seconds == pytest.approx(29 * 2.7 + 3)
+    assert plan.holdout_seconds == pytest.approx(10, abs=2)
+    for piece in plan.assigned[0]:
+        assert (piece.start - plan.analyses[0].slices[piece.number].start) % (2 * 160) == 0
 
 
-def test_ahead_keeps_the_order_and_works_beforehand_but_not_far():
-    started = []
+def test_every_speaker_gives_his_share_of_the_holdout():
+    speakers = [source(f"{name}/{i}", *windows(10), speaker=name) for name in ("ann", "bob") for i in range(3)]
+    plan = plan_of(*speakers)
+    for name in ("ann", "bob"):
+        mine = [n for n, analysis in enumerate(plan.analyses) if analysis.cut.speaker == name]
+        held = sum(len(ranges(plan, "holdout", n)) for n in mine)
+        assert 1 <= held <= 3
 
-    def work(item):
-        started.append(item)
-        time.sleep(0.01 * (item % 2))
-        return item
 
-    results = ahead(work, range(20))
-    assert next(results) == 0
-    time.sleep(0.1)
-    assert 1 < len(started) <= 4
-    assert list(results) == list(range(1, 20))
+def test_useless_slices_are_dropped_with_their_reason_and_never_held_out():
+    bad = [Slice(*piece[:2], "clipped") for piece in windows(10)]
+    plan = plan_of(source("a", *bad, *windows(5, 40 * RATE)), source("b", error="not audio"), source("c"))
+    assert [drop.reason for drop in plan.dropped] == ["clipped"] * 10 + ["not audio", "silent"]
+    assert plan.dropped[1] == Drop("a", 2.7, "clipped")
+    assert all(piece.number >= 10 for piece in plan.assigned[0])
+    assert plan.count("train") + plan.count("holdout") == 5
+    assert plan.assigned[1:] == ((), ())
+
+
+def test_the_same_sound_under_two_names_is_used_once():
+    plan = plan_of(source("a", *windows(5)), source("b", *windows(5), key="a"))
+    assert plan.assigned[1] == ()
+    assert plan.dropped == (Drop("b", None, "the same sound as a"),)
+    assert plan.speech_seconds == pytest.approx(4 * 2.7 + 3)
+
+
+def test_a_rest_within_the_holdout_is_named():
+    pieces = [*windows(4), Slice(4 * STRIDE - 5000, 4 * STRIDE + 1500, None)]
+    plan = plan_of(source("a", *windows(20)), source("b", *pieces))
+    total = plan.count("train") + plan.count("holdout") + len(plan.dropped)
+    assert total == 25
+    assert {drop.reason for drop in plan.dropped} <= {"within the hold-out"}
+
+
+def test_no_speech_at_all_is_told_with_its_reasons():
+    silent, short = source("a"), source("b", Slice(0, 3000, "shorter than 0.4 s"))
+    with pytest.raises(UserError, match=r"0\.2 s of sound in 3 files: silent \(1\), shorter than 0.4 s \(1\), not"):
+        plan_of(silent, short, source("c", error="not audio"))
+
+
+BAD_SETTINGS = [
+    {"chunk_len": 3.2, "overlap_len": 0.3}, {"overlap_len": 3.0}, {"overlap_len": -0.1}, {"min_slice": 0.0},
+    {"holdout": 1.5}, {"clean_strength": -1.0}, {"vad_threshold": 2.0}, {"feature_batch": 0},
+    {"high_pass_hz": 5000.0}, {"loudness_lufs": 3.0},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("values", BAD_SETTINGS, ids=str)
+def test_settings_that_make_no_sense_are_refused(values):
+    with pytest.raises(UserError, match=r"impossible|too short|not between"):
+        check(PrepareConfig(preset="nano", **values))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=30), min_size=1, max_size=5))
+def test_no_sample_is_on_both_sides_and_every_slice_is_accounted_for(files):
+    analyses = []
+    for number, file in enumerate(files):
+        slices, position = [], 0
+        for gap, good in file:
+            position += gap * 1000
+            slices.append(Slice(position, position + WINDOW, None if good else "clipped"))
+            position += STRIDE
+        analyses.append(source(str(number), *slices))
+    if not any(analysis.good for analysis in analyses):
+        return
+    plan = plan_of(*analyses)
+    for number, analysis in enumerate(analyses):
+        train, held = ranges(plan, "train", number), ranges(plan, "holdout", number)
+        assert not any(a < d and c < b for (a, b), (c, d) in itertools.product(train, held))
+        dropped = [drop for drop in plan.dropped if drop.file == analysis.cut.name and drop.seconds is not None]
+        assert len(train) + len(held) + len(dropped) == len(analysis.slices)
+
+
+def test_blocks_hold_the_good_slices_in_order():
+    analysis = source("a", Slice(0, 9, "clipped"), *windows(BLOCK + 1))
+    assert analysis.blocks() == [list(range(1, BLOCK + 1)), [BLOCK + 1]]
+
+
+def test_frames_are_an_even_number_and_no_more_than_a_window():
+    assert slice_frames(0, 3 * RATE, RATE) == 300
+    assert slice_frames(5, 5 + 160 * 41 + 159, RATE) == 40
+    assert slice_frames(0, 10 * RATE, RATE) == 336

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rvc_jax.data.dataset import load_dataset, read_info
+from rvc_jax.config import PrepareConfig
+from rvc_jax.data.dataset import VERSION, load_dataset, read_info
+from rvc_jax.data.prepare import prepare
 
 VOICE = Path(__file__).parents[2] / "data" / "voice"
 
@@ -29,7 +31,7 @@ def test_tfds_build_makes_the_same_dataset_as_prepare(tfds_command, sample_voice
         text=True,
     )
     assert result.returncode == 0, result.stderr[-2000:]
-    built = tmp_path / "voice" / "nano" / "1.0.0"
+    built = tmp_path / "voice" / "nano" / VERSION
     assert read_info(built) == read_info(sample_dataset)
     assert load_dataset(built).train.source == load_dataset(sample_dataset).train.source
 
@@ -48,3 +50,40 @@ def test_tfds_build_takes_the_bundled_sample_and_refuses_a_missing_folder(tmp_pa
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.wav").write_bytes(b"x")
     assert _speech_folder(manager(manual_dir=tmp_path / "mine")) == tmp_path / "mine"
+
+
+def shards_of_records(dataset):
+    """The number of train's shards, and the shard of each of its records."""
+    from rvc_jax.data.builder import tfds
+
+    split = tfds.builder_from_directory(str(dataset)).as_dataset(
+        split="train", read_config=tfds.ReadConfig(add_tfds_id=True)
+    )
+    shards = {}
+    for record in tfds.as_numpy(split):
+        name, _, _ = record["tfds_id"].decode().partition("__")
+        shards[record["source"], float(record["start"])] = name.partition(".tfrecord-")[2]
+    return len(set(shards.values())), shards
+
+
+def test_another_file_moves_no_record_to_another_shard(sample_voice, tmp_path, monkeypatch):
+    from tensorflow_datasets.core.utils.shard_utils import ShardConfig
+
+    monkeypatch.setattr(ShardConfig, "min_shard_size", 200_000)
+    config = PrepareConfig(preset="nano", holdout=0.0, holdout_min=0.0)
+    fewer = tmp_path / "callie"
+    shutil.copytree(sample_voice, fewer)
+    (fewer / "ivr-concentrate.flac").unlink()
+    prepare(fewer, tmp_path / "fewer", config)
+    prepare(sample_voice, tmp_path / "more", config)
+    (count, before), (count_after, after) = shards_of_records(tmp_path / "fewer"), shards_of_records(tmp_path / "more")
+    assert count == count_after > 2 and len(after) > len(before)
+    assert before.items() <= after.items()
+
+
+def test_twice_as_many_shards_split_every_shard():
+    from rvc_jax.data.shards import shard_of
+
+    hashes = [number * (1 << 128) // 1000 for number in range(1000)]
+    assert {shard_of(key, 8) for key in [*hashes, (1 << 128) - 1]} == set(range(8))
+    assert all(shard_of(key, 16) // 2 == shard_of(key, 8) for key in hashes)
