@@ -77,7 +77,7 @@ def test_twenty_kills_at_random_moments(sample_voice, sample_dataset, tmp_path):
     whole = time.monotonic() - began
     draw = random.Random(7)
     kills = 0
-    for round_number in range(10):
+    for round_number in range(20):
         out, cache = tmp_path / f"out{round_number}", tmp_path / f"cache{round_number}"
         kills += killed_and_finished(sample_voice, out, cache, [draw.uniform(0.2, 1.0) * whole for _ in range(3)])
         assert contents(out) == contents(sample_dataset)
