@@ -25,15 +25,20 @@ SMALL = Normal(0.01)
 def sine_cycles(f0: jax.Array, sample_rate: int, hop: int, phase: jax.Array | None = None) -> jax.Array:
     """Running phase in cycles of a sine of frequency f0 [batch, frames] in Hz, held over frames -> [batch, samples].
 
-    phase: cycles already run before the first sample [batch]. Only whole frames are accumulated, each modulo 1: a sum
-    over samples would drift in float32, and is slow on TPU.
+    phase: cycles already run before the first sample [batch]. Only whole frames are accumulated, each as its distance
+    from a whole number of cycles: a sum over samples would drift in float32, and is slow on TPU.
     """
     ramp = (f0 / sample_rate)[..., None] * jnp.arange(1, hop + 1)
-    per_frame = jnp.mod(ramp[..., -1], 1.0)
-    before = jnp.cumsum(per_frame, axis=1) - per_frame
+    per_frame = _from_whole(ramp[..., -1])
+    before = jnp.cumsum(jnp.pad(per_frame[:, :-1], ((0, 0), (1, 0))), axis=1)
     if phase is not None:
         before = before + phase[:, None]
-    return (ramp + jnp.mod(before, 1.0)[..., None]).reshape(f0.shape[0], -1)
+    return (ramp + _from_whole(before)[..., None]).reshape(f0.shape[0], -1)
+
+
+def _from_whole(cycles: jax.Array) -> jax.Array:
+    """Distance from the nearest whole number, -0.5..0.5: a small number has a small rounding error."""
+    return cycles - jnp.round(cycles)
 
 
 class HarmonicSource(nnx.Module):

@@ -45,7 +45,7 @@ def arrays():
 
 def values():
     scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
-    keys = st.text(max_size=8) | st.integers() | st.booleans()
+    keys = st.text(max_size=8) | st.integers(-(2**63), 2**63 - 1) | st.booleans()
 
     def grow(inner):
         dicts = st.dictionaries(keys, inner, max_size=4)
