@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 FRAMES_PER_SECOND = 100
 """Frames of pitch, spectrogram and latents per second, at every sample rate."""
@@ -95,6 +95,60 @@ class DiscriminatorConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class Forms:
+    """Ways to compute the same networks, equal but for rounding; which is fast depends on the chip.
+
+    docs/speed.md has the measurements that the choices in `FORMS` were made by.
+    """
+
+    upsampling: Literal["subpixel", "dilated"] = "subpixel"
+    """Transposed convolutions: all phases as channels of a plain convolution, or a convolution over spread input."""
+    groups: Literal["plain", "products", "merged"] = "plain"
+    """Grouped convolutions: as they are, as a matrix product per group, or as fewer, wider groups with zeros."""
+    fold_to: int = 0
+    """Neighbouring time steps are folded into channels where there are fewer channels than this; 0 is never."""
+    scan: bool = False
+    """Layers of equal shape run in a loop: much less to compile, a little slower."""
+    rematerialise: bool = False
+    """Compute activations of the generator again for the gradient, instead of keeping them: less memory, slower."""
+
+
+PLAIN = Forms()
+
+FORMS: dict[str, Forms] = {
+    "cpu": Forms(groups="products"),
+    "gpu": Forms(),
+    "tpu v5 lite": Forms(upsampling="subpixel", groups="merged", fold_to=128),
+    "tpu v6 lite": Forms(upsampling="subpixel", groups="merged", fold_to=128),
+}
+"""By platform or, where that is not enough, by the kind of chip as JAX names it."""
+
+
+def forms_for(platform: str, kind: str = "") -> Forms:
+    """The forms of a chip: `device.platform` and `device.device_kind` of JAX. Unknown TPUs are taken for v6e."""
+    return FORMS.get(kind.lower()) or FORMS.get(platform) or FORMS["tpu v6 lite" if platform == "tpu" else "cpu"]
+
+
+class Rate(NamedTuple):
+    """What an hour of one accelerator costs."""
+
+    units_per_hour: float
+    """Colab compute units; one was 0.10 dollars in 2026."""
+    dollars_per_hour: float
+    """Of a cloud machine, on demand."""
+
+
+RATES: dict[str, Rate] = {
+    "v5e": Rate(4.11, 1.20),
+    "v6e": Rate(4.21, 2.70),
+    "T4": Rate(1.07, 0.35),
+    "L4": Rate(1.70, 0.70),
+    "A100": Rate(6.00, 3.70),
+}
+"""Colab: as users reported it in 2025 and 2026. Cloud: about the list prices in the United States. They change."""
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """The classic training recipe and how a run is kept."""
 
@@ -124,6 +178,19 @@ class TrainConfig:
     """Arithmetic of the networks; parameters and losses are always float32. auto: bfloat16 on TPU and GPU."""
     seed: int = 1234
     """Of the first parameters, the order of the windows, the segments and the noise."""
+    budget: str = ""
+    """What the run may take, over all commands that continue it: 2h, 90min, 5units (of Colab), $3. It ends in time to
+    save."""
+    data_on_device: Literal["auto", "yes", "no"] = "auto"
+    """Hold all training windows in the accelerator's memory, or bring them in as they are needed. auto: hold them if
+    they take no more than a quarter of it."""
+    steps_per_dispatch: int = 0
+    """Steps that the accelerator takes in one go, without the host; 0 chooses: 1 on a CPU, 32 elsewhere."""
+    rematerialise: bool = False
+    """Compute the generator's activations again for the gradient instead of keeping them: less memory, slower."""
+    skips_before_return: int = 5
+    """Steps without a finite loss and gradient, one after the other, after which the run returns to its last
+    checkpoint with half the learning rate. Single ones are left out and counted."""
     evaluate_every: int = 10
     """Epochs between evaluations on the hold-out."""
     save_every: int = 10

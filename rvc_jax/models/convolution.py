@@ -1,37 +1,95 @@
-"""Convolutions over time in [batch, time, channels], in the form that is fast on the platform compiled for."""
+"""Convolutions over time in [batch, time, channels], each in several forms that differ only in speed.
+
+Folding: where channels are few, a matrix unit that takes 128 at once is mostly empty. `factor` neighbouring time steps
+laid side by side as channels ([batch, time, channels] read as [batch, time / factor, factor * channels]) fill it; the
+kernel that does the same to them is made of the ordinary one, so parameters and gradients stay what they are.
+"""
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 _LAYOUT = ("NWC", "WIO", "NWC")
+_LANES = 128
+Padding = tuple[int, int]
 
 
-def conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int, groups: int) -> jax.Array:
-    """x [batch, time, in], kernel [width, in / groups, out] -> [batch, time', out]."""
-    if groups == 1:
-        return _conv(x, kernel, stride, padding, dilation)
-    plain = functools.partial(_conv, stride=stride, padding=padding, dilation=dilation, groups=groups)
-    if dilation > 1:
-        return plain(x, kernel)
-    products = functools.partial(grouped_conv_as_products, stride=stride, padding=padding, groups=groups)
-    return lax.platform_dependent(x, kernel, cpu=products, default=plain)
+def conv(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int, groups: int, form: str = "plain"
+) -> jax.Array:
+    """x [batch, time, in], kernel [width, in / groups, out] -> [batch, time', out]. form: `Forms.groups`."""
+    if groups > 1 and form == "products" and dilation == 1:
+        return grouped_conv_as_products(x, kernel, stride, padding, groups)
+    if groups > 1 and form == "merged":
+        kernel, groups = merged_groups(kernel, groups, _LANES)
+    return _conv(x, kernel, (padding, padding), stride, dilation, groups)
 
 
-def _conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int, groups: int = 1) -> jax.Array:
+def _conv(
+    x: jax.Array, kernel: jax.Array, padding: Padding, stride: int = 1, dilation: int = 1, groups: int = 1
+) -> jax.Array:
     return lax.conv_general_dilated(
         x,
         kernel,
         (stride,),
-        [(padding, padding)],
+        [padding],
         rhs_dilation=(dilation,),
         dimension_numbers=_LAYOUT,
         feature_group_count=groups,
     )
+
+
+def fold(x: jax.Array, channels: int, factor: int) -> jax.Array:
+    """Lay `factor` time steps of `channels` channels side by side, however many are so already."""
+    return x.reshape(x.shape[0], -1, factor * channels)
+
+
+def folded_conv(
+    x: jax.Array, kernel: jax.Array, factor: int, stride: int, padding: int, dilation: int, groups: int
+) -> jax.Array:
+    """`conv` of a folded signal, for a convolution whose output has a `stride`-th of its input's time steps.
+
+    x [batch, time / (factor * stride), factor * stride * in] -> [batch, time / (factor * stride), factor * out].
+    """
+    if groups > 1:
+        kernel, _ = merged_groups(kernel, groups, groups * kernel.shape[1])
+    kernel, padding = folded_kernel(kernel, factor, stride, padding, dilation)
+    return _conv(x, kernel, padding)
+
+
+def folded_kernel(
+    kernel: jax.Array, factor: int, stride: int, padding: int, dilation: int
+) -> tuple[jax.Array, Padding]:
+    """The kernel [taps, factor * stride * in, factor * out] that does to a folded signal what `kernel` [width, in, out]
+    does to a plain one, and its padding."""
+    width, inputs, outputs = kernel.shape
+    block = factor * stride
+    phase, tap = np.arange(factor)[:, None], np.arange(width)[None]
+    shift, place = np.divmod(stride * phase + dilation * tap - padding, block)  # of the input that a tap meets
+    before, after = max(-shift.min(), 0), max(shift.max(), 0)
+    select = np.zeros((before + after + 1, block, factor, width), np.float32)
+    select[shift + before, place, phase, tap] = 1
+    folded = jnp.einsum("qpij,jco->qpcio", select.astype(kernel.dtype), kernel, precision=lax.Precision.HIGHEST)
+    return folded.reshape(-1, block * inputs, factor * outputs), (before, after)
+
+
+def merged_groups(kernel: jax.Array, groups: int, channels: int) -> tuple[jax.Array, int]:
+    """Groups put together, with zeros between them, until a group takes up to `channels` input channels.
+
+    kernel [width, in / groups, out] -> (kernel [width, in / new groups, out], new groups).
+    """
+    width, inputs, outputs = kernel.shape
+    merged = min(max(channels // inputs, 1), groups)
+    while groups % merged:
+        merged -= 1
+    new = groups // merged
+    parts = kernel.reshape(width, inputs, new, merged, outputs // groups)
+    same = jnp.eye(merged, dtype=kernel.dtype)
+    wide = jnp.einsum("wcnmo,lm->wlcnmo", parts, same, precision=lax.Precision.HIGHEST)
+    return wide.reshape(width, merged * inputs, outputs), new
 
 
 def grouped_conv_as_products(x: jax.Array, kernel: jax.Array, stride: int, padding: int, groups: int) -> jax.Array:
@@ -52,12 +110,33 @@ def grouped_conv_as_products(x: jax.Array, kernel: jax.Array, stride: int, paddi
     return y.transpose(1, 2, 0, 3).reshape(batch, frames, outputs)
 
 
-def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """x [batch, time, in], kernel [width, out, in] -> [batch, time * stride, out].
+def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int, form: str = "subpixel") -> jax.Array:
+    """x [batch, time, in], kernel [width, out, in] -> [batch, time * stride, out]. form: `Forms.upsampling`.
 
-    PyTorch's transposed convolution with padding (width - stride) / 2, written as a plain convolution whose output
-    channels are the `stride` phases of the result (sub-pixel form): no inserted zeros are multiplied.
+    PyTorch's transposed convolution with padding (width - stride) / 2.
     """
+    if form == "subpixel":
+        return fold(folded_conv_transpose(x, kernel, stride, 1), kernel.shape[1], 1)
+    width = kernel.shape[0]
+    edge = width - 1 - (width - stride) // 2
+    return lax.conv_general_dilated(
+        x, kernel[::-1].swapaxes(1, 2), (1,), [(edge, edge)], lhs_dilation=(stride,), dimension_numbers=_LAYOUT
+    )
+
+
+def folded_conv_transpose(x: jax.Array, kernel: jax.Array, stride: int, factor: int) -> jax.Array:
+    """`conv_transpose` as a plain convolution whose output channels are the phases: no inserted zeros are multiplied.
+
+    x [batch, time / factor, factor * in] -> [batch, time / factor, factor * stride * out].
+    """
+    kernel, (before, after) = _phases(kernel, stride)
+    if factor > 1:
+        kernel, (before, after) = folded_kernel(kernel, factor, 1, before, 1)
+    return _conv(x, kernel, (before, after))
+
+
+def _phases(kernel: jax.Array, stride: int) -> tuple[jax.Array, Padding]:
+    """Kernel [width, out, in] of a transposed convolution -> [taps, in, stride * out], and its padding."""
     width, outputs, inputs = kernel.shape
     padding = (width - stride) // 2
     # Output frame t * stride + phase reads input frame t - shift through tap shift * stride + phase + padding.
@@ -67,6 +146,4 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     before = -(least_shift * stride + padding)
     phases = jnp.pad(kernel, ((before, shifts * stride - width - before), (0, 0), (0, 0)))
     phases = phases.reshape(shifts, stride, outputs, inputs)[::-1].transpose(0, 3, 1, 2)
-    phases = phases.reshape(shifts, inputs, stride * outputs)
-    y = lax.conv_general_dilated(x, phases, (1,), [(most_shift, -least_shift)], dimension_numbers=_LAYOUT)
-    return y.reshape(x.shape[0], x.shape[1] * stride, outputs)
+    return phases.reshape(shifts, inputs, stride * outputs), (most_shift, -least_shift)

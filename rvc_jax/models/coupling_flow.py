@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rvc_jax.config import GeneratorConfig
+from rvc_jax.config import PLAIN, Forms, GeneratorConfig
 from rvc_jax.models.layers import Conv, WaveNet
 from rvc_jax.models.parameters import Constant
 
@@ -14,10 +14,10 @@ from rvc_jax.models.parameters import Constant
 class ResidualCoupling(nnx.Module):
     """Shifts the second half of the channels by a function of the first (mean-only RealNVP, arXiv 1605.08803)."""
 
-    def __init__(self, config: GeneratorConfig):
+    def __init__(self, config: GeneratorConfig, forms: Forms = PLAIN):
         half, hidden = config.inter_channels // 2, config.hidden_channels
         self.pre = Conv(half, hidden, 1)
-        self.enc = WaveNet(hidden, config.flow_kernel, config.flow_layers, config.speaker_channels)
+        self.enc = WaveNet(hidden, config.flow_kernel, config.flow_layers, config.speaker_channels, forms)
         self.post = Conv(hidden, half, 1, init=Constant(0.0))
 
     def __call__(self, x: jax.Array, mask: jax.Array, speaker: jax.Array, reverse: bool) -> jax.Array:
@@ -38,8 +38,9 @@ class Flip(nnx.Module):
 class CouplingFlow(nnx.Module):
     """Couplings and flips in turn; `reverse` runs the inverse."""
 
-    def __init__(self, config: GeneratorConfig):
-        self.flows = nnx.List([step for _ in range(config.flow_steps) for step in (ResidualCoupling(config), Flip())])
+    def __init__(self, config: GeneratorConfig, forms: Forms = PLAIN):
+        steps = range(config.flow_steps)
+        self.flows = nnx.List([step for _ in steps for step in (ResidualCoupling(config, forms), Flip())])
 
     def __call__(self, x: jax.Array, mask: jax.Array, speaker: jax.Array, reverse: bool = False) -> jax.Array:
         """x and result [batch, frames, latent channels], mask [batch, frames, 1], speaker [batch, 1, channels].

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rvc_jax.config import DiscriminatorConfig
+from rvc_jax.config import PLAIN, DiscriminatorConfig, Forms
+from rvc_jax.models.convolution import fold
 from rvc_jax.models.layers import Conv
 
 Judgement = tuple[jax.Array, list[jax.Array]]
@@ -16,17 +17,19 @@ Judgement = tuple[jax.Array, list[jax.Array]]
 class ScaleDiscriminator(nnx.Module):
     """Strided grouped convolutions over the waveform."""
 
-    def __init__(self, config: DiscriminatorConfig):
+    def __init__(self, config: DiscriminatorConfig, forms: Forms = PLAIN):
+        self.fold_to = forms.fold_to
         inputs = (1, *config.scale_channels)
         layers = zip(config.scale_kernels, config.scale_strides, config.scale_groups, strict=True)
         self.convs = nnx.List([
-            Conv(inputs[i], inputs[i + 1], kernel, stride=stride, padding=kernel // 2, groups=groups, normed=True)
+            Conv(inputs[i], inputs[i + 1], kernel, stride=stride, padding=kernel // 2, groups=groups, normed=True,
+                 forms=forms)
             for i, (kernel, stride, groups) in enumerate(layers)
         ])  # fmt: skip
         self.conv_post = Conv(inputs[-1], 1, 3, normed=True)
 
     def __call__(self, wave: jax.Array) -> Judgement:
-        return _judge(wave[..., None], self.convs, self.conv_post)
+        return _judge(wave[..., None], self.convs, self.conv_post, self.fold_to)
 
 
 class PeriodDiscriminator(nnx.Module):
@@ -52,21 +55,31 @@ class PeriodDiscriminator(nnx.Module):
         return score.reshape(batch, self.period, -1).swapaxes(1, 2).reshape(batch, -1), maps
 
 
-def _judge(x: jax.Array, convs: nnx.List, conv_post: Conv) -> Judgement:
+def _judge(x: jax.Array, convs: nnx.List, conv_post: Conv, fold_to: int = 0) -> Judgement:
+    """Maps of layers with few channels come folded: what is compared with them is so, too."""
     maps = []
     for conv in convs:
-        x = jax.nn.leaky_relu(conv(x), 0.1)
+        x = jax.nn.leaky_relu(_maybe_folded(x, conv, fold_to), 0.1)
         maps.append(x)
-    x = conv_post(x)
+    x = conv_post(fold(x, conv_post.inputs, 1))
     return x[..., 0], [*maps, x]
+
+
+def _maybe_folded(x: jax.Array, conv: Conv, fold_to: int) -> jax.Array:
+    """A layer of a signal that may be folded; folded where it has few inputs and the time divides."""
+    factor = max(fold_to // conv.outputs, 1)
+    time = x.shape[1] * x.shape[2] // conv.inputs
+    if conv.inputs >= fold_to or time % (factor * conv.stride):
+        return conv(fold(x, conv.inputs, 1))
+    return conv.folded(fold(x, conv.inputs, factor * conv.stride), factor)
 
 
 class Discriminator(nnx.Module):
     """The scale discriminator and one discriminator for every period."""
 
-    def __init__(self, config: DiscriminatorConfig):
+    def __init__(self, config: DiscriminatorConfig, forms: Forms = PLAIN):
         periods = [PeriodDiscriminator(config, period) for period in config.periods]
-        self.discriminators = nnx.List([ScaleDiscriminator(config), *periods])
+        self.discriminators = nnx.List([ScaleDiscriminator(config, forms), *periods])
 
     def judge(self, wave: jax.Array) -> list[Judgement]:
         """wave [batch, samples], in the dtype to compute in -> one judgement per sub-discriminator."""

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rvc_jax.config import AudioConfig, GeneratorConfig
+from rvc_jax.config import PLAIN, AudioConfig, Forms, GeneratorConfig
+from rvc_jax.models.convolution import fold
 from rvc_jax.models.layers import Conv, ConvTranspose, Linear
 from rvc_jax.models.parameters import Constant, Normal
 
@@ -68,16 +69,19 @@ class ResidualBlock(nnx.Module):
         ])  # fmt: skip
         self.convs2 = nnx.List([Conv(channels, channels, kernel, normed=True, init=SMALL) for _ in dilations])
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, factor: int) -> jax.Array:
+        """x and result [batch, time / factor, factor * channels]."""
         for dilated, plain in zip(self.convs1, self.convs2, strict=True):
-            x = x + plain(jax.nn.leaky_relu(dilated(jax.nn.leaky_relu(x, 0.1)), 0.1))
+            y = _conv(dilated, jax.nn.leaky_relu(x, 0.1), factor)
+            x = x + _conv(plain, jax.nn.leaky_relu(y, 0.1), factor)
         return x
 
 
 class Generator(nnx.Module):
     """Upsamples the latent to samples; after every upsampling the source is mixed in and the MRF's blocks averaged."""
 
-    def __init__(self, config: GeneratorConfig, audio: AudioConfig):
+    def __init__(self, config: GeneratorConfig, audio: AudioConfig, forms: Forms = PLAIN):
+        self.forms = forms
         widths = [config.upsample_initial_channels >> i for i in range(len(config.upsample_rates) + 1)]
         self.blocks_per_stage = len(config.resblock_kernels)
         self.m_source = HarmonicSource(audio)
@@ -88,7 +92,7 @@ class Generator(nnx.Module):
         self.resblocks = nnx.List()
         stages = zip(config.upsample_rates, config.upsample_kernels, strict=True)
         for stage, (rate, kernel) in enumerate(stages):
-            self.ups.append(ConvTranspose(widths[stage], widths[stage + 1], kernel, rate, SMALL))
+            self.ups.append(ConvTranspose(widths[stage], widths[stage + 1], kernel, rate, SMALL, forms))
             self.noise_convs.append(_source_conv(widths[stage + 1], math.prod(config.upsample_rates[stage + 1 :])))
             for block in zip(config.resblock_kernels, config.resblock_dilations, strict=True):
                 self.resblocks.append(ResidualBlock(widths[stage + 1], *block))
@@ -108,12 +112,40 @@ class Generator(nnx.Module):
         """
         source = self.m_source(f0, noise, phase).astype(latent.dtype)
         x = self.conv_pre(latent) + self.cond(speaker)
+        factor = 1
         for stage, (up, noise_conv) in enumerate(zip(self.ups, self.noise_convs, strict=True)):
-            x = up(jax.nn.leaky_relu(x, 0.1)) + noise_conv(source)
+            x, factor = self._upsampled(up, jax.nn.leaky_relu(x, 0.1), factor)
+            x = x + _source_mixed_in(noise_conv, source, factor)
             first = stage * self.blocks_per_stage
             blocks = self.resblocks[first : first + self.blocks_per_stage]
-            x = sum(block(x) for block in blocks) / self.blocks_per_stage
-        return jnp.tanh(self.conv_post(jax.nn.leaky_relu(x, 0.01))[..., 0].astype(jnp.float32))
+            x = self._averaged(blocks, x, factor)
+        x = _conv(self.conv_post, jax.nn.leaky_relu(x, 0.01), factor)
+        return jnp.tanh(x.reshape(x.shape[0], -1).astype(jnp.float32))
+
+    def _upsampled(self, up: ConvTranspose, x: jax.Array, factor: int) -> tuple[jax.Array, int]:
+        """The stage's signal and the time steps that are folded into its channels."""
+        x = up(x) if factor == 1 else up.folded(x, factor)
+        channels = up.outputs
+        time = x.shape[1] * x.shape[2] // channels
+        factor = max(self.forms.fold_to // channels, 1)
+        while time % factor:
+            factor -= 1
+        return fold(x, channels, factor), factor
+
+    def _averaged(self, blocks: list[ResidualBlock], x: jax.Array, factor: int) -> jax.Array:
+        def average(x: jax.Array) -> jax.Array:
+            return sum(block(x, factor) for block in blocks) / len(blocks)
+
+        return jax.checkpoint(average)(x) if self.forms.rematerialise else average(x)
+
+
+def _conv(conv: Conv, x: jax.Array, factor: int) -> jax.Array:
+    return conv(x) if factor == 1 else conv.folded(x, factor)
+
+
+def _source_mixed_in(conv: Conv, source: jax.Array, factor: int) -> jax.Array:
+    """The source [batch, samples, 1] at a stage's rate, folded as the stage is."""
+    return conv(source) if factor == 1 else conv.folded(fold(source, 1, factor * conv.stride), factor)
 
 
 def _source_conv(channels: int, stride: int) -> Conv:

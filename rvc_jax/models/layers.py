@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from rvc_jax.config import PLAIN, Forms
 from rvc_jax.models import convolution
 from rvc_jax.models.parameters import Constant, Normal, fan_in_uniform, parameter
 
@@ -35,7 +36,9 @@ class Conv(nnx.Module):
         normed: bool = False,
         init: object = None,
         public_trailing: int = 0,
+        forms: Forms = PLAIN,
     ):
+        self.inputs, self.outputs, self.forms = inputs, outputs, forms
         self.stride, self.dilation, self.groups, self.normed = stride, dilation, groups, normed
         self.padding = (kernel - 1) * dilation // 2 if padding is None else padding
         default = fan_in_uniform(kernel * inputs // groups)
@@ -53,8 +56,21 @@ class Conv(nnx.Module):
         return weight.astype(dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = convolution.conv(x, self.kernel(x.dtype), self.stride, self.padding, self.dilation, self.groups)
-        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+        form = self.forms.groups
+        y = convolution.conv(x, self.kernel(x.dtype), self.stride, self.padding, self.dilation, self.groups, form)
+        return self._biased(y, 1)
+
+    def folded(self, x: jax.Array, factor: int) -> jax.Array:
+        """The same for a folded signal, where the output has a `stride`-th of the input's time steps.
+
+        x [batch, time / (factor * stride), factor * stride * in] -> [batch, time / (factor * stride), factor * out].
+        """
+        kernel = self.kernel(x.dtype)
+        y = convolution.folded_conv(x, kernel, factor, self.stride, self.padding, self.dilation, self.groups)
+        return self._biased(y, factor)
+
+    def _biased(self, y: jax.Array, factor: int) -> jax.Array:
+        return y if self.bias is None else y + jnp.tile(self.bias[...].astype(y.dtype), factor)
 
 
 class ConvTranspose(nnx.Module):
@@ -63,15 +79,25 @@ class ConvTranspose(nnx.Module):
     As PyTorch's with padding (kernel - stride) / 2. The norm is taken per *input* channel, as PyTorch's is.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, init: object):
-        self.stride = stride
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, init: object, forms: Forms = PLAIN):
+        self.outputs, self.stride, self.form = outputs, stride, forms.upsampling
         self.weight_g = parameter((1, 1, inputs), Constant(1.0), KERNEL_AXES)
         self.weight_v = parameter((kernel, outputs, inputs), init, KERNEL_AXES)
         self.bias = parameter((outputs,), fan_in_uniform(kernel * outputs), (0,))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = weight_norm(self.weight_v[...], self.weight_g[...]).astype(x.dtype)
-        return convolution.conv_transpose(x, kernel, self.stride) + self.bias[...].astype(x.dtype)
+        return convolution.conv_transpose(x, self._kernel(x.dtype), self.stride, self.form) + self._bias(x.dtype)
+
+    def folded(self, x: jax.Array, factor: int) -> jax.Array:
+        """x [batch, time / factor, factor * in] -> [batch, time / factor, factor * stride * out]."""
+        y = convolution.folded_conv_transpose(x, self._kernel(x.dtype), self.stride, factor)
+        return y + jnp.tile(self._bias(x.dtype), factor * self.stride)
+
+    def _kernel(self, dtype: jnp.dtype) -> jax.Array:
+        return weight_norm(self.weight_v[...], self.weight_g[...]).astype(dtype)
+
+    def _bias(self, dtype: jnp.dtype) -> jax.Array:
+        return self.bias[...].astype(dtype)
 
 
 class Linear(nnx.Module):
@@ -113,8 +139,8 @@ class LayerNorm(nnx.Module):
 class WaveNet(nnx.Module):
     """Gated residual convolutions conditioned on the speaker: `WN` of VITS (arXiv 2106.06103; WaveNet, 1609.03499)."""
 
-    def __init__(self, channels: int, kernel: int, layers: int, speaker_channels: int):
-        self.channels = channels
+    def __init__(self, channels: int, kernel: int, layers: int, speaker_channels: int, forms: Forms = PLAIN):
+        self.channels, self.scan = channels, forms.scan
         self.cond_layer = Conv(speaker_channels, 2 * channels * layers, 1, normed=True)
         self.in_layers = nnx.List([Conv(channels, 2 * channels, kernel, normed=True) for _ in range(layers)])
         outputs = [2 * channels] * (layers - 1) + [channels]
@@ -122,8 +148,10 @@ class WaveNet(nnx.Module):
 
     def __call__(self, x: jax.Array, mask: jax.Array, speaker: jax.Array) -> jax.Array:
         """x [batch, time, channels], mask [batch, time, 1], speaker [batch, 1, speaker channels]."""
-        output = jnp.zeros_like(x)
         conditions = jnp.split(self.cond_layer(speaker), len(self.in_layers), axis=-1)
+        if self.scan:
+            return self._scanned(x, mask, conditions)
+        output = jnp.zeros_like(x)
         for in_layer, res_skip, condition in zip(self.in_layers, self.res_skip_layers, conditions, strict=True):
             filtered, gate = jnp.split(in_layer(x) + condition, 2, axis=-1)
             y = res_skip(jnp.tanh(filtered) * jax.nn.sigmoid(gate))
@@ -132,6 +160,38 @@ class WaveNet(nnx.Module):
                 x = (x + residual) * mask
             output = output + y
         return output * mask
+
+    def _scanned(self, x: jax.Array, mask: jax.Array, conditions: list[jax.Array]) -> jax.Array:
+        """The layers in a loop; the last one's missing residual half is zero."""
+        width = 2 * self.channels
+        outer = [_padded(layer, x.dtype, width) for layer in self.res_skip_layers]
+        stacked = jax.tree.map(
+            lambda *leaves: jnp.stack(leaves),
+            *[
+                (inner.kernel(x.dtype), inner.bias[...].astype(x.dtype), *res_skip, condition)
+                for inner, res_skip, condition in zip(self.in_layers, outer, conditions, strict=True)
+            ],
+        )
+        padding = self.in_layers[0].padding
+
+        def layer(carry: tuple[jax.Array, jax.Array], weights: tuple[jax.Array, ...]) -> tuple[tuple, None]:
+            x, output = carry
+            kernel, bias, outer_kernel, outer_bias, condition = weights
+            gates = convolution.conv(x, kernel, 1, padding, 1, 1) + bias + condition
+            filtered, gate = jnp.split(gates, 2, axis=-1)
+            y = (jnp.tanh(filtered) * jax.nn.sigmoid(gate)) @ outer_kernel[0] + outer_bias
+            residual, skip = jnp.split(y, 2, axis=-1)
+            return ((x + residual) * mask, output + skip), None
+
+        (_, output), _ = jax.lax.scan(layer, (x, jnp.zeros_like(x)), stacked)
+        return output * mask
+
+
+def _padded(layer: Conv, dtype: jnp.dtype, width: int) -> tuple[jax.Array, jax.Array]:
+    """Kernel and bias of a layer with zero outputs in front, `width` in all."""
+    missing = width - layer.outputs
+    kernel, bias = layer.kernel(dtype), layer.bias[...].astype(dtype)
+    return jnp.pad(kernel, ((0, 0), (0, 0), (missing, 0))), jnp.pad(bias, (missing, 0))
 
 
 def sequence_mask(lengths: jax.Array, frames: int, dtype: jnp.dtype = jnp.float32) -> jax.Array:

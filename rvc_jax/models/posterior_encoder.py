@@ -6,17 +6,17 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rvc_jax.config import GeneratorConfig
+from rvc_jax.config import PLAIN, Forms, GeneratorConfig
 from rvc_jax.models.layers import Conv, WaveNet
 
 
 class PosteriorEncoder(nnx.Module):
     """Spectrogram -> the posterior of the latent (arXiv 2106.06103)."""
 
-    def __init__(self, config: GeneratorConfig, spectrogram_bins: int):
+    def __init__(self, config: GeneratorConfig, spectrogram_bins: int, forms: Forms = PLAIN):
         hidden = config.hidden_channels
         self.pre = Conv(spectrogram_bins, hidden, 1)
-        self.enc = WaveNet(hidden, config.posterior_kernel, config.posterior_layers, config.speaker_channels)
+        self.enc = WaveNet(hidden, config.posterior_kernel, config.posterior_layers, config.speaker_channels, forms)
         self.proj = Conv(hidden, 2 * config.inter_channels, 1)
 
     def __call__(self, spectrogram: jax.Array, mask: jax.Array, speaker: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rvc_jax.config import PITCH_BINS, GeneratorConfig
+from rvc_jax.config import PITCH_BINS, PLAIN, Forms, GeneratorConfig
 from rvc_jax.models.layers import Conv, Embedding, LayerNorm, Linear
 from rvc_jax.models.parameters import Normal, Uniform, parameter
 
@@ -83,7 +83,8 @@ class FeedForward(nnx.Module):
 class Transformer(nnx.Module):
     """Post-normalised transformer layers; lists are named as in VITS."""
 
-    def __init__(self, config: GeneratorConfig):
+    def __init__(self, config: GeneratorConfig, forms: Forms = PLAIN):
+        self.scan = forms.scan
         channels, layers = config.hidden_channels, range(config.attention_layers)
         self.attn_layers = nnx.List(
             [RelativeAttention(channels, config.attention_heads, config.attention_window) for _ in layers]
@@ -97,19 +98,35 @@ class Transformer(nnx.Module):
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         x = x * mask
         layers = zip(self.attn_layers, self.norm_layers_1, self.ffn_layers, self.norm_layers_2, strict=True)
-        for attention, norm_1, feed_forward, norm_2 in layers:
-            x = norm_1(x + attention(x, mask))
-            x = norm_2(x + feed_forward(x, mask))
+        if self.scan:
+            return self._scanned(x, mask, list(layers)) * mask
+        for layer in layers:
+            x = _transformer_layer(layer, x, mask)
         return x * mask
+
+    @staticmethod
+    def _scanned(x: jax.Array, mask: jax.Array, layers: list[tuple[nnx.Module, ...]]) -> jax.Array:
+        """The layers in a loop over their stacked parameters."""
+        parts = [nnx.split(nnx.List(layer)) for layer in layers]
+        graph = parts[0][0]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[state for _, state in parts])
+        step = lambda x, state: (_transformer_layer(nnx.merge(graph, state), x, mask), None)  # noqa: E731
+        return jax.lax.scan(step, x, stacked)[0]
+
+
+def _transformer_layer(layer: tuple[nnx.Module, ...], x: jax.Array, mask: jax.Array) -> jax.Array:
+    attention, norm_1, feed_forward, norm_2 = layer
+    x = norm_1(x + attention(x, mask))
+    return norm_2(x + feed_forward(x, mask))
 
 
 class PriorEncoder(nnx.Module):
     """Content and coarse pitch -> the prior of the latent."""
 
-    def __init__(self, config: GeneratorConfig):
+    def __init__(self, config: GeneratorConfig, forms: Forms = PLAIN):
         self.emb_phone = Linear(config.content_channels, config.hidden_channels)
         self.emb_pitch = Embedding(PITCH_BINS, config.hidden_channels)
-        self.encoder = Transformer(config)
+        self.encoder = Transformer(config, forms)
         self.proj = Conv(config.hidden_channels, 2 * config.inter_channels, 1)
 
     def __call__(self, content: jax.Array, pitch: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:

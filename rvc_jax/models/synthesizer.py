@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rvc_jax.config import AudioConfig, GeneratorConfig
+from rvc_jax.config import PLAIN, AudioConfig, Forms, GeneratorConfig
 from rvc_jax.models.coupling_flow import CouplingFlow
 from rvc_jax.models.generator import Generator
 from rvc_jax.models.layers import Embedding, sequence_mask
@@ -38,12 +38,12 @@ def segments(x: jax.Array, start: jax.Array, length: int) -> jax.Array:
 class Synthesizer(nnx.Module):
     """Parts are named as in public checkpoints. Computes in the dtype of `content`."""
 
-    def __init__(self, config: GeneratorConfig, audio: AudioConfig):
+    def __init__(self, config: GeneratorConfig, audio: AudioConfig, forms: Forms = PLAIN):
         self.segment_frames, self.hop = audio.segment_frames, audio.hop
-        self.enc_p = PriorEncoder(config)
-        self.dec = Generator(config, audio)
-        self.enc_q = PosteriorEncoder(config, audio.spectrogram_bins)
-        self.flow = CouplingFlow(config)
+        self.enc_p = PriorEncoder(config, forms)
+        self.dec = Generator(config, audio, forms)
+        self.enc_q = PosteriorEncoder(config, audio.spectrogram_bins, forms)
+        self.flow = CouplingFlow(config, forms)
         self.emb_g = Embedding(config.speakers, config.speaker_channels)
 
     def train_segment(
@@ -106,6 +106,6 @@ class Synthesizer(nnx.Module):
         return self.emb_g(speaker)[:, None].astype(dtype)
 
 
-def synthesizer(config: GeneratorConfig, audio: AudioConfig) -> Network:
+def synthesizer(config: GeneratorConfig, audio: AudioConfig, forms: Forms = PLAIN) -> Network:
     """The voice model as a function of its parameters."""
-    return Network(Synthesizer(config, audio))
+    return Network(Synthesizer(config, audio, forms))

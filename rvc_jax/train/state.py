@@ -18,6 +18,8 @@ class TrainState:
     """Both networks, both optimisers and the number of steps done."""
 
     step: jax.Array
+    rate: jax.Array
+    """Factor on the learning rate; 1 unless the run had to return to a checkpoint."""
     generator: Parameters
     discriminator: Parameters
     generator_optimizer: optax.OptState
@@ -46,6 +48,7 @@ def create_state(
     """A run's first state."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
+        rate=jnp.ones((), jnp.float32),
         generator=generator,
         discriminator=discriminator,
         generator_optimizer=transform.init(generator),

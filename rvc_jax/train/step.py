@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
-from rvc_jax.config import Preset
+from rvc_jax.config import Forms, Preset, forms_for
 from rvc_jax.features.pitch import coarse_pitch
 from rvc_jax.models.discriminator import Discriminator, Judgement
 from rvc_jax.models.parameters import Network, Parameters
@@ -38,12 +38,16 @@ class Networks:
     dtype: jnp.dtype
 
 
-def build_networks(preset: Preset, steps_per_epoch: int) -> Networks:
-    """Networks and optimiser that a preset asks for."""
+def build_networks(preset: Preset, steps_per_epoch: int, forms: Forms | None = None) -> Networks:
+    """Networks and optimiser that a preset asks for, by default in the forms that are fast on this machine's chip."""
+    if forms is None:
+        chip = jax.devices()[0]
+        forms = forms_for(chip.platform, chip.device_kind)
+        forms = dataclasses.replace(forms, rematerialise=preset.train.rematerialise)
     return Networks(
         preset,
-        synthesizer(preset.generator, preset.audio),
-        Network(Discriminator(preset.discriminator)),
+        synthesizer(preset.generator, preset.audio, forms),
+        Network(Discriminator(preset.discriminator, forms)),
         optimizer(preset.train, steps_per_epoch),
         compute_dtype(preset.train.precision),
     )
@@ -51,6 +55,8 @@ def build_networks(preset: Preset, steps_per_epoch: int) -> Networks:
 
 def make_step(networks: Networks) -> Step:
     """The pure step function (state, batch) -> (state, metrics); jit it with the state donated.
+
+    A network whose loss or gradient is not finite stays as it is; the metric `skipped` is 1 then.
 
     All randomness comes from the seed and the step's number: a resumed run draws what the uninterrupted one would.
     """
@@ -73,11 +79,15 @@ def make_step(networks: Networks) -> Step:
         target = log_mel(segments(magnitudes, batch["start"], preset.audio.segment_frames), preset.audio)
         cotangents, terms = jax.grad(_generator_loss(networks, discriminator, real, target), has_aux=True)(outputs)
         (grads,) = render_vjp(cotangents)
-        updates, generator_optimizer = transform.update(grads, state.generator_optimizer, state.generator)
-        metrics |= terms | {"gradient_norm/generator": optax.tree.norm(grads)}
+        generator, generator_optimizer, norm, is_good = _updated(
+            transform, state.rate, terms["loss/generator"], grads, state.generator, state.generator_optimizer
+        )
+        metrics |= terms | {"gradient_norm/generator": norm}
+        metrics["skipped"] = jnp.maximum(metrics["skipped"], 1.0 - is_good)
         state = TrainState(
             step=state.step + 1,
-            generator=optax.apply_updates(state.generator, updates),
+            rate=state.rate,
+            generator=generator,
             discriminator=discriminator,
             generator_optimizer=generator_optimizer,
             discriminator_optimizer=discriminator_optimizer,
@@ -118,9 +128,32 @@ def _update_discriminator(
         return losses.discriminator_loss(*halves)
 
     value, grads = jax.value_and_grad(loss)(state.discriminator)
-    updates, optimizer_state = networks.optimizer.update(grads, state.discriminator_optimizer, state.discriminator)
-    metrics = {"loss/discriminator": value, "gradient_norm/discriminator": optax.tree.norm(grads)}
-    return optax.apply_updates(state.discriminator, updates), optimizer_state, metrics
+    parameters, optimizer_state, norm, is_good = _updated(
+        networks.optimizer, state.rate, value, grads, state.discriminator, state.discriminator_optimizer
+    )
+    metrics = {"loss/discriminator": value, "gradient_norm/discriminator": norm, "skipped": 1.0 - is_good}
+    return parameters, optimizer_state, metrics
+
+
+def _updated(
+    transform: optax.GradientTransformation,
+    rate: jax.Array,
+    loss: jax.Array,
+    grads: Parameters,
+    parameters: Parameters,
+    optimizer_state: optax.OptState,
+) -> tuple[Parameters, optax.OptState, jax.Array, jax.Array]:
+    """Parameters and optimiser after an update, the gradient's norm, and 1.0; as they were and 0.0 if it is not finite.
+
+    AdamW's step is proportional to the learning rate, so a factor on the rate is one on the step.
+    """
+    norm = optax.tree.norm(grads)
+    is_good = jnp.isfinite(norm) & jnp.isfinite(loss)
+    updates, new_state = transform.update(grads, optimizer_state, parameters)
+    updates = jax.tree.map(lambda update: rate * update, updates)
+    new = (optax.apply_updates(parameters, updates), new_state)
+    kept = jax.tree.map(lambda new, old: jnp.where(is_good, new, old), new, (parameters, optimizer_state))
+    return *kept, norm, is_good.astype(jnp.float32)
 
 
 def _generator_loss(

@@ -23,7 +23,7 @@ import numpy as np
 import optax
 
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
-from rvc_jax.config import PRESETS, Preset, TrainConfig
+from rvc_jax.config import FORMS, PRESETS, Preset, TrainConfig
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.parameters import Network, Parameters
 from rvc_jax.models.synthesizer import Latents, synthesizer
@@ -78,7 +78,7 @@ class Golden:
         self.preset = preset_for(rate)
         self.file = np.load(folder / f"parity_{rate}.npz")
         self.generator = synthesizer(self.preset.generator, self.preset.audio)
-        self.discriminator = Network(Discriminator(self.preset.discriminator))
+        self.discriminator = Network(Discriminator(self.preset.discriminator, FORMS["cpu"]))
         value = load_reference(folder).value
         self.generator_weights = weights(self.generator, "G.", value, salt)
         self.discriminator_weights = weights(self.discriminator, "D.", value, salt)

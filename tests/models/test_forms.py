@@ -1,0 +1,138 @@
+"""Every form of a computation gives what the plain one gives, and the same gradients."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rvc_jax.config import FORMS, PRESETS, Forms, forms_for
+from rvc_jax.models import convolution
+from rvc_jax.models.discriminator import Discriminator
+from rvc_jax.models.parameters import Network
+from rvc_jax.models.synthesizer import synthesizer
+
+NANO = PRESETS["nano"]
+SPEECH = {
+    "fold": Forms(fold_to=128),
+    "fold little": Forms(fold_to=32),
+    "scan": Forms(scan=True),
+    "dilated": Forms(upsampling="dilated"),
+    "rematerialise": Forms(rematerialise=True),
+    "all": Forms(fold_to=64, scan=True, rematerialise=True, groups="merged"),
+}
+
+
+def close(ours: jax.Array, plain: jax.Array, bound: float = 1e-5) -> None:
+    scale = float(jnp.abs(plain).max())
+    assert float(jnp.abs(ours.reshape(plain.shape) - plain).max()) <= bound * max(scale, 1e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    width=st.integers(1, 11),
+    stride=st.integers(1, 4),
+    dilation=st.integers(1, 5),
+    factor=st.integers(1, 8),
+    seed=st.integers(0, 99),
+)
+def test_a_folded_convolution_is_the_plain_one(width: int, stride: int, dilation: int, factor: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    time = 3 * factor * stride
+    padding = (width - 1) * dilation // 2
+    if (time + 2 * padding - (width - 1) * dilation - 1) // stride + 1 != time // stride:
+        padding += 1  # an even kernel that leaves a frame out
+    x = jnp.asarray(random.standard_normal((2, time, 3)), jnp.float32)
+    kernel = jnp.asarray(random.standard_normal((width, 3, 5)), jnp.float32)
+    plain = convolution.conv(x, kernel, stride, padding, dilation, 1)[:, : time // stride]
+    folded = convolution.folded_conv(
+        convolution.fold(x, 3, factor * stride), kernel, factor, stride, padding, dilation, 1
+    )
+    close(folded, plain)
+
+
+@pytest.mark.parametrize(("groups", "channels"), [(4, 8), (16, 8), (6, 12), (2, 128)])
+def test_merged_groups_are_the_same_convolution(groups: int, channels: int) -> None:
+    random = np.random.default_rng(0)
+    x = jnp.asarray(random.standard_normal((2, 40, 4 * groups)), jnp.float32)
+    kernel = jnp.asarray(random.standard_normal((5, 4, 2 * groups)), jnp.float32)
+    plain = convolution.conv(x, kernel, 2, 2, 1, groups)
+    wide, fewer = convolution.merged_groups(kernel, groups, channels)
+    assert (fewer, wide.shape) == (groups // max(fewer_of(groups, channels), 1), (5, 4 * groups // fewer, 2 * groups))
+    close(convolution._conv(x, wide, (2, 2), 2, 1, fewer), plain)
+
+
+def fewer_of(groups: int, channels: int) -> int:
+    """Largest number of groups of 4 channels that fit into `channels` and divide `groups`."""
+    return max(n for n in range(1, groups + 1) if groups % n == 0 and 4 * n <= max(channels, 4))
+
+
+@pytest.mark.parametrize(("width", "stride"), [(16, 10), (4, 2), (24, 12), (20, 10)])
+def test_forms_of_upsampling(width: int, stride: int) -> None:
+    random = np.random.default_rng(0)
+    x = jnp.asarray(random.standard_normal((2, 12, 6)), jnp.float32)
+    kernel = jnp.asarray(random.standard_normal((width, 4, 6)), jnp.float32)
+    spread = convolution.conv_transpose(x, kernel, stride, "dilated")
+    close(convolution.conv_transpose(x, kernel, stride, "subpixel"), spread)
+    close(convolution.folded_conv_transpose(convolution.fold(x, 6, 3), kernel, stride, 3), spread)
+
+
+@pytest.mark.parametrize("form", SPEECH)
+def test_the_voice_and_its_gradients(form: str) -> None:
+    random = np.random.default_rng(0)
+    frames = 40
+    inputs = (
+        jnp.asarray(random.standard_normal((2, frames, NANO.generator.content_channels)), jnp.float32),
+        jnp.array([frames, frames - 7]),
+        jnp.asarray(random.integers(1, 256, (2, frames))),
+        jnp.asarray(random.uniform(80, 300, (2, frames)), jnp.float32),
+        jnp.asarray(random.uniform(0, 1, (2, frames, NANO.audio.spectrogram_bins)), jnp.float32),
+        jnp.zeros(2, jnp.int32),
+        jnp.array([0, 1]),
+        jax.random.key(0),
+    )
+
+    def render(forms: Forms) -> tuple[jax.Array, dict[str, jax.Array]]:
+        network = synthesizer(NANO.generator, NANO.audio, forms)
+
+        def loss(parameters: dict) -> tuple[jax.Array, jax.Array]:
+            wave, latents = network(parameters, "train_segment", *inputs)
+            return jnp.mean(wave**2) + jnp.mean(latents.mapped**2) + jnp.mean(latents.prior_mean**2), wave
+
+        (_, wave), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(network.init(0))
+        return wave, grads
+
+    plain, plain_grads = render(Forms())
+    wave, grads = render(SPEECH[form])
+    close(wave, plain)
+    for name, expected in plain_grads.items():
+        close(grads[name], expected, 1e-3)
+
+
+@pytest.mark.parametrize("forms", [Forms(groups="products"), Forms(groups="merged"), Forms("dilated", "merged", 128)])
+@pytest.mark.parametrize("preset", ["nano", "40k", "48k"])
+def test_judgements(forms: Forms, preset: str) -> None:
+    config = dataclasses.replace(PRESETS[preset].discriminator, periods=(2,))
+    networks = [Network(Discriminator(config, each)) for each in (Forms(), forms)]
+    parameters = networks[0].init(0)
+    samples = PRESETS[preset].audio.segment_samples
+    wave = jnp.asarray(np.random.default_rng(0).standard_normal((1, samples)), jnp.float32)
+    plain, ours = (network(parameters, "judge", wave) for network in networks)
+    for (score, maps), (other_score, other_maps) in zip(plain, ours, strict=True):
+        close(other_score, score)
+        assert len(maps) == len(other_maps)
+        for one, other in zip(maps, other_maps, strict=True):
+            close(other, one)
+
+
+def test_every_platform_has_forms() -> None:
+    assert forms_for("cpu", "cpu") == FORMS["cpu"]
+    assert forms_for("gpu", "NVIDIA H100 80GB HBM3") == FORMS["gpu"]
+    assert forms_for("tpu", "TPU v5 lite") == FORMS["tpu v5 lite"]
+    assert forms_for("tpu", "TPU v9") == FORMS["tpu v6 lite"]
+    assert forms_for("metal", "M1") == FORMS["cpu"]
