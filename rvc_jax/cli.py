@@ -30,6 +30,7 @@ from rvc_jax.commands.audit import audit
 from rvc_jax.commands.download import download
 from rvc_jax.commands.fetch import fetch
 from rvc_jax.commands.inspect import inspect
+from rvc_jax.commands.plan import plan
 from rvc_jax.commands.prepare import prepare
 from rvc_jax.config import PRESETS, ConvertConfig
 from rvc_jax.environment import quiet, start_jax
@@ -70,10 +71,12 @@ def train(dataset: Place, run: Path, recipe: TrainOptions, preset: Preset = None
     with Display() as display:
         given = {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
         result = run_train(dataset, run, PRESETS[preset] if preset else None, given, display.train)
-        if not result.interrupted:
+        if not result.interrupted or result.used_up:
             display.message("writing the report")
             _write_run_report(run, dataset)
     ending = "interrupted; the same command continues" if result.interrupted else "finished"
+    if result.used_up:
+        ending = "the budget is used up; the same command with a larger one continues"
     error = None
     if result.holdout_before is not None:
         error = f"{result.holdout_before:.3f} at the start, {result.holdout_after:.3f} for the best voice"
@@ -83,7 +86,11 @@ def train(dataset: Place, run: Path, recipe: TrainOptions, preset: Preset = None
         ("speed", f"{result.steps_per_second:.2f} steps/s" if result.steps_per_second else "too few steps to tell"),
         ("hold-out log-mel error", error or "the dataset has no hold-out"),
     ]
-    if not result.interrupted:
+    if result.spent:
+        rows.append(("budget", result.spent))
+    if result.skipped:
+        rows.append(("skipped", f"{result.skipped} steps without a finite loss and gradient"))
+    if not result.interrupted or result.used_up:
         rows.append(("report", str(run / "report.html")))
     show(result, rows, as_json)
     return 0
@@ -186,6 +193,7 @@ COMMANDS = {
         prepare,
         audit,
         inspect,
+        plan,
         train,
         convert,
         evaluate,

@@ -1,0 +1,49 @@
+"""From a step's time to a run's: epochs, hours, and what they cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from rvc_jax.config import RATES, PrepareConfig, Rate
+from rvc_jax.plan.chips import Topology
+
+
+@dataclasses.dataclass(frozen=True)
+class RunCost:
+    """What a whole run takes, compilation included."""
+
+    steps_per_epoch: int
+    steps: int
+    hours: float
+    units: float
+    """Colab compute units."""
+    dollars: float
+    """Of cloud machines."""
+
+
+def windows_of(minutes: float) -> int:
+    """Training windows that so much speech gives, if it is cut as preparation cuts it by default."""
+    defaults = PrepareConfig()
+    held = min(max(defaults.holdout * minutes * 60, min(defaults.holdout_min, 12 * minutes)), defaults.holdout_max)
+    return max(math.ceil((minutes * 60 - held) / (defaults.chunk_len - defaults.overlap_len)), 1)
+
+
+def run_cost(
+    step_seconds: float, compile_seconds: float, windows: int, epochs: int, batch: int, topology: Topology, rate: Rate
+) -> RunCost:
+    """batch: of all chips together."""
+    steps_per_epoch = math.ceil(windows / batch)
+    steps = steps_per_epoch * epochs
+    hours = (steps * step_seconds + compile_seconds) / 3600
+    chip_hours = hours * topology.chips
+    return RunCost(steps_per_epoch, steps, hours, chip_hours * rate.units_per_hour, chip_hours * rate.dollars_per_hour)
+
+
+def rate_of(topology: Topology, units_per_hour: float | None, dollars_per_hour: float | None) -> Rate:
+    """The table's rate of one chip, unless the user knows better."""
+    known = RATES[topology.chip.name]
+    return Rate(
+        known.units_per_hour if units_per_hour is None else units_per_hour,
+        known.dollars_per_hour if dollars_per_hour is None else dollars_per_hour,
+    )
