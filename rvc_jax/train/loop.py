@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -21,7 +22,10 @@ from rvc_jax.data.remote import Location, is_remote
 from rvc_jax.errors import UserError
 from rvc_jax.runs import RunFolder
 from rvc_jax.train.batches import Batches
+from rvc_jax.train.budget import Budget, Meter, known_rate
+from rvc_jax.train.dispatch import make_dispatch
 from rvc_jax.train.evaluation import Evaluator
+from rvc_jax.train.feed import CompactWindows, ResidentFeed, StreamingFeed, fits_on_device
 from rvc_jax.train.interrupt import Interrupt
 from rvc_jax.train.recorder import Recorder
 from rvc_jax.train.state import TrainState, fresh_state, state_shapes
@@ -57,8 +61,15 @@ class TrainResult:
     holdout_after: float | None
     """Of the best voice."""
     interrupted: bool
+    skipped: int = 0
+    """Steps of this call that were left out, since their loss or gradient was not finite."""
+    spent: str = ""
+    """What of the budget is spent and left."""
+    used_up: bool = False
+    """The budget ended the run."""
 
 
+_MOST_RETURNS = 2
 Report = Callable[[TrainProgress], None]
 
 
@@ -93,6 +104,9 @@ class Trainer:
         self.mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
         self.batches = Batches(data.train, recipe.batch_per_chip * jax.device_count(), recipe.seed)
         self.networks = build_networks(folder.preset, self.batches.steps_per_epoch)
+        self.steps_per_dispatch = recipe.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else 32)
+        self.returns, self.failed_at, self.rate = 0, 0, 1.0
+        self.meter = Meter(folder.path / "spent.json", _budget(recipe.budget))
         self.total_steps = recipe.epochs * self.batches.steps_per_epoch
         self.evaluator = Evaluator(self.networks, data.holdout) if len(data.holdout) else None
         self.checkpoints = Checkpoints(folder.checkpoints, recipe.keep_checkpoints)
@@ -103,33 +117,44 @@ class Trainer:
         state = self._restore()
         first = step = int(state.step)
         recorder = Recorder(self.folder.path, first)
-        train_step = jax.jit(make_step(self.networks), donate_argnums=0)
+        feed, dispatch = self._feed()
+        used_up = self.meter.is_used_up(0.0)
         late = LateMetrics(recorder, self.folder.preset.train.log_every, self.batches.steps_per_epoch)
         clock = Clock()
         try:
             with Interrupt() as interrupt:
                 if first == 0:
                     self._evaluate(0, state, recorder)
-                while step < self.total_steps and not interrupt:
-                    batch = self._place(self.batches(step))
-                    state, metrics = train_step(state, batch)
-                    step += 1
-                    late.add(step, metrics)
-                    clock.tick()
+                while step < self.total_steps and not interrupt and not used_up:
+                    count = min(self.steps_per_dispatch, self._next_event(step) - step)
+                    state, metrics = dispatch(state, feed.held, feed(step, count), np.int32(count))
+                    step += count
+                    late.add(step, count, metrics)
+                    clock.tick(count)
                     self.report(self._progress(step, clock, late.losses))
-                    last = step == self.total_steps or bool(interrupt)
+                    used_up = self.meter.is_used_up(count * clock.known_step_seconds)
+                    last = step == self.total_steps or bool(interrupt) or used_up
+                    if last or self._due(step, self.folder.preset.train.save_every):
+                        late.flush()
+                    if late.skipped_in_a_row >= self.folder.preset.train.skips_before_return:
+                        state, step = self._returned(step, late, recorder)
+                        continue
                     if last or self._due(step, self.folder.preset.train.evaluate_every):
                         with clock.paused():
                             self._evaluate(step, state, recorder)
                     if last or self._due(step, self.folder.preset.train.save_every):
                         self.checkpoints.save(step, state)
+                        self.meter.save()
+                    self.meter.pause(clock.last_pause)
                 late.flush()
                 self._finish(step, state)
         finally:
+            feed.close()
             recorder.close()
             self.checkpoints.close()
             self.best.close()
-        return self._result(first, step, clock)
+            self.meter.save()
+        return self._result(first, step, clock, late.skipped, used_up)
 
     def _restore(self) -> TrainState:
         networks, everywhere = self.networks, NamedSharding(self.mesh, PartitionSpec())
@@ -142,8 +167,42 @@ class Trainer:
             self._say(int(state.step), f"{damage}; continuing from step {int(state.step)}")
         return state
 
-    def _place(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-        return jax.device_put(batch, NamedSharding(self.mesh, PartitionSpec("data")))
+    def _feed(self) -> tuple[ResidentFeed | StreamingFeed, Any]:
+        """What brings the windows, and the jitted function that trains on them."""
+        windows = CompactWindows.of(self.data.train)
+        held = self.folder.preset.train.data_on_device
+        resident = fits_on_device(windows, self.mesh.devices.flat[0]) if held == "auto" else held == "yes"
+        kind = ResidentFeed if resident else StreamingFeed
+        feed = kind(windows, self.batches, self.steps_per_dispatch, self.mesh)
+        dispatch = make_dispatch(make_step(self.networks), feed, windows.scale, self.steps_per_dispatch)
+        return feed, jax.jit(dispatch, donate_argnums=0)
+
+    def _next_event(self, step: int) -> int:
+        """The step at which something has to be done between steps: an evaluation, a checkpoint, the end."""
+        recipe = self.folder.preset.train
+        periods = [epochs * self.batches.steps_per_epoch for epochs in (recipe.evaluate_every, recipe.save_every)]
+        return min(self.total_steps, *((step // period + 1) * period for period in periods))
+
+    def _returned(self, step: int, late: LateMetrics, recorder: Recorder) -> tuple[TrainState, int]:
+        """The last good state, with half the learning rate. Raises UserError when that has been tried twice."""
+        cause = f"{late.skipped_in_a_row} steps up to {step} gave no finite loss and gradient ({late.last_bad})"
+        if step > self.failed_at + self.batches.steps_per_epoch:  # the trouble before is over
+            self.returns = 0
+        if self.returns == _MOST_RETURNS:
+            raise UserError(
+                f"the run {self.folder.path} stops: {cause}, also at a quarter of the learning rate. The last good "
+                "checkpoint stands; look for damaged speech with `rvc-jax audit`, or train with --precision float32"
+            )
+        self.returns, self.failed_at = self.returns + 1, step
+        self.checkpoints.finish()
+        state = self._restore()
+        self.rate = 0.5 * min(self.rate, float(state.rate))
+        state = dataclasses.replace(state, rate=jnp.full_like(state.rate, self.rate))
+        late.forget()
+        recorder.rewind(int(state.step))
+        rate = self.rate * self.folder.preset.train.learning_rate
+        self._say(int(state.step), f"{cause}: back to step {int(state.step)}, at a learning rate of about {rate:.1e}")
+        return state, int(state.step)
 
     def _due(self, step: int, epochs: int) -> bool:
         return step % (epochs * self.batches.steps_per_epoch) == 0
@@ -184,7 +243,7 @@ class Trainer:
         epochs = self.folder.preset.train.epochs
         return TrainProgress(step, self.total_steps, epoch, epochs, clock.step_seconds, left, losses, None)
 
-    def _result(self, first: int, step: int, clock: Clock) -> TrainResult:
+    def _result(self, first: int, step: int, clock: Clock, skipped: int, used_up: bool) -> TrainResult:
         scores = self._holdout_scores()
         return TrainResult(
             run=self.folder.path,
@@ -195,30 +254,49 @@ class Trainer:
             holdout_before=scores[0] if scores else None,
             holdout_after=min(scores) if scores else None,
             interrupted=step < self.total_steps,
+            skipped=skipped,
+            spent=self.meter.text(),
+            used_up=used_up and step < self.total_steps,
         )
 
 
 class LateMetrics:
-    """Records metrics one step after they were made: by then they are ready, and nothing waits for the device."""
+    """Records metrics one dispatch after they were made: by then they are ready, and nothing waits for the device."""
 
     def __init__(self, recorder: Recorder, every: int, steps_per_epoch: int):
         self.losses: dict[str, float] = {}
+        self.skipped = self.skipped_in_a_row = 0
+        self.last_bad = ""
         self._recorder, self._every, self._steps_per_epoch = recorder, every, steps_per_epoch
-        self._pending: tuple[int, Metrics] | None = None
+        self._pending: tuple[int, int, Metrics] | None = None
 
-    def add(self, step: int, metrics: Metrics) -> None:
-        """Takes the metrics of a step, and waits for those of the step before: one step is always queued."""
+    def add(self, step: int, count: int, metrics: Metrics) -> None:
+        """Takes the metrics of the last `count` steps up to `step`, and waits for those of the dispatch before."""
         self.flush()
-        self._pending = (step, metrics)
+        self._pending = (step, count, metrics)
 
     def flush(self) -> None:
         if self._pending is None:
             return
-        (step, metrics), self._pending = self._pending, None
-        jax.block_until_ready(metrics)
+        (last, count, metrics), self._pending = self._pending, None
+        metrics = jax.device_get(metrics)
+        for i in range(count):
+            self._record(last - count + 1 + i, {name: float(values[i]) for name, values in metrics.items()})
+
+    def forget(self) -> None:
+        """What is not recorded yet belongs to steps that are taken back."""
+        self._pending, self.skipped_in_a_row = None, 0
+
+    def _record(self, step: int, values: dict[str, float]) -> None:
+        if values.pop("skipped"):
+            self.skipped += 1
+            self.skipped_in_a_row += 1
+            self.last_bad = ", ".join(name for name, value in values.items() if not math.isfinite(value))
+            return
+        self.skipped_in_a_row = 0
         if step == 1 or step % self._every == 0:
-            self.losses = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            self._recorder.scalars(step, {"epoch": step / self._steps_per_epoch} | self.losses)
+            self.losses = values
+            self._recorder.scalars(step, {"epoch": step / self._steps_per_epoch} | values)
 
 
 class Clock:
@@ -226,24 +304,35 @@ class Clock:
 
     def __init__(self) -> None:
         self._steps, self._seconds, self._last = 0, 0.0, None
+        self.last_pause = 0.0
 
-    def tick(self) -> None:
+    def tick(self, steps: int) -> None:
         now = time.perf_counter()
         if self._last is not None:
             self._seconds += now - self._last
-            self._steps += 1
+            self._steps += steps
         self._last = now
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         begin = time.perf_counter()
         yield
+        self.last_pause = time.perf_counter() - begin
         if self._last is not None:
-            self._last += time.perf_counter() - begin
+            self._last += self.last_pause
 
     @property
     def step_seconds(self) -> float:
         return self._seconds / self._steps if self._steps else math.nan
+
+    @property
+    def known_step_seconds(self) -> float:
+        """0 while it is not known."""
+        return self._seconds / self._steps if self._steps else 0.0
+
+
+def _budget(text: str) -> Budget | None:
+    return Budget.parse(text, known_rate(jax.devices()[0].device_kind), jax.device_count()) if text else None
 
 
 def _settings(path: Path, data: VoiceDataset, preset: Preset | None, overrides: dict[str, Any]) -> Preset:
@@ -267,9 +356,11 @@ def _settings(path: Path, data: VoiceDataset, preset: Preset | None, overrides: 
 
 
 def _check_recipe(recipe: TrainConfig) -> None:
-    for name in ("epochs", "batch_per_chip", "evaluate_every", "save_every", "keep_checkpoints", "log_every"):
+    counts = ("epochs", "batch_per_chip", "evaluate_every", "save_every", "keep_checkpoints", "log_every")
+    for name in (*counts, "skips_before_return"):
         if getattr(recipe, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(recipe, name)}")
+    _budget(recipe.budget)
     if recipe.learning_rate <= 0:
         raise UserError(f"--learning-rate must be above 0, not {recipe.learning_rate}")
 

@@ -16,11 +16,19 @@ class Recorder:
     """Appends scalars, pictures and sound to a run's folder; after a resume nothing is recorded twice."""
 
     def __init__(self, run: Path, from_step: int):
+        self._run, self._history = run, run / "history.jsonl"
+        self._begin(from_step)
+
+    def rewind(self, step: int) -> None:
+        """The run goes on from an earlier step: what came after it is taken back."""
+        self._board.close()
+        self._begin(step)
+
+    def _begin(self, step: int) -> None:
         from tensorboardX import SummaryWriter
 
-        self._history = run / "history.jsonl"
-        self._forget_after(from_step)
-        self._board = SummaryWriter(str(run / "metrics"), purge_step=from_step + 1, flush_secs=10)
+        self._forget_after(step)
+        self._board = SummaryWriter(str(self._run / "metrics"), purge_step=step + 1, flush_secs=10)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Values by name, at a step."""

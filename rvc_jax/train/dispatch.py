@@ -1,0 +1,42 @@
+"""Many training steps in one call of the device: between them, nothing waits for the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rvc_jax.train.feed import Batch, widened
+from rvc_jax.train.state import TrainState
+from rvc_jax.train.step import Metrics, Step
+
+Dispatch = Callable[[TrainState, Batch, Any, jax.Array], tuple[TrainState, Metrics]]
+
+
+def make_dispatch(step: Step, feed: Any, scale: float, steps: int) -> Dispatch:
+    """The function (state, what the feed holds, what the feed gives, count) -> (state, metrics [steps]).
+
+    It takes the first `count` of up to `steps` steps; one program serves every count. The metrics of the others are 0.
+    Jit it with the state donated.
+    """
+
+    def one(state: TrainState, held: Batch, given: Any, i: jax.Array) -> tuple[TrainState, Metrics]:
+        return step(state, widened(feed.batch(held, given, i), scale))
+
+    def dispatch(state: TrainState, held: Batch, given: Any, count: jax.Array) -> tuple[TrainState, Metrics]:
+        if steps == 1:  # CPUs are slow in loops
+            state, metrics = one(state, held, given, jnp.int32(0))
+            return state, jax.tree.map(lambda value: value[None], metrics)
+        shapes = jax.eval_shape(one, state, held, given, count)[1]
+        metrics = jax.tree.map(lambda shape: jnp.zeros((steps, *shape.shape), shape.dtype), shapes)
+
+        def body(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            state, metrics = carry
+            state, new = one(state, held, given, i)
+            return state, jax.tree.map(lambda row, value: row.at[i].set(value), metrics, new)
+
+        return jax.lax.fori_loop(0, count, body, (state, metrics))
+
+    return dispatch
