@@ -183,7 +183,7 @@ class TrainConfig:
     save."""
     data_on_device: Literal["auto", "yes", "no"] = "auto"
     """Hold all training windows in the accelerator's memory, or bring them in as they are needed. auto: hold them if
-    they take no more than a quarter of it."""
+    they take no more than a quarter of it; never on a CPU."""
     steps_per_dispatch: int = 0
     """Steps that the accelerator takes in one go, without the host; 0 chooses: 1 on a CPU, 32 elsewhere."""
     rematerialise: bool = False
