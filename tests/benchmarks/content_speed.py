@@ -1,22 +1,15 @@
-"""Seconds of audio per second of every content encoder, ours and its original by turns, each in a process of its own.
+"""Content encoders for `features_speed.py`: ours, and their originals.
 
-python tests/benchmarks/content_speed.py [--names hubert,whisper-tiny] [--whisper-onnx ENCODER_INT8.onnx] [--rounds 5]
-
-The originals are plain PyTorch, and for whisper-tiny also onnxruntime if its 8-bit file is given. Weights are random:
-speed does not depend on them. Processor seconds are told beside, since other work on the machine disturbs them least.
+The originals are plain PyTorch, and for whisper-tiny also onnxruntime. Weights are random: speed does not depend on
+them.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import multiprocessing
 import os
-import resource
 import sys
-import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -93,61 +86,3 @@ def whisper_filters() -> np.ndarray:
     from rvc_jax.audio.spectrogram import mel_filters
 
     return np.ascontiguousarray(mel_filters(FEATURE_RATE, 400, 80, 0.0, None).T)
-
-
-def work(make: Callable[[str, str], Run], name: str, path: str, pipe: Connection) -> None:
-    """Answers every shape with seconds and processor seconds of a run, after one that wakes the memory.
-
-    None ends it; the last answer is the most memory that it took, in GiB.
-    """
-    run = make(name, path)
-    pipe.send("ready")
-    while shape := pipe.recv():
-        audio = np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32)
-        run(audio)
-        begin, processor = time.perf_counter(), time.process_time()
-        run(audio)
-        pipe.send((time.perf_counter() - begin, time.process_time() - processor))
-    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
-
-
-def compare(name: str, makes: list[Callable], path: str, shapes: list[str], rounds: int) -> None:
-    context, pipes = multiprocessing.get_context("spawn"), []
-    for make in makes:
-        here, there = context.Pipe()
-        context.Process(target=work, args=(make, name, path, there), daemon=True).start()
-        here.recv()
-        pipes.append(here)
-    for shape in shapes:
-        times = np.zeros((rounds, len(makes), 2))
-        for round_ in times:
-            for pipe, taken in zip(pipes, round_, strict=True):
-                pipe.send(SHAPES[shape])
-                taken[:] = pipe.recv()
-        audio = np.prod(SHAPES[shape]) / FEATURE_RATE
-        speeds = ", ".join(
-            f"{make.__name__} {audio / seconds:.1f} ({processor:.2f} s of processor)"
-            for make, (seconds, processor) in zip(makes, np.median(times, axis=0), strict=True)
-        )
-        faster, leaner = np.median(times[:, 1] / times[:, 0], axis=0)
-        print(f"{name:13s} {shape:11s} {speeds}: {faster:.2f} times the speed; processor {leaner:.2f}", flush=True)
-    for make, pipe in zip(makes, pipes, strict=True):
-        pipe.send(None)
-        print(f"{name:13s} {make.__name__}: peak memory {pipe.recv():.2f} GiB", flush=True)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--names", default=",".join(NAMES))
-    parser.add_argument("--shapes", default=",".join(SHAPES))
-    parser.add_argument("--whisper-onnx", default="")
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    for name in options.names.split(","):
-        compare(name, [ours, pytorch], "", options.shapes.split(","), options.rounds)
-    if options.whisper_onnx:
-        compare("whisper-tiny", [ours, onnxruntime], options.whisper_onnx, ["1 x 30 s"], options.rounds)
-
-
-if __name__ == "__main__":
-    main()
