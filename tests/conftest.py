@@ -6,7 +6,9 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiling is most of what the tests do: what one test or subprocess has compiled serves the others.
@@ -22,6 +24,9 @@ import pytest
 
 from rvc_jax.config import PrepareConfig
 from rvc_jax.data.sources import bundled_sample
+
+if TYPE_CHECKING:
+    from local_media_server import MediaServer
 
 SAMPLE_FILES = (
     "ivr-concentrate.flac",
@@ -51,6 +56,26 @@ def sample_dataset(sample_voice: Path, tmp_path_factory: pytest.TempPathFactory)
     out = tmp_path_factory.mktemp("dataset") / "callie"
     prepare(sample_voice, out, PrepareConfig(preset="nano"))
     return out
+
+
+@pytest.fixture(scope="session")
+def media() -> dict[str, bytes]:
+    """Two seconds of speech as files of several formats, by name."""
+    from local_media_server import make_media
+
+    return make_media(bundled_sample("voice") / "ivr-concentrate.flac", 2.0)
+
+
+@pytest.fixture
+def server(media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MediaServer]:
+    """A server on this machine that has the media; nothing asks a proxy for it, and nothing is fetched already."""
+    from local_media_server import serving
+
+    for proxy in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(proxy, raising=False)
+    monkeypatch.setenv("RVC_JAX_HOME", str(tmp_path / "home"))
+    with serving(media) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

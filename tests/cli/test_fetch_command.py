@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("yt_dlp")
 
-sys.path.append(str(Path(__file__).parents[1] / "data"))
-from local_media_server import MediaServer, make_media, serving
+from local_media_server import MediaServer
 
 from rvc_jax.cli import main
-from rvc_jax.data.sources import bundled_sample, find_sources
-
-
-@pytest.fixture(scope="module")
-def media() -> dict[str, bytes]:
-    return make_media(bundled_sample("voice") / "ivr-concentrate.flac", 2.0)
-
-
-@pytest.fixture
-def server(media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MediaServer]:
-    monkeypatch.setenv("RVC_JAX_HOME", str(tmp_path / "home"))
-    with serving(media) as running:
-        yield running
+from rvc_jax.data.sources import find_sources
 
 
 def test_a_feed_and_a_link_with_a_table_and_as_json(

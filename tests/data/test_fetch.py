@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("yt_dlp")
 
-from local_media_server import MediaServer, make_media, serving
+from local_media_server import MediaServer
 
 from rvc_jax.audio.io import AUDIO_EXTENSIONS, decode, find_audio
 from rvc_jax.config import FetchConfig
@@ -33,20 +32,6 @@ from rvc_jax.data.sources import bundled_sample
 from rvc_jax.errors import UserError
 
 LOCAL = FetchConfig(allow_private_addresses=True, timeout=1.0, retries=1)
-
-
-@pytest.fixture(scope="module")
-def media() -> dict[str, bytes]:
-    return make_media(bundled_sample("voice") / "ivr-concentrate.flac", 2.0)
-
-
-@pytest.fixture
-def server(media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MediaServer]:
-    for proxy in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(proxy, raising=False)
-    monkeypatch.setenv("RVC_JAX_HOME", str(tmp_path / "home"))
-    with serving(media) as running:
-        yield running
 
 
 def names(folder: Path) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("yt_dlp")
 
-from local_media_server import MediaServer, make_media, serving
+from local_media_server import MediaServer
 
 from rvc_jax.config import FetchConfig
 from rvc_jax.data.fetch import fetch
@@ -23,18 +22,6 @@ from rvc_jax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 LOCAL = FetchConfig(allow_private_addresses=True, timeout=1.0, retries=0)
-
-
-@pytest.fixture(scope="module")
-def media() -> dict[str, bytes]:
-    return make_media(bundled_sample("voice") / "ivr-concentrate.flac", 2.0)
-
-
-@pytest.fixture
-def server(media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MediaServer]:
-    monkeypatch.setenv("RVC_JAX_HOME", str(tmp_path / "home"))
-    with serving(media) as running:
-        yield running
 
 
 @pytest.fixture
