@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from rvc_jax.cli_options import Json, OptionalInt, OptionalPlace
-from rvc_jax.config import FORMS, PRESETS, PresetName
+from rvc_jax.config import PRESETS, PresetName
 from rvc_jax.errors import UserError
 from rvc_jax.terminal import Display, duration, show, size
 
@@ -59,24 +59,20 @@ def plan(
 
     start_jax()
     settings = PRESETS[preset]
+    settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, rematerialise=rematerialise))
     windows = _windows(dataset) if dataset else windows_of(minutes)
     results = []
     for place in slices:
         with Display() as display:
             display.message(f"compiling {preset} for {place.name}; this takes minutes")
-            forms = dataclasses.replace(FORMS[place.chip.kind.lower()], rematerialise=rematerialise)
-            compiled = compile_step(settings, place, batch_per_chip, forms)
+            compiled = compile_step(settings, place, batch_per_chip)
         rate = rate_of(place, units_per_hour, dollars_per_hour)
         cost = run_cost(
             compiled.step_seconds, compiled.compile_seconds, windows, epochs or settings.train.epochs,
             batch_per_chip * place.chips, place, rate,
         )  # fmt: skip
         results.append(_result(preset, place, batch_per_chip, compiled, cost, per_op))
-    for result in results:
-        rows = [] if as_json else _rows(result)
-        show(results if as_json else result, rows, as_json)
-        if as_json:
-            break
+    show(results, [row for result in results for row in _rows(result)], as_json)
     return 0
 
 

@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any
 
-from rvc_jax.config import FORMS, WINDOW_FRAMES, Forms, Preset, forms_for
+from rvc_jax.config import PLAIN, WINDOW_FRAMES, Forms, Preset, forms_for
 from rvc_jax.errors import UserError
 from rvc_jax.plan.chips import Topology
 from rvc_jax.plan.hlo import Operation, operations
@@ -45,12 +45,8 @@ def without_tpu() -> None:
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
 
 
-def compile_step(
-    preset: Preset, topology: Topology, batch_per_chip: int, forms: Forms | None = None, options: dict | None = None
-) -> Compiled:
-    """Compile a training step for a slice; `without_tpu` must have been called.
-
-    forms: by default those that training takes on such a chip. options: of the compiler.
+def compile_step(preset: Preset, topology: Topology, batch_per_chip: int) -> Compiled:
+    """Compile the training step for a slice, in the forms of its chip; `without_tpu` must have been called.
 
     Raises:
       UserError: libtpu is not installed, or the step does not fit into the chip's memory.
@@ -58,11 +54,11 @@ def compile_step(
     import jax
 
     mesh = _mesh(topology)
-    forms = forms or forms_for("tpu", topology.chip.kind)
+    forms = forms_for("tpu", topology.chip.kind)
     step, arguments = _step(preset, mesh, batch_per_chip * topology.chips, forms)
     began = time.perf_counter()
     try:
-        program = jax.jit(step, donate_argnums=0).lower(*arguments).compile(compiler_options=options)
+        program = jax.jit(step, donate_argnums=0).lower(*arguments).compile()
     except jax.errors.JaxRuntimeError as error:
         raise _does_not_fit(error, topology, batch_per_chip) or error from error
     seconds = time.perf_counter() - began
@@ -85,7 +81,7 @@ def plain_flops(preset: Preset, batch: int) -> float:
 
     from rvc_jax.plan.flops import count
 
-    step, arguments = _step(preset, None, batch, Forms())
+    step, arguments = _step(preset, None, batch, PLAIN)
     return count(jax.make_jaxpr(step)(*arguments).jaxpr)
 
 
@@ -136,6 +132,3 @@ def _does_not_fit(error: Exception, topology: Topology, batch_per_chip: int) -> 
         f"a batch of {batch_per_chip} per chip does not fit into the memory of {topology.chip.name} "
         f"({topology.chip.memory / 2**30:.1f} GiB): take fewer, or rematerialise"
     )
-
-
-__all__ = ["FORMS", "Compiled", "compile_step", "plain_flops", "without_tpu"]

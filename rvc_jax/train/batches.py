@@ -12,10 +12,10 @@ from rvc_jax.data.dataset import Windows
 class Batches:
     """Every window once per epoch, in a new order each; the last batch is filled from the same order's beginning."""
 
-    def __init__(self, windows: Windows, batch: int, seed: int):
-        self._windows, self._batch, self._seed = windows, batch, seed
-        self._count = len(windows.lengths)
-        self.steps_per_epoch = math.ceil(self._count / batch)
+    def __init__(self, windows: int, batch: int, seed: int):
+        """windows: how many there are."""
+        self._count, self._batch, self._seed = windows, batch, seed
+        self.steps_per_epoch = math.ceil(windows / batch)
 
     def rows(self, step: int) -> np.ndarray:
         """Numbers of the windows of a step [batch]."""
@@ -23,9 +23,9 @@ class Batches:
         order = np.random.default_rng([self._seed, epoch]).permutation(self._count)
         return np.take(order, np.arange(position * self._batch, (position + 1) * self._batch), mode="wrap")
 
-    def __call__(self, step: int) -> dict[str, np.ndarray]:
-        """The arrays of a step, by the names that the training step expects."""
-        return gather(self._windows, self.rows(step))
+    def rows_from(self, step: int, steps: int) -> np.ndarray:
+        """Those of the steps that begin with one: int32 [steps, batch]."""
+        return np.stack([self.rows(step + i) for i in range(steps)]).astype(np.int32)
 
 
 def gather(windows: Windows, rows: np.ndarray) -> dict[str, np.ndarray]:

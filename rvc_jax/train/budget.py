@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from rvc_jax.config import RATES, Rate
 from rvc_jax.errors import UserError
 from rvc_jax.files import write_json
 
-_FORMS = re.compile(r"(\$)?(\d+(?:\.\d+)?)\s*(units?|h|min|\$)?")
+_WRITTEN = re.compile(r"(\$)?(\d+(?:\.\d+)?)\s*(units?|h|min|\$)?")
 _LEAST_RESERVE = 20.0
 
 
@@ -32,7 +33,7 @@ class Budget:
 
         rate: of one chip; None is not known, and then only time can be a budget. Raises UserError.
         """
-        found = _FORMS.fullmatch(text.strip())
+        found = _WRITTEN.fullmatch(text.strip())
         if found is None or bool(found[1]) == bool(found[3]) or float(found[2]) <= 0:
             raise UserError(f'--budget {text!r} cannot be read: write it as 5units, 2h, 90min or "$3"')
         amount, unit = float(found[2]), (found[1] or found[3]).rstrip("s")
@@ -97,8 +98,6 @@ def known_rate(kind: str) -> Rate | None:
 
 
 def _read(file: Path) -> float:
-    import json
-
     try:
         return max(float(json.loads(file.read_text())["seconds"]), 0.0)
     except (FileNotFoundError, ValueError, KeyError, TypeError):

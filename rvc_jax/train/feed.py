@@ -60,8 +60,7 @@ class ResidentFeed:
 
     def __call__(self, step: int, count: int) -> Any:
         """The argument of a dispatch of `count` steps that begins with this one: int32 [steps, batch]."""
-        rows = np.stack([self._batches.rows(step + i) for i in range(self._steps)]).astype(np.int32)
-        return _divided(rows, self._mesh)
+        return _divided(self._batches.rows_from(step, self._steps), self._mesh)
 
     @staticmethod
     def batch(held: Batch, rows: jax.Array, i: jax.Array) -> Batch:
@@ -93,7 +92,7 @@ class StreamingFeed:
         return {name: array[i] for name, array in arrays.items()}
 
     def _gather(self, step: int) -> Batch:
-        rows = np.stack([self._batches.rows(step + i) for i in range(self._steps)])
+        rows = self._batches.rows_from(step, self._steps)
         return {name: _divided(array[rows], self._mesh) for name, array in self._windows.arrays.items()}
 
     def close(self) -> None:

@@ -102,7 +102,7 @@ class Trainer:
         recipe = folder.preset.train
         self.folder, self.data, self.report = folder, data, report
         self.mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
-        self.batches = Batches(data.train, recipe.batch_per_chip * jax.device_count(), recipe.seed)
+        self.batches = Batches(len(data.train), recipe.batch_per_chip * jax.device_count(), recipe.seed)
         self.networks = build_networks(folder.preset, self.batches.steps_per_epoch)
         self.steps_per_dispatch = recipe.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else 32)
         self.returns, self.failed_at, self.rate = 0, 0, 1.0
@@ -330,7 +330,7 @@ class Clock:
     @property
     def known_step_seconds(self) -> float:
         """0 while it is not known."""
-        return self._seconds / self._steps if self._steps else 0.0
+        return 0.0 if math.isnan(self.step_seconds) else self.step_seconds
 
 
 def _budget(text: str) -> Budget | None:

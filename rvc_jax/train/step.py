@@ -43,7 +43,7 @@ def build_networks(preset: Preset, steps_per_epoch: int, forms: Forms | None = N
     if forms is None:
         chip = jax.devices()[0]
         forms = forms_for(chip.platform, chip.device_kind)
-        forms = dataclasses.replace(forms, rematerialise=preset.train.rematerialise)
+    forms = dataclasses.replace(forms, rematerialise=preset.train.rematerialise)
     return Networks(
         preset,
         synthesizer(preset.generator, preset.audio, forms),

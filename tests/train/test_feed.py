@@ -53,7 +53,7 @@ def trained(kind: type, steps: int, counts: list[int], batch: int = 4) -> tuple[
     """A run of nano over random windows, cut into dispatches of the given numbers of steps."""
     compact = CompactWindows.of(windows(10))
     mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
-    feed = kind(compact, Batches(windows(10), batch, seed=5), steps, mesh)
+    feed = kind(compact, Batches(10, batch, seed=5), steps, mesh)
     networks = build_networks(NANO, 3)
     state = jax.device_put(fresh_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0))
     dispatch = jax.jit(make_dispatch(make_step(networks), feed, compact.scale, steps), donate_argnums=0)
