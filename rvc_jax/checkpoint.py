@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +11,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from rvc_jax.errors import UserError
-from rvc_jax.files import write_json
+from rvc_jax.files import file_sha256, write_json
 
 _HASHES = "sha256.json"
 
@@ -141,9 +140,4 @@ def newest(folder: Path) -> Path | None:
 
 def _hashes(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _HASHES)
-    return {str(path.relative_to(folder)): _digest(path) for path in files}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {str(path.relative_to(folder)): file_sha256(path) for path in files}

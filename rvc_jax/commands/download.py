@@ -7,14 +7,13 @@ from typing import Annotated, Any
 
 import tyro
 
-from rvc_jax.config import PRESETS, PresetName
+from rvc_jax.cli_options import Json, Preset
+from rvc_jax.config import PRESETS
 from rvc_jax.errors import UserError
 from rvc_jax.terminal import Display, show, size
 
 Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
-Preset = Annotated[PresetName | None, tyro.conf.arg(metavar=f"{{{','.join(PRESETS)}}}", help_behavior_hint="")]
 List = Annotated[bool, tyro.conf.arg(name="list")]
-Json = Annotated[bool, tyro.conf.arg(name="json", help="Print the result as JSON.")]
 
 
 def download(names: Names = (), all_for: Preset = None, list_all: List = False, as_json: Json = False) -> int:

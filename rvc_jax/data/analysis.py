@@ -21,7 +21,7 @@ from rvc_jax import __version__
 from rvc_jax.audio.filters import resample
 from rvc_jax.audio.io import AudioError
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE, PRESETS, WINDOW_FRAMES, PrepareConfig, to_dict
-from rvc_jax.data.cache import Cache, cache_key, file_sha256
+from rvc_jax.data.cache import Cache, cache_key
 from rvc_jax.data.progress import Listener, Progress, silent
 from rvc_jax.data.recordings import Recording, finished_slice, open_recording, slices
 from rvc_jax.data.remote import local_file
@@ -29,6 +29,7 @@ from rvc_jax.data.sources import Cut
 from rvc_jax.errors import UserError
 from rvc_jax.features.content import ContentEncoder, content_encoder
 from rvc_jax.features.f0 import PitchExtractor, pitch_extractor
+from rvc_jax.files import file_sha256
 
 BLOCK = 64
 """Slices per entry of the cache: what a kill can lose."""

@@ -20,6 +20,7 @@ from rvc_jax.data.progress import Listener, Progress, silent
 from rvc_jax.data.source_note import NOTE_SUFFIX, Chapter, SourceNote, read_note, write_note
 from rvc_jax.data.times import parse_time
 from rvc_jax.errors import UserError
+from rvc_jax.files import file_sha256
 
 if TYPE_CHECKING:
     from rvc_jax.data.fetch_client import Client
@@ -360,8 +361,6 @@ def _note(info: dict[str, Any], link: str, title: str, path: Path, duration: flo
 
     from rvc_jax.data.fetch_client import plain_link
 
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     uploader = info.get("uploader") or info.get("channel") or info.get("creator")
     return SourceNote(
         link=link,
@@ -373,7 +372,7 @@ def _note(info: dict[str, Any], link: str, title: str, path: Path, duration: flo
         licence=_printable(str(info["license"])) if info.get("license") else None,
         duration=duration,
         fetched_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        sha256=digest,
+        sha256=file_sha256(path),
         yt_dlp=__version__,
     )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rvc_jax.errors import UserError
+from rvc_jax.files import replacing
 
 Location = Path | str
 """A local path, or a URL of one of fsspec's file systems."""
@@ -88,12 +88,8 @@ def write(place: Location, content: bytes) -> None:
         return
     path = Path(place)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")  # two processes may write the same
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(content)
 
 
 def discard(place: Location) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import itertools
 import os
@@ -20,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, shown
 
 MOST_BYTES = 4 << 30
 """Of a voice, unpacked; those of RVC have a few hundred megabytes at most."""
@@ -41,6 +42,7 @@ _FIXED_HEADER = 30
 _ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".xz")
 _RESERVED = re.compile(r"(?:CON|PRN|AUX|NUL|COM\d|LPT\d)(?:\..*)?", re.IGNORECASE)
 _LONGEST_NAME = 100
+_shown = functools.partial(shown, limit=_LONGEST_NAME)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +79,7 @@ def extract_model(archive: Path, folder: Path) -> ModelFiles:
     except OSError as error:
         raise UserError(f"{archive}: cannot be unpacked into {folder}: {error.strerror or error}") from None
     except Exception as error:  # a damaged archive can raise anything
-        raise UserError(f"{archive}: not a zip archive, or damaged ({_printable(error)})") from None
+        raise UserError(f"{archive}: not a zip archive, or damaged ({_shown(error)})") from None
     return ModelFiles(folder / names[0], folder / names[1] if index else None)
 
 
@@ -121,11 +123,11 @@ def _voice(archive: zipfile.ZipFile) -> tuple[zipfile.ZipInfo, list[zipfile.ZipI
         indexes = [member for member in indexes if PurePosixPath(member.filename).name.startswith("added_")] or indexes
     if not models:
         nested = [member.filename for member in files if member.filename.lower().endswith(_ARCHIVES)]
-        what = f"; it holds the archive {_printable(nested[0])}: unpack it, and give that one" if nested else ""
+        what = f"; it holds the archive {_shown(nested[0])}: unpack it, and give that one" if nested else ""
         raise _Refused(f"holds no voice: there is no .pth file in it{what}")
     for kind, found in ((".pth", models), (".index", indexes)):
         if len(found) > 1:
-            names = ", ".join(_printable(member.filename) for member in found[:3])
+            names = ", ".join(_shown(member.filename) for member in found[:3])
             more = ", ..." if len(found) > 3 else ""
             raise _Refused(f"holds {len(found)} {kind} files ({names}{more}), not one voice")
     _check_sizes(models + indexes)
@@ -134,13 +136,13 @@ def _voice(archive: zipfile.ZipFile) -> tuple[zipfile.ZipInfo, list[zipfile.ZipI
 
 def _check_name(name: str) -> None:
     if re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name) or "\0" in name or not name:
-        raise _Refused(f"has a member named {_printable(name)}, which does not stay in its folder: refused")
+        raise _Refused(f"has a member named {_shown(name)}, which does not stay in its folder: refused")
     if "\\" in name:
-        raise _Refused(f"has a member named {_printable(name)}, with backslashes: unpack it, and give the .pth")
+        raise _Refused(f"has a member named {_shown(name)}, with backslashes: unpack it, and give the .pth")
 
 
 def _check_kind(member: zipfile.ZipInfo) -> None:
-    name, mode = _printable(member.filename), member.external_attr >> 16
+    name, mode = _shown(member.filename), member.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise _Refused(f"{name} in it is a link, not a file: refused")
     if member.flag_bits & _ENCRYPTED:
@@ -155,7 +157,7 @@ def _check_different(members: Sequence[zipfile.ZipInfo]) -> None:
     for member in members:
         name = unicodedata.normalize("NFC", member.filename.rstrip("/")).casefold()
         if name in seen:
-            raise _Refused(f"has two members named {_printable(member.filename)}: refused")
+            raise _Refused(f"has two members named {_shown(member.filename)}: refused")
         seen.add(name)
 
 
@@ -165,14 +167,14 @@ def _check_apart(members: Sequence[zipfile.ZipInfo], end: int) -> None:
     starts = [member.header_offset for member in ordered] + [end]
     for member, (start, following) in zip(ordered, itertools.pairwise(starts), strict=True):
         if start + _FIXED_HEADER + len(member.orig_filename) + member.compress_size > following:
-            raise _Refused(f"{_printable(member.filename)} lies over another member: refused")
+            raise _Refused(f"{_shown(member.filename)} lies over another member: refused")
 
 
 def _check_sizes(members: Sequence[zipfile.ZipInfo]) -> None:
     if (size := sum(member.file_size for member in members)) > MOST_BYTES:
         raise _Refused(f"claims to unpack to {size / 1e9:.1f} GB, more than any voice has: refused")
     for member in members:
-        name, size, packed = _printable(member.filename), member.file_size, member.compress_size
+        name, size, packed = _shown(member.filename), member.file_size, member.compress_size
         if size > _BLOCK and size > _MOST_RATIO * packed:
             raise _Refused(f"{name} in it claims {size} bytes, packed in {packed}: no weights are like that, refused")
 
@@ -215,7 +217,7 @@ def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> 
         while written <= member.file_size and (block := source.read(_BLOCK)):  # its end verifies the checksum
             written += target.write(block)
     if written != member.file_size:
-        raise _Refused(f"{_printable(member.filename)} in it is not as long as it says: damaged")
+        raise _Refused(f"{_shown(member.filename)} in it is not as long as it says: damaged")
     return name
 
 
@@ -226,9 +228,3 @@ def _file_name(name: str) -> str:
     while len(stem.encode()) > 2 * _LONGEST_NAME:
         stem = stem[:-1]
     return f"{'_' if not stem or _RESERVED.fullmatch(stem) else ''}{stem}.{ending.lower()}"
-
-
-def _printable(text: object) -> str:
-    """Text that comes from the file, fit for one line of a terminal."""
-    text = "".join(character if character.isprintable() else "?" for character in str(text))
-    return text if len(text) <= _LONGEST_NAME else text[:_LONGEST_NAME] + "..."

@@ -28,7 +28,7 @@ from typing import IO, Any
 
 from rvc_jax import environment
 from rvc_jax.errors import UserError
-from rvc_jax.files import write_json
+from rvc_jax.files import file_sha256, write_json
 from rvc_jax.weights import transfer
 from rvc_jax.weights.registry import ENTRIES, HUB, Entry, File
 from rvc_jax.weights.transfer import Failed, NotThere, Progress
@@ -180,8 +180,7 @@ def _sha256(path: Path) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 # --- what has to be fetched ------------------------------------------------------------------------------------------

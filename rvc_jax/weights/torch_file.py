@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, shown
 from rvc_jax.files import replacing
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -100,7 +100,7 @@ def read(path: str | Path, placeholders: bool = False) -> Any:
     except _Damaged as error:
         raise UserError(f"{path}: a damaged PyTorch file: {error}") from None
     except Exception as error:  # a damaged pickle or zip can raise anything
-        reason = f"{type(error).__name__}: {_printable(error)}"
+        reason = f"{type(error).__name__}: {shown(error)}"
         raise UserError(f"{path}: not a PyTorch file, or damaged ({reason})") from None
 
 
@@ -110,12 +110,6 @@ class _NotPyTorch(Exception):
 
 class _Damaged(Exception):
     """What the file says cannot be true."""
-
-
-def _printable(text: Any, limit: int = 120) -> str:
-    """Text that comes from the file, fit for one line of a terminal."""
-    text = "".join(character if character.isprintable() else "?" for character in str(text)[: limit + 1])
-    return text if len(text) <= limit else text[:limit] + "..."
 
 
 # --- the two containers ----------------------------------------------------------------------------------------------
@@ -137,10 +131,10 @@ def _read_zip(file: BinaryIO, path: Path, placeholders: bool) -> Any:
         def load_storage(key: str, elements: int, itemsize: int) -> np.ndarray:
             member, storage = members.get(f"data/{key}"), np.empty(elements * itemsize, np.uint8)
             if member is None or member.file_size != storage.nbytes:
-                raise _Damaged(f"the storage {_printable(key)} is missing or of another length than its tensors say")
+                raise _Damaged(f"the storage {shown(key)} is missing or of another length than its tensors say")
             with archive.open(member) as stream:
                 if stream.readinto(storage) != storage.nbytes:
-                    raise _Damaged(f"the storage {_printable(key)} is cut short")
+                    raise _Damaged(f"the storage {shown(key)} is cut short")
                 stream.read()  # reaches the end, where the checksum is verified
             return storage
 
@@ -180,7 +174,7 @@ def _read_legacy(file: BinaryIO, path: Path, placeholders: bool) -> Any:
     for key in keys:
         elements, storage = storages[key]
         if int.from_bytes(file.read(8), "little") != elements:
-            raise _Damaged(f"the storage {_printable(key)} is of another length than its tensors say")
+            raise _Damaged(f"the storage {shown(key)} is of another length than its tensors say")
         if file.readinto(storage) != storage.nbytes:
             raise _Damaged("it ends in the middle of a tensor")
     return result
@@ -241,9 +235,7 @@ class _Unpickler(pickle._Unpickler):
         if full_name in _DTYPES:
             return _DTYPES[full_name]
         if not (full_name in _CALLS or full_name in _STORAGES or self.placeholders):
-            raise UserError(
-                f"{self.path}: names `{_printable(full_name)}`, which a model file has no reason to: refused"
-            )
+            raise UserError(f"{self.path}: names `{shown(full_name)}`, which a model file has no reason to: refused")
         return Opaque(full_name)
 
     def persistent_load(self, reference: Any) -> Any:
@@ -269,7 +261,7 @@ class _Unpickler(pickle._Unpickler):
         if key not in self.storages:
             self.storages[key] = self.load_storage(key, elements, dtype.itemsize)
         if self.storages[key].nbytes != nbytes:
-            raise _Damaged(f"the storage {_printable(key)} has two lengths")
+            raise _Damaged(f"the storage {shown(key)} has two lengths")
         return _Storage(self.storages[key], dtype)
 
     def _call(self) -> None:
@@ -341,7 +333,7 @@ def _tensor(
         return np.empty(shape, dtype)
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if (last + 1) * dtype.itemsize > storage.data.nbytes:
-        raise _Damaged(f"a tensor of shape {_printable(shape)} does not fit its storage")
+        raise _Damaged(f"a tensor of shape {shown(shape)} does not fit its storage")
     steps = tuple(stride * dtype.itemsize for stride in strides)
     return np.ndarray(shape, dtype, storage.data, offset * dtype.itemsize, steps)
 
