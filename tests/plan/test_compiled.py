@@ -22,6 +22,7 @@ def planned(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_nano_for_one_chip() -> None:
     done = planned("--preset", "nano", "--minutes", "20", "--epochs", "10", "--per-op", "--json")
     assert done.returncode == 0, done.stderr
+    assert len(done.stderr.splitlines()) == 1  # what it is doing, and nothing of libtpu's
     (plan,) = json.loads(done.stdout)
     assert (plan["topology"], plan["batch_per_chip"]) == ("v5e:1x1", 8)
     assert (plan["steps_per_epoch"], plan["steps"]) == (53, 530)
