@@ -18,20 +18,28 @@ def spectrogram(wave: jax.Array, audio: AudioConfig) -> jax.Array:
     """Magnitudes of wave [batch, samples] -> [batch, samples // hop, bins], float32.
 
     As in HiFi-GAN and RVC: periodic Hann window, no centring, (n_fft - hop) / 2 samples reflected at either end, a
-    floor under the root. The signal is cut into blocks of one hop, and a frame is made of neighbouring blocks: nothing
-    is gathered.
+    floor under the root.
     """
-    hop, n_fft = audio.hop, audio.n_fft
-    frames = wave.shape[1] // hop
-    margin = (n_fft - hop) // 2
-    blocks_per_frame = -(-n_fft // hop)
+    margin = (audio.n_fft - audio.hop) // 2
     padded = jnp.pad(wave.astype(jnp.float32), ((0, 0), (margin, margin)), mode="reflect")
-    needed = (frames + blocks_per_frame - 1) * hop
-    padded = jnp.pad(padded, ((0, 0), (0, max(0, needed - padded.shape[1]))))[:, :needed]
-    blocks = padded.reshape(wave.shape[0], -1, hop)
-    framed = jnp.concatenate([blocks[:, i : i + frames] for i in range(blocks_per_frame)], axis=-1)[..., :n_fft]
-    spectrum = jnp.fft.rfft(framed * _hann(n_fft))
+    spectrum = jnp.fft.rfft(frames(padded, audio.n_fft, audio.hop) * periodic_hann(audio.n_fft))
     return jnp.sqrt(jnp.square(spectrum.real) + jnp.square(spectrum.imag) + _MAGNITUDE_FLOOR)
+
+
+def frames(audio: jax.Array, size: int, hop: int) -> jax.Array:
+    """Overlapping frames [batch, n, size] of audio [batch, samples]: frame i starts at sample i * hop.
+
+    There are n = (samples - size) // hop + 1, all that fit. The signal is cut into blocks of one hop, and a frame is
+    made of neighbouring blocks: nothing is gathered. Raises ValueError if not even one fits.
+    """
+    if audio.shape[1] < size:
+        raise ValueError(f"{audio.shape[1]} samples are less than one frame of {size}")
+    count = (audio.shape[1] - size) // hop + 1
+    blocks_per_frame = -(-size // hop)
+    needed = (count + blocks_per_frame - 1) * hop
+    audio = jnp.pad(audio, ((0, 0), (0, max(0, needed - audio.shape[1]))))[:, :needed]
+    blocks = audio.reshape(audio.shape[0], -1, hop)
+    return jnp.concatenate([blocks[:, i : i + count] for i in range(blocks_per_frame)], axis=-1)[..., :size]
 
 
 def log_mel(magnitudes: jax.Array, audio: AudioConfig) -> jax.Array:
@@ -50,5 +58,6 @@ def mel_filters(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: 
 
 
 @functools.cache
-def _hann(length: int) -> np.ndarray:
+def periodic_hann(length: int) -> np.ndarray:
+    """Hann's window of so many samples, the next of which would be 0 again; float32."""
     return np.hanning(length + 1)[:-1].astype(np.float32)

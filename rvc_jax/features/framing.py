@@ -39,22 +39,6 @@ def _mirrored(audio: jax.Array, lengths: jax.Array, positions: jax.Array) -> jax
     return jnp.take_along_axis(audio, jnp.minimum(phase, period - phase), axis=1)
 
 
-def frames(audio: jax.Array, size: int, hop: int) -> jax.Array:
-    """Overlapping frames [batch, n, size] of audio [batch, samples]: frame i starts at sample i * hop.
-
-    There are n = (samples - size) // hop + 1, all that fit. The signal is cut into blocks of one hop, and a frame is
-    made of neighbouring blocks: nothing is gathered. Raises ValueError if not even one fits.
-    """
-    if audio.shape[1] < size:
-        raise ValueError(f"{audio.shape[1]} samples are less than one frame of {size}")
-    count = (audio.shape[1] - size) // hop + 1
-    blocks_per_frame = -(-size // hop)
-    needed = (count + blocks_per_frame - 1) * hop
-    audio = jnp.pad(audio, ((0, 0), (0, max(0, needed - audio.shape[1]))))[:, :needed]
-    blocks = audio.reshape(audio.shape[0], -1, hop)
-    return jnp.concatenate([blocks[:, i : i + count] for i in range(blocks_per_frame)], axis=-1)[..., :size]
-
-
 def checked_batch(audio: np.ndarray, lengths: np.ndarray | None) -> tuple[jax.Array, jax.Array]:
     """A feature extractor's input as float32 [batch, samples] and int32 [batch]; all of a row where no length is given.
 

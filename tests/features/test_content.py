@@ -10,8 +10,8 @@ from test_hubert import folder, projected, relative_error, small_state  # noqa: 
 
 from rvc_jax.config import CONTENT_ENCODERS
 from rvc_jax.errors import UserError
-from rvc_jax.features import content
-from rvc_jax.features.content import content_encoder, hubert_weights, layers, whisper
+from rvc_jax.features import content, layers
+from rvc_jax.features.content import content_encoder, hubert_weights, whisper
 from rvc_jax.features.content.hubert import HubertContent
 from rvc_jax.features.content.whisper import WhisperContent
 from rvc_jax.weights import bundled, store, torch_file

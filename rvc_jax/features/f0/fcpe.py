@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rvc_jax.audio.spectrogram import mel_filters
+from rvc_jax.audio.spectrogram import frames, mel_filters, periodic_hann
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE
-from rvc_jax.errors import UserError
 from rvc_jax.features.f0.decoding import local_average_pitch
-from rvc_jax.features.framing import checked_batch, frames, reflect_after
+from rvc_jax.features.framing import checked_batch, reflect_after
+from rvc_jax.features.layers import NORM_EPSILON, checked_parameters, layer_norm, linear
 from rvc_jax.weights import store, torch_file
 
 VOICED_SALIENCE = 0.006
@@ -29,7 +29,6 @@ _N_FFT = 1024
 _MAX_HZ = 8000.0
 _POWER_FLOOR, _MEL_FLOOR = 1e-9, 1e-5
 _NORM_GROUPS = 4
-_NORM_EPSILON = 1e-5
 _LEAK = 0.01
 
 Params = dict[str, jax.Array]
@@ -46,12 +45,9 @@ class FcpePitch:
 
     def __init__(self, state: Mapping[str, np.ndarray], weights_fingerprint: str) -> None:
         """From the state dict of torchfcpe's bundled model. Raises UserError if it is not one of FCPE."""
-        try:
-            params = from_state_dict(state)
-            jax.eval_shape(salience, params, np.zeros((1, 4 * FEATURE_HOP), np.float32), np.array([4 * FEATURE_HOP]))
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"these are not the weights of FCPE as in torchfcpe: {error}") from error
-        self._params = {name: jnp.asarray(array) for name, array in params.items()}
+        trial = (np.zeros((1, 4 * FEATURE_HOP), np.float32), np.array([4 * FEATURE_HOP]))
+        what = "the weights of FCPE as in torchfcpe"
+        self._params = checked_parameters(from_state_dict, state, salience, trial, what)
         self.fingerprint = hashlib.sha256(f"{weights_fingerprint} {VOICED_SALIENCE}".encode()).hexdigest()
 
     @classmethod
@@ -87,7 +83,7 @@ def log_mel(audio: jax.Array, lengths: jax.Array) -> jax.Array:
     """FCPE's input: audio [batch, samples] -> [batch, samples // 160, 128]."""
     margin = (_N_FFT - FEATURE_HOP) // 2
     framed = frames(reflect_after(audio, lengths, margin, margin), _N_FFT, FEATURE_HOP)
-    spectrum = jnp.fft.rfft(framed * np.hanning(_N_FFT + 1)[:-1].astype(np.float32))
+    spectrum = jnp.fft.rfft(framed * periodic_hann(_N_FFT))
     magnitudes = jnp.sqrt(jnp.square(spectrum.real) + jnp.square(spectrum.imag) + _POWER_FLOOR)
     filters = mel_filters(FEATURE_RATE, _N_FFT, MEL_BANDS, 0.0, _MAX_HZ)
     return jnp.log(jnp.maximum(magnitudes @ filters, _MEL_FLOOR))
@@ -103,15 +99,11 @@ def network(params: Params, mel: jax.Array, inside: jax.Array) -> jax.Array:
     x = _convolution(params, "input_stack.3", x * inside)
     for i in range(sum(key.endswith("net.6.kernel") for key in params)):
         name = f"net.encoder_layers.{i}.conformer.net"
-        hidden = _linear(params, f"{name}.2", _layer_norm(params, f"{name}.0", x))
+        hidden = linear(params, f"{name}.2", layer_norm(params, f"{name}.0", x))
         values, gates = jnp.split(hidden, 2, axis=-1)
         hidden = _depthwise(params, f"{name}.4.conv", values * jax.nn.sigmoid(gates) * inside)
-        x = x + _linear(params, f"{name}.6", jax.nn.silu(hidden))
-    return jax.nn.sigmoid(_linear(params, "output_proj", _layer_norm(params, "norm", x)))
-
-
-def _linear(params: Params, name: str, x: jax.Array) -> jax.Array:
-    return x @ params[f"{name}.kernel"] + params[f"{name}.bias"]
+        x = x + linear(params, f"{name}.6", jax.nn.silu(hidden))
+    return jax.nn.sigmoid(linear(params, "output_proj", layer_norm(params, "norm", x)))
 
 
 def _convolution(params: Params, name: str, x: jax.Array) -> jax.Array:
@@ -145,19 +137,13 @@ def _depthwise_on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jax.lax.map(convolve, x)
 
 
-def _layer_norm(params: Params, name: str, x: jax.Array) -> jax.Array:
-    centred = x - x.mean(axis=-1, keepdims=True)
-    variance = jnp.square(centred).mean(axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(variance + _NORM_EPSILON) * params[f"{name}.scale"] + params[f"{name}.bias"]
-
-
 def _group_norm(params: Params, name: str, x: jax.Array, inside: jax.Array) -> jax.Array:
     """Over the time of each row and each of four groups of channels."""
     grouped = x.reshape(*x.shape[:2], _NORM_GROUPS, -1)
     weights = (inside / inside.sum(axis=1, keepdims=True) / grouped.shape[-1])[..., None]
     centred = grouped - (grouped * weights).sum(axis=(1, 3), keepdims=True)
     variance = (jnp.square(centred) * weights).sum(axis=(1, 3), keepdims=True)
-    normal = (centred * jax.lax.rsqrt(variance + _NORM_EPSILON)).reshape(x.shape)
+    normal = (centred * jax.lax.rsqrt(variance + NORM_EPSILON)).reshape(x.shape)
     return normal * params[f"{name}.scale"] + params[f"{name}.bias"]
 
 

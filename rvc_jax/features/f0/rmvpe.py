@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rvc_jax.audio.spectrogram import frames, periodic_hann
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE
-from rvc_jax.errors import UserError
 from rvc_jax.features.f0 import rmvpe_network as network
 from rvc_jax.features.f0.decoding import local_average_pitch
-from rvc_jax.features.framing import checked_batch, frames, reflect_after
+from rvc_jax.features.framing import checked_batch, reflect_after
+from rvc_jax.features.layers import checked_parameters
 from rvc_jax.weights import store, torch_file
 
 VOICED_SALIENCE = 0.03
@@ -34,12 +35,8 @@ class RmvpePitch:
 
     def __init__(self, state: Mapping[str, np.ndarray], weights_fingerprint: str) -> None:
         """From the public checkpoint's state dict. Raises UserError if it is not one of RMVPE."""
-        try:
-            params = network.from_state_dict(state)
-            jax.eval_shape(network.salience, params, np.zeros((1, 32, network.MEL_BANDS), np.float32), np.array([32]))
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"these are not RMVPE's weights: {error}") from error
-        self._params = {name: jnp.asarray(array) for name, array in params.items()}
+        trial = (np.zeros((1, 32, network.MEL_BANDS), np.float32), np.array([32]))
+        self._params = checked_parameters(network.from_state_dict, state, network.salience, trial, "RMVPE's weights")
         self.fingerprint = hashlib.sha256(f"{weights_fingerprint} {VOICED_SALIENCE}".encode()).hexdigest()
 
     @classmethod
@@ -75,7 +72,7 @@ def salience(params: network.Params, audio: jax.Array, lengths: jax.Array) -> ja
 def log_mel(audio: jax.Array, lengths: jax.Array) -> jax.Array:
     """RMVPE's input: audio [batch, samples] -> [batch, samples // 160 + 1, 128], frame i centred on sample 160 * i."""
     framed = frames(reflect_after(audio, lengths, _N_FFT // 2, _N_FFT // 2), _N_FFT, FEATURE_HOP)
-    magnitudes = jnp.abs(jnp.fft.rfft(framed * np.hanning(_N_FFT + 1)[:-1].astype(np.float32)))
+    magnitudes = jnp.abs(jnp.fft.rfft(framed * periodic_hann(_N_FFT)))
     return jnp.log(jnp.maximum(magnitudes @ _mel_filters(), _MEL_FLOOR))
 
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rvc_jax.audio.spectrogram import frames, periodic_hann
 from rvc_jax.config import FEATURE_HOP
 from rvc_jax.features.framing import checked_batch
 from rvc_jax.weights import bundled
@@ -89,13 +90,11 @@ def detect(
 
 def log_spectra(params: Params, audio: jax.Array) -> jax.Array:
     """Logarithm of three spectrograms, each summed into 128 bands: [batch, samples] -> [batch, frames, 128, 3]."""
-    frames = audio.shape[1] // HOP
     spectra = []
     for window in _WINDOWS:
-        blocks = jnp.pad(audio, ((0, 0), (window // 2, window // 2)))[:, : frames * HOP + window - HOP]
-        blocks = blocks.reshape(audio.shape[0], -1, HOP)
-        framed = jnp.concatenate([blocks[:, i : i + frames] for i in range(window // HOP)], axis=-1)
-        magnitudes = jnp.abs(jnp.fft.rfft(framed * np.hanning(window + 1)[:-1].astype(np.float32)))
+        padded = jnp.pad(audio, ((0, 0), (window // 2, window // 2)))
+        framed = frames(padded, window, HOP)[:, : audio.shape[1] // HOP]
+        magnitudes = jnp.abs(jnp.fft.rfft(framed * periodic_hann(window)))
         spectra.append(jnp.log(magnitudes @ params[f"bands.{window}"] + _SPECTRUM_FLOOR))
     return jnp.stack(spectra, axis=-1)
 

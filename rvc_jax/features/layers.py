@@ -1,4 +1,4 @@
-"""What the content encoders share: their rows of audio, and the layers of a transformer.
+"""What the feature networks share: reading weights, rows of audio, and the layers of a transformer.
 
 Parameters are a flat dict of float32 arrays; layer `name` has `name.kernel` and, if it has one, `name.bias`; a
 normalisation `name.scale` and `name.bias`.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from rvc_jax.config import CONTENT_HOP
+from rvc_jax.errors import UserError
 
 HEAD_CHANNELS = 64
 """Of every published HuBERT base and large, and of every Whisper."""
@@ -23,6 +26,25 @@ NORM_EPSILON = 1e-5
 _NEVER = -1e30
 
 Parameters = dict[str, jax.Array]
+
+
+def checked_parameters(
+    convert: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]],
+    state: Mapping[str, np.ndarray],
+    network: Callable[..., Any],
+    trial: tuple[np.ndarray, ...],
+    what: str,
+) -> Parameters:
+    """The parameters that `convert` makes of a state dict, if the network can be run with them on a trial input.
+
+    Raises UserError, saying that they are not `what`, if it cannot.
+    """
+    try:
+        parameters = convert(state)
+        jax.eval_shape(network, parameters, *trial)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"these are not {what}: {error}") from error
+    return {name: jnp.asarray(array) for name, array in parameters.items()}
 
 
 def whole_frames(audio: np.ndarray, lengths: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
