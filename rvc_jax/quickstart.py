@@ -23,7 +23,8 @@ from rvc_jax.infer.voice import Voice
 from rvc_jax.report import Clip, write_report
 from rvc_jax.report.holdout import holdout_clips
 from rvc_jax.runs import RunFolder
-from rvc_jax.train.loop import TrainProgress, TrainResult, train
+from rvc_jax.train.loop import train
+from rvc_jax.train.progress import TrainProgress, TrainResult
 
 
 class Listener(Protocol):

@@ -18,7 +18,7 @@ from rvc_jax.errors import printable
 
 if TYPE_CHECKING:
     from rvc_jax.data.progress import Progress
-    from rvc_jax.train.loop import TrainProgress
+    from rvc_jax.train.progress import TrainProgress
 
 _SECONDS_BETWEEN_LINES = 5.0
 _STAGES = {"fetch": "fetching", "download": "downloading", "features": "analysing", "write": "writing"}

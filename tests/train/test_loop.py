@@ -17,7 +17,8 @@ from rvc_jax import checkpoint
 from rvc_jax.config import PRESETS
 from rvc_jax.errors import UserError
 from rvc_jax.runs import RunFolder
-from rvc_jax.train.loop import TrainProgress, train
+from rvc_jax.train.loop import train
+from rvc_jax.train.progress import TrainProgress
 
 SETTINGS = {"epochs": 3, "save_every": 1, "evaluate_every": 1, "log_every": 1, "precision": "float32"}
 

@@ -1,0 +1,79 @@
+"""What a run is to do: the preset, what the user changed of it, and what the run was started with, held together."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from rvc_jax.config import PRESETS, Preset, TrainConfig
+from rvc_jax.data.dataset import DatasetInfo, VoiceDataset
+from rvc_jax.errors import UserError
+from rvc_jax.runs import RunFolder
+from rvc_jax.train.budget import Budget, known_rate
+
+
+def budget_of(recipe: TrainConfig) -> Budget | None:
+    """The recipe's budget on this machine. Raises UserError for one that cannot be read."""
+    text = recipe.budget
+    return Budget.parse(text, known_rate(jax.devices()[0].device_kind), jax.device_count()) if text else None
+
+
+def settings_for(path: Path, data: VoiceDataset, preset: Preset | None, overrides: dict[str, Any]) -> Preset:
+    """What to train: as the run in the folder was started, checked against the dataset, or a new run's preset."""
+    if not (path / "config.json").exists():
+        settings = _fit_preset(preset or PRESETS[data.info.preset], data.info)
+    else:
+        run = RunFolder.open(path)
+        settings = run.preset
+        _check_same(path, "preset", settings.name, (preset or settings).name)
+        _check_same(path, "sample rate", settings.audio.sample_rate, data.info.sample_rate)
+        _check_same(path, "content encoder", run.dataset.content_encoder, data.info.content_encoder)
+        _check_same(
+            path, "content encoder of hash", run.dataset.content_fingerprint[:8], data.info.content_fingerprint[:8]
+        )
+        if len(data.info.speakers) > 1 or len(run.dataset.speakers) > 1:
+            _check_same(path, "speakers", ", ".join(run.dataset.speakers), ", ".join(data.info.speakers))
+    settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, **overrides))
+    _check_recipe(settings.train)
+    return settings
+
+
+def _check_recipe(recipe: TrainConfig) -> None:
+    counts = ("epochs", "batch_per_chip", "evaluate_every", "save_every", "keep_checkpoints", "log_every")
+    for name in (*counts, "skips_before_return"):
+        if getattr(recipe, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(recipe, name)}")
+    budget_of(recipe)
+    if recipe.learning_rate <= 0:
+        raise UserError(f"--learning-rate must be above 0, not {recipe.learning_rate}")
+
+
+def _check_same(path: Path, what: str, of_run: object, of_dataset: object) -> None:
+    if of_run != of_dataset:
+        raise UserError(
+            f"the run {path} was started with {what} {of_run}, this is {of_dataset}: "
+            "train into another run folder, or prepare the speech again to fit"
+        )
+
+
+def _fit_preset(preset: Preset, info: DatasetInfo) -> Preset:
+    """The preset with the dataset's content width and room for its speakers."""
+    if preset.audio.sample_rate != info.sample_rate:
+        raise UserError(
+            f"the preset {preset.name} is for {preset.audio.sample_rate} Hz, the dataset was prepared for "
+            f"{info.sample_rate} Hz: prepare it again with --preset {preset.name}, or train with --preset {info.preset}"
+        )
+    if preset.version != PRESETS[info.preset].version and not info.content_encoder.startswith("whisper-"):
+        raise UserError(
+            f"the preset {preset.name} is RVC {preset.version}, the dataset has the content features of {info.preset}: "
+            f"prepare it again with --preset {preset.name}"
+        )
+    generator = dataclasses.replace(
+        preset.generator,
+        content_channels=info.content_channels,
+        speakers=max(preset.generator.speakers, len(info.speakers)),
+    )
+    return dataclasses.replace(preset, generator=generator)
