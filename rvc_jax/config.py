@@ -107,6 +107,11 @@ class Forms:
     """Grouped convolutions: as they are, as a matrix product per group, or as fewer, wider groups with zeros."""
     fold_to: int = 0
     """Neighbouring time steps are folded into channels where there are fewer channels than this; 0 is never."""
+    offsets: Literal["shifted", "products"] = "shifted"
+    """Attention's scores by offset, put beside their keys: by reading padded rows shifted, or by products with ones and
+    zeros."""
+    packed: bool = False
+    """Parameters of equal shape lie in one array during training: far fewer small operations."""
     scan: bool = False
     """Layers of equal shape run in a loop: much less to compile, a little slower."""
     rematerialise: bool = False
@@ -118,8 +123,8 @@ PLAIN = Forms()
 FORMS: dict[str, Forms] = {
     "cpu": Forms(groups="products"),
     "gpu": Forms(),
-    "tpu v5 lite": Forms(upsampling="subpixel", groups="merged", fold_to=128),
-    "tpu v6 lite": Forms(upsampling="subpixel", groups="merged", fold_to=128),
+    "tpu v5 lite": Forms(groups="merged", fold_to=128, offsets="products", packed=True),
+    "tpu v6 lite": Forms(groups="merged", fold_to=128, offsets="products", packed=True),
 }
 """By platform or, where that is not enough, by the kind of chip as JAX names it."""
 

@@ -24,8 +24,36 @@ def conv(
     if groups > 1 and form == "products" and dilation == 1:
         return grouped_conv_as_products(x, kernel, stride, padding, groups)
     if groups > 1 and form == "merged":
-        kernel, groups = merged_groups(kernel, groups, _LANES)
+        return _merged_conv(x, kernel, stride, padding, dilation, groups)
     return _conv(x, kernel, (padding, padding), stride, dilation, groups)
+
+
+def _merged_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int, groups: int) -> jax.Array:
+    """A grouped convolution as a few dense ones, of `_LANES` input channels each, over signals folded by the stride:
+    the TPU compiler's own gradients of grouped and of strided ones multiply mostly zeros."""
+    edges = (padding, padding)
+    block = 1
+    if stride > 1 and dilation == 1 and x.shape[1] % stride == 0:
+        kernel, edges = _in_whole_strides(kernel, stride, padding)
+        block, stride = stride, 1
+    kernel, groups = merged_groups(kernel, groups, _LANES)
+
+    def convolved(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        kernel = kernel.reshape(-1, block * kernel.shape[1], kernel.shape[2])
+        return _conv(fold(x, x.shape[-1], block), kernel, edges, stride, dilation)
+
+    parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
+    return jnp.concatenate([convolved(*part) for part in parts], axis=-1)
+
+
+def _in_whole_strides(kernel: jax.Array, stride: int, padding: int) -> tuple[jax.Array, Padding]:
+    """A kernel [width, in, out] with zeros around it, so that it begins and ends where a stride does; and the padding,
+    in strides."""
+    before = -(-padding // stride)
+    left = before * stride - padding
+    taps = -(-(left + kernel.shape[0]) // stride)
+    right = taps * stride - left - kernel.shape[0]
+    return jnp.pad(kernel, ((left, right), (0, 0), (0, 0))), (before, taps - 1 - before)
 
 
 def _conv(
@@ -66,6 +94,9 @@ def folded_kernel(
     """The kernel [taps, factor * stride * in, factor * out] that does to a folded signal what `kernel` [width, in, out]
     does to a plain one, and its padding."""
     width, inputs, outputs = kernel.shape
+    if factor == 1 and dilation == 1:
+        kernel, edges = _in_whole_strides(kernel, stride, padding)
+        return kernel.reshape(-1, stride * inputs, outputs), edges
     block = factor * stride
     phase, tap = np.arange(factor)[:, None], np.arange(width)[None]
     shift, place = np.divmod(stride * phase + dilation * tap - padding, block)  # of the input that a tap meets
@@ -85,11 +116,12 @@ def merged_groups(kernel: jax.Array, groups: int, channels: int) -> tuple[jax.Ar
     merged = min(max(channels // inputs, 1), groups)
     while groups % merged:
         merged -= 1
-    new = groups // merged
-    parts = kernel.reshape(width, inputs, new, merged, outputs // groups)
-    same = jnp.eye(merged, dtype=kernel.dtype)
-    wide = jnp.einsum("wcnmo,lm->wlcnmo", parts, same, precision=lax.Precision.HIGHEST)
-    return wide.reshape(width, merged * inputs, outputs), new
+    row, column = np.arange(merged * inputs), np.arange(outputs)
+    copies = (row[:, None] % inputs == np.arange(inputs)).astype(np.float32)
+    belongs = row[:, None] // inputs == column // (outputs // groups) % merged
+    # As a product: a copy that repeats a few rows is slow on TPU, and so is its gradient.
+    wide = jnp.einsum("rc,wco->wro", copies.astype(kernel.dtype), kernel, precision=lax.Precision.HIGHEST)
+    return jnp.where(belongs, wide, 0), groups // merged
 
 
 def grouped_conv_as_products(x: jax.Array, kernel: jax.Array, stride: int, padding: int, groups: int) -> jax.Array:

@@ -83,4 +83,8 @@ class Discriminator(nnx.Module):
 
     def judge(self, wave: jax.Array) -> list[Judgement]:
         """wave [batch, samples], in the dtype to compute in -> one judgement per sub-discriminator."""
-        return [discriminator(wave) for discriminator in self.discriminators]
+        judgements = []
+        for number, discriminator in enumerate(self.discriminators):
+            with jax.named_scope(f"discriminators.{number}"):
+                judgements.append(discriminator(wave))
+        return judgements

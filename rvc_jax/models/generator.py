@@ -51,13 +51,14 @@ class HarmonicSource(nnx.Module):
         self.l_linear = Linear(1, 1, Constant(1.0 / SINE_AMPLITUDE))
 
     def __call__(self, f0: jax.Array, noise: jax.Array | None, phase: jax.Array | None) -> jax.Array:
-        """f0 [batch, frames] in Hz, 0 is unvoiced; noise [batch, samples], normal -> [batch, samples, 1]."""
+        """f0 [batch, frames] in Hz, 0 is unvoiced; noise [batch, samples], normal -> [batch, samples]."""
         voiced = jnp.repeat(f0 > 0, self.hop, axis=1)
         cycles = sine_cycles(f0, self.sample_rate, self.hop, phase)
         source = jnp.where(voiced, SINE_AMPLITUDE * jnp.sin(2 * math.pi * cycles), 0.0)
         if noise is not None:
             source = source + jnp.where(voiced, VOICED_NOISE, UNVOICED_NOISE) * noise
-        return jnp.tanh(self.l_linear(source[..., None]))
+        # Not as a layer with one channel: on a TPU, an axis of one takes the place of 128.
+        return jnp.tanh(source * self.l_linear.weight[...][0, 0] + self.l_linear.bias[...][0])
 
 
 class ResidualBlock(nnx.Module):
@@ -110,15 +111,19 @@ class Generator(nnx.Module):
 
         noise and phase are those of the harmonic source. Computes in the latent's dtype, returns float32.
         """
-        source = self.m_source(f0, noise, phase).astype(latent.dtype)
+        with jax.named_scope("m_source"):
+            source = self.m_source(f0, noise, phase).astype(latent.dtype)
         x = self.conv_pre(latent) + self.cond(speaker)
         factor = 1
         for stage, (up, noise_conv) in enumerate(zip(self.ups, self.noise_convs, strict=True)):
-            x, factor = self._upsampled(up, jax.nn.leaky_relu(x, 0.1), factor)
-            x = x + _source_mixed_in(noise_conv, source, factor)
+            with jax.named_scope(f"ups.{stage}"):
+                x, factor = self._upsampled(up, jax.nn.leaky_relu(x, 0.1), factor)
+            with jax.named_scope(f"noise_convs.{stage}"):
+                x = x + self._source_at(noise_conv, source, factor)
             first = stage * self.blocks_per_stage
             blocks = self.resblocks[first : first + self.blocks_per_stage]
-            x = self._averaged(blocks, x, factor)
+            with jax.named_scope(f"resblocks.{stage}"):
+                x = self._averaged(blocks, x, factor)
         x = _conv(self.conv_post, jax.nn.leaky_relu(x, 0.01), factor)
         return jnp.tanh(x.reshape(x.shape[0], -1).astype(jnp.float32))
 
@@ -132,6 +137,12 @@ class Generator(nnx.Module):
             factor -= 1
         return fold(x, channels, factor), factor
 
+    def _source_at(self, conv: Conv, source: jax.Array, factor: int) -> jax.Array:
+        """The source [batch, samples] at a stage's rate, folded as the stage is."""
+        if factor * conv.stride == 1 or not self.forms.fold_to:
+            return conv(source[..., None])
+        return conv.folded(fold(source, 1, factor * conv.stride), factor)
+
     def _averaged(self, blocks: list[ResidualBlock], x: jax.Array, factor: int) -> jax.Array:
         def average(x: jax.Array) -> jax.Array:
             return sum(block(x, factor) for block in blocks) / len(blocks)
@@ -141,11 +152,6 @@ class Generator(nnx.Module):
 
 def _conv(conv: Conv, x: jax.Array, factor: int) -> jax.Array:
     return conv(x) if factor == 1 else conv.folded(x, factor)
-
-
-def _source_mixed_in(conv: Conv, source: jax.Array, factor: int) -> jax.Array:
-    """The source [batch, samples, 1] at a stage's rate, folded as the stage is."""
-    return conv(source) if factor == 1 else conv.folded(fold(source, 1, factor * conv.stride), factor)
 
 
 def _source_conv(channels: int, stride: int) -> Conv:

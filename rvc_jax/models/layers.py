@@ -19,6 +19,11 @@ def weight_norm(direction: jax.Array, scale: jax.Array) -> jax.Array:
     return direction * (scale / norm)
 
 
+def normed(direction: nnx.Param, scale: nnx.Param) -> jax.Array:
+    """The weight-normed kernel; without a scale it has been made already (`Packing.ready`)."""
+    return direction[...] if scale.get_value() is None else weight_norm(direction[...], scale[...])
+
+
 class Conv(nnx.Module):
     """1-D convolution [batch, time, in] -> [batch, time', out]; padding is the same on both sides."""
 
@@ -52,7 +57,7 @@ class Conv(nnx.Module):
         self.bias = parameter((outputs,), default if init is default else Constant(0.0), (0,)) if bias else None
 
     def kernel(self, dtype: jnp.dtype) -> jax.Array:
-        weight = weight_norm(self.weight_v[...], self.weight_g[...]) if self.normed else self.weight[...]
+        weight = normed(self.weight_v, self.weight_g) if self.normed else self.weight[...]
         return weight.astype(dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -94,7 +99,7 @@ class ConvTranspose(nnx.Module):
         return y + jnp.tile(self._bias(x.dtype), factor * self.stride)
 
     def _kernel(self, dtype: jnp.dtype) -> jax.Array:
-        return weight_norm(self.weight_v[...], self.weight_g[...]).astype(dtype)
+        return normed(self.weight_v, self.weight_g).astype(dtype)
 
     def _bias(self, dtype: jnp.dtype) -> jax.Array:
         return self.bias[...].astype(dtype)

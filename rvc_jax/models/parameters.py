@@ -14,8 +14,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+
+from rvc_jax.models.packing import Packing
 
 Parameters = dict[str, Any]
 
@@ -71,15 +74,19 @@ class Network:
     `network(parameters, "method", ...)` runs `module.method(...)`; pure, so it can be transformed and jitted.
     """
 
-    def __init__(self, module: nnx.Module):
+    def __init__(self, module: nnx.Module, packed: jnp.dtype | None = None):
+        """packed: the dtype to compute in, if parameters are to be packed for training."""
         self._graph, state = nnx.split(module)
         self._variables = {".".join(map(str, path)): (path, variable) for path, variable in nnx.to_flat_state(state)}
+        self.packing = Packing(self.shapes, packed) if packed else None
 
     def __call__(self, parameters: Mapping[str, Any], method: str, *args: Any, **kwargs: Any) -> Any:
         return self.apply(parameters, lambda module: getattr(module, method)(*args, **kwargs))
 
     def apply(self, parameters: Mapping[str, Any], function: Callable[[Any], Any]) -> Any:
-        """`function(module)` with the parameters in place, for calling a part of the network alone."""
+        """`function(module)` with the parameters, packed or not, in place: for calling a part of the network alone."""
+        if self.packing and self.packing.is_packed(parameters):
+            parameters = self.packing.ready(parameters)
         state = [(path, variable.replace(parameters[name])) for name, (path, variable) in self._variables.items()]
         return function(nnx.merge(self._graph, nnx.from_flat_state(state)))
 

@@ -15,12 +15,16 @@ from rvc_jax.config import PITCH_BINS, PLAIN, Forms, GeneratorConfig
 from rvc_jax.models.layers import Conv, Embedding, LayerNorm, Linear
 from rvc_jax.models.parameters import Normal, Uniform, parameter
 
+_EXACT = jax.lax.Precision.HIGHEST
+"""Products with ones and zeros move numbers: those of float32 stay what they are."""
+
 
 class RelativeAttention(nnx.Module):
     """Multi-head self-attention with learned keys and values for offsets of up to `window` frames (1803.02155)."""
 
-    def __init__(self, channels: int, heads: int, window: int):
-        self.heads, self.window, self.width = heads, window, channels // heads
+    def __init__(self, channels: int, heads: int, window: int, form: str = "shifted"):
+        """form: `Forms.offsets`."""
+        self.heads, self.window, self.width, self.form = heads, window, channels // heads, form
         xavier = Uniform(math.sqrt(6.0 / (2 * channels)))
         self.conv_q = Conv(channels, channels, 1, init=xavier)
         self.conv_k = Conv(channels, channels, 1, init=xavier)
@@ -36,23 +40,27 @@ class RelativeAttention(nnx.Module):
         key, value = self._split(self.conv_k(x)), self._split(self.conv_v(x))
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key)
         near = jnp.einsum("bqhd,rd->bhqr", query, self.emb_rel_k[...][0].astype(x.dtype))
-        scores = (scores + _spread(near, self.window)).astype(jnp.float32)
+        scores = (scores + spread(near, self.window, self.form)).astype(jnp.float32)
         allowed = (mask * mask.swapaxes(1, 2))[:, None] > 0
         weights = jax.nn.softmax(jnp.where(allowed, scores, -1e4), axis=-1).astype(x.dtype)
         output = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
-        output += jnp.einsum("bhqr,rd->bqhd", _gather(weights, self.window), self.emb_rel_v[...][0].astype(x.dtype))
+        output += jnp.einsum(
+            "bhqr,rd->bqhd", gathered(weights, self.window, self.form), self.emb_rel_v[...][0].astype(x.dtype)
+        )
         return self.conv_o(output.reshape(x.shape))
 
     def _split(self, x: jax.Array) -> jax.Array:
         return x.reshape(*x.shape[:2], self.heads, self.width)
 
 
-def _spread(near: jax.Array, window: int) -> jax.Array:
+def spread(near: jax.Array, window: int, form: str) -> jax.Array:
     """By offset [..., time, 2 window + 1] -> by key [..., time, time]; offsets outside the window are 0.
 
     Padded rows of one element more than the result's, read again at the result's length, each start one element later:
     that is the diagonal.
     """
+    if form == "products":
+        return jnp.einsum("bhqr,qrk->bhqk", near, _offsets(near.shape[2], window, near.dtype), precision=_EXACT)
     *leading, time, offsets = near.shape
     row = time + 2 * window
     padded = jnp.pad(near, [(0, 0)] * (near.ndim - 1) + [(0, row + 1 - offsets)])
@@ -60,13 +68,22 @@ def _spread(near: jax.Array, window: int) -> jax.Array:
     return flat.reshape(*leading, time, row)[..., window : window + time]
 
 
-def _gather(weights: jax.Array, window: int) -> jax.Array:
-    """The inverse of `_spread`: by key [..., time, time] -> by offset [..., time, 2 window + 1]."""
+def gathered(weights: jax.Array, window: int, form: str) -> jax.Array:
+    """The inverse of `spread`: by key [..., time, time] -> by offset [..., time, 2 window + 1]."""
+    if form == "products":
+        offsets = _offsets(weights.shape[2], window, weights.dtype)
+        return jnp.einsum("bhqk,qrk->bhqr", weights, offsets, precision=_EXACT)
     *leading, time, _ = weights.shape
     row = time + 2 * window
     flat = jnp.pad(weights, [(0, 0)] * (weights.ndim - 1) + [(window, window)]).reshape(*leading, time * row)
     flat = jnp.pad(flat, [(0, 0)] * len(leading) + [(0, time)])
     return flat.reshape(*leading, time, row + 1)[..., : 2 * window + 1]
+
+
+def _offsets(time: int, window: int, dtype: jnp.dtype) -> jax.Array:
+    """1 where key - query is the offset [query, offset, key], else 0."""
+    query, offset, key = jnp.ogrid[:time, -window : window + 1, :time]
+    return (key - query == offset).astype(dtype)
 
 
 class FeedForward(nnx.Module):
@@ -87,7 +104,10 @@ class Transformer(nnx.Module):
         self.scan = forms.scan
         channels, layers = config.hidden_channels, range(config.attention_layers)
         self.attn_layers = nnx.List(
-            [RelativeAttention(channels, config.attention_heads, config.attention_window) for _ in layers]
+            [
+                RelativeAttention(channels, config.attention_heads, config.attention_window, forms.offsets)
+                for _ in layers
+            ]
         )
         self.norm_layers_1 = nnx.List([LayerNorm(channels) for _ in layers])
         self.ffn_layers = nnx.List(

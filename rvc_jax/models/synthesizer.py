@@ -65,17 +65,21 @@ class Synthesizer(nnx.Module):
         """
         mask = sequence_mask(lengths, content.shape[1], content.dtype)
         speaker = self._speaker(speaker, content.dtype)
-        prior_mean, prior_log = self.enc_p(content, pitch, mask)
-        mean, log = self.enc_q(spectrogram.astype(content.dtype), mask, speaker)
+        with jax.named_scope("enc_p"):
+            prior_mean, prior_log = self.enc_p(content, pitch, mask)
+        with jax.named_scope("enc_q"):
+            mean, log = self.enc_q(spectrogram.astype(content.dtype), mask, speaker)
         source_noise = None
         latent = mean
         if rng is not None:
             latent_rng, source_rng = jax.random.split(rng)
             latent = (mean + jax.random.normal(latent_rng, mean.shape) * jnp.exp(log)) * mask
             source_noise = jax.random.normal(source_rng, (f0.shape[0], self.segment_frames * self.hop))
-        mapped = self.flow(latent, mask, speaker)
+        with jax.named_scope("flow"):
+            mapped = self.flow(latent, mask, speaker)
         cut = segments(latent, start, self.segment_frames).astype(content.dtype)
-        wave = self.dec(cut, segments(f0, start, self.segment_frames), speaker, source_noise)
+        with jax.named_scope("dec"):
+            wave = self.dec(cut, segments(f0, start, self.segment_frames), speaker, source_noise)
         return wave, Latents(prior_mean, prior_log, log, mapped, mask.astype(jnp.float32))
 
     def infer(
@@ -106,6 +110,8 @@ class Synthesizer(nnx.Module):
         return self.emb_g(speaker)[:, None].astype(dtype)
 
 
-def synthesizer(config: GeneratorConfig, audio: AudioConfig, forms: Forms = PLAIN) -> Network:
-    """The voice model as a function of its parameters."""
-    return Network(Synthesizer(config, audio, forms))
+def synthesizer(
+    config: GeneratorConfig, audio: AudioConfig, forms: Forms = PLAIN, packed: jnp.dtype | None = None
+) -> Network:
+    """The voice model as a function of its parameters; packed: see `Network`."""
+    return Network(Synthesizer(config, audio, forms), packed)

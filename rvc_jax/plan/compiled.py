@@ -121,6 +121,10 @@ def _step(preset: Preset, mesh: Any, batch: int, forms: Forms) -> tuple[Any, tup
     networks = build_networks(dataclasses.replace(preset, train=train), 100, forms)
     everywhere, divided = (mesh and NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
     state = state_shapes(networks.synthesizer, networks.discriminator, networks.optimizer, everywhere)
+    state = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
+        jax.eval_shape(networks.packed, state),
+    )
     shapes = {
         "wave": ((batch, WINDOW_FRAMES * preset.audio.hop), jnp.float32),
         "content": ((batch, WINDOW_FRAMES // 2, preset.generator.content_channels), jnp.float16),

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 
 from rvc_jax.train.feed import Batch, widened
 from rvc_jax.train.state import TrainState
-from rvc_jax.train.step import Metrics, Step
+from rvc_jax.train.step import Metrics, Networks, Step
 
 Dispatch = Callable[[TrainState, Batch, Any, jax.Array], tuple[TrainState, Metrics]]
 
 
-def make_dispatch(step: Step, feed: Any, scale: float, steps: int) -> Dispatch:
+def make_dispatch(networks: Networks, step: Step, feed: Any, scale: float, steps: int) -> Dispatch:
     """The function (state, what the feed holds, what the feed gives, count) -> (state, metrics [steps]).
 
     It takes the first `count` of up to `steps` steps; one program serves every count. The metrics of the others are 0.
@@ -27,8 +27,9 @@ def make_dispatch(step: Step, feed: Any, scale: float, steps: int) -> Dispatch:
 
     def dispatch(state: TrainState, held: Batch, given: Any, count: jax.Array) -> tuple[TrainState, Metrics]:
         if steps == 1:  # CPUs are slow in loops
-            state, metrics = one(state, held, given, jnp.int32(0))
-            return state, jax.tree.map(lambda value: value[None], metrics)
+            state, metrics = one(networks.packed(state), held, given, jnp.int32(0))
+            return networks.unpacked(state), jax.tree.map(lambda value: value[None], metrics)
+        state = networks.packed(state)
         shapes = jax.eval_shape(one, state, held, given, count)[1]
         metrics = jax.tree.map(lambda shape: jnp.zeros((steps, *shape.shape), shape.dtype), shapes)
 
@@ -37,6 +38,7 @@ def make_dispatch(step: Step, feed: Any, scale: float, steps: int) -> Dispatch:
             state, new = one(state, held, given, i)
             return state, jax.tree.map(lambda row, value: row.at[i].set(value), metrics, new)
 
-        return jax.lax.fori_loop(0, count, body, (state, metrics))
+        state, metrics = jax.lax.fori_loop(0, count, body, (state, metrics))
+        return networks.unpacked(state), metrics
 
     return dispatch

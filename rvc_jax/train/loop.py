@@ -136,7 +136,7 @@ class Trainer:
         resident = has_memory if held == "auto" else held == "yes"
         kind = ResidentFeed if resident else StreamingFeed
         feed = kind(windows, self.batches, self.steps_per_dispatch, self.mesh)
-        dispatch = make_dispatch(make_step(self.networks), feed, windows.scale, self.steps_per_dispatch)
+        dispatch = make_dispatch(self.networks, make_step(self.networks), feed, windows.scale, self.steps_per_dispatch)
         return feed, jax.jit(dispatch, donate_argnums=0)
 
     def _next_event(self, step: int) -> int:

@@ -37,6 +37,18 @@ class Networks:
     optimizer: optax.GradientTransformation
     dtype: jnp.dtype
 
+    def packed(self, state: TrainState) -> TrainState:
+        """The state as the step takes it, in networks with packed parameters."""
+        for packing in filter(None, (self.synthesizer.packing, self.discriminator.packing)):
+            state = packing.pack(state)
+        return state
+
+    def unpacked(self, state: TrainState) -> TrainState:
+        """The inverse of `packed`."""
+        for packing in filter(None, (self.synthesizer.packing, self.discriminator.packing)):
+            state = packing.unpack(state)
+        return state
+
 
 def build_networks(preset: Preset, steps_per_epoch: int, forms: Forms | None = None) -> Networks:
     """Networks and optimiser that a preset asks for, by default in the forms that are fast on this machine's chip."""
@@ -44,17 +56,19 @@ def build_networks(preset: Preset, steps_per_epoch: int, forms: Forms | None = N
         chip = jax.devices()[0]
         forms = forms_for(chip.platform, chip.device_kind)
     forms = dataclasses.replace(forms, rematerialise=preset.train.rematerialise)
+    dtype = compute_dtype(preset.train.precision)
+    packed = dtype if forms.packed else None
     return Networks(
         preset,
-        synthesizer(preset.generator, preset.audio, forms),
-        Network(Discriminator(preset.discriminator, forms)),
+        synthesizer(preset.generator, preset.audio, forms, packed),
+        Network(Discriminator(preset.discriminator, forms), packed),
         optimizer(preset.train, steps_per_epoch),
-        compute_dtype(preset.train.precision),
+        dtype,
     )
 
 
 def make_step(networks: Networks) -> Step:
-    """The pure step function (state, batch) -> (state, metrics); jit it with the state donated.
+    """The pure step function (packed state, batch) -> (packed state, metrics); jit it with the state donated.
 
     A network whose loss or gradient is not finite stays as it is; the metric `skipped` is 1 then.
 
@@ -143,11 +157,13 @@ def _updated(
     parameters: Parameters,
     optimizer_state: optax.OptState,
 ) -> tuple[Parameters, optax.OptState, jax.Array, jax.Array]:
-    """Parameters and optimiser after an update, the gradient's norm, and 1.0; as they were and 0.0 if it is not finite.
+    """Parameters, optimiser, the gradient's norm and 1.0; without a finite gradient: as they were, the norm, and 0.0.
 
     AdamW's step is proportional to the learning rate, so a factor on the rate is one on the step.
+    The norm is without weight-normed kernels: what is not finite in such a kernel's gradient is not in its scale's,
+    which sums over it, and most of the gradient need not be written and read again.
     """
-    norm = optax.tree.norm(grads)
+    norm = optax.tree.norm({name: grad for name, grad in grads.items() if not name.endswith("weight_v")})
     is_good = jnp.isfinite(norm) & jnp.isfinite(loss)
     updates, new_state = transform.update(grads, optimizer_state, parameters)
     updates = jax.tree.map(lambda update: rate * update, updates)

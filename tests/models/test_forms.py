@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rvc_jax.config import FORMS, PRESETS, Forms, forms_for
 from rvc_jax.models import convolution
 from rvc_jax.models.discriminator import Discriminator
+from rvc_jax.models.layers import weight_norm
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import synthesizer
 
@@ -23,8 +24,10 @@ SPEECH = {
     "fold little": Forms(fold_to=32),
     "scan": Forms(scan=True),
     "dilated": Forms(upsampling="dilated"),
+    "products": Forms(offsets="products"),
+    "packed": Forms(packed=True),
     "rematerialise": Forms(rematerialise=True),
-    "all": Forms(fold_to=64, scan=True, rematerialise=True, groups="merged"),
+    "all": Forms(fold_to=64, scan=True, rematerialise=True, groups="merged", offsets="products", packed=True),
 }
 
 
@@ -98,14 +101,15 @@ def test_the_voice_and_its_gradients(form: str) -> None:
     )
 
     def render(forms: Forms) -> tuple[jax.Array, dict[str, jax.Array]]:
-        network = synthesizer(NANO.generator, NANO.audio, forms)
+        network = synthesizer(NANO.generator, NANO.audio, forms, jnp.dtype("float32") if forms.packed else None)
 
         def loss(parameters: dict) -> tuple[jax.Array, jax.Array]:
             wave, latents = network(parameters, "train_segment", *inputs)
             return jnp.mean(wave**2) + jnp.mean(latents.mapped**2) + jnp.mean(latents.prior_mean**2), wave
 
-        (_, wave), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(network.init(0))
-        return wave, grads
+        parameters = network.packing.pack(network.init(0)) if forms.packed else network.init(0)
+        (_, wave), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(parameters)
+        return wave, network.packing.unpack(grads) if forms.packed else grads
 
     plain, plain_grads = render(Forms())
     wave, grads = render(SPEECH[form])
@@ -128,6 +132,29 @@ def test_judgements(forms: Forms, preset: str) -> None:
         assert len(maps) == len(other_maps)
         for one, other in zip(maps, other_maps, strict=True):
             close(other, one)
+
+
+def test_packed_parameters_come_back_as_they_were() -> None:
+    network = Network(Discriminator(PRESETS["40k"].discriminator), jnp.dtype("float32"))
+    parameters = network.init(0)
+    state = {"moments": (parameters, {"other": parameters}), "step": jnp.int32(3)}
+    packed = network.packing.pack(state)
+    assert len(packed["moments"][0]) < len(parameters) / 2
+    assert network.packing.is_packed(packed["moments"][0]) and not network.packing.is_packed(parameters)
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), network.packing.unpack(packed), state)
+    assert all(jax.tree.leaves(same))
+
+
+def test_what_is_not_finite_in_a_normed_kernel_shows_in_its_scale() -> None:
+    """The training step looks for it there alone."""
+    random = np.random.default_rng(0)
+    direction, scale, gradient = (
+        jnp.asarray(random.standard_normal(shape), jnp.float32) for shape in ((3, 4, 5), (1, 1, 5), (3, 4, 5))
+    )
+    _, pull = jax.vjp(weight_norm, direction, scale)
+    for bad in (np.nan, np.inf, -np.inf):
+        of_direction, of_scale = pull(gradient.at[1, 2, 3].set(bad))
+        assert not np.isfinite(of_direction).all() and not np.isfinite(of_scale[0, 0, 3])
 
 
 def test_every_platform_has_forms() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from rvc_jax.config import PRESETS
+from rvc_jax.config import PRESETS, Forms
 from rvc_jax.data.dataset import Windows
 from rvc_jax.train.batches import Batches
 from rvc_jax.train.dispatch import make_dispatch
@@ -49,14 +49,16 @@ def test_samples_keep_sixteen_bits_whatever_their_level() -> None:
     assert fits_on_device(compact, jax.devices("cpu")[0])
 
 
-def trained(kind: type, steps: int, counts: list[int], batch: int = 4) -> tuple[TrainState, list[dict[str, float]]]:
+def trained(
+    kind: type, steps: int, counts: list[int], forms: Forms | None = None
+) -> tuple[TrainState, list[dict[str, float]]]:
     """A run of nano over random windows, cut into dispatches of the given numbers of steps."""
     compact = CompactWindows.of(windows(10))
     mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
-    feed = kind(compact, Batches(10, batch, seed=5), steps, mesh)
-    networks = build_networks(NANO, 3)
+    feed = kind(compact, Batches(10, 4, seed=5), steps, mesh)
+    networks = build_networks(NANO, 3, forms)
     state = jax.device_put(fresh_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0))
-    dispatch = jax.jit(make_dispatch(make_step(networks), feed, compact.scale, steps), donate_argnums=0)
+    dispatch = jax.jit(make_dispatch(networks, make_step(networks), feed, compact.scale, steps), donate_argnums=0)
     rows, step = [], 0
     for count in counts:
         state, metrics = dispatch(state, feed.held, feed(step, count), np.int32(count))
@@ -73,9 +75,15 @@ def one_by_one() -> tuple[TrainState, list[dict[str, float]]]:
     return trained(ResidentFeed, 1, [1] * 5)
 
 
-@pytest.mark.parametrize(("kind", "steps", "counts"), [(ResidentFeed, 4, [4, 1]), (StreamingFeed, 3, [2, 3])])
-def test_dispatches_are_the_steps_one_by_one(kind: type, steps: int, counts: list[int], one_by_one: tuple) -> None:
-    state, rows = trained(kind, steps, counts)
+@pytest.mark.parametrize(
+    ("kind", "steps", "counts", "forms"),
+    [(ResidentFeed, 4, [4, 1], Forms(packed=True)), (StreamingFeed, 3, [2, 3], None)],
+    ids=["resident and packed", "streamed"],
+)
+def test_dispatches_are_the_steps_one_by_one(
+    kind: type, steps: int, counts: list[int], forms: Forms | None, one_by_one: tuple
+) -> None:
+    state, rows = trained(kind, steps, counts, forms)
     expected_state, expected = one_by_one
     assert len(rows) == len(expected) == 5
     for row, other in zip(rows, expected, strict=True):
