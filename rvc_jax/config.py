@@ -148,7 +148,7 @@ RATES: dict[str, Rate] = {
 """Colab: as users reported it in 2025 and 2026. Cloud: about the list prices in the United States. They change."""
 
 
-BestBy = Literal["mel", "stft", "f0", "similarity", "score"]
+BestBy = Literal["mel", "stft", "similarity", "score"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,8 +198,8 @@ class TrainConfig:
     """Epochs between evaluations on the hold-out."""
     best_by: BestBy = "mel"
     """Which voice is the best on the hold-out. mel: lowest log-mel error; stft: lowest multi-resolution STFT distance;
-    f0: lowest pitch error, in semitones, plus share of voicing errors; similarity: most similar speaker; score: lowest
-    sum of the first three."""
+    similarity: most similar speaker; score: lowest sum of log-mel error, STFT distance, pitch error in semitones and
+    share of voicing errors."""
     patience: int = 0
     """Evaluations without a better voice after which the run ends; 0 is never: the best voice is kept either way."""
     least_improvement: float = 0.002

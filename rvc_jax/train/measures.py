@@ -64,11 +64,12 @@ def pitch_measures(rendered: np.ndarray, target: np.ndarray, valid: np.ndarray) 
 
 
 def score(figures: Mapping[str, float], by: BestBy) -> float:
-    """What voices are ranked by: lower is better; infinite where the figure is not there. Terms as in `TrainConfig`."""
+    """What voices are ranked by: lower is better; infinite without the figure. Terms as in `TrainConfig`."""
     mel, stft, cents, voicing = (figures.get(name, math.inf) for name in ("mel", "stft", "f0_cents", "voicing_error"))
-    pitch = cents / 100 + voicing
     similarity = figures.get("similarity", -math.inf)
-    return {"mel": mel, "stft": stft, "f0": pitch, "similarity": 1 - similarity, "score": mel + stft + pitch}[by]
+    together = mel + stft + cents / 100 + voicing
+    value = {"mel": mel, "stft": stft, "similarity": 1 - similarity, "score": together}[by]
+    return math.inf if math.isnan(value) else value
 
 
 def figures_text(figures: Mapping[str, float]) -> str:

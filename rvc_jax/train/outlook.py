@@ -19,7 +19,7 @@ from rvc_jax.train.measures import score
 Line = Mapping[str, Any]
 PREFIXES = {"raw": "holdout", "ema": "holdout_ema"}
 SCORE_NAMES: dict[BestBy, str] = {
-    "mel": "log-mel error", "stft": "STFT distance", "f0": "pitch error", "similarity": "distance to the speaker",
+    "mel": "log-mel error", "stft": "STFT distance", "similarity": "distance to the speaker",
     "score": "score",
 }  # fmt: skip
 

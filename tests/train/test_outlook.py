@@ -161,7 +161,7 @@ def test_the_better_of_raw_and_averaged_weights_counts_and_old_histories_are_rea
     assert better(line, "mel") == ("ema", 0.8) and better(line, "stft") == ("raw", 1.0)
     assert better({"step": 9, "holdout/mel": 0.9}, "mel") == ("raw", 0.9)
     assert holdout_curve([{"step": 9, "holdout/mel": 0.9}, {"step": 18, "loss/mel": 3.0}], "mel") == [Point(9, 0.9)]
-    assert holdout_curve([line], "f0") == []
+    assert holdout_curve([line], "similarity") == []
     old = [{"step": 0, "holdout/mel": 2.0}, {"step": 9, "holdout/mel": 0.9}, {"step": 18, "holdout/mel": 1.0}]
     assert kept(old)["step"] == 9
     assert kept([old[0], old[1], old[2] | {"best/which": "ema"}])["step"] == 18
