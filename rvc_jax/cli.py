@@ -32,6 +32,7 @@ from rvc_jax.commands.fetch import fetch
 from rvc_jax.commands.inspect import inspect
 from rvc_jax.commands.plan import plan
 from rvc_jax.commands.prepare import prepare
+from rvc_jax.commands.report import report, write_run_report
 from rvc_jax.config import PRESETS, ConvertConfig
 from rvc_jax.environment import quiet, start_jax
 from rvc_jax.errors import UserError, printable
@@ -73,8 +74,8 @@ def train(dataset: Place, run: Path, recipe: TrainOptions, preset: Preset = None
         result = run_train(dataset, run, PRESETS[preset] if preset else None, given, display.train)
         if not result.interrupted or result.used_up:
             display.message("writing the report")
-            _write_run_report(run, dataset)
-    ending = "interrupted; the same command continues" if result.interrupted else "finished"
+            write_run_report(run, dataset)
+    ending = "interrupted; the same command continues" if result.interrupted else result.stopped or "finished"
     if result.used_up:
         ending = "the budget is used up; the same command with a larger one continues"
     error = None
@@ -86,6 +87,7 @@ def train(dataset: Place, run: Path, recipe: TrainOptions, preset: Preset = None
         ("speed", f"{result.steps_per_second:.2f} steps/s" if result.steps_per_second else "too few steps to tell"),
         ("hold-out log-mel error", error or "the dataset has no hold-out"),
     ]
+    rows += [("outlook", sentence) for sentence in result.outlook]
     if result.spent:
         rows.append(("budget", result.spent))
     if result.skipped:
@@ -197,6 +199,7 @@ COMMANDS = {
         train,
         convert,
         evaluate,
+        report,
         download,
         info,
         doctor,
@@ -258,16 +261,6 @@ def _disk_full(error: BaseException | None) -> str | None:
 def _fail(text: str, code: int) -> int:
     print(f"rvc-jax: error: {printable(' '.join(text.split()))}", file=sys.stderr)
     return code
-
-
-def _write_run_report(run: Path, dataset: str | Path) -> None:
-    from rvc_jax.data.dataset import load_dataset
-    from rvc_jax.report import write_report
-    from rvc_jax.report.holdout import holdout_clips
-    from rvc_jax.runs import RunFolder
-
-    folder = RunFolder.open(run)
-    write_report(folder, run / "report.html", holdout_clips(folder, load_dataset(dataset)))
 
 
 def _figure_text(value: Any) -> str:

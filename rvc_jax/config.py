@@ -153,6 +153,9 @@ RATES: dict[str, Rate] = {
 """Colab: as users reported it in 2025 and 2026. Cloud: about the list prices in the United States. They change."""
 
 
+BestBy = Literal["mel", "stft", "similarity", "score"]
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """The classic training recipe and how a run is kept."""
@@ -198,6 +201,14 @@ class TrainConfig:
     checkpoint with half the learning rate. Single ones are left out and counted."""
     evaluate_every: int = 10
     """Epochs between evaluations on the hold-out."""
+    best_by: BestBy = "mel"
+    """Which voice is the best on the hold-out. mel: lowest log-mel error; stft: lowest multi-resolution STFT distance;
+    similarity: most similar speaker; score: lowest sum of log-mel error, STFT distance, pitch error in semitones and
+    share of voicing errors."""
+    patience: int = 0
+    """Evaluations without a better voice after which the run ends; 0 is never: the best voice is kept either way."""
+    least_improvement: float = 0.002
+    """Share by which the score must fall for a voice to count as better for the patience."""
     save_every: int = 10
     """Epochs between checkpoints; a run that is interrupted saves as well."""
     keep_checkpoints: int = 2

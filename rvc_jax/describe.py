@@ -44,11 +44,12 @@ def _folder(path: Path) -> dict[str, Any]:
 
 def _run(path: Path) -> dict[str, Any]:
     from rvc_jax.runs import RunFolder
+    from rvc_jax.train.outlook import evaluations, figures_of, kept
 
     run = RunFolder.open(path)
     history = run.history()
-    scores = {record["step"]: record["holdout/mel"] for record in history if "holdout/mel" in record}
-    best = min(scores, key=scores.get, default=None)
+    scores = {record["step"]: record["holdout/mel"] for record in evaluations(history)}
+    best = kept(history)
     return {
         "kind": "run",
         "path": str(path),
@@ -62,8 +63,8 @@ def _run(path: Path) -> dict[str, Any]:
         "steps": max((record["step"] for record in history), default=0),
         "epochs_asked_for": run.preset.train.epochs,
         "holdout_before": scores.get(0),
-        "holdout_best": scores.get(best),
-        "best_step": best,
+        "holdout_best": figures_of(best, best.get("best/which", "raw"))["mel"] if best else None,
+        "best_step": best["step"] if best else None,
         "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
     }
 

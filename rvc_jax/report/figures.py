@@ -10,6 +10,8 @@ import numpy as np
 
 from rvc_jax.audio.spectrogram import log_mel, mel_filters, spectrogram
 from rvc_jax.config import AudioConfig
+from rvc_jax.train import outlook
+from rvc_jax.train.measures import MEASURES
 
 _INK, _BLUE, _ORANGE, _GREY = "#1f2933", "#1f6feb", "#d9730d", "#9aa5b1"
 _MEL_RANGE = (-11.5, 1.0)
@@ -20,6 +22,13 @@ _LOSSES = {
     "loss/adversarial": "adversarial",
     "loss/feature_matching": "feature matching",
     "loss/kl": "KL",
+}
+_MEASURES = {
+    "mel": "log-mel error",
+    "stft": "multi-resolution STFT distance",
+    "f0_cents": "pitch error, cents (RMS)",
+    "voicing_error": "voicing errors, %",
+    "similarity": "speaker similarity (cosine)",
 }
 
 
@@ -64,7 +73,7 @@ def pitch_figure(curves: Sequence[tuple[str, np.ndarray]]) -> bytes:
 
 def learning_figure(history: Sequence[dict[str, Any]], mel_weight: float) -> bytes | None:
     """Mel error over the steps, on the training windows and on the hold-out; None if nothing was recorded."""
-    train, holdout = _series(history, "loss/mel"), _series(history, "holdout/mel")
+    train, holdout, best = _series(history, "loss/mel"), _series(history, "holdout/mel"), outlook.kept(history)
     if not train and not holdout:
         return None
     figure = _figure(_WIDTH, 3.0)
@@ -73,18 +82,47 @@ def learning_figure(history: Sequence[dict[str, Any]], mel_weight: float) -> byt
         steps, values = zip(*train, strict=True)
         axes.plot(steps, np.array(values) / mel_weight, color=_GREY, linewidth=1.5, marker=".", label="training")
     if holdout:
-        steps, values = zip(*holdout, strict=True)
-        axes.plot(steps, values, color=_BLUE, linewidth=2, marker="o", markersize=4, label="hold-out")
-        best = int(np.argmin(values))
+        axes.plot(*zip(*holdout, strict=True), color=_BLUE, linewidth=2, marker="o", markersize=4, label="hold-out")
+    if averaged := _series(history, "holdout_ema/mel"):
+        label = "hold-out, averaged weights"
+        axes.plot(*zip(*averaged, strict=True), color=_ORANGE, linewidth=2, marker="o", markersize=4, label=label)
+    if best is not None:
+        which = best.get("best/which", "raw")
+        value, colour = outlook.figures_of(best, which)["mel"], _ORANGE if which == "ema" else _BLUE
         axes.annotate(
-            f"best {values[best]:.3f}", (steps[best], values[best]), (0, 9), textcoords="offset points", color=_BLUE,
-            ha="center",
+            f"best {value:.3f}", (best["step"], value), (0, 9), textcoords="offset points", color=colour, ha="center",
         )  # fmt: skip
     axes.set_ylim(bottom=0)
     axes.set_xlabel("step")
     axes.set_ylabel("log-mel error")
     axes.grid(axis="y", color="#e4e7eb")
     _legend(axes)
+    return _png(figure)
+
+
+def measures_figure(history: Sequence[dict[str, Any]]) -> bytes | None:
+    """The hold-out by every measure, one small picture each; None in histories that have the mel error alone."""
+    curves = {name: (_series(history, f"holdout/{name}"), _series(history, f"holdout_ema/{name}")) for name in MEASURES}
+    curves = {name: pair for name, pair in curves.items() if pair[0]}
+    if set(curves) <= {"mel"}:
+        return None
+    figure = _figure(_WIDTH, 4.2)
+    best = outlook.kept(history)
+    grid = figure.subplots(2, 3).ravel()
+    for axes in grid[len(curves) :]:
+        axes.set_axis_off()
+    for axes, (name, pair) in zip(grid, curves.items(), strict=False):
+        for points, colour, label in zip(pair, (_BLUE, _ORANGE), ("raw weights", "averaged weights"), strict=True):
+            if points:
+                steps, values = zip(*points, strict=True)
+                scaled = np.array(values) * (100 if name == "voicing_error" else 1)
+                axes.plot(steps, scaled, color=colour, linewidth=1.6, marker=".", label=label)
+        axes.axvline(best["step"], color=_GREY, linewidth=1, linestyle=":")
+        axes.set_title(_MEASURES[name], fontsize=9)
+        axes.locator_params(nbins=4)
+        axes.grid(axis="y", color="#e4e7eb")
+    if any(pair[1] for pair in curves.values()):
+        grid[0].legend(frameon=False, fontsize=7, labelcolor=_INK)
     return _png(figure)
 
 

@@ -16,6 +16,8 @@ from rvc_jax.files import replacing
 from rvc_jax.infer.melody import METHOD, Melody
 from rvc_jax.report import blocks, figures
 from rvc_jax.runs import RunFolder
+from rvc_jax.train import outlook
+from rvc_jax.train.measures import figures_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,10 @@ def write_report(
     notices: licence texts of what the page contains.
     """
     sections = [
-        blocks.section("In numbers", blocks.table([*table, *_facts(run)])),
+        blocks.section("In numbers", blocks.table([*table, *_measured(run), *_facts(run)])),
+        blocks.section(
+            "Outlook", "".join(f"<p>{html.escape(text[0].upper() + text[1:])}.</p>" for text in _outlook(run))
+        ),
         _sounds(clips, run.preset.audio),
         _pitch(melody),
         _curves(run),
@@ -68,6 +73,26 @@ def _facts(run: RunFolder) -> list[tuple[str, str]]:
     if info.dropped:
         rows.append(("left out", "; ".join(f"{drop.file}: {drop.reason}" for drop in info.dropped[:20])))
     return rows
+
+
+def _measured(run: RunFolder) -> list[tuple[str, str]]:
+    """Figures of the best voice and of the latest one on the hold-out."""
+    history = run.history()
+    lines = outlook.evaluations(history)
+    if not lines:
+        return []
+    rows, best = [], outlook.kept(history)
+    for name, line, which in (
+        ("best voice", best, best.get("best/which", "raw")),
+        ("latest evaluation", lines[-1], outlook.better(lines[-1], run.preset.train.best_by)[0]),
+    ):
+        averaged = " (averaged weights)" if which == "ema" else ""
+        rows.append((name, f"step {line['step']}{averaged}: {figures_text(outlook.figures_of(line, which))}"))
+    return rows
+
+
+def _outlook(run: RunFolder) -> list[str]:
+    return outlook.outlook(run.history(), run.preset.train)
 
 
 def _sounds(clips: Sequence[Clip], audio: AudioConfig) -> str:
@@ -101,6 +126,7 @@ def _pitch(melody: Melody | None) -> str:
 def _curves(run: RunFolder) -> str:
     history = run.history()
     learning = figures.learning_figure(history, run.preset.train.mel_weight)
+    measures = figures.measures_figure(history)
     losses = figures.losses_figure(history)
     parts = []
     if learning:
@@ -110,6 +136,12 @@ def _curves(run: RunFolder) -> str:
             "The voice of its lowest point is kept."
         )
         parts.append(blocks.image(learning, "Log-mel error over the steps", caption))
+    if measures:
+        caption = (
+            "The hold-out by every measure, the dotted line at the voice that is kept. Pitch and speaker are compared "
+            "with those of the real recording by the same method. Lower is better, but for the similarity."
+        )
+        parts.append(blocks.image(measures, "Measures of the hold-out over the steps", caption))
     if losses:
         caption = (
             "Terms of the losses. They balance each other and need not fall; one that runs away to zero or upwards "

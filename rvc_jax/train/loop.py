@@ -85,7 +85,7 @@ class Trainer:
             with Interrupt() as interrupt:
                 if first == 0:
                     self.holdout.evaluate(0, state, recorder)
-                while step < self.total_steps and not interrupt and not used_up:
+                while step < self.total_steps and not interrupt and not used_up and not self.holdout.stopped:
                     count = min(self.steps_per_dispatch, self._next_event(step) - step)
                     state, metrics = dispatch(state, feed.held, feed(step, count), np.int32(count))
                     step += count
@@ -187,19 +187,21 @@ class Trainer:
         return TrainProgress(step, self.total_steps, epoch, epochs, clock.step_seconds, left, losses, None)
 
     def _result(self, first: int, step: int, clock: Clock, skipped: int, used_up: bool) -> TrainResult:
-        scores = self.holdout.scores()
+        before, after = self.holdout.errors()
         return TrainResult(
             run=self.folder.path,
             steps=step,
             epochs=step // self.batches.steps_per_epoch,
             resumed_from=first,
             steps_per_second=None if math.isnan(clock.step_seconds) else 1 / clock.step_seconds,
-            holdout_before=scores[0] if scores else None,
-            holdout_after=min(scores) if scores else None,
-            interrupted=step < self.total_steps,
+            holdout_before=before,
+            holdout_after=after,
+            interrupted=step < self.total_steps and not self.holdout.stopped,
             skipped=skipped,
             spent=self.meter.text(),
             used_up=used_up and step < self.total_steps,
+            stopped=self.holdout.stopped if step < self.total_steps else "",
+            outlook=tuple(self.holdout.outlook()),
         )
 
 

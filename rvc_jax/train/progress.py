@@ -45,6 +45,10 @@ class TrainResult:
     """What of the budget is spent and left."""
     used_up: bool = False
     """The budget ended the run."""
+    stopped: str = ""
+    """Why the run ended before its last epoch, since the hold-out brought no better voice."""
+    outlook: tuple[str, ...] = ()
+    """What the hold-out's course tells: overfitting, or what more epochs would bring."""
 
 
 Report = Callable[[TrainProgress], None]

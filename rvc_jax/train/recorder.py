@@ -30,11 +30,13 @@ class Recorder:
         self._forget_after(step)
         self._board = SummaryWriter(str(self._run / "metrics"), purge_step=step + 1, flush_secs=10)
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Values by name, at a step."""
+    def scalars(self, step: int, values: dict[str, float | str]) -> None:
+        """Values by name, at a step; words go to the history only."""
         with self._history.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
+            if isinstance(value, str):
+                continue
             self._board.add_scalar(name, value, step)
 
     def speech(self, step: int, name: str, wave: np.ndarray, audio: AudioConfig) -> None:

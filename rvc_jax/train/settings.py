@@ -46,6 +46,10 @@ def _check_recipe(recipe: TrainConfig) -> None:
     for name in (*counts, "skips_before_return"):
         if getattr(recipe, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(recipe, name)}")
+    if recipe.patience < 0:
+        raise UserError(f"--patience must be at least 0, not {recipe.patience}")
+    if not 0 <= recipe.least_improvement < 1:
+        raise UserError(f"--least-improvement must be a share from 0 to below 1, not {recipe.least_improvement}")
     budget_of(recipe)
     if recipe.learning_rate <= 0:
         raise UserError(f"--learning-rate must be above 0, not {recipe.learning_rate}")

@@ -151,6 +151,14 @@ def _whisper(name: str, width: int, sha256: str, size: int) -> Entry:
     return Entry(f"whisper-{name}", (file,), "MIT", f"content: Whisper {name}, multilingual, {width}-d")
 
 
+def _resemblyzer() -> Entry:
+    member = "resemblyzer/pretrained.pt"
+    urls = (f"pip:Resemblyzer==0.1.4#{member}", f"{_GITHUB}/resemble-ai/Resemblyzer/master/{member}")
+    sha256 = "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"
+    file = File(member, urls, sha256, 17090379, *member.split("/", 1))
+    return Entry("resemblyzer", (file,), "Apache-2.0", "measures: speaker similarity (Resemblyzer 0.1.4)")
+
+
 def _rvc(name: str, path: str, sha256: str, size: int, what: str, other: tuple[str, ...] = ()) -> Entry:
     return Entry(name, (File(path, (_hub(_RVC, path), *other), sha256, size),), "MIT", what)
 
@@ -180,6 +188,7 @@ ENTRIES: dict[str, Entry] = {
         _fcpe(),
         _crepe("crepe", "full", "133225604dedd2e4005f8bbd1bd0a2ec073ba8b7a6cd31ff6d5edbbfa3539986", 88991291),
         _crepe("crepe-tiny", "tiny", "d4993eea36ed1a0ad9ac549c740dae5265b049ce72004f00c2f59e01c0be8432", 1962363),
+        _resemblyzer(),
         _whisper("base", 512, "ed3a0b6b1c0edf879ad9b11b1af5a0e6ab5db9205f891f668f8b0e6c6326e34e", 145262807),
         _whisper("small", 768, "9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794", 483617219),
     )

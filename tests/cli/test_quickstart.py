@@ -56,12 +56,13 @@ def test_the_report_is_one_page_with_pictures_sounds_and_licences(made: tuple[Pa
     page = (made[0] / "report.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
-    assert len(pictures) == 4 + 1 + 2  # clips, pitch, learning and losses
+    clips = 4 + page.count("The same slice from the latest state</h3>")
+    assert len(pictures) == clips + 1 + 3  # clips, pitch, learning, measures and losses
     for picture in pictures:
         pixels = matplotlib.image.imread(io.BytesIO(base64.b64decode(picture)))
         assert pixels.shape[1] > 800 and np.ptp(pixels[..., :3]) > 0.5
     sounds = [soundfile.read(io.BytesIO(base64.b64decode(s))) for s in re.findall(r"audio/flac;base64,([^\"]+)", page)]
-    assert [rate for _, rate in sounds] == [16000] * 4
+    assert [rate for _, rate in sounds] == [16000] * clips
     assert len(sounds[0][0]) == len(sounds[1][0]) == 113600 and len(sounds[2][0]) == len(sounds[3][0])
     assert "CC-BY-3.0" in page and "Public domain" in page and "hold-out log-mel error" in page
 

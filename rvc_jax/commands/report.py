@@ -1,0 +1,69 @@
+"""`rvc-jax report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from rvc_jax.cli_options import Json, OptionalPlace, Run
+from rvc_jax.environment import start_jax
+from rvc_jax.errors import UserError
+from rvc_jax.terminal import show
+
+if TYPE_CHECKING:
+    from rvc_jax.data.remote import Location
+
+OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+
+
+def report(run: Run, dataset: OptionalPlace = None, out: OptionalPath = None, as_json: Json = False) -> int:
+    """Write the report of a run, also while it trains: curves, the hold-out to be heard, what more epochs would bring.
+
+    Args:
+        run: Folder of the run.
+        dataset: Dataset with the hold-out; the run's own if not given. If that is gone, the report has no sound.
+        out: Page to write (.html); report.html in the run's folder if not given.
+    """
+    start_jax()
+    from rvc_jax.runs import RunFolder
+    from rvc_jax.train.outlook import evaluations, outlook
+
+    out = out or run / "report.html"
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise UserError(f"{out} cannot be written: name a file in a folder that exists")
+    folder = RunFolder.open(run)
+    missing = write_run_report(run, dataset, out)
+    history = folder.history()
+    sentences = outlook(history, folder.preset.train)
+    rows = [("page", str(out)), ("evaluations", str(len(evaluations(history))))]
+    rows += [("outlook", sentence) for sentence in sentences]
+    rows += [("without sound", missing)] if missing else []
+    show({"out": out, "outlook": sentences, "without_sound": missing}, rows, as_json)
+    return 0
+
+
+def write_run_report(run: Path, dataset: Location | None = None, out: Path | None = None) -> str:
+    """Writes a run's page, and says why if the hold-out could not be rendered into it.
+
+    dataset: the run's own by default, and then the page is written without it too. Raises UserError if a named one
+    does not read.
+    """
+    from rvc_jax.data.dataset import load_dataset
+    from rvc_jax.report import write_report
+    from rvc_jax.report.holdout import holdout_clips
+    from rvc_jax.runs import RunFolder
+
+    folder, clips, missing = RunFolder.open(run), [], ""
+    try:
+        place = dataset or folder.dataset_path
+        if place is None:
+            raise UserError(f"{run} does not tell where its dataset is: name it with --dataset")
+        clips = holdout_clips(folder, load_dataset(place))
+    except UserError as error:
+        if dataset is not None:
+            raise
+        missing = str(error)
+    write_report(folder, out or run / "report.html", clips, table=[("without sound", missing)] if missing else ())
+    return missing
