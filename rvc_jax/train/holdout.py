@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from rvc_jax.checkpoint import Checkpoints
 from rvc_jax.data.dataset import VoiceDataset
 from rvc_jax.runs import RunFolder
 from rvc_jax.train.evaluation import Evaluator
 from rvc_jax.train.recorder import Recorder
+from rvc_jax.train.saving import Checkpoints
 from rvc_jax.train.state import TrainState
 from rvc_jax.train.step import Networks
 
@@ -23,7 +23,7 @@ class Holdout:
         """say: is told (step, sentence, log-mel error) of every evaluation."""
         self._folder, self._windows, self._say = folder, data.holdout, say
         self._evaluator = Evaluator(networks, data.holdout) if len(data.holdout) else None
-        self._best = Checkpoints(folder.best, keep=1)
+        self._best = Checkpoints(folder.best, keep=1, say=say)
 
     def evaluate(self, step: int, state: TrainState, recorder: Recorder) -> None:
         """Scores the voice of a step, and keeps it if it is the best so far."""
