@@ -1,9 +1,12 @@
-"""Checkpoints: saved by Orbax in the background, complete or not at all, and checked against their hashes when read."""
+"""Checkpoints: written by Orbax, complete or not at all, and checked against their hashes when read."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,83 +17,41 @@ from rvc_jax.errors import UserError
 from rvc_jax.files import file_sha256, write_json
 
 _HASHES = "sha256.json"
+_UNFINISHED = ".unfinished"
+
+StandIns = dict[str, Callable[[dict[str, Any]], Any]]
+"""By field: its value for checkpoints made before there was such a field, from the fields that were restored."""
 
 
-class Checkpoints:
-    """A folder of numbered checkpoints, the newest few of which are kept."""
+def write(folder: Path, step: int, state: dict[str, Any]) -> None:
+    """Writes `folder/step`: under another name first, until every file and its hash is there.
 
-    def __init__(self, folder: Path, keep: int):
-        self.folder = folder
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._hash_finished),
-        )
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
-
-    def save(self, step: int, state: Any) -> None:
-        """Starts saving; the arrays may be donated as soon as this returns. Saving a step again does nothing."""
-        if step not in self._manager.all_steps():
-            self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
-            self._run(lambda: self._manager.save(step, args=ocp.args.StandardSave(state)))
-
-    def finish(self) -> None:
-        """Waits until everything is on disk."""
-        self._run(self._manager.wait_until_finished)
-        self._hash_finished()
-
-    def restore(self, template: Any) -> tuple[Any, list[str]] | None:
-        """The newest intact checkpoint in the form of `template`, and a sentence for each damaged one passed over.
-
-        Damaged ones that an intact one stands in for are removed: their steps will be saved again. None if there is no
-        checkpoint at all.
-
-        Raises:
-          UserError: if there are checkpoints and every one is damaged.
-        """
-        damages: dict[int, str] = {}
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            damage = verify(self.folder / str(step))
-            if damage is None:
-                for damaged in damages:
-                    self._manager.delete(damaged)
-                return _load(self.folder / str(step), template), list(damages.values())
-            damages[step] = damage
-        if damages:
-            newest_damage = next(iter(damages.values()))
-            raise UserError(f"{newest_damage}; no intact checkpoint is left: train again into another run folder")
-        return None
-
-    def close(self) -> None:
-        self._manager.close()
-
-    def _hash_finished(self) -> None:
-        for folder in self.folder.iterdir():
-            if folder.name.isdigit() and not (folder / _HASHES).exists():
-                write_json(folder / _HASHES, _hashes(folder))
-
-    def _check_space(self, needed: int) -> None:
-        """Refuses what won't fit before it is begun: the storage library's own complaints come from other threads."""
-        if shutil.disk_usage(self.folder).free < 1.2 * needed:
-            raise self._disk_full()
-
-    def _run(self, action: Any) -> None:
-        """Runs a saving action; a full disk becomes one clear line. What was saved before stands."""
-        try:
-            action()
-        except Exception as error:
-            if shutil.disk_usage(self.folder).free < 1 << 20 or "No space left" in str(error):
-                raise self._disk_full() from error
-            raise
-
-    def _disk_full(self) -> UserError:
-        return UserError(
-            f"disk full: the checkpoint does not fit in {self.folder}; the previous one stands. "
-            "Free some space and run the same command again"
-        )
+    state: NumPy arrays. Raises whatever the disk does; nothing is left of the attempt then.
+    """
+    unfinished, process = folder / f"{step}{_UNFINISHED}", jax.process_index()
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+        alone = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
+        handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+        with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
+            checkpointer.save(unfinished.absolute() / "default", ocp.args.PyTreeSave(state))
+        write_json(unfinished / _HASHES, _hashes(unfinished))
+        os.replace(unfinished, folder / str(step))
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def read(folder: Path, template: Any) -> Any:
+def clear_unfinished(folder: Path) -> None:
+    """Removes what a killed run has left half written."""
+    for path in folder.glob(f"*{_UNFINISHED}"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def read(folder: Path, template: Any, stand_ins: StandIns | None = None) -> Any:
     """The arrays of one checkpoint that `template` (arrays or shapes) names.
+
+    stand_ins: makes the fields that the checkpoint lacks.
 
     Raises:
       UserError: if the checkpoint is damaged or holds something else.
@@ -98,20 +59,68 @@ def read(folder: Path, template: Any) -> Any:
     damage = verify(folder)
     if damage is not None:
         raise UserError(f"{damage}; restore it from a copy, or train again")
-    return _load(folder, template)
+    return load(folder, template, stand_ins)
 
 
-def _load(folder: Path, template: Any) -> Any:
-    shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
-    restore = ocp.args.PyTreeRestore(
-        shapes, restore_args=ocp.checkpoint_utils.construct_restore_args(shapes), partial_restore=True
-    )
+def load(folder: Path, template: Any, stand_ins: StandIns | None = None) -> Any:
+    """`read` without looking at the hashes."""
+    path, wanted, stand_ins = folder.absolute() / "default", fields(template), stand_ins or {}
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            return checkpointer.restore(folder.absolute() / "default", restore)
+            stored = checkpointer.metadata(path).item_metadata.tree
+            lacking = [name for name in wanted if name not in stored]
+            _check_form(
+                folder, {name: wanted[name] for name in wanted if name in stored or name not in stand_ins}, stored
+            )
+            shapes = jax.tree.map(
+                ocp.utils.to_shape_dtype_struct, {name: wanted[name] for name in wanted if name in stored}
+            )
+            arguments = ocp.checkpoint_utils.construct_restore_args(shapes)
+            restore = ocp.args.PyTreeRestore(shapes, restore_args=arguments, partial_restore=True)
+            values = checkpointer.restore(path, restore)
+    except UserError:
+        raise
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200]
         raise UserError(f"the checkpoint {folder} can't be read as this run's: {reason}") from error
+    for name in lacking:
+        values[name] = jax.tree.map(_placed, stand_ins[name](values), wanted[name])
+    return type(template)(**values) if dataclasses.is_dataclass(template) else values
+
+
+def fields(state: Any) -> dict[str, Any]:
+    """The fields of a state (a dataclass or a dictionary) by name."""
+    if dataclasses.is_dataclass(state):
+        return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    return dict(state)
+
+
+def _check_form(folder: Path, wanted: dict[str, Any], stored: dict[str, Any]) -> None:
+    """Raises UserError with the first array that the checkpoint lacks, or has in another shape."""
+    there = _by_path(stored)
+    for path, leaf in _by_path(wanted).items():
+        if path not in there:
+            raise UserError(
+                f"the checkpoint {folder} has no {path}: it is of another version of rvc-jax or another network; "
+                "continue it with that version, or train into another run folder"
+            )
+        if tuple(there[path].shape) != tuple(leaf.shape):
+            raise UserError(
+                f"the checkpoint {folder} has {path} in the shape {tuple(there[path].shape)}, this is "
+                f"{tuple(leaf.shape)}: it is of another network; train into another run folder"
+            )
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    def text(key: Any) -> str:
+        return str(next(getattr(key, name) for name in ("key", "name", "idx") if hasattr(key, name)))
+
+    return {"/".join(map(text, path)): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def _placed(value: Any, like: Any) -> Any:
+    sharding = getattr(like, "sharding", None)
+    return value if sharding is None else jax.device_put(value, sharding)
 
 
 def verify(folder: Path) -> str | None:
@@ -119,9 +128,7 @@ def verify(folder: Path) -> str | None:
     try:
         expected = json.loads((folder / _HASHES).read_text())
     except FileNotFoundError:
-        return (
-            None  # saved, but the run was killed before it could be hashed: Orbax's own marks say that it is complete
-        )
+        return f"the checkpoint {folder} is damaged ({_HASHES} is missing)"
     except ValueError:
         return f"the checkpoint {folder} is damaged ({_HASHES} can't be read)"
     actual = _hashes(folder)
@@ -132,10 +139,15 @@ def verify(folder: Path) -> str | None:
     return None
 
 
+def steps(folder: Path) -> list[int]:
+    """The steps of all checkpoints in a folder, the oldest first."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit()) if folder.is_dir() else []
+
+
 def newest(folder: Path) -> Path | None:
     """The folder of the newest checkpoint."""
-    steps = [path for path in folder.glob("*") if path.name.isdigit()] if folder.is_dir() else []
-    return max(steps, key=lambda path: int(path.name), default=None)
+    found = steps(folder)
+    return folder / str(found[-1]) if found else None
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -213,6 +213,8 @@ class TrainConfig:
     """Epochs between checkpoints; a run that is interrupted saves as well."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept, beside the best voice."""
+    keep_every: int = 0
+    """Epochs between checkpoints that are kept for good; 0 keeps none. Multiples of --save-every are met."""
     log_every: int = 50
     """Steps between TensorBoard scalars."""
 

@@ -26,7 +26,7 @@ def quiet() -> None:
 
 
 def start_jax() -> None:
-    """Imports JAX, and keeps what it compiles for more than a second in `home()/xla` for the next time.
+    """Imports JAX, and keeps what it compiles in `home()/xla` for the next time: a second start compiles nothing.
 
     $JAX_COMPILATION_CACHE_DIR names another folder.
     """
@@ -40,7 +40,7 @@ def start_jax() -> None:
     except OSError:
         return  # a home that can't be written to costs time, nothing else
     jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # a hundred small programs are seconds, too
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -86,7 +87,9 @@ class Meter:
         return f"{self._budget.amount(self.spent)} spent, {self._budget.amount(left)} left"
 
     def save(self) -> None:
-        write_json(self._file, {"seconds": self.spent})
+        """A full disk is passed over: the next one writes it all."""
+        with contextlib.suppress(OSError):
+            write_json(self._file, {"seconds": self.spent})
 
 
 def known_rate(kind: str) -> Rate | None:

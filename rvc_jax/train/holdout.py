@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rvc_jax.checkpoint import Checkpoints
 from rvc_jax.data.dataset import VoiceDataset
 from rvc_jax.errors import UserError
 from rvc_jax.features.speaker import HOW_TO_GET
@@ -14,6 +13,7 @@ from rvc_jax.train import outlook
 from rvc_jax.train.evaluation import Evaluator
 from rvc_jax.train.measures import figures_text
 from rvc_jax.train.recorder import Recorder
+from rvc_jax.train.saving import Checkpoints
 from rvc_jax.train.state import TrainState
 from rvc_jax.train.step import Networks
 
@@ -34,7 +34,7 @@ class Holdout:
         self._recipe = folder.preset.train
         if self._recipe.best_by == "similarity" and self._evaluator and not self._evaluator.has_similarity:
             raise UserError(f"--best-by similarity needs a model of speakers: {HOW_TO_GET}")
-        self._best = Checkpoints(folder.best, keep=1)
+        self._best = Checkpoints(folder.best, keep=1, say=say)
         self._stopped: str | None = None
 
     def evaluate(self, step: int, state: TrainState, recorder: Recorder) -> None:

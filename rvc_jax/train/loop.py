@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from rvc_jax.checkpoint import Checkpoints
 from rvc_jax.config import Preset
 from rvc_jax.data.dataset import VoiceDataset, load_dataset
 from rvc_jax.data.remote import Location, is_remote
@@ -27,8 +26,9 @@ from rvc_jax.train.interrupt import Interrupt
 from rvc_jax.train.late_metrics import LateMetrics
 from rvc_jax.train.progress import Clock, Report, TrainProgress, TrainResult
 from rvc_jax.train.recorder import Recorder
-from rvc_jax.train.settings import budget_of, settings_for
-from rvc_jax.train.state import TrainState, fresh_state, state_shapes
+from rvc_jax.train.saving import Checkpoints
+from rvc_jax.train.settings import budget_of, changes, settings_for
+from rvc_jax.train.state import STAND_INS, TrainState, fresh_state, state_shapes
 from rvc_jax.train.step import build_networks, make_step
 
 _MOST_RETURNS = 2
@@ -52,16 +52,18 @@ def train(
     data = load_dataset(dataset)
     settings = settings_for(run, data, preset, overrides or {})
     folder = RunFolder(run, settings, data.info, dataset if is_remote(dataset) else Path(dataset).absolute())
+    notes = changes(run, settings, data)
     folder.write(_index_rows(data))
-    return Trainer(folder, data, report).run()
+    return Trainer(folder, data, report, notes).run()
 
 
 class Trainer:
     """One run in progress."""
 
-    def __init__(self, folder: RunFolder, data: VoiceDataset, report: Report):
+    def __init__(self, folder: RunFolder, data: VoiceDataset, report: Report, notes: list[str]):
+        """notes: what to say when the run goes on."""
         recipe = folder.preset.train
-        self.folder, self.data, self.report = folder, data, report
+        self.folder, self.data, self.report, self.notes = folder, data, report, notes
         self.mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
         self.batches = Batches(len(data.train), recipe.batch_per_chip * jax.device_count(), recipe.seed)
         self.networks = build_networks(folder.preset, self.batches.steps_per_epoch)
@@ -70,7 +72,8 @@ class Trainer:
         self.meter = Meter(folder.path / "spent.json", budget_of(recipe))
         self.total_steps = recipe.epochs * self.batches.steps_per_epoch
         self.holdout = Holdout(folder, data, self.networks, self._say)
-        self.checkpoints = Checkpoints(folder.checkpoints, recipe.keep_checkpoints)
+        keep_every = recipe.keep_every * self.batches.steps_per_epoch
+        self.checkpoints = Checkpoints(folder.checkpoints, recipe.keep_checkpoints, keep_every, self._say)
 
     def run(self) -> TrainResult:
         """Restore or start; then batch, step, metrics one step late, evaluate, save; finish."""
@@ -86,6 +89,7 @@ class Trainer:
                 if first == 0:
                     self.holdout.evaluate(0, state, recorder)
                 while step < self.total_steps and not interrupt and not used_up and not self.holdout.stopped:
+                    self.checkpoints.check()
                     count = min(self.steps_per_dispatch, self._next_event(step) - step)
                     state, metrics = dispatch(state, feed.held, feed(step, count), np.int32(count))
                     step += count
@@ -119,12 +123,13 @@ class Trainer:
     def _restore(self) -> TrainState:
         networks, everywhere = self.networks, NamedSharding(self.mesh, PartitionSpec())
         parts = (networks.synthesizer, networks.discriminator, networks.optimizer)
-        restored = self.checkpoints.restore(state_shapes(*parts, everywhere))
+        restored = self.checkpoints.restore(state_shapes(*parts, everywhere), STAND_INS)
         if restored is None:
             return jax.device_put(fresh_state(*parts, self.folder.preset.train.seed), everywhere)
         state, damages = restored
-        for damage in damages:
-            self._say(int(state.step), f"{damage}; continuing from step {int(state.step)}")
+        for note in (*(f"{damage}; continuing from step {int(state.step)}" for damage in damages), *self.notes):
+            self._say(int(state.step), note)
+        self.notes = []
         return state
 
     def _feed(self) -> tuple[ResidentFeed | StreamingFeed, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +19,13 @@ class Recorder:
 
     def __init__(self, run: Path, from_step: int):
         self._run, self._history = run, run / "history.jsonl"
+        self._unwritten: list[str] = []
         self._begin(from_step)
 
     def rewind(self, step: int) -> None:
         """The run goes on from an earlier step: what came after it is taken back."""
-        self._board.close()
+        self.close()
+        self._unwritten = []
         self._begin(step)
 
     def _begin(self, step: int) -> None:
@@ -32,8 +36,10 @@ class Recorder:
 
     def scalars(self, step: int, values: dict[str, float | str]) -> None:
         """Values by name, at a step; words go to the history only."""
-        with self._history.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        self._unwritten.append(json.dumps({"step": step, **values}) + "\n")
+        self._append()
+        if not self._board_lives():
+            return
         for name, value in values.items():
             if isinstance(value, str):
                 continue
@@ -41,12 +47,33 @@ class Recorder:
 
     def speech(self, step: int, name: str, wave: np.ndarray, audio: AudioConfig) -> None:
         """A waveform [samples], to be heard and as its log-mel."""
+        if not self._board_lives():
+            return
         peak = max(1.0, float(np.abs(wave).max(initial=0.0)))
         self._board.add_audio(f"holdout/{name}", wave[:, None] / peak, step, sample_rate=audio.sample_rate)
         self._board.add_image(f"holdout/{name}", mel_picture(wave, audio), step, dataformats="HWC")
 
     def close(self) -> None:
-        self._board.close()
+        if self._board_lives():
+            self._board.close()
+
+    def _append(self) -> None:
+        """Lines for which the disk has no room are written later."""
+        size = self._history.stat().st_size if self._history.exists() else 0
+        try:
+            with self._history.open("a") as file:
+                file.writelines(self._unwritten)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            os.truncate(self._history, size)
+        else:
+            self._unwritten = []
+
+    def _board_lives(self) -> bool:
+        """TensorBoard's thread ends when the disk is full, and whoever gives it something then waits for ever."""
+        worker = self._board.file_writer.event_writer._worker
+        return worker is not None and worker.is_alive()
 
     def _forget_after(self, step: int) -> None:
         """A run continues from its last checkpoint: what was recorded after it will happen again."""

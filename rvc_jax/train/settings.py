@@ -21,6 +21,19 @@ def budget_of(recipe: TrainConfig) -> Budget | None:
     return Budget.parse(text, known_rate(jax.devices()[0].device_kind), jax.device_count()) if text else None
 
 
+_STEPS_OF = ("seed", "batch_per_chip")
+"""Options that tell what the windows and the noise of a step are: a step's number would mean another step."""
+
+_FREE = frozenset(
+    {
+        "epochs", "budget", "data_on_device", "steps_per_dispatch", "rematerialise", "skips_before_return",
+        "evaluate_every", "best_by", "patience", "least_improvement", "save_every", "keep_checkpoints", "keep_every",
+        "log_every",
+    }
+)  # fmt: skip
+"""Options that leave every step as it is: they may change without a word."""
+
+
 def settings_for(path: Path, data: VoiceDataset, preset: Preset | None, overrides: dict[str, Any]) -> Preset:
     """What to train: as the run in the folder was started, checked against the dataset, or a new run's preset."""
     if not (path / "config.json").exists():
@@ -36,9 +49,26 @@ def settings_for(path: Path, data: VoiceDataset, preset: Preset | None, override
         )
         if len(data.info.speakers) > 1 or len(run.dataset.speakers) > 1:
             _check_same(path, "speakers", ", ".join(run.dataset.speakers), ", ".join(data.info.speakers))
+        for name in _STEPS_OF:
+            _check_same_recipe(path, name, getattr(settings.train, name), overrides.get(name))
     settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, **overrides))
     _check_recipe(settings.train)
     return settings
+
+
+def changes(path: Path, settings: Preset, data: VoiceDataset) -> list[str]:
+    """What will be trained differently from here on than the run in the folder was until now, in sentences."""
+    if not (path / "config.json").exists():
+        return []
+    run, told = RunFolder.open(path), []
+    for field in dataclasses.fields(TrainConfig):
+        old, new = getattr(run.preset.train, field.name), getattr(settings.train, field.name)
+        if old != new and field.name not in _FREE:
+            told.append(f"--{field.name.replace('_', '-')} is {new} from here on, it was {old}")
+    if run.dataset.fingerprint != data.info.fingerprint:
+        old, new = run.dataset.train_slices, data.info.train_slices
+        told.append(f"the dataset has changed: {new} windows to train on from here on, it was {old}")
+    return told
 
 
 def _check_recipe(recipe: TrainConfig) -> None:
@@ -60,6 +90,15 @@ def _check_same(path: Path, what: str, of_run: object, of_dataset: object) -> No
         raise UserError(
             f"the run {path} was started with {what} {of_run}, this is {of_dataset}: "
             "train into another run folder, or prepare the speech again to fit"
+        )
+
+
+def _check_same_recipe(path: Path, name: str, of_run: object, given: object) -> None:
+    if given is not None and given != of_run:
+        option = f"--{name.replace('_', '-')}"
+        raise UserError(
+            f"the run {path} was started with {option} {of_run}, this is {option} {given}, and its steps would not be "
+            f"the same: leave {option} out to continue, or train into another run folder"
         )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -73,3 +75,9 @@ def state_shapes(
     ]
     state = jax.eval_shape(lambda g, d: create_state(g, d, transform), *parameters)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state)
+
+
+STAND_INS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "rate": lambda fields: jnp.ones((), jnp.float32),
+}
+"""What a field is for a checkpoint made before it was there, from the other fields (as copies: a state is donated)."""

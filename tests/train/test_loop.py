@@ -7,9 +7,9 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -17,6 +17,7 @@ from rvc_jax import checkpoint
 from rvc_jax.config import PRESETS
 from rvc_jax.errors import UserError
 from rvc_jax.runs import RunFolder
+from rvc_jax.train import saving
 from rvc_jax.train.loop import train
 from rvc_jax.train.progress import TrainProgress
 
@@ -135,15 +136,49 @@ def test_a_folder_that_holds_something_else_is_left_alone(sample_dataset: Path, 
         train(sample_dataset, tmp_path)
 
 
+def test_what_may_change_on_the_way_is_said_and_the_rest_refused(
+    finished: Path, sample_dataset: Path, tmp_path: Path
+) -> None:
+    run, said = shutil.copytree(finished, tmp_path / "run"), []
+    for name, given, of_run in (("seed", 7, 1234), ("batch_per_chip", 16, 8)):
+        with pytest.raises(UserError, match=f"--{name.replace('_', '-')} {of_run}, this is .* {given},"):
+            train(sample_dataset, run, overrides={name: given})
+    report = lambda progress: said.append(progress.message or "")  # noqa: E731
+    train(sample_dataset, run, overrides={"learning_rate": 1e-3, "save_every": 2}, report=report)
+    assert [text for text in said if text] == ["--learning-rate is 0.001 from here on, it was 0.002"]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_is_one_clear_line(sample_dataset: Path, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
+@pytest.mark.parametrize("frees", [True, False])
+def test_a_full_disk_is_said_and_tried_again_and_in_the_end_stops_the_run(
+    frees: bool, sample_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "_WAITS", (0.5,) * 3)
+    monkeypatch.setattr(saving, "_LAST_WAIT", 0.5)
+    disk, said = tmp_path / "disk", []
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", disk], check=False).returncode:
         pytest.skip("a small disk can't be mounted here")
+
+    def fill_or_free(progress: TrainProgress) -> None:
+        said.append(progress.message or "")
+        if progress.step == 3 and progress.message is None:
+            while not (disk / "run" / "checkpoints" / "2").exists():
+                time.sleep(0.05)
+            (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free - (1 << 20)))
+        elif frees and "next try" in said[-1]:
+            (disk / "ballast").unlink(missing_ok=True)
+
     try:
-        with pytest.raises(UserError, match="disk full"):
-            train(sample_dataset, disk / "run", overrides=SETTINGS)
+        if frees:
+            assert not train(sample_dataset, disk / "run", overrides=SETTINGS, report=fill_or_free).interrupted
+            assert checkpoint.verify(checkpoint.newest(disk / "run" / "checkpoints")) is None
+        else:
+            with pytest.raises(UserError, match="disk full.*3 more tries; the previous one stands"):
+                train(sample_dataset, disk / "run", overrides=SETTINGS, report=fill_or_free)
+            assert checkpoint.newest(disk / "run" / "checkpoints").name == "2"
+            (disk / "ballast").unlink()
+            assert train(sample_dataset, disk / "run", overrides=SETTINGS).resumed_from == 2
+        assert any("disk full" in text and "the previous one stands. The next try" in text for text in said)
     finally:
-        jax.clear_caches()
         subprocess.run(["umount", "-l", disk], check=True)

@@ -1,0 +1,162 @@
+"""Saving while the training goes on: in a thread, again and again while the disk is full, and only so many kept."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from rvc_jax import checkpoint
+from rvc_jax.errors import UserError
+
+_WAITS = (10.0, 30.0, 60.0, 120.0, 240.0)
+"""Seconds before the tries that follow a full disk."""
+_LAST_WAIT = 2.0
+"""The same when the run is to end: who asked it to may not wait long."""
+
+Say = Callable[[int, str], None]
+
+
+class Checkpoints:
+    """A folder of numbered checkpoints, the newest few of which are kept."""
+
+    def __init__(self, folder: Path, keep: int, keep_every: int = 0, say: Say = lambda step, text: None):
+        """keep_every: steps whose multiples are kept for good; 0 is none. say: is told (step, sentence) of trouble."""
+        self.folder, self._keep, self._keep_every, self._say = folder, keep, keep_every, say
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint.clear_unfinished(folder)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="save")
+        self._saving: Future[None] | None = None
+        self._wanted: tuple[int, dict[str, Any]] | None = None
+        self._waits, self._hurry = False, threading.Event()
+
+    def save(self, step: int, state: Any) -> None:
+        """Starts saving; the arrays may be donated as soon as this returns. Saving a step again does nothing.
+
+        Every process has the whole state; the first one saves it.
+        While an earlier one waits for space, this one takes its place. Raises UserError as `check` does.
+        """
+        if jax.process_index() != 0:
+            return
+        while self._saving is not None and not self._saving.done() and not self._waits:
+            wait([self._saving], timeout=0.05)
+        self.check()
+        if step in checkpoint.steps(self.folder) or (self._wanted is not None and self._wanted[0] == step):
+            return
+        self._wanted = (step, _on_host(state))
+        if self._saving is None or self._saving.done():
+            self._saving = self._pool.submit(self._save_wanted)
+
+    def check(self) -> None:
+        """Raises UserError if saving was given up."""
+        if self._saving is not None and self._saving.done():
+            self._saving.result()
+
+    def finish(self) -> None:
+        """Waits until everything is on disk. Raises UserError if it does not fit."""
+        self._hurry.set()
+        try:
+            while self._wanted is not None and self._saving is not None:
+                self._saving.result()
+                if self._wanted is not None:
+                    self._saving = self._pool.submit(self._save_wanted)
+        finally:
+            self._hurry.clear()
+
+    def restore(self, template: Any, stand_ins: checkpoint.StandIns | None = None) -> tuple[Any, list[str]] | None:
+        """The newest intact checkpoint in the form of `template`, and a sentence for each damaged one passed over.
+
+        Damaged ones that an intact one stands in for are removed: their steps will be saved again. None if there is no
+        checkpoint at all. stand_ins: see `checkpoint.read`.
+
+        Raises:
+          UserError: if there are checkpoints and every one is damaged, or the newest intact one is of another form.
+        """
+        damages: dict[int, str] = {}
+        for step in reversed(checkpoint.steps(self.folder)):
+            damage = checkpoint.verify(self.folder / str(step))
+            if damage is None:
+                state = checkpoint.load(self.folder / str(step), template, stand_ins)
+                for damaged in damages:
+                    shutil.rmtree(self.folder / str(damaged))
+                return state, list(damages.values())
+            damages[step] = damage
+        if damages:
+            newest_damage = next(iter(damages.values()))
+            raise UserError(f"{newest_damage}; no intact checkpoint is left: train again into another run folder")
+        return None
+
+    def close(self) -> None:
+        """Ends the thread; what it writes now, it finishes."""
+        self._hurry.set()
+        self._pool.shutdown(wait=True)
+
+    def _save_wanted(self) -> None:
+        for attempt in range(len(_WAITS) + 1):
+            step, state = self._wanted
+            try:
+                self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+                checkpoint.write(self.folder, step, state)
+            except Exception as error:
+                if not _is_disk_full(error):
+                    raise
+                if attempt == len(_WAITS):
+                    raise UserError(
+                        f"disk full: the checkpoint of step {step} does not fit in {self.folder}, after "
+                        f"{len(_WAITS)} more tries; the previous one stands. "
+                        "Free some space and run the same command again"
+                    ) from error
+                self._wait(step, attempt)
+            else:
+                self._forget_old(step)
+                if self._wanted[0] == step:
+                    self._wanted = None
+                return
+
+    def _wait(self, step: int, attempt: int) -> None:
+        seconds = _LAST_WAIT if self._hurry.is_set() else _WAITS[attempt]
+        text = f"disk full: the checkpoint of step {step} does not fit in {self.folder}; the previous one stands"
+        self._say(step, f"{text}. The next try is in {seconds:.0f} s")
+        self._waits = True
+        if self._hurry.is_set():
+            threading.Event().wait(seconds)
+        else:
+            self._hurry.wait(seconds)
+        self._waits = False
+
+    def _check_space(self, needed: int) -> None:
+        """A disk that is filled to its last byte stops others, too: what won't fit is not begun."""
+        if shutil.disk_usage(self.folder).free < 1.2 * needed:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def _forget_old(self, saved: int) -> None:
+        """What is newer than the one just saved is of a time that was taken back."""
+        steps = checkpoint.steps(self.folder)
+        kept = [step for step in steps if step <= saved][-self._keep :]
+        for step in steps:
+            for_good = self._keep_every and step > 0 and step % self._keep_every == 0
+            if step not in kept and (step > saved or not for_good):
+                shutil.rmtree(self.folder / str(step), ignore_errors=True)
+
+
+def _on_host(state: Any) -> dict[str, Any]:
+    """A copy of the state's fields as NumPy arrays, whatever becomes of the device's."""
+    for leaf in jax.tree.leaves(state):
+        if isinstance(leaf, jax.Array):
+            leaf.copy_to_host_async()
+    return {name: jax.tree.map(np.array, value) for name, value in checkpoint.fields(state).items()}
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
