@@ -64,7 +64,8 @@ def read(folder: Path, template: Any, stand_ins: StandIns | None = None) -> Any:
 
 def load(folder: Path, template: Any, stand_ins: StandIns | None = None) -> Any:
     """`read` without looking at the hashes."""
-    path, wanted, stand_ins = folder.absolute() / "default", fields(template), stand_ins or {}
+    path, stand_ins = folder.absolute() / "default", stand_ins or {}
+    wanted = {name: value for name, value in fields(template).items() if value is not None}
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             stored = checkpointer.metadata(path).item_metadata.tree

@@ -8,13 +8,14 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
 from rvc_jax import __version__
 from rvc_jax.cli_options import (
+    AtEnd,
     Json,
     OptionalInt,
     OptionalPlace,
@@ -26,6 +27,7 @@ from rvc_jax.cli_options import (
     TrainOptions,
     Which,
 )  # fmt: skip
+from rvc_jax.commands import at_end as at_ends
 from rvc_jax.commands.audit import audit
 from rvc_jax.commands.download import download
 from rvc_jax.commands.fetch import fetch
@@ -58,18 +60,29 @@ def quickstart(out: Path = Path("rvc_jax_quickstart"), epochs: OptionalInt = Non
     return 0
 
 
-def train(dataset: Place, run: Path, recipe: TrainOptions, preset: Preset = None, as_json: Json = False) -> int:
+def train(
+    dataset: Place,
+    run: Path,
+    recipe: TrainOptions,
+    preset: Preset = None,
+    at_end: AtEnd = "nothing",
+    progress: Literal["auto", "lines", "json"] = "auto",
+    as_json: Json = False,
+) -> int:
     """Train a voice on a dataset, or continue a run. Ctrl-C saves and ends; the same command continues.
 
     Args:
         dataset: Folder made by `rvc-jax prepare`, also at gs:// or s3://.
         run: Folder of the run: settings, checkpoints, curves, report.
         preset: Voice format; the dataset's own if not given.
+        progress: How progress is told, on standard error. auto: a line that is renewed on a terminal, lines elsewhere;
+            json: an object per line.
     """
+    at_ends.check(at_end)
     start_jax()
     from rvc_jax.train.loop import train as run_train
 
-    with Display() as display:
+    with Display(progress) as display:
         given = {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
         result = run_train(dataset, run, PRESETS[preset] if preset else None, given, display.train)
         if not result.interrupted or result.used_up:
@@ -95,7 +108,7 @@ def train(dataset: Place, run: Path, recipe: TrainOptions, preset: Preset = None
     if not result.interrupted or result.used_up:
         rows.append(("report", str(run / "report.html")))
     show(result, rows, as_json)
-    return 0
+    return 0 if result.interrupted and not result.used_up else at_ends.carry_out(at_end)
 
 
 def convert(

@@ -153,6 +153,9 @@ RATES: dict[str, Rate] = {
 """Colab: as users reported it in 2025 and 2026. Cloud: about the list prices in the United States. They change."""
 
 
+GENERATOR_PARTS = ("enc_p", "enc_q", "flow", "dec", "emb_g")
+"""By their names in public checkpoints."""
+
 BestBy = Literal["mel", "stft", "similarity", "score"]
 
 
@@ -162,20 +165,47 @@ class TrainConfig:
 
     epochs: int = 200
     """Passes over the training windows."""
+    steps: int = 0
+    """Steps after which the run ends, if its epochs have not ended it; 0 is no limit."""
+    minutes: float = 0.0
+    """Minutes, over all commands that continue the run, after which it ends; 0 is no limit."""
+    pretrained: Literal["default", "none"] = "default"
+    """Networks that a new run starts from. default: those that the RVC world trained for the preset (`rvc-jax download`
+    brings them; nano has none); none: from scratch."""
+    pretrained_generator: str = ""
+    """A generator's .pth to start from, in the place of the default one."""
+    pretrained_discriminator: str = ""
+    """A discriminator's .pth to start from, in the place of the default one."""
+    freeze: str = ""
+    """Parts of the generator that stay as they are, separated by commas: enc_p, enc_q, flow, dec, emb_g (prior and
+    posterior encoder, coupling flow, decoder, speakers)."""
     batch_per_chip: int = 8
     """Windows per accelerator and step; a multiple of 8 on TPU."""
     learning_rate: float = 1e-4
     """Of both networks, in the first epoch."""
+    schedule: Literal["classic", "constant", "cosine"] = "classic"
+    """Course of the learning rate. classic: falls by a factor per epoch; cosine: to a hundredth, over all epochs."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises to its value."""
+    optimizer: Literal["adamw", "adam", "nadamw", "radam", "adabelief", "lion"] = "adamw"
+    """How gradients become steps."""
     beta1: float = 0.8
-    """AdamW's decay of the mean gradient."""
+    """The optimiser's decay of the mean gradient."""
     beta2: float = 0.99
-    """AdamW's decay of the mean squared gradient."""
+    """The optimiser's decay of the mean squared gradient."""
     epsilon: float = 1e-9
-    """AdamW's least divisor."""
+    """The optimiser's least divisor."""
     weight_decay: float = 0.01
-    """AdamW's pull of every parameter towards zero."""
+    """Pull of every parameter towards zero, of the optimisers with a w, and of lion."""
     learning_rate_decay: float = 0.999875
-    """Factor on the learning rate after every epoch."""
+    """Factor on the learning rate after every epoch, in the classic schedule."""
+    clip_norm: float = 0.0
+    """Gradients of a network with a larger norm are scaled down to it; 0 is off."""
+    ema: float = 0.0
+    """Keep the generator's weights averaged over the steps, each step with so much of the average before (0.999); 0 is
+    off. The hold-out then scores both, and the better voice is kept."""
+    discriminator_every: int = 1
+    """Steps per update of the discriminator."""
     mel_weight: float = 45.0
     """Share of the log-mel error in the generator's loss."""
     kl_weight: float = 1.0

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rvc_jax.errors import printable
 
@@ -21,16 +21,24 @@ if TYPE_CHECKING:
     from rvc_jax.train.progress import TrainProgress
 
 _SECONDS_BETWEEN_LINES = 5.0
+_TERMS = {
+    "loss/mel": "mel", "loss/kl": "kl", "loss/feature_matching": "fm", "loss/adversarial": "adv",
+    "loss/discriminator": "disc",
+}  # fmt: skip
 _STAGES = {"fetch": "fetching", "download": "downloading", "features": "analysing", "write": "writing"}
 
 
 class Display:
     """Shows how far a command is. Use it as a context."""
 
+    def __init__(self, form: Literal["auto", "lines", "json"] = "auto"):
+        """form: a bar on a terminal and lines elsewhere, lines anywhere, or a JSON object per line."""
+        self._form = form
+
     def __enter__(self) -> Display:
         self._stage, self._shown = "", -math.inf
         self._bars = None
-        if sys.stderr.isatty():
+        if self._form == "auto" and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
@@ -46,8 +54,8 @@ class Display:
         if self._bars is not None:
             self._bars.stop()
 
-    def update(self, stage: str, done: float, total: float, text: str) -> None:
-        """So much of a stage is done."""
+    def update(self, stage: str, done: float, total: float, text: str, **facts: Any) -> None:
+        """So much of a stage is done. facts: what a JSON line has beside it."""
         text = printable(text)
         if self._bars is not None:
             if stage not in self._tasks:
@@ -57,6 +65,9 @@ class Display:
         now = time.monotonic()
         if stage != self._stage or done >= total or now - self._shown > _SECONDS_BETWEEN_LINES:
             self._stage, self._shown = stage, now
+            if self._form == "json":
+                self._tell({"event": stage, "done": done, "total": total, "text": text, **facts})
+                return
             print(f"{stage} {100 * done / total:.0f}% {text}".rstrip(), file=sys.stderr, flush=True)
 
     def message(self, text: str) -> None:
@@ -64,6 +75,8 @@ class Display:
         text = printable(text)
         if self._bars is not None:
             self._bars.console.print(text, markup=False, highlight=False)
+        elif self._form == "json":
+            self._tell({"event": "message", "text": text})
         else:
             print(text, file=sys.stderr, flush=True)
 
@@ -79,11 +92,20 @@ class Display:
                 self.message("compiling the training step; this may take a minute")
             return
         parts = [f"step {progress.step}/{progress.total_steps}", f"epoch {progress.epoch}/{progress.epochs}"]
-        if "loss/generator" in progress.losses:
-            parts.append(f"loss {progress.losses['loss/generator']:.1f}")
         if math.isfinite(progress.step_seconds):
-            parts += [f"{progress.step_seconds:.2f} s/step", f"{duration(progress.seconds_left)} left"]
-        self.update("training", progress.step, progress.total_steps, ", ".join(parts))
+            parts += [f"{duration(progress.seconds_left)} left", f"{1 / progress.step_seconds:.2f} steps/s"]
+        if progress.holdout is not None:
+            parts.append(f"hold-out {progress.holdout:.3f}")
+        if terms := [f"{name} {progress.losses[key]:.2f}" for key, name in _TERMS.items() if key in progress.losses]:
+            parts.append("losses: " + " ".join(terms))
+        if progress.budget:
+            parts.append(progress.budget)
+        facts = {key: value for key, value in dataclasses.asdict(progress).items() if key != "message"}
+        self.update("training", progress.step, progress.total_steps, ", ".join(parts), **facts)
+
+    @staticmethod
+    def _tell(line: dict[str, Any]) -> None:
+        print(json.dumps(plain(line)), file=sys.stderr, flush=True)
 
     def convert(self, share: float) -> None:
         """The listener for conversions."""

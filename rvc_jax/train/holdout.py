@@ -36,6 +36,8 @@ class Holdout:
             raise UserError(f"--best-by similarity needs a model of speakers: {HOW_TO_GET}")
         self._best = Checkpoints(folder.best, keep=1, say=say)
         self._stopped: str | None = None
+        self.newest: float | None = None
+        """Log-mel error of the last evaluation of this command."""
 
     def evaluate(self, step: int, state: TrainState, recorder: Recorder) -> None:
         """Measures the voice of a step and that of the averaged weights; keeps the better one if it is the best yet."""
@@ -68,6 +70,7 @@ class Holdout:
 
     def _tell(self, step: int, figures: dict[str, float], which: str, before: list[dict[str, Any]]) -> None:
         """Says what was measured, and what has become clear by it."""
+        self.newest = figures["mel"]
         averaged = " (averaged weights)" if which == "ema" else ""
         self._say(step, f"hold-out: {figures_text(figures)}{averaged}", figures["mel"])
         if not outlook.evaluations(before) and "similarity" not in figures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ from rvc_jax.train.feed import CompactWindows, ResidentFeed, StreamingFeed, fits
 from rvc_jax.train.holdout import Holdout
 from rvc_jax.train.interrupt import Interrupt
 from rvc_jax.train.late_metrics import LateMetrics
+from rvc_jax.train.pretrained import first_parameters
 from rvc_jax.train.progress import Clock, Report, TrainProgress, TrainResult
 from rvc_jax.train.recorder import Recorder
 from rvc_jax.train.saving import Checkpoints
 from rvc_jax.train.settings import budget_of, changes, settings_for
-from rvc_jax.train.state import STAND_INS, TrainState, fresh_state, state_shapes
+from rvc_jax.train.state import STAND_INS, TrainState, create_state, state_shapes
 from rvc_jax.train.step import build_networks, make_step
 
 _MOST_RETURNS = 2
@@ -70,7 +72,7 @@ class Trainer:
         self.steps_per_dispatch = recipe.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else 32)
         self.returns, self.failed_at, self.rate = 0, 0, 1.0
         self.meter = Meter(folder.path / "spent.json", budget_of(recipe))
-        self.total_steps = recipe.epochs * self.batches.steps_per_epoch
+        self.total_steps = min(recipe.epochs * self.batches.steps_per_epoch, recipe.steps or sys.maxsize)
         self.holdout = Holdout(folder, data, self.networks, self._say)
         keep_every = recipe.keep_every * self.batches.steps_per_epoch
         self.checkpoints = Checkpoints(folder.checkpoints, recipe.keep_checkpoints, keep_every, self._say)
@@ -81,14 +83,14 @@ class Trainer:
         first = step = int(state.step)
         recorder = Recorder(self.folder.path, first)
         feed, dispatch = self._feed()
-        used_up = self.meter.is_used_up(0.0)
+        used_up, over = self.meter.is_used_up(0.0), self._is_over()
         late = LateMetrics(recorder, self.folder.preset.train.log_every, self.batches.steps_per_epoch)
         clock = Clock()
         try:
             with Interrupt() as interrupt:
                 if first == 0:
                     self.holdout.evaluate(0, state, recorder)
-                while step < self.total_steps and not interrupt and not used_up and not self.holdout.stopped:
+                while step < self.total_steps and not (interrupt or used_up or over or self.holdout.stopped):
                     self.checkpoints.check()
                     count = min(self.steps_per_dispatch, self._next_event(step) - step)
                     state, metrics = dispatch(state, feed.held, feed(step, count), np.int32(count))
@@ -97,7 +99,8 @@ class Trainer:
                     clock.tick(count)
                     self.report(self._progress(step, clock, late.losses))
                     used_up = self.meter.is_used_up(count * clock.known_step_seconds)
-                    last = step == self.total_steps or bool(interrupt) or used_up
+                    over = self._is_over()
+                    last = step == self.total_steps or bool(interrupt) or used_up or over
                     if last or self._due(step, self.folder.preset.train.save_every):
                         late.flush()
                     if late.skipped_in_a_row >= self.folder.preset.train.skips_before_return:
@@ -118,14 +121,19 @@ class Trainer:
             self.checkpoints.close()
             self.holdout.close()
             self.meter.save()
-        return self._result(first, step, clock, late.skipped, used_up)
+        return self._result(first, step, clock, late.skipped, used_up, self._time_up if over else "")
 
     def _restore(self) -> TrainState:
         networks, everywhere = self.networks, NamedSharding(self.mesh, PartitionSpec())
         parts = (networks.synthesizer, networks.discriminator, networks.optimizer)
-        restored = self.checkpoints.restore(state_shapes(*parts, everywhere), STAND_INS)
+        averaged = self.folder.preset.train.ema > 0
+        restored = self.checkpoints.restore(state_shapes(*parts, everywhere, averaged), STAND_INS)
         if restored is None:
-            return jax.device_put(fresh_state(*parts, self.folder.preset.train.seed), everywhere)
+            *parameters, notes = first_parameters(networks)
+            for note in notes:
+                self._say(0, note)
+            create = lambda *parameters: create_state(*parameters, networks.optimizer, averaged)  # noqa: E731
+            return jax.jit(create, out_shardings=everywhere)(*parameters)  # one program, not one for every array
         state, damages = restored
         for note in (*(f"{damage}; continuing from step {int(state.step)}" for damage in damages), *self.notes):
             self._say(int(state.step), note)
@@ -143,6 +151,14 @@ class Trainer:
         feed = kind(windows, self.batches, self.steps_per_dispatch, self.mesh)
         dispatch = make_dispatch(self.networks, make_step(self.networks), feed, windows.scale, self.steps_per_dispatch)
         return feed, jax.jit(dispatch, donate_argnums=0)
+
+    def _is_over(self) -> bool:
+        minutes = self.folder.preset.train.minutes
+        return bool(minutes) and self.meter.spent >= 60 * minutes
+
+    @property
+    def _time_up(self) -> str:
+        return f"its {self.folder.preset.train.minutes:g} minutes are over"
 
     def _next_event(self, step: int) -> int:
         """The step at which something has to be done between steps: an evaluation, a checkpoint, the end."""
@@ -189,10 +205,14 @@ class Trainer:
         epoch = math.ceil(step / self.batches.steps_per_epoch)
         left = clock.step_seconds * (self.total_steps - step)
         epochs = self.folder.preset.train.epochs
-        return TrainProgress(step, self.total_steps, epoch, epochs, clock.step_seconds, left, losses, None)
+        return TrainProgress(
+            step, self.total_steps, epoch, epochs, clock.step_seconds, left, losses, self.holdout.newest,
+            budget=self.meter.text(),
+        )  # fmt: skip
 
-    def _result(self, first: int, step: int, clock: Clock, skipped: int, used_up: bool) -> TrainResult:
+    def _result(self, first: int, step: int, clock: Clock, skipped: int, used_up: bool, over: str) -> TrainResult:
         before, after = self.holdout.errors()
+        stopped = (over or self.holdout.stopped) if step < self.total_steps else ""
         return TrainResult(
             run=self.folder.path,
             steps=step,
@@ -201,11 +221,11 @@ class Trainer:
             steps_per_second=None if math.isnan(clock.step_seconds) else 1 / clock.step_seconds,
             holdout_before=before,
             holdout_after=after,
-            interrupted=step < self.total_steps and not self.holdout.stopped,
+            interrupted=step < self.total_steps and not stopped,
             skipped=skipped,
             spent=self.meter.text(),
             used_up=used_up and step < self.total_steps,
-            stopped=self.holdout.stopped if step < self.total_steps else "",
+            stopped=stopped,
             outlook=tuple(self.holdout.outlook()),
         )
 

@@ -23,6 +23,8 @@ class TrainProgress:
     losses: dict[str, float]
     holdout: float | None
     message: str | None = None
+    budget: str = ""
+    """What is spent and left of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +48,7 @@ class TrainResult:
     used_up: bool = False
     """The budget ended the run."""
     stopped: str = ""
-    """Why the run ended before its last epoch, since the hold-out brought no better voice."""
+    """Why the run ended before its last step: its time was over, or the hold-out brought no better voice."""
     outlook: tuple[str, ...] = ()
     """What the hold-out's course tells: overfitting, or what more epochs would bring."""
 

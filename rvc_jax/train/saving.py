@@ -151,7 +151,8 @@ def _on_host(state: Any) -> dict[str, Any]:
     for leaf in jax.tree.leaves(state):
         if isinstance(leaf, jax.Array):
             leaf.copy_to_host_async()
-    return {name: jax.tree.map(np.array, value) for name, value in checkpoint.fields(state).items()}
+    there = {name: value for name, value in checkpoint.fields(state).items() if value is not None}
+    return jax.tree.map(np.array, there)
 
 
 def _is_disk_full(error: BaseException | None) -> bool:

@@ -8,10 +8,11 @@ from typing import Any
 
 import jax
 
-from rvc_jax.config import PRESETS, Preset, TrainConfig
+from rvc_jax.config import GENERATOR_PARTS, PRESETS, Preset, TrainConfig
 from rvc_jax.data.dataset import DatasetInfo, VoiceDataset
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, shown
 from rvc_jax.runs import RunFolder
+from rvc_jax.train import pretrained
 from rvc_jax.train.budget import Budget, known_rate
 
 
@@ -21,12 +22,13 @@ def budget_of(recipe: TrainConfig) -> Budget | None:
     return Budget.parse(text, known_rate(jax.devices()[0].device_kind), jax.device_count()) if text else None
 
 
-_STEPS_OF = ("seed", "batch_per_chip")
-"""Options that tell what the windows and the noise of a step are: a step's number would mean another step."""
+_STEPS_OF = ("seed", "batch_per_chip", "optimizer")
+"""Options without which a run's step, or what it keeps from step to step, would be another."""
 
 _FREE = frozenset(
     {
-        "epochs", "budget", "data_on_device", "steps_per_dispatch", "rematerialise", "skips_before_return",
+        "epochs", "steps", "minutes", "pretrained", "pretrained_generator", "pretrained_discriminator", "budget",
+        "data_on_device", "steps_per_dispatch", "rematerialise", "skips_before_return",
         "evaluate_every", "best_by", "patience", "least_improvement", "save_every", "keep_checkpoints", "keep_every",
         "log_every",
     }
@@ -73,13 +75,22 @@ def changes(path: Path, settings: Preset, data: VoiceDataset) -> list[str]:
 
 def _check_recipe(recipe: TrainConfig) -> None:
     counts = ("epochs", "batch_per_chip", "evaluate_every", "save_every", "keep_checkpoints", "log_every")
-    for name in (*counts, "skips_before_return"):
+    for name in (*counts, "skips_before_return", "discriminator_every"):
         if getattr(recipe, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(recipe, name)}")
     if recipe.patience < 0:
         raise UserError(f"--patience must be at least 0, not {recipe.patience}")
     if not 0 <= recipe.least_improvement < 1:
         raise UserError(f"--least-improvement must be a share from 0 to below 1, not {recipe.least_improvement}")
+    for name in ("steps", "minutes", "warmup_steps", "clip_norm", "keep_every"):
+        if getattr(recipe, name) < 0:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 0, not {getattr(recipe, name)}")
+    if not 0 <= recipe.ema < 1:
+        raise UserError(f"--ema must be from 0 to below 1, not {recipe.ema}")
+    unknown = [part for part in recipe.freeze.split(",") if part and part not in GENERATOR_PARTS]
+    if unknown:
+        raise UserError(f"--freeze: no part is called {shown(unknown[0])}; the parts are {', '.join(GENERATOR_PARTS)}")
+    pretrained.check(recipe)
     budget_of(recipe)
     if recipe.learning_rate <= 0:
         raise UserError(f"--learning-rate must be above 0, not {recipe.learning_rate}")

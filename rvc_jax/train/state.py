@@ -26,28 +26,41 @@ class TrainState:
     discriminator: Parameters
     generator_optimizer: optax.OptState
     discriminator_optimizer: optax.OptState
+    average: Parameters | None = None
+    """The generator's parameters, averaged over the steps; None if they are not."""
+
+
+_LAST_OF_COSINE = 0.01
 
 
 def learning_rate(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
-    """The rate at a step: it decays by a factor once per epoch."""
-    return lambda step: config.learning_rate * config.learning_rate_decay ** (step // steps_per_epoch)
+    """The rate at a step: by default it decays by a factor once per epoch."""
+    courses: dict[str, optax.Schedule] = {
+        "classic": lambda step: config.learning_rate * config.learning_rate_decay ** (step // steps_per_epoch),
+        "constant": optax.constant_schedule(config.learning_rate),
+        "cosine": optax.cosine_decay_schedule(
+            config.learning_rate, max(config.epochs * steps_per_epoch, 1), _LAST_OF_COSINE
+        ),
+    }
+    course = courses[config.schedule]
+    if not config.warmup_steps:
+        return course
+    return lambda step: course(step) * jnp.minimum((step + 1) / config.warmup_steps, 1.0)
 
 
 def optimizer(config: TrainConfig, steps_per_epoch: int) -> optax.GradientTransformation:
-    """AdamW as PyTorch defines it, decay on every parameter (arXiv 1711.05101)."""
-    return optax.adamw(
-        learning_rate(config, steps_per_epoch),
-        b1=config.beta1,
-        b2=config.beta2,
-        eps=config.epsilon,
-        weight_decay=config.weight_decay,
+    """By default AdamW as PyTorch defines it, decay on every parameter (arXiv 1711.05101)."""
+    decays = {"weight_decay": config.weight_decay} if config.optimizer in ("adamw", "nadamw", "lion") else {}
+    divides = {} if config.optimizer == "lion" else {"eps": config.epsilon}
+    return getattr(optax, config.optimizer)(
+        learning_rate(config, steps_per_epoch), b1=config.beta1, b2=config.beta2, **decays, **divides
     )
 
 
 def create_state(
-    generator: Parameters, discriminator: Parameters, transform: optax.GradientTransformation
+    generator: Parameters, discriminator: Parameters, transform: optax.GradientTransformation, averaged: bool = False
 ) -> TrainState:
-    """A run's first state."""
+    """A run's first state; averaged: with an average of the generator's parameters."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         rate=jnp.ones((), jnp.float32),
@@ -55,6 +68,7 @@ def create_state(
         discriminator=discriminator,
         generator_optimizer=transform.init(generator),
         discriminator_optimizer=transform.init(discriminator),
+        average=jax.tree.map(jnp.copy, generator) if averaged else None,
     )
 
 
@@ -65,19 +79,30 @@ def fresh_state(
     return create_state(generator.init(seed), discriminator.init(seed), transform)
 
 
+def averaged(average: Parameters, new: Parameters, step: jax.Array, decay: float) -> Parameters:
+    """The average after one more step: of all steps alike at first, so that it doesn't remember the beginning."""
+    kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda old, now: kept * old + (1.0 - kept) * now, average, new)
+
+
 def state_shapes(
-    generator: Network, discriminator: Network, transform: optax.GradientTransformation, sharding: jax.sharding.Sharding
+    generator: Network,
+    discriminator: Network,
+    transform: optax.GradientTransformation,
+    sharding: jax.sharding.Sharding,
+    averaged: bool = False,
 ) -> TrainState:
     """A state of shapes instead of arrays, to restore a checkpoint into."""
     parameters = [
         {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in network.shapes.items()}
         for network in (generator, discriminator)
     ]
-    state = jax.eval_shape(lambda g, d: create_state(g, d, transform), *parameters)
+    state = jax.eval_shape(lambda g, d: create_state(g, d, transform, averaged), *parameters)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state)
 
 
 STAND_INS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "rate": lambda fields: jnp.ones((), jnp.float32),
+    "average": lambda fields: jax.tree.map(jnp.copy, fields["generator"]),
 }
 """What a field is for a checkpoint made before it was there, from the other fields (as copies: a state is donated)."""

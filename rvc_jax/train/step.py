@@ -18,7 +18,7 @@ from rvc_jax.models.parameters import Network, Parameters
 from rvc_jax.models.precision import compute_dtype
 from rvc_jax.models.synthesizer import Latents, segments, synthesizer
 from rvc_jax.train import losses
-from rvc_jax.train.state import TrainState, optimizer
+from rvc_jax.train.state import TrainState, averaged, optimizer
 
 Batch = dict[str, jax.Array]
 """wave [batch, frames * hop], content [batch, frames / 2, channels], f0 [batch, frames], lengths, speaker [batch]."""
@@ -55,7 +55,8 @@ def build_networks(preset: Preset, steps_per_epoch: int, forms: Forms | None = N
     if forms is None:
         chip = jax.devices()[0]
         forms = forms_for(chip.platform, chip.device_kind)
-    forms = dataclasses.replace(forms, rematerialise=preset.train.rematerialise)
+    packed = forms.packed and not preset.train.freeze  # arrays of several parts can't be frozen for one
+    forms = dataclasses.replace(forms, rematerialise=preset.train.rematerialise, packed=packed)
     dtype = compute_dtype(preset.train.precision)
     packed = dtype if forms.packed else None
     return Networks(
@@ -74,7 +75,7 @@ def make_step(networks: Networks) -> Step:
 
     All randomness comes from the seed and the step's number: a resumed run draws what the uninterrupted one would.
     """
-    preset, transform = networks.preset, networks.optimizer
+    preset = networks.preset
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         rng = jax.random.fold_in(jax.random.key(preset.train.seed), state.step)
@@ -94,7 +95,7 @@ def make_step(networks: Networks) -> Step:
         cotangents, terms = jax.grad(_generator_loss(networks, discriminator, real, target), has_aux=True)(outputs)
         (grads,) = render_vjp(cotangents)
         generator, generator_optimizer, norm, is_good = _updated(
-            transform, state.rate, terms["loss/generator"], grads, state.generator, state.generator_optimizer
+            networks, state.rate, terms["loss/generator"], grads, state.generator, state.generator_optimizer
         )
         metrics |= terms | {"gradient_norm/generator": norm}
         metrics["skipped"] = jnp.maximum(metrics["skipped"], 1.0 - is_good)
@@ -105,6 +106,7 @@ def make_step(networks: Networks) -> Step:
             discriminator=discriminator,
             generator_optimizer=generator_optimizer,
             discriminator_optimizer=discriminator_optimizer,
+            average=state.average and averaged(state.average, generator, state.step, preset.train.ema),
         )
         return state, metrics
 
@@ -141,16 +143,27 @@ def _update_discriminator(
         halves = [[(s[half], []) for s, _ in both] for half in (slice(len(real)), slice(len(real), None))]
         return losses.discriminator_loss(*halves)
 
-    value, grads = jax.value_and_grad(loss)(state.discriminator)
-    parameters, optimizer_state, norm, is_good = _updated(
-        networks.optimizer, state.rate, value, grads, state.discriminator, state.discriminator_optimizer
-    )
-    metrics = {"loss/discriminator": value, "gradient_norm/discriminator": norm, "skipped": 1.0 - is_good}
-    return parameters, optimizer_state, metrics
+    def update() -> tuple[Parameters, Any, Metrics]:
+        value, grads = jax.value_and_grad(loss)(state.discriminator)
+        parameters, optimizer_state, norm, is_good = _updated(
+            networks, state.rate, value, grads, state.discriminator, state.discriminator_optimizer
+        )
+        metrics = {"loss/discriminator": value, "gradient_norm/discriminator": norm, "skipped": 1.0 - is_good}
+        return parameters, optimizer_state, metrics
+
+    def leave() -> tuple[Parameters, Any, Metrics]:
+        zero = jnp.float32(0)
+        metrics = {
+            "loss/discriminator": loss(state.discriminator), "gradient_norm/discriminator": zero, "skipped": zero,
+        }  # fmt: skip
+        return state.discriminator, state.discriminator_optimizer, metrics
+
+    every = networks.preset.train.discriminator_every
+    return update() if every == 1 else jax.lax.cond(state.step % every == 0, update, leave)
 
 
 def _updated(
-    transform: optax.GradientTransformation,
+    networks: Networks,
     rate: jax.Array,
     loss: jax.Array,
     grads: Parameters,
@@ -159,14 +172,19 @@ def _updated(
 ) -> tuple[Parameters, optax.OptState, jax.Array, jax.Array]:
     """Parameters, optimiser, the gradient's norm and 1.0; without a finite gradient: as they were, the norm, and 0.0.
 
-    AdamW's step is proportional to the learning rate, so a factor on the rate is one on the step.
+    Every optimiser's step is proportional to the learning rate, so a factor on the rate is one on the step.
     The norm is without weight-normed kernels: what is not finite in such a kernel's gradient is not in its scale's,
     which sums over it, and most of the gradient need not be written and read again.
     """
+    recipe = networks.preset.train
     norm = optax.tree.norm({name: grad for name, grad in grads.items() if not name.endswith("weight_v")})
+    if recipe.clip_norm:
+        norm = optax.tree.norm(grads)
+        grads = optax.tree.scale(jnp.minimum(1.0, recipe.clip_norm / (norm + 1e-6)), grads)
     is_good = jnp.isfinite(norm) & jnp.isfinite(loss)
-    updates, new_state = transform.update(grads, optimizer_state, parameters)
-    updates = jax.tree.map(lambda update: rate * update, updates)
+    updates, new_state = networks.optimizer.update(grads, optimizer_state, parameters)
+    frozen = tuple(f"{part}." for part in recipe.freeze.split(",") if part)
+    updates = {name: 0 * update if name.startswith(frozen) else rate * update for name, update in updates.items()}
     new = (optax.apply_updates(parameters, updates), new_state)
     kept = jax.tree.map(lambda new, old: jnp.where(is_good, new, old), new, (parameters, optimizer_state))
     return *kept, norm, is_good.astype(jnp.float32)

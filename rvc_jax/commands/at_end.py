@@ -1,0 +1,44 @@
+"""What follows a training that has ended by itself: nothing, the end of the process, of the machine, or a command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+from rvc_jax.errors import UserError
+
+HELP = (
+    "What to do when the training is finished or its budget used up, after everything is saved: nothing; exit (end the "
+    "process at once, also in a notebook); shutdown (switch this machine off); or a command for the shell."
+)
+
+
+def check(at_end: str) -> None:
+    """Refuses, before hours of training, what could not be done after them. Raises UserError."""
+    if not at_end.strip():
+        raise UserError("--at-end is empty: name nothing, exit, shutdown, or a command")
+    if at_end != "shutdown":
+        return
+    if shutil.which("shutdown") is None:
+        raise UserError("--at-end shutdown: this machine has no command called shutdown; give one of your own")
+    if hasattr(os, "geteuid") and os.geteuid() != 0:
+        raise UserError('--at-end shutdown needs the rights of root; give a command, as "sudo -n shutdown -h now"')
+
+
+def carry_out(at_end: str) -> int:
+    """Does it, and returns the exit code: the command's own, else 0."""
+    if at_end == "nothing":
+        return 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if at_end == "exit":
+        os._exit(0)
+    if at_end == "shutdown":
+        at_end = "shutdown /s /t 0" if sys.platform == "win32" else "shutdown -h now"
+    print(f"at the end: {at_end}", file=sys.stderr, flush=True)
+    code = subprocess.run(at_end, shell=True, check=False).returncode  # by the user's own wish
+    if code:
+        print(f"the command at the end failed with exit code {code}; the training is saved", file=sys.stderr)
+    return code if 0 <= code < 256 else 1

@@ -1,0 +1,137 @@
+"""What the recipe's options do to a step: schedules, optimisers, clipping, frozen parts, averages, rarer updates."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+from typing import get_args, get_type_hints
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rvc_jax.config import PRESETS, TrainConfig
+from rvc_jax.errors import UserError
+from rvc_jax.train.settings import _check_recipe
+from rvc_jax.train.state import averaged, create_state, learning_rate, optimizer
+from rvc_jax.train.step import _updated, build_networks, make_step
+
+OPTIMIZERS = get_args(get_type_hints(TrainConfig)["optimizer"])
+
+
+def test_courses_of_the_learning_rate() -> None:
+    recipe = TrainConfig(learning_rate=1e-3, epochs=4)
+    classic = learning_rate(recipe, 10)
+    assert float(classic(0)) == pytest.approx(1e-3) and float(classic(25)) == pytest.approx(1e-3 * 0.999875**2)
+    constant = learning_rate(dataclasses.replace(recipe, schedule="constant", warmup_steps=5), 10)
+    assert [float(constant(jnp.int32(step))) for step in (0, 1, 4, 5, 39)] == pytest.approx(
+        [2e-4, 4e-4, 1e-3, 1e-3, 1e-3]
+    )
+    cosine = learning_rate(dataclasses.replace(recipe, schedule="cosine"), 10)
+    assert [float(cosine(step)) for step in (0, 20, 40, 99)] == pytest.approx([1e-3, 5.05e-4, 1e-5, 1e-5])
+
+
+def updated(recipe: TrainConfig, rate: float = 1.0, gradient: float = 0.1) -> tuple[dict, jax.Array]:
+    """Two parameters after one step, and the gradient's norm."""
+    networks = SimpleNamespace(
+        preset=dataclasses.replace(PRESETS["nano"], train=recipe), optimizer=optimizer(recipe, 10)
+    )
+    parameters = {"dec.conv.weight": jnp.array([1.0, -2.0]), "enc_p.proj.bias": jnp.array([3.0, 4.0])}
+    grads = {name: jnp.full(2, gradient) for name in parameters}
+    new, _, norm, is_good = _updated(
+        networks, jnp.float32(rate), jnp.float32(1), grads, parameters, networks.optimizer.init(parameters)
+    )
+    assert float(is_good) == 1
+    return {name: np.asarray(new[name] - parameters[name]) for name in new}, norm
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimiser_steps_downhill_and_half_the_rate_is_half_the_step(name: str) -> None:
+    recipe = TrainConfig(optimizer=name, learning_rate=1e-2, weight_decay=0.0)
+    (whole, _), (half, _) = updated(recipe), updated(recipe, rate=0.5)
+    for each in whole:
+        assert (whole[each] < 0).all()
+        np.testing.assert_allclose(half[each], whole[each] / 2, rtol=1e-2)  # of numbers near 4, in float32
+
+
+def test_adamw_is_the_one_of_pytorch() -> None:
+    """First step: every parameter by the rate against its gradient's sign, and by rate * decay towards zero."""
+    moved, _ = updated(TrainConfig(learning_rate=1e-2, weight_decay=0.1))
+    np.testing.assert_allclose(moved["dec.conv.weight"], [-0.01 - 0.001, -0.01 + 0.002], rtol=1e-4)
+
+
+def test_clipping_bounds_the_gradient_and_tells_its_norm() -> None:
+    recipe = TrainConfig(optimizer="lion", beta1=0.0, weight_decay=0.0)
+    assert float(updated(dataclasses.replace(recipe, clip_norm=1.0))[1]) == pytest.approx(0.2)
+    networks = SimpleNamespace(preset=SimpleNamespace(train=TrainConfig(clip_norm=0.5)), optimizer=optimizer(recipe, 1))
+    grads = {"a": jnp.full(4, 3.0)}
+    seen = []
+    networks.optimizer = SimpleNamespace(update=lambda g, state, p: (seen.append(g), (g, state))[1])
+    _updated(networks, jnp.float32(1), jnp.float32(1), grads, {"a": jnp.zeros(4)}, ())
+    assert float(jnp.linalg.norm(seen[0]["a"])) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_a_frozen_part_stays_bit_for_bit() -> None:
+    moved, _ = updated(TrainConfig(freeze="enc_p,flow", weight_decay=0.1))
+    assert (moved["enc_p.proj.bias"] == 0).all() and (moved["dec.conv.weight"] != 0).all()
+
+
+def test_the_average_forgets_its_beginning_and_follows() -> None:
+    average = {"a": jnp.array(100.0)}
+    for step in range(200):
+        average = averaged(average, {"a": jnp.array(1.0)}, jnp.int32(step), 0.999)
+    assert float(average["a"]) == pytest.approx(1.0, abs=1e-3)
+    assert float(averaged({"a": jnp.array(0.0)}, {"a": jnp.array(1.0)}, jnp.int32(10**6), 0.9)["a"]) == pytest.approx(
+        0.1
+    )
+
+
+def test_a_step_with_an_average_a_frozen_part_and_a_rare_discriminator() -> None:
+    recipe = dataclasses.replace(
+        PRESETS["nano"].train, precision="float32", ema=0.9, freeze="enc_q", discriminator_every=2
+    )
+    preset = dataclasses.replace(PRESETS["nano"], train=recipe)
+    networks = build_networks(preset, 3)
+    random, frames = np.random.default_rng(0), 40
+    batch = {
+        "wave": (0.3 * random.standard_normal((2, frames * preset.audio.hop))).astype(np.float32),
+        "content": random.standard_normal((2, frames // 2, preset.generator.content_channels)).astype(np.float16),
+        "f0": random.uniform(80, 300, (2, frames)).astype(np.float32),
+        "lengths": np.full(2, frames, np.int32),
+        "speaker": np.zeros(2, np.int32),
+    }
+    first = create_state(
+        networks.synthesizer.init(0), networks.discriminator.init(0), networks.optimizer, averaged=True
+    )
+    step = jax.jit(make_step(networks))
+    second, metrics = step(first, batch)
+    third, other_metrics = step(second, batch)
+    moved = lambda before, after, part: [  # noqa: E731
+        name for name, value in getattr(after, part).items() if (value != getattr(before, part)[name]).any()
+    ]
+    assert moved(first, second, "discriminator") and not moved(second, third, "discriminator")
+    assert all(np.isfinite(float(each["loss/discriminator"])) for each in (metrics, other_metrics))
+    assert float(metrics["skipped"]) == float(other_metrics["skipped"]) == 0
+    changed = moved(first, third, "generator")
+    assert changed and not any(name.startswith("enc_q.") for name in changed)
+    name = "dec.conv_pre.weight"
+    np.testing.assert_allclose(
+        second.average[name], 0.1 * first.generator[name] + 0.9 * second.generator[name], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"freeze": "decoder"}, "enc_p, enc_q"),
+        ({"ema": 1.0}, "--ema"),
+        ({"clip_norm": -1.0}, "--clip-norm"),
+        ({"steps": -1}, "--steps"),
+        ({"discriminator_every": 0}, "--discriminator-every"),
+        ({"pretrained_generator": "nowhere.pth"}, "nowhere.pth"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(changes: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        _check_recipe(dataclasses.replace(TrainConfig(), **changes))
