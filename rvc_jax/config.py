@@ -180,7 +180,9 @@ class TrainConfig:
     """Parts of the generator that stay as they are, separated by commas: enc_p, enc_q, flow, dec, emb_g (prior and
     posterior encoder, coupling flow, decoder, speakers)."""
     batch_per_chip: int = 8
-    """Windows per accelerator and step; a multiple of 8 on TPU."""
+    """Windows per accelerator and step (or part of a step, see accumulate); a multiple of 8 on TPU."""
+    accumulate: int = 1
+    """Parts of a step, one after the other: so many times the batch in the memory of one."""
     learning_rate: float = 1e-4
     """Of both networks, in the first epoch."""
     schedule: Literal["classic", "constant", "cosine"] = "classic"

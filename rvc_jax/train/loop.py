@@ -67,7 +67,8 @@ class Trainer:
         recipe = folder.preset.train
         self.folder, self.data, self.report, self.notes = folder, data, report, notes
         self.mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
-        self.batches = Batches(len(data.train), recipe.batch_per_chip * jax.device_count(), recipe.seed)
+        batch = recipe.batch_per_chip * recipe.accumulate * jax.device_count()
+        self.batches = Batches(len(data.train), batch, recipe.seed)
         self.networks = build_networks(folder.preset, self.batches.steps_per_epoch)
         self.steps_per_dispatch = recipe.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else 32)
         self.returns, self.failed_at, self.rate = 0, 0, 1.0

@@ -22,7 +22,7 @@ def budget_of(recipe: TrainConfig) -> Budget | None:
     return Budget.parse(text, known_rate(jax.devices()[0].device_kind), jax.device_count()) if text else None
 
 
-_STEPS_OF = ("seed", "batch_per_chip", "optimizer")
+_STEPS_OF = ("seed", "batch_per_chip", "accumulate", "optimizer")
 """Options without which a run's step, or what it keeps from step to step, would be another."""
 
 _FREE = frozenset(
@@ -75,7 +75,7 @@ def changes(path: Path, settings: Preset, data: VoiceDataset) -> list[str]:
 
 def _check_recipe(recipe: TrainConfig) -> None:
     counts = ("epochs", "batch_per_chip", "evaluate_every", "save_every", "keep_checkpoints", "log_every")
-    for name in (*counts, "skips_before_return", "discriminator_every"):
+    for name in (*counts, "skips_before_return", "discriminator_every", "accumulate"):
         if getattr(recipe, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(recipe, name)}")
     if recipe.patience < 0:

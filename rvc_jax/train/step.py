@@ -81,19 +81,10 @@ def make_step(networks: Networks) -> Step:
         rng = jax.random.fold_in(jax.random.key(preset.train.seed), state.step)
         start_rng, noise_rng = jax.random.split(rng)
         batch = dict(batch, start=_segment_starts(start_rng, batch["lengths"], preset.audio.segment_frames))
-        magnitudes = spectrogram(batch["wave"], preset.audio)
-        real = segments(batch["wave"], batch["start"] * preset.audio.hop, preset.audio.segment_samples)
-
-        def render(parameters: Parameters) -> tuple[jax.Array, Latents]:
-            return _render(networks, parameters, batch, magnitudes, noise_rng)
-
-        outputs, render_vjp = jax.vjp(render, state.generator)
-        discriminator, discriminator_optimizer, metrics = _update_discriminator(
-            networks, state, real, jax.lax.stop_gradient(outputs[0])
-        )
-        target = log_mel(segments(magnitudes, batch["start"], preset.audio.segment_frames), preset.audio)
-        cotangents, terms = jax.grad(_generator_loss(networks, discriminator, real, target), has_aux=True)(outputs)
-        (grads,) = render_vjp(cotangents)
+        forward = _whole if preset.train.accumulate == 1 else _in_parts
+        discriminator_loss, generator_gradients = forward(networks, state, batch, noise_rng)
+        discriminator, discriminator_optimizer, metrics = _update_discriminator(networks, state, discriminator_loss)
+        terms, grads = generator_gradients(discriminator)
         generator, generator_optimizer, norm, is_good = _updated(
             networks, state.rate, terms["loss/generator"], grads, state.generator, state.generator_optimizer
         )
@@ -119,13 +110,90 @@ def _segment_starts(rng: jax.Array, lengths: jax.Array, segment_frames: int) -> 
     return jnp.floor(jax.random.uniform(rng, lengths.shape) * room).astype(jnp.int32)
 
 
-def _render(
-    networks: Networks, parameters: Parameters, batch: Batch, magnitudes: jax.Array, rng: jax.Array
-) -> tuple[jax.Array, Latents]:
+_DiscriminatorLoss = Callable[[Parameters], jax.Array]
+_GeneratorGradients = Callable[[Parameters], tuple[Metrics, Parameters]]
+"""Of the updated discriminator: the terms of the generator's loss, and its gradient."""
+
+
+def _whole(
+    networks: Networks, state: TrainState, batch: Batch, rng: jax.Array
+) -> tuple[_DiscriminatorLoss, _GeneratorGradients]:
+    """The batch in one piece: rendered once for both networks."""
+    speech = _speech(networks.preset, batch)
+    outputs, pull = jax.vjp(lambda parameters: _render(networks, parameters, speech, rng), state.generator)
+    fake = jax.lax.stop_gradient(outputs[0])
+
+    def generator_gradients(discriminator: Parameters) -> tuple[Metrics, Parameters]:
+        cotangents, terms = jax.grad(_generator_loss(networks, discriminator, speech), has_aux=True)(outputs)
+        return terms, pull(cotangents)[0]
+
+    return lambda parameters: _discriminator_loss(networks, parameters, speech["real"], fake), generator_gradients
+
+
+def _in_parts(
+    networks: Networks, state: TrainState, batch: Batch, rng: jax.Array
+) -> tuple[_DiscriminatorLoss, _GeneratorGradients]:
+    """The batch in `accumulate` parts, one after the other in the memory of one: losses and gradients are their means.
+
+    Part i has every accumulate-th window from the i-th on, so that no window leaves its device.
+    """
+    count = networks.preset.train.accumulate
+    parts = jax.tree.map(lambda array: array.reshape(-1, count, *array.shape[1:]).swapaxes(0, 1), batch)
+    given = (parts, jax.random.split(rng, count))
+
+    def rendered(parameters: Parameters, part: Batch, rng: jax.Array) -> tuple[Batch, tuple[jax.Array, Latents]]:
+        speech = _speech(networks.preset, part)
+        return speech, _render(networks, parameters, speech, rng)
+
+    def real_and_fake(part: tuple[Batch, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        speech, outputs = rendered(state.generator, *part)
+        return speech["real"], outputs[0]
+
+    waves = jax.lax.map(real_and_fake, given)
+
+    def discriminator_loss(parameters: Parameters) -> jax.Array:
+        return _mean_over(lambda real, fake: _discriminator_loss(networks, parameters, real, fake), waves)
+
+    def generator_gradients(discriminator: Parameters) -> tuple[Metrics, Parameters]:
+        def loss(parameters: Parameters) -> tuple[jax.Array, Metrics]:
+            def of_part(part: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
+                speech, outputs = rendered(parameters, part, rng)
+                return _generator_loss(networks, discriminator, speech)(outputs)
+
+            return _mean_over(of_part, given)
+
+        grads, terms = jax.grad(loss, has_aux=True)(state.generator)
+        return terms, grads
+
+    return discriminator_loss, generator_gradients
+
+
+def _mean_over(function: Callable[..., Any], parts: tuple[Any, ...]) -> Any:
+    """Mean of a function over parts, whose activations are computed again for the gradient, part by part."""
+    function = jax.checkpoint(function)
+    shapes = jax.eval_shape(function, *jax.tree.map(lambda array: array[0], parts))
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+    add = lambda total, part: (jax.tree.map(jnp.add, total, function(*part)), None)  # noqa: E731
+    count = len(jax.tree.leaves(parts)[0])
+    return jax.tree.map(lambda total: total / count, jax.lax.scan(add, zeros, parts)[0])
+
+
+def _speech(preset: Preset, batch: Batch) -> Batch:
+    """The batch with what is computed of its waves: magnitudes, and the segments' waves and log-mels."""
+    magnitudes = spectrogram(batch["wave"], preset.audio)
+    return dict(
+        batch,
+        magnitudes=magnitudes,
+        real=segments(batch["wave"], batch["start"] * preset.audio.hop, preset.audio.segment_samples),
+        target=log_mel(segments(magnitudes, batch["start"], preset.audio.segment_frames), preset.audio),
+    )
+
+
+def _render(networks: Networks, parameters: Parameters, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Latents]:
     content = jnp.repeat(batch["content"], 2, axis=1).astype(networks.dtype)
     return networks.synthesizer(
-        parameters, "train_segment", content, batch["lengths"], coarse_pitch(batch["f0"]), batch["f0"], magnitudes,
-        batch["speaker"], batch["start"], rng,
+        parameters, "train_segment", content, batch["lengths"], coarse_pitch(batch["f0"]), batch["f0"],
+        batch["magnitudes"], batch["speaker"], batch["start"], rng,
     )  # fmt: skip
 
 
@@ -133,16 +201,16 @@ def _judge(networks: Networks, parameters: Parameters, wave: jax.Array) -> list[
     return networks.discriminator(parameters, "judge", wave.astype(networks.dtype))
 
 
-def _update_discriminator(
-    networks: Networks, state: TrainState, real: jax.Array, fake: jax.Array
-) -> tuple[Parameters, Any, Metrics]:
+def _discriminator_loss(networks: Networks, parameters: Parameters, real: jax.Array, fake: jax.Array) -> jax.Array:
     """Real and fake go through as one batch: half the passes over the weights."""
+    both = _judge(networks, parameters, jnp.concatenate([real, fake]))
+    halves = [[(s[half], []) for s, _ in both] for half in (slice(len(real)), slice(len(real), None))]
+    return losses.discriminator_loss(*halves)
 
-    def loss(parameters: Parameters) -> jax.Array:
-        both = _judge(networks, parameters, jnp.concatenate([real, fake]))
-        halves = [[(s[half], []) for s, _ in both] for half in (slice(len(real)), slice(len(real), None))]
-        return losses.discriminator_loss(*halves)
 
+def _update_discriminator(
+    networks: Networks, state: TrainState, loss: _DiscriminatorLoss
+) -> tuple[Parameters, Any, Metrics]:
     def update() -> tuple[Parameters, Any, Metrics]:
         value, grads = jax.value_and_grad(loss)(state.discriminator)
         parameters, optimizer_state, norm, is_good = _updated(
@@ -191,15 +259,15 @@ def _updated(
 
 
 def _generator_loss(
-    networks: Networks, discriminator: Parameters, real: jax.Array, target_mel: jax.Array
+    networks: Networks, discriminator: Parameters, speech: Batch
 ) -> Callable[[tuple[jax.Array, Latents]], tuple[jax.Array, Metrics]]:
     recipe, audio = networks.preset.train, networks.preset.audio
-    real_judgements = _judge(networks, discriminator, real)
+    real_judgements = _judge(networks, discriminator, speech["real"])
 
     def loss(outputs: tuple[jax.Array, Latents]) -> tuple[jax.Array, Metrics]:
         wave, latents = outputs
         fake_judgements = _judge(networks, discriminator, wave)
-        mel = jnp.mean(jnp.abs(log_mel(spectrogram(wave, audio), audio) - target_mel))
+        mel = jnp.mean(jnp.abs(log_mel(spectrogram(wave, audio), audio) - speech["target"]))
         terms = {
             "adversarial": losses.adversarial_loss(fake_judgements),
             "feature_matching": recipe.feature_matching_weight

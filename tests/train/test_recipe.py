@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import get_args, get_type_hints
 
@@ -13,9 +14,22 @@ import pytest
 
 from rvc_jax.config import PRESETS, TrainConfig
 from rvc_jax.errors import UserError
+from rvc_jax.train import step as step_module
 from rvc_jax.train.settings import _check_recipe
 from rvc_jax.train.state import averaged, create_state, learning_rate, optimizer
 from rvc_jax.train.step import _updated, build_networks, make_step
+
+NANO = PRESETS["nano"]
+MICRO = dataclasses.replace(
+    NANO,
+    generator=dataclasses.replace(
+        NANO.generator, attention_layers=1, posterior_layers=1, flow_steps=1, flow_layers=1, resblock_kernels=(3,),
+        resblock_dilations=((1,),),
+    ),
+    discriminator=dataclasses.replace(NANO.discriminator, periods=(2,)),
+    train=dataclasses.replace(NANO.train, precision="float32"),
+)  # fmt: skip
+"""As few layers as there can be: most of what these tests take is compiling."""
 
 OPTIMIZERS = get_args(get_type_hints(TrainConfig)["optimizer"])
 
@@ -87,20 +101,22 @@ def test_the_average_forgets_its_beginning_and_follows() -> None:
     )
 
 
-def test_a_step_with_an_average_a_frozen_part_and_a_rare_discriminator() -> None:
-    recipe = dataclasses.replace(
-        PRESETS["nano"].train, precision="float32", ema=0.9, freeze="enc_q", discriminator_every=2
-    )
-    preset = dataclasses.replace(PRESETS["nano"], train=recipe)
-    networks = build_networks(preset, 3)
-    random, frames = np.random.default_rng(0), 40
-    batch = {
-        "wave": (0.3 * random.standard_normal((2, frames * preset.audio.hop))).astype(np.float32),
-        "content": random.standard_normal((2, frames // 2, preset.generator.content_channels)).astype(np.float16),
-        "f0": random.uniform(80, 300, (2, frames)).astype(np.float32),
-        "lengths": np.full(2, frames, np.int32),
-        "speaker": np.zeros(2, np.int32),
+def batch_of(count: int) -> dict[str, np.ndarray]:
+    """Random windows of 40 frames for nano."""
+    random, frames, nano = np.random.default_rng(0), 40, NANO
+    return {
+        "wave": (0.3 * random.standard_normal((count, frames * nano.audio.hop))).astype(np.float32),
+        "content": random.standard_normal((count, frames // 2, nano.generator.content_channels)).astype(np.float16),
+        "f0": random.uniform(80, 300, (count, frames)).astype(np.float32),
+        "lengths": np.full(count, frames, np.int32),
+        "speaker": np.zeros(count, np.int32),
     }
+
+
+def test_a_step_with_an_average_a_frozen_part_and_a_rare_discriminator() -> None:
+    recipe = dataclasses.replace(MICRO.train, ema=0.9, freeze="enc_q", discriminator_every=2)
+    networks = build_networks(dataclasses.replace(MICRO, train=recipe), 3)
+    batch = batch_of(2)
     first = create_state(
         networks.synthesizer.init(0), networks.discriminator.init(0), networks.optimizer, averaged=True
     )
@@ -135,3 +151,24 @@ def test_a_step_with_an_average_a_frozen_part_and_a_rare_discriminator() -> None
 def test_what_makes_no_sense_is_refused(changes: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         _check_recipe(dataclasses.replace(TrainConfig(), **changes))
+
+
+@pytest.mark.heavy  # two minutes of compiling
+def test_accumulated_losses_and_gradients_are_the_means_of_the_parts() -> None:
+    networks = build_networks(dataclasses.replace(MICRO, train=dataclasses.replace(MICRO.train, accumulate=2)), 3)
+    batch = dict(batch_of(4), start=jnp.array([0, 3, 8, 1]))
+    state = create_state(networks.synthesizer.init(0), networks.discriminator.init(0), networks.optimizer)
+    rng = jax.random.key(3)
+
+    def results(way: Callable, batch: dict, rng: jax.Array) -> tuple:
+        discriminator_loss, generator_gradients = way(networks, state, batch, rng)
+        value, grads = jax.value_and_grad(discriminator_loss)(state.discriminator)
+        return value, grads, *generator_gradients(state.discriminator)
+
+    whole = jax.jit(lambda batch, rng: results(step_module._whole, batch, rng))
+    parts = [jax.tree.map(lambda array, i=i: array[i::2], batch) for i in range(2)]
+    halves = [whole(part, each) for part, each in zip(parts, jax.random.split(rng, 2), strict=True)]
+    expected = jax.tree.map(lambda a, b: (a + b) / 2, *halves)
+    ours = jax.jit(lambda batch, rng: results(step_module._in_parts, batch, rng))(batch, rng)
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
+        assert float(jnp.abs(one - other).max()) <= 1e-4 * max(float(jnp.abs(other).max()), 1e-2)
