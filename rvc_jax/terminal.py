@@ -42,7 +42,7 @@ class Display:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
-            columns = (TextColumn("{task.description:<10}"), BarColumn(28), TextColumn("{task.percentage:>3.0f}%"))
+            columns = (TextColumn("{task.description:<10}"), BarColumn(12), TextColumn("{task.percentage:>3.0f}%"))
             self._bars = Progress(
                 *columns, TextColumn("{task.fields[text]}", markup=False), console=Console(stderr=True)
             )
@@ -91,15 +91,18 @@ class Display:
             if progress.step == 0:
                 self.message("compiling the training step; this may take a minute")
             return
-        parts = [f"step {progress.step}/{progress.total_steps}", f"epoch {progress.epoch}/{progress.epochs}"]
+        parts = [f"step {progress.step}/{progress.total_steps}"]  # on a narrow terminal, what comes first is seen
         if math.isfinite(progress.step_seconds):
-            parts += [f"{duration(progress.seconds_left)} left", f"{1 / progress.step_seconds:.2f} steps/s"]
+            parts.append(f"{duration(progress.seconds_left)} left")
+        if progress.budget:
+            parts.append(progress.budget)
+        parts.append(f"epoch {progress.epoch}/{progress.epochs}")
+        if math.isfinite(progress.step_seconds):
+            parts.append(f"{1 / progress.step_seconds:.2f} steps/s")
         if progress.holdout is not None:
             parts.append(f"hold-out {progress.holdout:.3f}")
         if terms := [f"{name} {progress.losses[key]:.2f}" for key, name in _TERMS.items() if key in progress.losses]:
             parts.append("losses: " + " ".join(terms))
-        if progress.budget:
-            parts.append(progress.budget)
         facts = {key: value for key, value in dataclasses.asdict(progress).items() if key != "message"}
         self.update("training", progress.step, progress.total_steps, ", ".join(parts), **facts)
 

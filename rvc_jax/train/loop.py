@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from rvc_jax.train.progress import Clock, Report, TrainProgress, TrainResult
 from rvc_jax.train.recorder import Recorder
 from rvc_jax.train.saving import Checkpoints
 from rvc_jax.train.settings import budget_of, changes, settings_for
-from rvc_jax.train.state import STAND_INS, TrainState, create_state, state_shapes
+from rvc_jax.train.state import STAND_INS, TrainState, create_state, last_step, state_shapes
 from rvc_jax.train.step import build_networks, make_step
 
 _MOST_RETURNS = 2
@@ -73,7 +72,7 @@ class Trainer:
         self.steps_per_dispatch = recipe.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else 32)
         self.returns, self.failed_at, self.rate = 0, 0, 1.0
         self.meter = Meter(folder.path / "spent.json", budget_of(recipe))
-        self.total_steps = min(recipe.epochs * self.batches.steps_per_epoch, recipe.steps or sys.maxsize)
+        self.total_steps = last_step(recipe, self.batches.steps_per_epoch)
         self.holdout = Holdout(folder, data, self.networks, self._say)
         keep_every = recipe.keep_every * self.batches.steps_per_epoch
         self.checkpoints = Checkpoints(folder.checkpoints, recipe.keep_checkpoints, keep_every, self._say)

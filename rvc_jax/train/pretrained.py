@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rvc_jax.config import PRESETS, Preset, TrainConfig
+from rvc_jax.config import PRESETS, Preset
 from rvc_jax.errors import UserError, shown
 from rvc_jax.models.parameters import Network, Parameters
 from rvc_jax.train.step import Networks
@@ -60,16 +60,17 @@ def read(file: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def check(recipe: TrainConfig) -> None:
-    """Raises UserError for files that are named and not there."""
-    for name in (recipe.pretrained_generator, recipe.pretrained_discriminator):
-        if name and not Path(name).is_file():
-            raise UserError(f"there is no file {shown(name)} to start from")
+def check(preset: Preset) -> None:
+    """Raises UserError if a new run's files are not there and cannot be had; before anything is written for it."""
+    for kind in ("generator", "discriminator"):
+        _file(preset, kind)
 
 
 def _file(preset: Preset, kind: str) -> Path | None:
     recipe = preset.train
     if named := getattr(recipe, f"pretrained_{kind}"):
+        if not Path(named).is_file():
+            raise UserError(f"there is no file {shown(named)} to start from")
         return Path(named)
     letter = f"f0{kind[0].upper()}"
     known = [name for name in registry.names_for(preset) if name.startswith(letter)]
@@ -88,7 +89,7 @@ def _fitted(
     network: Network, found: dict[str, np.ndarray], fresh: dict[str, np.ndarray], file: Path, preset: Preset
 ) -> tuple[dict[str, np.ndarray], str]:
     """The file's arrays in the network's shapes, and what of the network stays fresh, in words."""
-    left = ""
+    left, of_file = "", _format_of(found)
     if _CONTENT in fresh and _CONTENT in found and found[_CONTENT].shape[1] != fresh[_CONTENT].shape[1]:
         widths = f"{found[_CONTENT].shape[1]} channels, this voice's have {fresh[_CONTENT].shape[1]}"
         left += f"; its content features have {widths}: the layer that reads them starts from scratch"
@@ -102,6 +103,17 @@ def _fitted(
     missing = [name for name in fresh if name not in found]
     if len(missing) == len(fresh):
         raise UserError(f"{file} is another kind of network: none of its arrays is one of this run's")
+    if any(not np.isfinite(value).all() for value in found.values() if value.dtype.kind == "f"):
+        raise UserError(f"{file} is a broken network: some of its numbers are not finite")
+    if "enc_p.emb_pitch.weight" in missing:
+        raise UserError(f"{file} was trained without pitch, this run is with it: name a network with pitch (f0G...)")
+    unknown = [name for name in found if name.startswith("discriminators.") and name not in fresh]
+    if unknown or any(name.startswith("discriminators.") for name in missing):
+        counts = [len({name.split(".")[1] for name in names if name.startswith("discr")}) for names in (found, fresh)]
+        raise UserError(
+            f"{file} is a discriminator of {counts[0]} parts, this run's has {counts[1]} (RVC v1 has 7, v2 has 9): "
+            f"name one of {preset.name}"
+        )
     if missing:
         raise UserError(
             f"{file} is not a whole network ({missing[0]} and {len(missing) - 1} more are missing); a voice lacks the "
@@ -109,7 +121,6 @@ def _fitted(
         )
     other = [name for name in fresh if found[name].shape != fresh[name].shape]
     if other:
-        of_file = _format_of(found)
         raise UserError(
             f"{file} is of {of_file}, this run is of {preset.name}: name a network of {preset.name}, or train "
             f"with the preset of the file ({other[0]} is {found[other[0]].shape}, not {fresh[other[0]].shape})"
@@ -119,6 +130,8 @@ def _fitted(
 
 def _format_of(found: Mapping[str, Any]) -> str:
     """The presets whose upsampling a generator has, or whose periods a discriminator."""
+    if "enc_p.emb_pitch.weight" not in found:
+        return "another voice format"
     kernels = [found[name].shape[2] for i in range(9) if (name := f"dec.ups.{i}.weight_v") in found]
     widths = [found[name].shape[1] for name in (_CONTENT,) if name in found]
     alike = [

@@ -40,6 +40,7 @@ def settings_for(path: Path, data: VoiceDataset, preset: Preset | None, override
     """What to train: as the run in the folder was started, checked against the dataset, or a new run's preset."""
     if not (path / "config.json").exists():
         settings = _fit_preset(preset or PRESETS[data.info.preset], data.info)
+        pretrained.check(dataclasses.replace(settings, train=dataclasses.replace(settings.train, **overrides)))
     else:
         run = RunFolder.open(path)
         settings = run.preset
@@ -90,7 +91,6 @@ def _check_recipe(recipe: TrainConfig) -> None:
     unknown = [part for part in recipe.freeze.split(",") if part and part not in GENERATOR_PARTS]
     if unknown:
         raise UserError(f"--freeze: no part is called {shown(unknown[0])}; the parts are {', '.join(GENERATOR_PARTS)}")
-    pretrained.check(recipe)
     budget_of(recipe)
     if recipe.learning_rate <= 0:
         raise UserError(f"--learning-rate must be above 0, not {recipe.learning_rate}")

@@ -33,13 +33,19 @@ class TrainState:
 _LAST_OF_COSINE = 0.01
 
 
+def last_step(config: TrainConfig, steps_per_epoch: int) -> int:
+    """The step at which a run ends: by its epochs, or before by its steps."""
+    steps = config.epochs * steps_per_epoch
+    return min(steps, config.steps) if config.steps else steps
+
+
 def learning_rate(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
     """The rate at a step: by default it decays by a factor once per epoch."""
     courses: dict[str, optax.Schedule] = {
         "classic": lambda step: config.learning_rate * config.learning_rate_decay ** (step // steps_per_epoch),
         "constant": optax.constant_schedule(config.learning_rate),
         "cosine": optax.cosine_decay_schedule(
-            config.learning_rate, max(config.epochs * steps_per_epoch, 1), _LAST_OF_COSINE
+            config.learning_rate, last_step(config, steps_per_epoch), _LAST_OF_COSINE
         ),
     }
     course = courses[config.schedule]
@@ -48,12 +54,20 @@ def learning_rate(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
     return lambda step: course(step) * jnp.minimum((step + 1) / config.warmup_steps, 1.0)
 
 
-def optimizer(config: TrainConfig, steps_per_epoch: int) -> optax.GradientTransformation:
-    """By default AdamW as PyTorch defines it, decay on every parameter (arXiv 1711.05101)."""
+def optimizer(config: TrainConfig, steps_per_epoch: int, every: int = 1) -> optax.GradientTransformation:
+    """By default AdamW as PyTorch defines it, decay on every parameter (arXiv 1711.05101).
+
+    every: steps of the run per update, for the learning rate's course.
+    """
+    course = learning_rate(config, steps_per_epoch)
     decays = {"weight_decay": config.weight_decay} if config.optimizer in ("adamw", "nadamw", "lion") else {}
     divides = {} if config.optimizer == "lion" else {"eps": config.epsilon}
     return getattr(optax, config.optimizer)(
-        learning_rate(config, steps_per_epoch), b1=config.beta1, b2=config.beta2, **decays, **divides
+        course if every == 1 else lambda count: course(count * every),
+        b1=config.beta1,
+        b2=config.beta2,
+        **decays,
+        **divides,
     )
 
 
@@ -79,9 +93,14 @@ def fresh_state(
     return create_state(generator.init(seed), discriminator.init(seed), transform)
 
 
-def averaged(average: Parameters, new: Parameters, step: jax.Array, decay: float) -> Parameters:
-    """The average after one more step: of all steps alike at first, so that it doesn't remember the beginning."""
-    kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+def averaged(
+    average: Parameters, new: Parameters, step: jax.Array, decay: float, is_good: jax.Array | float = 1.0
+) -> Parameters:
+    """The average after one more step: of all steps alike at first, so that it doesn't remember the beginning.
+
+    is_good: 0 for a step that is left out.
+    """
+    kept = 1.0 - is_good * (1.0 - jnp.minimum(decay, (1.0 + step) / (10.0 + step)))
     return jax.tree.map(lambda old, now: kept * old + (1.0 - kept) * now, average, new)
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
-from rvc_jax.config import Forms, Preset, forms_for
+from rvc_jax.config import Forms, Preset, TrainConfig, forms_for
 from rvc_jax.features.pitch import coarse_pitch
 from rvc_jax.models.discriminator import Discriminator, Judgement
 from rvc_jax.models.parameters import Network, Parameters
@@ -35,6 +35,8 @@ class Networks:
     synthesizer: Network
     discriminator: Network
     optimizer: optax.GradientTransformation
+    discriminator_optimizer: optax.GradientTransformation
+    """The same, updating as often as the discriminator is."""
     dtype: jnp.dtype
 
     def packed(self, state: TrainState) -> TrainState:
@@ -64,6 +66,7 @@ def build_networks(preset: Preset, steps_per_epoch: int, forms: Forms | None = N
         synthesizer(preset.generator, preset.audio, forms, packed),
         Network(Discriminator(preset.discriminator, forms), packed),
         optimizer(preset.train, steps_per_epoch),
+        optimizer(preset.train, steps_per_epoch, preset.train.discriminator_every),
         dtype,
     )
 
@@ -86,8 +89,9 @@ def make_step(networks: Networks) -> Step:
         discriminator, discriminator_optimizer, metrics = _update_discriminator(networks, state, discriminator_loss)
         terms, grads = generator_gradients(discriminator)
         generator, generator_optimizer, norm, is_good = _updated(
-            networks, state.rate, terms["loss/generator"], grads, state.generator, state.generator_optimizer
-        )
+            preset.train, networks.optimizer, state.rate, terms["loss/generator"], grads, state.generator,
+            state.generator_optimizer,
+        )  # fmt: skip
         metrics |= terms | {"gradient_norm/generator": norm}
         metrics["skipped"] = jnp.maximum(metrics["skipped"], 1.0 - is_good)
         state = TrainState(
@@ -97,7 +101,7 @@ def make_step(networks: Networks) -> Step:
             discriminator=discriminator,
             generator_optimizer=generator_optimizer,
             discriminator_optimizer=discriminator_optimizer,
-            average=state.average and averaged(state.average, generator, state.step, preset.train.ema),
+            average=state.average and averaged(state.average, generator, state.step, preset.train.ema, is_good),
         )
         return state, metrics
 
@@ -214,8 +218,9 @@ def _update_discriminator(
     def update() -> tuple[Parameters, Any, Metrics]:
         value, grads = jax.value_and_grad(loss)(state.discriminator)
         parameters, optimizer_state, norm, is_good = _updated(
-            networks, state.rate, value, grads, state.discriminator, state.discriminator_optimizer
-        )
+            networks.preset.train, networks.discriminator_optimizer, state.rate, value, grads, state.discriminator,
+            state.discriminator_optimizer,
+        )  # fmt: skip
         metrics = {"loss/discriminator": value, "gradient_norm/discriminator": norm, "skipped": 1.0 - is_good}
         return parameters, optimizer_state, metrics
 
@@ -231,7 +236,8 @@ def _update_discriminator(
 
 
 def _updated(
-    networks: Networks,
+    recipe: TrainConfig,
+    transform: optax.GradientTransformation,
     rate: jax.Array,
     loss: jax.Array,
     grads: Parameters,
@@ -244,14 +250,14 @@ def _updated(
     The norm is without weight-normed kernels: what is not finite in such a kernel's gradient is not in its scale's,
     which sums over it, and most of the gradient need not be written and read again.
     """
-    recipe = networks.preset.train
+    frozen = tuple(f"{part}." for part in recipe.freeze.split(",") if part)
+    grads = {name: 0 * grad if name.startswith(frozen) else grad for name, grad in grads.items()}
     norm = optax.tree.norm({name: grad for name, grad in grads.items() if not name.endswith("weight_v")})
     if recipe.clip_norm:
         norm = optax.tree.norm(grads)
         grads = optax.tree.scale(jnp.minimum(1.0, recipe.clip_norm / (norm + 1e-6)), grads)
     is_good = jnp.isfinite(norm) & jnp.isfinite(loss)
-    updates, new_state = networks.optimizer.update(grads, optimizer_state, parameters)
-    frozen = tuple(f"{part}." for part in recipe.freeze.split(",") if part)
+    updates, new_state = transform.update(grads, optimizer_state, parameters)
     updates = {name: 0 * update if name.startswith(frozen) else rate * update for name, update in updates.items()}
     new = (optax.apply_updates(parameters, updates), new_state)
     kept = jax.tree.map(lambda new, old: jnp.where(is_good, new, old), new, (parameters, optimizer_state))

@@ -79,9 +79,23 @@ def test_another_format_is_refused_with_both_names(tmp_path: Path) -> None:
     torch_file.write(file, {"weight": voice, "config": [1]})
     with pytest.raises(UserError, match="posterior encoder"):
         starting_from(PRESETS["48k"], pretrained_generator=str(file))
+    old = Network(Discriminator(PRESETS["40k-v1"].discriminator))
+    torch_file.write(file, {"model": {name: np.zeros(shape, np.float16) for name, shape in old.public_shapes.items()}})
+    with pytest.raises(UserError, match="discriminator of 7 parts, this run's has 9"):
+        starting_from(PRESETS["40k"], pretrained="none", pretrained_discriminator=str(file))
     torch_file.write(file, {"nothing": 1})
     with pytest.raises(UserError, match="holds no network"):
         starting_from(pretrained_generator=str(file))
+
+
+def test_a_broken_network_or_none_is_refused(tmp_path: Path) -> None:
+    public = generator_file(tmp_path / "G.pth")
+    public["dec.conv_pre.weight"][0, 0, 0] = np.nan
+    torch_file.write(tmp_path / "G.pth", {"model": public})
+    with pytest.raises(UserError, match="not finite"):
+        starting_from(pretrained_generator=str(tmp_path / "G.pth"))
+    with pytest.raises(UserError, match="no file nowhere.pth"):
+        starting_from(pretrained_generator="nowhere.pth")
 
 
 def test_never_from_scratch_in_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
