@@ -51,14 +51,14 @@ class HarmonicSource(nnx.Module):
         self.l_linear = Linear(1, 1, Constant(1.0 / SINE_AMPLITUDE))
 
     def __call__(self, f0: jax.Array, noise: jax.Array | None, phase: jax.Array | None) -> jax.Array:
-        """f0 [batch, frames] in Hz, 0 is unvoiced; noise [batch, samples], normal -> [batch, samples]."""
+        """f0 [batch, frames] in Hz, 0 is unvoiced; noise [batch, samples], normal -> [batch, samples, 1]."""
         voiced = jnp.repeat(f0 > 0, self.hop, axis=1)
         cycles = sine_cycles(f0, self.sample_rate, self.hop, phase)
         source = jnp.where(voiced, SINE_AMPLITUDE * jnp.sin(2 * math.pi * cycles), 0.0)
         if noise is not None:
             source = source + jnp.where(voiced, VOICED_NOISE, UNVOICED_NOISE) * noise
         # Not as a layer with one channel: on a TPU, an axis of one takes the place of 128.
-        return jnp.tanh(source * self.l_linear.weight[...][0, 0] + self.l_linear.bias[...][0])
+        return jnp.tanh(source * self.l_linear.weight[...][0, 0] + self.l_linear.bias[...][0])[..., None]
 
 
 class ResidualBlock(nnx.Module):
@@ -138,9 +138,9 @@ class Generator(nnx.Module):
         return fold(x, channels, factor), factor
 
     def _source_at(self, conv: Conv, source: jax.Array, factor: int) -> jax.Array:
-        """The source [batch, samples] at a stage's rate, folded as the stage is."""
+        """The source [batch, samples, 1] at a stage's rate, folded as the stage is."""
         if factor * conv.stride == 1 or not self.forms.fold_to:
-            return conv(source[..., None])
+            return conv(source)
         return conv.folded(fold(source, 1, factor * conv.stride), factor)
 
     def _averaged(self, blocks: list[ResidualBlock], x: jax.Array, factor: int) -> jax.Array:
