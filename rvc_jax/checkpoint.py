@@ -69,13 +69,9 @@ def load(folder: Path, template: Any, stand_ins: StandIns | None = None) -> Any:
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             stored = checkpointer.metadata(path).item_metadata.tree
-            lacking = [name for name in wanted if name not in stored]
-            _check_form(
-                folder, {name: wanted[name] for name in wanted if name in stored or name not in stand_ins}, stored
-            )
-            shapes = jax.tree.map(
-                ocp.utils.to_shape_dtype_struct, {name: wanted[name] for name in wanted if name in stored}
-            )
+            lacking = {name: wanted.pop(name) for name in stand_ins if name in wanted and name not in stored}
+            _check_form(folder, wanted, stored)
+            shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
             arguments = ocp.checkpoint_utils.construct_restore_args(shapes)
             restore = ocp.args.PyTreeRestore(shapes, restore_args=arguments, partial_restore=True)
             values = checkpointer.restore(path, restore)
@@ -84,8 +80,8 @@ def load(folder: Path, template: Any, stand_ins: StandIns | None = None) -> Any:
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200]
         raise UserError(f"the checkpoint {folder} can't be read as this run's: {reason}") from error
-    for name in lacking:
-        values[name] = jax.tree.map(_placed, stand_ins[name](values), wanted[name])
+    for name, like in lacking.items():
+        values[name] = jax.tree.map(_placed, stand_ins[name](values), like)
     return type(template)(**values) if dataclasses.is_dataclass(template) else values
 
 

@@ -75,6 +75,9 @@ def train(
         dataset: Folder made by `rvc-jax prepare`, also at gs:// or s3://.
         run: Folder of the run: settings, checkpoints, curves, report.
         preset: Voice format; the dataset's own if not given.
+        at_end: What to do when the training is finished or its budget used up, after everything is saved: nothing; exit
+            (end the process at once, also in a notebook); shutdown (switch this machine off); or a command for the
+            shell.
         progress: How progress is told, on standard error. auto: a line that is renewed on a terminal, lines elsewhere;
             json: an object per line.
     """

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
-from rvc_jax.commands.at_end import HELP as AT_END_HELP
 from rvc_jax.config import PRESETS, PresetName, TrainConfig
 
 Run = Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
@@ -25,7 +24,7 @@ Which = Literal["best", "latest"]
 Preset = Annotated[PresetName | None, tyro.conf.arg(metavar=f"{{{','.join(PRESETS)}}}", help_behavior_hint="")]
 OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 OptionalPlace = Annotated[str | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
-AtEnd = Annotated[str, tyro.conf.arg(metavar="nothing|exit|shutdown|COMMAND", help=AT_END_HELP)]
+AtEnd = Annotated[str, tyro.conf.arg(metavar="nothing|exit|shutdown|COMMAND")]
 Json = Annotated[bool, tyro.conf.arg(name="json", help="Print the result as JSON.")]
 
 

@@ -250,6 +250,10 @@ class TrainConfig:
     log_every: int = 50
     """Steps between TensorBoard scalars."""
 
+    @property
+    def frozen_parts(self) -> tuple[str, ...]:
+        return tuple(part for part in self.freeze.split(",") if part)
+
 
 PresetName = Literal["40k", "48k", "32k", "40k-v1", "48k-v1", "32k-v1", "nano"]
 PitchMethod = Literal["swift", "rmvpe", "fcpe", "crepe", "crepe-tiny", "harvest", "dio", "pm"]

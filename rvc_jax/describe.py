@@ -44,7 +44,7 @@ def _folder(path: Path) -> dict[str, Any]:
 
 def _run(path: Path) -> dict[str, Any]:
     from rvc_jax.runs import RunFolder
-    from rvc_jax.train.outlook import evaluations, figures_of, kept
+    from rvc_jax.train.outlook import evaluations, kept, kept_mel
 
     run = RunFolder.open(path)
     history = run.history()
@@ -63,7 +63,7 @@ def _run(path: Path) -> dict[str, Any]:
         "steps": max((record["step"] for record in history), default=0),
         "epochs_asked_for": run.preset.train.epochs,
         "holdout_before": scores.get(0),
-        "holdout_best": figures_of(best, best.get("best/which", "raw"))["mel"] if best else None,
+        "holdout_best": kept_mel(best) if best else None,
         "best_step": best["step"] if best else None,
         "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
     }

@@ -26,7 +26,7 @@ def quiet() -> None:
 
 
 def start_jax() -> None:
-    """Imports JAX, and keeps what it compiles in `home()/xla` for the next time: a second start compiles nothing.
+    """Imports JAX, and keeps what it compiles in `home()/xla` for the next time.
 
     $JAX_COMPILATION_CACHE_DIR names another folder.
     """

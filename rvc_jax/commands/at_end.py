@@ -9,11 +9,6 @@ import sys
 
 from rvc_jax.errors import UserError
 
-HELP = (
-    "What to do when the training is finished or its budget used up, after everything is saved: nothing; exit (end the "
-    "process at once, also in a notebook); shutdown (switch this machine off); or a command for the shell."
-)
-
 
 def check(at_end: str) -> None:
     """Refuses, before hours of training, what could not be done after them. Raises UserError."""

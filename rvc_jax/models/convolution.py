@@ -17,6 +17,12 @@ _LANES = 128
 Padding = tuple[int, int]
 
 
+def weight_norm(direction: jax.Array, scale: jax.Array) -> jax.Array:
+    """Kernels of direction `direction` [..., kernel, a, b] and norm `scale` [..., 1, 1, b] (arXiv 1602.07868)."""
+    norm = jnp.sqrt(jnp.sum(jnp.square(direction), axis=(-3, -2), keepdims=True))
+    return direction * (scale / norm)
+
+
 def conv(
     x: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int, groups: int, form: str = "plain"
 ) -> jax.Array:

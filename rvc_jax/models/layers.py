@@ -8,15 +8,10 @@ from flax import nnx
 
 from rvc_jax.config import PLAIN, Forms
 from rvc_jax.models import convolution
+from rvc_jax.models.convolution import weight_norm
 from rvc_jax.models.parameters import Constant, Normal, fan_in_uniform, parameter
 
 KERNEL_AXES = (2, 1, 0)
-
-
-def weight_norm(direction: jax.Array, scale: jax.Array) -> jax.Array:
-    """Kernel of direction `direction` [kernel, a, b] and norm `scale` [1, 1, b] (arXiv 1602.07868), in float32."""
-    norm = jnp.sqrt(jnp.sum(jnp.square(direction), axis=(0, 1), keepdims=True))
-    return direction * (scale / norm)
 
 
 def normed(direction: nnx.Param, scale: nnx.Param) -> jax.Array:

@@ -14,6 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rvc_jax.models.convolution import weight_norm
+
 Parameters = dict[str, Any]
 _LARGEST = 1 << 20
 """Elements. Larger parameters stay alone: taking one out of many would cost more than the operations that are saved."""
@@ -51,9 +53,7 @@ class Packing:
         scales: dict[str, None] = {}
         for key, names in self._groups.items():
             if key.endswith(".weight_v") and len(names) > 1:
-                direction, scale = packed[key], packed.pop(_scale_name(key))
-                norm = jnp.sqrt(jnp.sum(jnp.square(direction), axis=(1, 2), keepdims=True))
-                packed[key] = (direction * (scale / norm)).astype(self._dtype)
+                packed[key] = weight_norm(packed[key], packed.pop(_scale_name(key))).astype(self._dtype)
                 scales |= {_scale_name(name): None for name in names}
         return self._unpacked(packed) | scales
 

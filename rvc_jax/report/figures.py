@@ -87,8 +87,7 @@ def learning_figure(history: Sequence[dict[str, Any]], mel_weight: float) -> byt
         label = "hold-out, averaged weights"
         axes.plot(*zip(*averaged, strict=True), color=_ORANGE, linewidth=2, marker="o", markersize=4, label=label)
     if best is not None:
-        which = best.get("best/which", "raw")
-        value, colour = outlook.figures_of(best, which)["mel"], _ORANGE if which == "ema" else _BLUE
+        value, colour = outlook.kept_mel(best), _ORANGE if best.get("best/which") == "ema" else _BLUE
         axes.annotate(
             f"best {value:.3f}", (best["step"], value), (0, 9), textcoords="offset points", color=colour, ha="center",
         )  # fmt: skip

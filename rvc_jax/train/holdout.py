@@ -44,9 +44,9 @@ class Holdout:
         if self._evaluator is None:
             self._best.save(step, {"generator": state.generator})
             return
-        voices, average = {"raw": state.generator}, getattr(state, "average", None)
-        if average is not None and step > 0:  # before the first step they are the same
-            voices["ema"] = average
+        voices = {"raw": state.generator}
+        if state.average is not None and step > 0:  # before the first step they are the same
+            voices["ema"] = state.average
         measured = {which: self._evaluator(parameters) for which, parameters in voices.items()}
         before = self._folder.history()
         line: dict[str, Any] = {
@@ -91,10 +91,7 @@ class Holdout:
     def errors(self) -> tuple[float | None, float | None]:
         """Log-mel errors of the first evaluation and of the best voice."""
         lines = outlook.evaluations(self._folder.history())
-        if not lines:
-            return None, None
-        best = outlook.kept(lines)
-        return lines[0]["holdout/mel"], outlook.figures_of(best, best.get("best/which", "raw"))["mel"]
+        return (lines[0]["holdout/mel"], outlook.kept_mel(outlook.kept(lines))) if lines else (None, None)
 
     def outlook(self) -> list[str]:
         """What there is to say of the run's course."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from rvc_jax.config import BestBy, TrainConfig
 from rvc_jax.train.measures import score
+from rvc_jax.train.state import last_step
 
 Line = Mapping[str, Any]
 PREFIXES = {"raw": "holdout", "ema": "holdout_ema"}
@@ -74,6 +75,11 @@ def kept(history: Sequence[Line]) -> Line | None:
     lines = evaluations(history)
     told = [line for line in lines if "best/which" in line]
     return told[-1] if told else min(lines, key=lambda line: line["holdout/mel"], default=None)
+
+
+def kept_mel(line: Line) -> float:
+    """Log-mel error of the voice that was kept of such an evaluation."""
+    return figures_of(line, line.get("best/which", "raw"))["mel"]
 
 
 def holdout_curve(history: Sequence[Line], by: BestBy) -> list[Point]:
@@ -189,7 +195,7 @@ def projection_text(history: Sequence[Line], recipe: TrainConfig) -> str:
 def total_steps(history: Sequence[Line], recipe: TrainConfig) -> int | None:
     """Steps of the whole run; None while the history has no line that tells how many an epoch has."""
     told = [line for line in history if line.get("epoch", 0) > 0]
-    return recipe.epochs * round(told[-1]["step"] / told[-1]["epoch"]) if told else None
+    return last_step(recipe, round(told[-1]["step"] / told[-1]["epoch"])) if told else None
 
 
 def outlook(history: Sequence[Line], recipe: TrainConfig) -> list[str]:

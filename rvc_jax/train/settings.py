@@ -38,9 +38,9 @@ _FREE = frozenset(
 
 def settings_for(path: Path, data: VoiceDataset, preset: Preset | None, overrides: dict[str, Any]) -> Preset:
     """What to train: as the run in the folder was started, checked against the dataset, or a new run's preset."""
-    if not (path / "config.json").exists():
+    is_new = not (path / "config.json").exists()
+    if is_new:
         settings = _fit_preset(preset or PRESETS[data.info.preset], data.info)
-        pretrained.check(dataclasses.replace(settings, train=dataclasses.replace(settings.train, **overrides)))
     else:
         run = RunFolder.open(path)
         settings = run.preset
@@ -56,6 +56,8 @@ def settings_for(path: Path, data: VoiceDataset, preset: Preset | None, override
             _check_same_recipe(path, name, getattr(settings.train, name), overrides.get(name))
     settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, **overrides))
     _check_recipe(settings.train)
+    if is_new:
+        pretrained.check(settings)  # last: it may have to download them
     return settings
 
 
@@ -88,7 +90,7 @@ def _check_recipe(recipe: TrainConfig) -> None:
             raise UserError(f"--{name.replace('_', '-')} must be at least 0, not {getattr(recipe, name)}")
     if not 0 <= recipe.ema < 1:
         raise UserError(f"--ema must be from 0 to below 1, not {recipe.ema}")
-    unknown = [part for part in recipe.freeze.split(",") if part and part not in GENERATOR_PARTS]
+    unknown = [part for part in recipe.frozen_parts if part not in GENERATOR_PARTS]
     if unknown:
         raise UserError(f"--freeze: no part is called {shown(unknown[0])}; the parts are {', '.join(GENERATOR_PARTS)}")
     budget_of(recipe)

@@ -57,7 +57,7 @@ def build_networks(preset: Preset, steps_per_epoch: int, forms: Forms | None = N
     if forms is None:
         chip = jax.devices()[0]
         forms = forms_for(chip.platform, chip.device_kind)
-    packed = forms.packed and not preset.train.freeze  # arrays of several parts can't be frozen for one
+    packed = forms.packed and not preset.train.frozen_parts  # arrays of several parts can't be frozen for one
     forms = dataclasses.replace(forms, rematerialise=preset.train.rematerialise, packed=packed)
     dtype = compute_dtype(preset.train.precision)
     packed = dtype if forms.packed else None
@@ -247,18 +247,21 @@ def _updated(
     """Parameters, optimiser, the gradient's norm and 1.0; without a finite gradient: as they were, the norm, and 0.0.
 
     Every optimiser's step is proportional to the learning rate, so a factor on the rate is one on the step.
-    The norm is without weight-normed kernels: what is not finite in such a kernel's gradient is not in its scale's,
-    which sums over it, and most of the gradient need not be written and read again.
+    Unless it is clipped by, the norm is without weight-normed kernels: what is not finite in the gradient of one is
+    not in its scale's, which sums over it, and most of the gradient need not be written and read again.
     """
-    frozen = tuple(f"{part}." for part in recipe.freeze.split(",") if part)
-    grads = {name: 0 * grad if name.startswith(frozen) else grad for name, grad in grads.items()}
-    norm = optax.tree.norm({name: grad for name, grad in grads.items() if not name.endswith("weight_v")})
+    frozen = tuple(f"{part}." for part in recipe.frozen_parts)
+    grads = {name: jnp.zeros_like(grad) if name.startswith(frozen) else grad for name, grad in grads.items()}
     if recipe.clip_norm:
         norm = optax.tree.norm(grads)
         grads = optax.tree.scale(jnp.minimum(1.0, recipe.clip_norm / (norm + 1e-6)), grads)
+    else:
+        norm = optax.tree.norm({name: grad for name, grad in grads.items() if not name.endswith("weight_v")})
     is_good = jnp.isfinite(norm) & jnp.isfinite(loss)
     updates, new_state = transform.update(grads, optimizer_state, parameters)
-    updates = {name: 0 * update if name.startswith(frozen) else rate * update for name, update in updates.items()}
+    updates = {
+        name: jnp.zeros_like(update) if name.startswith(frozen) else rate * update for name, update in updates.items()
+    }
     new = (optax.apply_updates(parameters, updates), new_state)
     kept = jax.tree.map(lambda new, old: jnp.where(is_good, new, old), new, (parameters, optimizer_state))
     return *kept, norm, is_good.astype(jnp.float32)
