@@ -28,18 +28,23 @@ def write(folder: Path, step: int, state: dict[str, Any]) -> None:
 
     state: NumPy arrays. Raises whatever the disk does; nothing is left of the attempt then.
     """
-    unfinished, process = folder / f"{step}{_UNFINISHED}", jax.process_index()
+    unfinished = folder / f"{step}{_UNFINISHED}"
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir(parents=True)
-        alone = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
-        handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-        with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
+        with _checkpointer() as checkpointer:
             checkpointer.save(unfinished.absolute() / "default", ocp.args.PyTreeSave(state))
         write_json(unfinished / _HASHES, _hashes(unfinished))
         os.replace(unfinished, folder / str(step))
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    """One that waits for no other process."""
+    process = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone)
 
 
 def clear_unfinished(folder: Path) -> None:
@@ -67,7 +72,7 @@ def load(folder: Path, template: Any, stand_ins: StandIns | None = None) -> Any:
     path, stand_ins = folder.absolute() / "default", stand_ins or {}
     wanted = {name: value for name, value in fields(template).items() if value is not None}
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             stored = checkpointer.metadata(path).item_metadata.tree
             lacking = {name: wanted.pop(name) for name in stand_ins if name in wanted and name not in stored}
             _check_form(folder, wanted, stored)

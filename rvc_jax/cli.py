@@ -35,7 +35,7 @@ from rvc_jax.commands.inspect import inspect
 from rvc_jax.commands.plan import plan
 from rvc_jax.commands.prepare import prepare
 from rvc_jax.commands.report import report, write_run_report
-from rvc_jax.config import PRESETS, ConvertConfig
+from rvc_jax.config import PRESETS, ClusterConfig, ConvertConfig
 from rvc_jax.environment import quiet, start_jax
 from rvc_jax.errors import UserError, printable
 from rvc_jax.terminal import Display, drop_text, show, size
@@ -64,6 +64,7 @@ def train(
     dataset: Place,
     run: Path,
     recipe: TrainOptions,
+    cluster: ClusterConfig,
     preset: Preset = None,
     at_end: AtEnd = "nothing",
     progress: Literal["auto", "lines", "json"] = "auto",
@@ -83,11 +84,16 @@ def train(
     """
     at_ends.check(at_end)
     start_jax()
+    from rvc_jax.train.distributed import is_first, join, leave
     from rvc_jax.train.loop import train as run_train
 
+    join(cluster)
     with Display(progress) as display:
         given = {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
         result = run_train(dataset, run, PRESETS[preset] if preset else None, given, display.train)
+        leave()
+        if not is_first():
+            return 0
         if not result.interrupted or result.used_up:
             display.message("writing the report")
             write_run_report(run, dataset)

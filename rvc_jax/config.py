@@ -185,6 +185,9 @@ class TrainConfig:
     """Parts of a step, one after the other: so many times the batch in the memory of one."""
     learning_rate: float = 1e-4
     """Of both networks, in the first epoch."""
+    scale_learning_rate: Literal["none", "sqrt", "linear"] = "none"
+    """Raise the learning rate for more than 8 windows per step, by the root of how many times as many there are, or by
+    how many times."""
     schedule: Literal["classic", "constant", "cosine"] = "classic"
     """Course of the learning rate. classic: falls by a factor per epoch; cosine: to a hundredth, over all epochs."""
     warmup_steps: int = 0
@@ -253,6 +256,21 @@ class TrainConfig:
     @property
     def frozen_parts(self) -> tuple[str, ...]:
         return tuple(part for part in self.freeze.split(",") if part)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterConfig:
+    """Processes that train together, one per machine. A TPU slice's, Slurm's and Open MPI's find each other; elsewhere
+    the same command is started on every machine, with these."""
+
+    coordinator: str = ""
+    """HOST:PORT of the first process's machine, with a free port."""
+    processes: int = 0
+    """Processes that train together; 1 is alone, whatever the machine tells; 0 is what the machine tells."""
+    process: int = -1
+    """Which of the processes this one is, from 0; that is the first, which writes the run."""
+    join_seconds: int = 300
+    """Seconds to wait for the other processes at the start."""
 
 
 PresetName = Literal["40k", "48k", "32k", "40k-v1", "48k-v1", "32k-v1", "nano"]

@@ -28,6 +28,8 @@ class RunFolder:
     dataset: DatasetInfo
     dataset_path: Location | None = None
     """Where the dataset was when the run was last trained."""
+    devices: int = 1
+    """Accelerators that the run was started on. A step has as many windows on any other number of them."""
 
     @classmethod
     def open(cls, path: Path | str) -> RunFolder:
@@ -51,7 +53,8 @@ class RunFolder:
         try:
             preset, dataset = from_dict(Preset, config["preset"]), DatasetInfo.from_dict(config["dataset"])
             where = config.get("dataset_path")
-            return cls(path, preset, dataset, where if where is None or is_remote(where) else Path(where))
+            where = where if where is None or is_remote(where) else Path(where)
+            return cls(path, preset, dataset, where, config.get("devices", 1))
         except (KeyError, TypeError) as error:
             raise UserError(f"{file} is damaged, or from another version of rvc-jax: {error}") from None
 
@@ -73,6 +76,7 @@ class RunFolder:
             "preset": to_dict(self.preset),
             "dataset": self.dataset.to_dict(),
             "dataset_path": str(self.dataset_path) if self.dataset_path else None,
+            "devices": self.devices,
         }
         write_json(self.path / "config.json", config)
         write_array(self.path / "index.npy", index.astype(np.float16))

@@ -65,7 +65,8 @@ def compile_step(preset: Preset, topology: Topology, batch_per_chip: int) -> Com
     step, arguments = _step(preset, mesh, batch_per_chip * topology.chips, forms)
     began = time.perf_counter()
     try:
-        program = jax.jit(step, donate_argnums=0).lower(*arguments).compile()
+        with jax.set_mesh(mesh):
+            program = jax.jit(step, donate_argnums=0).lower(*arguments).compile()
     except jax.errors.JaxRuntimeError as error:
         raise _does_not_fit(error, topology, batch_per_chip) or error from error
     seconds = time.perf_counter() - began

@@ -72,7 +72,10 @@ class ResidentFeed:
 
 
 class StreamingFeed:
-    """The windows of one dispatch at a time; the next one's are gathered while the device works."""
+    """The windows of one dispatch at a time; the next one's are gathered while the device works.
+
+    Every process gathers those of its own devices.
+    """
 
     def __init__(self, windows: CompactWindows, batches: Batches, steps: int, mesh: Mesh):
         self._windows, self._batches, self._steps, self._mesh = windows, batches, steps, mesh
@@ -93,7 +96,7 @@ class StreamingFeed:
 
     def _gather(self, step: int) -> Batch:
         rows = self._batches.rows_from(step, self._steps)
-        return {name: _divided(array[rows], self._mesh) for name, array in self._windows.arrays.items()}
+        return {name: _divided(rows, self._mesh, array) for name, array in self._windows.arrays.items()}
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -106,10 +109,12 @@ def fits_on_device(windows: CompactWindows, device: jax.Device) -> bool:
 
 
 def _replicated(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    return jax.make_array_from_process_local_data(sharding, array, array.shape)
-
-
-def _divided(array: np.ndarray, mesh: Mesh) -> jax.Array:
-    """An array [steps, batch, ...] divided by its batch; every process has all of it, and gives its part."""
-    sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _divided(rows: np.ndarray, mesh: Mesh, windows: np.ndarray | None = None) -> jax.Array:
+    """Rows [steps, batch], or the windows of these numbers [steps, batch, ...], divided by batch."""
+    sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
+    shape = rows.shape if windows is None else (*rows.shape, *windows.shape[1:])
+    part = (lambda index: rows[index]) if windows is None else (lambda index: windows[rows[index[:2]]])
+    return jax.make_array_from_callback(shape, sharding, part)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, SingleDeviceSharding
 
-from rvc_jax.config import Preset
+from rvc_jax.config import Preset, from_dict, to_dict
 from rvc_jax.data.dataset import VoiceDataset, load_dataset
 from rvc_jax.data.remote import Location, is_remote
 from rvc_jax.errors import UserError
 from rvc_jax.runs import RunFolder
+from rvc_jax.train import distributed
 from rvc_jax.train.batches import Batches
 from rvc_jax.train.budget import Meter
 from rvc_jax.train.dispatch import make_dispatch
@@ -28,8 +30,8 @@ from rvc_jax.train.pretrained import first_parameters
 from rvc_jax.train.progress import Clock, Report, TrainProgress, TrainResult
 from rvc_jax.train.recorder import Recorder
 from rvc_jax.train.saving import Checkpoints
-from rvc_jax.train.settings import budget_of, changes, settings_for
-from rvc_jax.train.state import STAND_INS, TrainState, create_state, last_step, state_shapes
+from rvc_jax.train.settings import budget_of, changes, devices_of, settings_for
+from rvc_jax.train.state import STAND_INS, TrainState, create_state, last_step, scaled, state_shapes
 from rvc_jax.train.step import build_networks, make_step
 
 _MOST_RETURNS = 2
@@ -47,15 +49,28 @@ def train(
     preset: the voice format, the dataset's own by default. overrides: fields of TrainConfig that differ from the
     preset's (or, when continuing, from the run's). Ctrl-C saves and ends.
 
+    Of several processes (`distributed.join`) the first one writes and reports; every one needs the dataset.
+
     Raises:
       UserError: if dataset and run don't fit together, the run is damaged, or the disk is full.
     """
     data = load_dataset(dataset)
-    settings = settings_for(run, data, preset, overrides or {})
-    folder = RunFolder(run, settings, data.info, dataset if is_remote(dataset) else Path(dataset).absolute())
-    notes = changes(run, settings, data)
-    folder.write(_index_rows(data))
-    return Trainer(folder, data, report, notes).run()
+    place = dataset if is_remote(dataset) else Path(dataset).absolute()
+
+    def prepared() -> dict[str, Any]:
+        settings = settings_for(run, data, preset, overrides or {})
+        notes, devices = changes(run, settings, data), devices_of(run, settings)
+        RunFolder(run, settings, data.info, place, devices).write(_index_rows(data))
+        return {"preset": to_dict(settings), "devices": devices, "notes": notes, "data": data.info.fingerprint}
+
+    agreed = distributed.from_first(prepared)
+    folder = RunFolder(run, from_dict(Preset, agreed["preset"]), data.info, place, agreed["devices"])
+    if agreed["data"] != data.info.fingerprint:
+        raise UserError(f"the dataset {dataset} is not the same on every machine: copy it from the first one")
+    if distributed.is_first():
+        return Trainer(folder, data, report, agreed["notes"]).run()
+    with tempfile.TemporaryDirectory() as scratch:  # what the other processes write is for nobody
+        return Trainer(dataclasses.replace(folder, path=Path(scratch)), data, lambda progress: None, []).run()
 
 
 class Trainer:
@@ -66,11 +81,13 @@ class Trainer:
         recipe = folder.preset.train
         self.folder, self.data, self.report, self.notes = folder, data, report, notes
         self.mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
-        batch = recipe.batch_per_chip * recipe.accumulate * jax.device_count()
+        batch = recipe.batch_per_chip * recipe.accumulate * folder.devices
         self.batches = Batches(len(data.train), batch, recipe.seed)
-        self.networks = build_networks(folder.preset, self.batches.steps_per_epoch)
+        preset = dataclasses.replace(folder.preset, train=scaled(recipe, batch))
+        self.networks = build_networks(preset, self.batches.steps_per_epoch)
         self.steps_per_dispatch = recipe.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else 32)
         self.returns, self.failed_at, self.rate = 0, 0, 1.0
+        self.agreement, self.stopped = distributed.Agreement(self.mesh), ""
         self.meter = Meter(folder.path / "spent.json", budget_of(recipe))
         self.total_steps = last_step(recipe, self.batches.steps_per_epoch)
         self.holdout = Holdout(folder, data, self.networks, self._say)
@@ -83,14 +100,18 @@ class Trainer:
         first = step = int(state.step)
         recorder = Recorder(self.folder.path, first)
         feed, dispatch = self._feed()
-        used_up, over = self.meter.is_used_up(0.0), self._is_over()
+        self.stopped = distributed.from_first(lambda: self.holdout.stopped)
+        interrupted = used_up = over = False
+        if distributed.is_first():
+            used_up, over = self.meter.is_used_up(0.0), self._is_over()
+        used_up, over = distributed.from_first(lambda: [used_up, over])
         late = LateMetrics(recorder, self.folder.preset.train.log_every, self.batches.steps_per_epoch)
         clock = Clock()
         try:
             with Interrupt() as interrupt:
                 if first == 0:
-                    self.holdout.evaluate(0, state, recorder)
-                while step < self.total_steps and not (interrupt or used_up or over or self.holdout.stopped):
+                    self._evaluate(0, state, recorder)
+                while step < self.total_steps and not (interrupted or used_up or over or self.stopped):
                     self.checkpoints.check()
                     count = min(self.steps_per_dispatch, self._next_event(step) - step)
                     state, metrics = dispatch(state, feed.held, feed(step, count), np.int32(count))
@@ -98,9 +119,8 @@ class Trainer:
                     late.add(step, count, metrics)
                     clock.tick(count)
                     self.report(self._progress(step, clock, late.losses))
-                    used_up = self.meter.is_used_up(count * clock.known_step_seconds)
-                    over = self._is_over()
-                    last = step == self.total_steps or bool(interrupt) or used_up or over
+                    interrupted, used_up, over = self.agreement(self._wishes(interrupt, count, clock))
+                    last = step == self.total_steps or interrupted or used_up or over
                     if last or self._due(step, self.folder.preset.train.save_every):
                         late.flush()
                     if late.skipped_in_a_row >= self.folder.preset.train.skips_before_return:
@@ -108,7 +128,7 @@ class Trainer:
                         continue
                     if last or self._due(step, self.folder.preset.train.evaluate_every):
                         with clock.paused():
-                            self.holdout.evaluate(step, state, recorder)
+                            self._evaluate(step, state, recorder)
                     if last or self._due(step, self.folder.preset.train.save_every):
                         self.checkpoints.save(step, state)
                         self.meter.save()
@@ -123,22 +143,43 @@ class Trainer:
             self.meter.save()
         return self._result(first, step, clock, late.skipped, used_up, self._time_up if over else "")
 
+    def _wishes(self, interrupt: Interrupt, count: int, clock: Clock) -> list[bool]:
+        """What this process would end the run for: a signal, and the first one for its budget or its time, too."""
+        if not distributed.is_first():
+            return [bool(interrupt), False, False]
+        return [bool(interrupt), self.meter.is_used_up(count * clock.known_step_seconds), self._is_over()]
+
+    def _evaluate(self, step: int, state: TrainState, recorder: Recorder) -> None:
+        if distributed.is_first():
+            self.holdout.evaluate(step, distributed.own(state), recorder)
+        self.stopped = distributed.from_first(lambda: self.holdout.stopped)
+
     def _restore(self) -> TrainState:
-        networks, everywhere = self.networks, NamedSharding(self.mesh, PartitionSpec())
+        """The newest checkpoint's state, or a new one; the first process's on every device of all."""
+        networks, found = self.networks, {}
         parts = (networks.synthesizer, networks.discriminator, networks.optimizer)
         averaged = self.folder.preset.train.ema > 0
-        restored = self.checkpoints.restore(state_shapes(*parts, everywhere, averaged), STAND_INS)
-        if restored is None:
-            *parameters, notes = first_parameters(networks)
-            for note in notes:
-                self._say(0, note)
-            create = lambda *parameters: create_state(*parameters, networks.optimizer, averaged)  # noqa: E731
-            return jax.jit(create, out_shardings=everywhere)(*parameters)  # one program, not one for every array
-        state, damages = restored
-        for note in (*(f"{damage}; continuing from step {int(state.step)}" for damage in damages), *self.notes):
-            self._say(int(state.step), note)
+        shapes = state_shapes(*parts, SingleDeviceSharding(self.mesh.local_devices[0]), averaged)
+
+        def find() -> int:
+            restored = self.checkpoints.restore(shapes, STAND_INS)
+            found["state"], damages = restored or (self._new(averaged), [])
+            step = int(found["state"].step)
+            notes = [f"{damage}; continuing from step {step}" for damage in damages]
+            for note in (*notes, *(self.notes if restored else ())):
+                self._say(step, note)
+            return step
+
+        distributed.from_first(find)
         self.notes = []
-        return state
+        return distributed.replicated(found.get("state"), shapes, self.mesh)
+
+    def _new(self, averaged: bool) -> TrainState:
+        *parameters, notes = first_parameters(self.networks)
+        for note in notes:
+            self._say(0, note)
+        create = lambda *parameters: create_state(*parameters, self.networks.optimizer, averaged)  # noqa: E731
+        return jax.jit(create)(*parameters)  # one program, not one for every array
 
     def _feed(self) -> tuple[ResidentFeed | StreamingFeed, Any]:
         """What brings the windows, and the jitted function that trains on them."""
@@ -150,7 +191,13 @@ class Trainer:
         kind = ResidentFeed if resident else StreamingFeed
         feed = kind(windows, self.batches, self.steps_per_dispatch, self.mesh)
         dispatch = make_dispatch(self.networks, make_step(self.networks), feed, windows.scale, self.steps_per_dispatch)
-        return feed, jax.jit(dispatch, donate_argnums=0)
+        dispatch = jax.jit(dispatch, donate_argnums=0)
+
+        def on_mesh(*arguments: Any) -> Any:
+            with jax.set_mesh(self.mesh):
+                return dispatch(*arguments)
+
+        return feed, on_mesh
 
     def _is_over(self) -> bool:
         minutes = self.folder.preset.train.minutes
@@ -212,7 +259,7 @@ class Trainer:
 
     def _result(self, first: int, step: int, clock: Clock, skipped: int, used_up: bool, over: str) -> TrainResult:
         before, after = self.holdout.errors()
-        stopped = (over or self.holdout.stopped) if step < self.total_steps else ""
+        stopped = (over or self.stopped) if step < self.total_steps else ""
         return TrainResult(
             run=self.folder.path,
             steps=step,

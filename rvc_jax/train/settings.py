@@ -76,6 +76,28 @@ def changes(path: Path, settings: Preset, data: VoiceDataset) -> list[str]:
     return told
 
 
+def devices_of(path: Path, settings: Preset) -> int:
+    """Accelerators whose windows make a step: as many as the run was started on.
+
+    Raises:
+      UserError: if the windows of a step can't be divided among those that are here now.
+    """
+    here = jax.device_count()
+    devices = RunFolder.open(path).devices if (path / "config.json").exists() else here
+    part = settings.train.batch_per_chip * devices
+    if part % here:
+        raise UserError(
+            f"the run {path} was started on {devices} accelerators with {part} windows at once, which can't be divided "
+            f"among {here}: continue it on {_divisors(part)} of them, or train into another run folder"
+        )
+    return devices
+
+
+def _divisors(number: int) -> str:
+    *some, last = [str(i) for i in range(1, number + 1) if number % i == 0]
+    return f"{', '.join(some)} or {last}" if some else last
+
+
 def _check_recipe(recipe: TrainConfig) -> None:
     counts = ("epochs", "batch_per_chip", "evaluate_every", "save_every", "keep_checkpoints", "log_every")
     for name in (*counts, "skips_before_return", "discriminator_every", "accumulate"):

@@ -39,6 +39,20 @@ def last_step(config: TrainConfig, steps_per_epoch: int) -> int:
     return min(steps, config.steps) if config.steps else steps
 
 
+_CLASSIC_BATCH = 8
+"""Windows per step that the classic learning rate is for."""
+
+
+def scaled(config: TrainConfig, batch: int) -> TrainConfig:
+    """The recipe with its learning rate for a step of `batch` windows on all devices together.
+
+    Linear: arXiv 1706.02677; by the root, as suits optimisers that divide by the gradient's size: arXiv 2205.10287.
+    """
+    times = max(batch / _CLASSIC_BATCH, 1.0)
+    factor = {"none": 1.0, "sqrt": times**0.5, "linear": times}[config.scale_learning_rate]
+    return dataclasses.replace(config, learning_rate=factor * config.learning_rate)
+
+
 def learning_rate(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
     """The rate at a step: by default it decays by a factor once per epoch."""
     courses: dict[str, optax.Schedule] = {

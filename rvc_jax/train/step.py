@@ -206,10 +206,11 @@ def _judge(networks: Networks, parameters: Parameters, wave: jax.Array) -> list[
 
 
 def _discriminator_loss(networks: Networks, parameters: Parameters, real: jax.Array, fake: jax.Array) -> jax.Array:
-    """Real and fake go through as one batch: half the passes over the weights."""
-    both = _judge(networks, parameters, jnp.concatenate([real, fake]))
-    halves = [[(s[half], []) for s, _ in both] for half in (slice(len(real)), slice(len(real), None))]
-    return losses.discriminator_loss(*halves)
+    """Real and fake go through as one batch: half the passes over the weights. They alternate in it, so that both of a
+    window stay on its device."""
+    both = jnp.stack([real, fake], axis=1).reshape(-1, real.shape[1])
+    scores = [score.reshape(len(real), 2, -1) for score, _ in _judge(networks, parameters, both)]
+    return losses.discriminator_loss(*([(score[:, half], []) for score in scores] for half in (0, 1)))
 
 
 def _update_discriminator(

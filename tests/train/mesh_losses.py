@@ -23,5 +23,6 @@ state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
 batch = jax.device_put(random_batch(preset, 8, 64), NamedSharding(mesh, PartitionSpec("data")))
 step = jax.jit(make_step(networks), donate_argnums=0)
 for _ in range(3):
-    state, metrics = step(state, batch)
+    with jax.set_mesh(mesh):
+        state, metrics = step(state, batch)
     print(json.dumps({"devices": jax.device_count()} | {name: float(value) for name, value in metrics.items()}))

@@ -1,0 +1,34 @@
+"""A process, of several or alone, that trains a tiny voice: `DATASET RUN OPTIONS CLUSTER`, the last two as JSON.
+
+It tells every step and the result, a JSON object per line; a user's mistake ends it with 2.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from test_recipe import MICRO
+
+from rvc_jax.config import ClusterConfig
+from rvc_jax.environment import quiet
+from rvc_jax.errors import UserError
+from rvc_jax.train.distributed import join, leave
+from rvc_jax.train.loop import train
+from rvc_jax.train.progress import TrainProgress
+
+
+def tell(progress: TrainProgress) -> None:
+    print(json.dumps({"step": progress.step, "message": progress.message}), flush=True)
+
+
+dataset, run, options, cluster = sys.argv[1:]
+quiet()
+try:
+    join(ClusterConfig(**json.loads(cluster)))
+    result = train(Path(dataset), Path(run), MICRO, json.loads(options), tell)
+    leave()
+except UserError as error:
+    print(error, file=sys.stderr)
+    sys.exit(2)
+print(json.dumps(dataclasses.asdict(result), default=str), flush=True)
