@@ -104,13 +104,17 @@ def folded_kernel(
         kernel, edges = _in_whole_strides(kernel, stride, padding)
         return kernel.reshape(-1, stride * inputs, outputs), edges
     block = factor * stride
-    phase, tap = np.arange(factor)[:, None], np.arange(width)[None]
-    shift, place = np.divmod(stride * phase + dilation * tap - padding, block)  # of the input that a tap meets
-    before, after = max(-shift.min(), 0), max(shift.max(), 0)
-    select = np.zeros((before + after + 1, block, factor, width), np.float32)
-    select[shift + before, place, phase, tap] = 1
-    folded = jnp.einsum("qpij,jco->qpcio", select.astype(kernel.dtype), kernel, precision=lax.Precision.HIGHEST)
-    return folded.reshape(-1, block * inputs, factor * outputs), (before, after)
+    first = [stride * phase - padding for phase in range(factor)]  # input time step that a phase's first tap meets
+    before = -(first[0] // block)
+    after = max((first[-1] + dilation * (width - 1)) // block, 0)
+    room = (before + after + 1) * block - (dilation * (width - 1) + 1)
+    # Every phase's taps lie among zeros where its inputs are; no product, and nothing is transposed.
+    zero = jnp.zeros((), kernel.dtype)
+    phases = [
+        lax.pad(kernel, zero, ((start, room - start, dilation - 1), (0, 0, 0), (0, 0, 0)))
+        for start in (before * block + step for step in first)
+    ]
+    return jnp.concatenate(phases, axis=-1).reshape(-1, block * inputs, factor * outputs), (before, after)
 
 
 def merged_groups(kernel: jax.Array, groups: int, channels: int) -> tuple[jax.Array, int]:
@@ -180,8 +184,15 @@ def _phases(kernel: jax.Array, stride: int) -> tuple[jax.Array, Padding]:
     # Output frame t * stride + phase reads input frame t - shift through tap shift * stride + phase + padding.
     least_shift = -((stride - 1 + padding) // stride)
     most_shift = (width - 1 - padding) // stride
-    shifts = most_shift - least_shift + 1
-    before = -(least_shift * stride + padding)
-    phases = jnp.pad(kernel, ((before, shifts * stride - width - before), (0, 0), (0, 0)))
-    phases = phases.reshape(shifts, stride, outputs, inputs)[::-1].transpose(0, 3, 1, 2)
-    return phases.reshape(shifts, inputs, stride * outputs), (most_shift, -least_shift)
+    shifts = range(most_shift, least_shift - 1, -1)
+    taps = [_taps(kernel, shift * stride + padding, stride) for shift in shifts]
+    phases = jnp.stack(taps).transpose(0, 3, 1, 2)
+    return phases.reshape(len(shifts), inputs, stride * outputs), (most_shift, -least_shift)
+
+
+def _taps(kernel: jax.Array, first: int, count: int) -> jax.Array:
+    """So many taps from one on, zeros where there are none (as slices: XLA for TPU reverses and pads slowly)."""
+    there = kernel[max(first, 0) : min(first + count, len(kernel))]
+    edges = (max(-first, 0), max(first + count - len(kernel), 0))
+    zeros = [jnp.zeros((edge, *kernel.shape[1:]), kernel.dtype) for edge in edges]
+    return jnp.concatenate([zeros[0], there, zeros[1]])
