@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_recipe import MICRO
 
 from rvc_jax import checkpoint
-from rvc_jax.config import PRESETS, TrainConfig
+from rvc_jax.config import TrainConfig
 from rvc_jax.errors import UserError
 from rvc_jax.files import folder_bytes
 from rvc_jax.train import space as space_module
@@ -113,11 +114,11 @@ def test_a_limit_is_at_least_zero() -> None:
 def test_a_run_that_cannot_fit_is_refused_and_with_the_named_size_it_fits(sample_dataset: Path, tmp_path: Path) -> None:
     run, options = tmp_path / "run", {"epochs": 3, "save_every": 1, "evaluate_every": 1, "precision": "float32"}
     with pytest.raises(UserError, match=r"--max-gigabytes 0.01 is too little .* need (\S+) GB") as refused:
-        train(sample_dataset, run, PRESETS["nano"], {"max_gigabytes": 0.01, **options})
+        train(sample_dataset, run, MICRO, {"max_gigabytes": 0.01, **options})
     assert not run.exists()
     needed = float(str(refused.value).split()[-2])
     with Watch(run) as watch:
-        train(sample_dataset, run, overrides={"max_gigabytes": needed, **options, "keep_every": 1})
+        train(sample_dataset, run, MICRO, {"max_gigabytes": needed, **options, "keep_every": 1})
     assert 0.01e9 < watch.most <= needed * 1e9
     assert checkpoint.steps(run / "checkpoints")[-1] == checkpoint.steps(run / "best")[-1]
 
