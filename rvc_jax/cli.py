@@ -170,7 +170,7 @@ def evaluate(run: Run, dataset: OptionalPlace = None, voice: Which = "best", as_
     return 0
 
 
-def info(path: Positional[str], as_json: Json = False) -> int:
+def info(path: Annotated[Positional[str], tyro.conf.arg(metavar="PATH")], as_json: Json = False) -> int:
     """Tell what something is: a dataset, a run, a recording, a PyTorch file.
 
     Args:

@@ -94,7 +94,7 @@ class Mirror:
         return max(self._finished_there("checkpoints"), default=-1)
 
     def bring(self, wanted: Collection[str] = EVERYTHING) -> None:
-        """Makes the working folder what the URL has: of the checkpoints the newest intact one, of older ones the hashes.
+        """Makes the working folder what the URL has: of checkpoints the newest intact one, of older ones the hashes.
 
         Those stand for what is in the cloud: once they are removed here, `send` removes it there.
         """
@@ -231,7 +231,8 @@ class Mirror:
 
     def _is_same(self, name: str) -> bool:
         """Whether the local file is the one that is at the URL now."""
-        return self._known.get(name) == [*_stamp(self.run / name), self._there[name].version]
+        stamp = _stamp(self.run / name)
+        return bool(stamp) and self._known.get(name) == [*stamp, self._there[name].version]
 
     def _is_finished(self, name: str) -> bool:
         top, _, rest = name.partition("/")

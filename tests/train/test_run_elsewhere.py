@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import shutil
@@ -176,9 +175,9 @@ def test_two_machines_at_once_are_refused_and_a_second_claim_is_noticed(
         with kept_at(url, said.append) as run:
             save(run, 1)
             other_machine()
-            with pytest.raises(UserError, match=r"is being trained by process \d+ of .* if that is gone, wait \d+ s"):
-                with kept_at(url, print):
-                    pass
+            refusal = r"is being trained by process \d+ of .* if that is gone, wait \d+ s"
+            with pytest.raises(UserError, match=refusal), kept_at(url, print):
+                pass
             monkeypatch.setattr(ownership, "_ALIVE", 0.0)
             Ownership(url, working_folder(url)).claim()
     assert json.loads(remote.read(f"{url}/owner.json"))["time"] > 0  # the other's
@@ -237,8 +236,8 @@ def test_a_place_with_something_else_is_left_alone(url: str, other_machine: Any)
 
 
 PARTS = st.sampled_from(
-    ["", ".", "..", "...", "checkpoints", "best", "metrics", "config.json", "7", "07", "²", "default", "a\\b", "c:", "\0",
-     "..\\x", "sha256.json", "\n"]
+    ["", ".", "..", "...", "checkpoints", "best", "metrics", "config.json", "7", "07", "²", "default", "a\\b", "c:",
+     "\0", "..\\x", "sha256.json", "\n"]
 ) | st.text(max_size=8)  # fmt: skip
 
 
@@ -255,11 +254,93 @@ def test_no_name_leads_out_of_the_folder(name: str) -> None:
 @given(st.lists(st.lists(PARTS, min_size=1, max_size=4).map("/".join), max_size=6))
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_hostile_listing_writes_nothing_outside(tmp_path: Path, hostile: list[str]) -> None:
-    entries = {name: remote.Entry(1, "1") for name in (*hostile, "../../evil", "checkpoints/../../evil", "/etc/evil")}
+    entries = {name: remote.Entry(1, "1") for name in (*hostile, "metrics/events", "checkpoints/../../evil", "/evil")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(remote, "listing", lambda place: entries)
         asked: list[Path] = []
         patch.setattr(remote, "get", lambda place, path: asked.append(path))
         Mirror("memory://b", tmp_path / "w").bring()
+    assert tmp_path / "w" / "run" / "metrics" / "events" in asked
     for path in asked:
         assert Path(os.path.normpath(path)).is_relative_to(tmp_path / "w" / "run") and ".." not in path.parts
+
+
+def start(*arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "rvc_jax", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finished_there(run: str) -> list[int]:
+    found = [name.split("/") for name in names(run)]
+    return [int(part[1]) for part in found if part[0] == "checkpoints" and part[-1] == checkpoint.HASHES]
+
+
+def parameters(run: Path) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value) for name, value in RunFolder.open(run).load_generator("latest")[1].items()}
+
+
+def test_killed_and_continued_by_another_machine_from_s3(
+    s3: Any, sample_dataset: Path, tiny_run: Path, other_machine: Any, other_clip: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:  # fmt: skip
+    """Then the voice is used from there. `tiny_run` is the run that was left alone, but for its checkpoints."""
+    s3.mkdir("voices")
+    run = "s3://voices/callie"
+    command = ("train", str(sample_dataset), "--run", run, *OPTIONS)
+    process, end = start(*command), time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < end and not finished_there(run):
+        time.sleep(0.05)
+    assert process.poll() is None, process.communicate()[0]
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    killed_at = max(finished_there(run))
+    assert 0 < killed_at < 8
+    other_machine()
+    assert main(list(command)) == 2 and "if that is gone, wait" in capsys.readouterr().err
+    owner = json.loads(remote.read(f"{run}/owner.json"))
+    remote.write(f"{run}/owner.json", json.dumps(owner | {"time": owner["time"] - 400}).encode())
+    assert main([*command, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["run"], result["resumed_from"], result["steps"]) == (run, killed_at, 8)
+
+    other_machine()  # whose training does not matter any more
+    expected, actual = parameters(tiny_run), parameters(local_run(run, *EVERYTHING))
+    assert all(np.array_equal(expected[name], actual[name]) for name in expected)
+    losses = [[line for line in RunFolder.open(each).history() if "loss/mel" in line]
+              for each in (tiny_run, local_run(run, *EVERYTHING))]  # fmt: skip
+    assert losses[0] == losses[1]
+    assert len(finished_there(run)) == 2 and f"{run}/report.html" in {f"s3://{name}" for name in s3.find("voices")}
+
+    other_machine()
+    out = tmp_path / "out.wav"
+    assert main(["convert", run, str(other_clip), str(out), "--voice", "latest"]) == 0 and out.stat().st_size > 1000
+    assert main(["evaluate", run, "--json"]) == main(["evaluate", str(tiny_run), "--json"]) == 0
+    capsys.readouterr()
+    assert main(["info", run, "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert (info["kind"], info["path"], info["steps"]) == ("run", run, 8)
+    assert info["bytes"] == sum(entry.bytes for entry in remote.listing(run).values())
+    s3.rm_file("voices/callie/report.html")
+    assert main(["report", run]) == 0 and f"{run}/report.html" in capsys.readouterr().out
+    assert b"<html" in remote.read(f"{run}/report.html")
+
+
+def test_a_service_that_is_gone_at_the_end_is_exit_code_2(
+    url: str, sample_dataset: Path, other_machine: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(uploading, "_LAST_WAITS", (0.01,))
+    put = remote.put
+
+    def fails(path: Path, place: str) -> None:
+        if "/checkpoints/" in place:
+            raise UserError(f"{place} cannot be reached: nothing answers")
+        put(path, place)
+
+    monkeypatch.setattr(remote, "put", fails)
+    command = ["train", str(sample_dataset), "--run", url, "--steps", "2"]
+    assert main(command) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "cannot be reached: nothing answers; not everything is at" in last
+    assert str(home() / "runs") in last and "the same command on this machine sends it" in last
+    monkeypatch.setattr(remote, "put", put)
+    assert main(command) == 0 and finished_there(url) == [2]
