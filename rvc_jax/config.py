@@ -249,7 +249,7 @@ class TrainConfig:
     """Epochs between checkpoints that are kept for good; 0 keeps none. Multiples of --save-every are met."""
     max_gigabytes: float = 0.0
     """Most that the run's folder may take, with the checkpoint that is being written: those of --keep-every and then
-    older ones of --keep-checkpoints make room; 0 is no limit."""
+    older ones of --keep-checkpoints make room. The same at a URL; 0 is no limit."""
     log_every: int = 50
     """Steps between TensorBoard scalars."""
 

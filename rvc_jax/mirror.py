@@ -147,17 +147,24 @@ class Mirror:
         missed = 0
         try:
             for kept in _KEPT:
-                self._forget(kept, but_newest=True)
-                new = {step: self._stamps(kept, step) for step in self._unsent(kept)}
-                arrived = [step for step, stamps in new.items() if all(self._put(*each) for each in stamps[:-1])]
-                if kept == "checkpoints":  # a history must reach as far as the checkpoint that it is continued from
-                    self._send_files()
-                arrived = [step for step in arrived if self._put(*new[step][-1])]
-                missed += len(new) - len(arrived)
-                self._forget(kept, but_newest=False)
+                self._forget(kept)  # before anything comes, to take no more room than there is here
+            for kept in _KEPT:
+                for step in list(self._unsent(kept)):
+                    missed += not self._send_checkpoint(kept, step)
+                    self._forget(kept)
+            self._send_files()
         finally:
             self._save()
         return missed
+
+    def _send_checkpoint(self, kept: str, step: int) -> bool:
+        """Whether it has arrived: it may have been removed meanwhile."""
+        *files, hashes = self._stamps(kept, step) or [("", [])]
+        if not _is_hashes(hashes[0]) or not all(self._put(*file) for file in files):
+            return False
+        if kept == "checkpoints":  # a history must reach as far as the checkpoint that it is continued from
+            self._send_files()
+        return self._put(*hashes)
 
     def _unsent(self, kept: str) -> Iterator[int]:
         """The steps of finished checkpoints that the URL lacks, the newest first."""
@@ -181,13 +188,14 @@ class Mirror:
         for name in [name for name in self._known if name.partition("/")[0] in others and name not in here]:
             self._discard(name)
 
-    def _forget(self, kept: str, but_newest: bool) -> None:
+    def _forget(self, kept: str) -> None:
         """Removes at the URL the checkpoints that are not here any more, their hashes first.
 
-        but_newest: one stays at any time. The others go before new ones come, to take no more room than there is here.
+        The newest one stays until another one has arrived.
         """
         finished = self._finished_there(kept)
-        spared = max(finished, default=-1) if but_newest else -1
+        has_arrived = any((self.run / kept / str(step)).exists() for step in finished)
+        spared = -1 if has_arrived else max(finished, default=-1)
         for name in sorted(self._there, key=lambda name: not _is_hashes(name)):
             top, _, rest = name.partition("/")
             if top != kept:

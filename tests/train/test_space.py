@@ -7,16 +7,20 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from test_recipe import MICRO
 
 from rvc_jax import checkpoint
 from rvc_jax.config import TrainConfig
+from rvc_jax.data import remote
 from rvc_jax.errors import UserError
 from rvc_jax.files import folder_bytes
+from rvc_jax.mirror import Mirror
 from rvc_jax.train import space as space_module
 from rvc_jax.train.loop import train
 from rvc_jax.train.saving import Checkpoints
@@ -95,6 +99,34 @@ def test_no_room_for_two_is_said_and_the_first_stands(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"step 20 does not fit in the 0.008 GB .* would take 0.01 GB; the previous"):
         saved(tmp_path, [10, 20], 8, keep=2, every=0)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["10"]
+
+
+@pytest.mark.usefixtures("small_reserves")
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_the_room_at_a_url_is_kept_to_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int) -> None:
+    """However far the URL is behind, and never without a checkpoint there."""
+    url, limit, sizes = "memory://space/run", 10.5e6, []
+    mirror = Mirror(url, tmp_path)
+    mirror.look()
+    put, discard, had_one = remote.put, remote.discard, False
+
+    def watched(act: Callable, *arguments: object) -> None:
+        nonlocal had_one
+        act(*arguments)
+        there = remote.listing(url)
+        sizes.append(sum(entry.bytes for entry in there.values()))
+        has_one = any(name.startswith("checkpoints/") and name.endswith("sha256.json") for name in there)
+        assert has_one or not had_one
+        had_one = has_one
+
+    monkeypatch.setattr(remote, "put", lambda *arguments: watched(put, *arguments))
+    monkeypatch.setattr(remote, "discard", lambda *arguments: watched(discard, *arguments))
+    for first in range(0, 60, 10 * every):
+        saved(mirror.run, list(range(first, first + 10 * every, 10)), limit / 1e6, keep=3, every=0)
+        assert mirror.send() == 0
+    there = remote.listing(url)
+    assert MEGABYTES * 1.5e6 < max(sizes) <= limit and sum(entry.bytes for entry in there.values()) <= limit
+    fsspec.filesystem("memory").rm("/space", recursive=True)
 
 
 @pytest.mark.usefixtures("small_reserves")
