@@ -35,7 +35,10 @@ def write(folder: Path, step: int, state: dict[str, Any]) -> None:
         unfinished.mkdir(parents=True)
         alone = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
         handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-        with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
+        in_place = ocp.path.atomicity.CommitFileTemporaryPath  # Orbax renames no folder: the hashes say what is whole
+        with ocp.Checkpointer(
+            handler, multiprocessing_options=alone, temporary_path_class=in_place
+        ) as checkpointer:  # fmt: skip
             checkpointer.save(unfinished.absolute() / "default", ocp.args.PyTreeSave(state))
         write_json(unfinished / HASHES, _hashes(unfinished))
         _move(unfinished, folder / str(step))

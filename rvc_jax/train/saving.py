@@ -144,7 +144,8 @@ class Checkpoints:
 
     def _check_space(self, needed: int) -> None:
         """A disk that is filled to its last byte stops others, too: what won't fit is not begun."""
-        if shutil.disk_usage(self.folder).free < 1.2 * needed:
+        usage = shutil.disk_usage(self.folder)
+        if usage.total and usage.free < 1.2 * needed:  # some mounted clouds tell of no size at all
             raise OSError(errno.ENOSPC, "No space left on device")
 
     def _forget_old(self, saved: int) -> None:

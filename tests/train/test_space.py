@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import numpy as np
@@ -167,7 +168,8 @@ def test_a_folder_that_cannot_be_renamed_is_moved_by_files(tmp_path: Path, monke
             raise OSError(28, "No space left on device")
         replace(source, target)
 
-    monkeypatch.setattr(checkpoint.os, "replace", files_only)
+    monkeypatch.setattr(os, "replace", files_only)
+    monkeypatch.setattr(os, "rename", files_only)  # by which Orbax would do it
     failing = ""
     checkpoint.write(tmp_path, 1, state(1))
     assert checkpoint.verify(tmp_path / "1") is None and moved[-1] == checkpoint.HASHES
@@ -176,3 +178,9 @@ def test_a_folder_that_cannot_be_renamed_is_moved_by_files(tmp_path: Path, monke
     with pytest.raises(OSError, match="No space"):
         checkpoint.write(tmp_path, 2, state(2))
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_a_mount_that_tells_of_no_size_is_not_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=0, used=0, free=0))
+    saved(tmp_path, [10], 0, keep=1, every=0)
+    assert checkpoint.steps(tmp_path / "checkpoints") == [10]
