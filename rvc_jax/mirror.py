@@ -27,6 +27,7 @@ WHERE = {"best": "best", "latest": "checkpoints"}
 """The part of a run that a voice is in."""
 EVERYTHING = (*_FILES, "metrics", *_KEPT)
 _STEP = re.compile("0|[1-9][0-9]{0,17}")
+_TRIES = 3
 _GROWING = ("history.jsonl", "metrics")
 
 
@@ -42,7 +43,9 @@ def is_mirrored(name: str) -> bool:
 
 def _is_plain(part: str) -> bool:
     """Whether a part of a name leads neither up nor to another drive."""
-    return part not in ("", ".", "..") and part.isprintable() and not set(part) & set("\\:") and len(part) < 200
+    return (
+        part not in ("", ".", "..") and part.isprintable() and not set(part) & set("\\:") and len(part.encode()) < 200
+    )
 
 
 def working_folder(url: str, purpose: str = "") -> Path:
@@ -62,7 +65,13 @@ def local_run(run: remote.Location, *wanted: str) -> Path:
     if not remote.is_remote(run):
         return Path(run)
     mirror = Mirror(str(run), working_folder(str(run), "-read"))
-    mirror.bring(("config.json", *wanted))
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            mirror.bring(("config.json", *wanted))
+            break
+        except UserError as error:  # gone since it was listed: the run trains meanwhile
+            if tries_left == 0 or not isinstance(error.__cause__, FileNotFoundError):
+                raise
     if not (mirror.run / "config.json").exists():
         raise UserError(f"there is no run of rvc-jax at {run}")
     return mirror.run
@@ -176,8 +185,7 @@ class Mirror:
 
     def _stamps(self, kept: str, step: int) -> list[tuple[str, list[int]]]:
         """(name, stamp) of a checkpoint's files, the hashes last."""
-        prefix = f"{kept}/{step}/"
-        found = [(name, _stamp(self.run / name)) for name in self._local((kept,)) if name.startswith(prefix)]
+        found = [(name, _stamp(self.run / name)) for name in self._local((f"{kept}/{step}",))]
         return sorted(found, key=lambda each: _is_hashes(each[0]))
 
     def _send_files(self) -> None:

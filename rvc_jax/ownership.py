@@ -54,10 +54,9 @@ class Ownership:
         age, is_here = time.time() - owner.time, owner.folder == self._identity
         gone = is_here and (owner.process == os.getpid() or not psutil.pid_exists(owner.process))
         if abs(age) < _ALIVE and not gone:
-            wait = "" if is_here else f"; if that is gone, wait {_ALIVE - age:.0f} s"
             raise UserError(
                 f"{self._url} is being trained by process {owner.process} of {shown(owner.machine)}: end it first, or "
-                f"train into another place{wait}"
+                f"train into another place; if it is gone, wait {_ALIVE - age:.0f} s"
             )
         return is_here
 

@@ -135,10 +135,11 @@ def _version(item: dict[str, Any]) -> str:
 
 def get(place: str, path: Path) -> None:
     """Copy a file of a remote service to a local one, in one move."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with told(place), replacing(path) as file:
-        fs, source = filesystem(place)
-        fs.get_file(source, file.name)
+    with told(place):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            fs, source = filesystem(place)
+            fs.get_file(source, file.name)
 
 
 @contextlib.contextmanager
