@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -16,7 +17,7 @@ import orbax.checkpoint as ocp
 from rvc_jax.errors import UserError
 from rvc_jax.files import file_sha256, write_json
 
-_HASHES = "sha256.json"
+HASHES = "sha256.json"
 _UNFINISHED = ".unfinished"
 
 StandIns = dict[str, Callable[[dict[str, Any]], Any]]
@@ -34,8 +35,8 @@ def write(folder: Path, step: int, state: dict[str, Any]) -> None:
         unfinished.mkdir(parents=True)
         with _checkpointer() as checkpointer:
             checkpointer.save(unfinished.absolute() / "default", ocp.args.PyTreeSave(state))
-        write_json(unfinished / _HASHES, _hashes(unfinished))
-        os.replace(unfinished, folder / str(step))
+        write_json(unfinished / HASHES, _hashes(unfinished))
+        _move(unfinished, folder / str(step))
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -44,7 +45,24 @@ def _checkpointer() -> ocp.Checkpointer:
     """One that waits for no other process."""
     process = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
-    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone)
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    in_place = ocp.path.atomicity.CommitFileTemporaryPath  # Orbax renames no folder: the hashes say what is whole
+    return ocp.Checkpointer(handler, multiprocessing_options=alone, temporary_path_class=in_place)
+
+
+def _move(unfinished: Path, folder: Path) -> None:
+    """Renames a folder. Some mounted clouds can only rename files: then the hashes come last, and say if one lacks."""
+    with contextlib.suppress(OSError):
+        os.replace(unfinished, folder)
+        return
+    try:
+        for file in sorted(_files(unfinished), key=lambda file: file.name == HASHES):
+            target = folder / file.relative_to(unfinished)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, target)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def clear_unfinished(folder: Path) -> None:
@@ -128,11 +146,11 @@ def _placed(value: Any, like: Any) -> Any:
 def verify(folder: Path) -> str | None:
     """None if every file of the checkpoint has the hash it was saved with, else what is wrong."""
     try:
-        expected = json.loads((folder / _HASHES).read_text())
+        expected = json.loads((folder / HASHES).read_text())
     except FileNotFoundError:
-        return f"the checkpoint {folder} is damaged ({_HASHES} is missing)"
+        return f"the checkpoint {folder} is damaged ({HASHES} is missing)"
     except ValueError:
-        return f"the checkpoint {folder} is damaged ({_HASHES} can't be read)"
+        return f"the checkpoint {folder} is damaged ({HASHES} can't be read)"
     actual = _hashes(folder)
     for name, digest in expected.items():
         if actual.get(name) != digest:
@@ -146,6 +164,11 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit()) if folder.is_dir() else []
 
 
+def is_elsewhere(folder: Path) -> bool:
+    """Whether only the hashes of a checkpoint are here: it stands for one that is in the cloud (see `mirror`)."""
+    return not (folder / "default").exists()
+
+
 def newest(folder: Path) -> Path | None:
     """The folder of the newest checkpoint."""
     found = steps(folder)
@@ -153,5 +176,8 @@ def newest(folder: Path) -> Path | None:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _HASHES)
-    return {str(path.relative_to(folder)): file_sha256(path) for path in files}
+    return {str(path.relative_to(folder)): file_sha256(path) for path in _files(folder) if path.name != HASHES}
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())

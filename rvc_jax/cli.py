@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
@@ -62,7 +63,7 @@ def quickstart(out: Path = Path("rvc_jax_quickstart"), epochs: OptionalInt = Non
 
 def train(
     dataset: Place,
-    run: Path,
+    run: Annotated[str, tyro.conf.arg(metavar="RUN")],
     recipe: TrainOptions,
     cluster: ClusterConfig,
     preset: Preset = None,
@@ -74,7 +75,7 @@ def train(
 
     Args:
         dataset: Folder made by `rvc-jax prepare`, also at gs:// or s3://.
-        run: Folder of the run: settings, checkpoints, curves, report.
+        run: Folder of the run: settings, checkpoints, curves, report. Also at gs:// or s3://.
         preset: Voice format; the dataset's own if not given.
         at_end: What to do when the training is finished or its budget used up, after everything is saved: nothing; exit
             (end the process at once, also in a notebook); shutdown (switch this machine off); or a command for the
@@ -84,19 +85,23 @@ def train(
     """
     at_ends.check(at_end)
     start_jax()
-    from rvc_jax.train.distributed import is_first, join, leave
+    from rvc_jax.data.remote import joined
+    from rvc_jax.train.distributed import from_first, is_first, join, leave
     from rvc_jax.train.loop import train as run_train
+    from rvc_jax.train.uploading import kept_at
 
     join(cluster)
-    with Display(progress) as display:
+    with Display(progress) as display, contextlib.ExitStack() as stack:
+        folder = Path(from_first(lambda: str(stack.enter_context(kept_at(run, display.message)))))
         given = {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
-        result = run_train(dataset, run, PRESETS[preset] if preset else None, given, display.train)
+        result = run_train(dataset, folder, PRESETS[preset] if preset else None, given, display.train)
         leave()
         if not is_first():
             return 0
         if not result.interrupted or result.used_up:
             display.message("writing the report")
-            write_run_report(run, dataset)
+            write_run_report(folder, dataset)
+    result = dataclasses.replace(result, run=run)
     ending = "interrupted; the same command continues" if result.interrupted else result.stopped or "finished"
     if result.used_up:
         ending = "the budget is used up; the same command with a larger one continues"
@@ -115,7 +120,7 @@ def train(
     if result.skipped:
         rows.append(("skipped", f"{result.skipped} steps without a finite loss and gradient"))
     if not result.interrupted or result.used_up:
-        rows.append(("report", str(run / "report.html")))
+        rows.append(("report", str(joined(run, "report.html"))))
     show(result, rows, as_json)
     return 0 if result.interrupted and not result.used_up else at_ends.carry_out(at_end)
 
@@ -126,7 +131,7 @@ def convert(
     """Speak a recording in the voice of a run.
 
     Args:
-        run: Folder of the run.
+        run: Folder of the run, also at gs:// or s3://.
         source: Recording (any format that libsndfile or ffmpeg reads).
         out: File to write: .wav, .flac, .ogg or .mp3.
         voice: The best voice by the hold-out, or the latest.
@@ -154,16 +159,17 @@ def evaluate(run: Run, dataset: OptionalPlace = None, voice: Which = "best", as_
     """Measure a voice on the speech that was held out of its training.
 
     Args:
-        run: Folder of the run.
+        run: Folder of the run, also at gs:// or s3://.
         dataset: Dataset whose hold-out to use; the run's own if not given.
         voice: The best voice by the hold-out, or the latest.
     """
     start_jax()
     from rvc_jax.data.dataset import load_dataset
+    from rvc_jax.mirror import WHERE, local_run
     from rvc_jax.runs import RunFolder
     from rvc_jax.train.evaluation import evaluate as run_evaluate
 
-    folder = RunFolder.open(run)
+    folder = RunFolder.open(local_run(run, WHERE[voice]))
     dataset = dataset or folder.dataset_path
     if dataset is None:
         raise UserError(f"{run} does not tell where its dataset is: name it with --dataset")
@@ -172,11 +178,11 @@ def evaluate(run: Run, dataset: OptionalPlace = None, voice: Which = "best", as_
     return 0
 
 
-def info(path: Positional[Path], as_json: Json = False) -> int:
+def info(path: Annotated[Positional[str], tyro.conf.arg(metavar="PATH")], as_json: Json = False) -> int:
     """Tell what something is: a dataset, a run, a recording, a PyTorch file.
 
     Args:
-        path: File or folder.
+        path: File or folder; of a run or a dataset also at gs:// or s3://.
     """
     from rvc_jax.describe import describe
 

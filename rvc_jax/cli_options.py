@@ -15,7 +15,7 @@ from tyro.conf import Positional
 
 from rvc_jax.config import PRESETS, PresetName, TrainConfig
 
-Run = Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
+Run = Annotated[Positional[str], tyro.conf.arg(metavar="RUN")]
 Source = Annotated[Positional[Path], tyro.conf.arg(metavar="SOURCE")]
 Place = Annotated[Positional[str], tyro.conf.arg(metavar="DATASET")]
 """A folder, or a URL that fsspec knows (gs://, s3://)."""

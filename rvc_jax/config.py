@@ -250,6 +250,9 @@ class TrainConfig:
     """Newest checkpoints kept, beside the best voice."""
     keep_every: int = 0
     """Epochs between checkpoints that are kept for good; 0 keeps none. Multiples of --save-every are met."""
+    max_gigabytes: float = 0.0
+    """Most that the run's folder may take, with the checkpoint that is being written: those of --keep-every and then
+    older ones of --keep-checkpoints make room. The same at a URL; 0 is no limit."""
     log_every: int = 50
     """Steps between TensorBoard scalars."""
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from rvc_jax.data import remote
 from rvc_jax.errors import UserError
 
 _TORCH_EXTENSIONS = (".pth", ".pt", ".bin", ".ckpt")
@@ -17,6 +18,8 @@ def describe(path: Path | str) -> dict[str, Any]:
     Raises:
       UserError: if it is nothing that this program knows, or damaged.
     """
+    if remote.is_remote(path):
+        return _remote(str(path))
     path = Path(path)
     if not os.path.exists(path):  # unlike Path.exists, also for names that are too long
         raise UserError(f"{path} does not exist")
@@ -25,6 +28,19 @@ def describe(path: Path | str) -> dict[str, Any]:
     if path.suffix.lower() in _TORCH_EXTENSIONS:
         return _torch_file(path)
     return _recording(path)
+
+
+def _remote(place: str) -> dict[str, Any]:
+    if remote.exists(remote.joined(place, "config.json")):
+        from rvc_jax.mirror import local_run
+
+        described = _run(local_run(place, "history.jsonl"))
+        return described | {"path": place, "bytes": sum(entry.bytes for entry in remote.listing(place).values())}
+    if remote.exists(remote.joined(place, "metadata.json")):
+        from rvc_jax.data.dataset import read_info
+
+        return {"kind": "dataset", "path": place, **read_info(place).to_dict()}
+    raise UserError(f"{place} is neither a dataset nor a run of rvc-jax")
 
 
 def _folder(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiling is most of what the tests do: what one test or subprocess has compiled serves the others.
@@ -93,3 +93,28 @@ def tiny_run(sample_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def other_clip() -> Path:
     """Seven seconds of another speaker, 16 kHz."""
     return next(bundled_sample("other").glob("*.flac"))
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The file system of an emulated S3."""
+    import fsspec
+
+    from rvc_jax.data import remote
+
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # those of a server that is gone
+        yield remote.filesystem("s3://speech")[0]
+    finally:
+        server.stop()

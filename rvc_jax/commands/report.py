@@ -22,25 +22,29 @@ def report(run: Run, dataset: OptionalPlace = None, out: OptionalPath = None, as
     """Write the report of a run, also while it trains: curves, the hold-out to be heard, what more epochs would bring.
 
     Args:
-        run: Folder of the run.
+        run: Folder of the run, also at gs:// or s3://.
         dataset: Dataset with the hold-out; the run's own if not given. If that is gone, the report has no sound.
-        out: Page to write (.html); report.html in the run's folder if not given.
+        out: Page to write (.html); report.html of the run if not given.
     """
     start_jax()
+    from rvc_jax.data.remote import is_remote, joined, put
+    from rvc_jax.mirror import local_run
     from rvc_jax.runs import RunFolder
     from rvc_jax.train.outlook import evaluations, outlook
 
-    out = out or run / "report.html"
-    if out.is_dir() or not out.absolute().parent.is_dir():
+    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
         raise UserError(f"{out} cannot be written: name a file in a folder that exists")
-    folder = RunFolder.open(run)
-    missing = write_run_report(run, dataset, out)
+    folder = RunFolder.open(local_run(run, "history.jsonl", "best", "checkpoints"))
+    missing = write_run_report(folder.path, dataset, out)
+    if out is None and is_remote(run):
+        put(folder.path / "report.html", joined(run, "report.html"))
+    page = out or joined(run, "report.html")
     history = folder.history()
     sentences = outlook(history, folder.preset.train)
-    rows = [("page", str(out)), ("evaluations", str(len(evaluations(history))))]
+    rows = [("page", str(page)), ("evaluations", str(len(evaluations(history))))]
     rows += [("outlook", sentence) for sentence in sentences]
     rows += [("without sound", missing)] if missing else []
-    show({"out": out, "outlook": sentences, "without_sound": missing}, rows, as_json)
+    show({"out": page, "outlook": sentences, "without_sound": missing}, rows, as_json)
     return 0
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rvc_jax.errors import UserError
 from rvc_jax.files import replacing
@@ -108,6 +109,37 @@ def files_below(place: str) -> list[tuple[str, str]]:
         fs, root = filesystem(place)
         root = root.rstrip("/")
         return sorted((fs.unstrip_protocol(path), path[len(root) + 1 :]) for path in fs.find(root))
+
+
+class Entry(NamedTuple):
+    """A file of a remote folder."""
+
+    bytes: int
+    version: str
+    """Another one whenever the file has been written anew."""
+
+
+def listing(place: str) -> dict[str, Entry]:
+    """All files of a remote folder by their names below it, as they are now."""
+    with told(place):
+        fs, root = filesystem(place)
+        fs.invalidate_cache()
+        root = root.rstrip("/")
+        found = fs.find(root, detail=True)
+        return {path[len(root) + 1 :]: Entry(int(item["size"]), _version(item)) for path, item in found.items()}
+
+
+def _version(item: dict[str, Any]) -> str:
+    return hashlib.sha256(repr(sorted(item.items(), key=lambda pair: pair[0])).encode()).hexdigest()[:16]
+
+
+def get(place: str, path: Path) -> None:
+    """Copy a file of a remote service to a local one, in one move."""
+    with told(place):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            fs, source = filesystem(place)
+            fs.get_file(source, file.name)
 
 
 @contextlib.contextmanager

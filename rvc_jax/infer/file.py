@@ -10,6 +10,7 @@ from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.pipeline import Conversion, Converter, Listener, RecordingError
 from rvc_jax.infer.voice import Voice
+from rvc_jax.mirror import WHERE, local_run
 from rvc_jax.runs import RunFolder
 
 
@@ -23,12 +24,14 @@ def convert_file(
 ) -> Conversion:
     """Speak a file in the voice of a run and write the result: wav, flac, ogg or mp3 by its ending.
 
+    run: its folder, or a URL. which: `best` or `latest`.
+
     Raises:
       UserError: if any of the three is not what it must be; nothing is written then.
     """
     source, out = Path(source), Path(out)
     _check_output(source, out)
-    folder = RunFolder.open(run)
+    folder = RunFolder.open(local_run(run, "index.npy", WHERE[which]))
     try:
         wave, rate = decode(source)
         converter = Converter(Voice.from_run(folder, which), config)

@@ -14,6 +14,7 @@ from rvc_jax.train.evaluation import Evaluator
 from rvc_jax.train.measures import figures_text
 from rvc_jax.train.recorder import Recorder
 from rvc_jax.train.saving import Checkpoints
+from rvc_jax.train.space import Space
 from rvc_jax.train.state import TrainState
 from rvc_jax.train.step import Networks
 
@@ -22,9 +23,16 @@ class Holdout:
     """Measures voices, and keeps the best one in the run's folder; without a hold-out the newest is the best."""
 
     def __init__(
-        self, folder: RunFolder, data: VoiceDataset, networks: Networks, say: Callable[[int, str, float | None], None]
+        self,
+        folder: RunFolder,
+        data: VoiceDataset,
+        networks: Networks,
+        say: Callable[[int, str, float | None], None],
+        space: Space | None = None,
     ):
         """say: is told (step, sentence, log-mel error) of every evaluation, and (step, sentence, None) of warnings.
+
+        space: the room that there is for the run.
 
         Raises:
           UserError: if the best voice is to be found by a figure that cannot be had.
@@ -34,7 +42,7 @@ class Holdout:
         self._recipe = folder.preset.train
         if self._recipe.best_by == "similarity" and self._evaluator and not self._evaluator.has_similarity:
             raise UserError(f"--best-by similarity needs a model of speakers: {HOW_TO_GET}")
-        self._best = Checkpoints(folder.best, keep=1, say=say)
+        self._best = Checkpoints(folder.best, keep=1, say=say, space=space)
         self._stopped: str | None = None
         self.newest: float | None = None
         """Log-mel error of the last evaluation of this command."""

@@ -31,6 +31,7 @@ from rvc_jax.train.progress import Clock, Report, TrainProgress, TrainResult
 from rvc_jax.train.recorder import Recorder
 from rvc_jax.train.saving import Checkpoints
 from rvc_jax.train.settings import budget_of, changes, devices_of, settings_for
+from rvc_jax.train.space import Space
 from rvc_jax.train.state import STAND_INS, TrainState, create_state, last_step, scaled, state_shapes
 from rvc_jax.train.step import build_networks, make_step
 
@@ -90,9 +91,10 @@ class Trainer:
         self.agreement, self.stopped = distributed.Agreement(self.mesh), ""
         self.meter = Meter(folder.path / "spent.json", budget_of(recipe))
         self.total_steps = last_step(recipe, self.batches.steps_per_epoch)
-        self.holdout = Holdout(folder, data, self.networks, self._say)
         keep_every = recipe.keep_every * self.batches.steps_per_epoch
-        self.checkpoints = Checkpoints(folder.checkpoints, recipe.keep_checkpoints, keep_every, self._say)
+        space = Space(folder.path, recipe, self._say)
+        self.holdout = Holdout(folder, data, self.networks, self._say, space)
+        self.checkpoints = Checkpoints(folder.checkpoints, recipe.keep_checkpoints, keep_every, self._say, space)
 
     def run(self) -> TrainResult:
         """Restore or start; then batch, step, metrics one step late, evaluate, save; finish."""

@@ -7,7 +7,8 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+
+from rvc_jax.data.remote import Location
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class TrainProgress:
 class TrainResult:
     """What a call of `train` did. Hold-out errors are None where the dataset has no hold-out."""
 
-    run: Path
+    run: Location
     steps: int
     epochs: int
     resumed_from: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shutil
 import threading
@@ -15,6 +16,7 @@ import numpy as np
 
 from rvc_jax import checkpoint
 from rvc_jax.errors import UserError
+from rvc_jax.train.space import Space
 
 _WAITS = (10.0, 30.0, 60.0, 120.0, 240.0)
 """Seconds before the tries that follow a full disk."""
@@ -24,12 +26,19 @@ _LAST_WAIT = 2.0
 Say = Callable[[int, str], None]
 
 
+def _silent(step: int, text: str) -> None:
+    pass
+
+
 class Checkpoints:
     """A folder of numbered checkpoints, the newest few of which are kept."""
 
-    def __init__(self, folder: Path, keep: int, keep_every: int = 0, say: Say = lambda step, text: None):
-        """keep_every: steps whose multiples are kept for good; 0 is none. say: is told (step, sentence) of trouble."""
-        self.folder, self._keep, self._keep_every, self._say = folder, keep, keep_every, say
+    def __init__(self, folder: Path, keep: int, keep_every: int = 0, say: Say = _silent, space: Space | None = None):
+        """keep_every: steps whose multiples are kept for good; 0 is none. say: is told (step, sentence) of trouble.
+
+        space: the room that there is for the run.
+        """
+        self.folder, self._keep, self._keep_every, self._say, self._space = folder, keep, keep_every, say, space
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint.clear_unfinished(folder)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="save")
@@ -102,8 +111,10 @@ class Checkpoints:
         for attempt in range(len(_WAITS) + 1):
             step, state = self._wanted
             try:
-                self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
-                checkpoint.write(self.folder, step, state)
+                arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+                with self._space.room_for(step, arrays) if self._space else contextlib.nullcontext():
+                    self._check_space(arrays)
+                    checkpoint.write(self.folder, step, state)
             except Exception as error:
                 if not _is_disk_full(error):
                     raise
@@ -133,7 +144,8 @@ class Checkpoints:
 
     def _check_space(self, needed: int) -> None:
         """A disk that is filled to its last byte stops others, too: what won't fit is not begun."""
-        if shutil.disk_usage(self.folder).free < 1.2 * needed:
+        usage = shutil.disk_usage(self.folder)
+        if usage.total and usage.free < 1.2 * needed:  # some mounted clouds tell of no size at all
             raise OSError(errno.ENOSPC, "No space left on device")
 
     def _forget_old(self, saved: int) -> None:

@@ -14,6 +14,7 @@ from rvc_jax.errors import UserError, shown
 from rvc_jax.runs import RunFolder
 from rvc_jax.train import pretrained
 from rvc_jax.train.budget import Budget, known_rate
+from rvc_jax.train.space import check_space
 
 
 def budget_of(recipe: TrainConfig) -> Budget | None:
@@ -30,7 +31,7 @@ _FREE = frozenset(
         "epochs", "steps", "minutes", "pretrained", "pretrained_generator", "pretrained_discriminator", "budget",
         "data_on_device", "steps_per_dispatch", "rematerialise", "skips_before_return",
         "evaluate_every", "best_by", "patience", "least_improvement", "save_every", "keep_checkpoints", "keep_every",
-        "log_every",
+        "max_gigabytes", "log_every",
     }
 )  # fmt: skip
 """Options that leave every step as it is: they may change without a word."""
@@ -56,6 +57,7 @@ def settings_for(path: Path, data: VoiceDataset, preset: Preset | None, override
             _check_same_recipe(path, name, getattr(settings.train, name), overrides.get(name))
     settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, **overrides))
     _check_recipe(settings.train)
+    check_space(path, settings, 2 * settings.generator.content_channels * int((data.train.lengths // 2).sum()))
     if is_new:
         pretrained.check(settings)  # last: it may have to download them
     return settings
@@ -107,7 +109,7 @@ def _check_recipe(recipe: TrainConfig) -> None:
         raise UserError(f"--patience must be at least 0, not {recipe.patience}")
     if not 0 <= recipe.least_improvement < 1:
         raise UserError(f"--least-improvement must be a share from 0 to below 1, not {recipe.least_improvement}")
-    for name in ("steps", "minutes", "warmup_steps", "clip_norm", "keep_every"):
+    for name in ("steps", "minutes", "warmup_steps", "clip_norm", "keep_every", "max_gigabytes"):
         if getattr(recipe, name) < 0:
             raise UserError(f"--{name.replace('_', '-')} must be at least 0, not {getattr(recipe, name)}")
     if not 0 <= recipe.ema < 1:

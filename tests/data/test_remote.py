@@ -69,27 +69,6 @@ def test_a_write_is_whole_or_not_at_all(tmp_path, monkeypatch):
     assert remote.joined(tmp_path, "a") == tmp_path / "a"
 
 
-@pytest.fixture
-def s3(monkeypatch):
-    """The file system of an emulated S3."""
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            monkeypatch.setenv(name, value)
-        fsspec.get_filesystem_class("s3").clear_instance_cache()  # those of a server that is gone
-        yield remote.filesystem("s3://speech")[0]
-    finally:
-        server.stop()
-
-
 def test_an_emulated_s3(s3, sample_voice, sample_dataset):
     s3.mkdir("speech")
     for path in sample_voice.iterdir():
