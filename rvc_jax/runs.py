@@ -30,6 +30,8 @@ class RunFolder:
     """Where the dataset was when the run was last trained."""
     devices: int = 1
     """Accelerators that the run was started on. A step has as many windows on any other number of them."""
+    started_from: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Name and SHA-256 of the file that each network started from; nothing for one from scratch."""
 
     @classmethod
     def open(cls, path: Path | str) -> RunFolder:
@@ -54,7 +56,7 @@ class RunFolder:
             preset, dataset = from_dict(Preset, config["preset"]), DatasetInfo.from_dict(config["dataset"])
             where = config.get("dataset_path")
             where = where if where is None or is_remote(where) else Path(where)
-            return cls(path, preset, dataset, where, config.get("devices", 1))
+            return cls(path, preset, dataset, where, config.get("devices", 1), config.get("started_from", {}))
         except (KeyError, TypeError) as error:
             raise UserError(f"{file} is damaged, or from another version of rvc-jax: {error}") from None
 
@@ -77,6 +79,7 @@ class RunFolder:
             "dataset": self.dataset.to_dict(),
             "dataset_path": str(self.dataset_path) if self.dataset_path else None,
             "devices": self.devices,
+            "started_from": self.started_from,
         }
         write_json(self.path / "config.json", config)
         write_array(self.path / "index.npy", index.astype(np.float16))

@@ -26,7 +26,7 @@ from rvc_jax.train.feed import CompactWindows, ResidentFeed, StreamingFeed, fits
 from rvc_jax.train.holdout import Holdout
 from rvc_jax.train.interrupt import Interrupt
 from rvc_jax.train.late_metrics import LateMetrics
-from rvc_jax.train.pretrained import first_parameters
+from rvc_jax.train.pretrained import first_parameters, origins
 from rvc_jax.train.progress import Clock, Report, TrainProgress, TrainResult
 from rvc_jax.train.recorder import Recorder
 from rvc_jax.train.saving import Checkpoints
@@ -61,7 +61,9 @@ def train(
     def prepared() -> dict[str, Any]:
         settings = settings_for(run, data, preset, overrides or {})
         notes, devices = changes(run, settings, data), devices_of(run, settings)
-        RunFolder(run, settings, data.info, place, devices).write(_index_rows(data))
+        is_new = not (run / "config.json").exists()
+        started_from = origins(settings) if is_new else RunFolder.open(run).started_from
+        RunFolder(run, settings, data.info, place, devices, started_from).write(_index_rows(data))
         return {"preset": to_dict(settings), "devices": devices, "notes": notes, "data": data.info.fingerprint}
 
     agreed = distributed.from_first(prepared)

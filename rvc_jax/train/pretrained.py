@@ -15,6 +15,7 @@ from rvc_jax.train.step import Networks
 from rvc_jax.weights import registry, store, torch_file
 
 _NEW_NAMES = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+_KINDS = ("generator", "discriminator")
 _CONTENT = "enc_p.emb_phone.weight"
 _SPEAKERS = "emb_g.weight"
 
@@ -27,8 +28,7 @@ def first_parameters(networks: Networks) -> tuple[Parameters, Parameters, list[s
     """
     preset = networks.preset
     parameters, notes = [], []
-    kinds = (("generator", networks.synthesizer), ("discriminator", networks.discriminator))
-    for kind, network in kinds:
+    for kind, network in zip(_KINDS, (networks.synthesizer, networks.discriminator), strict=True):
         fresh = network.init(preset.train.seed)
         file = _file(preset, kind)
         if file is None:
@@ -62,8 +62,14 @@ def read(file: Path) -> dict[str, np.ndarray]:
 
 def check(preset: Preset) -> None:
     """Raises UserError if a new run's files are not there and cannot be had; before anything is written for it."""
-    for kind in ("generator", "discriminator"):
+    for kind in _KINDS:
         _file(preset, kind)
+
+
+def origins(preset: Preset) -> dict[str, str]:
+    """Name and SHA-256 of the file that a new run's generator and its discriminator start from, where there is one."""
+    files = {kind: _file(preset, kind) for kind in _KINDS}
+    return {kind: f"{file.name} {store.fingerprint(file)}" for kind, file in files.items() if file is not None}
 
 
 def _file(preset: Preset, kind: str) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from rvc_jax.errors import UserError
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import synthesizer
-from rvc_jax.train.pretrained import first_parameters
+from rvc_jax.train.pretrained import first_parameters, origins
 from rvc_jax.train.step import build_networks
 from rvc_jax.weights import torch_file
 
@@ -52,6 +53,14 @@ def test_both_networks_are_taken_whatever_the_spelling(tmp_path: Path, new_names
     assert all(np.array_equal(back[name], value.astype(np.float32)) for name, value in public.items())
     assert all(np.array_equal(discriminator[name], value) for name, value in network.init(78).items())
     assert len(notes) == 2 and "G.pth" in notes[0] and "scratch" not in "".join(notes)
+
+
+def test_a_run_remembers_what_it_started_from(tmp_path: Path) -> None:
+    generator_file(tmp_path / "G.pth")
+    recipe = dataclasses.replace(NANO.train, pretrained_generator=str(tmp_path / "G.pth"))
+    digest = hashlib.sha256((tmp_path / "G.pth").read_bytes()).hexdigest()
+    assert origins(dataclasses.replace(NANO, train=recipe)) == {"generator": f"G.pth {digest}"}
+    assert origins(NANO) == {}
 
 
 def test_other_speakers_and_other_content_are_said(tmp_path: Path) -> None:
