@@ -21,8 +21,9 @@ HERE = Path(__file__).parent
 
 def steps_on(devices: int) -> list[dict[str, float]]:
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
-    environment = os.environ | {"XLA_FLAGS": flags}
-    command = [sys.executable, str(HERE / "mesh_losses.py"), str(HERE.parent / "benchmarks")]
+    folders = (str(HERE.parent), str(HERE.parent / "benchmarks"), os.environ.get("PYTHONPATH", ""))
+    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+    command = [sys.executable, str(HERE / "mesh_losses.py")]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return [json.loads(line) for line in result.stdout.splitlines()]
 
