@@ -18,12 +18,13 @@ import pytest
 
 from rvc_jax.runs import RunFolder
 
+MICRO = Path(__file__).parents[1] / "micro.py"
 OPTIONS = ("--epochs", "6", "--save-every", "1", "--evaluate-every", "3", "--log-every", "1")
 """Of two steps each on the sample: a kill often meets a save."""
 
 
 def start(dataset: Path, run: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "rvc_jax", "train", str(dataset), "--run", str(run), *OPTIONS]
+    command = [sys.executable, str(MICRO), "train", str(dataset), "--run", str(run), *OPTIONS]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -11,25 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from micro import MICRO
 
-from rvc_jax.config import PRESETS, TrainConfig
+from rvc_jax.config import TrainConfig
 from rvc_jax.errors import UserError
 from rvc_jax.train import step as step_module
 from rvc_jax.train.settings import _check_recipe
 from rvc_jax.train.state import averaged, create_state, learning_rate, optimizer
 from rvc_jax.train.step import _updated, build_networks, make_step
-
-NANO = PRESETS["nano"]
-MICRO = dataclasses.replace(
-    NANO,
-    generator=dataclasses.replace(
-        NANO.generator, attention_layers=1, posterior_layers=1, flow_steps=1, flow_layers=1, resblock_kernels=(3,),
-        resblock_dilations=((1,),),
-    ),
-    discriminator=dataclasses.replace(NANO.discriminator, periods=(2,)),
-    train=dataclasses.replace(NANO.train, precision="float32"),
-)  # fmt: skip
-"""As few layers as there can be: most of what these tests take is compiling."""
 
 OPTIMIZERS = get_args(get_type_hints(TrainConfig)["optimizer"])
 
@@ -114,11 +103,11 @@ def test_the_average_forgets_its_beginning_and_follows() -> None:
 
 
 def batch_of(count: int) -> dict[str, np.ndarray]:
-    """Random windows of 40 frames for nano."""
-    random, frames, nano = np.random.default_rng(0), 40, NANO
+    """Random windows of 40 frames for MICRO."""
+    random, frames, micro = np.random.default_rng(0), 40, MICRO
     return {
-        "wave": (0.3 * random.standard_normal((count, frames * nano.audio.hop))).astype(np.float32),
-        "content": random.standard_normal((count, frames // 2, nano.generator.content_channels)).astype(np.float16),
+        "wave": (0.3 * random.standard_normal((count, frames * micro.audio.hop))).astype(np.float32),
+        "content": random.standard_normal((count, frames // 2, micro.generator.content_channels)).astype(np.float16),
         "f0": random.uniform(80, 300, (count, frames)).astype(np.float32),
         "lengths": np.full(count, frames, np.int32),
         "speaker": np.zeros(count, np.int32),

@@ -11,18 +11,20 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
+from micro import MICRO
 
 from rvc_jax.errors import UserError
 from rvc_jax.runs import RunFolder
 from rvc_jax.train import loop
 from rvc_jax.train.budget import Meter
-from rvc_jax.train.loop import train
 from rvc_jax.train.state import TrainState
 from rvc_jax.train.step import Batch, Metrics
 
 SETTINGS = {
     "epochs": 4, "save_every": 1, "evaluate_every": 4, "log_every": 1, "precision": "float32", "skips_before_return": 2,
 }  # fmt: skip
+
+train = functools.partial(loop.train, preset=MICRO)
 
 
 @pytest.fixture

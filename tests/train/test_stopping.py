@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import types
 from pathlib import Path
 
 import pytest
+from micro import MICRO
 
 from rvc_jax import checkpoint
 from rvc_jax.data.dataset import load_dataset
 from rvc_jax.errors import UserError
 from rvc_jax.features.speaker import SpeakerEncoder
 from rvc_jax.runs import RunFolder
+from rvc_jax.train import loop
 from rvc_jax.train.holdout import Holdout
-from rvc_jax.train.loop import train
 from rvc_jax.train.measures import MEASURES
 from rvc_jax.train.outlook import figures_of, kept
 from rvc_jax.train.recorder import Recorder
@@ -23,6 +25,8 @@ SETTINGS = {
     "epochs": 12, "evaluate_every": 1, "save_every": 12, "log_every": 1, "precision": "float32",
     "patience": 1, "least_improvement": 0.9,
 }  # fmt: skip
+
+train = functools.partial(loop.train, preset=MICRO)
 
 
 def test_a_run_ends_when_its_patience_does_and_goes_on_with_more(sample_dataset: Path, tmp_path: Path) -> None:
