@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from test_recipe import MICRO
+from micro import MICRO
 
 from rvc_jax.config import ClusterConfig
 from rvc_jax.environment import quiet

@@ -1,17 +1,14 @@
 """Prints every operation between devices in the program of a step that is divided among all there are."""
 
 import re
-import sys
 
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from test_recipe import MICRO
+from micro import MICRO
+from train_step import random_batch
 
 from rvc_jax.train.state import state_shapes
 from rvc_jax.train.step import build_networks, make_step
-
-sys.path.insert(0, sys.argv[1])
-from train_step import random_batch
 
 networks = build_networks(MICRO, steps_per_epoch=2)
 mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))

@@ -30,12 +30,22 @@ from rvc_jax.train.state import scaled
 HERE = Path(__file__).parent
 
 
+def on_devices(count: int) -> dict[str, str]:
+    """The environment of a process with so many devices."""
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
+    folders = (str(HERE.parent), str(HERE.parent / "benchmarks"), os.environ.get("PYTHONPATH", ""))
+    return os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+
+
 def start(dataset: Path, run: Path, devices: int, cluster: dict[str, Any], **options: Any) -> subprocess.Popen[str]:
     options = {"log_every": 1, "evaluate_every": 1000, "save_every": 1000} | options
     command = [sys.executable, HERE / "cluster_process.py", dataset, run, json.dumps(options), json.dumps(cluster)]
-    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     return subprocess.Popen(
-        [str(part) for part in command], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [str(part) for part in command],
+        env=on_devices(devices),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 
@@ -102,9 +112,8 @@ def test_a_batch_that_cannot_be_divided_is_refused(together: Path, monkeypatch: 
 
 
 def test_devices_exchange_nothing_but_gradients() -> None:
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    command = [sys.executable, str(HERE / "mesh_collectives.py"), str(HERE.parent / "benchmarks")]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    command = [sys.executable, str(HERE / "mesh_collectives.py")]
+    result = subprocess.run(command, env=on_devices(4), capture_output=True, text=True, check=True)
     assert set(result.stdout.split()) == {"all-reduce"}
 
 
