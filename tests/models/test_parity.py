@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,15 @@ from pathlib import Path
 import numpy as np
 
 PARITY = Path(__file__).parents[1] / "parity"
+XLA_FLAGS = "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+"""One unit of a discriminator is at a kink but for rounding, which depends on these flags: on the reference's side
+of it the gradient of dec.conv_pre.weight is within 3e-5 of the golden one, on the other 1.1e-3 away: over the bound."""
 
 
 def run_check(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(PARITY / "check.py"), str(folder), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | {"XLA_FLAGS": XLA_FLAGS}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 def test_every_golden_value_is_within_its_bound() -> None:
