@@ -153,7 +153,6 @@ def test_what_makes_no_sense_is_refused(changes: dict, words: str) -> None:
         _check_recipe(dataclasses.replace(TrainConfig(), **changes))
 
 
-@pytest.mark.heavy  # two minutes of compiling
 def test_accumulated_losses_and_gradients_are_the_means_of_the_parts() -> None:
     networks = build_networks(dataclasses.replace(MICRO, train=dataclasses.replace(MICRO.train, accumulate=2)), 3)
     batch = dict(batch_of(4), start=jnp.array([0, 3, 8, 1]))
