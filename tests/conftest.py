@@ -18,8 +18,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 # Programs that run for a moment are compiled four times as fast without LLVM's optimisations and XLA's own emitters.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 
-# Features in the cache are those of the code that computed them: every session has a cache of its own.
-if "RVC_JAX_HOME" not in os.environ:
+# Features in the cache are those of the code, and the flags, that computed them: every session has a cache of its own,
+# whatever the caller has; the workers of pytest-xdist share their session's.
+if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["RVC_JAX_HOME"] = tempfile.mkdtemp(prefix="rvc_jax-tests-home-")
     atexit.register(shutil.rmtree, os.environ["RVC_JAX_HOME"], ignore_errors=True)
 os.environ.setdefault("RVC_JAX_OFFLINE", "1")

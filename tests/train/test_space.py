@@ -152,7 +152,7 @@ def test_a_run_that_cannot_fit_is_refused_and_with_the_named_size_it_fits(sample
     needed = float(str(refused.value).split()[-2])
     with Watch(run) as watch:
         train(sample_dataset, run, MICRO, {"max_gigabytes": needed, **options, "keep_every": 1})
-    assert 0.01e9 < watch.most <= needed * 1e9
+    assert 1e6 < watch.most <= needed * 1e9
     assert checkpoint.steps(run / "checkpoints")[-1] == checkpoint.steps(run / "best")[-1]
 
 
