@@ -1,6 +1,6 @@
 """Seconds from the command to the first step of a training: the first time, and when the compiled programs are there.
 
-    python tests/benchmarks/cold_start.py DATASET --preset nano --rounds 3
+python tests/benchmarks/cold_start.py DATASET --preset nano --rounds 3
 """
 
 from __future__ import annotations
