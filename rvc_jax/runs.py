@@ -60,6 +60,11 @@ class RunFolder:
         except (KeyError, TypeError) as error:
             raise UserError(f"{file} is damaged, or from another version of rvc-jax: {error}") from None
 
+    @classmethod
+    def open_if_any(cls, path: Path) -> RunFolder | None:
+        """`open`, or None if the folder holds no run yet."""
+        return cls.open(path) if (path / "config.json").exists() else None
+
     def write(self, index: np.ndarray) -> None:
         """Keeps everything that is needed to repeat the run and to use its voice.
 

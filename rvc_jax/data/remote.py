@@ -150,9 +150,7 @@ def local_file(place: Location) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="rvc_jax-") as folder:
         path = Path(folder) / str(place).rpartition("/")[2]
-        with told(place):
-            fs, source = filesystem(place)
-            fs.get_file(source, str(path))
+        get(str(place), path)
         yield path
 
 
@@ -165,9 +163,7 @@ def local_folder(place: Location) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="rvc_jax-") as folder:
         for url, name in files_below(str(place)):
             if "/" not in name:
-                with told(url):
-                    fs, source = filesystem(url)
-                    fs.get_file(source, os.path.join(folder, name))
+                get(url, Path(folder, name))
         yield Path(folder)
 
 

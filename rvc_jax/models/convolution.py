@@ -40,7 +40,8 @@ def _merged_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int, dil
     edges = (padding, padding)
     block = 1
     if stride > 1 and dilation == 1 and x.shape[1] % stride == 0:
-        kernel, edges = _in_whole_strides(kernel, stride, padding)
+        whole, edges = folded_kernel(kernel, 1, stride, padding, 1)
+        kernel = whole.reshape(-1, *kernel.shape[1:])
         block, stride = stride, 1
     kernel, groups = merged_groups(kernel, groups, _LANES)
 
@@ -50,16 +51,6 @@ def _merged_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int, dil
 
     parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
     return jnp.concatenate([convolved(*part) for part in parts], axis=-1)
-
-
-def _in_whole_strides(kernel: jax.Array, stride: int, padding: int) -> tuple[jax.Array, Padding]:
-    """A kernel [width, in, out] with zeros around it, so that it begins and ends where a stride does; and the padding,
-    in strides."""
-    before = -(-padding // stride)
-    left = before * stride - padding
-    taps = -(-(left + kernel.shape[0]) // stride)
-    right = taps * stride - left - kernel.shape[0]
-    return jnp.pad(kernel, ((left, right), (0, 0), (0, 0))), (before, taps - 1 - before)
 
 
 def _conv(
@@ -100,9 +91,6 @@ def folded_kernel(
     """The kernel [taps, factor * stride * in, factor * out] that does to a folded signal what `kernel` [width, in, out]
     does to a plain one, and its padding."""
     width, inputs, outputs = kernel.shape
-    if factor == 1 and dilation == 1:
-        kernel, edges = _in_whole_strides(kernel, stride, padding)
-        return kernel.reshape(-1, stride * inputs, outputs), edges
     block = factor * stride
     first = [stride * phase - padding for phase in range(factor)]  # input time step that a phase's first tap meets
     before = -(first[0] // block)

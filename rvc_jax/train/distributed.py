@@ -109,28 +109,28 @@ def from_first(make: Callable[[], Any]) -> Any:
     return answer["value"]
 
 
+def placed(array: np.ndarray, mesh: Mesh, *axes: str | None) -> jax.Array:
+    """An array that every process has, divided along the named axes of the mesh; each gives its devices their part."""
+    sharding = NamedSharding(mesh, PartitionSpec(*axes))
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
 def replicated(tree: Any, shapes: Any, mesh: Mesh) -> Any:
     """Arrays of the first process (None elsewhere), of the given shapes, on every device of all processes."""
-    everywhere = NamedSharding(mesh, PartitionSpec())
     if jax.process_count() == 1:
-        return jax.device_put(tree, everywhere)
+        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
     if tree is None:
         tree = jax.tree.map(lambda shape: np.zeros(shape.shape, shape.dtype), shapes)
     arrays = multihost_utils.broadcast_one_to_all(tree)
-    placed = jax.tree.map(
-        lambda array: jax.make_array_from_callback(array.shape, everywhere, lambda index: np.asarray(array)[index]),
-        arrays,
-    )
+    state = jax.tree.map(lambda array: placed(np.asarray(array), mesh), arrays)
     _meet(mesh)
-    return placed
+    return state
 
 
 def _meet(mesh: Mesh) -> None:
     """All devices add a number. The first step would be where they first meet, and some processes come to it long
     before the others have compiled it; waiting for a connection has its limit."""
-    ones = jax.make_array_from_callback(
-        (mesh.size,), NamedSharding(mesh, PartitionSpec("data")), lambda index: np.ones(mesh.size, np.float32)[index]
-    )
+    ones = placed(np.ones(mesh.size, np.float32), mesh, "data")
     jax.block_until_ready(jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, PartitionSpec()))(ones))
 
 
@@ -151,8 +151,7 @@ class Agreement:
         """Which wishes any process had at the last call; of a single process, which it has now."""
         if jax.process_count() == 1:
             return wishes
-        divided = NamedSharding(self._mesh, PartitionSpec("data"))
         rows = np.tile(np.array(wishes, np.int32), (self._mesh.size, 1))
         late = self._pending
-        self._pending = self._any(jax.make_array_from_callback(rows.shape, divided, lambda index: rows[index]))
+        self._pending = self._any(placed(rows, self._mesh, "data"))
         return [False] * len(wishes) if late is None else [bool(wish) for wish in np.asarray(late)]

@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rvc_jax.data.dataset import Windows
 from rvc_jax.train.batches import Batches
+from rvc_jax.train.distributed import placed
 
 Batch = dict[str, jax.Array]
 _SHARE_OF_MEMORY = 0.25
@@ -55,12 +56,11 @@ class ResidentFeed:
 
     def __init__(self, windows: CompactWindows, batches: Batches, steps: int, mesh: Mesh):
         self._batches, self._steps, self._mesh = batches, steps, mesh
-        everywhere = NamedSharding(mesh, PartitionSpec())
-        self.held = jax.tree.map(lambda array: _replicated(array, everywhere), windows.arrays)
+        self.held = {name: placed(array, mesh) for name, array in windows.arrays.items()}
 
     def __call__(self, step: int, count: int) -> Any:
         """The argument of a dispatch of `count` steps that begins with this one: int32 [steps, batch]."""
-        return _divided(self._batches.rows_from(step, self._steps), self._mesh)
+        return placed(self._batches.rows_from(step, self._steps), self._mesh, None, "data")
 
     @staticmethod
     def batch(held: Batch, rows: jax.Array, i: jax.Array) -> Batch:
@@ -96,7 +96,7 @@ class StreamingFeed:
 
     def _gather(self, step: int) -> Batch:
         rows = self._batches.rows_from(step, self._steps)
-        return {name: _divided(rows, self._mesh, array) for name, array in self._windows.arrays.items()}
+        return {name: _gathered(array, rows, self._mesh) for name, array in self._windows.arrays.items()}
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -108,13 +108,8 @@ def fits_on_device(windows: CompactWindows, device: jax.Device) -> bool:
     return limit is None or windows.bytes <= _SHARE_OF_MEMORY * limit
 
 
-def _replicated(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
-
-
-def _divided(rows: np.ndarray, mesh: Mesh, windows: np.ndarray | None = None) -> jax.Array:
-    """Rows [steps, batch], or the windows of these numbers [steps, batch, ...], divided by batch."""
+def _gathered(windows: np.ndarray, rows: np.ndarray, mesh: Mesh) -> jax.Array:
+    """The windows of these numbers [steps, batch, ...], divided by batch; no process gathers another one's."""
     sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
-    shape = rows.shape if windows is None else (*rows.shape, *windows.shape[1:])
-    part = (lambda index: rows[index]) if windows is None else (lambda index: windows[rows[index[:2]]])
-    return jax.make_array_from_callback(shape, sharding, part)
+    shape = (*rows.shape, *windows.shape[1:])
+    return jax.make_array_from_callback(shape, sharding, lambda index: windows[rows[index[:2]]])

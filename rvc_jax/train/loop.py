@@ -61,8 +61,8 @@ def train(
     def prepared() -> dict[str, Any]:
         settings = settings_for(run, data, preset, overrides or {})
         notes, devices = changes(run, settings, data), devices_of(run, settings)
-        is_new = not (run / "config.json").exists()
-        started_from = origins(settings) if is_new else RunFolder.open(run).started_from
+        before = RunFolder.open_if_any(run)
+        started_from = origins(settings) if before is None else before.started_from
         RunFolder(run, settings, data.info, place, devices, started_from).write(_index_rows(data))
         return {"preset": to_dict(settings), "devices": devices, "notes": notes, "data": data.info.fingerprint}
 
@@ -105,10 +105,8 @@ class Trainer:
         recorder = Recorder(self.folder.path, first)
         feed, dispatch = self._feed()
         self.stopped = distributed.from_first(lambda: self.holdout.stopped)
-        interrupted = used_up = over = False
-        if distributed.is_first():
-            used_up, over = self.meter.is_used_up(0.0), self._is_over()
-        used_up, over = distributed.from_first(lambda: [used_up, over])
+        interrupted = False
+        used_up, over = distributed.from_first(lambda: [self.meter.is_used_up(0.0), self._is_over()])
         late = LateMetrics(recorder, self.folder.preset.train.log_every, self.batches.steps_per_epoch)
         clock = Clock()
         try:

@@ -16,6 +16,7 @@ import numpy as np
 
 from rvc_jax import checkpoint
 from rvc_jax.errors import UserError
+from rvc_jax.train.distributed import is_first
 from rvc_jax.train.space import Space
 
 _WAITS = (10.0, 30.0, 60.0, 120.0, 240.0)
@@ -52,7 +53,7 @@ class Checkpoints:
         Every process has the whole state; the first one saves it.
         While an earlier one waits for space, this one takes its place. Raises UserError as `check` does.
         """
-        if jax.process_index() != 0:
+        if not is_first():
             return
         while self._saving is not None and not self._saving.done() and not self._waits:
             wait([self._saving], timeout=0.05)

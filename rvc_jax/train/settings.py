@@ -39,11 +39,10 @@ _FREE = frozenset(
 
 def settings_for(path: Path, data: VoiceDataset, preset: Preset | None, overrides: dict[str, Any]) -> Preset:
     """What to train: as the run in the folder was started, checked against the dataset, or a new run's preset."""
-    is_new = not (path / "config.json").exists()
-    if is_new:
+    run = RunFolder.open_if_any(path)
+    if run is None:
         settings = _fit_preset(preset or PRESETS[data.info.preset], data.info)
     else:
-        run = RunFolder.open(path)
         settings = run.preset
         _check_same(path, "preset", settings.name, (preset or settings).name)
         _check_same(path, "sample rate", settings.audio.sample_rate, data.info.sample_rate)
@@ -58,16 +57,16 @@ def settings_for(path: Path, data: VoiceDataset, preset: Preset | None, override
     settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, **overrides))
     _check_recipe(settings.train)
     check_space(path, settings, 2 * settings.generator.content_channels * int((data.train.lengths // 2).sum()))
-    if is_new:
+    if run is None:
         pretrained.check(settings)  # last: it may have to download them
     return settings
 
 
 def changes(path: Path, settings: Preset, data: VoiceDataset) -> list[str]:
     """What will be trained differently from here on than the run in the folder was until now, in sentences."""
-    if not (path / "config.json").exists():
+    run, told = RunFolder.open_if_any(path), []
+    if run is None:
         return []
-    run, told = RunFolder.open(path), []
     for field in dataclasses.fields(TrainConfig):
         old, new = getattr(run.preset.train, field.name), getattr(settings.train, field.name)
         if old != new and field.name not in _FREE:
@@ -85,7 +84,8 @@ def devices_of(path: Path, settings: Preset) -> int:
       UserError: if the windows of a step can't be divided among those that are here now.
     """
     here = jax.device_count()
-    devices = RunFolder.open(path).devices if (path / "config.json").exists() else here
+    run = RunFolder.open_if_any(path)
+    devices = run.devices if run else here
     part = settings.train.batch_per_chip * devices
     if part % here:
         raise UserError(

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 
 import jax
 import pytest
+from on_devices import output_on, start_on
 
 from rvc_jax import checkpoint
 from rvc_jax.config import ClusterConfig, TrainConfig
@@ -30,23 +29,10 @@ from rvc_jax.train.state import scaled
 HERE = Path(__file__).parent
 
 
-def on_devices(count: int) -> dict[str, str]:
-    """The environment of a process with so many devices."""
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
-    folders = (str(HERE.parent), str(HERE.parent / "benchmarks"), os.environ.get("PYTHONPATH", ""))
-    return os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
-
-
 def start(dataset: Path, run: Path, devices: int, cluster: dict[str, Any], **options: Any) -> subprocess.Popen[str]:
     options = {"log_every": 1, "evaluate_every": 1000, "save_every": 1000} | options
-    command = [sys.executable, HERE / "cluster_process.py", dataset, run, json.dumps(options), json.dumps(cluster)]
-    return subprocess.Popen(
-        [str(part) for part in command],
-        env=on_devices(devices),
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    script = HERE / "cluster_process.py"
+    return start_on(devices, script, dataset, run, json.dumps(options), json.dumps(cluster))
 
 
 def start_two(dataset: Path, run: Path, **options: Any) -> list[subprocess.Popen[str]]:
@@ -112,9 +98,7 @@ def test_a_batch_that_cannot_be_divided_is_refused(together: Path, monkeypatch: 
 
 
 def test_devices_exchange_nothing_but_gradients() -> None:
-    command = [sys.executable, str(HERE / "mesh_collectives.py")]
-    result = subprocess.run(command, env=on_devices(4), capture_output=True, text=True, check=True)
-    assert set(result.stdout.split()) == {"all-reduce"}
+    assert set(output_on(4, HERE / "mesh_collectives.py").split()) == {"all-reduce"}
 
 
 def test_a_signal_to_one_process_ends_all(sample_dataset: Path, tmp_path: Path) -> None:

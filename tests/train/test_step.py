@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -14,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from micro import MICRO, NANO
+from on_devices import output_on
 
 from rvc_jax.config import PRESETS, TrainConfig
 from rvc_jax.data.dataset import load_dataset
@@ -27,12 +25,7 @@ GOLDEN = HERE.parent / "parity" / "features.npz"
 
 
 def steps_on(devices: int) -> list[dict[str, float]]:
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
-    folders = (str(HERE.parent), str(HERE.parent / "benchmarks"), os.environ.get("PYTHONPATH", ""))
-    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
-    command = [sys.executable, str(HERE / "mesh_losses.py")]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return [json.loads(line) for line in result.stdout.splitlines()]
+    return [json.loads(line) for line in output_on(devices, HERE / "mesh_losses.py").splitlines()]
 
 
 def test_eight_devices_give_the_losses_of_one() -> None:
