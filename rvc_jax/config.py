@@ -78,6 +78,8 @@ class GeneratorConfig:
     upsample_initial_channels: int = 512
     resblock_kernels: tuple[int, ...] = (3, 7, 11)
     resblock_dilations: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+    has_pitch: bool = True
+    """Some public voices were trained without pitch (f0 = 0): they have no harmonic source, and hear none."""
 
 
 @dataclasses.dataclass(frozen=True)

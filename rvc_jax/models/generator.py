@@ -85,16 +85,19 @@ class Generator(nnx.Module):
         self.forms = forms
         widths = [config.upsample_initial_channels >> i for i in range(len(config.upsample_rates) + 1)]
         self.blocks_per_stage = len(config.resblock_kernels)
-        self.m_source = HarmonicSource(audio)
+        self.has_pitch = config.has_pitch
+        if self.has_pitch:
+            self.m_source = HarmonicSource(audio)
+            self.noise_convs = nnx.List()
         self.conv_pre = Conv(config.inter_channels, widths[0], 7)
         self.cond = Conv(config.speaker_channels, widths[0], 1)
         self.ups = nnx.List()
-        self.noise_convs = nnx.List()
         self.resblocks = nnx.List()
         stages = zip(config.upsample_rates, config.upsample_kernels, strict=True)
         for stage, (rate, kernel) in enumerate(stages):
             self.ups.append(ConvTranspose(widths[stage], widths[stage + 1], kernel, rate, SMALL, forms))
-            self.noise_convs.append(_source_conv(widths[stage + 1], math.prod(config.upsample_rates[stage + 1 :])))
+            if self.has_pitch:
+                self.noise_convs.append(_source_conv(widths[stage + 1], math.prod(config.upsample_rates[stage + 1 :])))
             for block in zip(config.resblock_kernels, config.resblock_dilations, strict=True):
                 self.resblocks.append(ResidualBlock(widths[stage + 1], *block))
         self.conv_post = Conv(widths[-1], 1, 7, bias=False)
@@ -109,17 +112,20 @@ class Generator(nnx.Module):
     ) -> jax.Array:
         """latent [batch, frames, channels], f0 [batch, frames] in Hz, speaker [batch, 1, channels] -> [batch, samples].
 
-        noise and phase are those of the harmonic source. Computes in the latent's dtype, returns float32.
+        noise and phase are those of the harmonic source; a voice without pitch looks at none of the three. Computes in
+        the latent's dtype, returns float32.
         """
-        with jax.named_scope("m_source"):
-            source = self.m_source(f0, noise, phase).astype(latent.dtype)
+        if self.has_pitch:
+            with jax.named_scope("m_source"):
+                source = self.m_source(f0, noise, phase).astype(latent.dtype)
         x = self.conv_pre(latent) + self.cond(speaker)
         factor = 1
-        for stage, (up, noise_conv) in enumerate(zip(self.ups, self.noise_convs, strict=True)):
+        for stage, up in enumerate(self.ups):
             with jax.named_scope(f"ups.{stage}"):
                 x, factor = self._upsampled(up, jax.nn.leaky_relu(x, 0.1), factor)
-            with jax.named_scope(f"noise_convs.{stage}"):
-                x = x + self._source_at(noise_conv, source, factor)
+            if self.has_pitch:
+                with jax.named_scope(f"noise_convs.{stage}"):
+                    x = x + self._source_at(self.noise_convs[stage], source, factor)
             first = stage * self.blocks_per_stage
             blocks = self.resblocks[first : first + self.blocks_per_stage]
             with jax.named_scope(f"resblocks.{stage}"):

@@ -145,16 +145,22 @@ class PriorEncoder(nnx.Module):
 
     def __init__(self, config: GeneratorConfig, forms: Forms = PLAIN):
         self.emb_phone = Linear(config.content_channels, config.hidden_channels)
-        self.emb_pitch = Embedding(PITCH_BINS, config.hidden_channels)
+        if config.has_pitch:
+            self.emb_pitch = Embedding(PITCH_BINS, config.hidden_channels)
+        self.has_pitch = config.has_pitch
         self.encoder = Transformer(config, forms)
         self.proj = Conv(config.hidden_channels, 2 * config.inter_channels, 1)
 
     def __call__(self, content: jax.Array, pitch: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         """content [batch, frames, content channels], coarse pitch int [batch, frames], mask [batch, frames, 1].
 
+        The pitch is not looked at by a voice without.
+
         Returns mean and log-deviation, both float32 [batch, frames, latent channels].
         """
-        x = self.emb_phone(content) + self.emb_pitch(pitch).astype(content.dtype)
+        x = self.emb_phone(content)
+        if self.has_pitch:
+            x = x + self.emb_pitch(pitch).astype(content.dtype)
         x = jax.nn.leaky_relu(x * math.sqrt(x.shape[-1]), 0.1)
         mean, log_deviation = jnp.split(self.proj(self.encoder(x, mask)) * mask, 2, axis=-1)
         return mean.astype(jnp.float32), log_deviation.astype(jnp.float32)

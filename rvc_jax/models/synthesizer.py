@@ -38,11 +38,13 @@ def segments(x: jax.Array, start: jax.Array, length: int) -> jax.Array:
 class Synthesizer(nnx.Module):
     """Parts are named as in public checkpoints. Computes in the dtype of `content`."""
 
-    def __init__(self, config: GeneratorConfig, audio: AudioConfig, forms: Forms = PLAIN):
+    def __init__(self, config: GeneratorConfig, audio: AudioConfig, forms: Forms = PLAIN, posterior: bool = True):
+        """posterior: with the posterior encoder, which only training needs."""
         self.segment_frames, self.hop = audio.segment_frames, audio.hop
         self.enc_p = PriorEncoder(config, forms)
         self.dec = Generator(config, audio, forms)
-        self.enc_q = PosteriorEncoder(config, audio.spectrogram_bins, forms)
+        if posterior:
+            self.enc_q = PosteriorEncoder(config, audio.spectrogram_bins, forms)
         self.flow = CouplingFlow(config, forms)
         self.emb_g = Embedding(config.speakers, config.speaker_channels)
 
@@ -111,7 +113,11 @@ class Synthesizer(nnx.Module):
 
 
 def synthesizer(
-    config: GeneratorConfig, audio: AudioConfig, forms: Forms = PLAIN, packed: jnp.dtype | None = None
+    config: GeneratorConfig,
+    audio: AudioConfig,
+    forms: Forms = PLAIN,
+    packed: jnp.dtype | None = None,
+    posterior: bool = True,
 ) -> Network:
-    """The voice model as a function of its parameters; packed: see `Network`."""
-    return Network(Synthesizer(config, audio, forms), packed)
+    """The voice model as a function of its parameters; packed: see `Network`, posterior: see `Synthesizer`."""
+    return Network(Synthesizer(config, audio, forms, posterior), packed)
