@@ -24,6 +24,8 @@ from rvc_jax.errors import UserError
 from rvc_jax.train.rendezvous import wait_for_all
 
 _METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/attributes/worker-network-endpoints"
+_LONGEST_WORDS = 1000
+"""Bytes of a failure that the other processes are told."""
 
 
 def join(cluster: ClusterConfig) -> None:
@@ -107,6 +109,31 @@ def from_first(make: Callable[[], Any]) -> Any:
     if "error" in answer:
         raise UserError(answer["error"])
     return answer["value"]
+
+
+def in_all(make: Callable[[], Any]) -> Any:
+    """What `make` gives in this process, once it has given something in every one.
+
+    Raises:
+      UserError: if it does so in any process: its own words in that one, the first such process's in the others.
+    """
+    if jax.process_count() == 1:
+        return make()
+    value, failure = None, None
+    try:
+        value = make()
+    except UserError as error:
+        failure = error
+    words = np.zeros(_LONGEST_WORDS, np.uint8)
+    text = str(failure or "").encode()[:_LONGEST_WORDS]
+    words[: len(text)] = np.frombuffer(text, np.uint8)
+    rows = np.asarray(multihost_utils.process_allgather(words))
+    if failure is not None:
+        raise failure
+    for process, row in enumerate(rows):
+        if row.any():
+            raise UserError(f"process {process}: {bytes(row).rstrip(bytes(1)).decode(errors='replace')}")
+    return value
 
 
 def placed(array: np.ndarray, mesh: Mesh, *axes: str | None) -> jax.Array:

@@ -55,7 +55,7 @@ def train(
     Raises:
       UserError: if dataset and run don't fit together, the run is damaged, or the disk is full.
     """
-    data = load_dataset(dataset)
+    data = distributed.in_all(lambda: load_dataset(dataset))
     place = dataset if is_remote(dataset) else Path(dataset).absolute()
 
     def prepared() -> dict[str, Any]:
@@ -68,8 +68,12 @@ def train(
 
     agreed = distributed.from_first(prepared)
     folder = RunFolder(run, from_dict(Preset, agreed["preset"]), data.info, place, agreed["devices"])
-    if agreed["data"] != data.info.fingerprint:
-        raise UserError(f"the dataset {dataset} is not the same on every machine: copy it from the first one")
+
+    def check_same() -> None:
+        if agreed["data"] != data.info.fingerprint:
+            raise UserError(f"the dataset {dataset} is not the same on every machine: copy it from the first one")
+
+    distributed.in_all(check_same)
     if distributed.is_first():
         return Trainer(folder, data, report, agreed["notes"]).run()
     with tempfile.TemporaryDirectory() as scratch:  # what the other processes write is for nobody

@@ -121,6 +121,17 @@ def test_a_mistake_ends_all_with_the_same_words(sample_dataset: Path, tmp_path: 
         assert "is not empty and holds no run of rvc-jax" in errors
 
 
+def test_a_mistake_of_the_second_process_ends_the_first_as_well(sample_dataset: Path, tmp_path: Path) -> None:
+    cluster = {"coordinator": f"localhost:{free_port()}", "processes": 2}
+    there = start(sample_dataset, tmp_path / "run", 1, cluster | {"process": 0})
+    absent = start(tmp_path / "nowhere", tmp_path / "run", 1, cluster | {"process": 1})
+    for process, told in ((absent, "nowhere"), (there, "process 1: ")):
+        errors = process.communicate(timeout=300)[1]
+        assert process.returncode == 2
+        assert told in errors and "nowhere" in errors
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     "cluster",
     [
