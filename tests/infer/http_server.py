@@ -68,7 +68,7 @@ class Stub:
 class Running:
     """A server, and how to talk to it."""
 
-    def __init__(self, server: VoiceServer, port: int, thread: threading.Thread, log: list[str]):
+    def __init__(self, server: VoiceServer | None, port: int, thread: threading.Thread, log: list[str]):
         self.server, self.port, self.thread, self.log = server, port, thread, log
 
     def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
@@ -84,6 +84,12 @@ class Running:
         reply = self.ask("GET", "/health")
         assert reply.status == 200
         return json.loads(reply.body)
+
+    def is_up(self) -> bool:
+        try:
+            return self.health()["waiting"] == 0
+        except OSError:
+            return False
 
     def convert(self, wave: np.ndarray, query: str = "", **headers: str) -> Reply:
         return self.ask("POST", f"/convert?{query}", audio_file(wave), headers)
