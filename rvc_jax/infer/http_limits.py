@@ -7,7 +7,6 @@ import ipaddress
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 
@@ -162,10 +161,9 @@ async def send(request: web.BaseRequest, response: web.Response, timeout: float)
 
     timeout: as for `save_body`.
     """
-    body: Any = response.body
     response.headers.update(_ANSWER_HEADERS)
     try:
-        async with asyncio.timeout(timeout + (len(body) if body else 0) / LEAST_RATE):
+        async with asyncio.timeout(timeout + (response.content_length or 0) / LEAST_RATE):
             await response.prepare(request)
             await response.write_eof()
             await request.writer.drain()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import dataclasses
 import math
 import os
 import socket
@@ -18,7 +17,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from aiohttp import web
@@ -34,6 +33,7 @@ from rvc_jax.infer.warm_voice import TooLong, read_recording
 
 MEDIA_TYPES = {"wav": "audio/wav", "flac": "audio/flac", "ogg": "audio/ogg", "mp3": "audio/mpeg"}
 
+_METHODS = {"/": ("GET", "HEAD"), "/health": ("GET", "HEAD"), "/convert": ("POST",)}
 _OTHER_CONNECTIONS = 64  # beside those that wait: they send, read, or are idle
 
 
@@ -43,12 +43,11 @@ class Speak(Protocol):
     def __call__(self, wave: np.ndarray, rate: int, config: ConvertConfig, progress: Listener) -> Conversion: ...
 
 
-@dataclasses.dataclass(frozen=True)
-class Spoken:
+class Spoken(NamedTuple):
     """An audio file that is ready to be sent."""
 
-    content: bytes
-    conversion: Conversion
+    path: Path
+    transpose: float
 
 
 class VoiceServer:
@@ -110,25 +109,24 @@ class VoiceServer:
         self._stopped.set()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        try:
-            check_sender(request, self.config.host)
-            response = await self._routed(request)
-        except Refusal as refusal:
-            response = refusal.response()
-        return await send(request, response, self.config.timeout)
+        with contextlib.ExitStack() as files:
+            try:
+                check_sender(request, self.config.host)
+                response = await self._routed(request, files)
+            except Refusal as refusal:
+                response = refusal.response()
+            return await send(request, response, self.config.timeout)
 
-    async def _routed(self, request: web.BaseRequest) -> web.Response:
-        handlers = {"/": self._health, "/health": self._health, "/convert": self._convert}
-        handler = handlers.get(request.path)
-        if handler is None:
+    async def _routed(self, request: web.BaseRequest, files: contextlib.ExitStack) -> web.Response:
+        methods = _METHODS.get(request.path)
+        if methods is None:
             raise Refusal(404, "there is /health and /convert, nothing else", close=True)
-        methods = ("POST",) if handler == self._convert else ("GET", "HEAD")
         if request.method not in methods:
             allowed = ", ".join(methods)
             raise Refusal(405, f"{request.path} takes {allowed}", close=True, headers={"Allow": allowed})
-        return await handler(request)
+        return await self._convert(request, files) if request.path == "/convert" else self._health()
 
-    async def _health(self, request: web.BaseRequest) -> web.Response:
+    def _health(self) -> web.Response:
         jobs = list(self._jobs)
         told = {
             **self._about,
@@ -142,22 +140,22 @@ class VoiceServer:
         }
         return web.json_response(told)
 
-    async def _convert(self, request: web.BaseRequest) -> web.Response:
+    async def _convert(self, request: web.BaseRequest, files: contextlib.ExitStack) -> web.Response:
+        """files: what is kept until the answer is sent."""
         try:
             config, extension = parse_options(request.query.items())
         except UserError as error:
             raise Refusal(400, str(error), close=True) from None
         self._check_room()
-        with tempfile.TemporaryDirectory(prefix="rvc_jax-", ignore_cleanup_errors=True) as folder:
-            path = Path(folder) / "recording"
-            await save_body(request, path, round(1e6 * self.config.max_megabytes), self.config.timeout)
-            self._check_room()
-            spoken = await self._spoken(path, config, extension)
-        headers = {
-            "Content-Type": MEDIA_TYPES.get(extension, "application/octet-stream"),
-            "X-Transpose": f"{spoken.conversion.transpose:g}",
-        }
-        return web.Response(body=spoken.content, headers=headers)
+        folder = files.enter_context(tempfile.TemporaryDirectory(prefix="rvc_jax-", ignore_cleanup_errors=True))
+        path = Path(folder) / "recording"
+        await save_body(request, path, round(1e6 * self.config.max_megabytes), self.config.timeout)
+        self._check_room()
+        spoken = await self._spoken(path, config, extension)
+        media_type = MEDIA_TYPES.get(extension, "application/octet-stream")
+        size = spoken.path.stat().st_size
+        headers = {"Content-Type": media_type, "Content-Length": str(size), "X-Transpose": f"{spoken.transpose:g}"}
+        return web.Response(body=files.enter_context(spoken.path.open("rb")), headers=headers)
 
     def _check_room(self) -> None:
         """Refuse a recording that would have to wait behind too many."""
@@ -174,11 +172,14 @@ class VoiceServer:
         job = self._worker.submit(self._work, path, config, extension, gone)
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
+        done = asyncio.wrap_future(job)
         try:
-            await asyncio.wait([asyncio.wrap_future(job)])
-        finally:
+            await asyncio.wait([done])
+        except asyncio.CancelledError:
             gone.set()
-            job.cancel()
+            if not job.cancel():  # it ends soon, and has the files until then
+                await asyncio.wait([done])
+            raise
         if job.cancelled():
             raise Refusal(503, "the server is stopping", close=True)
         result = job.result()
@@ -202,13 +203,12 @@ class VoiceServer:
             progress(1)
             out = path.with_name(f"spoken.{extension}")
             save(out, conversion.wave, conversion.rate)
-            spoken = Spoken(out.read_bytes(), conversion)
         except Exception as error:
             return self._failure(error)
         took = time.monotonic() - begun
         self._seconds_each += 0.2 * (took - self._seconds_each)
         self._log(f"converted {wave.shape[1] / rate:.1f} s in {took:.2f} s")
-        return spoken
+        return Spoken(out, conversion.transpose)
 
     def _failure(self, error: Exception) -> Refusal:
         if isinstance(error, _Dropped):
@@ -220,7 +220,8 @@ class VoiceServer:
             return Refusal(400, f"the recording can't be converted: {error}")
         if isinstance(error, UserError):
             return Refusal(400, str(error))
-        self._log("".join(traceback.format_exception(error)))
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            self._log(line)
         return Refusal(500, "the conversion failed; the server's terminal tells more")
 
 

@@ -281,7 +281,10 @@ def test_a_client_that_does_not_read_is_left(running: Running) -> None:
         running.until(lambda: running.server.connections == 0, 10)
 
 
-def test_a_full_queue_refuses_and_the_gone_are_dropped(stub: Stub) -> None:
+def test_a_full_queue_refuses_and_the_gone_are_dropped(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with serving(stub, max_waiting=2, timeout=5) as running:
         stub.held.clear()
         begun, dropped = stub.begun, stub.dropped
@@ -304,6 +307,7 @@ def test_a_full_queue_refuses_and_the_gone_are_dropped(stub: Stub) -> None:
                 assert third.result().headers["X-Transpose"] == "3"
         assert stub.begun == begun + 2  # the second was never begun
         assert running.health()["waiting"] == 0
+        running.until(lambda: not any(tmp_path.iterdir()))  # nobody's files stay
 
 
 def test_too_many_connections_are_refused_at_once() -> None:
