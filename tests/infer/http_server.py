@@ -40,13 +40,21 @@ class Reply(NamedTuple):
 class Stub:
     """Converts by making the recording louder by as many dB as semitones are asked for.
 
-    While `held` is cleared, conversions wait; `begun` counts them.
+    Inside `holding`, conversions wait; `begun` counts them all, `dropped` those that did not end.
     """
 
     def __init__(self) -> None:
         self.held, self.begun, self.dropped = threading.Event(), 0, 0
         self.held.set()
         self._alone = threading.Lock()
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        self.held.clear()
+        try:
+            yield
+        finally:
+            self.held.set()
 
     def __call__(self, wave: np.ndarray, rate: int, config: ConvertConfig, progress: Listener) -> Conversion:
         assert self._alone.acquire(blocking=False), "two conversions at once"

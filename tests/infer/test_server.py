@@ -285,15 +285,14 @@ def test_a_full_queue_refuses_and_the_gone_are_dropped(
     stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with serving(stub, max_waiting=2, timeout=5) as running:
-        stub.held.clear()
+    with serving(stub, max_waiting=2, timeout=5) as running, stub.holding():
         begun, dropped = stub.begun, stub.dropped
         with running.connected() as first, running.connected() as second:
             first.sendall(post(GOOD))
             running.until(lambda: running.health()["converting"])
             second.sendall(post(GOOD))
             running.until(lambda: running.health()["waiting"] == 1)
-            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            with concurrent.futures.ThreadPoolExecutor(1) as pool, stub.holding():
                 third = pool.submit(running.convert, tone(0.3), "transpose=3")
                 running.until(lambda: running.health()["waiting"] == 2)
                 refused = running.convert(tone(0.3))
@@ -324,8 +323,7 @@ def test_too_many_connections_are_refused_at_once() -> None:
 
 
 def test_stopping_finishes_what_runs_and_sends_the_rest_away(stub: Stub) -> None:
-    with serving(stub) as running, concurrent.futures.ThreadPoolExecutor(2) as pool:
-        stub.held.clear()
+    with serving(stub) as running, concurrent.futures.ThreadPoolExecutor(2) as pool, stub.holding():
         first = pool.submit(running.convert, tone(0.3))
         running.until(lambda: running.health()["converting"])
         second = pool.submit(running.convert, tone(0.4))
@@ -340,15 +338,13 @@ def test_stopping_finishes_what_runs_and_sends_the_rest_away(stub: Stub) -> None
 
 
 def test_stopping_twice_drops_what_runs(stub: Stub) -> None:
-    with serving(stub) as running, concurrent.futures.ThreadPoolExecutor(1) as pool:
-        stub.held.clear()
+    with serving(stub) as running, concurrent.futures.ThreadPoolExecutor(1) as pool, stub.holding():
         first = pool.submit(running.convert, tone(0.3))
         running.until(lambda: running.health()["converting"])
         running.server.stop()
         running.server.stop()
         assert first.result(5).status == 503
         running.thread.join(5)
-        stub.held.set()
 
 
 @pytest.mark.parametrize(
