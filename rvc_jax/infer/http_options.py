@@ -18,10 +18,14 @@ FORMATS = tuple(extension[1:] for extension in SAVE_FORMATS)
 """What `format` may be; the first is the default."""
 
 _SWITCH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_TEXTS = ("speaker_mix",)
+"""Settings in free text that name no file; each is named here, so that a new one is not taken by oversight."""
+
+_LONGEST_TEXT = 200
 _LARGEST_NUMBER = 2**31 - 1
 
 
-def _choices(kind: Any) -> Any:
+def _without_none(kind: Any) -> Any:
     """The type without None."""
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         rest = [option for option in typing.get_args(kind) if option is not type(None)]
@@ -30,16 +34,13 @@ def _choices(kind: Any) -> Any:
 
 
 def _options() -> dict[str, Any]:
-    """Name -> type of every setting that is a number, a switch or one of several words.
-
-    Free text is left out: it may name a file of this machine.
-    """
+    """Name -> type of every setting that is a number, a switch, one of several words, or harmless text."""
     hints = typing.get_type_hints(ConvertConfig)
-    kinds = {field.name: _choices(hints[field.name]) for field in dataclasses.fields(ConvertConfig)}
+    kinds = {field.name: _without_none(hints[field.name]) for field in dataclasses.fields(ConvertConfig)}
     return {
         name: kind
         for name, kind in kinds.items()
-        if kind in (int, float, bool) or typing.get_origin(kind) is typing.Literal
+        if kind in (int, float, bool) or typing.get_origin(kind) is typing.Literal or (kind is str and name in _TEXTS)
     }
 
 
@@ -68,7 +69,7 @@ def parse_options(query: Iterable[tuple[str, str]]) -> tuple[ConvertConfig, str]
 
 def _unknown(given: str) -> str:
     if given.replace("-", "_") in {field.name for field in dataclasses.fields(ConvertConfig)}:
-        return f"{given} can't be set over HTTP: it may name a file of this machine"
+        return f"{given} can't be set over HTTP"
     near = difflib.get_close_matches(given[:40], [*OPTIONS, "format"], 1)
     return f"there is no option {shown(given, 40)!r}" + (f"; did you mean {near[0]}?" if near else "")
 
@@ -84,6 +85,8 @@ def _value(name: str, kind: Any, text: str) -> Any:
         value, wanted = _SWITCH.get(text.lower()), "true or false"
     elif kind in (int, float):
         value, wanted = _number(kind, text), "a whole number" if kind is int else "a number"
+    elif kind is str:
+        value, wanted = text if len(text) <= _LONGEST_TEXT and text.isprintable() else None, "a short text"
     else:
         words = typing.get_args(kind)
         value, wanted = text if text in words else None, f"one of {', '.join(map(str, words))}"

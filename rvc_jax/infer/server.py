@@ -202,7 +202,7 @@ class VoiceServer:
             conversion = self._speak(wave, rate, config, progress)
             progress(1)
             out = path.with_name(f"spoken.{extension}")
-            save(out, conversion.wave, conversion.rate)
+            _save(out, conversion)
         except Exception as error:
             return self._failure(error)
         took = time.monotonic() - begun
@@ -211,6 +211,8 @@ class VoiceServer:
         return Spoken(out, conversion.transpose)
 
     def _failure(self, error: Exception) -> Refusal:
+        if isinstance(error, Refusal):
+            return error
         if isinstance(error, _Dropped):
             self._log("a conversion was dropped: nobody waits for it")
             return Refusal(503, "the server is stopping", close=True)
@@ -227,6 +229,13 @@ class VoiceServer:
 
 class _Dropped(Exception):
     """Nobody waits for this conversion."""
+
+
+def _save(out: Path, conversion: Conversion) -> None:
+    try:
+        save(out, conversion.wave, conversion.rate)
+    except UserError as error:
+        raise Refusal(507, f"the result can't be kept: {str(error).removeprefix(f'{out}: ')}") from error
 
 
 def bind(config: ServeConfig) -> socket.socket:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
+from rvc_jax.infer import http_options
 from rvc_jax.infer.http_options import FORMATS, OPTIONS, parse_options
 
 
@@ -50,16 +54,20 @@ def test_what_does_not_fit_is_told(query: str, words: str) -> None:
 
 
 def test_settings_that_may_name_files_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    import dataclasses
-    from pathlib import Path
-
-    from rvc_jax.infer import http_options
-
     fields = [("f0_file", Path | None, dataclasses.field(default=None)), ("curve", str, dataclasses.field(default=""))]
+    texts = [("speaker_mix", str, dataclasses.field(default=""))]
     monkeypatch.setattr(
-        http_options, "ConvertConfig", dataclasses.make_dataclass("More", fields, bases=(ConvertConfig,), frozen=True)
+        http_options,
+        "ConvertConfig",
+        dataclasses.make_dataclass("More", fields + texts, bases=(ConvertConfig,), frozen=True),
     )
-    assert "transpose" in http_options._options() and not {"f0_file", "curve"} & set(http_options._options())
+    options = http_options._options()
+    assert {"transpose", "speaker_mix"} <= set(options) and not {"f0_file", "curve"} & set(options)
+    monkeypatch.setattr(http_options, "OPTIONS", options)
+    assert http_options.parse_options([("speaker-mix", "0:0.7,1:0.3")])[0].speaker_mix == "0:0.7,1:0.3"
+    for text in ("1" * 201, "0:1\n"):
+        with pytest.raises(UserError, match="speaker_mix must be a short text"):
+            http_options.parse_options([("speaker_mix", text)])
     for name in ("f0_file", "curve", "f0-file"):
         with pytest.raises(UserError, match=f"{name} can't be set over HTTP"):
             http_options.parse_options([(name, "/etc/passwd")])

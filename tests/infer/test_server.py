@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import io
 import json
 import os
 import random
@@ -233,6 +234,19 @@ def test_what_fails_inside_is_told_to_the_terminal_alone(running: Running) -> No
     assert reply.status == 500 and "secret" not in reply.error
     assert "ValueError: a secret of the inside" in running.log[-1]
     assert len(decoded(running.convert(tone(0.5)))) == 4000
+
+
+def test_a_full_disk_is_told(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, wave: np.ndarray, rate: int) -> None:
+        raise UserError(f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr("rvc_jax.infer.server.save", full)
+    reply = running.convert(tone(0.5))
+    assert reply.status == 507
+    assert reply.error == "the result can't be kept: cannot be written: No space left on device"
+    monkeypatch.setattr("pathlib.Path.open", lambda *_: io.FileIO("/dev/full", "wb"))
+    reply = running.convert(tone(0.5))
+    assert reply.status == 507 and reply.error == "the recording can't be kept: No space left on device"
 
 
 def test_names_and_pages_of_this_machine_are_welcome(running: Running) -> None:
