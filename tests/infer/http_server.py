@@ -110,14 +110,14 @@ class Running:
         client.connect(("127.0.0.1", self.port))
         return client
 
-    def raw(self, data: bytes) -> bytes:
-        """All that the server sends in answer to bytes, until it closes or falls silent for a moment."""
+    def raw(self, data: bytes, silence: float = 0.25) -> bytes:
+        """All that the server answers to bytes, until it closes or, after the first bytes, falls silent."""
         with self.connected() as client:
             with contextlib.suppress(OSError):  # it may have answered and closed before all was sent
                 client.sendall(data)
-            return received(client, 0.25)
+            return received(client, silence)
 
-    def until(self, condition: Any, seconds: float = 5.0) -> None:
+    def until(self, condition: Any, seconds: float = 30.0) -> None:
         """Waits for a condition of the server's state."""
         end = time.monotonic() + seconds
         while not condition():
@@ -125,13 +125,14 @@ class Running:
             time.sleep(0.005)
 
 
-def received(client: socket.socket, silence: float = 5.0) -> bytes:
-    """What comes until the other side closes, or is silent for as many seconds."""
-    client.settimeout(silence)
+def received(client: socket.socket, silence: float) -> bytes:
+    """What comes within ten seconds, and then until the other side closes or is silent for as many seconds."""
+    client.settimeout(10)
     found = b""
     with contextlib.suppress(OSError):
         while piece := client.recv(65536):
             found += piece
+            client.settimeout(silence)
     return found
 
 
@@ -150,13 +151,13 @@ def serving(speak: Speak, **settings: Any) -> Iterator[Running]:
     thread = threading.Thread(target=run, daemon=True)
     port = listener.getsockname()[1]
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(30)
     running = Running(server, port, thread, log)
     try:
         yield running
     finally:
         server.stop()
-        thread.join(10)
+        thread.join(30)
         assert ended, "the server did not end"
 
 

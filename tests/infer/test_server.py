@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import io
 import json
 import os
@@ -41,7 +42,13 @@ def stub() -> Stub:
 
 @pytest.fixture(scope="module")
 def running(stub: Stub) -> Iterator[Running]:
-    with serving(stub, max_megabytes=1.0, max_seconds=20, timeout=0.5) as server:
+    with serving(stub, max_megabytes=1.0, max_seconds=20) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[Running]:
+    with serving(Stub(), timeout=1) as server:
         yield server
 
 
@@ -107,7 +114,7 @@ def test_fifty_clients_get_each_their_own_answer(running: Running) -> None:
     def client(number: int) -> None:
         wave = tone(0.2 + 0.01 * number, 0.02 + 0.01 * (number % 5))
         transpose = number % 7 - 3
-        barrier.wait(10)
+        barrier.wait(30)
         reply = running.convert(wave, f"transpose={transpose}&format={('wav', 'flac')[number % 2]}")
         assert reply.headers["X-Transpose"] == str(transpose)
         np.testing.assert_allclose(decoded(reply), wave * 10 ** (transpose / 20), atol=1e-4)
@@ -257,49 +264,51 @@ def test_names_and_pages_of_this_machine_are_welcome(running: Running) -> None:
 
 
 def test_requests_in_one_go_are_answered_in_order(running: Running) -> None:
-    data = post(GOOD, b"transpose=1") + b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n" + post(GOOD, b"transpose=2")
-    answer = running.raw(data)
+    health, last = b"GET /health HTTP/1.1\r\n" + HOST, b"Connection: close\r\n\r\n"
+    data = post(GOOD, b"transpose=1") + health + b"\r\n" + post(GOOD, b"transpose=2", b"Connection: close\r\n")
+    answer = running.raw(data, 10)
     assert statuses(answer) == [200, 200, 200]
     assert answer.index(b"X-Transpose: 1") < answer.index(b"a voice") < answer.index(b"X-Transpose: 2")
-    flood = running.raw((b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n") * 300)
-    assert statuses(flood) == [200] * 300
+    assert statuses(running.raw((health + b"\r\n") * 299 + health + last, 10)) == [200] * 300
 
 
-def test_slow_senders_are_left_and_nobody_waits_for_them(running: Running) -> None:
+def test_slow_senders_are_left_and_nobody_waits_for_them(impatient: Running) -> None:
     began = time.monotonic()
-    silent, headers, body, trickle = (running.connected() for _ in range(4))
+    silent, headers, body, trickle = (impatient.connected() for _ in range(4))
     with silent, headers, body, trickle:
         headers.sendall(b"POST /convert HTTP/1.1\r\n")
         body.sendall(post(b"").replace(b"Length: 0", b"Length: 10000") + b"RIFF")
         trickle.sendall(post(b"").replace(b"Length: 0", b"Length: 10000"))
         for _ in range(5):
-            headers.sendall(b"X: 1\r\n")
-            trickle.sendall(b"R")
-            assert len(decoded(running.convert(tone(0.2)))) == 1600
+            with contextlib.suppress(OSError):  # on a busy machine they may be left already
+                headers.sendall(b"X: 1\r\n")
+                trickle.sendall(b"R")
+            assert len(decoded(impatient.convert(tone(0.2)))) == 1600
             time.sleep(0.05)
-        answers = [received(client) for client in (silent, headers, body, trickle)]
+        answers = [received(client, 10) for client in (silent, headers, body, trickle)]
     assert [statuses(answer) for answer in answers] == [[], [], [408], [408]]
     assert b"too slow: 4 bytes came in time" in answers[2]
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 9
 
 
-def test_a_client_that_does_not_read_is_left(running: Running) -> None:
+def test_a_client_that_does_not_read_is_left(impatient: Running) -> None:
     """Answers that the system's buffers don't hold: large ones, and small ones to requests without end."""
     flood = (b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n") * 10_000
-    with running.connected(4096) as reads_nothing, running.connected(4096) as asks_on:
-        reads_nothing.sendall(post(audio_file(tone(2), "FLAC")) * 300)
+    with impatient.connected(4096) as reads_nothing, impatient.connected(4096) as asks_on:
+        with contextlib.suppress(OSError):  # it is left while it sends
+            reads_nothing.sendall(post(audio_file(tone(2), "FLAC")) * 300)
         asks_on.settimeout(0.1)
         with pytest.raises(OSError):  # the server stops reading
             for _ in range(100):
                 asks_on.sendall(flood)
-        running.until(lambda: running.server.connections == 0, 10)
+        impatient.until(lambda: impatient.server.connections == 0)
 
 
 def test_a_full_queue_refuses_and_the_gone_are_dropped(
     stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with serving(stub, max_waiting=2, timeout=5) as running, stub.holding():
+    with serving(stub, max_waiting=2) as running, stub.holding():
         begun, dropped = stub.begun, stub.dropped
         with running.connected() as first, running.connected() as second:
             first.sendall(post(GOOD))
@@ -324,7 +333,7 @@ def test_a_full_queue_refuses_and_the_gone_are_dropped(
 
 
 def test_too_many_connections_are_refused_at_once() -> None:
-    with serving(Stub(), max_waiting=1, timeout=1) as running:
+    with serving(Stub(), max_waiting=1) as running:
         clients = [running.connected() for _ in range(65)]
         try:
             running.until(lambda: running.server.connections == 65)
@@ -343,12 +352,12 @@ def test_stopping_finishes_what_runs_and_sends_the_rest_away(stub: Stub) -> None
         second = pool.submit(running.convert, tone(0.4))
         running.until(lambda: running.health()["waiting"] == 1)
         running.server.stop()
-        assert second.result(5).error == "the server is stopping"
+        assert second.result(30).error == "the server is stopping"
         with pytest.raises(ConnectionRefusedError):
             running.health()
         assert not first.done()
         stub.held.set()
-        assert len(decoded(first.result(5))) == 2400
+        assert len(decoded(first.result(30))) == 2400
 
 
 def test_stopping_twice_drops_what_runs(stub: Stub) -> None:
@@ -357,8 +366,8 @@ def test_stopping_twice_drops_what_runs(stub: Stub) -> None:
         running.until(lambda: running.health()["converting"])
         running.server.stop()
         running.server.stop()
-        assert first.result(5).status == 503
-        running.thread.join(5)
+        assert first.result(30).status == 503
+        running.thread.join(30)
 
 
 @pytest.mark.parametrize(
@@ -395,7 +404,7 @@ def test_the_command_serves_a_real_voice(
 
     def client() -> list[Reply]:
         running = Running(None, port, threading.current_thread(), [])
-        running.until(lambda: running.is_up(), 120)
+        running.until(running.is_up, 120)
         try:
             bad = running.ask("POST", "/convert?protect=0.9", other_clip.read_bytes())
             return [bad, *(running.ask("POST", f"/convert?{query}", other_clip.read_bytes()) for query in queries)]
