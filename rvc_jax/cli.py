@@ -36,6 +36,7 @@ from rvc_jax.commands.inspect import inspect
 from rvc_jax.commands.plan import plan
 from rvc_jax.commands.prepare import prepare
 from rvc_jax.commands.report import report, write_run_report
+from rvc_jax.commands.serve import serve
 from rvc_jax.config import PRESETS, ClusterConfig, ConvertConfig
 from rvc_jax.environment import quiet, start_jax
 from rvc_jax.errors import UserError, printable
@@ -226,6 +227,7 @@ COMMANDS = {
         plan,
         train,
         convert,
+        serve,
         evaluate,
         report,
         download,

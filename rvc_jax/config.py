@@ -504,6 +504,27 @@ class ConvertConfig:
     """Of the noise: the same seed gives the same sound."""
 
 
+@dataclasses.dataclass(frozen=True)
+class ServeConfig:
+    """Where a voice is served over HTTP, and how much it takes on."""
+
+    host: str = "127.0.0.1"
+    """Address to listen at; the default is reached from this machine alone."""
+    port: int = 8765
+    """Port to listen at; 0 takes any free one."""
+    open_to_network: bool = False
+    """Allow a host that other machines reach: whoever reaches it can use the voice, there is no password, and nothing
+    is encrypted."""
+    max_megabytes: float = 200.0
+    """Largest recording that is taken, in megabytes as it is sent."""
+    max_seconds: float = 600.0
+    """Longest recording that is converted, in seconds."""
+    max_waiting: int = 64
+    """Recordings that may wait while one is converted; further ones are refused."""
+    timeout: float = 30.0
+    """Seconds that a client may take for its request, and for the answer; a second more for every 64 kB of them."""
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """A configuration as plain containers, for JSON."""
     return dataclasses.asdict(config)

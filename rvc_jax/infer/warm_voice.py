@@ -1,0 +1,69 @@
+"""A voice that stays loaded and compiled while recordings come and go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from rvc_jax.audio.io import AudioError, decode_blocks
+from rvc_jax.config import FEATURE_RATE, FRAMES_PER_SECOND, ConvertConfig
+from rvc_jax.errors import UserError
+from rvc_jax.infer.chunks import CHUNK_FRAMES
+from rvc_jax.infer.pipeline import Conversion, Converter, Listener
+from rvc_jax.infer.voice import Voice
+from rvc_jax.mirror import WHERE, local_run
+from rvc_jax.runs import RunFolder
+
+_VALUES_PER_SECOND = 2 * 192_000
+"""Samples of all channels together in a second of sound, at most: stereo at the highest rate that people record at."""
+
+
+class TooLong(UserError):
+    """A recording that is longer than what is taken."""
+
+
+def load_voice(path: Path | str, which: str = "best") -> Voice:
+    """The voice of a run: its folder, or a URL; `best` or `latest`. Raises UserError if there is none."""
+    return Voice.from_run(RunFolder.open(local_run(path, "index.npy", WHERE[which])), which)
+
+
+class WarmVoice:
+    """Converts recordings one after the other, each with its own settings. Not for several threads at once."""
+
+    def __init__(self, voice: Voice):
+        self.voice = voice
+        self._converter = Converter(voice, ConvertConfig())
+
+    def __call__(
+        self, wave: np.ndarray, rate: int, config: ConvertConfig, progress: Listener = lambda share: None
+    ) -> Conversion:
+        """As `Converter.__call__`. Raises UserError if a setting or the recording can't be used."""
+        if config != self._converter.config:
+            self._converter = Converter(self.voice, config)
+        return self._converter(wave, rate, progress)
+
+    def warm_up(self) -> None:
+        """Compiles every shape that a recording can need, with the default settings."""
+        for seconds in (0.5, max(CHUNK_FRAMES) / FRAMES_PER_SECOND):
+            time = np.arange(round(seconds * FEATURE_RATE)) / FEATURE_RATE
+            self(np.sin(2 * np.pi * 200 * time).astype(np.float32) * 0.1, FEATURE_RATE, ConvertConfig())
+
+
+def read_recording(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
+    """As `audio.io.decode`, in memory that the length alone bounds.
+
+    Raises:
+      TooLong: if it is longer; nothing beyond is decoded.
+      AudioError: as `decode`, and for more channels or a higher rate than are taken.
+    """
+    rate, blocks = decode_blocks(path)
+    kept, samples = [], 0
+    for block in blocks:
+        if len(block) * rate > _VALUES_PER_SECOND:
+            raise AudioError(f"{len(block)} channels at {rate} Hz are more than what is taken")
+        samples += block.shape[1]
+        if samples > max_seconds * rate:
+            raise TooLong(f"the recording is too long: at most {max_seconds:g} s are taken")
+        kept.append(block)
+    return np.concatenate(kept, axis=1), rate
