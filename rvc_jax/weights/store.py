@@ -33,7 +33,7 @@ from rvc_jax.weights import transfer
 from rvc_jax.weights.registry import ENTRIES, HUB, Entry, File
 from rvc_jax.weights.transfer import Failed, NotThere, Progress
 
-_LARGEST, _LARGEST_JSON = 8_000_000_000, 1_000_000
+_LARGEST, _LARGEST_JSON = 8_000_000_000, 10_000_000
 """Bytes that a file of unknown size may have."""
 
 _PIP, _PIP_SECONDS = "pip:", 600
