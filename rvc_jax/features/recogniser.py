@@ -52,6 +52,10 @@ class Recogniser:
         found = ((name, store.find(name)) for name in MODELS)
         return next((cls(folder, name) for name, folder in found if folder), None)
 
+    @property
+    def is_multilingual(self) -> bool:
+        return len(self._model.supported_languages) > 1
+
     def knows(self, language: str) -> bool:
         """Whether it can transcribe a language (code)."""
         return language in self._model.supported_languages

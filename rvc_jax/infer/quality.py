@@ -179,6 +179,8 @@ class Meter:
             notes.append(f"DNSMOS is not measured: {mos.HOW_TO_GET}")
         if self._recogniser is None:
             notes.append(f"word and character errors are not measured: {recogniser.HOW_TO_GET}")
+        elif not self._config.language and not self._recogniser.is_multilingual:
+            notes.append(f"the words are taken for English: {self._recogniser.name} knows no other language")
         return notes
 
     def _facts(self, converted: Sound) -> dict[str, Any]:

