@@ -12,20 +12,20 @@ LEAST_VOICED = 10
 """Frames, a tenth of a second, that must be voiced in both for their pitch to be compared."""
 _GROSS_CENTS = 1200 * np.log2(1.2)
 _FURTHEST = 50  # frames
-_LEAST_GAIN = 0.05  # in correlation: less may be chance
+_LEAST_GAIN, _LEAST_CORRELATION = 0.05, 0.5  # less may be chance
 _LEVEL_RANGE_DB = 50.0
 
 
 def delay_frames(source: np.ndarray, converted: np.ndarray) -> int:
     """Frames of 10 ms by which `converted` comes later than `source`, both [samples] at 16 kHz; at most 50 each way.
 
-    The lag at which their levels in dB correlate best; 0 unless that is clearly better than no lag.
+    The lag at which their levels in dB correlate best; 0 unless that is much, and clearly better than no lag.
     """
     levels = [_level(audio) for audio in (source, converted)]
     reach = min(_FURTHEST, min(map(len, levels)) // 2)
     by_lag = {lag: _correlation(*_shifted(*levels, lag)) for lag in range(-reach, reach + 1)}
     best = max(by_lag, key=by_lag.__getitem__)
-    return best if by_lag[best] > by_lag[0] + _LEAST_GAIN else 0
+    return best if by_lag[best] > max(by_lag[0] + _LEAST_GAIN, _LEAST_CORRELATION) else 0
 
 
 def aligned(source: np.ndarray, converted: np.ndarray, delay: int) -> tuple[np.ndarray, np.ndarray]:

@@ -27,7 +27,7 @@ TARGET_FILES, TARGET_SECONDS = 12, 10.0
 
 _PIECE = 10 * FEATURE_RATE
 _PIECES = 4  # per call: one shape for everything
-_LEAST_SPEECH = 1.6
+_LEAST_SPEECH, _LEAST_HEARD = 1.6, 1.0  # seconds
 _APART_SECONDS = 0.1
 _LONGEST_PARALLEL = 60.0
 
@@ -83,8 +83,9 @@ def compare(
     if config.start < 0 or not 1 <= config.seconds <= 3600:
         raise UserError("--start must be 0 or more, and --seconds between 1 and 3600")
     files, notes = pair(converted, source, reference)
-    meter = Meter(config, _target_sounds(target or reference))
-    measured, notes = _measure_all(meter, files, notes, listener)
+    sounds, unheard = _target_sounds(target or reference)
+    meter = Meter(config, sounds)
+    measured, notes = _measure_all(meter, files, [*notes, *unheard], listener)
     everywhere = dict.fromkeys([*notes, *meter.notes])
     return Comparison(mean(item.figures for item in measured), tuple(measured), tuple(everywhere), meter.methods)
 
@@ -106,17 +107,25 @@ def _measure_all(
     return measured, [*notes, *failures]
 
 
-def _target_sounds(target: Path | None) -> list[Sound]:
-    """The beginnings of some recordings of the target speaker."""
+def _target_sounds(target: Path | None) -> tuple[list[Sound], list[str]]:
+    """The beginnings of some recordings of the target speaker, and a sentence for each that cannot be measured."""
     if target is None:
-        return []
+        return [], []
     if not target.is_dir():
-        return [read(target, 0.0, TARGET_FILES * TARGET_SECONDS)]
+        return [read(target, 0.0, TARGET_FILES * TARGET_SECONDS)], []
     paths = find_audio(target)
     if not paths:
         raise UserError(f"{target} holds no recordings")
     chosen = np.unique(np.linspace(0, len(paths) - 1, TARGET_FILES).round().astype(int))
-    return [read(paths[i], 0.0, TARGET_SECONDS) for i in chosen]
+    sounds, failures = [], []
+    for i in chosen:
+        try:
+            sounds.append(read(paths[i], 0.0, TARGET_SECONDS))
+        except UserError as error:
+            failures.append(str(error))
+    if not sounds:
+        raise UserError(failures[0])
+    return sounds, failures
 
 
 class Meter:
@@ -132,7 +141,7 @@ class Meter:
         heard = [sound for sound in target if not sound.is_silent]
         self._target_speaker = self._embedding([sound.speech16k for sound in heard]) if self._speaker else None
         if target and self._speaker and self._target_speaker is None:
-            self.notes.append("speaker similarity is not measured: the target has less than 1.6 s of speech")
+            self.notes.append("speaker similarity is not measured: speech is heard in less than 1.6 s of the target")
         bands = [band for band in (sound.bandwidth() for sound in heard) if band is not None]
         self._target_bandwidth = float(np.median(bands)) if bands else None
 
@@ -160,7 +169,7 @@ class Meter:
         if converted.is_silent or (source and source.is_silent):
             which = "the conversion" if converted.is_silent else "the source"
             return Measured(files.name, Figures(**figures), (f"{which} is silent: nothing but its level is measured",))
-        figures |= self._opinions(converted, source) | self._similarities(converted, source, notes)
+        figures |= self._opinions(converted, source, notes) | self._similarities(converted, source, notes)
         if source:
             figures |= _agreement(source, converted, notes)
             figures |= self._words(source, converted, transcripts, notes)
@@ -191,8 +200,11 @@ class Meter:
             "target_bandwidth_hz": self._target_bandwidth,
         }
 
-    def _opinions(self, converted: Sound, source: Sound | None) -> dict[str, float]:
+    def _opinions(self, converted: Sound, source: Sound | None, notes: list[str]) -> dict[str, float]:
         if self._mos is None:
+            return {}
+        if converted.seconds < _LEAST_HEARD:
+            notes.append("DNSMOS is not measured: the conversion is shorter than 1 s")
             return {}
         figures = {f"dnsmos_{name}": value for name, value in self._mos(converted.audio16k)._asdict().items()}
         return figures | ({"source_dnsmos_overall": self._mos(source.audio16k).overall} if source else {})
@@ -206,7 +218,7 @@ class Meter:
             if embedding is not None:
                 figures[name] = float(embedding @ self._target_speaker)
         if "similarity" not in figures:
-            notes.append("speaker similarity is not measured: the conversion has less than 1.6 s of speech")
+            notes.append("speaker similarity is not measured: speech is heard in less than 1.6 s of the conversion")
         return figures
 
     def _embedding(self, waves: list[np.ndarray]) -> np.ndarray | None:

@@ -88,3 +88,5 @@ def test_a_delay_is_found_and_taken_out(speech: np.ndarray, frames: int) -> None
 def test_where_nothing_is_alike_there_is_no_delay(speech: np.ndarray) -> None:
     assert delay_frames(speech, np.zeros(16000, np.float32)) == 0
     assert delay_frames(speech[:1600], speech[:1600]) == 0
+    assert delay_frames(speech, np.sin(np.arange(16000, dtype=np.float32))) == 0
+    assert delay_frames(speech, speech[::-1]) == 0

@@ -142,6 +142,25 @@ def test_similarity_is_with_the_target_and_opinions_are_of_both(speech: Path, tm
     assert compare(tmp_path / "unlike.wav", target=tmp_path / "target.wav").mean.similarity == pytest.approx(0)
 
 
+def test_what_is_too_short_for_a_model_and_a_bad_target_are_told(speech: Path, tmp_path: Path, models: dict) -> None:
+    models["speaker.SpeakerEncoder"] = Voices()
+    models["mos.Dnsmos"] = lambda audio: Opinion(3.0, 3.0, 3.0, 3.0)
+    target, short = tmp_path / "target", tmp_path / "short.wav"
+    target.mkdir()
+    save(target / "long.wav", np.tile(load(speech, 16000), 3), 16000)
+    save(target / "word.wav", np.ones(160), 16000)
+    save(short, load(speech, 16000)[:9600], 16000)
+    compared = compare(short, target=target)
+    assert compared.mean.dnsmos_overall is compared.mean.similarity is None
+    assert [note.partition(":")[0] for note in compared.conversions[0].notes] == [
+        "DNSMOS is not measured", "speaker similarity is not measured",
+    ]  # fmt: skip
+    assert any("word.wav can't be measured: 10 ms of sound" in note for note in compared.notes)
+    (target / "long.wav").unlink()
+    with pytest.raises(UserError, match=r"word\.wav can't be measured"):
+        compare(short, target=target)
+
+
 def test_silence_has_a_level_and_one_sentence(speech: Path, tmp_path: Path, models: dict) -> None:
     models["recogniser.Recogniser"] = Words()
     save(tmp_path / "silence.wav", np.zeros(16000), 16000)
