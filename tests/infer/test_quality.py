@@ -17,11 +17,13 @@ from rvc_jax.config import QualityConfig
 from rvc_jax.errors import UserError
 from rvc_jax.features.mos import Opinion
 from rvc_jax.features.recogniser import Transcript
+from rvc_jax.features.speaker import SpeakerEncoder
 from rvc_jax.infer import figures as figures_module
 from rvc_jax.infer.figures import Figures, brief, mean, table
 from rvc_jax.infer.melody import Melody
 from rvc_jax.infer.quality import Comparison, compare
 
+find_speaker = SpeakerEncoder.find
 DOCS = Path(__file__).parents[2] / "docs" / "quality.md"
 
 
@@ -142,6 +144,14 @@ def test_similarity_is_with_the_target_and_opinions_are_of_both(speech: Path, tm
     assert compare(tmp_path / "unlike.wav", target=tmp_path / "target.wav").mean.similarity == pytest.approx(0)
 
 
+@pytest.mark.skipif(find_speaker() is None, reason="the package resemblyzer (or its weights) is not here")
+def test_a_voice_is_like_itself_by_the_real_model(other_clip: Path, sample_voice: Path, models: dict) -> None:
+    models["speaker.SpeakerEncoder"] = find_speaker()
+    own = sample_voice / "vm-choose_password.flac"
+    assert compare(own, target=own).mean.similarity == pytest.approx(1, abs=1e-5)
+    assert compare(other_clip, target=own).mean.similarity < 0.65
+
+
 def test_what_is_too_short_for_a_model_and_a_bad_target_are_told(speech: Path, tmp_path: Path, models: dict) -> None:
     models["speaker.SpeakerEncoder"] = Voices()
     models["mos.Dnsmos"] = lambda audio: Opinion(3.0, 3.0, 3.0, 3.0)
@@ -241,6 +251,7 @@ def test_the_command_prints_a_table_or_json(speech: Path, capsys: pytest.Capture
 def test_every_figure_is_explained_and_shown() -> None:
     names = {field.name for field in dataclasses.fields(Figures)}
     assert set(field_help(Figures)) == names
+    assert set(field_help(QualityConfig)) == {field.name for field in dataclasses.fields(QualityConfig)}
     page = DOCS.read_text()
     assert all(f"`{name}`" in page for name in names)
     rows = figures_module._ROWS
