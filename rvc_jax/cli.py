@@ -19,7 +19,6 @@ from rvc_jax.cli_options import (
     AtEnd,
     Json,
     OptionalInt,
-    OptionalPlace,
     Out,
     Place,
     Preset,
@@ -31,6 +30,7 @@ from rvc_jax.cli_options import (
 from rvc_jax.commands import at_end as at_ends
 from rvc_jax.commands.audit import audit
 from rvc_jax.commands.download import download
+from rvc_jax.commands.evaluate import evaluate
 from rvc_jax.commands.fetch import fetch
 from rvc_jax.commands.inspect import inspect
 from rvc_jax.commands.plan import plan
@@ -153,29 +153,6 @@ def convert(
         ("transposed", f"{converted.transpose:+g} semitones"),
     ]
     show(result, rows, as_json)
-    return 0
-
-
-def evaluate(run: Run, dataset: OptionalPlace = None, voice: Which = "best", as_json: Json = False) -> int:
-    """Measure a voice on the speech that was held out of its training.
-
-    Args:
-        run: Folder of the run, also at gs:// or s3://.
-        dataset: Dataset whose hold-out to use; the run's own if not given.
-        voice: The best voice by the hold-out, or the latest.
-    """
-    start_jax()
-    from rvc_jax.data.dataset import load_dataset
-    from rvc_jax.mirror import WHERE, local_run
-    from rvc_jax.runs import RunFolder
-    from rvc_jax.train.evaluation import evaluate as run_evaluate
-
-    folder = RunFolder.open(local_run(run, WHERE[voice]))
-    dataset = dataset or folder.dataset_path
-    if dataset is None:
-        raise UserError(f"{run} does not tell where its dataset is: name it with --dataset")
-    figures = run_evaluate(folder, load_dataset(dataset), voice)
-    show(figures, [(name.replace("_", " "), _figure_text(value)) for name, value in figures.items()], as_json)
     return 0
 
 

@@ -525,6 +525,18 @@ class ServeConfig:
     """Seconds that a client may take for its request, and for the answer; a second more for every 64 kB of them."""
 
 
+@dataclasses.dataclass(frozen=True)
+class QualityConfig:
+    """How much of recordings is compared, and in which language they are."""
+
+    start: float = 0.0
+    """Second of the recordings that the measured stretch begins at."""
+    seconds: float = 30.0
+    """Length of that stretch, at most; it bounds time and memory, whatever the recordings' length."""
+    language: str | None = None
+    """Language that is spoken, as a code (en, fr, ...); if not given, as it is heard in the source."""
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """A configuration as plain containers, for JSON."""
     return dataclasses.asdict(config)

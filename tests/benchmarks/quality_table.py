@@ -1,0 +1,92 @@
+"""The table of docs/quality.md: the figures of a voice on the bundled recordings, beside those of the real ones.
+
+    rvc-jax download resemblyzer dnsmos faster-whisper-tiny.en && pip install -e ".[eval]"
+    python tests/benchmarks/quality_table.py rvc_jax_quickstart/run
+
+takes a run of the bundled voice, such as `rvc-jax quickstart` makes, converts the bundled sentence of another speaker
+and slices of the run's own hold-out, measures both and what they were made from, and writes the table anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from rvc_jax.audio.io import find_audio, save
+from rvc_jax.config import ConvertConfig
+from rvc_jax.data.dataset import load_dataset
+from rvc_jax.data.sources import bundled_sample
+from rvc_jax.environment import start_jax
+from rvc_jax.files import replacing
+from rvc_jax.infer.figures import table
+from rvc_jax.infer.file import convert_file
+from rvc_jax.infer.quality import Comparison, compare
+from rvc_jax.runs import RunFolder
+from rvc_jax.train.outlook import kept
+
+PAGE = Path(__file__).parents[2] / "docs" / "quality.md"
+BEGIN, END = "<!-- quality_table.py -->", "<!-- end of quality_table.py -->"
+HOLDOUT_SLICES = 4
+
+
+def measured(run: RunFolder, folder: Path) -> dict[str, Comparison]:
+    """Figures by the heading of their column. The recordings are written to the folder."""
+    voice = bundled_sample("voice")
+    sentence = find_audio(bundled_sample("other"))[0]
+    spoken = folder / "sentence.wav"
+    convert_file(run.path, sentence, spoken, ConvertConfig(auto_transpose=True))
+    real, rendered = folder / "holdout", folder / "holdout_converted"
+    write_holdout(run, real)
+    rendered.mkdir()
+    for path in find_audio(real):
+        convert_file(run.path, path, rendered / path.name, ConvertConfig())
+    return {
+        "a sentence, converted": compare(spoken, sentence, voice),
+        "the sentence itself": compare(sentence, sentence, voice),
+        "hold-out, converted": compare(rendered, real, voice, real),
+        "the hold-out itself": compare(real, real, voice, real),
+    }
+
+
+def write_holdout(run: RunFolder, folder: Path) -> None:
+    """The first slices of the run's hold-out as recordings."""
+    holdout, audio = load_dataset(run.dataset_path).holdout, run.preset.audio
+    folder.mkdir()
+    for i in range(min(HOLDOUT_SLICES, len(holdout))):
+        save(folder / f"{i}.wav", holdout.wave[i][: int(holdout.lengths[i]) * audio.hop], audio.sample_rate)
+
+
+def text(columns: dict[str, Comparison], run: RunFolder) -> str:
+    rows = {heading: dict(table(column.mean)) for heading, column in columns.items()}
+    lines = [f"| | {' | '.join(rows)} |", "|---|" + "---|" * len(rows)]
+    for label in dict.fromkeys(label for column in rows.values() for label in column):
+        lines.append(f"| {label} | {' | '.join(column.get(label, '-') for column in rows.values())} |")
+    counts = ", ".join(str(len(column.conversions)) for column in columns.values())
+    best = kept(run.history()) or {}
+    lines += [
+        "",
+        f"Preset {run.preset.name}, the best voice, of step {best.get('step', '?')}, "
+        f"from {run.dataset.speech_minutes:.1f} minutes of speech; conversions per column: {counts}. "
+        f"Measured with {', '.join(columns['a sentence, converted'].methods.values())}.",
+    ]
+    for column in columns.values():
+        lines += [f"{note}." for note in column.notes if "not measured" in note]
+    return "\n".join(dict.fromkeys(lines))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a run of the bundled voice")
+    options = parser.parse_args()
+    start_jax()
+    run = RunFolder.open(options.run)
+    with tempfile.TemporaryDirectory() as folder:
+        written = text(measured(run, Path(folder)), run)
+    before, rest = PAGE.read_text().split(BEGIN)
+    with replacing(PAGE) as file:
+        file.write(f"{before}{BEGIN}\n{written}\n{END}{rest.split(END)[1]}".encode())
+
+
+if __name__ == "__main__":
+    main()
