@@ -34,6 +34,7 @@ def index(source: _Features, out: Path, seed: int = 0, as_json: Json = False) ->
     start_jax()
     from rvc_jax.files import write_array
     from rvc_jax.interop import faiss_index
+    from rvc_jax.interop.voice_model import CONTENT_CHANNELS
 
     rows = _rows(source)
     begin = time.perf_counter()
@@ -53,6 +54,8 @@ def index(source: _Features, out: Path, seed: int = 0, as_json: Json = False) ->
     table = [("written", f"{out} ({size(result['bytes'])})"), ("rows", f"{result['rows']}{reduced}")]
     table += [("channels", str(result["channels"]))]
     table += [("cells", str(result["cells"]))] if result["cells"] else []
+    if result["cells"] and result["channels"] not in CONTENT_CHANNELS.values():
+        table.append(("note", "other tools have no features of that width: their voices take 256 (v1) or 768 (v2)"))
     show(result, [*table, ("time", f"{result['seconds']:.1f} s")], as_json)
     return 0
 

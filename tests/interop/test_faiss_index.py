@@ -13,9 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rvc_jax.cli import main
+from rvc_jax.config import PRESETS
+from rvc_jax.data.dataset import DatasetInfo
 from rvc_jax.errors import UserError
 from rvc_jax.interop import faiss_index
 from rvc_jax.interop.faiss_index import Written, cells_of, read, write
+from rvc_jax.runs import RunFolder
 
 faiss = pytest.importorskip("faiss")
 
@@ -302,6 +305,23 @@ def test_the_command_goes_both_ways(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["index", str(index), "--out", str(back), "--json"]) == 0
     assert '"rows": 200' in capsys.readouterr().out
     np.testing.assert_array_equal(np.load(back), rows)
+
+
+def test_the_command_takes_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = DatasetInfo(
+        preset="nano", sample_rate=16000, content_encoder="whisper-tiny", content_channels=384, content_fingerprint="",
+        f0_method="swift", speakers=("a",), speaker_minutes=(1.0,), speaker_median_f0=(200.0,), files=1,
+        source_minutes=1.0, speech_minutes=1.0, train_slices=1, holdout_slices=0, holdout_seconds=0.0, dropped=(),
+        notes=(), config={}, fingerprint="", median_f0=200.0,
+    )  # fmt: skip
+    rows = speechlike(30, 384)
+    run = RunFolder(tmp_path / "run", PRESETS["nano"], dataset)
+    run.write(rows)
+    assert main(["index", str(run.path), "--out", str(tmp_path / "voice.index")]) == 0
+    assert "other tools have no features of that width" in capsys.readouterr().out
+    np.testing.assert_array_equal(read(tmp_path / "voice.index"), rows.astype(np.float16))
+    (run.path / "index.npy").unlink()
+    assert main(["index", str(run.path), "--out", str(tmp_path / "voice.index")]) == 2
 
 
 def test_the_command_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
