@@ -39,14 +39,15 @@ class Index:
             raise UserError("the index holds no rows: make it anew, or convert with --index-rate 0")
         self.channels = rows.shape[1]
         self._mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-        if not np.isfinite(self._mean).all():
-            raise UserError("the index holds NaN or infinity: make it anew, or convert with --index-rate 0")
         self._used = -(-len(rows) // _ROWS_AT_ONCE)
         padded = np.zeros((_padded(self._used) * _ROWS_AT_ONCE, self.channels), np.float32)
         padded[: len(rows)] = rows
-        padded[: len(rows)] -= self._mean  # rounding counts for less between small numbers
         half_norms = np.full(len(padded), np.inf, np.float32)
-        half_norms[: len(rows)] = np.einsum("rc,rc->r", padded[: len(rows)], padded[: len(rows)]) / 2
+        with np.errstate(invalid="ignore", over="ignore"):
+            padded[: len(rows)] -= self._mean  # rounding counts for less between small numbers
+            half_norms[: len(rows)] = np.einsum("rc,rc->r", padded[: len(rows)], padded[: len(rows)]) / 2
+        if not np.isfinite(half_norms[: len(rows)]).all():
+            raise UserError("the index holds NaN or infinity: make it anew, or convert with --index-rate 0")
         self._blocks = jnp.asarray(padded.reshape(-1, _ROWS_AT_ONCE, self.channels))
         self._half_norms = jnp.asarray(half_norms.reshape(-1, _ROWS_AT_ONCE))
 

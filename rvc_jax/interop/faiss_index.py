@@ -29,6 +29,7 @@ REDUCED_ROWS = 10_000
 
 _ROWS_PER_CELL = 39  # with fewer, faiss warns
 _WIDEST = 1 << 14
+_LARGEST = 1e15  # so that squared distances stay finite in float32
 _L2 = 1
 _HEADER = struct.Struct("<iqqq?i")
 _UNUSED = 1 << 20
@@ -69,7 +70,7 @@ def write(path: Path | str, rows: np.ndarray, seed: int = 0) -> Written:
     rows: [rows, channels], any float type. No cell is empty: other tools get NaN from a search that ends in such a one.
 
     Raises:
-      UserError: if there are no rows, they are too wide, or not finite, or the file can't be written.
+      UserError: if there are no rows, they are too wide or hold NaN, or the file can't be written.
     """
     path, given = Path(path), len(rows)
     rows = _checked(path, rows)
@@ -95,8 +96,8 @@ def _checked(path: Path, rows: np.ndarray) -> np.ndarray:
         raise UserError(f"{path}: there are no features to make an index of")
     with np.errstate(over="ignore"):
         rows = np.asarray(rows, np.float32)
-    if bad := int((~np.isfinite(rows).all(axis=1)).sum()):
-        raise UserError(f"{path}: {bad} of {len(rows)} rows of features hold NaN or infinity")
+    if bad := _not_features(rows):
+        raise UserError(f"{path}: {bad} of {len(rows)} rows of features hold NaN, infinity, or numbers beyond 1e15")
     return rows
 
 
@@ -125,7 +126,7 @@ def read(path: Path | str) -> np.ndarray:
     Nothing is taken for true that the file says: its sizes are compared with its length before memory is taken.
 
     Raises:
-      UserError: if it can't be read, is damaged, holds no rows or such as are not finite, or is of a kind that has
+      UserError: if it can't be read, is damaged, holds no rows or such as hold NaN, or is of a kind that has
         none: only flat and `IVF,Flat` indices have, also within an id map.
     """
     path = Path(path)
@@ -143,9 +144,15 @@ def read(path: Path | str) -> np.ndarray:
         raise UserError(f"{path}: not a faiss index, or damaged: {error}") from None
     if not len(rows):
         raise UserError(f'{path}: the index holds no rows; RVC leaves one such, "trained_...": use "added_..."')
-    if bad := sum(int((~np.isfinite(rows[i : i + 8192]).all(axis=1)).sum()) for i in range(0, len(rows), 8192)):
-        raise UserError(f"{path}: {bad} of {len(rows)} rows of the index hold NaN or infinity; make it anew")
+    if bad := _not_features(rows):
+        raise UserError(f"{path}: {bad} of {len(rows)} rows hold NaN, infinity, or numbers beyond 1e15; make it anew")
     return rows
+
+
+def _not_features(rows: np.ndarray) -> int:
+    """Number of rows that can't be compared with others."""
+    parts = (rows[begin : begin + 8192] for begin in range(0, len(rows), 8192))
+    return sum(int((~(np.abs(part) < _LARGEST).all(axis=1)).sum()) for part in parts)
 
 
 class _Damaged(Exception):

@@ -89,9 +89,10 @@ def test_what_cannot_be_searched_is_refused() -> None:
         Index(rows).retrieve(np.zeros((5, 24), np.float32))
     with pytest.raises(UserError, match="no rows"):
         Index(rows[:0])
-    rows[3, 3] = np.nan
-    with pytest.raises(UserError, match="NaN"):
-        Index(rows)
+    for value in (np.nan, np.inf, 1e30):
+        rows[3, 3] = value
+        with pytest.raises(UserError, match="NaN"):
+            Index(rows)
     assert Index(np.ones((20, 16), np.float16)).retrieve(np.zeros((0, 16), np.float16)).shape == (0, 16)
 
 

@@ -113,6 +113,7 @@ def test_very_many_rows_become_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (np.zeros((8, 0), np.float32), "rows of features"),
     (np.full((8, 8), np.nan), "8 of 8 rows"),
     (np.full((8, 8), 1e300), "8 of 8 rows"),
+    (np.full((8, 8), 1e20), "8 of 8 rows"),
 ])  # fmt: skip
 def test_what_is_no_index_leaves_no_file(tmp_path: Path, rows: np.ndarray, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
@@ -242,6 +243,7 @@ _LISTS = _CENTRES + 3 * 16 + 9
     (_LISTS + 24, struct.pack("<Q", 4), "sizes of"),
     (_LISTS + 32, struct.pack("<Q", 2**63), "not 120"),
     (_LISTS + 56, struct.pack("<f", np.nan), "1 of 120 rows"),
+    (_LISTS + 56, struct.pack("<f", -1e20), "1 of 120 rows"),
     (-8, struct.pack("<q", 10**6), "ids"),
     (-8, struct.pack("<q", -1), "ids"),
 ])  # fmt: skip
