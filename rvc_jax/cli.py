@@ -32,6 +32,7 @@ from rvc_jax.commands.audit import audit
 from rvc_jax.commands.download import download
 from rvc_jax.commands.evaluate import evaluate
 from rvc_jax.commands.fetch import fetch
+from rvc_jax.commands.index import index
 from rvc_jax.commands.inspect import inspect
 from rvc_jax.commands.plan import plan
 from rvc_jax.commands.prepare import prepare
@@ -207,6 +208,7 @@ COMMANDS = {
         serve,
         evaluate,
         report,
+        index,
         download,
         info,
         doctor,

@@ -21,7 +21,7 @@ from rvc_jax.features.f0 import pitch_extractor
 from rvc_jax.features.pitch import coarse_pitch
 from rvc_jax.infer.chunks import CHUNK_FRAMES, CONTEXT_FRAMES, Chunk, join, plan_chunks
 from rvc_jax.infer.features import RecordingFeatures
-from rvc_jax.infer.retrieval import NEIGHBOURS, Index, mix
+from rvc_jax.infer.retrieval import Index, mix
 from rvc_jax.infer.voice import Voice
 
 SHORTEST_SECONDS = 0.1
@@ -57,7 +57,7 @@ class Converter:
         self.voice, self.config, self._chunk_frames = voice, config, chunk_frames
         self._pitch = pitch_extractor(config.f0_method or voice.prepare.resolved().f0_method)
         self._content = _encoder_of(voice)
-        has_index = voice.index is not None and len(voice.index) >= NEIGHBOURS
+        has_index = voice.index is not None and len(voice.index) > 0
         self._index = Index(voice.index) if has_index and config.index_rate > 0 else None
         self._parameters = jax.device_put(voice.parameters)
         self._speak = jax.jit(self._spoken)
