@@ -30,9 +30,13 @@ from rvc_jax.cli_options import (
 )  # fmt: skip
 from rvc_jax.commands import at_end as at_ends
 from rvc_jax.commands.audit import audit
+from rvc_jax.commands.card import card
 from rvc_jax.commands.download import download
+from rvc_jax.commands.export import export
+from rvc_jax.commands.extract import extract
 from rvc_jax.commands.fetch import fetch
 from rvc_jax.commands.inspect import inspect
+from rvc_jax.commands.merge import merge
 from rvc_jax.commands.plan import plan
 from rvc_jax.commands.prepare import prepare
 from rvc_jax.commands.report import report, write_run_report
@@ -228,6 +232,10 @@ COMMANDS = {
         convert,
         evaluate,
         report,
+        export,
+        merge,
+        extract,
+        card,
         download,
         info,
         doctor,
