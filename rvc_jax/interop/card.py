@@ -46,9 +46,9 @@ def card(source: VoiceSource, files: Sequence[CardFile] = (), licence_note: str 
     recordings are.
     """
     model = source.model
-    kind = f"RVC {model.version} voice" if model.runs_elsewhere else "voice of rvc_jax"
+    kind = f"An RVC {model.version} voice" if model.runs_elsewhere else "A voice of rvc_jax"
     parts = [
-        f"# {_plain(model.facts.get('name') or 'voice')}\n\nA {kind} at {model.audio.sample_rate / 1000:g} kHz, "
+        f"# {_plain(model.facts.get('name') or 'voice')}\n\n{kind} at {model.audio.sample_rate / 1000:g} kHz, "
         f"written by rvc_jax {__version__}.",
         _table(("", ""), _origin(source)),
     ]
@@ -124,23 +124,19 @@ def _file_rows(files: Sequence[CardFile]) -> list[tuple[str, str, str]]:
 
 def _uses(source: VoiceSource, files: Sequence[CardFile]) -> list[str]:
     """A line for every tool that can use the voice."""
-    model, name = source.model, _plain(source.model.facts.get("name") or "voice")
-    encoder = model.content_encoder
+    encoder, name = source.model.content_encoder, _plain(source.model.facts.get("name") or "voice")
+    there = {file.name.rpartition(".")[2] for file in files} if files else {"pth", "index", "zip"}
+    pair = f"{name}.pth and {name}.index" if "index" in there else f"{name}.pth"
+    archive = f"{name}.zip, or {pair}" if "zip" in there else pair
     lines = ["**rvc_jax**: `rvc-jax convert VOICE recording.wav spoken.wav`; VOICE is the run or a file of it."]
-    if not model.runs_elsewhere:
-        return [
-            *lines,
-            "Other tools of the RVC world can't use it: they lack its content encoder or its sizes.",
-        ]
-    lines += [
-        f"**Applio**, **Ultimate RVC**: upload {name}.zip, or {name}.pth and {name}.index; embedder model: {encoder}.",
-    ]
-    if encoder == "contentvec":
-        lines += [
-            f"**RVC WebUI**: {name}.pth into assets/weights, {name}.index into logs (older versions: weights, logs).",
-            f"**w-okada's voice changer**: an RVC slot with {name}.pth and, if wanted, {name}.index.",
-        ]
-    if any(file.name.endswith(".onnx") for file in files):
+    if not source.model.runs_elsewhere:
+        lines.append("Other tools of the RVC world can't use it: they lack its content encoder or its sizes.")
+    elif "pth" in there:
+        lines.append(f"**Applio**, **Ultimate RVC**: upload {archive}; embedder model: {encoder}.")
+        if encoder == "contentvec":
+            lines.append(f"**RVC WebUI**: {name}.pth into assets/weights (or weights), an index into logs.")
+            lines.append(f"**w-okada's voice changer**: an RVC slot with {pair}.")
+    if "onnx" in there:
         lines.append(f"**ONNX**: {name}.onnx speaks content features and pitch; its metadata tells of both.")
     if any(file.name.startswith("G_") for file in files):
         lines.append("**To train on** in RVC or Applio: the G_ and D_ files into the experiment's folder below logs.")

@@ -337,7 +337,7 @@ class _Writer:
             for file in packed:
                 archive.write(file, file.name)
         found = extract_model(path, self.folder / "unpacked")
-        for file in filter(None, found):
+        for file in filter(None, (found.pth, found.index)):
             if file_sha256(file) != file_sha256(self.folder / file.name):
                 raise UserError(f"{file.name} in the zip was read back and is not what was packed: check the disk")
         self.checks["zip"] = {"members": [file.name for file in packed]}
