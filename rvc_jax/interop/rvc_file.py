@@ -132,10 +132,10 @@ def rounding(found: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray])
         if name not in found or found[name].shape != array.shape:
             raise NotAsWritten(f"{name} is missing, or of another shape")
         allowed = HALF_ROUNDING * np.abs(array, dtype=np.float64) + HALF_STEP
-        share = np.abs(found[name].astype(np.float64) - array) / allowed
-        largest = max(largest, float(share.max(initial=0.0)))
-        if not largest <= 1.0:  # NaN as well
+        share = float((np.abs(found[name].astype(np.float64) - array) / allowed).max(initial=0.0))
+        if not share <= 1.0:  # NaN as well
             raise NotAsWritten(f"{name} is not the voice's, beyond the rounding of float16")
+        largest = max(largest, share)
     return largest
 
 
