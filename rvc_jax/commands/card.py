@@ -29,9 +29,9 @@ def card(
     from rvc_jax.errors import UserError
     from rvc_jax.files import replacing
     from rvc_jax.interop.card import card as make_card
-    from rvc_jax.interop.voice_source import open_voice
+    from rvc_jax.interop.voice_source import open_source
 
-    text = make_card(open_voice(run, voice), licence_note=license_note)
+    text = make_card(open_source(run, voice), licence_note=license_note)
     if out is not None:
         if out.is_dir() or not out.absolute().parent.is_dir():
             raise UserError(f"{out} cannot be written: name a file in a folder that exists")

@@ -32,10 +32,10 @@ def extract(
     """
     start_jax()
     from rvc_jax.interop.export import check_out, save_voice
-    from rvc_jax.interop.voice_source import open_voice
+    from rvc_jax.interop.voice_source import open_source
 
     check_out(out)
-    source = open_voice(checkpoint, voice, step)
+    source = open_source(checkpoint, voice, step)
     facts = source.model.facts
     written = save_voice(out, source.model.without_posterior())
     rows = [("written", str(out)), *(("of step", str(facts["step"])) for _ in range(1) if facts.get("step"))]

@@ -49,11 +49,11 @@ def merge(
     from rvc_jax.errors import UserError
     from rvc_jax.interop.blend import blend
     from rvc_jax.interop.export import check_out, save_voice
-    from rvc_jax.interop.voice_source import open_voice
+    from rvc_jax.interop.voice_source import open_source
 
     for path in out:
         check_out(path)
-    sources = {"a": open_voice(first), "b": open_voice(second)}
+    sources = {"a": open_source(first), "b": open_source(second)}
     shares = {"prior": ratio_prior, "flow": ratio_flow, "decoder": ratio_decoder, "speakers": ratio_speakers}
     model = blend(sources["a"].model, sources["b"].model, ratio, shares)
     wanted = {"none": (), "both": ("a", "b")}.get(index, (index,))

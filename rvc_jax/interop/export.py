@@ -26,7 +26,7 @@ from rvc_jax.interop.clip import Clip, spectral_difference
 from rvc_jax.interop.model_zip import extract_model
 from rvc_jax.interop.rvc_file import NotAsWritten
 from rvc_jax.interop.voice_model import CONTENT_CHANNELS, VoiceModel
-from rvc_jax.interop.voice_source import VoiceSource, check_name, epochs_of, open_voice, usable_name
+from rvc_jax.interop.voice_source import VoiceSource, check_name, epochs_of, named, open_source
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import synthesizer
@@ -92,7 +92,7 @@ def export(place: Location, out: Location | None, config: ExportConfig, listener
     if config.name:
         check_name(config.name)
     with_training = not {"checkpoints", "all"}.isdisjoint(config.formats)
-    source = _named(open_voice(place, config.voice, with_training=with_training), config)
+    source = _named(open_source(place, config.voice, with_training=with_training), config)
     formats, reasons = _chosen(config.formats, _unfit(source))
     where = out if out is not None else _default_out(place)
     with _folder_for(where) as folder:
@@ -119,8 +119,7 @@ def save_voice(path: Path, model: VoiceModel, rows: np.ndarray | None = None) ->
     """
     kinds: dict[str, Format] = {".pth": "rvc", ".safetensors": "safetensors"}
     check_out(path)
-    facts = {"name": usable_name(path.stem)} | {name: fact for name, fact in model.facts.items() if fact}
-    kind, source = kinds[path.suffix.lower()], VoiceSource(dataclasses.replace(model, facts=facts), rows)
+    kind, source = kinds[path.suffix.lower()], VoiceSource(named(model, path.stem), rows)
     if reason := _unfit(source).get(kind):
         raise UserError(f"{path} can't be written: {reason}")
     with _folder_for(path.parent) as folder:

@@ -50,7 +50,7 @@ def voice_content(model: VoiceModel, now: datetime.datetime | None = None) -> Or
       UserError: a weight is not finite, or too large for float16.
     """
     facts = model.facts
-    name, epoch, step = str(facts.get("name") or "voice"), int(facts.get("epoch") or 0), int(facts.get("step") or 0)
+    name, epoch, step = str(facts.get("name") or "voice"), _count(facts.get("epoch")), _count(facts.get("step"))
     rate, sizes = f"{model.audio.sample_rate // 1000}k", config_list(model)
     identity = f"{name}-{epoch}-{step}-{rate}-{model.version}-{sizes}"
     weights = model.without_posterior().weights
@@ -149,6 +149,11 @@ def _half(name: str, array: np.ndarray) -> np.ndarray:
             "safetensors, or an earlier checkpoint"
         )
     return array.astype(np.float16)
+
+
+def _count(value: Any) -> int:
+    """0 where nothing is known, or something else is told."""
+    return int(value) if isinstance(value, (int, np.integer)) else 0
 
 
 def _text(value: Any) -> str | None:

@@ -32,10 +32,10 @@ class VoiceSource:
     """The run that it is of."""
 
 
-def open_voice(
+def open_source(
     place: Location, which: str = "best", step: int | None = None, with_training: bool = False
 ) -> VoiceSource:
-    """The voice of a run's folder or URL, or of a file that `voice_file` reads.
+    """The voice of a run's folder or URL, or of a file, archive or folder that `opened.open_voice` opens.
 
     which: `best` or `latest`, or the checkpoint of a step; of runs only. with_training: the newest checkpoint of a run
     is needed as well.
@@ -50,11 +50,18 @@ def open_voice(
         return _of_run(run, run_name(place), which, step)
     if step is not None:
         raise UserError(f"{place} is no run: only a run has checkpoints to choose from by their step")
-    from rvc_jax.interop import voice_file
+    if not Path(place).exists():
+        raise UserError(f"there is neither a run nor a voice at {place}")
+    from rvc_jax.interop.opened import open_voice
 
-    model = voice_file.read(Path(place))
-    facts = {"name": usable_name(Path(place).stem)} | {name: value for name, value in model.facts.items() if value}
-    return VoiceSource(dataclasses.replace(model, facts=facts), _rows_beside(Path(place), model))
+    found = open_voice(Path(place))
+    return VoiceSource(named(found.model, Path(place).stem), found.index)
+
+
+def named(model: VoiceModel, otherwise: str) -> VoiceModel:
+    """A voice with a name that files can have: its own, made usable, or another one if it has none."""
+    name = usable_name(str(model.facts.get("name") or otherwise))
+    return dataclasses.replace(model, facts=dict(model.facts) | {"name": name})
 
 
 def run_name(place: Location) -> str:
@@ -101,17 +108,3 @@ def clock(minutes: float) -> str:
     """Minutes as HH:MM:SS."""
     seconds = round(60 * minutes)
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-
-
-def _rows_beside(place: Path, model: VoiceModel) -> np.ndarray | None:
-    """Of an imported voice, the rows in its folder or in the index beside its file."""
-    folder = place if place.is_dir() else place.parent
-    if place.is_dir() and (folder / "index.npy").is_file():
-        rows = np.load(folder / "index.npy", allow_pickle=False)
-    elif (index := place.with_suffix(".index")).is_file():
-        from rvc_jax.interop import faiss_index
-
-        rows = faiss_index.read(index)
-    else:
-        return None
-    return rows if rows.ndim == 2 and rows.shape[1] == model.generator.content_channels else None
