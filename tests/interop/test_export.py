@@ -245,11 +245,20 @@ def test_a_damaged_checkpoint_is_told(run: Path, tmp_path: Path) -> None:
     assert not (copy.path / "voice").exists()
 
 
-def test_a_bucket_is_a_place_too(whisper_run: Path) -> None:
-    fsspec.filesystem("memory").store.clear()
-    export(whisper_run, "memory://voices/small", ExportConfig(("safetensors",)))
-    found = {entry.rpartition("/")[2] for entry in fsspec.filesystem("memory").find("/voices")}
-    assert found == {"model.safetensors", "small.md"}
+def test_a_bucket_is_a_place_too(public, run: Path, tmp_path: Path) -> None:
+    """The run is there, and its voice comes there."""
+    bucket = fsspec.filesystem("memory")
+    bucket.store.clear()
+    for file in filter(Path.is_file, run.rglob("*")):
+        bucket.pipe(f"/runs/my voice/{file.relative_to(run).as_posix()}", file.read_bytes())
+    before = set(bucket.find("/runs"))
+    written = export("memory://runs/my voice", None, ExportConfig(("checkpoints", "safetensors")))
+    assert written.out == "memory://runs/my voice/voice" and written.name == "my_voice"
+    made = {place.removeprefix("/runs/my voice/voice/") for place in set(bucket.find("/runs")) - before}
+    assert made == {"model.safetensors", "my_voice.md", "G_2333333.pth", "D_2333333.pth"}
+    export(run, tmp_path / "here", ExportConfig(("safetensors",)))
+    there = bucket.cat("/runs/my voice/voice/model.safetensors")
+    assert there == (tmp_path / "here" / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize(
