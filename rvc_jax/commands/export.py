@@ -10,7 +10,7 @@ from rvc_jax.cli_options import Json, OptionalPlace, Run, Which
 from rvc_jax.environment import start_jax
 from rvc_jax.terminal import Display, show, size
 
-_CHOICES = ("rvc", "zip", "onnx", "safetensors", "checkpoints", "all")
+_CHOICES = ("rvc", "zip", "onnx", "onnx-rvc", "safetensors", "checkpoints", "all")
 Formats = Annotated[
     tuple[str, ...],
     tyro.conf.arg(name="format", metavar=f"{{{','.join(_CHOICES)}}} ...", help_behavior_hint="(default: what works)"),
@@ -33,8 +33,9 @@ def export(
 
     Args:
         run: Folder of the run, also at gs:// or s3://; or a voice's .pth or imported folder.
-        formats: rvc: the .pth and its .index; zip: both and the model card, as voices are shared; onnx; safetensors;
-            checkpoints: G_ and D_ files that RVC and Applio train on from; all: all that this voice can be had in.
+        formats: rvc: the .pth and its .index; zip: both and the model card, as voices are shared; onnx: for w-okada's
+            voice changer; onnx-rvc: with the inputs of RVC's own export; safetensors; checkpoints: G_ and D_ files that
+            RVC and Applio train on from; all: all that this voice can be had in.
         out: Folder for the files, also at gs:// or s3://; `voice` in the run if not given.
         name: Of the voice and its files; the run's if not given.
         voice: The best voice by the hold-out, or the latest.

@@ -38,6 +38,7 @@ class Clip:
         self.f0 = np.geomspace(_LOWEST, _HIGHEST, FRAMES).astype(np.float32)
         """float32 [FRAMES], Hz."""
         self.f0[-_UNVOICED:] = 0
+        self._latent_channels = model.generator.inter_channels
         network = model.without_posterior().network()
         self._network, self._names = network, network.public_shapes.keys()
         self._speak = jax.jit(lambda parameters, *inputs: network(parameters, "infer", *inputs))
@@ -47,9 +48,20 @@ class Clip:
     def spoken(self, weights: Mapping[str, np.ndarray]) -> np.ndarray:
         """The clip in these weights: float32 [samples]."""
         parameters = self._network.from_public({name: weights[name] for name in self._names})
-        f0 = jnp.asarray(self.f0[None])
-        inputs = (self.content[None], jnp.full(1, FRAMES), coarse_pitch(f0), f0, jnp.zeros(1, jnp.int32))
-        return np.asarray(self._speak(parameters, *inputs)[0])
+        values = self.inputs()
+        del values["noise"]
+        return np.asarray(self._speak(parameters, *values.values())[0])
+
+    def inputs(self) -> dict[str, np.ndarray]:
+        """What is spoken, by the names of `Synthesizer.infer`; the noise is none."""
+        return {
+            "content": self.content[None],
+            "lengths": np.full(1, FRAMES, np.int64),
+            "pitch": np.asarray(coarse_pitch(jnp.asarray(self.f0[None])), np.int64),
+            "f0": self.f0[None],
+            "speaker": np.zeros(1, np.int64),
+            "noise": np.zeros((1, FRAMES, self._latent_channels), np.float32),
+        }
 
 
 def spectral_difference(wave: np.ndarray, reference: np.ndarray) -> float:

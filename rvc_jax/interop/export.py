@@ -33,9 +33,10 @@ from rvc_jax.models.synthesizer import synthesizer
 from rvc_jax.runs import RunFolder
 from rvc_jax.weights import safetensors_file
 
-Format = Literal["rvc", "zip", "onnx", "safetensors", "checkpoints"]
-FORMATS: tuple[Format, ...] = ("rvc", "zip", "onnx", "safetensors", "checkpoints")
-"""rvc is the .pth with its .index, zip both with the model card, checkpoints what RVC and Applio train on from."""
+Format = Literal["rvc", "zip", "onnx", "onnx-rvc", "safetensors", "checkpoints"]
+FORMATS: tuple[Format, ...] = ("rvc", "zip", "onnx", "onnx-rvc", "safetensors", "checkpoints")
+"""rvc is the .pth with its .index, zip both with the model card, onnx for w-okada's voice changer, onnx-rvc with the
+inputs of RVC's own export, checkpoints what RVC and Applio train on from."""
 
 DEFAULT_FORMATS: tuple[Format, ...] = ("rvc", "zip", "onnx", "safetensors")
 SAFETENSORS = "model.safetensors"
@@ -241,7 +242,8 @@ class _Writer:
         name = source.model.facts["name"]
         self.index_name, self.card_name = f"{name}.index", f"{name}.md"
         self.main = {
-            "rvc": f"{name}.pth", "zip": f"{name}.zip", "onnx": f"{name}.onnx", "safetensors": SAFETENSORS,
+            "rvc": f"{name}.pth", "zip": f"{name}.zip", "onnx": f"{name}.onnx", "onnx-rvc": f"{name}.rvc.onnx",
+            "safetensors": SAFETENSORS,
         }  # fmt: skip
         self.checks: dict[str, dict[str, Any]] = {}
         self.notes: list[str] = []
@@ -252,15 +254,15 @@ class _Writer:
         """optional: a form that this machine lacks something for is noted, not an error."""
         self._listener(f"writing {form}")
         try:
-            getattr(self, f"_write_{form}")()
+            getattr(self, f"_write_{form.replace('-', '_')}")()
         except NotAsWritten as error:
             raise UserError(
                 f"the {form} export was read back and is not the voice ({error}): nothing was kept; check the disk"
             ) from None
         except UserError as error:
-            if not optional or form != "onnx":
+            if not optional or not form.startswith("onnx"):
                 raise
-            self.notes.append(f"no ONNX file: {error}")
+            self.notes.append(f"no {form} file: {error}")
 
     def finish(self, formats: Collection[Format]) -> None:
         """Writes the card, and packs the archive that it belongs in."""
@@ -355,13 +357,25 @@ class _Writer:
         self._wanted.append(SAFETENSORS)
 
     def _write_onnx(self) -> None:
+        self._make_onnx("onnx", "w-okada")
+
+    def _write_onnx_rvc(self) -> None:
+        self._make_onnx("onnx-rvc", "rvc")
+
+    def _make_onnx(self, form: Format, flavour: Literal["w-okada", "rvc"]) -> None:
         try:
             from rvc_jax.interop import onnx_model
         except ImportError:
             raise UserError("this version of rvc-jax can't write ONNX") from None
-        path = self.folder / self.main["onnx"]
-        onnx_model.write(path, self.source.model.without_posterior())
-        self.checks["onnx"] = {}
+        path, model = self.folder / self.main[form], self.source.model.without_posterior()
+        onnx_model.write(path, model, flavour)
+        largest = onnx_model.check(path, model)
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(onnx_model.without_noise(path.read_bytes()))
+        inputs = onnx_model.session_inputs(self.clip.inputs(), flavour, model.generator.has_pitch)
+        wave = session.run(None, inputs)[0].reshape(-1)
+        self.checks[form] = {"largest_difference": largest, "speech_difference_db": self._heard(wave=wave)}
         self._wanted.append(path.name)
 
     def _write_checkpoints(self) -> None:

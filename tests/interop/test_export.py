@@ -114,6 +114,26 @@ def test_the_archive_is_what_uploads_take(public, index_file, run: Path, tmp_pat
         assert archive.read("Callie (2).md") == (tmp_path / "Callie (2).md").read_bytes()
 
 
+def test_onnx_speaks_as_the_voice(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx_model = pytest.importorskip("rvc_jax.interop.onnx_model")
+    pytest.importorskip("onnx")
+    written = export(run, tmp_path, ExportConfig(("onnx", "onnx-rvc")))
+    assert names(tmp_path) == {"my_voice.onnx", "my_voice.rvc.onnx", "my_voice.md"}
+    for form in ("onnx", "onnx-rvc"):
+        assert written.checks[form]["largest_difference"] < 1e-3
+        assert written.checks[form]["speech_difference_db"] < 0.1
+
+    def missing(*arguments: object) -> None:
+        raise UserError("ONNX files need the package onnx")
+
+    monkeypatch.setattr(onnx_model, "write", missing)
+    written = export(run, tmp_path / "default", ExportConfig())
+    assert "no onnx file: ONNX files need the package onnx" in written.notes
+    with pytest.raises(UserError, match="need the package"):
+        export(run, tmp_path / "asked", ExportConfig(("onnx",)))
+    assert not (tmp_path / "asked").exists()
+
+
 def test_a_voice_that_runs_here_alone(whisper_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for form in ("rvc", "zip", "checkpoints"):
         out = tmp_path / form
