@@ -332,25 +332,25 @@ def test_a_run_without_speech_features_has_no_index(public, tmp_path: Path) -> N
     )
 
 
-def test_what_is_written_opens_again(public, run: Path, tmp_path: Path) -> None:
+def test_what_is_written_opens_again(public, whisper_run: Path, tmp_path: Path) -> None:
     """By the reader of any tool's files, which knows nothing of the writer."""
     opened = pytest.importorskip("rvc_jax.interop.opened")
     pytest.importorskip("rvc_jax.interop.faiss_index")
-    export(run, tmp_path, ExportConfig(("rvc", "zip", "safetensors", "checkpoints"), author="somebody"))
-    folder = RunFolder.open(run)
+    export(whisper_run, tmp_path, ExportConfig(("rvc", "zip", "safetensors", "checkpoints"), author="somebody"))
+    folder = RunFolder.open(whisper_run)
     best, newest = VoiceModel.from_run(folder), VoiceModel.from_run(folder, "latest")
-    for name in ("my_voice.pth", "my_voice.zip"):
+    for name in ("small.pth", "small.zip"):
         found = opened.open_voice(tmp_path / name)
         assert 0 < rvc_file.rounding(found.model.weights, best.without_posterior().weights) <= 1
         assert (found.model.generator, found.model.version) == (best.generator, "v2")
         assert (found.model.facts["author"], found.model.facts["epoch"]) == ("somebody", 1)
         np.testing.assert_array_equal(found.index, ROWS.astype(np.float32))
     for name, model in (("model.safetensors", best), ("G_2333333.pth", newest)):
-        found = opened.open_voice(tmp_path / name, index="none").model
+        found = opened.open_voice(tmp_path / name, "none", content_encoder="whisper-tiny").model
         assert found.generator == model.generator and found.weights.keys() == model.weights.keys()
         assert all(np.array_equal(found.weights[key], array) for key, array in model.weights.items())
 
-    again = export(tmp_path / "my_voice.zip", tmp_path / "again", ExportConfig(("rvc",)))
+    again = export(tmp_path / "small.zip", tmp_path / "again", ExportConfig(("rvc",)))
     assert again.checks["rvc"]["share_of_float16_rounding"] == 0
-    old, new = (torch_file.read(place / "my_voice.pth") for place in (tmp_path, tmp_path / "again"))
+    old, new = (torch_file.read(place / "small.pth") for place in (tmp_path, tmp_path / "again"))
     assert all(np.array_equal(old["weight"][name], array) for name, array in new["weight"].items())
