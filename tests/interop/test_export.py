@@ -26,7 +26,7 @@ from rvc_jax.interop import rvc_file
 from rvc_jax.interop.clip import Clip, spectral_difference
 from rvc_jax.interop.export import ExportConfig, compare_rows, export, save_voice
 from rvc_jax.interop.rvc_file import NotAsWritten
-from rvc_jax.interop.voice_model import VoiceModel
+from rvc_jax.interop.voice_model import VoiceModel, config_list
 from rvc_jax.interop.voice_source import check_name, clock, usable_name
 from rvc_jax.models.synthesizer import synthesizer
 from rvc_jax.runs import RunFolder
@@ -342,7 +342,7 @@ def test_what_is_written_opens_again(public, whisper_run: Path, tmp_path: Path) 
     for name in ("small.pth", "small.zip"):
         found = opened.open_voice(tmp_path / name)
         assert 0 < rvc_file.rounding(found.model.weights, best.without_posterior().weights) <= 1
-        assert (found.model.generator, found.model.version) == (best.generator, "v2")
+        assert (config_list(found.model), found.model.version) == (config_list(best), "v2")
         assert (found.model.facts["author"], found.model.facts["epoch"]) == ("somebody", 1)
         np.testing.assert_array_equal(found.index, ROWS.astype(np.float32))
     for name, model in (("model.safetensors", best), ("G_2333333.pth", newest)):
