@@ -34,7 +34,7 @@ def extract(
     from rvc_jax.interop.export import check_out, save_voice
     from rvc_jax.interop.voice_source import open_source
 
-    check_out(out)
+    check_out(out, checkpoint)
     source = open_source(checkpoint, voice, step)
     facts = source.model.facts
     written = save_voice(out, source.model.without_posterior())

@@ -52,7 +52,7 @@ def merge(
     from rvc_jax.interop.voice_source import open_source
 
     for path in out:
-        check_out(path)
+        check_out(path, first, second)
     sources = {"a": open_source(first), "b": open_source(second)}
     shares = {"prior": ratio_prior, "flow": ratio_flow, "decoder": ratio_decoder, "speakers": ratio_speakers}
     model = blend(sources["a"].model, sources["b"].model, ratio, shares)

@@ -102,6 +102,8 @@ def export(place: Location, out: Location | None, config: ExportConfig, listener
             writer.write(each, optional=each not in config.formats)
         writer.finish(formats)
         files = writer.published()
+        for file in files:
+            check_other(joined(where, file.name), place)
         listener("moving the files to their place")
         for file in files:
             _publish(folder / file.name, where)
@@ -134,8 +136,17 @@ def save_voice(path: Path, model: VoiceModel, rows: np.ndarray | None = None) ->
     return list(written)
 
 
-def check_out(path: Path) -> None:
-    """Raises UserError unless a voice can be written to a path, by its ending and its folder."""
+def check_other(path: Location, *sources: Location) -> None:
+    """Raises UserError if a file to be written is one of those that were read."""
+    for source in sources:
+        both_here = not any(is_remote(each) or not Path(each).exists() for each in (path, source))
+        if both_here and Path(path).samefile(source):
+            raise UserError(f"{path} is the voice itself, and would be overwritten: name another place with --out")
+
+
+def check_out(path: Path, *sources: Location) -> None:
+    """Raises UserError unless a voice can be written to a path: by its ending, its folder, and what it is made of."""
+    check_other(path, *sources)
     if path.suffix.lower() not in (".pth", ".safetensors"):
         raise UserError(f"{path}: a voice is written as .pth or .safetensors; name such a file")
     if path.is_dir() or not path.absolute().parent.is_dir():

@@ -16,6 +16,7 @@ from rvc_jax.mirror import WHERE, local_run
 from rvc_jax.runs import RunFolder
 
 _LONGEST_NAME = 100
+_CHECKPOINT = re.compile(r"[GD]_\d+.*", re.DOTALL)
 _FORBIDDEN = re.compile(r'[\\/:*?"<>|]')
 _RESERVED = re.compile(r"(?:CON|PRN|AUX|NUL|COM\d|LPT\d)(?:\..*)?", re.IGNORECASE)
 
@@ -54,13 +55,16 @@ def open_source(
         raise UserError(f"there is neither a run nor a voice at {place}")
     from rvc_jax.interop.opened import open_voice
 
-    found = open_voice(Path(place))
-    return VoiceSource(named(found.model, Path(place).stem), found.index)
+    found, path = open_voice(Path(place)), Path(place).absolute()
+    # The name of a training checkpoint is no voice's; it lies in the folder of its experiment.
+    name = path.parent.name if _CHECKPOINT.fullmatch(path.stem) else path.stem
+    return VoiceSource(named(found.model, name), found.index)
 
 
 def named(model: VoiceModel, otherwise: str) -> VoiceModel:
     """A voice with a name that files can have: its own, made usable, or another one if it has none."""
-    name = usable_name(str(model.facts.get("name") or otherwise))
+    own = str(model.facts.get("name") or "")
+    name = usable_name(otherwise if not own or _CHECKPOINT.fullmatch(own) else own)
     return dataclasses.replace(model, facts=dict(model.facts) | {"name": name})
 
 
@@ -73,7 +77,7 @@ def run_name(place: Location) -> str:
 def usable_name(text: str) -> str:
     """A text in letters, digits, `-`, `.` and `_` that any system and any tool takes as a file's name."""
     text = re.sub(r"[^\w.-]+", "_", text).strip("._-")[:_LONGEST_NAME]
-    return f"voice_{text}" if not text or _RESERVED.fullmatch(text) else text
+    return f"voice_{text}" if not text or _RESERVED.fullmatch(text) or _CHECKPOINT.fullmatch(text) else text
 
 
 def check_name(name: str) -> None:
@@ -82,6 +86,8 @@ def check_name(name: str) -> None:
         raise UserError(
             f"--name {shown(name)!r} can't be the name of a file: use letters, digits, spaces, '-', '_' and '.'"
         )
+    if _CHECKPOINT.fullmatch(name):
+        raise UserError(f"--name {shown(name)!r} is how training checkpoints are called: take another")
     if len(name.encode()) > _LONGEST_NAME or _RESERVED.fullmatch(name):
         raise UserError(f"--name {shown(name)!r} is too long, or Windows keeps it for itself: take another")
 

@@ -27,7 +27,7 @@ from rvc_jax.interop.clip import Clip, spectral_difference
 from rvc_jax.interop.export import ExportConfig, compare_rows, export, save_voice
 from rvc_jax.interop.rvc_file import NotAsWritten
 from rvc_jax.interop.voice_model import VoiceModel, config_list
-from rvc_jax.interop.voice_source import check_name, clock, usable_name
+from rvc_jax.interop.voice_source import check_name, clock, named, usable_name
 from rvc_jax.models.synthesizer import synthesizer
 from rvc_jax.runs import RunFolder
 from rvc_jax.weights import safetensors_file, torch_file
@@ -282,7 +282,24 @@ def test_a_bucket_is_a_place_too(public, run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "a/b", "..", "a\\b", "C:x", "a\nb", "con", "NUL.x", " a", "a.", "a" * 101, "é" * 60, "a*b", "\u202ea"]
+    "name",
+    [
+        "",
+        "a/b",
+        "..",
+        "a\\b",
+        "C:x",
+        "a\nb",
+        "con",
+        "NUL.x",
+        " a",
+        "a.",
+        "a" * 101,
+        "é" * 60,
+        "a*b",
+        "\u202ea",
+        "G_100",
+    ],
 )
 def test_names_that_lead_elsewhere_are_refused(name: str) -> None:
     with pytest.raises(UserError):
@@ -290,6 +307,8 @@ def test_names_that_lead_elsewhere_are_refused(name: str) -> None:
 
 
 def test_names_are_made_usable() -> None:
+    checkpoint_of = dataclasses.replace(make_model(1), facts={"name": "G_2333333"})
+    assert named(checkpoint_of, "my experiment").facts["name"] == "my_experiment"
     for name in ("Callie", "my voice 2", "Élise", "声", "a.b-c_d"):
         check_name(name)
     made = {name: usable_name(name) for name in ("my voice", "../../etc", "con", "", "a\nb", "x" * 300, "Élise 2")}
@@ -351,6 +370,11 @@ def test_what_is_written_opens_again(public, whisper_run: Path, tmp_path: Path, 
         assert found.generator == model.generator and found.weights.keys() == model.weights.keys()
         assert all(np.array_equal(found.weights[key], array) for key, array in model.weights.items())
 
+    before = names(tmp_path)
+    for name in ("small.pth", "small.zip", "model.safetensors"):
+        with pytest.raises(UserError, match="the voice itself"):
+            export(tmp_path / name, tmp_path, ExportConfig(("rvc", "zip", "safetensors")))
+    assert names(tmp_path) == before
     again = export(tmp_path / "small.zip", tmp_path / "again", ExportConfig(("rvc",)))
     assert again.checks["rvc"]["share_of_float16_rounding"] == 0
     old, new = (torch_file.read(place / "small.pth") for place in (tmp_path, tmp_path / "again"))
