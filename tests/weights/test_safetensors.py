@@ -206,10 +206,10 @@ def test_the_original_reads_it(path: Path) -> None:
 
     tensors = {name: np.arange(6).reshape(2, 3).astype(name) for name in DTYPES}
     tensors |= {"flags": np.array([True, False]), "one": np.float32(3)[...], "none": np.zeros((0, 2), np.float16)}
-    write(path, tensors, {"about": "é \"quoted\""})
+    write(path, tensors, {"about": 'é "quoted"'})
     assert_same(load_file(path), tensors)
     with original.safe_open(path, "numpy") as file:
-        assert file.metadata() == {"about": "é \"quoted\""}
+        assert file.metadata() == {"about": 'é "quoted"'}
 
 
 def test_a_file_depends_on_its_content_alone(path: Path) -> None:
