@@ -76,15 +76,15 @@ class Exported:
     """What was not written, and why; what to mind when using it."""
 
 
-def export(place: Location, out: Location | None, config: ExportConfig, listener: Listener = lambda text: None):
+def export(
+    place: Location, out: Location | None, config: ExportConfig, listener: Listener = lambda text: None
+) -> Exported:
     """Write a voice in other tools' forms.
 
     Args:
       place: a run's folder or URL, or a voice's file or imported folder.
       out: folder or URL for the files; `voice` below the run if not given. Files of the same names are replaced.
       listener: is told what is being done.
-
-    Returns: Exported.
 
     Raises:
       UserError: there is no voice, it can't be had in a format that was asked for, or a file did not come back as it
@@ -395,6 +395,9 @@ class _Writer:
             content = rvc_file.training_content(weights, epoch, self.source.run.preset.train, rate)
             rvc_file.write_checked(self.folder / name, content)
             self._wanted.append(name)
+        self.notes.append(
+            f"G_ and D_ are of step {step}, the newest checkpoint; they begin with fresh moments of AdamW"
+        )
         counts = dict(zip(("generator_tensors", "discriminator_tensors"), map(len, networks), strict=True))
         self.checks["checkpoints"] = {"step": step, "epoch": epoch, **counts}
 

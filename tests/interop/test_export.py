@@ -101,6 +101,7 @@ def test_everything_is_written_and_checked(public, index_file, run: Path, tmp_pa
     assert generator["iteration"] == 2
     rate = 0.5 * folder.preset.train.learning_rate * folder.preset.train.learning_rate_decay
     assert generator["optimizer"]["param_groups"][0]["lr"] == pytest.approx(rate)
+    assert any("of step 20" in note for note in written.notes)
     judge = torch_file.read(out / "D_2333333.pth")
     assert judge["model"]["discriminators.1.convs.0.weight_v"].shape == (4, 1, 5, 1)
 
