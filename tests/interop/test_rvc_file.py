@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_runs import make_model
+from made_runs import ROWS, make_model
 from micro import MICRO
 
 from rvc_jax.config import PRESETS, TrainConfig
 from rvc_jax.errors import UserError
 from rvc_jax.interop import rvc_file
+from rvc_jax.interop.clip import Clip, spectral_difference
 from rvc_jax.interop.rvc_file import NotAsWritten, training_content, voice_content, write_checked
 from rvc_jax.interop.voice_model import VoiceModel
 from rvc_jax.models.discriminator import Discriminator
@@ -224,3 +225,35 @@ def test_an_optimiser_of_another_network_is_refused_by_pytorch() -> None:
     adamw = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))])
     with pytest.raises(ValueError, match="size of optimizer"):
         adamw.load_state_dict(content["optimizer"])
+
+
+def test_pytorch_speaks_as_we_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its networks with the weights of the file, and ours with those of the voice before it was rounded."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import torch_models
+
+    random = np.random.default_rng(5)
+    model = make_model(1)
+    # Fresh networks have layers that are zero, or so faint that they are not heard.
+    weights = {
+        name: np.abs(array) + np.float32(0.5) if name.endswith(("weight_g", "gamma")) else
+        0.3 * random.standard_normal(array.shape, dtype=np.float32)
+        for name, array in model.weights.items()
+    }  # fmt: skip
+    model = dataclasses.replace(model, weights=weights)
+    write_checked(tmp_path / "a.pth", voice_content(model))
+    module = torch_models.Synthesizer(MICRO.generator, MICRO.audio).eval()
+    content = torch.load(tmp_path / "a.pth", weights_only=True)
+    missing, unexpected = module.load_state_dict(content["weight"], strict=False)
+    assert not unexpected and {name.partition(".")[0] for name in missing} == {"enc_q"}
+
+    clip = Clip(model, ROWS)
+    inputs = {name: torch.from_numpy(value.copy()) for name, value in clip.inputs().items()}
+    with torch.no_grad():
+        names = ("content", "pitch", "f0", "lengths", "speaker")
+        theirs = module.infer(*(inputs[name] for name in names), noise_scale=0.0)[0, 0].numpy()
+    ours = clip.spoken({name: tensor.float().numpy() for name, tensor in content["weight"].items()})
+    assert np.std(theirs) > 0.01
+    assert np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) < 1e-4
+    assert spectral_difference(theirs, clip.wave) < 0.5
