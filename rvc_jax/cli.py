@@ -29,11 +29,15 @@ from rvc_jax.cli_options import (
 )  # fmt: skip
 from rvc_jax.commands import at_end as at_ends
 from rvc_jax.commands.audit import audit
+from rvc_jax.commands.card import card
 from rvc_jax.commands.download import download
 from rvc_jax.commands.evaluate import evaluate
+from rvc_jax.commands.export import export
+from rvc_jax.commands.extract import extract
 from rvc_jax.commands.fetch import fetch
 from rvc_jax.commands.index import index
 from rvc_jax.commands.inspect import inspect
+from rvc_jax.commands.merge import merge
 from rvc_jax.commands.plan import plan
 from rvc_jax.commands.prepare import prepare
 from rvc_jax.commands.report import report, write_run_report
@@ -209,6 +213,10 @@ COMMANDS = {
         evaluate,
         report,
         index,
+        export,
+        merge,
+        extract,
+        card,
         download,
         info,
         doctor,

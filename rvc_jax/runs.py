@@ -110,8 +110,23 @@ class RunFolder:
         path = self.path / "index.npy"
         return np.load(path) if path.exists() else None
 
-    def load_generator(self, which: str = "best") -> tuple[Any, dict[str, Any]]:
-        """The synthesizer and its parameters: `best` by the hold-out, or `latest`.
+    def voice_folder(self, which: str = "best", step: int | None = None) -> Path:
+        """The checkpoint of a voice: `best` by the hold-out, `latest`, or that of a step. Raises UserError."""
+        from rvc_jax import checkpoint
+
+        if step is not None:
+            saved = {number: folder for folder in (self.best, self.checkpoints) for number in checkpoint.steps(folder)}
+            if step not in saved:
+                there = ", ".join(map(str, sorted(saved))) or "none"
+                raise UserError(f"the run {self.path} has no checkpoint of step {step}; it has {there}")
+            return saved[step] / str(step)
+        folder = checkpoint.newest(self.best if which == "best" else self.checkpoints)
+        if folder is None:
+            raise UserError(f"the run {self.path} holds no {which} voice yet: train it first")
+        return folder
+
+    def load_generator(self, which: str = "best", step: int | None = None) -> tuple[Any, dict[str, Any]]:
+        """The synthesizer and its parameters: those of `voice_folder`.
 
         Raises:
           UserError: if nothing has been saved yet, or the checkpoint is damaged.
@@ -119,9 +134,7 @@ class RunFolder:
         from rvc_jax import checkpoint
         from rvc_jax.models.synthesizer import synthesizer
 
-        folder = checkpoint.newest(self.best if which == "best" else self.checkpoints)
-        if folder is None:
-            raise UserError(f"the run {self.path} holds no {which} voice yet: train it first")
+        folder = self.voice_folder(which, step)
         network = synthesizer(self.preset.generator, self.preset.audio)
         shapes = {name: np.zeros(shape, np.float32) for name, shape in network.shapes.items()}
         return network, checkpoint.read(folder, {"generator": shapes})["generator"]

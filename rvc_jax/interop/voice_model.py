@@ -45,9 +45,9 @@ class VoiceModel:
     """What else its file tells, in plain values: name, epoch, step, author, ..."""
 
     @classmethod
-    def from_run(cls, run: RunFolder, which: str = "best") -> VoiceModel:
-        """The `best` or `latest` voice of a run. Raises UserError as `RunFolder.load_generator` does."""
-        network, parameters = run.load_generator(which)
+    def from_run(cls, run: RunFolder, which: str = "best", step: int | None = None) -> VoiceModel:
+        """The `best` or `latest` voice of a run, or that of a step. Raises UserError as `load_generator` does."""
+        network, parameters = run.load_generator(which, step)
         dataset = run.dataset
         return cls(
             run.preset.generator,

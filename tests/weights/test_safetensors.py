@@ -1,4 +1,4 @@
-"""Our reader of safetensors against the original, and against files that are not what they say."""
+"""Our reader and writer of safetensors against the original, and against files that are not what they say."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from rvc_jax.errors import UserError
-from rvc_jax.weights.safetensors_file import read
+from rvc_jax.weights.safetensors_file import metadata, read, write
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -187,3 +187,60 @@ def test_a_file_cut_short_anywhere_is_refused(path: Path) -> None:
 def test_missing_files_and_folders(path: Path, tmp_path: Path) -> None:
     assert "cannot be read" in refusal(path)
     assert "cannot be read" in refusal(tmp_path)
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+@quick
+@given(TENSORS, st.dictionaries(st.text(max_size=8), st.text(max_size=20), max_size=3))
+def test_what_is_written_is_read(path: Path, tensors: dict, texts: dict) -> None:
+    write(path, tensors, texts)
+    assert_same(read(path), tensors)
+    assert metadata(path) == texts
+
+
+def test_the_original_reads_it(path: Path) -> None:
+    original = pytest.importorskip("safetensors")
+    from safetensors.numpy import load_file
+
+    tensors = {name: np.arange(6).reshape(2, 3).astype(name) for name in DTYPES}
+    tensors |= {"flags": np.array([True, False]), "one": np.float32(3)[...], "none": np.zeros((0, 2), np.float16)}
+    write(path, tensors, {"about": 'é "quoted"'})
+    assert_same(load_file(path), tensors)
+    with original.safe_open(path, "numpy") as file:
+        assert file.metadata() == {"about": 'é "quoted"'}
+
+
+def test_a_file_depends_on_its_content_alone(path: Path) -> None:
+    tensors = {"b": np.float16([1, 2, 3]), "a": np.float32([[1, 2], [3, 4]]), "c": np.float64([5])}
+    write(path, tensors)
+    first = path.read_bytes()
+    write(path, {name: tensors[name] for name in "acb"})
+    assert path.read_bytes() == first
+    assert int.from_bytes(first[:8], "little") % 8 == 0
+    swapped = {name: array.astype(array.dtype.newbyteorder(">")) for name, array in tensors.items()}
+    write(path, swapped | {"a": np.asfortranarray(swapped["a"])})
+    assert path.read_bytes() == first
+
+
+def test_bfloat16_is_written(path: Path) -> None:
+    write(path, {"x": np.array([1.5, -2.0], ml_dtypes.bfloat16)})
+    np.testing.assert_array_equal(read(path)["x"], np.float32([1.5, -2.0]))
+
+
+def test_what_has_no_place_is_refused(path: Path) -> None:
+    path.write_bytes(b"before")
+    for array in (np.zeros(2, np.complex64), np.array(["text"]), np.array([None])):
+        with pytest.raises(TypeError, match="no place"):
+            write(path, {"fine": np.zeros(1, np.float32), "x": array})
+    assert path.read_bytes() == b"before"
+    with pytest.raises(UserError, match="cannot be written"):
+        write(path.parent / "missing" / "x.safetensors", {})
+
+
+def test_texts_that_are_none_are_refused(path: Path) -> None:
+    for texts in ([], {"a": 1}, {"a": {"b": "c"}}, "text"):
+        path.write_bytes(packed({"__metadata__": texts}))
+        with pytest.raises(UserError, match="damaged"):
+            metadata(path)
