@@ -1,6 +1,6 @@
 """An ONNX graph that grows operation by operation, and the layers of `models` in it.
 
-Signals are [1, channels, time], as ONNX convolves them; weights come from a public state dict, whose layout ONNX shares.
+Signals are [1, channels, time], as ONNX convolves them. Weights come from a public state dict: ONNX has its layout.
 """
 
 from __future__ import annotations
@@ -99,9 +99,7 @@ class Graph:
 
     def wave_net(self, layer: str, x: str, mask: str, speaker: str, layers: int) -> str:
         """`models.layers.WaveNet`."""
-        conditions = self.split(self.conv(f"{layer}.cond_layer", speaker), layers) if layers > 1 else [
-            self.conv(f"{layer}.cond_layer", speaker)
-        ]  # fmt: skip
+        conditions = self.split(self.conv(f"{layer}.cond_layer", speaker), layers)
         output = None
         for number, condition in enumerate(conditions):
             gates = self("Add", self.conv(f"{layer}.in_layers.{number}", x), condition)

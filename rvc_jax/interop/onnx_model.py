@@ -17,7 +17,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from rvc_jax.config import PITCH_BINS
@@ -28,8 +28,8 @@ from rvc_jax.interop.voice_model import PUBLIC_ENCODER, VoiceModel
 from rvc_jax.models.generator import SINE_AMPLITUDE, UNVOICED_NOISE, VOICED_NOISE
 
 Flavour = Literal["w-okada", "rvc"]
-"""w-okada: inputs feats, p_len, pitch, pitchf, sid; the noise is drawn inside. rvc: phone, phone_lengths, pitch, pitchf,
-ds, rnd. Neither program feeds names that it does not know, and only one feeds noise: they can't be one file."""
+"""w-okada: inputs feats, p_len, pitch, pitchf, sid; the noise is drawn inside. rvc: phone, phone_lengths, pitch,
+pitchf, ds, rnd. Each program feeds its own names and only one feeds noise: they can't be one file."""
 
 TOLERANCE = 1e-3
 """Largest difference from the voice in JAX, of a wave in -1..1, that a file may have."""
@@ -147,7 +147,8 @@ def _checked(data: bytes, model: VoiceModel, path: Path) -> float:
     if flavour == "w-okada":
         values["noise"] = np.zeros_like(values["noise"])
     network = model.network()
-    expected = network(network.from_public(model.weights), "infer", *map(jnp.asarray, values.values()))
+    infer = jax.jit(lambda parameters, *inputs: network(parameters, "infer", *inputs))
+    expected = infer(network.from_public(model.weights), *values.values())
     difference = float(np.abs(audio[0] - np.asarray(expected)).max())
     if not difference <= TOLERANCE:
         raise UserError(
