@@ -276,7 +276,8 @@ class _Voice:
         """[1, 1, samples]."""
         graph = self.graph
         f0 = graph("Unsqueeze", "pitchf", [2])
-        ramp = graph("Mul", graph("Div", f0, float(self.rate)), np.arange(1, self.hop + 1, dtype=np.float32))
+        # A product, as XLA makes of a division by a constant: another rounding of the step adds up over frames.
+        ramp = graph("Mul", graph("Mul", f0, 1 / self.rate), np.arange(1, self.hop + 1, dtype=np.float32))
         per_frame = self._from_whole(graph.slice(ramp, 2, self.hop - 1, self.hop))
         before = self._from_whole(graph("CumSum", per_frame, np.int64(1), exclusive=1))
         sine = graph("Sin", graph("Mul", graph("Add", ramp, before), 2 * math.pi))
