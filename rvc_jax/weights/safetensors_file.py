@@ -1,4 +1,4 @@
-"""Files of tensors in the safetensors format: a length, a JSON header, then the bytes of the tensors.
+"""Files of tensors in the safetensors format, read and written: a length, a JSON header, the bytes of the tensors.
 
 The format is that of https://github.com/huggingface/safetensors. Like the original, this reader refuses files whose
 tensors overlap or leave holes.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from rvc_jax.errors import UserError
+from rvc_jax.files import replacing
 
 _LARGEST_HEADER = 10_000_000
 _DTYPES = {
@@ -25,8 +27,17 @@ _DTYPES = {
 }  # fmt: skip
 
 
+_METADATA = "__metadata__"
+_ALIGNMENT = 8
+
+
 def read(path: str | Path) -> dict[str, np.ndarray]:
     """The tensors of a file by name, bfloat16 as float32. Raises UserError if it is damaged or of another format."""
+    return read_with_metadata(path)[0]
+
+
+def read_with_metadata(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """As `read`, with the texts by name that the file's header has beside them."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -41,13 +52,39 @@ class _Damaged(Exception):
     """What the file says cannot be true."""
 
 
-def _read(file: BinaryIO) -> dict[str, np.ndarray]:
+def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+    """Writes tensors by name, and texts by name beside them. The file appears whole or not at all.
+
+    Raises TypeError for a tensor of a type that the format lacks, UserError when the disk refuses.
+    """
+    path, header, arrays, end = Path(path), {}, [], 0
+    for name, tensor in tensors.items():
+        array = np.ascontiguousarray(tensor)
+        kind = next((kind for kind, dtype in _DTYPES.items() if np.dtype(dtype) == array.dtype), None)
+        if kind is None:
+            raise TypeError(f"an array of {array.dtype} has no place in a safetensors file")
+        header[name] = {"dtype": kind, "shape": list(np.shape(tensor)), "data_offsets": [end, end + array.nbytes]}
+        arrays.append(array)
+        end += array.nbytes
+    text = json.dumps(({_METADATA: dict(metadata)} if metadata else {}) | header).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    try:
+        with replacing(path) as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for array in arrays:
+                file.write(array.reshape(-1).view(np.uint8).data)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def _read(file: BinaryIO) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(size - 8, _LARGEST_HEADER):
         raise _Damaged("its header has no possible length")
     header = _parse(file.read(length))
-    header.pop("__metadata__", None)
+    metadata = header.pop(_METADATA, None)
+    metadata = metadata if type(metadata) is dict else {}
     spans = sorted((_span(name, tensor), name) for name, tensor in header.items())
     end = 0
     for (begin, stop), name in spans:
@@ -56,7 +93,8 @@ def _read(file: BinaryIO) -> dict[str, np.ndarray]:
         end = stop
     if end != size - 8 - length:
         raise _Damaged("it is longer or shorter than its tensors")
-    return {name: _tensor(file, header[name]) for _, name in spans}  # in the order in which they lie there
+    tensors = {name: _tensor(file, header[name]) for _, name in spans}  # in the order in which they lie there
+    return tensors, {name: text for name, text in metadata.items() if type(text) is str}
 
 
 def _parse(text: bytes) -> dict[str, Any]:
