@@ -32,6 +32,7 @@ from rvc_jax.commands import at_end as at_ends
 from rvc_jax.commands.audit import audit
 from rvc_jax.commands.download import download
 from rvc_jax.commands.fetch import fetch
+from rvc_jax.commands.import_ import import_
 from rvc_jax.commands.inspect import inspect
 from rvc_jax.commands.plan import plan
 from rvc_jax.commands.prepare import prepare
@@ -126,21 +127,29 @@ def train(
 
 
 def convert(
-    run: Run, source: Source, out: Out, conversion: ConvertConfig, voice: Which = "best", as_json: Json = False
+    run: Run,
+    source: Source,
+    out: Out,
+    conversion: ConvertConfig,
+    voice: Which = "best",
+    index: OptionalPlace = None,
+    as_json: Json = False,
 ) -> int:
-    """Speak a recording in the voice of a run.
+    """Speak a recording in a voice.
 
     Args:
-        run: Folder of the run, also at gs:// or s3://.
+        run: Folder of a run, also at gs:// or s3://, or of an imported voice; or a voice's file: .pth of any RVC tool,
+            .zip, .safetensors.
         source: Recording (any format that libsndfile or ffmpeg reads).
         out: File to write: .wav, .flac, .ogg or .mp3.
-        voice: The best voice by the hold-out, or the latest.
+        voice: The best voice of a run by the hold-out, or the latest.
+        index: Retrieval index in the place of the voice's own (.index or .npy); "none" takes none.
     """
     start_jax()
     from rvc_jax.infer.file import convert_file
 
     with Display() as display:
-        converted = convert_file(run, source, out, conversion, voice, display.convert)
+        converted = convert_file(run, source, out, conversion, voice, display.convert, index)
     seconds = len(converted.wave) / converted.rate
     result = {
         "out": out, "seconds": seconds, "sample_rate": converted.rate, "samples": len(converted.wave),
@@ -179,7 +188,7 @@ def evaluate(run: Run, dataset: OptionalPlace = None, voice: Which = "best", as_
 
 
 def info(path: Annotated[Positional[str], tyro.conf.arg(metavar="PATH")], as_json: Json = False) -> int:
-    """Tell what something is: a dataset, a run, a recording, a PyTorch file.
+    """Tell what something is: a dataset, a run, a voice, a retrieval index, a recording, a PyTorch file.
 
     Args:
         path: File or folder; of a run or a dataset also at gs:// or s3://.
@@ -228,6 +237,7 @@ COMMANDS = {
         convert,
         evaluate,
         report,
+        import_,
         download,
         info,
         doctor,

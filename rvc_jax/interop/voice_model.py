@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from rvc_jax.config import CONTENT_ENCODERS, PRESETS, AudioConfig, GeneratorConfig, from_dict, to_dict
+from rvc_jax.config import CONTENT_ENCODERS, PRESETS, AudioConfig, GeneratorConfig
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import synthesizer
 from rvc_jax.runs import RunFolder
@@ -23,9 +22,6 @@ CONTENT_CHANNELS: dict[str, int] = {"v1": 256, "v2": 768}
 """Width of its features, by version of the voice."""
 
 _WHISPER_CHANNELS = {"whisper-tiny": 384, "whisper-base": 512, "whisper-small": 768}
-METADATA = "rvc_jax_voice"
-"""Name, in a safetensors file's header, of the text that tells everything but the weights."""
-
 _POSTERIOR = "enc_q."
 _MOST_LAYERS = 64
 _SEGMENT = 32  # whatever the rate: no tool reads it
@@ -83,35 +79,6 @@ class VoiceModel:
             has_pitch=self.generator.has_pitch,
         )
         return self.generator == sizes and not self.content_encoder.startswith("whisper")
-
-    def metadata(self) -> dict[str, str]:
-        """Everything but the weights, as the header of a safetensors file holds it."""
-        told = {
-            "generator": to_dict(self.generator), "audio": to_dict(self.audio), "version": self.version,
-            "content_encoder": self.content_encoder, "content_fingerprint": self.content_fingerprint,
-            "speakers": list(self.speakers), "facts": dict(self.facts),
-        }  # fmt: skip
-        return {METADATA: json.dumps(told)}
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str], weights: dict[str, np.ndarray]) -> VoiceModel:
-        """The inverse of `metadata`.
-
-        Raises:
-          ValueError: if it is not what a voice's file holds, or is of other weights; the message tells why.
-        """
-        try:
-            told = json.loads(metadata[METADATA])
-            generator, audio = from_dict(GeneratorConfig, told["generator"]), from_dict(AudioConfig, told["audio"])
-            version, encoder, fingerprint = told["version"], told["content_encoder"], told["content_fingerprint"]
-            speakers, facts = told["speakers"], told["facts"]
-        except (KeyError, TypeError, ValueError, RecursionError):
-            raise ValueError("what it tells of its voice is damaged, or from another version of rvc-jax") from None
-        texts = [encoder, *([] if fingerprint is None else [fingerprint]), *(speakers if speakers else [None])]
-        if version not in CONTENT_CHANNELS or type(facts) is not dict or any(type(text) is not str for text in texts):
-            raise ValueError("what it tells of its voice is damaged")
-        check_sizes(generator, audio)
-        return cls(generator, audio, version, weights, encoder, fingerprint, tuple(speakers), facts)
 
     def without_posterior(self) -> VoiceModel:
         """What conversion needs of it."""

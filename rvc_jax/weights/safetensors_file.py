@@ -1,7 +1,7 @@
-"""Files of tensors in the safetensors format, read and written: a length, a JSON header, the bytes of the tensors.
+"""Files of tensors in the safetensors format: a length, a JSON header, then the bytes of the tensors.
 
 The format is that of https://github.com/huggingface/safetensors. Like the original, this reader refuses files whose
-tensors overlap or leave holes.
+tensors overlap or leave holes. Written files are the same for the same tensors and texts.
 """
 
 from __future__ import annotations
@@ -27,17 +27,8 @@ _DTYPES = {
 }  # fmt: skip
 
 
-_METADATA = "__metadata__"
-_ALIGNMENT = 8
-
-
 def read(path: str | Path) -> dict[str, np.ndarray]:
     """The tensors of a file by name, bfloat16 as float32. Raises UserError if it is damaged or of another format."""
-    return read_with_metadata(path)[0]
-
-
-def read_with_metadata(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """As `read`, with the texts by name that the file's header has beside them."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -48,53 +39,78 @@ def read_with_metadata(path: str | Path) -> tuple[dict[str, np.ndarray], dict[st
         raise UserError(f"{path}: not a safetensors file, or damaged: {error}") from None
 
 
-class _Damaged(Exception):
-    """What the file says cannot be true."""
+def metadata(path: str | Path) -> dict[str, str]:
+    """The texts of a file by name, none in most. Raises UserError if it is damaged or of another format."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            texts = _header(file)[0].get("__metadata__", {})
+        if type(texts) is not dict or not all(type(text) is str for text in texts.values()):
+            raise _Damaged("its texts are something else")
+        return texts
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except _Damaged as error:
+        raise UserError(f"{path}: not a safetensors file, or damaged: {error}") from None
 
 
-def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
-    """Writes tensors by name, and texts by name beside them. The file appears whole or not at all.
+def write(path: str | Path, arrays: Mapping[str, np.ndarray], texts: Mapping[str, str] | None = None) -> None:
+    """Writes tensors, and texts about them (the format's `__metadata__`). Appears whole or not at all.
 
-    Raises TypeError for a tensor of a type that the format lacks, UserError when the disk refuses.
+    Raises TypeError for a dtype that the format lacks, UserError when the disk refuses.
     """
-    path, header, arrays, end = Path(path), {}, [], 0
-    for name, tensor in tensors.items():
-        array = np.ascontiguousarray(tensor)
-        kind = next((kind for kind, dtype in _DTYPES.items() if np.dtype(dtype) == array.dtype), None)
-        if kind is None:
-            raise TypeError(f"an array of {array.dtype} has no place in a safetensors file")
-        header[name] = {"dtype": kind, "shape": list(np.shape(tensor)), "data_offsets": [end, end + array.nbytes]}
-        arrays.append(array)
-        end += array.nbytes
-    text = json.dumps(({_METADATA: dict(metadata)} if metadata else {}) | header).encode()
-    text += b" " * (-len(text) % _ALIGNMENT)
+    path = Path(path)
+    ordered = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))  # wide ones first: all are aligned
+    header: dict[str, Any] = {"__metadata__": dict(texts)} if texts else {}
+    end = 0
+    for name in ordered:
+        array = arrays[name]
+        begin, end = end, end + array.nbytes
+        header[name] = {"dtype": _kind(array), "shape": list(array.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
     try:
         with replacing(path) as file:
             file.write(len(text).to_bytes(8, "little") + text)
-            for array in arrays:
-                file.write(array.reshape(-1).view(np.uint8).data)
+            for name in ordered:
+                file.write(np.ascontiguousarray(arrays[name], _DTYPES[_kind(arrays[name])]).reshape(-1).view(np.uint8))
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def _read(file: BinaryIO) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _kind(array: np.ndarray) -> str:
+    """The format's name of a dtype, whatever the order of its bytes."""
+    for name, dtype in _DTYPES.items():
+        if array.dtype.newbyteorder("<") == np.dtype(dtype):
+            return name
+    raise TypeError(f"an array of {array.dtype} has no place in a safetensors file")
+
+
+class _Damaged(Exception):
+    """What the file says cannot be true."""
+
+
+def _header(file: BinaryIO) -> tuple[dict[str, Any], int]:
+    """The header, and the bytes of the tensors after it."""
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(size - 8, _LARGEST_HEADER):
         raise _Damaged("its header has no possible length")
-    header = _parse(file.read(length))
-    metadata = header.pop(_METADATA, None)
-    metadata = metadata if type(metadata) is dict else {}
+    return _parse(file.read(length)), size - 8 - length
+
+
+def _read(file: BinaryIO) -> dict[str, np.ndarray]:
+    header, size = _header(file)
+    header.pop("__metadata__", None)
     spans = sorted((_span(name, tensor), name) for name, tensor in header.items())
     end = 0
     for (begin, stop), name in spans:
         if begin != end:
             raise _Damaged(f"the tensor {_printable(name)} overlaps another one or leaves a hole")
         end = stop
-    if end != size - 8 - length:
+    if end != size:
         raise _Damaged("it is longer or shorter than its tensors")
-    tensors = {name: _tensor(file, header[name]) for _, name in spans}  # in the order in which they lie there
-    return tensors, {name: text for name, text in metadata.items() if type(text) is str}
+    return {name: _tensor(file, header[name]) for _, name in spans}  # in the order in which they lie there
 
 
 def _parse(text: bytes) -> dict[str, Any]:
