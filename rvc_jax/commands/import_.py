@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import Positional
 
 from rvc_jax.cli_options import Json, OptionalPlace, Preset
 from rvc_jax.terminal import show, size
-
-if TYPE_CHECKING:
-    from rvc_jax.interop.voice_model import VoiceModel
 
 _File = Annotated[Positional[Path], tyro.conf.arg(metavar="FILE")]
 _Text = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
@@ -57,30 +54,12 @@ def import_(
         origin["sha256"] = file_sha256(file)
     voice_folder.write(out, model, opened.index, critic, origin)
     rows = 0 if opened.index is None else len(opened.index)
-    result = {"out": out, **found(model), "index_rows": rows, "discriminator": critic is not None}
+    result = {"out": out, **model.summary(), "index_rows": rows, "discriminator": critic is not None}
     show(result, _rows(result, opened.index_name), as_json)
     return 0
 
 
 import_.__name__ = "import"
-
-
-def found(model: VoiceModel) -> dict[str, Any]:
-    """What a voice is, in plain values."""
-    named = [speaker for speaker in model.speakers if speaker]
-    return {
-        "kind": model.facts.get("kind"),
-        "name": model.facts.get("name"),
-        "version": model.version,
-        "sample_rate": model.audio.sample_rate,
-        "pitch": model.generator.has_pitch,
-        "speakers": named or len(model.speakers),
-        "content_encoder": model.content_encoder,
-        "epoch": model.facts.get("epoch"),
-        "step": model.facts.get("step"),
-        "parameters": sum(array.size for array in model.weights.values()),
-        "can_be_trained_on": model.has_posterior,
-    }
 
 
 def _rows(result: dict[str, Any], index_name: str | None) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ import numpy as np
 from rvc_jax.config import PRESETS, AudioConfig, PrepareConfig
 from rvc_jax.data.remote import Location, is_remote
 from rvc_jax.interop.opened import find_voices, open_voice
+from rvc_jax.interop.voice_file import ENDINGS
 from rvc_jax.interop.voice_folder import is_voice
 from rvc_jax.interop.voice_index import NONE, read_index
 from rvc_jax.interop.voice_model import VoiceModel
@@ -120,9 +122,9 @@ class Voice:
 
 def _is_imported(place: Path) -> bool:
     """Whether it is a file, or a folder with a file, of a voice; anything else is taken for a run."""
-    if place.is_dir():
+    if os.path.isdir(place):  # unlike Path.is_dir, also for names that are too long
         return is_voice(place) or (not (place / "config.json").exists() and bool(find_voices(place)))
-    return place.is_file() or bool(place.suffix)
+    return os.path.isfile(place) or place.suffix.lower() in ENDINGS
 
 
 def _preset_like(model: VoiceModel) -> str:

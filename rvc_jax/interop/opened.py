@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 from pathlib import Path
 
@@ -41,9 +42,9 @@ def open_voice(
     Raises:
       UserError: there is no voice, it is damaged, or index and voice do not belong together.
     """
-    if path.is_dir() and not voice_folder.is_voice(path):
+    if os.path.isdir(path) and not voice_folder.is_voice(path):
         path = _only_voice(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         model = voice_file.read(path / voice_folder.MODEL, preset, content_encoder)
         return _with_index(model, path / voice_folder.INDEX, index)
     if file_kinds.is_archive(path):

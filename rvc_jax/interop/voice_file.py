@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +38,13 @@ ENDINGS = (".pth", ".safetensors", ".zip", ".pt", ".ckpt")
 
 _WEIGHT, _CONFIG, _MODEL = "weight", "config", "model"
 _CONTENT = "enc_p.emb_phone.weight"
+_NOT_FACTS = (_WEIGHT, _CONFIG, _MODEL, "state_dict", "optimizer", "scaler", "version", "f0", "speakers_id")
 _WEIGHT_NORMS = {".parametrizations.weight.original0": ".weight_g", ".parametrizations.weight.original1": ".weight_v"}
+_NORMED = re.compile(
+    r"(dec\.ups\.\d+|dec\.resblocks\.\d+\.convs[12]\.\d+|.+\.enc\.((in|res_skip)_layers\.\d+|cond_layer))\.weight"
+)
+"""Weights of a generator that have a norm of their own."""
+
 _WRAPPERS = ("module.", "_orig_mod.", "net_g.", "model.")
 _PLAIN_VOCODERS = ("hifi-gan", "hifigan", "hifi_gan", "nsf-hifi-gan", "nsf-hifigan", "default", "rvc")
 _ENCODERS = {
@@ -60,7 +67,7 @@ def read(path: str | Path, preset: str | None = None, content_encoder: str | Non
       UserError: it holds no voice, is damaged, or is of an architecture that is not RVC's; the text tells what it is.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, also for names that are too long
         from rvc_jax.interop import voice_folder
 
         return voice_folder.read(path)[0]
@@ -109,6 +116,11 @@ def public_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name, array in arrays.items():
         for new, old in _WEIGHT_NORMS.items():
             name = name.removesuffix(new) + old if name.endswith(new) else name
+        if _NORMED.fullmatch(name) and array.ndim > 1:  # a tool has multiplied the two parts of a weight norm out
+            array = np.asarray(array, np.float32)
+            axes = tuple(range(1, array.ndim))
+            found[f"{name}_g"] = np.sqrt(np.sum(array**2, axis=axes, keepdims=True))
+            name = f"{name}_v"
         found[name] = array
     return found
 
@@ -151,8 +163,9 @@ def _foreign(path: Path, preset: str | None) -> VoiceModel:
     content = _content(path)
     kind = _kind_of(content)
     _check_vocoder(content)
-    weights = public_names(_arrays(content))
-    if other := file_kinds.by_names(weights):
+    arrays = _arrays(content)
+    weights = public_names(arrays)
+    if other := file_kinds.by_names(arrays) or file_kinds.by_names(weights):
         raise _Not(other)
     if _CONTENT not in weights:
         raise ValueError(f"none of its arrays is one of RVC's (they are {file_kinds.some_names(weights)})")
@@ -268,13 +281,14 @@ def _preset(weights: dict[str, np.ndarray], version: Version, name: str | None) 
 
 
 def _facts(path: Path, content: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    found = foreign_values.facts(content, (_WEIGHT, _CONFIG, _MODEL, "optimizer", "scaler", "version", "f0"))
+    found = foreign_values.facts(content, _NOT_FACTS)
     name = found.get("model_name")
     told = {"kind": kind, "name": name if isinstance(name, str) else shown(path.stem, 100)}
     epoch = found.get("epoch", found.get("iteration"))
     if epoch is None and (counted := re.match(r"(\d{1,9}) ?epoch", str(found.get("info", "")))):
         epoch = int(counted[1])
-    return told | ({"epoch": epoch} if type(epoch) is int else {}) | {k: v for k, v in found.items() if k not in told}
+    told |= {"epoch": epoch} if type(epoch) is int else {}
+    return told | {key: value for key, value in found.items() if key not in (*told, "iteration", "model_name")}
 
 
 def _speakers(content: Mapping[str, Any], generator: GeneratorConfig) -> tuple[str, ...]:
@@ -320,7 +334,7 @@ def _checked(model: VoiceModel) -> VoiceModel:
     Raises ValueError.
     """
     shapes = model.network().public_shapes
-    weights = _normed(model.weights, shapes)
+    weights = model.weights
     missing = [name for name in shapes if name not in weights]
     unknown = [name for name in weights if name not in shapes]
     other = [name for name in shapes if name in weights and weights[name].shape != shapes[name]]
@@ -337,19 +351,6 @@ def _checked(model: VoiceModel) -> VoiceModel:
     if broken := sum(int((~np.isfinite(array)).sum()) for array in weights.values()):
         raise ValueError(f"it is broken: {broken} of its numbers are not finite; take an earlier checkpoint")
     return dataclasses.replace(model, weights=weights)
-
-
-def _normed(weights: dict[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """With the two parts of a weight norm where a tool has multiplied them out."""
-    found = dict(weights)
-    for name in shapes:
-        stem = name.removesuffix("_v")
-        if name.endswith(".weight_v") and name not in found and stem in found and found[stem].ndim > 1:
-            direction = np.asarray(found.pop(stem), np.float32)
-            found[name] = direction
-            axes = tuple(range(1, direction.ndim))
-            found[f"{stem}_g"] = np.sqrt(np.sum(direction**2, axis=axes, keepdims=True)).astype(np.float32)
-    return found
 
 
 def _listed(names: list[str]) -> str:

@@ -18,11 +18,14 @@ def find_index(voice: Path) -> Path | None:
     It has the same name; or has the voice's name in its own, as RVC names them; or is alone with the voice. Of several
     the "added_" one is it: RVC leaves a "trained_" one beside it that is empty.
     """
-    folder = voice.parent
-    indexes = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".index" and path.is_file())
+    try:
+        files = sorted(path for path in voice.parent.iterdir() if path.is_file())
+    except OSError:  # a folder that may be entered and not listed
+        return None
+    indexes = [path for path in files if path.suffix.lower() == ".index"]
     alike = [path for path in indexes if path.stem == voice.stem]
     named = [path for path in indexes if f"_{voice.stem}_" in f"_{path.stem}_"]
-    voices = [path for path in folder.iterdir() if path.suffix.lower() == voice.suffix.lower()]
+    voices = [path for path in files if path.suffix.lower() == voice.suffix.lower()]
     for found in (alike, named, indexes if len(voices) == 1 else []):
         if len(found) > 1:
             found = [path for path in found if path.name.startswith("added_")]

@@ -85,6 +85,23 @@ class VoiceModel:
         kept = {name: array for name, array in self.weights.items() if not name.startswith(_POSTERIOR)}
         return dataclasses.replace(self, weights=kept)
 
+    def summary(self) -> dict[str, Any]:
+        """What the voice is, in plain values."""
+        named = [speaker for speaker in self.speakers if speaker]
+        return {
+            "kind": self.facts.get("kind"),
+            "name": self.facts.get("name"),
+            "version": self.version,
+            "sample_rate": self.audio.sample_rate,
+            "pitch": self.generator.has_pitch,
+            "speakers": named or len(self.speakers),
+            "content_encoder": self.content_encoder,
+            "epoch": self.facts.get("epoch"),
+            "step": self.facts.get("step"),
+            "parameters": sum(array.size for array in self.weights.values()),
+            "can_be_trained_on": self.has_posterior,
+        }
+
     def network(self) -> Network:
         """The synthesizer that the weights are of."""
         return synthesizer(self.generator, self.audio, posterior=self.has_posterior)
@@ -133,6 +150,20 @@ def from_config_list(
 
 def check_sizes(generator: GeneratorConfig, audio: AudioConfig) -> None:
     """Raises ValueError, whose message tells why, if no voice can have these sizes; they may be anything at all."""
+    try:
+        _check_counts(generator, audio)
+    except TypeError:
+        raise ValueError("its config holds something that is no size") from None
+    _check_upsampling(generator, audio)
+    if generator.hidden_channels % generator.attention_heads or generator.inter_channels % 2:
+        raise ValueError("its channels cannot be shared out between its attention's heads, or its flow's halves")
+    if len(generator.resblock_kernels) != len(generator.resblock_dilations):
+        raise ValueError("its residual blocks have not as many kernels as dilations")
+    if not generator.resblock_kernels or any(kernel % 2 == 0 for kernel in generator.resblock_kernels):
+        raise ValueError(f"its residual blocks have kernels of {generator.resblock_kernels}, which are not all odd")
+
+
+def _check_counts(generator: GeneratorConfig, audio: AudioConfig) -> None:
     counts: list[Any] = [audio.sample_rate, audio.n_fft, audio.n_mels, audio.segment_frames]
     for field in dataclasses.fields(generator):
         value = getattr(generator, field.name)
@@ -148,13 +179,6 @@ def check_sizes(generator: GeneratorConfig, audio: AudioConfig) -> None:
     lists = (generator.upsample_rates, generator.resblock_kernels, *generator.resblock_dilations)
     if max(*layers, *map(len, lists)) > _MOST_LAYERS:
         raise ValueError("its config has more layers than any voice")
-    _check_upsampling(generator, audio)
-    if generator.hidden_channels % generator.attention_heads or generator.inter_channels % 2:
-        raise ValueError("its channels cannot be shared out between its attention's heads, or its flow's halves")
-    if len(generator.resblock_kernels) != len(generator.resblock_dilations):
-        raise ValueError("its residual blocks have not as many kernels as dilations")
-    if not generator.resblock_kernels or any(kernel % 2 == 0 for kernel in generator.resblock_kernels):
-        raise ValueError(f"its residual blocks have kernels of {generator.resblock_kernels}, which are not all odd")
 
 
 def _check_upsampling(generator: GeneratorConfig, audio: AudioConfig) -> None:

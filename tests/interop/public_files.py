@@ -3,20 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 from rvc_jax.config import PRESETS, GeneratorConfig
 from rvc_jax.interop.voice_model import VoiceModel, config_list
 from rvc_jax.models.synthesizer import synthesizer
+from rvc_jax.weights import torch_file
 
 SMALL = {
     "inter_channels": 4, "hidden_channels": 8, "filter_channels": 8, "attention_layers": 1, "posterior_layers": 2,
     "flow_steps": 2, "flow_layers": 1, "speaker_channels": 3, "speakers": 3, "upsample_initial_channels": 32,
 }  # fmt: skip
 """Every part of the networks, with as little in it as there can be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """An object in a pickle: a class or function that is named there, and what it is called with."""
+
+    name: str
+    args: tuple = ()
+
+
+class _Pickler(torch_file._Pickler):
+    def _spell(self, value: Any) -> bytes:
+        if not isinstance(value, Call):
+            return super()._spell(value)
+        call = self._spell(value.args) + pickle.REDUCE if value.args is not None else b""
+        return torch_file._global(value.name) + call
+
+
+def write(path: Path, content: Any) -> Path:
+    """`torch_file.write`, of objects as well."""
+    with mock.patch.object(torch_file, "_Pickler", _Pickler):
+        torch_file.write(path, content)
+    return path
 
 
 def small_voice(preset: str = "40k", posterior: bool = False, seed: int = 3, **changes: Any) -> VoiceModel:
@@ -69,9 +96,9 @@ def new_names(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def folded(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Weight norms multiplied out."""
-    found = {name: array for name, array in weights.items() if not name.endswith(("_g", "_v"))}
+    found = {name: array for name, array in weights.items() if not name.endswith((".weight_g", ".weight_v"))}
     for name, direction in weights.items():
-        if name.endswith("_v"):
+        if name.endswith(".weight_v"):
             norm = np.sqrt(np.sum(direction**2, axis=tuple(range(1, direction.ndim)), keepdims=True))
             found[name.removesuffix("_v")] = weights[f"{name[:-1]}g"] * direction / norm
     return found
