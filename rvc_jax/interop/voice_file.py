@@ -276,7 +276,7 @@ def _preset(weights: dict[str, np.ndarray], version: Version, name: str | None) 
         raise ValueError(f"it has no config, and its upsampling (kernels of {kernels}) is no preset's")
     if len({(preset.generator.upsample_rates, preset.audio.sample_rate) for preset in found}) > 1:
         names = " and of ".join(preset.name for preset in found)
-        raise ValueError(f"its weights could be of {names}: say which with --preset")
+        raise ValueError(f"its weights could be of {names}: say which with `rvc-jax import --preset`")
     return found[0]
 
 
@@ -316,13 +316,13 @@ def _with_encoder(model: VoiceModel, named: str | None) -> VoiceModel:
     if width is None and named is None and not model.content_fingerprint:
         raise ValueError(
             f"it was trained with the content encoder {shown(encoder)!r}, which is not known here (known are "
-            f"{', '.join(CONTENT_ENCODERS)}): name its folder, file or OWNER/NAME on the Hugging Face hub with "
-            "--content-encoder"
+            f"{', '.join(CONTENT_ENCODERS)}): `rvc-jax import --content-encoder` takes its folder, its file or "
+            "OWNER/NAME on the Hugging Face hub"
         )
     if width not in (None, model.generator.content_channels):
         raise ValueError(
             f"its content features have {model.generator.content_channels} channels, those of {encoder} have {width}: "
-            "name the encoder that it was trained with by --content-encoder"
+            "name the one that it was trained with in `rvc-jax import --content-encoder`"
         )
     known = model.content_fingerprint if encoder == model.content_encoder else None
     return dataclasses.replace(model, content_encoder=encoder, content_fingerprint=known)

@@ -189,7 +189,7 @@ def test_an_unknown_content_encoder_must_be_named(tmp_path: Path, voice: VoiceMo
 def test_a_checkpoint_that_could_be_of_two_presets_needs_one_named(tmp_path: Path) -> None:
     voice = small_voice("48k-v1", has_pitch=False)
     path = write(tmp_path / "G.pth", {"model": dict(voice.weights)})
-    with pytest.raises(UserError, match="could be of 48k-v1 and of 32k-v1: say which with --preset"):
+    with pytest.raises(UserError, match="could be of 48k-v1 and of 32k-v1: say which with `rvc-jax import --preset`"):
         voice_file.read(path)
     assert voice_file.read(path, preset="48k-v1").audio == voice.audio
     assert voice_file.read(path, preset="32k-v1").audio.sample_rate == 32000
