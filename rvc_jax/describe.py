@@ -100,10 +100,13 @@ def _recording(path: Path) -> dict[str, Any]:
     import numpy as np
 
     from rvc_jax.audio.io import AudioError, decode
+    from rvc_jax.interop.file_kinds import by_head
 
     try:
         wave, rate = decode(path)
     except AudioError as error:
+        if (kind := by_head(path)) and kind.name != "a recording":
+            raise UserError(f"{path} is {kind.name}; {kind.advice}") from error
         raise UserError(f"{path} is nothing that rvc-jax knows: as a recording it is {error}") from error
     return {
         "kind": "recording",

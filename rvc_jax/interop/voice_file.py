@@ -38,6 +38,7 @@ ENDINGS = (".pth", ".safetensors", ".zip", ".pt", ".ckpt")
 
 _WEIGHT, _CONFIG, _MODEL = "weight", "config", "model"
 _CONTENT = "enc_p.emb_phone.weight"
+_MOST_OF_CONFIG = 100
 _NOT_FACTS = (_WEIGHT, _CONFIG, _MODEL, "state_dict", "optimizer", "scaler", "version", "f0", "speakers_id")
 _WEIGHT_NORMS = {".parametrizations.weight.original0": ".weight_g", ".parametrizations.weight.original1": ".weight_v"}
 _NORMED = re.compile(
@@ -200,7 +201,7 @@ def _kind_of(content: Mapping[str, Any]) -> str:
     if {"param_groups", "state"} <= content.keys():
         raise _Not(Kind("an optimiser's state", "name the generator's G_*.pth, or the voice's .pth"))
     if isinstance(content.get(_MODEL), Mapping):
-        return CHECKPOINT if "optimizer" in content and content["optimizer"] else PRETRAINED
+        return CHECKPOINT if isinstance(content.get("optimizer"), Mapping) else PRETRAINED
     return PRETRAINED
 
 
@@ -236,7 +237,7 @@ def _sizes(
     measured = voice_sizes.measured(weights)
     config = content.get(_CONFIG)
     if isinstance(config, (list, tuple)) and preset is None:
-        values = [plain if (plain := foreign_values.plain(value)) is not None else value for value in config]
+        values = [foreign_values.plain(value) for value in config[:_MOST_OF_CONFIG]]
         if values:
             values[-1] = foreign_values.rate_of(values[-1]) or foreign_values.rate_of(content.get("sr")) or values[-1]
         generator, audio = from_config_list(

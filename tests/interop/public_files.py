@@ -31,8 +31,21 @@ class Call:
     args: tuple = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class Raw:
+    """Instructions of a pickle that put a value onto its stack."""
+
+    program: bytes
+
+
+TUPLES_OF_TUPLES = Raw(b")" + b"".join(b"q%c0(h%ch%ct" % (i, i, i) for i in range(100)))
+"""Every tuple holds the one before twice: 2^100 of them, to whoever looks at all."""
+
+
 class _Pickler(torch_file._Pickler):
     def _spell(self, value: Any) -> bytes:
+        if isinstance(value, Raw):
+            return value.program
         if not isinstance(value, Call):
             return super()._spell(value)
         call = self._spell(value.args) + pickle.REDUCE if value.args is not None else b""

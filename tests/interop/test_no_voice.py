@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from public_files import Call, applio, checkpoint, classic, small_voice, write
+from public_files import TUPLES_OF_TUPLES, Call, applio, checkpoint, classic, small_voice, write
 
 from rvc_jax.errors import UserError
 from rvc_jax.interop import safetensors_voice, voice_file, voice_folder
@@ -237,6 +237,22 @@ def test_broken_voices_are_told(tmp_path: Path, voice: VoiceModel, case: str) ->
     make, message = VOICES[case]
     text = refusal(write(tmp_path / "voice.pth", make(voice)))
     assert re.search(message, text), text
+
+
+@pytest.mark.parametrize("key", ["version", "vocoder", "embedder_model", "sr", "f0", "speakers_id", "info", "other"])
+def test_what_never_ends_is_no_setting(tmp_path: Path, voice: VoiceModel, key: str) -> None:
+    """Of whatever a file says in the place of a text or a number, no more is looked at than one would have."""
+    found = voice_file.read(write(tmp_path / "voice.pth", applio(voice, **{key: TUPLES_OF_TUPLES})))
+    assert found.generator.hidden_channels == 8 and key not in found.facts
+
+
+@pytest.mark.parametrize("entry", [*range(15), 16])
+def test_what_never_ends_is_no_size(tmp_path: Path, voice: VoiceModel, entry: int) -> None:
+    path = write(tmp_path / "voice.pth", config(voice, **{f"_{entry}": TUPLES_OF_TUPLES}))
+    if entry in (1, 8):  # looked at by nobody
+        voice_file.read(path)
+    else:
+        assert "its config holds something that is no size" in refusal(path) or entry == 9
 
 
 HEADERS: dict[str, tuple[Any, str]] = {
