@@ -76,6 +76,7 @@ class Voice:
         """
         model = model.without_posterior()
         network = model.network()
+        preset, unheard = _preset_like(model), None if model.generator.has_pitch else "swift"  # is in the package
         return cls(
             network,
             network.from_public(model.weights),
@@ -84,7 +85,7 @@ class Voice:
             model.content_encoder,
             model.content_fingerprint,
             model.version,
-            PrepareConfig(_preset_like(model), content_encoder=model.content_encoder).resolved(),
+            PrepareConfig(preset, unheard, model.content_encoder).resolved(),
             model.speakers,
             (0.0,) * len(model.speakers),
             index,

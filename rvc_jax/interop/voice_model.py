@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -104,7 +105,13 @@ class VoiceModel:
 
     def network(self) -> Network:
         """The synthesizer that the weights are of."""
-        return synthesizer(self.generator, self.audio, posterior=self.has_posterior)
+        return _network(self.generator, self.audio, self.has_posterior)
+
+
+@functools.lru_cache(maxsize=4)
+def _network(generator: GeneratorConfig, audio: AudioConfig, posterior: bool) -> Network:
+    """Of a voice that is read, checked and used, built once: it has no arrays."""
+    return synthesizer(generator, audio, posterior=posterior)
 
 
 def config_list(model: VoiceModel) -> list[Any]:

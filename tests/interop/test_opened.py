@@ -86,7 +86,7 @@ def test_a_voice_without_pitch_is_ready_to_speak(tmp_path: Path) -> None:
     voice = Voice.load(path)
     assert (voice.has_pitch, voice.audio, voice.content_encoder) == (False, model.audio, "contentvec")
     assert voice.speakers == ("",) * 3 and voice.median_f0 == (0.0,) * 3 and voice.index is None
-    assert voice.prepare.preset == "48k" and voice.prepare.f0_method == "rmvpe"
+    assert voice.prepare.preset == "48k" and voice.prepare.f0_method == "swift"
     assert set(voice.parameters) == set(model.weights)  # the posterior encoder is left out
 
 
