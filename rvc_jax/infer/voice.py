@@ -54,7 +54,7 @@ class Voice:
 
         Args:
           place: a run's folder or URL, a folder that `rvc-jax import` made, a `.pth` of any RVC tool (also `G_*.pth`),
-            a `.safetensors` of ours, a `.zip` with one of these, or a folder with one.
+            a `.safetensors` of ours, a `.zip` with a `.pth`, or a folder with one of these files.
           which: `best` or `latest`, of a run.
           index: a faiss `.index` or an `.npy` [rows, channels] in the place of the one that belongs to the voice, or
             lies beside its file; "none" takes none.
