@@ -79,7 +79,7 @@ _ARCHITECTURES: tuple[tuple[str, Kind], ...] = tuple(
          "it speaks texts: it opens in the program that it was trained with"),
         (r"denoise_fn\.|diffusion|unit_embed\.", "a diffusion model (DDSP-SVC, so-vits-svc)",
          "it opens in the program that it was trained with"),
-        (r"dec\.(upsample_blocks|downsample_blocks|source_conv|mel_conv|parallel_blocks)", "a voice with the vocoder "
+        (r"dec\.(upsample_conv_blocks|upsample_blocks|downsample_blocks|mel_conv)", "a voice with the vocoder "
          "RefineGAN", "only HiFi-GAN is known here: it opens in Applio"),
         (r"dec\.mrfs\.|dec\.upsamples\.|dec\.mrf", "a voice with the vocoder MRF HiFi-GAN",
          "only HiFi-GAN is known here: it opens in Applio"),

@@ -48,6 +48,7 @@ _NORMED = re.compile(
 
 _WRAPPERS = ("module.", "_orig_mod.", "net_g.", "model.")
 _PLAIN_VOCODERS = ("hifi-gan", "hifigan", "hifi_gan", "nsf-hifi-gan", "nsf-hifigan", "default", "rvc")
+_ELSEWHERE = "it opens in the tool that it was trained with"
 _ENCODERS = {
     "hubert": PUBLIC_ENCODER, "hubert_base": PUBLIC_ENCODER, "hubert-base": PUBLIC_ENCODER,
     "contentvec_base": PUBLIC_ENCODER, "content-vec": PUBLIC_ENCODER, "vec768": PUBLIC_ENCODER,
@@ -221,13 +222,13 @@ def _arrays(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _check_vocoder(content: Mapping[str, Any]) -> None:
-    for key in ("vocoder", "vocoder_architecture"):
-        vocoder = foreign_values.plain(content.get(key))
-        if isinstance(vocoder, str) and vocoder.lower().replace(" ", "-") not in _PLAIN_VOCODERS:
-            raise _Not(Kind(
-                f"a voice with the vocoder {shown(vocoder)}",
-                "only HiFi-GAN is known here: it opens in the tool that it was trained with",
-            ))  # fmt: skip
+    """Raises `_Not` for a voice that says that it is another network, which the shapes of its weights may not show."""
+    vocoder = foreign_values.plain(content.get("vocoder"))
+    if isinstance(vocoder, str) and vocoder.lower().replace(" ", "-") not in _PLAIN_VOCODERS:
+        raise _Not(Kind(f"a voice with the vocoder {shown(vocoder)}", f"only HiFi-GAN is known here: {_ELSEWHERE}"))
+    for fork in ("vits2_mode", "v3_mode"):
+        if foreign_values.plain(content.get(fork)):
+            raise _Not(Kind(f"a voice of a fork's own architecture ({fork})", _ELSEWHERE))
 
 
 def _sizes(

@@ -144,7 +144,7 @@ CONTENTS: dict[str, tuple[Any, str]] = {
     "DDSP": ({"model": {"unit_embed.weight": array(1)}}, "a diffusion model"),
     "UVR": ({"stg1_low_band_net.enc1.conv.weight": array(1)}, "takes the voice out of music"),
     "Stable Diffusion": ({"state_dict": {"model.diffusion_model.out.weight": array(1)}}, "a model of pictures"),
-    "RefineGAN by names": ({"weight": {"dec.upsample_blocks.0.weight": array(1)}}, "the vocoder RefineGAN"),
+    "RefineGAN by names": ({"weight": {"dec.upsample_conv_blocks.0.weight": array(1)}}, "the vocoder RefineGAN"),
     "MRF by names": ({"weight": {"dec.mrfs.0.0.weight": array(1)}}, "the vocoder MRF HiFi-GAN"),
     "RingFormer by names": ({"weight": {"dec.conformers.0.weight": array(1)}}, "the vocoder RingFormer"),
     "something else": ({"blocks.0.w": array(1), "blocks.1.w": array(1)}, r"they are blocks\.0\.w, blocks\.1\.w"),
@@ -175,7 +175,8 @@ def weights(voice: VoiceModel, without: str = "", **changes: Any) -> dict[str, A
 VOICES: dict[str, tuple[Callable[[VoiceModel], Any], str]] = {
     "RefineGAN": (lambda voice: applio(voice, vocoder="RefineGAN"), "the vocoder RefineGAN.*opens in"),
     "MRF": (lambda voice: applio(voice, vocoder="MRF HiFi-GAN"), "the vocoder MRF HiFi-GAN"),
-    "RingFormer": (lambda voice: applio(voice, vocoder_architecture="RingFormer"), "the vocoder RingFormer"),
+    "RingFormer": (lambda voice: applio(voice, vocoder="RingFormer_v2"), "the vocoder RingFormer_v2"),
+    "VITS2": (lambda voice: applio(voice, vits2_mode=True), r"a fork's own architecture \(vits2_mode\)"),
     "a vocoder's enumeration": (
         lambda voice: applio(voice, vocoder=Call("ultimate_rvc.typing_extra.Vocoder", ("RefineGAN",))), "RefineGAN"
     ),

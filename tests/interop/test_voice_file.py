@@ -122,7 +122,8 @@ ODD: dict[str, Callable[[VoiceModel], Any]] = {
     ),
     "no info": lambda voice: classic(voice, info=None),
     "no vocoder": lambda voice: applio(voice, vocoder=None),
-    "a vocoder in small letters": lambda voice: applio(voice, vocoder="hifi-gan", vocoder_architecture="RVC"),
+    "a vocoder in small letters": lambda voice: applio(voice, vocoder="hifi-gan", vits2_mode=False),
+    "codename's fork": lambda voice: applio(voice, weight=new_names(voice.weights), vocoder_architecture="Fork/Applio"),
     "an older name of the encoder": lambda voice: applio(voice, embedder_model="hubert_base"),
     "keys that nobody knows": lambda voice: classic(voice, **{
         "path": Call("pathlib.PosixPath", ("/", "home", "ada")), "opts": Call("some.program.Options", (1, 2)),
