@@ -75,7 +75,7 @@ class SpeakingVoice:
 
     def _with(self, config: ConvertConfig) -> Converter:
         """A converter with these options that shares what the ones before have loaded and compiled."""
-        if self._converter is None or not hasattr(self._converter, "with_config"):
+        if self._converter is None or not hasattr(self._converter, "with_config"):  # else all is loaded anew
             self._converter = Converter(self.voice, config)
         if self._converter.config != config:
             self._converter = self._converter.with_config(config)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from rvc_jax.errors import UserError, shown
 
@@ -137,11 +135,6 @@ def by_names(names: Mapping[str, Any]) -> Kind | None:
         if any(re.match(pattern, str(name)) for name in names):
             return kind
     return None
-
-
-def arrays_in(content: Any, found: Callable[[Any], bool] = lambda value: isinstance(value, np.ndarray)) -> int:
-    """How many arrays a mapping has."""
-    return sum(map(found, content.values())) if isinstance(content, Mapping) else 0
 
 
 def some_names(names: Mapping[str, Any]) -> str:
