@@ -35,6 +35,7 @@ from rvc_jax.commands.evaluate import evaluate
 from rvc_jax.commands.export import export
 from rvc_jax.commands.extract import extract
 from rvc_jax.commands.fetch import fetch
+from rvc_jax.commands.import_ import import_
 from rvc_jax.commands.index import index
 from rvc_jax.commands.inspect import inspect
 from rvc_jax.commands.merge import merge
@@ -132,21 +133,29 @@ def train(
 
 
 def convert(
-    run: Run, source: Source, out: Out, conversion: ConvertConfig, voice: Which = "best", as_json: Json = False
+    run: Run,
+    source: Source,
+    out: Out,
+    conversion: ConvertConfig,
+    voice: Which = "best",
+    index: OptionalPlace = None,
+    as_json: Json = False,
 ) -> int:
-    """Speak a recording in the voice of a run.
+    """Speak a recording in a voice.
 
     Args:
-        run: Folder of the run, also at gs:// or s3://.
+        run: Folder of a run, also at gs:// or s3://, or of an imported voice; or a voice's file: .pth of any RVC tool,
+            .zip, .safetensors.
         source: Recording (any format that libsndfile or ffmpeg reads).
         out: File to write: .wav, .flac, .ogg or .mp3.
-        voice: The best voice by the hold-out, or the latest.
+        voice: The best voice of a run by the hold-out, or the latest.
+        index: Retrieval index in the place of the voice's own (.index or .npy); "none" takes none.
     """
     start_jax()
     from rvc_jax.infer.file import convert_file
 
     with Display() as display:
-        converted = convert_file(run, source, out, conversion, voice, display.convert)
+        converted = convert_file(run, source, out, conversion, voice, display.convert, index)
     seconds = len(converted.wave) / converted.rate
     result = {
         "out": out, "seconds": seconds, "sample_rate": converted.rate, "samples": len(converted.wave),
@@ -162,7 +171,7 @@ def convert(
 
 
 def info(path: Annotated[Positional[str], tyro.conf.arg(metavar="PATH")], as_json: Json = False) -> int:
-    """Tell what something is: a dataset, a run, a recording, a PyTorch file.
+    """Tell what something is: a dataset, a run, a voice, a retrieval index, a recording, a PyTorch file.
 
     Args:
         path: File or folder; of a run or a dataset also at gs:// or s3://.
@@ -217,6 +226,7 @@ COMMANDS = {
         merge,
         extract,
         card,
+        import_,
         download,
         info,
         doctor,
@@ -283,6 +293,8 @@ def _fail(text: str, code: int) -> int:
 def _figure_text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 

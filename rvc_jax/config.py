@@ -175,9 +175,9 @@ class TrainConfig:
     """Networks that a new run starts from. default: those that the RVC world trained for the preset (`rvc-jax download`
     brings them; nano has none); none: from scratch."""
     pretrained_generator: str = ""
-    """A generator's .pth to start from, in the place of the default one."""
+    """A generator's .pth or .safetensors to start from, in the place of the default one."""
     pretrained_discriminator: str = ""
-    """A discriminator's .pth to start from, in the place of the default one."""
+    """A discriminator's .pth or .safetensors to start from, in the place of the default one."""
     freeze: str = ""
     """Parts of the generator that stay as they are, separated by commas: enc_p, enc_q, flow, dec, emb_g (prior and
     posterior encoder, coupling flow, decoder, speakers)."""

@@ -1,7 +1,8 @@
-"""What is this? A dataset, a run, a recording, a PyTorch file: the main figures of each."""
+"""What is this? A dataset, a run, a voice, an index, a recording, a PyTorch file: the main figures of each."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from rvc_jax.data import remote
 from rvc_jax.errors import UserError
 
-_TORCH_EXTENSIONS = (".pth", ".pt", ".bin", ".ckpt")
+_VOICE_EXTENSIONS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
+_NOT_FACTS = ("kind", "name", "epoch", "step")
 
 
 def describe(path: Path | str) -> dict[str, Any]:
@@ -25,9 +27,12 @@ def describe(path: Path | str) -> dict[str, Any]:
         raise UserError(f"{path} does not exist")
     if path.is_dir():
         return _folder(path)
-    if path.suffix.lower() in _TORCH_EXTENSIONS:
-        return _torch_file(path)
-    return _recording(path)
+    extension = path.suffix.lower()
+    if extension in _VOICE_EXTENSIONS:
+        return _voice_or_other(path)
+    if extension == ".zip":
+        return _opened(path)
+    return _index(path) if extension == ".index" else _recording(path)
 
 
 def _remote(place: str) -> dict[str, Any]:
@@ -51,8 +56,14 @@ def _folder(path: Path) -> dict[str, Any]:
 
         return {"kind": "dataset", "path": str(path), **read_info(path).to_dict()}
     from rvc_jax.audio.io import find_audio
+    from rvc_jax.interop.opened import find_voices
+    from rvc_jax.interop.voice_folder import described, is_voice
 
-    recordings = find_audio(path)
+    if is_voice(path):
+        return _opened(path) | {"made_of": described(path).get("made_of")}
+    recordings, voices = find_audio(path), find_voices(path)
+    if voices and not recordings:
+        return {"kind": "folder of voices", "path": str(path), "files": [voice.name for voice in voices]}
     if not recordings:
         raise UserError(f"{path} is neither a dataset nor a run of rvc-jax, and holds no recordings")
     return {"kind": "folder of recordings", "path": str(path), "files": len(recordings)}
@@ -89,10 +100,13 @@ def _recording(path: Path) -> dict[str, Any]:
     import numpy as np
 
     from rvc_jax.audio.io import AudioError, decode
+    from rvc_jax.interop.file_kinds import by_head
 
     try:
         wave, rate = decode(path)
     except AudioError as error:
+        if (kind := by_head(path)) and kind.name != "a recording":
+            raise UserError(f"{path} is {kind.name}; {kind.advice}") from error
         raise UserError(f"{path} is nothing that rvc-jax knows: as a recording it is {error}") from error
     return {
         "kind": "recording",
@@ -104,9 +118,51 @@ def _recording(path: Path) -> dict[str, Any]:
     }
 
 
-def _torch_file(path: Path) -> dict[str, Any]:
-    from rvc_jax.weights import torch_file
+def _opened(path: Path) -> dict[str, Any]:
+    """A voice's file or folder, with its index."""
+    from rvc_jax.files import file_sha256, folder_bytes
+    from rvc_jax.interop.opened import open_voice
 
-    content = torch_file.read(path, placeholders=True)
-    keys = list(map(str, content)) if isinstance(content, dict) else []
-    return {"kind": "PyTorch file", "path": str(path), "bytes": path.stat().st_size, "keys": keys}
+    opened = open_voice(path)
+    model = opened.model
+    return {
+        "path": str(path),
+        **model.summary(),
+        "vocoder": model.facts.get("vocoder", "HiFi-GAN"),
+        "index": opened.index_name,
+        "index_rows": 0 if opened.index is None else len(opened.index),
+        "bytes": folder_bytes(path),
+        "sha256": file_sha256(path) if path.is_file() else None,
+        "generator": dataclasses.asdict(model.generator),
+        "facts": {name: value for name, value in model.facts.items() if name not in _NOT_FACTS},
+    }
+
+
+def _voice_or_other(path: Path) -> dict[str, Any]:
+    """A voice, or a file of tensors that is something else, and why it is no voice."""
+    try:
+        return _opened(path)
+    except UserError as error:
+        reason = str(error)
+    from rvc_jax.interop.file_kinds import by_names
+    from rvc_jax.weights import safetensors_file, torch_file
+
+    is_torch = path.suffix.lower() != ".safetensors"
+    content = torch_file.read(path, placeholders=True) if is_torch else safetensors_file.read(path)
+    content = content if isinstance(content, dict) else {}
+    inner = next((content[key] for key in ("model", "weight") if isinstance(content.get(key), dict)), content)
+    known = by_names(inner)
+    kind = known.name if known else "PyTorch file" if is_torch else "safetensors file"
+    keys = list(map(str, content))
+    return {"kind": kind, "path": str(path), "bytes": path.stat().st_size, "keys": keys, "no_voice": reason}
+
+
+def _index(path: Path) -> dict[str, Any]:
+    from rvc_jax.interop import faiss_index
+
+    rows = faiss_index.read(path)
+    version = {256: "v1", 768: "v2"}.get(rows.shape[1])
+    return {
+        "kind": "retrieval index", "path": str(path), "rows": len(rows), "channels": rows.shape[1],
+        "for_voices_of": version, "bytes": path.stat().st_size,
+    }  # fmt: skip

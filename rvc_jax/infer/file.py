@@ -10,8 +10,6 @@ from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.pipeline import Conversion, Converter, Listener, RecordingError
 from rvc_jax.infer.voice import Voice
-from rvc_jax.mirror import WHERE, local_run
-from rvc_jax.runs import RunFolder
 
 
 def convert_file(
@@ -21,20 +19,21 @@ def convert_file(
     config: ConvertConfig,
     which: str = "best",
     progress: Listener = lambda share: None,
+    index: Path | str | None = None,
 ) -> Conversion:
-    """Speak a file in the voice of a run and write the result: wav, flac, ogg or mp3 by its ending.
+    """Speak a file in a voice and write the result: wav, flac, ogg or mp3 by its ending.
 
-    run: its folder, or a URL. which: `best` or `latest`.
+    run: folder or URL of a run, or a voice's file; which: `best` or `latest`; index: another one; see `Voice.load`.
 
     Raises:
       UserError: if any of the three is not what it must be; nothing is written then.
     """
     source, out = Path(source), Path(out)
     _check_output(source, out)
-    folder = RunFolder.open(local_run(run, "index.npy", WHERE[which]))
+    voice = Voice.load(run, which, index)
     try:
         wave, rate = decode(source)
-        converter = Converter(Voice.from_run(folder, which), config)
+        converter = Converter(voice, config)
         conversion = converter(wave, rate, progress)
     except (AudioError, RecordingError) as error:
         raise UserError(f"{source} can't be converted: {error}") from error

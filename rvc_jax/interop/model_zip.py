@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import io
 import itertools
-import os
 import re
 import shutil
 import stat
@@ -22,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from rvc_jax.errors import UserError, shown
+from rvc_jax.files import becoming
 
 MOST_BYTES = 4 << 30
 """Of a voice, unpacked; those of RVC have a few hundred megabytes at most."""
@@ -70,7 +70,7 @@ def extract_model(archive: Path, folder: Path) -> ModelFiles:
         with _opened(archive) as file, zipfile.ZipFile(file) as members:
             pth, index = _voice(members)
             _check_room(folder, [pth, *index])
-            with _becoming(folder) as unfinished:
+            with becoming(folder) as unfinished:
                 names = [_unpack(members, member, unfinished) for member in (pth, *index)]
     except UserError:
         raise
@@ -192,21 +192,6 @@ def _check_room(folder: Path, members: Sequence[zipfile.ZipInfo]) -> None:
     needed = sum(member.file_size for member in members) + _SPARE
     if needed > (free := shutil.disk_usage(parent).free):
         raise UserError(f"{folder}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free on that disk")
-
-
-@contextlib.contextmanager
-def _becoming(folder: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `folder` when the block ends, and vanishes if it fails."""
-    folder = folder.absolute()
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
-    unfinished.mkdir(parents=True)
-    try:
-        yield unfinished
-        if folder.exists():
-            folder.rmdir()  # an empty one
-        os.rename(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> str:

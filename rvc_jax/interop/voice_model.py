@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from rvc_jax.config import PRESETS, AudioConfig, GeneratorConfig
+from rvc_jax.config import CONTENT_ENCODERS, PRESETS, AudioConfig, GeneratorConfig
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import synthesizer
 from rvc_jax.runs import RunFolder
@@ -20,7 +22,9 @@ PUBLIC_ENCODER = "contentvec"
 CONTENT_CHANNELS: dict[str, int] = {"v1": 256, "v2": 768}
 """Width of its features, by version of the voice."""
 
+_WHISPER_CHANNELS = {"whisper-tiny": 384, "whisper-base": 512, "whisper-small": 768}
 _POSTERIOR = "enc_q."
+_MOST_LAYERS = 64
 _SEGMENT = 32  # whatever the rate: no tool reads it
 _DROPOUT = 0
 _RESBLOCK = "1"
@@ -82,9 +86,32 @@ class VoiceModel:
         kept = {name: array for name, array in self.weights.items() if not name.startswith(_POSTERIOR)}
         return dataclasses.replace(self, weights=kept)
 
+    def summary(self) -> dict[str, Any]:
+        """What the voice is, in plain values."""
+        named = [speaker for speaker in self.speakers if speaker]
+        return {
+            "kind": self.facts.get("kind"),
+            "name": self.facts.get("name"),
+            "version": self.version,
+            "sample_rate": self.audio.sample_rate,
+            "pitch": self.generator.has_pitch,
+            "speakers": named or len(self.speakers),
+            "content_encoder": self.content_encoder,
+            "epoch": self.facts.get("epoch"),
+            "step": self.facts.get("step"),
+            "parameters": sum(array.size for array in self.weights.values()),
+            "can_be_trained_on": self.has_posterior,
+        }
+
     def network(self) -> Network:
         """The synthesizer that the weights are of."""
-        return synthesizer(self.generator, self.audio, posterior=self.has_posterior)
+        return _network(self.generator, self.audio, self.has_posterior)
+
+
+@functools.lru_cache(maxsize=4)
+def _network(generator: GeneratorConfig, audio: AudioConfig, posterior: bool) -> Network:
+    """Of a voice that is read, checked and used, built once: it has no arrays."""
+    return synthesizer(generator, audio, posterior=posterior)
 
 
 def config_list(model: VoiceModel) -> list[Any]:
@@ -113,23 +140,76 @@ def from_config_list(
         raise ValueError(f"its config has {len(values)} entries, not 18")
     bins, _, inter, hidden, filters, heads, layers, kernel, _, block, kernels, dilations = values[:12]
     rates, initial, up_kernels, _, speaker_channels, sample_rate = values[12:]
-    counts = (bins, inter, hidden, filters, heads, layers, kernel, *kernels, *rates, initial, *up_kernels)
-    if not all(type(count) is int and 0 < count <= 1 << 16 for count in (*counts, speaker_channels)):
-        raise ValueError("its config holds something that is no size")
     if str(block) != _RESBLOCK:
         raise ValueError(f"its residual blocks are of kind {block!r}; only kind 1 is known")
-    generator = GeneratorConfig(
-        tuple(rates), tuple(up_kernels), content_channels, inter, hidden, filters, heads, layers, kernel,
-        speaker_channels=speaker_channels, speakers=speakers, upsample_initial_channels=initial,
-        resblock_kernels=tuple(kernels), resblock_dilations=tuple(map(tuple, dilations)), has_pitch=has_pitch,
-    )  # fmt: skip
-    return generator, _audio(int(sample_rate), 2 * (bins - 1), version)
+    try:
+        generator = GeneratorConfig(
+            tuple(rates), tuple(up_kernels), content_channels, inter, hidden, filters, heads, layers, kernel,
+            speaker_channels=speaker_channels, speakers=speakers, upsample_initial_channels=initial,
+            resblock_kernels=tuple(kernels), resblock_dilations=tuple(map(tuple, dilations)), has_pitch=has_pitch,
+        )  # fmt: skip
+        audio = audio_of(int(sample_rate), version, 2 * (bins - 1))
+    except TypeError:
+        raise ValueError("its config holds something that is no size") from None
+    check_sizes(generator, audio)
+    return generator, audio
 
 
-def _audio(sample_rate: int, n_fft: int, version: Version) -> AudioConfig:
-    """The preset's of that rate, with the transform that the file tells."""
-    alike = [preset.audio for preset in PRESETS.values() if preset.audio.sample_rate == sample_rate]
-    same_version = [preset.audio for preset in PRESETS.values() if preset.version == version and preset.audio in alike]
-    if not alike:
-        raise ValueError(f"its sample rate is {sample_rate} Hz; 32000, 40000 and 48000 are known")
-    return dataclasses.replace((same_version or alike)[0], n_fft=n_fft)
+def check_sizes(generator: GeneratorConfig, audio: AudioConfig) -> None:
+    """Raises ValueError, whose message tells why, if no voice can have these sizes; they may be anything at all."""
+    try:
+        _check_counts(generator, audio)
+    except TypeError:
+        raise ValueError("its config holds something that is no size") from None
+    _check_upsampling(generator, audio)
+    if generator.hidden_channels % generator.attention_heads or generator.inter_channels % 2:
+        raise ValueError("its channels cannot be shared out between its attention's heads, or its flow's halves")
+    if len(generator.resblock_kernels) != len(generator.resblock_dilations):
+        raise ValueError("its residual blocks have not as many kernels as dilations")
+    if not generator.resblock_kernels or any(kernel % 2 == 0 for kernel in generator.resblock_kernels):
+        raise ValueError(f"its residual blocks have kernels of {generator.resblock_kernels}, which are not all odd")
+
+
+def _check_counts(generator: GeneratorConfig, audio: AudioConfig) -> None:
+    counts: list[Any] = [audio.sample_rate, audio.n_fft, audio.n_mels, audio.segment_frames]
+    for field in dataclasses.fields(generator):
+        value = getattr(generator, field.name)
+        if field.name == "has_pitch":
+            counts.append(1 if type(value) is bool else None)
+        elif field.name == "resblock_dilations":
+            counts += [dilation for dilations in value for dilation in dilations]
+        else:
+            counts += value if type(value) is tuple else [value]
+    if not all(type(count) is int and 0 < count <= 1 << 20 for count in counts):
+        raise ValueError("its config holds something that is no size")
+    layers = (generator.attention_layers, generator.posterior_layers, generator.flow_steps, generator.flow_layers)
+    lists = (generator.upsample_rates, generator.resblock_kernels, *generator.resblock_dilations)
+    if max(*layers, *map(len, lists)) > _MOST_LAYERS:
+        raise ValueError("its config has more layers than any voice")
+
+
+def _check_upsampling(generator: GeneratorConfig, audio: AudioConfig) -> None:
+    rates, kernels = generator.upsample_rates, generator.upsample_kernels
+    if not rates or len(rates) != len(kernels) or generator.upsample_initial_channels >> len(rates) == 0:
+        raise ValueError(f"its upsampling by {rates} with kernels of {kernels} is not possible")
+    if audio.sample_rate % 100 or math.prod(rates) != audio.hop:
+        raise ValueError(f"its upsampling by {rates} does not make {audio.sample_rate} Hz of 100 frames a second")
+    if any(kernel < rate or (kernel - rate) % 2 for rate, kernel in zip(rates, kernels, strict=True)):
+        raise ValueError(f"its upsampling by {rates} with kernels of {kernels} is not possible")
+    if any(rest % 2 and rest > 1 for rest in (math.prod(rates[stage + 1 :]) for stage in range(len(rates)))):
+        raise ValueError(f"its upsampling by {rates} has an odd rate behind the first, which is not supported")
+
+
+def content_width(encoder: str, version: Version) -> int | None:
+    """Channels of a content encoder's features for voices of the version; None if only its weights tell."""
+    if encoder in _WHISPER_CHANNELS or encoder in CONTENT_ENCODERS:
+        return _WHISPER_CHANNELS.get(encoder, CONTENT_CHANNELS[version])
+    return None
+
+
+def audio_of(sample_rate: int, version: Version, n_fft: int | None = None) -> AudioConfig:
+    """The preset's of that rate and version, or the nearest to it; n_fft: the transform that the voice has."""
+    alike = [preset for preset in PRESETS.values() if preset.audio.sample_rate == sample_rate]
+    near = [preset for preset in alike if preset.version == version] or alike or [PRESETS["40k"]]
+    audio = dataclasses.replace(near[0].audio, sample_rate=sample_rate)
+    return audio if n_fft is None else dataclasses.replace(audio, n_fft=n_fft)

@@ -12,7 +12,7 @@ from rvc_jax.config import PRESETS, Preset
 from rvc_jax.errors import UserError, shown
 from rvc_jax.models.parameters import Network, Parameters
 from rvc_jax.train.step import Networks
-from rvc_jax.weights import registry, store, torch_file
+from rvc_jax.weights import registry, safetensors_file, store, torch_file
 
 _NEW_NAMES = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
 _KINDS = ("generator", "discriminator")
@@ -41,11 +41,12 @@ def first_parameters(networks: Networks) -> tuple[Parameters, Parameters, list[s
 
 
 def read(file: Path) -> dict[str, np.ndarray]:
-    """The arrays of a .pth, by the names of RVC: a training checkpoint's, a pretrained network's or a voice's.
+    """The arrays of a .pth or .safetensors, by the names of RVC: a training checkpoint's, a pretrained network's or a
+    voice's.
 
     Raises UserError.
     """
-    content = torch_file.read(file)
+    content = (safetensors_file if file.suffix == ".safetensors" else torch_file).read(file)
     for key in ("model", "weight"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

@@ -58,6 +58,9 @@ _DTYPES |= {f"torch.{name}": np.dtype(name) for name in ("uint16", "uint32", "ui
 _STORAGES["torch.storage.UntypedStorage"] = np.dtype(np.uint8)
 
 
+Placeholders = bool | Callable[[str], bool]
+
+
 class Opaque:
     """What a file says of an object of a class that we do not know: the class's name and arguments, never the object.
 
@@ -78,12 +81,12 @@ class Opaque:
         return f"Opaque({self.name!r})"
 
 
-def read(path: str | Path, placeholders: bool = False) -> Any:
+def read(path: str | Path, placeholders: Placeholders = False) -> Any:
     """What `torch.save` wrote to `path`, with tensors as numpy arrays; tensors that share memory still do.
 
     Raises UserError when the file cannot be read, is damaged or not PyTorch's, or names anything but tensors and plain
     containers. With `placeholders`, such names become `Opaque` records instead: for files whose weights are wanted
-    and whose settings are objects of the program that wrote them.
+    and whose settings are objects of the program that wrote them; a function says of which names.
     """
     path = Path(path)
     try:
@@ -115,7 +118,7 @@ class _Damaged(Exception):
 # --- the two containers ----------------------------------------------------------------------------------------------
 
 
-def _read_zip(file: BinaryIO, path: Path, placeholders: bool) -> Any:
+def _read_zip(file: BinaryIO, path: Path, placeholders: Placeholders) -> Any:
     size = os.fstat(file.fileno()).st_size
     with zipfile.ZipFile(file) as archive:
         members = {member.filename.partition("/")[2]: member for member in archive.infolist()}
@@ -141,7 +144,7 @@ def _read_zip(file: BinaryIO, path: Path, placeholders: bool) -> Any:
         return _Unpickler(io.BytesIO(archive.read(members["data.pkl"])), path, size, load_storage, placeholders).load()
 
 
-def _read_legacy(file: BinaryIO, path: Path, placeholders: bool) -> Any:
+def _read_legacy(file: BinaryIO, path: Path, placeholders: Placeholders) -> Any:
     """Magic number, version, platform, the object, the keys of its storages: five pickles; then the storages."""
     size = os.fstat(file.fileno()).st_size
     storages: dict[str, tuple[int, np.ndarray]] = {}
@@ -222,10 +225,11 @@ class _Unpickler(pickle._Unpickler):
         path: Path,
         size: int,
         load_storage: Callable[[str, int, int], np.ndarray],
-        placeholders: bool,
+        placeholders: Placeholders,
     ):
         super().__init__(file, encoding="utf-8")
-        self.path, self.size, self.load_storage, self.placeholders = path, size, load_storage, placeholders
+        self.is_wanted = placeholders if callable(placeholders) else lambda name: placeholders
+        self.path, self.size, self.load_storage = path, size, load_storage
         self.storages: dict[str, np.ndarray] = {}
         self.claimed = 0
 
@@ -234,7 +238,7 @@ class _Unpickler(pickle._Unpickler):
         full_name = f"{module}.{name}".replace("__builtin__.", "builtins.")
         if full_name in _DTYPES:
             return _DTYPES[full_name]
-        if not (full_name in _CALLS or full_name in _STORAGES or self.placeholders):
+        if not (full_name in _CALLS or full_name in _STORAGES or self.is_wanted(full_name)):
             raise UserError(f"{self.path}: names `{shown(full_name)}`, which a model file has no reason to: refused")
         return Opaque(full_name)
 

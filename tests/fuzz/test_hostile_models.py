@@ -62,6 +62,16 @@ def test_every_file_is_read_or_refused(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"models"}
 
 
+def test_none_of_these_files_is_a_voice(tmp_path: Path) -> None:
+    files = {name: content for name, content in hostile_models.files().items() if len(content) < 20_000}
+    assert len(files) > 150
+    told = worker.told("voices", written(tmp_path / "voices", files))
+    assert set(told) == set(files)
+    for name, result in told.items():
+        check(result, tmp_path / "voices" / name)
+        assert "reason" in result, result
+
+
 def test_every_folder_is_a_model_or_refused(tmp_path: Path) -> None:
     hostile_models.folders(tmp_path)
     shutil.rmtree(tmp_path / GREEDY)

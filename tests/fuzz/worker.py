@@ -57,7 +57,7 @@ def _last_name(process: subprocess.Popen, lines: Any, seconds: float) -> str | N
 
 
 def main(kind: str, folder: Path) -> None:
-    read = {"decode": _decoder, "models": _model_reader}[kind]()
+    read = {"decode": _decoder, "models": _model_reader, "voices": _voice_reader}[kind]()
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -113,6 +113,12 @@ def _model_reader() -> Callable[[Path], Told]:
         return {}
 
     return read
+
+
+def _voice_reader() -> Callable[[Path], Told]:
+    from rvc_jax.interop import voice_file
+
+    return lambda path: {"sizes": str(voice_file.read(path).generator)}
 
 
 if __name__ == "__main__":

@@ -7,6 +7,10 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from rvc_jax.errors import UserError
+from rvc_jax.weights import store
+from rvc_jax.weights.registry import ENTRIES
+
 
 class ContentEncoder(Protocol):
     """Content features of 16 kHz audio: what is said, 50 frames a second."""
@@ -46,4 +50,10 @@ def _made(name: str, version: Literal["v1", "v2"]) -> ContentEncoder:
         return WhisperContent.load(name)
     from rvc_jax.features.content.hubert import HubertContent
 
-    return HubertContent.load(name, version)
+    try:
+        return HubertContent.load(name, version)
+    except UserError as error:
+        if name not in ENTRIES or store.find(name) is not None:
+            raise
+        how = f"bring it with `rvc-jax download {name}`"
+        raise UserError(f"the content encoder {name} is not here: {error}; {how}") from error

@@ -1,0 +1,114 @@
+"""Voices for notebooks: one call to load, one to convert, arrays in and out."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "interop"))
+from public_files import small_voice  # noqa: E402
+
+import rvc_jax  # noqa: E402
+from rvc_jax.audio.io import load  # noqa: E402
+from rvc_jax.errors import UserError  # noqa: E402
+from rvc_jax.infer.pipeline import Converter  # noqa: E402
+from rvc_jax.interop import voice_folder  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An imported voice that needs nothing downloaded."""
+    sizes = {"resblock_kernels": (3, 5), "resblock_dilations": ((1,), (3,))}
+    model = small_voice("nano", **sizes)
+    model = dataclasses.replace(model, content_encoder="whisper-tiny", speakers=("Ada", "Bo", "Cy"))
+    path = tmp_path_factory.mktemp("voices") / "ada"
+    rows = np.random.default_rng(0).standard_normal((50, 384)).astype(np.float32)
+    voice_folder.write(path, model, rows)
+    return path
+
+
+@pytest.fixture(scope="module")
+def voice(folder: Path) -> rvc_jax.SpeakingVoice:
+    return rvc_jax.load_voice(folder, index_rate=0.5)
+
+
+@pytest.fixture(scope="module")
+def clip(other_clip: Path) -> np.ndarray:
+    return load(other_clip, 16000)[:40000]
+
+
+def test_what_a_voice_tells(voice: rvc_jax.SpeakingVoice, folder: Path) -> None:
+    assert (voice.sample_rate, voice.has_pitch, voice.speakers) == (16000, True, ("Ada", "Bo", "Cy"))
+    assert voice.index_rows == 50 and repr(voice) == "<voice v2 at 16000 Hz, index of 50 rows>"
+    assert rvc_jax.load_voice(folder, index="none").index_rows == 0
+    np.save(folder.parent / "other.npy", np.ones((9, 384), np.float16))
+    assert rvc_jax.load_voice(folder, index=folder.parent / "other.npy").index_rows == 9
+
+
+def test_arrays_in_and_out(voice: rvc_jax.SpeakingVoice, clip: np.ndarray) -> None:
+    wave = voice.convert(clip, 16000)
+    assert wave.dtype == np.float32 and wave.shape == (40000,) and np.abs(wave).max() > 1e-3
+    same = voice.convert(np.stack([clip, clip]), 16000)
+    integers = voice.convert((clip * 32767).astype(np.int16), 16000)
+    np.testing.assert_allclose(same, wave, atol=1e-4)
+    assert np.abs(integers - wave).max() < 0.05 * np.abs(wave).max()
+    assert len(voice.convert(clip, 20000)) == 32000
+
+
+def test_options_hold_for_the_call_that_names_them(voice: rvc_jax.SpeakingVoice, clip: np.ndarray) -> None:
+    first = voice.convert(clip, 16000)
+    assert np.abs(voice.convert(clip, 16000, transpose=12) - first).max() > 1e-5
+    assert np.abs(voice.convert(clip, 16000, speaker=2) - first).max() > 1e-5
+    assert np.abs(voice.convert(clip, 16000, index_rate=0) - first).max() > 1e-5
+    np.testing.assert_array_equal(voice.convert(clip, 16000), first)
+
+
+@pytest.mark.skipif(not hasattr(Converter, "with_config"), reason="converters do not share what they compile yet")
+def test_other_options_compile_nothing(voice: rvc_jax.SpeakingVoice, clip: np.ndarray) -> None:
+    voice.convert(clip, 16000)
+    compiled = []
+    listener = lambda event, seconds, **_: compiled.append(event) if "compile" in event else None  # noqa: E731
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        voice.convert(clip, 16000, transpose=3.5, protect=0.1, speaker=1, seed=3, noise_scale=0.1)
+        voice.convert(clip[:30000], 16000, index_rate=0)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)
+    assert compiled == []
+
+
+def test_what_is_no_sound_or_no_option(voice: rvc_jax.SpeakingVoice, folder: Path) -> None:
+    good = np.zeros(16000, np.float32)
+    for audio, message in (
+        (np.zeros((16000, 2)), "Transpose the array"),
+        (np.zeros((2, 2, 2)), "is an array"),
+        (np.array(["a"]), "is an array"),
+        (np.zeros(16000, complex), "is an array"),
+        (np.zeros((0, 16000)), "no channels"),
+        (np.full(16000, np.nan), "NaN"),
+    ):
+        with pytest.raises(UserError, match=message):
+            voice.convert(audio, 16000)
+    for rate in (0, -1, 44.1, 10**9):
+        with pytest.raises(UserError, match="a sample rate is"):
+            voice.convert(good, rate)
+    with pytest.raises(TypeError, match="no option 'pitch'; options are transpose, "):
+        voice.convert(good, 16000, pitch=3)
+    with pytest.raises(TypeError, match="no option 'pitch'"):
+        rvc_jax.load_voice(folder, pitch=3)
+    with pytest.raises(UserError, match="protect"):
+        voice.convert(good, 16000, protect=7)
+    with pytest.raises(AttributeError, match="load_voices"):
+        rvc_jax.load_voices  # noqa: B018
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    code = "import sys, rvc_jax; assert 'load_voice' in dir(rvc_jax); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"jax", "numpy", "flax", "scipy", "tyro"} & set(done.stdout.split())
