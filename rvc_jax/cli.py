@@ -141,9 +141,9 @@ def convert(
 
     with Display() as display:
         converted = convert_file(run, source, out, conversion, voice, display.convert)
-    seconds = len(converted.wave) / converted.rate
+    seconds = converted.samples / converted.rate
     result = {
-        "out": out, "seconds": seconds, "sample_rate": converted.rate, "samples": len(converted.wave),
+        "out": out, "seconds": seconds, "sample_rate": converted.rate, "samples": converted.samples,
         "transpose": converted.transpose,
     }  # fmt: skip
     rows = [

@@ -500,6 +500,12 @@ class ConvertConfig:
     """Level, in dB of full scale, below which a recording is silence; the result is silent there."""
     speaker: int = 0
     """Number of the speaker, in a voice of several."""
+    speaker_mix: str = ""
+    """Mixture of speakers by number and share, in the place of one: "0:0.7,1:0.3"."""
+    stereo: Literal["mono", "keep-side"] = "mono"
+    """What becomes of a stereo recording, whose middle (the mean of its channels) is converted. mono: that is the
+    result; keep-side: stereo again, with the recording's side (half of left minus right) as it is, not delayed and not
+    changed but for the sample rate, as for a voice amid music."""
     seed: int = 0
     """Of the noise: the same seed gives the same sound."""
 

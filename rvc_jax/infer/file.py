@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rvc_jax.audio.io import SAVE_FORMATS, AudioError, decode, save
+from rvc_jax.audio.io import SAVE_FORMATS, AudioError
+from rvc_jax.audio.writing import Writer
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
-from rvc_jax.infer.pipeline import Conversion, Converter, Listener, RecordingError
+from rvc_jax.infer.finish import Spoken
+from rvc_jax.infer.pipeline import Converter, Listener, RecordingError, Source
 from rvc_jax.infer.voice import Voice
 from rvc_jax.mirror import WHERE, local_run
 from rvc_jax.runs import RunFolder
@@ -21,8 +23,10 @@ def convert_file(
     config: ConvertConfig,
     which: str = "best",
     progress: Listener = lambda share: None,
-) -> Conversion:
+) -> Spoken:
     """Speak a file in the voice of a run and write the result: wav, flac, ogg or mp3 by its ending.
+
+    The memory that it takes does not depend on the file's length; what is long lies in the temporary folder meanwhile.
 
     run: its folder, or a URL. which: `best` or `latest`.
 
@@ -33,13 +37,14 @@ def convert_file(
     _check_output(source, out)
     folder = RunFolder.open(local_run(run, "index.npy", WHERE[which]))
     try:
-        wave, rate = decode(source)
-        converter = Converter(Voice.from_run(folder, which), config)
-        conversion = converter(wave, rate, progress)
+        opened = Source.of_file(source)
+        spoken = Converter(Voice.from_run(folder, which), config).speak(opened, progress)
     except (AudioError, RecordingError) as error:
         raise UserError(f"{source} can't be converted: {error}") from error
-    save(out, conversion.wave, conversion.rate)
-    return conversion
+    with Writer(out, spoken.rate, spoken.channels) as writer:
+        for block in spoken.blocks():
+            writer.write(block)
+    return spoken
 
 
 def _check_output(source: Path, out: Path) -> None:
