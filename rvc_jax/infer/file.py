@@ -41,10 +41,15 @@ def convert_file(
         spoken = Converter(Voice.from_run(folder, which), config).speak(opened, progress)
     except (AudioError, RecordingError) as error:
         raise UserError(f"{source} can't be converted: {error}") from error
+    write(out, spoken)
+    return spoken
+
+
+def write(out: Path, spoken: Spoken) -> None:
+    """Write a conversion block by block. Raises UserError as `Writer` does."""
     with Writer(out, spoken.rate, spoken.channels) as writer:
         for block in spoken.blocks():
             writer.write(block)
-    return spoken
 
 
 def _check_output(source: Path, out: Path) -> None:

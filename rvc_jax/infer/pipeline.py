@@ -138,7 +138,7 @@ class Converter:
             start = chunk.first + CONTEXT_FRAMES
             stop = min(start + chunk.frames, len(f0))
             wave = None
-            if gate[max(chunk.begin - FADE_FRAMES, 0) : chunk.end + FADE_FRAMES + 1].any():
+            if not _is_silent(gate, chunk):
                 pitch = np.pad(f0[start:stop], (0, chunk.frames - (stop - start)))
                 rows = prior.read(start, start + chunk.frames)
                 wave = self._loaded.speak(rows, pitch, phase[start], start, stop - start, **self._options)
@@ -176,6 +176,11 @@ class Converter:
         voiced = f0[block * BLOCK_FRAMES :][:BLOCK_FRAMES] > 0
         voiced = np.pad(voiced, (0, len(repeated) - len(voiced)))
         return mix(repeated, found, voiced, self.config.index_rate, self.config.protect)
+
+
+def _is_silent(gate: np.ndarray, chunk: Chunk) -> bool:
+    """Whether nothing of a chunk comes through the gate [frames]: it need not be spoken then."""
+    return not gate[max(chunk.begin - FADE_FRAMES, 0) : chunk.end + FADE_FRAMES + 1].any()
 
 
 def _encoder_of(voice: Voice) -> ContentEncoder:
