@@ -87,7 +87,7 @@ class Converter:
     def __call__(self, wave: np.ndarray, rate: int, progress: Listener = lambda share: None) -> Conversion:
         """As `convert`, with what else is known of the result."""
         spoken = self.speak(Source.of_array(wave, rate), progress)
-        channels = np.concatenate(list(spoken.blocks()), axis=1)
+        channels = np.concatenate([np.zeros((spoken.channels, 0), np.float32), *spoken.blocks()], axis=1)
         return Conversion(channels if len(channels) > 1 else channels[0], spoken.rate, spoken.transpose)
 
     def speak(self, source: Source, progress: Listener = lambda share: None) -> Spoken:
