@@ -24,11 +24,18 @@ class RecordingFeatures:
     The pitch of all of them is found at once; content, which is a thousand times as much, as it is asked for.
     """
 
-    def __init__(self, recording: Recording, pitch: PitchExtractor, content: ContentEncoder):
+    def __init__(
+        self,
+        recording: Recording,
+        pitch: PitchExtractor,
+        content: ContentEncoder,
+        progress: Callable[[float], None] = lambda share: None,
+    ):
+        """progress: is told the share of the pitch that has been found, 0..1."""
         self._recording, self._content = recording, content
         self.count = recording.frames + 2 * CONTEXT_FRAMES
         """Of frames."""
-        self.f0 = self._pitch(pitch)
+        self.f0 = self._pitch(pitch, progress)
         """float32 [count] in Hz, 0 is unvoiced; so is silence."""
 
     def content(self, block: int) -> np.ndarray:
@@ -36,7 +43,7 @@ class RecordingFeatures:
         windows = range(block * WINDOWS_AT_ONCE, (block + 1) * WINDOWS_AT_ONCE)
         return self._middles(self._content, windows, CONTENT_HOP).astype(np.float16)
 
-    def _pitch(self, extract: PitchExtractor) -> np.ndarray:
+    def _pitch(self, extract: PitchExtractor, progress: Callable[[float], None]) -> np.ndarray:
         """Silent windows are not listened to."""
         heard = self._recording.heard_frames()
         f0 = np.zeros(-(-self.count // _STRIDE) * _STRIDE, np.float32)
@@ -44,6 +51,7 @@ class RecordingFeatures:
         for begin in range(0, len(sounding), WINDOWS_AT_ONCE):
             some = sounding[begin : begin + WINDOWS_AT_ONCE]
             f0.reshape(-1, _STRIDE)[some] = self._middles(extract, some, FEATURE_HOP).reshape(-1, _STRIDE)[: len(some)]
+            progress((begin + len(some)) / len(sounding))
         return np.where(heard, f0[: self.count], np.float32(0))
 
     def _middles(self, extract: Callable[[np.ndarray], np.ndarray], windows: Sequence[int], hop: int) -> np.ndarray:

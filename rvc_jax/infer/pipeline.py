@@ -25,6 +25,8 @@ from rvc_jax.infer.voice import Voice
 
 __all__ = ["Conversion", "Converter", "Listener", "RecordingError", "Source"]
 
+_PITCH_SHARE = 0.2  # of the work, roughly
+
 Listener = Callable[[float], None]
 """Is told the share that is done, 0..1."""
 
@@ -49,6 +51,7 @@ class Converter:
         Raises:
           UserError: if a setting is out of its range.
         """
+        _check(config, voice)
         self.voice, self._chunk_frames = voice, chunk_frames
         self._loaded = LoadedVoice(voice)
         self._content = _encoder_of(voice)
@@ -58,12 +61,12 @@ class Converter:
 
     def with_config(self, config: ConvertConfig) -> Converter:
         """A converter with other options, which shares all that is loaded and compiled. Raises UserError as above."""
+        _check(config, self.voice)
         other = copy.copy(self)
         other._configure(config)
         return other
 
     def _configure(self, config: ConvertConfig) -> None:
-        _check(config, self.voice)
         self.config = config
         self._mixture = _speakers(config, self.voice)
         self._pitch = pitch_extractor(config.f0_method or self.voice.prepare.resolved().f0_method)
@@ -99,7 +102,8 @@ class Converter:
         rate, hop = self.voice.audio.sample_rate, self.voice.audio.hop
         recording = self._listened(source)
         chunks = plan_chunks(recording.frames, self._chunk_frames)
-        features = RecordingFeatures(recording, self._pitch, self._content)
+        hearing = lambda share: progress(_PITCH_SHARE * share)  # noqa: E731
+        features = RecordingFeatures(recording, self._pitch, self._content, hearing)
         f0, transpose = self._spoken_f0(features.f0)
         gate = recording.gate()
         waves = self._spoken_chunks(chunks, f0, self._prior_rows(features, f0), gate, progress)
@@ -142,7 +146,7 @@ class Converter:
                 pitch = np.pad(f0[start:stop], (0, chunk.frames - (stop - start)))
                 rows = prior.read(start, start + chunk.frames)
                 wave = self._loaded.speak(rows, pitch, phase[start], start, stop - start, **self._options)
-            progress((number + 1) / len(chunks))
+            progress(_PITCH_SHARE + (1 - _PITCH_SHARE) * (number + 1) / len(chunks))
             yield wave
 
     def _prior_rows(self, features: RecordingFeatures, f0: np.ndarray) -> Rows:
