@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import av
 import numpy as np
@@ -18,9 +18,8 @@ import soundfile
 import soxr
 
 from rvc_jax.audio.filters import resampled_length
+from rvc_jax.config import BitDepth
 from rvc_jax.errors import UserError
-
-BitDepth = Literal["16", "24", "float"]
 
 
 class _Format(NamedTuple):

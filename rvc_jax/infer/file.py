@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rvc_jax.audio.io import SAVE_FORMATS, AudioError, decode, save
+from rvc_jax.audio.io import AudioError, check_coding, decode, save
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
+from rvc_jax.infer.options import coding
 from rvc_jax.infer.pipeline import Conversion, Converter, Listener, RecordingError
 from rvc_jax.infer.voice import Voice
 from rvc_jax.mirror import WHERE, local_run
@@ -22,7 +23,7 @@ def convert_file(
     which: str = "best",
     progress: Listener = lambda share: None,
 ) -> Conversion:
-    """Speak a file in the voice of a run and write the result: wav, flac, ogg or mp3 by its ending.
+    """Speak a file in the voice of a run and write the result, in the format that its ending names (`SAVE_FORMATS`).
 
     run: its folder, or a URL. which: `best` or `latest`.
 
@@ -30,22 +31,32 @@ def convert_file(
       UserError: if any of the three is not what it must be; nothing is written then.
     """
     source, out = Path(source), Path(out)
-    _check_output(source, out)
+    _check_output(source, out, config)
+    return convert_with(warm_converter(run, config, which), source, out, progress)
+
+
+def warm_converter(run: Path | str, config: ConvertConfig, which: str = "best") -> Converter:
+    """The voice of a run, ready to convert. Raises UserError if the run or a setting is not what it must be."""
     folder = RunFolder.open(local_run(run, "index.npy", WHERE[which]))
+    return Converter(Voice.from_run(folder, which), config)
+
+
+def convert_with(converter: Converter, source: Path, out: Path, progress: Listener = lambda share: None) -> Conversion:
+    """Speak a file in a voice that is ready, and write the result. Raises UserError as `convert_file` does."""
     try:
         wave, rate = decode(source)
-        converter = Converter(Voice.from_run(folder, which), config)
         conversion = converter(wave, rate, progress)
     except (AudioError, RecordingError) as error:
         raise UserError(f"{source} can't be converted: {error}") from error
-    save(out, conversion.wave, conversion.rate)
+    save(out, conversion.wave, conversion.rate, coding(converter.config))
     return conversion
 
 
-def _check_output(source: Path, out: Path) -> None:
-    if out.suffix.lower() not in SAVE_FORMATS:
-        ending = out.suffix or "a file without ending"
-        raise UserError(f"{out}: cannot write {ending}; use {', '.join(SAVE_FORMATS)}")
+def _check_output(source: Path, out: Path, config: ConvertConfig) -> None:
+    try:
+        check_coding(out.suffix, coding(config))
+    except UserError as error:
+        raise UserError(f"{out}: {error}") from error
     if out.is_dir():
         raise UserError(f"{out} is a folder; name a file to write")
     if not out.parent.is_dir():

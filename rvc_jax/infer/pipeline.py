@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
 
+from rvc_jax.audio.denoise import reduce_noise
 from rvc_jax.audio.filters import high_pass_zero_phase, resample
+from rvc_jax.audio.formants import shift_formants
 from rvc_jax.audio.loudness import match_volume_envelope, normalise, normalise_file, rms
 from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE, ConvertConfig
 from rvc_jax.errors import UserError
@@ -21,6 +23,8 @@ from rvc_jax.features.f0 import pitch_extractor
 from rvc_jax.features.pitch import coarse_pitch
 from rvc_jax.infer.chunks import CHUNK_FRAMES, CONTEXT_FRAMES, Chunk, join, plan_chunks
 from rvc_jax.infer.features import RecordingFeatures
+from rvc_jax.infer.options import check_options
+from rvc_jax.infer.pitch_curve import PitchCurve
 from rvc_jax.infer.retrieval import NEIGHBOURS, Index, mix
 from rvc_jax.infer.voice import Voice
 
@@ -53,7 +57,8 @@ class Converter:
         Raises:
           UserError: if a setting is out of its range.
         """
-        _check(config, voice)
+        check_options(config, len(voice.speakers))
+        self._curve = PitchCurve(config)
         self.voice, self.config, self._chunk_frames = voice, config, chunk_frames
         self._pitch = pitch_extractor(config.f0_method or voice.prepare.resolved().f0_method)
         self._content = _encoder_of(voice)
@@ -65,7 +70,7 @@ class Converter:
     def convert(self, wave: np.ndarray, rate: int, progress: Listener = lambda share: None) -> np.ndarray:
         """Speak a recording [samples] or [channels, samples] in the voice.
 
-        Returns: float32 [round(samples * voice rate / rate)], peak at most 0.99.
+        Returns: float32 [samples, scaled and rounded] at the voice's rate or the one asked for, peak at most 0.99.
 
         Raises:
           UserError: if the recording is shorter than 0.1 s or has NaN in it.
@@ -81,15 +86,17 @@ class Converter:
         frames = 2 * math.ceil(len(recording) / CONTENT_HOP)
         chunks = plan_chunks(frames, self._chunk_frames)
         stop = max(chunk.first + chunk.frames for chunk in chunks)
-        features = RecordingFeatures(levelled, stop, self._pitch, self._content)
-        transpose = self.config.transpose + self._shift_to_voice(features.median_f0(frames))
-        f0 = (features.f0 * 2 ** (transpose / 12)).astype(np.float32)
+        shift = self.config.formant_shift
+        heard = shift_formants(levelled, shift) if shift else levelled
+        features = RecordingFeatures(heard, stop, self._pitch, self._content)
+        transpose = self._curve.semitones(features.median_f0(frames), self.voice.median_f0[self.config.speaker])
+        f0 = self._curve.spoken(features.f0, -CONTEXT_FRAMES, transpose)
         spoken = self._spoken_chunks(chunks, f0, features.content, progress)
         length = _scaled(len(mono), rate, self.voice.audio.sample_rate)
-        converted = join(spoken, chunks, self.voice.audio.hop)
-        converted = np.pad(converted, (0, max(length - len(converted), 0)))[:length]
-        converted = self._finished(converted, recording, levelled)
-        return Conversion(converted, self.voice.audio.sample_rate, transpose)
+        converted = _fitted(join(spoken, chunks, self.voice.audio.hop), length)
+        to_rate = self.config.resample_rate or self.voice.audio.sample_rate
+        converted = self._refined(converted, to_rate, _scaled(len(mono), rate, to_rate))
+        return Conversion(self._finished(converted, to_rate, recording, levelled), to_rate, transpose)
 
     def _levelled(self, recording: np.ndarray) -> np.ndarray:
         """The recording at the level that slices have in training; silence is not made louder."""
@@ -101,13 +108,6 @@ class Converter:
         levelled = recording.copy()
         normalise_file(levelled, FEATURE_RATE, prepare)
         return levelled
-
-    def _shift_to_voice(self, median_f0: float) -> float:
-        """Whole semitones from the recording's median pitch to the voice's, if that is asked for and known."""
-        of_voice = self.voice.median_f0[self.config.speaker]
-        if not self.config.auto_transpose or not median_f0 or not of_voice:
-            return 0.0
-        return float(round(12 * math.log2(of_voice / median_f0)))
 
     def _spoken_chunks(self, chunks: list[Chunk], f0: np.ndarray, content: np.ndarray, progress: Listener):
         """The waves of the chunks, one after the other."""
@@ -141,9 +141,14 @@ class Converter:
             jnp.full(1, self.config.speaker), noise[None], source_noise, phase,
         )  # fmt: skip
 
-    def _finished(self, wave: np.ndarray, recording: np.ndarray, levelled: np.ndarray) -> np.ndarray:
+    def _refined(self, wave: np.ndarray, to_rate: int, length: int) -> np.ndarray:
+        """The voice's sound [samples], cleaned if that is asked for, at another rate: [length]."""
+        if self.config.clean_audio:
+            reduce_noise(wave, self.voice.audio.sample_rate, self.config.clean_strength)
+        return _fitted(resample(wave, self.voice.audio.sample_rate, to_rate), length)
+
+    def _finished(self, wave: np.ndarray, rate: int, recording: np.ndarray, levelled: np.ndarray) -> np.ndarray:
         """Silent where the recording is, with the loudness asked for, and never clipping."""
-        rate = self.voice.audio.sample_rate
         wave = wave * _gate(levelled, self.config.silence_db, len(wave))
         wave = match_volume_envelope(recording, FEATURE_RATE, wave, rate, self.config.volume_envelope)
         peak = float(np.abs(wave).max(initial=0.0))
@@ -165,16 +170,6 @@ class RecordingError(UserError):
     """A recording that can't be converted; the text is the reason alone."""
 
 
-def _check(config: ConvertConfig, voice: Voice) -> None:
-    ranges = {"protect": (0, 0.5), "index_rate": (0, 1), "volume_envelope": (0, 1), "noise_scale": (0, 10)}
-    ranges |= {"transpose": (-60, 60), "speaker": (0, len(voice.speakers) - 1)}
-    for name, (least, most) in ranges.items():
-        value = getattr(config, name)
-        if not least <= value <= most:
-            option = name.replace("_", "-")
-            raise UserError(f"--{option} {value:g} is out of range: it must be from {least} to {most}")
-
-
 def _mono(wave: np.ndarray, rate: int) -> np.ndarray:
     """The mean of the channels, float32 [samples], checked."""
     mono = np.asarray(wave, np.float32)
@@ -185,6 +180,11 @@ def _mono(wave: np.ndarray, rate: int) -> np.ndarray:
         count = int((~np.isfinite(mono)).sum())
         raise RecordingError(f"{count} of {len(mono)} samples are not numbers (NaN or infinite)")
     return mono
+
+
+def _fitted(wave: np.ndarray, length: int) -> np.ndarray:
+    """Cut, or filled up with silence."""
+    return np.pad(wave, (0, max(length - len(wave), 0)))[:length]
 
 
 def _scaled(samples: int, from_rate: int, to_rate: int) -> int:
