@@ -126,9 +126,10 @@ def _folder(
 
         ending = f".{format or 'wav'}"
         result = convert_folder(run, source, out, conversion, voice, ending, overwrite, progress)
+    total = len(result.converted) + len(result.present) + len(result.failed)
     rows = [
         ("folder", str(out)),
-        ("converted", f"{len(result.converted)} recordings, {duration(result.seconds)}"),
+        ("converted", f"{len(result.converted)} of {total} recordings, {duration(result.seconds)}"),
         *([("there before", f"{len(result.present)}; --overwrite converts them again")] if result.present else []),
         *(("failed", reason) for _, reason in result.failed),
     ]
