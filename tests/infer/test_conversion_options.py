@@ -38,11 +38,16 @@ def converted(voice: Voice, clip: np.ndarray, **options: object) -> np.ndarray:
 
 
 def decibels(one: np.ndarray, other: np.ndarray) -> float:
-    return float(20 * np.log10(np.linalg.norm(one - other) / np.linalg.norm(other - other.mean())))
+    return float(20 * np.log10(np.linalg.norm(one - other) / np.linalg.norm(other - other.mean()) + 1e-9))
+
+
+@pytest.fixture(scope="module")
+def plain(voice: Voice, clip: np.ndarray) -> np.ndarray:
+    return converted(voice, clip)
 
 
 def test_a_pitch_file_is_what_is_spoken(
-    voice: Voice, clip: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    voice: Voice, clip: np.ndarray, plain: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The curve that a transposition made, given as a file, makes the same sound."""
     curves = []
@@ -58,31 +63,26 @@ def test_a_pitch_file_is_what_is_spoken(
     times = [(first + number, value) for first, curve in curves for number, value in enumerate(curve)]
     path.write_text("".join(f"{time / 100},{value}\n" for time, value in times if 0 <= time < 300))
     assert decibels(converted(voice, clip, f0_file=path), transposed) < -40
-    assert decibels(converted(voice, clip), transposed) > -20
+    assert decibels(plain, transposed) > -20
 
 
-def test_autotune_and_formants_are_heard(voice: Voice, clip: np.ndarray) -> None:
-    plain = converted(voice, clip)
+def test_autotune_and_formants_are_heard(voice: Voice, clip: np.ndarray, plain: np.ndarray) -> None:
     assert decibels(converted(voice, clip, autotune=True), plain) > -20
     assert decibels(converted(voice, clip, autotune=True, autotune_strength=0.0), plain) < -60
     shifted = converted(voice, clip, formant_shift=4)
     assert shifted.shape == plain.shape and decibels(shifted, plain) > -30
 
 
-@pytest.mark.parametrize(
-    ("samples", "rate", "to_rate"), [(30001, 22050, 22050), (44101, 44100, 44100), (30001, 16000, 48000)]
-)
-def test_another_rate_has_the_exact_length(
-    voice: Voice, clip: np.ndarray, samples: int, rate: int, to_rate: int
-) -> None:
-    wave = np.resize(clip[RATE:], samples)
-    conversion = Converter(voice, ConvertConfig(resample_rate=to_rate), (336,))(wave, rate)
-    assert conversion.rate == to_rate and len(conversion.wave) == round(samples * to_rate / rate)
-    assert np.abs(conversion.wave).max() <= 0.99 + 1e-6
+def test_another_rate_has_the_exact_length(voice: Voice, clip: np.ndarray) -> None:
+    converter = Converter(voice, ConvertConfig(resample_rate=44100), (336,))
+    for samples, rate in ((44101, 44100), (30001, 16000), (30002, 22050)):
+        conversion = converter(np.resize(clip[RATE:], samples), rate)
+        assert conversion.rate == 44100 and len(conversion.wave) == round(samples * 44100 / rate)
+        assert 0.01 < np.abs(conversion.wave).max() <= 0.99 + 1e-6
 
 
-def test_the_result_is_cleaned(voice: Voice, clip: np.ndarray) -> None:
+def test_the_result_is_cleaned(voice: Voice, clip: np.ndarray, plain: np.ndarray) -> None:
     pytest.importorskip("noisereduce")
-    plain, cleaned = converted(voice, clip), converted(voice, clip, clean_audio=True, clean_strength=1.0)
+    cleaned = converted(voice, clip, clean_audio=True, clean_strength=1.0)
     assert np.isfinite(cleaned).all() and cleaned.shape == plain.shape
     assert np.std(cleaned) < 0.9 * np.std(plain)
