@@ -46,10 +46,10 @@ SAVE_FORMATS = {
     ".wav": _Format("WAV", depths=("16", "24", "float")),
     ".flac": _Format("FLAC", depths=("16", "24")),
     ".ogg": _Format("OGG", "VORBIS"),
-    ".mp3": _Format("mp3", "libmp3lame", 160, (8, 320), _MP3_RATES),
+    ".mp3": _Format("mp3", "libmp3lame", 160, (16, 320), _MP3_RATES),
     ".m4a": _Format("ipod", "aac", 128, (16, 512), _AAC_RATES),
     ".aac": _Format("adts", "aac", 128, (16, 512), _AAC_RATES),
-    ".opus": _Format("opus", "libopus", 96, (6, 510), _OPUS_RATES),
+    ".opus": _Format("opus", "libopus", 96, (6, 256), _OPUS_RATES),
 }
 """File ending -> how such a file is written."""
 

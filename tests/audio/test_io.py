@@ -490,7 +490,7 @@ def test_the_bit_rate_is_the_one_asked_for(tmp_path, ending):
             r"\.wav files have no bit rate to choose; \.mp3, \.m4a, \.aac, \.opus files",
         ),
         (".ogg", Coding(bit_rate=96), r"\.ogg files have no bit rate to choose"),
-        (".mp3", Coding(bit_rate=999), r"a bit rate of 999 kbit/s is impossible in \.mp3 files: 8 to 320"),
+        (".mp3", Coding(bit_rate=999), r"a bit rate of 999 kbit/s is impossible in \.mp3 files: 16 to 320"),
         (".opus", Coding(rate=44100), r"44100 Hz is impossible in \.opus files; use one of 8000, 12000"),
     ],
 )
