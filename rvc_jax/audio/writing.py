@@ -255,6 +255,8 @@ class _Coded:
         self._container = av.open(sink, "w", format=kind.container)
         self._layout = "mono" if channels == 1 else "stereo"
         self._stream = self._container.add_stream(kind.codec, rate=rate, layout=self._layout)
+        if kind.codec == "libmp3lame":  # mpg123, which libsndfile reads with, loses frames that borrow from others
+            self._stream.options = {"reservoir": "0"}
         self._stream.bit_rate = 1000 * (coding.bit_rate or kind.bit_rate * channels)
         self._rate, self._samples = rate, 0
 

@@ -479,6 +479,16 @@ def test_the_bit_rate_is_the_one_asked_for(tmp_path, ending):
     assert sizes == pytest.approx([32, 96], rel=0.35) and sizes[1] > 2 * sizes[0]
 
 
+def test_an_mp3_of_few_bits_is_the_same_for_every_decoder(tmp_path, stereo):
+    path = tmp_path / "a.mp3"
+    save(path, np.repeat(stereo[0], 3), 48000, Coding(bit_rate=32))
+    with av.open(str(path)) as container:
+        by_ffmpeg = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    by_libsndfile = soundfile.read(path)[0]
+    assert len(by_libsndfile) == len(by_ffmpeg) == 3 * stereo.shape[1]
+    assert np.abs(by_libsndfile - by_ffmpeg).max() < 1e-4
+
+
 @pytest.mark.parametrize(
     ("ending", "coding", "message"),
     [
