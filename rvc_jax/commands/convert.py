@@ -97,9 +97,9 @@ def _to_standard_output(
 
 
 def _show(out: Path, converted: Any, as_json: bool) -> None:
-    seconds = len(converted.wave) / converted.rate
+    seconds = converted.samples / converted.rate
     result = {
-        "out": out, "seconds": seconds, "sample_rate": converted.rate, "samples": len(converted.wave),
+        "out": out, "seconds": seconds, "sample_rate": converted.rate, "samples": converted.samples,
         "transpose": converted.transpose,
     }  # fmt: skip
     rows = [

@@ -82,7 +82,7 @@ def convert_folder(
             failed.append((name, str(error)))
         else:
             converted.append(name)
-            seconds += len(conversion.wave) / conversion.rate
+            seconds += conversion.samples / conversion.rate
     present = [name for number, name in enumerate(names) if number not in set(pending)]
     return FolderResult(converted, present, failed, seconds)
 

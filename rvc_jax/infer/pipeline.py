@@ -47,6 +47,10 @@ class Conversion:
     transpose: float
     """Semitones by which the pitch was shifted."""
 
+    @property
+    def samples(self) -> int:
+        return len(self.wave)
+
 
 class Converter:
     """A voice kept warm. Every recording goes through the same few compiled shapes, whatever its length."""
