@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rvc_jax.audio.io import AudioError, check_coding, decode, save
+from rvc_jax.audio.io import AudioError, check_coding, decode, decode_blocks, save
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.options import coding
@@ -32,6 +32,7 @@ def convert_file(
     """
     source, out = Path(source), Path(out)
     _check_output(source, out, config)
+    _check_source(source)
     return convert_with(warm_converter(run, config, which), source, out, progress)
 
 
@@ -50,6 +51,14 @@ def convert_with(converter: Converter, source: Path, out: Path, progress: Listen
         raise UserError(f"{source} can't be converted: {error}") from error
     save(out, conversion.wave, conversion.rate, coding(converter.config))
     return conversion
+
+
+def _check_source(source: Path) -> None:
+    """A wrong name is told at once, not when the voice is loaded."""
+    try:
+        decode_blocks(source)
+    except AudioError as error:
+        raise UserError(f"{source} can't be converted: {error}") from error
 
 
 def _check_output(source: Path, out: Path, config: ConvertConfig) -> None:
