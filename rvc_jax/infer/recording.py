@@ -13,6 +13,7 @@ import scipy.ndimage
 
 from rvc_jax.audio import stream
 from rvc_jax.audio.filters import resampled_length
+from rvc_jax.audio.formants import REACH, shift_formants
 from rvc_jax.audio.io import decode_blocks
 from rvc_jax.audio.loudness import file_gain, rms, slice_gain
 from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE, PrepareConfig
@@ -68,6 +69,8 @@ class Recording:
     """Of the source."""
     channels: int
     """Of the source."""
+    formant_shift: float = 0.0
+    """Semitones by which what is read has its formants moved."""
 
     @property
     def frames(self) -> int:
@@ -75,7 +78,16 @@ class Recording:
         return 2 * -(-len(self.wave) // CONTENT_HOP)
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Samples of the levelled recording, reflected beyond its ends: float32 [stop - start]."""
+        """Samples of the levelled recording, reflected beyond its ends: float32 [stop - start].
+
+        Where formants are moved, windows that begin at multiples of `formants.HOP` agree where they overlap.
+        """
+        if not self.formant_shift:
+            return self._levelled(start, stop)
+        shifted = shift_formants(self._levelled(start - REACH, stop + REACH), self.formant_shift)
+        return shifted[REACH : REACH + stop - start]
+
+    def _levelled(self, start: int, stop: int) -> np.ndarray:
         inside = max(start, 0), min(stop, len(self.wave))
         if inside == (start, stop):
             return stream.read(self.wave, start, stop) * np.float32(self.gain)
