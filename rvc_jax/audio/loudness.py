@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import scipy.signal
@@ -47,14 +47,25 @@ def normalise(wave: np.ndarray, config: PrepareConfig) -> np.ndarray:
     Returns: float32 [samples]; digital silence is returned as it is.
     """
     peak = np.abs(wave).max(initial=0.0)
-    if peak == 0:
-        return wave
-    gain = config.normalise_peak * config.normalise_mix / peak + 1 - config.normalise_mix
-    return (wave * gain).astype(np.float32)
+    return (wave * slice_gain(peak, config)).astype(np.float32) if peak else wave
+
+
+def slice_gain(peak: float, config: PrepareConfig) -> float:
+    """What `normalise` multiplies a wave of this peak by."""
+    return config.normalise_peak * config.normalise_mix / peak + 1 - config.normalise_mix
 
 
 def normalise_file(wave: np.ndarray, rate: int, config: PrepareConfig) -> tuple[float, tuple[str, ...]]:
-    """Bring a whole recording to full scale ("pre") or to `loudness_lufs` ("loudness"), in place.
+    """Multiply a whole recording by its `file_gain`, in place; args and result as there."""
+    gain, notes = file_gain(wave, rate, config)
+    if gain != 1:
+        for start, stop in stream.spans(len(wave)):
+            stream.write(wave, start, stream.read(wave, start, stop) * np.float32(gain))
+    return gain, notes
+
+
+def file_gain(wave: np.ndarray, rate: int, config: PrepareConfig) -> tuple[float, tuple[str, ...]]:
+    """What brings a whole recording to full scale ("pre") or to `loudness_lufs` ("loudness").
 
     Seconds with a peak above `max_peak` are damage and are not measured. Digital silence stays as it is, and so does
     what is shorter than 0.4 s or below -70 LUFS with "loudness"; peaks of more than 0.99 are not made for the sake of
@@ -71,13 +82,10 @@ def normalise_file(wave: np.ndarray, rate: int, config: PrepareConfig) -> tuple[
     peak = max((float(np.abs(block).max()) for block in _sound_seconds(wave, rate, config.max_peak)), default=0.0)
     if peak < _SILENT_PEAK:
         return 1.0, ()
-    gain, notes = 1 / peak, ()
-    if config.normalisation == "loudness":
-        loudness = integrated_loudness(_sound_seconds(wave, rate, config.max_peak), rate)
-        gain, notes = _loudness_gain(loudness, peak, config.loudness_lufs)
-    for start, stop in stream.spans(len(wave)):
-        stream.write(wave, start, stream.read(wave, start, stop) * np.float32(gain))
-    return gain, notes
+    if config.normalisation == "pre":
+        return 1 / peak, ()
+    loudness = integrated_loudness(_sound_seconds(wave, rate, config.max_peak), rate)
+    return _loudness_gain(loudness, peak, config.loudness_lufs)
 
 
 def _sound_seconds(wave: np.ndarray, rate: int, max_peak: float) -> Iterator[np.ndarray]:
@@ -156,13 +164,31 @@ def match_volume_envelope(
     """
     if mix == 1 or len(target) == 0 or len(source) == 0:
         return target
-    wanted = _envelope(source, source_rate, len(target))
-    present = np.maximum(_envelope(target, target_rate, len(target)), 1e-6)
-    return (target * (wanted / present) ** (1 - mix)).astype(np.float32)
+    gains = volume_gains(source, source_rate, target, target_rate, mix)
+    return (target * gains(0, len(target))).astype(np.float32)
 
 
-def _envelope(wave: np.ndarray, rate: int, length: int) -> np.ndarray:
-    """Level of the wave at `length` points spread evenly over it; both sides count their samples as intervals."""
-    levels = rms(wave, rate // 2 * 2, rate // 2)
-    points = (np.arange(length) + 0.5) * (len(levels) / length) - 0.5
+def volume_gains(
+    source: np.ndarray, source_rate: int, target: np.ndarray, target_rate: int, mix: float
+) -> Callable[[int, int], np.ndarray]:
+    """What `match_volume_envelope` multiplies the target by: a function (start, stop) -> [stop - start].
+
+    Args as there, waves on the disk as well; neither is empty.
+    """
+    wanted, present = _levels(source, source_rate), _levels(target, target_rate)
+
+    def gains(start: int, stop: int) -> np.ndarray:
+        over = [_interpolated(levels, start, stop, len(target)) for levels in (wanted, present)]
+        return (over[0] / np.maximum(over[1], 1e-6)) ** (1 - mix)
+
+    return gains
+
+
+def _levels(wave: np.ndarray, rate: int) -> np.ndarray:
+    return rms(wave, rate // 2 * 2, rate // 2)
+
+
+def _interpolated(levels: np.ndarray, start: int, stop: int, length: int) -> np.ndarray:
+    """Levels at start..stop of `length` points spread evenly over them; both count their samples as intervals."""
+    points = (np.arange(start, stop) + 0.5) * (len(levels) / length) - 0.5
     return np.interp(points, np.arange(len(levels)), levels)

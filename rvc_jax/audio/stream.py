@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,7 @@ import numpy as np
 import scipy.signal
 import soxr
 
-from rvc_jax.audio.filters import high_pass_sections, resampled_length
+from rvc_jax.audio.filters import high_pass_sections, high_pass_zero_phase, resampled_length
 from rvc_jax.errors import UserError
 
 BLOCK = 1 << 19
@@ -54,6 +55,34 @@ def high_passed(blocks: Iterable[np.ndarray], rate: int, corner_hz: float) -> It
         filtered, state = scipy.signal.sosfilt(sections, block.astype(np.float64), zi=state)
         state[np.abs(state) < _INAUDIBLE] = 0  # denormal numbers are slow, and digital silence is full of them
         yield filtered.astype(np.float32)
+
+
+def high_passed_zero_phase(blocks: Iterable[np.ndarray], rate: int, corner_hz: float) -> Iterator[np.ndarray]:
+    """As `filters.high_pass_zero_phase` of the whole, to the rounding of float32. 0 Hz is off.
+
+    Every stretch is filtered with what is heard around it, for so long that nothing remains of where it was cut: the
+    filter rings for about 15 / corner seconds until it is 120 dB down.
+    """
+    if not corner_hz:
+        yield from blocks
+        return
+    edge = math.ceil(30 / corner_hz * rate)
+    blocks = map(_never_zero, blocks)
+    held, before = np.zeros(0, np.float32), 0  # the first samples of what is held have been given already
+    for block in blocks:
+        held = np.concatenate([held, block])
+        if len(held) >= before + max(BLOCK, 2 * edge) + edge:
+            yield high_pass_zero_phase(held, rate, corner_hz)[before:-edge]
+            held, before = held[-2 * edge :], edge
+    if len(held) > before:
+        yield high_pass_zero_phase(held, rate, corner_hz)[before:]
+
+
+def _never_zero(block: np.ndarray) -> np.ndarray:
+    """What no high-pass takes away, 400 dB down: else a filter would die away into denormal numbers, which are slow."""
+    tiny = np.full(len(block), 1e-20, np.float32)
+    tiny[::2] *= -1
+    return block + tiny
 
 
 def stored(blocks: Iterable[np.ndarray], rate: int, scratch: Path) -> np.ndarray:

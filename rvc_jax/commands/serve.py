@@ -28,8 +28,9 @@ def serve(
     Ctrl-C ends it, after what is being converted; once more ends it at once. Needs the extra `serve`.
 
     Args:
-        voice: Folder of a run, also at gs:// or s3://.
-        which: The best voice by the hold-out, or the latest.
+        voice: Folder of a run, also at gs:// or s3://, or of an imported voice; or a voice's file: .pth of any RVC
+            tool, .zip, .safetensors.
+        which: The best voice of a run by the hold-out, or the latest.
     """
     try:
         import aiohttp  # noqa: F401
@@ -39,9 +40,10 @@ def serve(
 
     start_jax()
     with Display("lines") as display, bind(service) as listener:
-        from rvc_jax.infer.warm_voice import WarmVoice, load_voice
+        from rvc_jax.infer.voice import Voice
+        from rvc_jax.infer.warm_voice import WarmVoice
 
-        loaded = load_voice(voice, which)
+        loaded = Voice.load(voice, which)
         warm = WarmVoice(loaded)
         display.message("compiling what conversion needs; this may take a minute")
         warm.warm_up()

@@ -62,8 +62,9 @@ class SpeakingVoice:
             `protect` (0..0.5), `speaker`, `f0_method`, `seed`.
 
         Returns:
-          float32 [round(samples * sample_rate / rate)] at `sample_rate` Hz, no sample beyond 0.99. Stereo comes back as
-          [2, ...] where an option asks to keep its sides.
+          float32 [round(samples * sample_rate / rate)] at `sample_rate` Hz, or as many and at what the option
+          `resample_rate` asks for, no sample beyond 0.99. Stereo comes back as [2, ...] where an option asks to keep
+          its sides.
 
         Raises:
           TypeError: for an option that there is not.
@@ -75,7 +76,7 @@ class SpeakingVoice:
 
     def _with(self, config: ConvertConfig) -> Converter:
         """A converter with these options that shares what the ones before have loaded and compiled."""
-        if self._converter is None or not hasattr(self._converter, "with_config"):  # else all is loaded anew
+        if self._converter is None:
             self._converter = Converter(self.voice, config)
         if self._converter.config != config:
             self._converter = self._converter.with_config(config)

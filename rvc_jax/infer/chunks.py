@@ -5,7 +5,7 @@ Frames are counted from the recording's first; the reflected margin before it ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,21 +54,47 @@ def plan_chunks(frames: int, shapes: Sequence[int] = CHUNK_FRAMES) -> list[Chunk
     return chunks
 
 
-def join(waves: Iterable[np.ndarray], chunks: Sequence[Chunk], hop: int) -> np.ndarray:
-    """The kept parts of the chunks' waves [chunk.frames * hop] in one: float32 [frames * hop]."""
+def join(waves: Iterable[np.ndarray | None], chunks: Sequence[Chunk], hop: int) -> Iterator[np.ndarray]:
+    """The kept parts of the chunks' waves [chunk.frames * hop] (None is silence) as one, float32 in blocks."""
     frames = chunks[-1].end
-    joined = np.zeros(frames * hop, np.float32)
     rise = (np.arange(2 * FADE_FRAMES * hop, dtype=np.float32) + 0.5) / (2 * FADE_FRAMES * hop)
+    fading = None
     for wave, chunk in zip(waves, chunks, strict=True):
         begin = max(chunk.begin - FADE_FRAMES, 0)
         end = min(chunk.end + FADE_FRAMES, frames)
-        part = wave[(begin - chunk.first) * hop : (end - chunk.first) * hop].copy()
-        if chunk.begin > 0:
-            part[: len(rise)] *= rise
+        part = np.zeros((end - begin) * hop, np.float32)
+        if wave is not None:
+            part += wave[(begin - chunk.first) * hop : (end - chunk.first) * hop]
+        if fading is not None:
+            part[: len(rise)] = part[: len(rise)] * rise + fading
         if chunk.end < frames:
-            part[-len(rise) :] *= rise[::-1]
-        joined[begin * hop : end * hop] += part
-    return joined
+            fading = part[-len(rise) :] * rise[::-1]
+            part = part[: -len(rise)]
+        yield part
+
+
+class Rows:
+    """Rows [channels] of a long table that are computed where they are asked for, a block at a time, and forgotten.
+
+    They are asked for from the beginning towards the end, with steps back that are shorter than what was asked for.
+    """
+
+    def __init__(self, compute: Callable[[int], np.ndarray], size: int, count: int):
+        """compute: the rows [size, channels] of the block of that number; count: of rows, those behind it are zeros."""
+        self._compute, self._size, self._count = compute, size, count
+        self._blocks: dict[int, np.ndarray] = {}
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """The rows start..stop, start not below 0: [stop - start, channels]."""
+        last = min(stop, self._count)
+        numbers = range(start // self._size, max(-(-last // self._size), start // self._size + 1))
+        self._blocks = {number: block for number, block in self._blocks.items() if number >= numbers[0]}
+        for number in numbers:
+            if number not in self._blocks:
+                self._blocks[number] = self._compute(number)
+        first = numbers[0] * self._size
+        rows = np.concatenate([self._blocks[number] for number in numbers])[start - first : last - first]
+        return np.pad(rows, ((0, stop - start - len(rows)), (0, 0)))
 
 
 def _kept(shape: int) -> int:

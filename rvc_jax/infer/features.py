@@ -1,8 +1,8 @@
-"""Pitch and content of a whole recording, computed in windows like those the voice was trained on."""
+"""Pitch and content of a recording, computed in windows like those the voice was trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -10,48 +10,59 @@ from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, WINDOW_FRAMES
 from rvc_jax.features.content import ContentEncoder
 from rvc_jax.features.f0 import PitchExtractor
 from rvc_jax.infer.chunks import CONTEXT_FRAMES
+from rvc_jax.infer.recording import Recording
 
 WINDOWS_AT_ONCE = 4
 _STRIDE = WINDOW_FRAMES - 2 * CONTEXT_FRAMES
+BLOCK_FRAMES = WINDOWS_AT_ONCE * _STRIDE
+"""Frames whose content is computed at once."""
 
 
 class RecordingFeatures:
-    """Features of frames -CONTEXT_FRAMES..stop of a recording, 100 frames a second."""
+    """Features of frames -CONTEXT_FRAMES..frames + CONTEXT_FRAMES of a recording, 100 frames a second.
 
-    def __init__(self, audio: np.ndarray, stop: int, pitch: PitchExtractor, content: ContentEncoder):
-        """audio: [samples] at 16 kHz, reflected beyond its ends; stop: even number of frames."""
-        count = CONTEXT_FRAMES + stop
-        windows = _windows(audio, count)
-        self.f0 = _joined(pitch, windows, FEATURE_HOP, np.float32)[:count]
-        """float32 [frames] in Hz, 0 is unvoiced."""
-        self.content = _joined(content, windows, CONTENT_HOP, np.float16)[: count // 2]
-        """float16 [frames / 2, channels], as in a dataset."""
+    The pitch of all of them is found at once; content, which is a thousand times as much, as it is asked for.
+    """
 
-    def median_f0(self, frames: int) -> float:
-        """Median pitch in Hz of the recording proper, its first `frames` frames; 0 if nothing is voiced."""
-        f0 = self.f0[CONTEXT_FRAMES : CONTEXT_FRAMES + frames]
-        return float(np.median(f0[f0 > 0])) if (f0 > 0).any() else 0.0
+    def __init__(
+        self,
+        recording: Recording,
+        pitch: PitchExtractor,
+        content: ContentEncoder,
+        progress: Callable[[float], None] = lambda share: None,
+    ):
+        """progress: is told the share of the pitch that has been found, 0..1."""
+        self._recording, self._content = recording, content
+        self.count = recording.frames + 2 * CONTEXT_FRAMES
+        """Of frames."""
+        self.f0 = self._pitch(pitch, progress)
+        """float32 [count] in Hz, 0 is unvoiced; so is silence."""
 
+    def content(self, block: int) -> np.ndarray:
+        """Block after block of the content: float16 [BLOCK_FRAMES / 2, channels], as in a dataset."""
+        windows = range(block * WINDOWS_AT_ONCE, (block + 1) * WINDOWS_AT_ONCE)
+        return self._middles(self._content, windows, CONTENT_HOP).astype(np.float16)
 
-def _windows(audio: np.ndarray, count: int) -> np.ndarray:
-    """Overlapping windows [windows, WINDOW_FRAMES * FEATURE_HOP] whose middles are `count` frames or more."""
-    windows = -(-count // _STRIDE)
-    before = 2 * CONTEXT_FRAMES * FEATURE_HOP
-    length = (windows * _STRIDE + 2 * CONTEXT_FRAMES) * FEATURE_HOP
-    after = max(length - before - len(audio), 0)
-    padded = np.pad(audio, (before, after), mode="reflect")
-    views = np.lib.stride_tricks.sliding_window_view(padded, WINDOW_FRAMES * FEATURE_HOP)
-    return views[:: _STRIDE * FEATURE_HOP][:windows]
+    def _pitch(self, extract: PitchExtractor, progress: Callable[[float], None]) -> np.ndarray:
+        """Silent windows are not listened to."""
+        heard = self._recording.heard_frames()
+        f0 = np.zeros(-(-self.count // _STRIDE) * _STRIDE, np.float32)
+        sounding = [n for n in range(len(f0) // _STRIDE) if heard[n * _STRIDE : (n + 1) * _STRIDE].any()]
+        for begin in range(0, len(sounding), WINDOWS_AT_ONCE):
+            some = sounding[begin : begin + WINDOWS_AT_ONCE]
+            f0.reshape(-1, _STRIDE)[some] = self._middles(extract, some, FEATURE_HOP).reshape(-1, _STRIDE)[: len(some)]
+            progress((begin + len(some)) / len(sounding))
+        return np.where(heard, f0[: self.count], np.float32(0))
 
+    def _middles(self, extract: Callable[[np.ndarray], np.ndarray], windows: Sequence[int], hop: int) -> np.ndarray:
+        """The middles of up to WINDOWS_AT_ONCE windows' features, one after the other.
 
-def _joined(extract: Callable[[np.ndarray], np.ndarray], windows: np.ndarray, hop: int, dtype: type) -> np.ndarray:
-    """The middles of every window's features, one after the other; `hop` is the samples of one feature frame."""
-    edge = CONTEXT_FRAMES * FEATURE_HOP // hop
-    middles = []
-    for begin in range(0, len(windows), WINDOWS_AT_ONCE):
-        batch = np.zeros((WINDOWS_AT_ONCE, windows.shape[1]), np.float32)
-        some = windows[begin : begin + WINDOWS_AT_ONCE]
-        batch[: len(some)] = some
-        features = extract(batch)[: len(some), edge:-edge]
-        middles.append(features.reshape(-1, *features.shape[2:]).astype(dtype))  # hours of float32 would take gigabytes
-    return np.concatenate(middles)
+        A window's middle is the frames number * _STRIDE.. from the first on; hop: the samples of one feature frame.
+        """
+        batch = np.zeros((WINDOWS_AT_ONCE, WINDOW_FRAMES * FEATURE_HOP), np.float32)
+        for row, number in zip(batch, windows, strict=False):
+            start = (number * _STRIDE - 2 * CONTEXT_FRAMES) * FEATURE_HOP
+            row[:] = self._recording.read(start, start + len(row))
+        edge = CONTEXT_FRAMES * FEATURE_HOP // hop
+        features = extract(batch)[:, edge:-edge]
+        return features.reshape(-1, *features.shape[2:])

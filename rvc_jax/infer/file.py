@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rvc_jax.audio.io import SAVE_FORMATS, AudioError, decode, save
+from rvc_jax.audio.io import AudioError, Coding, Writer, check_coding, decode_blocks
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
-from rvc_jax.infer.pipeline import Conversion, Converter, Listener, RecordingError
+from rvc_jax.infer.finish import Spoken
+from rvc_jax.infer.options import coding
+from rvc_jax.infer.pipeline import Converter, Listener, RecordingError, Source
 from rvc_jax.infer.voice import Voice
 
 
@@ -20,8 +22,10 @@ def convert_file(
     which: str = "best",
     progress: Listener = lambda share: None,
     index: Path | str | None = None,
-) -> Conversion:
-    """Speak a file in a voice and write the result: wav, flac, ogg or mp3 by its ending.
+) -> Spoken:
+    """Speak a file in a voice and write the result, in the format that its ending names (`SAVE_FORMATS`).
+
+    The memory that it takes does not depend on the file's length; what is long lies in the temporary folder meanwhile.
 
     run: folder or URL of a run, or a voice's file; which: `best` or `latest`; index: another one; see `Voice.load`.
 
@@ -29,22 +33,48 @@ def convert_file(
       UserError: if any of the three is not what it must be; nothing is written then.
     """
     source, out = Path(source), Path(out)
-    _check_output(source, out)
-    voice = Voice.load(run, which, index)
+    _check_output(source, out, config)
+    _check_source(source)
+    return convert_with(warm_converter(run, config, which, index), source, out, progress)
+
+
+def warm_converter(
+    run: Path | str, config: ConvertConfig, which: str = "best", index: Path | str | None = None
+) -> Converter:
+    """A voice, ready to convert. Raises UserError if it or a setting is not what it must be."""
+    return Converter(Voice.load(run, which, index), config)
+
+
+def convert_with(converter: Converter, source: Path, out: Path, progress: Listener = lambda share: None) -> Spoken:
+    """Speak a file in a voice that is ready, and write the result. Raises UserError as `convert_file` does."""
     try:
-        wave, rate = decode(source)
-        converter = Converter(voice, config)
-        conversion = converter(wave, rate, progress)
+        spoken = converter.speak(Source.of_file(source), progress)
     except (AudioError, RecordingError) as error:
         raise UserError(f"{source} can't be converted: {error}") from error
-    save(out, conversion.wave, conversion.rate)
-    return conversion
+    write(out, spoken, coding(converter.config))
+    return spoken
 
 
-def _check_output(source: Path, out: Path) -> None:
-    if out.suffix.lower() not in SAVE_FORMATS:
-        ending = out.suffix or "a file without ending"
-        raise UserError(f"{out}: cannot write {ending}; use {', '.join(SAVE_FORMATS)}")
+def write(out: Path, spoken: Spoken, coding: Coding) -> None:
+    """Write a conversion block by block. Raises UserError as `Writer` does."""
+    with Writer(out, spoken.rate, spoken.channels, coding) as writer:
+        for block in spoken.blocks():
+            writer.write(block)
+
+
+def _check_source(source: Path) -> None:
+    """A wrong name is told at once, not when the voice is loaded."""
+    try:
+        decode_blocks(source)
+    except AudioError as error:
+        raise UserError(f"{source} can't be converted: {error}") from error
+
+
+def _check_output(source: Path, out: Path, config: ConvertConfig) -> None:
+    try:
+        check_coding(out.suffix, coding(config))
+    except UserError as error:
+        raise UserError(f"{out}: {error}") from error
     if out.is_dir():
         raise UserError(f"{out} is a folder; name a file to write")
     if not out.parent.is_dir():

@@ -10,9 +10,10 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-from rvc_jax.audio.io import SAVE_FORMATS
+from rvc_jax.audio.io import SAVE_FORMATS, check_coding
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError, shown
+from rvc_jax.infer.options import coding
 
 FORMATS = tuple(extension[1:] for extension in SAVE_FORMATS)
 """What `format` may be; the first is the default."""
@@ -52,8 +53,8 @@ def parse_options(query: Iterable[tuple[str, str]]) -> tuple[ConvertConfig, str]
     """The settings and the format that a query asks for; names as on the command line or in `ConvertConfig`.
 
     Raises:
-      UserError: for a name that is no option, or given twice, and for a value that does not fit. Ranges are the
-        converter's to check.
+      UserError: for a name that is no option, or given twice, for a value that does not fit, and for a choice that
+        the format does not have. Ranges are the converter's to check.
     """
     values: dict[str, Any] = {}
     for given, text in query:
@@ -64,7 +65,9 @@ def parse_options(query: Iterable[tuple[str, str]]) -> tuple[ConvertConfig, str]
             raise UserError(f"{name} is given twice")
         values[name] = _format(text) if name == "format" else _value(name, OPTIONS[name], text)
     extension = values.pop("format", FORMATS[0])
-    return ConvertConfig(**values), extension
+    config = ConvertConfig(**values)
+    check_coding(f".{extension}", coding(config))
+    return config, extension
 
 
 def _unknown(given: str) -> str:

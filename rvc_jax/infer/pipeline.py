@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import scipy.ndimage
 
-from rvc_jax.audio.filters import high_pass_zero_phase, resample
-from rvc_jax.audio.loudness import match_volume_envelope, normalise, normalise_file, rms
-from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE, ConvertConfig
+from rvc_jax.audio import stream
+from rvc_jax.audio.denoise import reduce_noise
+from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.features.content import ContentEncoder, content_encoder
 from rvc_jax.features.f0 import pitch_extractor
-from rvc_jax.features.pitch import coarse_pitch
-from rvc_jax.infer.chunks import CHUNK_FRAMES, CONTEXT_FRAMES, Chunk, join, plan_chunks
-from rvc_jax.infer.features import RecordingFeatures
-from rvc_jax.infer.retrieval import Index, mix
+from rvc_jax.infer.chunks import CHUNK_FRAMES, CONTEXT_FRAMES, FADE_FRAMES, Chunk, Rows, join, plan_chunks
+from rvc_jax.infer.features import BLOCK_FRAMES, RecordingFeatures
+from rvc_jax.infer.finish import Spoken, finished, fitted, gated
+from rvc_jax.infer.loaded import REACH, SHORT_FRAMES, LoadedVoice
+from rvc_jax.infer.options import check_options
+from rvc_jax.infer.pitch_curve import PitchCurve
+from rvc_jax.infer.recording import Recording, RecordingError, Source, length_at, listen, scratch, side
+from rvc_jax.infer.retrieval import mix
 from rvc_jax.infer.voice import Voice
 
-SHORTEST_SECONDS = 0.1
-_PEAK = 0.99
-_GATE_HOLD = 10
-_GATE_FADE = 5
+__all__ = ["Conversion", "Converter", "Listener", "RecordingError", "Source"]
+
+_PITCH_SHARE = 0.2  # of the work, roughly
 
 Listener = Callable[[float], None]
 """Is told the share that is done, 0..1."""
@@ -38,10 +39,14 @@ class Conversion:
     """A recording in another voice."""
 
     wave: np.ndarray
-    """float32 [samples]."""
+    """float32 [samples], or [2, samples] of a stereo recording whose side is kept."""
     rate: int
     transpose: float
     """Semitones by which the pitch was shifted."""
+
+    @property
+    def samples(self) -> int:
+        return self.wave.shape[-1]
 
 
 class Converter:
@@ -53,101 +58,149 @@ class Converter:
         Raises:
           UserError: if a setting is out of its range.
         """
-        _check(config, voice)
-        self.voice, self.config, self._chunk_frames = voice, config, chunk_frames
-        self._pitch = pitch_extractor(config.f0_method or voice.prepare.resolved().f0_method)
+        check_options(config, len(voice.speakers))
+        self.voice, self._chunk_frames = voice, chunk_frames
+        self._loaded = LoadedVoice(voice)
         self._content = _encoder_of(voice)
-        has_index = voice.index is not None and len(voice.index) > 0
-        self._index = Index(voice.index) if has_index and config.index_rate > 0 else None
-        self._parameters = jax.device_put(voice.parameters)
-        self._speak = jax.jit(self._spoken)
+        kept = 2 * self._loaded.prior_context + max(chunk_frames)
+        self._prior_frames = -(-kept // REACH) * REACH
+        self._configure(config)
+
+    def with_config(self, config: ConvertConfig) -> Converter:
+        """A converter with other options, which shares all that is loaded and compiled. Raises UserError as above."""
+        check_options(config, len(self.voice.speakers))
+        other = copy.copy(self)
+        other._configure(config)
+        return other
+
+    def _configure(self, config: ConvertConfig) -> None:
+        self._curve = PitchCurve(config)
+        self.config = config
+        self._mixture = _speakers(config, self.voice)
+        self._pitch = pitch_extractor(config.f0_method or self.voice.prepare.resolved().f0_method)
+        self._index = self._loaded.index if config.index_rate > 0 else None
+        self._options = {
+            "speaker": self._loaded.speaker(self._mixture),
+            "key": jax.random.key(config.seed),
+            "noise_scale": np.float32(config.noise_scale),
+        }
 
     def convert(self, wave: np.ndarray, rate: int, progress: Listener = lambda share: None) -> np.ndarray:
         """Speak a recording [samples] or [channels, samples] in the voice.
 
-        Returns: float32 [round(samples * voice rate / rate)], peak at most 0.99.
+        Returns: float32 [samples, scaled and rounded] at the voice's rate or the one asked for, peak at most 0.99;
+        [2, ...] if the side is kept.
 
         Raises:
-          UserError: if the recording is shorter than 0.1 s or has NaN in it.
+          UserError: if the recording is empty or has NaN in it.
         """
         return self(wave, rate, progress).wave
 
     def __call__(self, wave: np.ndarray, rate: int, progress: Listener = lambda share: None) -> Conversion:
         """As `convert`, with what else is known of the result."""
-        mono = _mono(wave, rate)
-        recording = resample(mono, rate, FEATURE_RATE)
-        recording = high_pass_zero_phase(recording, FEATURE_RATE, self.voice.prepare.high_pass_hz)
-        levelled = self._levelled(recording)
-        frames = 2 * math.ceil(len(recording) / CONTENT_HOP)
-        chunks = plan_chunks(frames, self._chunk_frames)
-        stop = max(chunk.first + chunk.frames for chunk in chunks)
-        features = RecordingFeatures(levelled, stop, self._pitch, self._content)
-        transpose = self.config.transpose + self._shift_to_voice(features.median_f0(frames))
-        f0 = (features.f0 * 2 ** (transpose / 12)).astype(np.float32)
-        spoken = self._spoken_chunks(chunks, f0, features.content, progress)
-        length = _scaled(len(mono), rate, self.voice.audio.sample_rate)
-        converted = join(spoken, chunks, self.voice.audio.hop)
-        converted = np.pad(converted, (0, max(length - len(converted), 0)))[:length]
-        converted = self._finished(converted, recording, levelled)
-        return Conversion(converted, self.voice.audio.sample_rate, transpose)
+        spoken = self.speak(Source.of_array(wave, rate), progress)
+        channels = np.concatenate([np.zeros((spoken.channels, 0), np.float32), *spoken.blocks()], axis=1)
+        return Conversion(channels if len(channels) > 1 else channels[0], spoken.rate, spoken.transpose)
 
-    def _levelled(self, recording: np.ndarray) -> np.ndarray:
-        """The recording at the level that slices have in training; silence is not made louder."""
-        prepare = self.voice.prepare
-        if np.abs(recording).max() < 10 ** (prepare.silence_db / 20):
-            return recording
-        if prepare.normalisation == "post":
-            return normalise(recording, prepare)
-        levelled = recording.copy()
-        normalise_file(levelled, FEATURE_RATE, prepare)
-        return levelled
+    def speak(self, source: Source, progress: Listener = lambda share: None) -> Spoken:
+        """As `convert`, of a source and with a result of any length: what is long lies on the disk meanwhile.
 
-    def _shift_to_voice(self, median_f0: float) -> float:
-        """Whole semitones from the recording's median pitch to the voice's, if that is asked for and known."""
-        of_voice = self.voice.median_f0[self.config.speaker]
-        if not self.config.auto_transpose or not median_f0 or not of_voice:
-            return 0.0
-        return float(round(12 * math.log2(of_voice / median_f0)))
+        Raises:
+          UserError: as `convert`, or if the disk has no room. AudioError: of a file's samples.
+        """
+        rate, hop = self.voice.audio.sample_rate, self.voice.audio.hop
+        recording = self._listened(source)
+        chunks = plan_chunks(recording.frames, self._chunk_frames)
+        hearing = lambda share: progress(_PITCH_SHARE * share)  # noqa: E731
+        features = RecordingFeatures(recording, self._pitch, self._content, hearing)
+        f0, transpose = self._spoken_f0(features.f0)
+        gate = recording.gate()
+        waves = self._spoken_chunks(chunks, f0, self._prior_rows(features, f0), gate, progress)
+        wave = fitted(join(waves, chunks, hop), length_at(recording, rate))
+        wave = stream.stored(gated(wave, gate, hop), rate, scratch())
+        wave, rate = self._refined(wave, recording)
+        kept = side(source, rate) if self.config.stereo == "keep-side" and recording.channels > 1 else None
+        return finished(wave, recording, kept, self.config.volume_envelope, rate, transpose)
 
-    def _spoken_chunks(self, chunks: list[Chunk], f0: np.ndarray, content: np.ndarray, progress: Listener):
-        """The waves of the chunks, one after the other."""
+    def _listened(self, source: Source) -> Recording:
+        """What is done to a recording before anything is found in it."""
+        recording = listen(source, self.voice.prepare, self.config.silence_db)
+        return dataclasses.replace(recording, formant_shift=self.config.formant_shift)
+
+    def _spoken_f0(self, f0: np.ndarray) -> tuple[np.ndarray, float]:
+        """The pitch that is spoken, of the pitch that was found: float32 [frames] in Hz with CONTEXT_FRAMES at either
+        end, 0 is unvoiced; and the semitones between them."""
+        inner = f0[CONTEXT_FRAMES:-CONTEXT_FRAMES]
+        median = float(np.median(inner[inner > 0])) if (inner > 0).any() else 0.0
+        most = max(self._mixture, key=self._mixture.__getitem__)
+        transpose = self._curve.semitones(median, self.voice.median_f0[most])
+        return self._curve.spoken(f0, -CONTEXT_FRAMES, transpose), transpose
+
+    def _refined(self, wave: np.ndarray, recording: Recording) -> tuple[np.ndarray, int]:
+        """The voice's sound, which may change, cleaned and at the rate in Hz that are asked for, and that rate."""
+        rate = self.voice.audio.sample_rate
+        to_rate = self.config.resample_rate or rate
+        if self.config.clean_audio:
+            reduce_noise(wave, rate, self.config.clean_strength)
+        if to_rate == rate:
+            return wave, rate
+        blocks = (stream.read(wave, start, stop) for start, stop in stream.spans(len(wave)))
+        resampled = fitted(stream.resampled(blocks, rate, to_rate), length_at(recording, to_rate))
+        return stream.stored(resampled, to_rate, scratch()), to_rate
+
+    def _spoken_chunks(
+        self, chunks: list[Chunk], f0: np.ndarray, prior: Rows, gate: np.ndarray, progress: Listener
+    ) -> Iterator[np.ndarray | None]:
+        """The waves of the chunks, one after the other; None for those that the gate silences wholly."""
         cycles = f0.astype(np.float64) * self.voice.audio.hop / self.voice.audio.sample_rate
         phase = np.mod(np.cumsum(cycles) - cycles, 1.0).astype(np.float32)
         for number, chunk in enumerate(chunks):
             start = chunk.first + CONTEXT_FRAMES
-            part = slice(start, start + chunk.frames)
-            mixed = self._mixed(content[start // 2 : (start + chunk.frames) // 2], f0[part])
-            wave = self._speak(self._parameters, mixed[None], f0[None, part], phase[None, start], start)
-            progress((number + 1) / len(chunks))
-            yield np.asarray(wave[0])
+            stop = min(start + chunk.frames, len(f0))
+            wave = None
+            if not _is_silent(gate, chunk):
+                pitch = np.pad(f0[start:stop], (0, chunk.frames - (stop - start)))
+                rows = prior.read(start, start + chunk.frames)
+                wave = self._loaded.speak(rows, pitch, phase[start], start, stop - start, **self._options)
+            progress(_PITCH_SHARE + (1 - _PITCH_SHARE) * (number + 1) / len(chunks))
+            yield wave
 
-    def _mixed(self, content: np.ndarray, f0: np.ndarray) -> np.ndarray:
-        """Content [frames / 2, channels] at the frame rate, drawn towards the index; less so where unvoiced."""
+    def _prior_rows(self, features: RecordingFeatures, f0: np.ndarray) -> Rows:
+        """The prior of all frames, in windows with as much around them as their attention hears.
+
+        A short recording is one window, in which everything hears everything.
+        """
+        content = Rows(lambda block: self._mixed(features.content(block), f0, block), BLOCK_FRAMES, features.count)
+        if features.count <= SHORT_FRAMES:
+            size, context, length, reach = SHORT_FRAMES, 0, SHORT_FRAMES, None
+        else:
+            context, length, reach = self._loaded.prior_context, self._prior_frames, REACH
+            size = length - 2 * context
+
+        def window(number: int) -> np.ndarray:
+            begin = number * size
+            start = max(begin - context, 0)
+            stop = min(start + length, features.count)
+            pitch = np.pad(f0[start:stop], (0, length - (stop - start)))
+            rows = self._loaded.prior(content.read(start, start + length), pitch, stop - start, reach)
+            return rows[begin - start :][:size]
+
+        return Rows(window, size, features.count)
+
+    def _mixed(self, content: np.ndarray, f0: np.ndarray, block: int) -> np.ndarray:
+        """A block of content [frames / 2, channels] at the frame rate, drawn towards the index; less where unvoiced."""
         repeated = np.repeat(content, 2, axis=0)
         if self._index is None:
             return repeated
         found = np.repeat(self._index.retrieve(content), 2, axis=0)
-        return mix(repeated, found, f0 > 0, self.config.index_rate, self.config.protect)
+        voiced = f0[block * BLOCK_FRAMES :][:BLOCK_FRAMES] > 0
+        voiced = np.pad(voiced, (0, len(repeated) - len(voiced)))
+        return mix(repeated, found, voiced, self.config.index_rate, self.config.protect)
 
-    def _spoken(self, parameters: dict[str, Any], content: jax.Array, f0: jax.Array, phase: jax.Array, start: int):
-        """One chunk [1, frames, ...] -> [1, samples]. Noise is a function of the seed and the frame's number alone."""
-        voice, frames = self.voice, f0.shape[1]
-        latent_key, source_key = jax.random.split(jax.random.key(self.config.seed))
-        numbers = start + jnp.arange(frames)
-        noise = self.config.noise_scale * _noise(latent_key, numbers, voice.latent_channels)
-        source_noise = _noise(source_key, numbers, voice.audio.hop).reshape(1, -1)
-        return voice.network(
-            parameters, "infer", content.astype(voice.dtype), jnp.full(1, frames), coarse_pitch(f0), f0,
-            jnp.full(1, self.config.speaker), noise[None], source_noise, phase,
-        )  # fmt: skip
 
-    def _finished(self, wave: np.ndarray, recording: np.ndarray, levelled: np.ndarray) -> np.ndarray:
-        """Silent where the recording is, with the loudness asked for, and never clipping."""
-        rate = self.voice.audio.sample_rate
-        wave = wave * _gate(levelled, self.config.silence_db, len(wave))
-        wave = match_volume_envelope(recording, FEATURE_RATE, wave, rate, self.config.volume_envelope)
-        peak = float(np.abs(wave).max(initial=0.0))
-        return wave * np.float32(_PEAK / peak) if peak > _PEAK else wave
+def _is_silent(gate: np.ndarray, chunk: Chunk) -> bool:
+    """Whether nothing of a chunk comes through the gate [frames]: it need not be spoken then."""
+    return not gate[max(chunk.begin - FADE_FRAMES, 0) : chunk.end + FADE_FRAMES + 1].any()
 
 
 def _encoder_of(voice: Voice) -> ContentEncoder:
@@ -161,46 +214,25 @@ def _encoder_of(voice: Voice) -> ContentEncoder:
     return encoder
 
 
-class RecordingError(UserError):
-    """A recording that can't be converted; the text is the reason alone."""
+def _speakers(config: ConvertConfig, voice: Voice) -> dict[int, float]:
+    """The speakers' shares by number, 1 together.
 
-
-def _check(config: ConvertConfig, voice: Voice) -> None:
-    ranges = {"protect": (0, 0.5), "index_rate": (0, 1), "volume_envelope": (0, 1), "noise_scale": (0, 10)}
-    ranges |= {"transpose": (-60, 60), "speaker": (0, len(voice.speakers) - 1)}
-    for name, (least, most) in ranges.items():
-        value = getattr(config, name)
-        if not least <= value <= most:
-            option = name.replace("_", "-")
-            raise UserError(f"--{option} {value:g} is out of range: it must be from {least} to {most}")
-
-
-def _mono(wave: np.ndarray, rate: int) -> np.ndarray:
-    """The mean of the channels, float32 [samples], checked."""
-    mono = np.asarray(wave, np.float32)
-    mono = mono.mean(axis=0) if mono.ndim == 2 else mono
-    if len(mono) < SHORTEST_SECONDS * rate:
-        raise RecordingError(f"{len(mono) / rate:.2f} s of sound; at least {SHORTEST_SECONDS} s are needed")
-    if not np.isfinite(mono).all():
-        count = int((~np.isfinite(mono)).sum())
-        raise RecordingError(f"{count} of {len(mono)} samples are not numbers (NaN or infinite)")
-    return mono
-
-
-def _scaled(samples: int, from_rate: int, to_rate: int) -> int:
-    """samples * to_rate / from_rate, rounded half up."""
-    return (2 * samples * to_rate + from_rate) // (2 * from_rate)
-
-
-def _noise(key: jax.Array, numbers: jax.Array, width: int) -> jax.Array:
-    """Standard normal [frames, width], the row of a frame drawn from its number."""
-    return jax.vmap(lambda number: jax.random.normal(jax.random.fold_in(key, number), (width,)))(numbers)
-
-
-def _gate(recording: np.ndarray, silence_db: float, length: int) -> np.ndarray:
-    """0 where the 16 kHz recording has been below the level for a while, else 1, with short fades: [length]."""
-    levels = rms(recording, 2 * FEATURE_HOP, FEATURE_HOP)
-    heard = scipy.ndimage.maximum_filter1d(levels > 10 ** (silence_db / 20), 2 * _GATE_HOLD + 1)
-    gain = scipy.ndimage.uniform_filter1d(heard.astype(np.float32), 2 * _GATE_FADE + 1)
-    points = np.arange(length) * (len(recording) / FEATURE_HOP / length)
-    return np.interp(points, np.arange(len(gain)), gain).astype(np.float32)
+    Raises:
+      UserError: for a mixture that is not written as one, of speakers that there are, each with a share above 0.
+    """
+    if not config.speaker_mix:
+        return {config.speaker: 1.0}
+    try:
+        parts = [part.split(":") for part in config.speaker_mix.split(",")]
+        shares = {int(number): float(share) for number, share in parts}
+        if len(shares) < len(parts) or not all(0 < share < math.inf for share in shares.values()):
+            raise ValueError
+    except ValueError:
+        raise UserError(
+            f"--speaker-mix {config.speaker_mix!r} is no mixture: write numbers of speakers, each once, and their "
+            "shares above 0, as in 0:0.7,1:0.3"
+        ) from None
+    if unknown := [number for number in shares if not 0 <= number < len(voice.speakers)]:
+        last = len(voice.speakers) - 1
+        raise UserError(f"--speaker-mix {config.speaker_mix}: there is no speaker {unknown[0]}, only 0 to {last}")
+    return {number: share / sum(shares.values()) for number, share in shares.items()}

@@ -23,15 +23,19 @@ import numpy as np
 from aiohttp import web
 
 from rvc_jax import __version__
-from rvc_jax.audio.io import AudioError, save
+from rvc_jax.audio.io import AudioError, Coding, save
 from rvc_jax.config import ConvertConfig, ServeConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.http_limits import LimitedServer, Refusal, check_sender, is_local, save_body, send
 from rvc_jax.infer.http_options import FORMATS, OPTIONS, parse_options
+from rvc_jax.infer.options import coding
 from rvc_jax.infer.pipeline import Conversion, Listener, RecordingError
 from rvc_jax.infer.warm_voice import TooLong, read_recording
 
-MEDIA_TYPES = {"wav": "audio/wav", "flac": "audio/flac", "ogg": "audio/ogg", "mp3": "audio/mpeg"}
+MEDIA_TYPES = {
+    "wav": "audio/wav", "flac": "audio/flac", "ogg": "audio/ogg", "mp3": "audio/mpeg", "m4a": "audio/mp4",
+    "aac": "audio/aac", "opus": "audio/ogg",
+}  # fmt: skip
 
 _METHODS = {"/": ("GET", "HEAD"), "/health": ("GET", "HEAD"), "/convert": ("POST",)}
 _OTHER_CONNECTIONS = 64  # beside those that wait: they send, read, or are idle
@@ -202,7 +206,7 @@ class VoiceServer:
             conversion = self._speak(wave, rate, config, progress)
             progress(1)
             out = path.with_name(f"spoken.{extension}")
-            _save(out, conversion)
+            _save(out, conversion, coding(config))
         except Exception as error:
             return self._failure(error)
         took = time.monotonic() - begun
@@ -231,9 +235,9 @@ class _Dropped(Exception):
     """Nobody waits for this conversion."""
 
 
-def _save(out: Path, conversion: Conversion) -> None:
+def _save(out: Path, conversion: Conversion, coding: Coding) -> None:
     try:
-        save(out, conversion.wave, conversion.rate)
+        save(out, conversion.wave, conversion.rate, coding)
     except UserError as error:
         raise Refusal(507, f"the result can't be kept: {str(error).removeprefix(f'{out}: ')}") from error
 

@@ -12,8 +12,6 @@ from rvc_jax.errors import UserError
 from rvc_jax.infer.chunks import CHUNK_FRAMES
 from rvc_jax.infer.pipeline import Conversion, Converter, Listener
 from rvc_jax.infer.voice import Voice
-from rvc_jax.mirror import WHERE, local_run
-from rvc_jax.runs import RunFolder
 
 _VALUES_PER_SECOND = 2 * 192_000
 """Samples of all channels together in a second of sound, at most: stereo at the highest rate that people record at."""
@@ -21,11 +19,6 @@ _VALUES_PER_SECOND = 2 * 192_000
 
 class TooLong(UserError):
     """A recording that is longer than what is taken."""
-
-
-def load_voice(path: Path | str, which: str = "best") -> Voice:
-    """The voice of a run: its folder, or a URL; `best` or `latest`. Raises UserError if there is none."""
-    return Voice.from_run(RunFolder.open(local_run(path, "index.npy", WHERE[which])), which)
 
 
 class WarmVoice:
@@ -39,9 +32,7 @@ class WarmVoice:
         self, wave: np.ndarray, rate: int, config: ConvertConfig, progress: Listener = lambda share: None
     ) -> Conversion:
         """As `Converter.__call__`. Raises UserError if a setting or the recording can't be used."""
-        if config != self._converter.config:
-            self._converter = Converter(self.voice, config)
-        return self._converter(wave, rate, progress)
+        return self._converter.with_config(config)(wave, rate, progress)
 
     def warm_up(self) -> None:
         """Compiles every shape that a recording can need, with the default settings."""

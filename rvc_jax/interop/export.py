@@ -20,7 +20,7 @@ from rvc_jax.config import PRESETS
 from rvc_jax.data.remote import Location, is_remote, joined, put
 from rvc_jax.errors import UserError
 from rvc_jax.files import file_sha256
-from rvc_jax.interop import rvc_file, safetensors_voice
+from rvc_jax.interop import faiss_index, onnx_model, rvc_file, safetensors_voice
 from rvc_jax.interop.card import CardFile, card
 from rvc_jax.interop.clip import Clip, spectral_difference
 from rvc_jax.interop.model_zip import extract_model
@@ -331,11 +331,6 @@ class _Writer:
         if rows is None or not len(rows):
             self.notes.append("no .index: the voice has no content features of its training speech")
             return
-        try:
-            from rvc_jax.interop import faiss_index
-        except ImportError:
-            self.notes.append("no .index: this version of rvc-jax can't write them")
-            return
         path = self.folder / self.index_name
         faiss_index.write(path, rows)
         found = faiss_index.read(path)
@@ -374,10 +369,6 @@ class _Writer:
         self._make_onnx("onnx-rvc", "rvc")
 
     def _make_onnx(self, form: Format, flavour: Literal["w-okada", "rvc"]) -> None:
-        try:
-            from rvc_jax.interop import onnx_model
-        except ImportError:
-            raise UserError("this version of rvc-jax can't write ONNX") from None
         path, model = self.folder / self.main[form], self.source.model.without_posterior()
         onnx_model.write(path, model, flavour)
         largest = onnx_model.check(path, model)

@@ -34,20 +34,45 @@ class RelativeAttention(nnx.Module):
         self.emb_rel_k = parameter(shape, init, (0, 1, 2))
         self.emb_rel_v = parameter(shape, init, (0, 1, 2))
 
-    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
-        """x [batch, time, channels]; mask [batch, time, 1] -> [batch, time, channels]."""
+    def __call__(self, x: jax.Array, mask: jax.Array, reach: int | None = None) -> jax.Array:
+        """x [batch, time, channels]; mask [batch, time, 1] -> [batch, time, channels].
+
+        reach: frames on either side that a frame hears, `window` or more, and a divisor of time; None is all of them.
+        """
         query = self._split(self.conv_q(x)) * self.width**-0.5
         key, value = self._split(self.conv_k(x)), self._split(self.conv_v(x))
+        heard = (
+            self._all_heard(query, key, value, mask) if reach is None else self._near(query, key, value, mask, reach)
+        )
+        return self.conv_o(heard.reshape(x.shape))
+
+    def _all_heard(self, query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array) -> jax.Array:
+        """[batch, time, heads, width] of the same; mask [batch, time, 1]."""
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key)
-        near = jnp.einsum("bqhd,rd->bhqr", query, self.emb_rel_k[...][0].astype(x.dtype))
+        near = jnp.einsum("bqhd,rd->bhqr", query, self.emb_rel_k[...][0].astype(query.dtype))
         scores = (scores + spread(near, self.window, self.form)).astype(jnp.float32)
         allowed = (mask * mask.swapaxes(1, 2))[:, None] > 0
-        weights = jax.nn.softmax(jnp.where(allowed, scores, -1e4), axis=-1).astype(x.dtype)
+        weights = jax.nn.softmax(jnp.where(allowed, scores, -1e4), axis=-1).astype(query.dtype)
         output = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
-        output += jnp.einsum(
-            "bhqr,rd->bqhd", gathered(weights, self.window, self.form), self.emb_rel_v[...][0].astype(x.dtype)
+        return output + jnp.einsum(
+            "bhqr,rd->bqhd", gathered(weights, self.window, self.form), self.emb_rel_v[...][0].astype(query.dtype)
         )
-        return self.conv_o(output.reshape(x.shape))
+
+    def _near(self, query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, reach: int) -> jax.Array:
+        """The same where a frame hears those up to `reach` away: `reach` frames at once look at the `3 * reach` around.
+
+        The time that this takes grows with the length, not with its square.
+        """
+        keys, values, real = (_surroundings(x, reach) for x in (key, value, mask))
+        query = query.reshape(query.shape[0], -1, reach, *query.shape[2:])
+        near = jnp.einsum("bnqhd,rd->bnhqr", query, self.emb_rel_k[...][0].astype(query.dtype))
+        scores = jnp.einsum("bnqhd,bnkhd->bnhqk", query, keys) + _placed(near, reach)
+        distance = jnp.arange(3 * reach) - jnp.arange(reach, 2 * reach)[:, None]
+        allowed = (jnp.abs(distance) <= reach) & (real[:, :, None, None, :, 0] > 0)
+        weights = jax.nn.softmax(jnp.where(allowed, scores.astype(jnp.float32), -1e4), axis=-1).astype(query.dtype)
+        output = jnp.einsum("bnhqk,bnkhd->bnqhd", weights, values)
+        offsets = _picked(weights, reach, self.window)
+        return output + jnp.einsum("bnhqr,rd->bnqhd", offsets, self.emb_rel_v[...][0].astype(query.dtype))
 
     def _split(self, x: jax.Array) -> jax.Array:
         return x.reshape(*x.shape[:2], self.heads, self.width)
@@ -86,6 +111,28 @@ def _offsets(time: int, window: int, dtype: jnp.dtype) -> jax.Array:
     return (key - query == offset).astype(dtype)
 
 
+def _surroundings(x: jax.Array, reach: int) -> jax.Array:
+    """[batch, time, ...] -> [batch, time / reach, 3 * reach, ...]: blocks with those before and behind them."""
+    blocks = jnp.pad(x, [(0, 0), (reach, reach)] + [(0, 0)] * (x.ndim - 2))
+    blocks = blocks.reshape(x.shape[0], -1, reach, *x.shape[2:])
+    return jnp.concatenate([blocks[:, :-2], blocks[:, 1:-1], blocks[:, 2:]], axis=2)
+
+
+def _placed(near: jax.Array, reach: int) -> jax.Array:
+    """As `spread`, by key of a block's surroundings: [..., reach, 2 window + 1] -> [..., reach, 3 * reach]."""
+    *leading, time, offsets = near.shape
+    row, before = 3 * reach, reach - offsets // 2
+    padded = jnp.pad(near, [(0, 0)] * (near.ndim - 1) + [(before, row + 1 - before - offsets)])
+    return padded.reshape(*leading, time * (row + 1))[..., : time * row].reshape(*leading, time, row)
+
+
+def _picked(weights: jax.Array, reach: int, window: int) -> jax.Array:
+    """The inverse of `_placed`."""
+    *leading, time, row = weights.shape
+    flat = jnp.pad(weights.reshape(*leading, time * row), [(0, 0)] * len(leading) + [(0, time)])
+    return flat.reshape(*leading, time, row + 1)[..., reach - window : reach + window + 1]
+
+
 class FeedForward(nnx.Module):
     """Two convolutions with a ReLU between them."""
 
@@ -115,28 +162,28 @@ class Transformer(nnx.Module):
         )
         self.norm_layers_2 = nnx.List([LayerNorm(channels) for _ in layers])
 
-    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, reach: int | None = None) -> jax.Array:
         x = x * mask
         layers = zip(self.attn_layers, self.norm_layers_1, self.ffn_layers, self.norm_layers_2, strict=True)
         if self.scan:
-            return self._scanned(x, mask, list(layers)) * mask
+            return self._scanned(x, mask, list(layers), reach) * mask
         for layer in layers:
-            x = _transformer_layer(layer, x, mask)
+            x = _transformer_layer(layer, x, mask, reach)
         return x * mask
 
     @staticmethod
-    def _scanned(x: jax.Array, mask: jax.Array, layers: list[tuple[nnx.Module, ...]]) -> jax.Array:
+    def _scanned(x: jax.Array, mask: jax.Array, layers: list[tuple[nnx.Module, ...]], reach: int | None) -> jax.Array:
         """The layers in a loop over their stacked parameters."""
         parts = [nnx.split(nnx.List(layer)) for layer in layers]
         graph = parts[0][0]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[state for _, state in parts])
-        step = lambda x, state: (_transformer_layer(nnx.merge(graph, state), x, mask), None)  # noqa: E731
+        step = lambda x, state: (_transformer_layer(nnx.merge(graph, state), x, mask, reach), None)  # noqa: E731
         return jax.lax.scan(step, x, stacked)[0]
 
 
-def _transformer_layer(layer: tuple[nnx.Module, ...], x: jax.Array, mask: jax.Array) -> jax.Array:
+def _transformer_layer(layer: tuple[nnx.Module, ...], x: jax.Array, mask: jax.Array, reach: int | None) -> jax.Array:
     attention, norm_1, feed_forward, norm_2 = layer
-    x = norm_1(x + attention(x, mask))
+    x = norm_1(x + attention(x, mask, reach))
     return norm_2(x + feed_forward(x, mask))
 
 
@@ -151,10 +198,12 @@ class PriorEncoder(nnx.Module):
         self.encoder = Transformer(config, forms)
         self.proj = Conv(config.hidden_channels, 2 * config.inter_channels, 1)
 
-    def __call__(self, content: jax.Array, pitch: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, content: jax.Array, pitch: jax.Array, mask: jax.Array, reach: int | None = None
+    ) -> tuple[jax.Array, jax.Array]:
         """content [batch, frames, content channels], coarse pitch int [batch, frames], mask [batch, frames, 1].
 
-        The pitch is not looked at by a voice without.
+        The pitch is not looked at by a voice without. reach: see `RelativeAttention`.
 
         Returns mean and log-deviation, both float32 [batch, frames, latent channels].
         """
@@ -162,5 +211,5 @@ class PriorEncoder(nnx.Module):
         if self.has_pitch:
             x = x + self.emb_pitch(pitch).astype(content.dtype)
         x = jax.nn.leaky_relu(x * math.sqrt(x.shape[-1]), 0.1)
-        mean, log_deviation = jnp.split(self.proj(self.encoder(x, mask)) * mask, 2, axis=-1)
+        mean, log_deviation = jnp.split(self.proj(self.encoder(x, mask, reach)) * mask, 2, axis=-1)
         return mean.astype(jnp.float32), log_deviation.astype(jnp.float32)

@@ -97,19 +97,49 @@ class Synthesizer(nnx.Module):
     ) -> jax.Array:
         """Speaks content [batch, frames, channels] with f0 [batch, frames] in the voice of `speaker` [batch].
 
+        speaker: numbers, or embeddings [batch, speaker channels], which may be mixtures.
         noise [batch, frames, latent channels]: deviation from the prior's mean in its own units, scaled already;
         source_noise [batch, samples] standard normal and phase [batch] in cycles are the harmonic source's.
         Returns the waveform [batch, frames * hop], float32.
         """
-        mask = sequence_mask(lengths, content.shape[1], content.dtype)
-        speaker = self._speaker(speaker, content.dtype)
-        mean, log = self.enc_p(content, pitch, mask)
+        mean, log = self.prior(content, lengths, pitch)
+        return self.render(mean, log, lengths, f0, speaker, noise, source_noise, phase, content.dtype)
+
+    def prior(
+        self, content: jax.Array, lengths: jax.Array, pitch: jax.Array, reach: int | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """The first half of `infer`: mean and log-deviation of the latent [batch, frames, latent channels], float32.
+
+        reach: frames on either side that attention hears, `RelativeAttention`; None is all, as in training.
+        """
+        return self.enc_p(content, pitch, sequence_mask(lengths, content.shape[1], content.dtype), reach)
+
+    def render(
+        self,
+        mean: jax.Array,
+        log: jax.Array,
+        lengths: jax.Array,
+        f0: jax.Array,
+        speaker: jax.Array,
+        noise: jax.Array | None = None,
+        source_noise: jax.Array | None = None,
+        phase: jax.Array | None = None,
+        dtype: jnp.dtype = jnp.float32,
+    ) -> jax.Array:
+        """The second half of `infer`, in convolutions alone: a sample depends on no frame further than 40 away.
+
+        mean, log: as `prior` returns them; dtype: of the arithmetic; the rest as in `infer`.
+        """
+        mask = sequence_mask(lengths, mean.shape[1], dtype)
+        speaker = self._speaker(speaker, dtype)
         mapped = (mean if noise is None else mean + jnp.exp(log) * noise) * mask
         latent = self.flow(mapped, mask, speaker, reverse=True) * mask
-        return self.dec(latent.astype(content.dtype), f0, speaker, source_noise, phase)
+        return self.dec(latent.astype(dtype), f0, speaker, source_noise, phase)
 
     def _speaker(self, speaker: jax.Array, dtype: jnp.dtype) -> jax.Array:
-        return self.emb_g(speaker)[:, None].astype(dtype)
+        """Numbers [batch], or embeddings [batch, speaker channels] -> [batch, 1, speaker channels]."""
+        embedded = speaker if jnp.issubdtype(speaker.dtype, jnp.floating) else self.emb_g(speaker)
+        return embedded[:, None].astype(dtype)
 
 
 def synthesizer(

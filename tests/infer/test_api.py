@@ -17,7 +17,6 @@ from public_files import small_voice  # noqa: E402
 import rvc_jax  # noqa: E402
 from rvc_jax.audio.io import load  # noqa: E402
 from rvc_jax.errors import UserError  # noqa: E402
-from rvc_jax.infer.pipeline import Converter  # noqa: E402
 from rvc_jax.interop import voice_folder  # noqa: E402
 
 
@@ -69,7 +68,6 @@ def test_options_hold_for_the_call_that_names_them(voice: rvc_jax.SpeakingVoice,
     np.testing.assert_array_equal(voice.convert(clip, 16000), first)
 
 
-@pytest.mark.skipif(not hasattr(Converter, "with_config"), reason="converters do not share what they compile yet")
 def test_other_options_compile_nothing(voice: rvc_jax.SpeakingVoice, clip: np.ndarray) -> None:
     voice.convert(clip, 16000)
     compiled = []

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rvc_jax.infer.chunks import CHUNK_FRAMES, CONTEXT_FRAMES, FADE_FRAMES, join, plan_chunks
+from rvc_jax.infer.chunks import CHUNK_FRAMES, CONTEXT_FRAMES, FADE_FRAMES, Chunk, Rows, join, plan_chunks
+
+
+def joined(waves: list[np.ndarray | None], chunks: list[Chunk], hop: int) -> np.ndarray:
+    return np.concatenate(list(join(waves, chunks, hop)))
+
 
 even_frames = st.integers(1, 20000).map(lambda half: 2 * half)
 
@@ -41,14 +46,41 @@ def test_pieces_of_one_wave_join_to_that_wave(frames: int) -> None:
     length = before + max(chunk.first + chunk.frames for chunk in chunks)
     whole = np.random.default_rng(0).standard_normal(length * hop).astype(np.float32)
     pieces = [whole[(before + c.first) * hop : (before + c.first + c.frames) * hop] for c in chunks]
-    np.testing.assert_allclose(join(pieces, chunks, hop), whole[before * hop : (before + frames) * hop], atol=1e-6)
+    np.testing.assert_allclose(joined(pieces, chunks, hop), whole[before * hop : (before + frames) * hop], atol=1e-6)
 
 
 def test_a_join_fades_and_nothing_else_changes() -> None:
     hop, frames = 10, 480
     chunks = plan_chunks(frames, (336,))
-    joined = join([np.full(chunk.frames * hop, float(i)) for i, chunk in enumerate(chunks)], chunks, hop)
+    wave = joined([np.full(chunk.frames * hop, float(i)) for i, chunk in enumerate(chunks)], chunks, hop)
     seam, fade = chunks[1].begin * hop, FADE_FRAMES * hop
-    assert (joined[: seam - fade] == 0).all() and (joined[seam + fade :] == 1).all()
-    steps = np.diff(joined[seam - fade : seam + fade])
+    assert (wave[: seam - fade] == 0).all() and (wave[seam + fade :] == 1).all()
+    steps = np.diff(wave[seam - fade : seam + fade])
     np.testing.assert_allclose(steps, 1 / (2 * fade), rtol=1e-3)
+
+
+def test_what_was_not_spoken_is_silent() -> None:
+    hop = 10
+    chunks = plan_chunks(1000, (336,))
+    waves = [None if i == 1 else np.ones(chunk.frames * hop) for i, chunk in enumerate(chunks)]
+    zeros = [
+        np.zeros(chunk.frames * hop) if i == 1 else wave
+        for i, (wave, chunk) in enumerate(zip(waves, chunks, strict=True))
+    ]
+    np.testing.assert_array_equal(joined(waves, chunks, hop), joined(zeros, chunks, hop))
+
+
+@given(size=st.integers(1, 9), count=st.integers(1, 60), length=st.integers(1, 20), step=st.integers(1, 30))
+def test_rows_are_computed_once_on_the_way_and_forgotten(size: int, count: int, length: int, step: int) -> None:
+    computed = []
+
+    def compute(number: int) -> np.ndarray:
+        computed.append(number)
+        return np.arange(number * size, (number + 1) * size, dtype=float)[:, None] + 1
+
+    rows = Rows(compute, size, count)
+    for start in range(0, count, step):
+        numbers = np.arange(start, start + length)
+        np.testing.assert_array_equal(rows.read(start, start + length)[:, 0], np.where(numbers < count, numbers + 1, 0))
+        assert len(rows._blocks) <= length // size + 2
+    assert len(set(computed)) == len(computed) and max(computed) * size < count

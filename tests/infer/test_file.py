@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
+from rvc_jax.audio import stream
 from rvc_jax.audio.io import decode
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.file import convert_file
+from rvc_jax.infer.pipeline import Converter
+from rvc_jax.infer.voice import Voice
+from rvc_jax.runs import RunFolder
 
 
 @pytest.mark.parametrize("ending", [".wav", ".flac", ".ogg", ".mp3"])
@@ -26,9 +32,31 @@ def test_writes_every_format(tiny_run: Path, other_clip: Path, tmp_path: Path, e
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
+def test_a_long_file_is_the_array_in_blocks(
+    tiny_run: Path, other_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is long lies on the disk on its way, and nothing is left there."""
+    wave, rate = decode(other_clip)
+    source, scratch = tmp_path / "stereo.flac", tmp_path / "scratch"
+    scratch.mkdir()
+    stereo = np.stack([wave[0], np.roll(wave[0], 300)])[:, :70001]
+    soundfile.write(source, stereo.T, rate)
+    stereo, rate = decode(source)
+    config = ConvertConfig(stereo="keep-side", volume_envelope=0.5)
+    expected = Converter(Voice.from_run(RunFolder.open(tiny_run)), config).convert(stereo, rate)
+    monkeypatch.setattr(stream, "BLOCK", 9000)
+    monkeypatch.setattr(stream, "IN_MEMORY_SECONDS", 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    out = tmp_path / "out.flac"
+    spoken = convert_file(tiny_run, source, out, config)
+    assert (spoken.samples, spoken.channels) == (70001, 2) and isinstance(spoken._middle, np.memmap)
+    np.testing.assert_allclose(decode(out)[0], expected, atol=1e-4)  # of 16 bits
+    assert list(scratch.iterdir()) == []
+
+
 def test_an_unknown_ending_is_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot write \.aac; use \.wav, \.flac, \.ogg, \.mp3"):
-        convert_file(tmp_path / "no run", tmp_path / "no recording.wav", tmp_path / "out.aac", ConvertConfig())
+    with pytest.raises(UserError, match=r"cannot write \.xyz; use \.wav, \.flac, \.ogg, \.mp3"):
+        convert_file(tmp_path / "no run", tmp_path / "no recording.wav", tmp_path / "out.xyz", ConvertConfig())
 
 
 def bad_inputs(tmp_path: Path, run: Path, dataset: Path, clip: Path) -> dict[str, tuple[Path, Path, Path, str]]:

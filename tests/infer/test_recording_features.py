@@ -11,10 +11,12 @@ from rvc_jax.audio.io import load
 from rvc_jax.features.content import content_encoder
 from rvc_jax.features.f0 import pitch_extractor
 from rvc_jax.infer.chunks import CONTEXT_FRAMES
-from rvc_jax.infer.features import RecordingFeatures
+from rvc_jax.infer.features import BLOCK_FRAMES, RecordingFeatures
+from rvc_jax.infer.recording import Recording
 from rvc_jax.weights import store
 from rvc_jax.weights.registry import ENTRIES
 
+FRAMES = 700
 FIVE_CENTS = 2 ** (5 / 1200) - 1
 
 
@@ -23,9 +25,13 @@ def audio(other_clip: Path) -> np.ndarray:
     return load(other_clip, 16000)[: 700 * 160]
 
 
+def heard(audio: np.ndarray, silence_db: float = -300.0) -> Recording:
+    return Recording(audio, 1.0, silence_db, len(audio), 16000, 1)
+
+
 @pytest.fixture(scope="module")
 def features(audio: np.ndarray) -> RecordingFeatures:
-    return RecordingFeatures(audio, 700 + CONTEXT_FRAMES, pitch_extractor("swift"), content_encoder("whisper-tiny"))
+    return RecordingFeatures(heard(audio), pitch_extractor("swift"), content_encoder("whisper-tiny"))
 
 
 def no_content(audio: np.ndarray) -> np.ndarray:
@@ -45,10 +51,10 @@ def test_pitch_is_that_of_the_whole_recording(audio: np.ndarray, method: str, al
     if method in ENTRIES and store.find(method) is None:
         pytest.skip(f"the weights of {method} are not on this machine")
     extractor = pitch_extractor(method)
-    features = RecordingFeatures(audio, 700, extractor, no_content)
+    features = RecordingFeatures(heard(audio), extractor, no_content)
     inner = slice(CONTEXT_FRAMES, -CONTEXT_FRAMES)
-    whole, windowed = extractor(audio[None])[0, inner], features.f0[CONTEXT_FRAMES:][inner]
-    assert features.f0.shape == (700 + CONTEXT_FRAMES,) and whole.shape == windowed.shape
+    whole, windowed = extractor(audio[None])[0, inner], features.f0[CONTEXT_FRAMES:-CONTEXT_FRAMES][inner]
+    assert features.f0.shape == (700 + 2 * CONTEXT_FRAMES,) and whole.shape == windowed.shape
     assert ((whole > 0) == (windowed > 0)).mean() > 0.99
     both = (whole > 0) & (windowed > 0)
     off = np.abs(windowed[both] / whole[both] - 1)
@@ -57,8 +63,24 @@ def test_pitch_is_that_of_the_whole_recording(audio: np.ndarray, method: str, al
 
 
 def test_the_number_of_frames(features: RecordingFeatures) -> None:
-    assert features.f0.shape == (700 + 2 * CONTEXT_FRAMES,) and features.f0.dtype == np.float32
-    assert features.content.shape == (350 + CONTEXT_FRAMES, 384) and features.content.dtype == np.float16
+    assert features.count == FRAMES + 2 * CONTEXT_FRAMES
+    assert features.f0.shape == (features.count,) and features.f0.dtype == np.float32
+    block = features.content(0)
+    assert block.shape == (BLOCK_FRAMES // 2, 384) and block.dtype == np.float16
+
+
+def test_silence_has_no_pitch_and_is_not_listened_to(audio: np.ndarray) -> None:
+    paused = np.concatenate([audio[:48000], np.zeros(10 * 16000, np.float32), audio[48000:96000]])
+    rows = []
+
+    def pitch(batch: np.ndarray) -> np.ndarray:
+        rows.append(np.abs(batch).max(axis=1) > 0)
+        return np.full((len(batch), batch.shape[1] // 160), 100.0, np.float32)
+
+    f0 = RecordingFeatures(heard(paused, -60.0), pitch, no_content).f0[CONTEXT_FRAMES:]
+    assert (f0[20:280] == 100).all() and (f0[1320:1580] == 100).all()
+    assert (f0[320:1280] == 0).all()
+    assert len(rows) == 2 and sum(row.sum() for row in rows) <= 6  # of the eight windows with what was left out
 
 
 def test_content_is_in_its_place(audio: np.ndarray, features: RecordingFeatures) -> None:
@@ -67,9 +89,10 @@ def test_content_is_in_its_place(audio: np.ndarray, features: RecordingFeatures)
     window = audio[begin * 160 : (begin + 336) * 160]
     alone = content_encoder("whisper-tiny")(window[None])[0][60:100]
     at = (CONTEXT_FRAMES + begin) // 2 + 60
+    content = features.content(0)
 
     def likeness(shift: int) -> float:
-        windowed = features.content[at + shift : at + shift + 40].astype(np.float32)
+        windowed = content[at + shift : at + shift + 40].astype(np.float32)
         cosine = (alone * windowed).sum(1) / np.linalg.norm(alone, axis=1) / np.linalg.norm(windowed, axis=1)
         return float(cosine.mean())
 

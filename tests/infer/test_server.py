@@ -244,7 +244,7 @@ def test_what_fails_inside_is_told_to_the_terminal_alone(running: Running) -> No
 
 
 def test_a_full_disk_is_told(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, wave: np.ndarray, rate: int) -> None:
+    def full(path: Path, *_: object) -> None:
         raise UserError(f"{path}: cannot be written: No space left on device")
 
     monkeypatch.setattr("rvc_jax.infer.server.save", full)
@@ -397,7 +397,7 @@ def test_the_command_serves_a_real_voice(
 ) -> None:
     """From the command line to SIGTERM, with a voice that is not trained."""
     voice = micro_voice()
-    monkeypatch.setattr("rvc_jax.infer.warm_voice.load_voice", lambda path, which: voice)
+    monkeypatch.setattr("rvc_jax.infer.voice.Voice.load", lambda *_: voice)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     queries = {"transpose=3&seed=1": ConvertConfig(transpose=3, seed=1), "speaker=0": ConvertConfig()}
