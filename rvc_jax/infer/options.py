@@ -18,7 +18,7 @@ _RANGES = {
     "protect": (0, 0.5),
     "volume_envelope": (0, 1),
     "noise_scale": (0, 10),
-    "silence_db": (-200, 0),
+    "silence_db": (-300, 0),
     "clean_strength": (0, 1),
 }
 _RATES = (8000, 192000)

@@ -37,7 +37,7 @@ def voices(monkeypatch: pytest.MonkeyPatch) -> list[UpsideDown]:
     """The voices that were loaded."""
     loaded: list[UpsideDown] = []
 
-    def load(run: Path | str, config: ConvertConfig, which: str) -> UpsideDown:
+    def load(run: Path | str, config: ConvertConfig, which: str, index: Path | None) -> UpsideDown:
         loaded.append(UpsideDown(config))
         return loaded[-1]
 

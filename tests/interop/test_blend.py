@@ -106,7 +106,7 @@ def test_the_command_mixes_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         path.touch()
 
     stand_in = types.SimpleNamespace(write=write, read=lambda path: written["rows"].astype(np.float32))
-    monkeypatch.setattr(rvc_jax.interop, "faiss_index", stand_in, raising=False)
+    monkeypatch.setattr(rvc_jax.interop.export, "faiss_index", stand_in)
     both = [str(tmp_path / "c.pth"), str(tmp_path / "c.safetensors")]
     assert main(["merge", *map(str, runs), "--out", *both, "--index", "both"]) == 0
     assert np.array_equal(written["rows"], np.concatenate([ROWS, ROWS]))
