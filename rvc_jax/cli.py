@@ -20,23 +20,22 @@ from rvc_jax.cli_options import (
     Json,
     OptionalInt,
     OptionalPlace,
-    Out,
     Place,
     Preset,
     Run,
-    Source,
     TrainOptions,
     Which,
 )  # fmt: skip
 from rvc_jax.commands import at_end as at_ends
 from rvc_jax.commands.audit import audit
+from rvc_jax.commands.convert import convert
 from rvc_jax.commands.download import download
 from rvc_jax.commands.fetch import fetch
 from rvc_jax.commands.inspect import inspect
 from rvc_jax.commands.plan import plan
 from rvc_jax.commands.prepare import prepare
 from rvc_jax.commands.report import report, write_run_report
-from rvc_jax.config import PRESETS, ClusterConfig, ConvertConfig
+from rvc_jax.config import PRESETS, ClusterConfig
 from rvc_jax.environment import quiet, start_jax
 from rvc_jax.errors import UserError, printable
 from rvc_jax.terminal import Display, drop_text, show, size
@@ -125,36 +124,6 @@ def train(
     return 0 if result.interrupted and not result.used_up else at_ends.carry_out(at_end)
 
 
-def convert(
-    run: Run, source: Source, out: Out, conversion: ConvertConfig, voice: Which = "best", as_json: Json = False
-) -> int:
-    """Speak a recording in the voice of a run.
-
-    Args:
-        run: Folder of the run, also at gs:// or s3://.
-        source: Recording (any format that libsndfile or ffmpeg reads).
-        out: File to write: .wav, .flac, .ogg or .mp3.
-        voice: The best voice by the hold-out, or the latest.
-    """
-    start_jax()
-    from rvc_jax.infer.file import convert_file
-
-    with Display() as display:
-        converted = convert_file(run, source, out, conversion, voice, display.convert)
-    seconds = converted.samples / converted.rate
-    result = {
-        "out": out, "seconds": seconds, "sample_rate": converted.rate, "samples": converted.samples,
-        "transpose": converted.transpose,
-    }  # fmt: skip
-    rows = [
-        ("written", str(out)),
-        ("length", f"{seconds:.1f} s at {converted.rate} Hz"),
-        ("transposed", f"{converted.transpose:+g} semitones"),
-    ]
-    show(result, rows, as_json)
-    return 0
-
-
 def evaluate(run: Run, dataset: OptionalPlace = None, voice: Which = "best", as_json: Json = False) -> int:
     """Measure a voice on the speech that was held out of its training.
 
@@ -236,7 +205,7 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command and returns the exit code: 0, 1 (doctor), 2 (the user's mistake) or 130 (Ctrl-C)."""
+    """Runs a command and returns the exit code: 0, 1 (some of it failed), 2 (the user's mistake) or 130 (Ctrl-C)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments == ["--version"]:
         print(f"rvc-jax {__version__}")

@@ -27,6 +27,13 @@ WINDOW_FRAMES = 336
 """Frames of every training window: the longest slice (3.3 s) rounded up to a multiple of 16: one shape serves all."""
 
 
+BitDepth = Literal["16", "24", "float"]
+"""Of samples in lossless sound files."""
+
+Key = Literal["C", "C#", "Db", "D", "D#", "Eb", "E", "F", "F#", "Gb", "G", "G#", "Ab", "A", "A#", "Bb", "B"]
+"""First note of a scale."""
+
+
 @dataclasses.dataclass(frozen=True)
 class AudioConfig:
     """Sample rate and spectrogram of one preset."""
@@ -486,6 +493,24 @@ class ConvertConfig:
     """Shift of the pitch in semitones."""
     auto_transpose: bool = False
     """Choose the shift, in whole semitones, that brings the recording's median pitch to the voice's."""
+    proposed_pitch: bool = False
+    """Choose the shift, in whole semitones, that brings the recording's median pitch to the one stated below."""
+    proposed_pitch_threshold: float = 155.0
+    """Median pitch in Hz that proposed_pitch goes for, 50..1200: about 155 for men's voices, 255 for women's."""
+    autotune: bool = False
+    """Draw the pitch to the nearest notes of a scale, after it is shifted."""
+    autotune_strength: float = 1.0
+    """Share of the way to the note, 0..1."""
+    autotune_scale: Literal["chromatic", "major", "minor"] = "chromatic"
+    """Notes that autotune knows: all twelve, or those of a major or natural minor scale."""
+    autotune_key: Key | None = None
+    """First note of the major or minor scale."""
+    f0_file: Path | None = None
+    """File with the pitch to be spoken, in lines of seconds,Hz with 0 for unvoiced. From its first to its last time it
+    takes the place of the recording's pitch, and is not shifted; between two points it moves evenly in cents."""
+    formant_shift: float = 0.0
+    """Shift of the recording's resonances in semitones, -12..12, which leaves its pitch alone: up makes a large
+    speaker sound smaller to the content encoder, down the reverse; 0 is off."""
     f0_method: PitchMethod | None = None
     """How the recording's pitch is found; if not given, as in the voice's dataset."""
     index_rate: float = 0.3
@@ -508,6 +533,16 @@ class ConvertConfig:
     changed but for the sample rate, as for a voice amid music."""
     seed: int = 0
     """Of the noise: the same seed gives the same sound."""
+    clean_audio: bool = False
+    """Reduce steady noise in the result, by spectral gating; needs the extra `clean`."""
+    clean_strength: float = 0.7
+    """Share of the noise that is removed, 0..1."""
+    resample_rate: int = 0
+    """Sample rate of the result in Hz, 8000..192000; 0 keeps the voice's."""
+    bit_rate: int = 0
+    """Of mp3, m4a, aac and opus files, in kbit/s; 0 is the format's usual one (160, 128, 128, 96)."""
+    bit_depth: BitDepth = "16"
+    """Of wav and flac files; float (32 bit) is for wav alone."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Audio files in and out; the only place of `audio` that knows files."""
+"""Audio files in; `writing`, whose names are given here too, puts them out. Nothing else of `audio` knows files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import math
 import os
 import re
 import stat
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +17,13 @@ import numpy as np
 import soundfile
 
 from rvc_jax.audio.filters import resample
+from rvc_jax.audio.writing import SAVE_FORMATS, Coding, Writer, check_coding, save
 from rvc_jax.errors import UserError
+
+__all__ = [
+    "AUDIO_EXTENSIONS", "AudioError", "Coding", "MAX_HOURS", "SAVE_FORMATS", "Writer", "check_coding", "decode",
+    "decode_blocks", "find_audio", "load", "save",
+]  # fmt: skip
 
 _LIBSNDFILE_EXTENSIONS = (
     ".wav", ".wave", ".w64", ".rf64", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".caf",
@@ -29,18 +34,9 @@ _FFMPEG_EXTENSIONS = (
 AUDIO_EXTENSIONS = frozenset(_LIBSNDFILE_EXTENSIONS + _FFMPEG_EXTENSIONS)
 """Endings of files that are taken for recordings when a folder is searched."""
 
-SAVE_FORMATS = {
-    ".wav": ("WAV", "PCM_16"),
-    ".flac": ("FLAC", "PCM_16"),
-    ".ogg": ("OGG", "VORBIS"),
-    ".mp3": ("MP3", None),
-}
-"""File ending -> libsndfile's format and coding of what `save` writes."""
-
 MAX_HOURS = 24
 """Longest recording that is read."""
 
-_MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _BLOCK = 2048
 _BLOCK_VALUES = 1 << 20  # samples of all channels together: eleven seconds of stereo at 48 kHz
 _MIN_RATE, _MAX_RATE = 4000, 768000
@@ -128,51 +124,6 @@ def decode_blocks(path: Path | str, start: float = 0.0, stop: float | None = Non
         raise AudioError(f"a cut from {start:g} s to {_end(stop)} is impossible")
     source = _open(Path(path), start)
     return source.rate, _read(source, start, stop)
-
-
-def save(path: Path | str, wave: np.ndarray, rate: int) -> None:
-    """Write mono sound as wav or flac (16 bit), ogg (Vorbis) or mp3, whole or not at all.
-
-    A peak above 1 is scaled down to 0.99. MP3 knows few rates: others are resampled to the next higher one.
-
-    Args:
-      wave: [samples] float.
-      rate: in Hz.
-
-    Raises:
-      UserError: unknown ending, a sound with NaN in it, or a disk that refuses the file (full, no permission).
-    """
-    path = Path(path)
-    extension = path.suffix.lower()
-    if extension not in SAVE_FORMATS:
-        raise UserError(f"{path}: cannot write {extension or 'a file without ending'}; use {', '.join(SAVE_FORMATS)}")
-    if not np.isfinite(wave).all():
-        raise UserError(f"{path}: not written, the sound contains NaN or infinite samples")
-    peak = np.abs(wave).max(initial=0.0)
-    wave = np.asarray(wave if peak <= 1 else wave * (0.99 / peak), np.float32)
-    if extension == ".mp3" and rate not in _MP3_RATES:
-        to_rate = min((r for r in _MP3_RATES if r > rate), default=_MP3_RATES[-1])
-        wave, rate = resample(wave, rate, to_rate), to_rate
-    temporary = path.with_name(f".{uuid.uuid4().hex}{extension}")
-    try:
-        temporary.write_bytes(_encode(wave, rate, *SAVE_FORMATS[extension]))
-        written = soundfile.info(temporary).frames
-        if written < len(wave):
-            raise UserError(f"{path}: cannot be written: only {written} of {len(wave)} samples arrived")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _encode(wave: np.ndarray, rate: int, format: str, subtype: str | None) -> bytes:
-    """The whole file in memory, so that it is Python that writes it: libsndfile does not tell of a full disk."""
-    buffer = io.BytesIO()
-    with soundfile.SoundFile(buffer, "w", rate, 1, subtype, format=format) as file:
-        for start in range(0, len(wave), _BLOCK):  # libsndfile's Vorbis coder overflows its stack on long writes
-            file.write(wave[start : start + _BLOCK])
-    return buffer.getvalue()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import av
 import numpy as np
@@ -18,9 +18,8 @@ import soundfile
 import soxr
 
 from rvc_jax.audio.filters import resampled_length
+from rvc_jax.config import BitDepth
 from rvc_jax.errors import UserError
-
-BitDepth = Literal["16", "24", "float"]
 
 
 class _Format(NamedTuple):
@@ -47,10 +46,10 @@ SAVE_FORMATS = {
     ".wav": _Format("WAV", depths=("16", "24", "float")),
     ".flac": _Format("FLAC", depths=("16", "24")),
     ".ogg": _Format("OGG", "VORBIS"),
-    ".mp3": _Format("mp3", "libmp3lame", 160, (8, 320), _MP3_RATES),
+    ".mp3": _Format("mp3", "libmp3lame", 160, (16, 320), _MP3_RATES),
     ".m4a": _Format("ipod", "aac", 128, (16, 512), _AAC_RATES),
     ".aac": _Format("adts", "aac", 128, (16, 512), _AAC_RATES),
-    ".opus": _Format("opus", "libopus", 96, (6, 510), _OPUS_RATES),
+    ".opus": _Format("opus", "libopus", 96, (6, 256), _OPUS_RATES),
 }
 """File ending -> how such a file is written."""
 
@@ -256,6 +255,8 @@ class _Coded:
         self._container = av.open(sink, "w", format=kind.container)
         self._layout = "mono" if channels == 1 else "stereo"
         self._stream = self._container.add_stream(kind.codec, rate=rate, layout=self._layout)
+        if kind.codec == "libmp3lame":  # mpg123, which libsndfile reads with, loses frames that borrow from others
+            self._stream.options = {"reservoir": "0"}
         self._stream.bit_rate = 1000 * (coding.bit_rate or kind.bit_rate * channels)
         self._rate, self._samples = rate, 0
 

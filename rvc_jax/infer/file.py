@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rvc_jax.audio.io import SAVE_FORMATS, AudioError
-from rvc_jax.audio.writing import Writer
+from rvc_jax.audio.io import AudioError, Coding, Writer, check_coding, decode_blocks
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.finish import Spoken
+from rvc_jax.infer.options import coding
 from rvc_jax.infer.pipeline import Converter, Listener, RecordingError, Source
 from rvc_jax.infer.voice import Voice
 from rvc_jax.mirror import WHERE, local_run
@@ -24,7 +24,7 @@ def convert_file(
     which: str = "best",
     progress: Listener = lambda share: None,
 ) -> Spoken:
-    """Speak a file in the voice of a run and write the result: wav, flac, ogg or mp3 by its ending.
+    """Speak a file in the voice of a run and write the result, in the format that its ending names (`SAVE_FORMATS`).
 
     The memory that it takes does not depend on the file's length; what is long lies in the temporary folder meanwhile.
 
@@ -34,28 +34,47 @@ def convert_file(
       UserError: if any of the three is not what it must be; nothing is written then.
     """
     source, out = Path(source), Path(out)
-    _check_output(source, out)
+    _check_output(source, out, config)
+    _check_source(source)
+    return convert_with(warm_converter(run, config, which), source, out, progress)
+
+
+def warm_converter(run: Path | str, config: ConvertConfig, which: str = "best") -> Converter:
+    """The voice of a run, ready to convert. Raises UserError if the run or a setting is not what it must be."""
     folder = RunFolder.open(local_run(run, "index.npy", WHERE[which]))
+    return Converter(Voice.from_run(folder, which), config)
+
+
+def convert_with(converter: Converter, source: Path, out: Path, progress: Listener = lambda share: None) -> Spoken:
+    """Speak a file in a voice that is ready, and write the result. Raises UserError as `convert_file` does."""
     try:
-        opened = Source.of_file(source)
-        spoken = Converter(Voice.from_run(folder, which), config).speak(opened, progress)
+        spoken = converter.speak(Source.of_file(source), progress)
     except (AudioError, RecordingError) as error:
         raise UserError(f"{source} can't be converted: {error}") from error
-    write(out, spoken)
+    write(out, spoken, coding(converter.config))
     return spoken
 
 
-def write(out: Path, spoken: Spoken) -> None:
+def write(out: Path, spoken: Spoken, chosen: Coding) -> None:
     """Write a conversion block by block. Raises UserError as `Writer` does."""
-    with Writer(out, spoken.rate, spoken.channels) as writer:
+    with Writer(out, spoken.rate, spoken.channels, chosen) as writer:
         for block in spoken.blocks():
             writer.write(block)
 
 
-def _check_output(source: Path, out: Path) -> None:
-    if out.suffix.lower() not in SAVE_FORMATS:
-        ending = out.suffix or "a file without ending"
-        raise UserError(f"{out}: cannot write {ending}; use {', '.join(SAVE_FORMATS)}")
+def _check_source(source: Path) -> None:
+    """A wrong name is told at once, not when the voice is loaded."""
+    try:
+        decode_blocks(source)
+    except AudioError as error:
+        raise UserError(f"{source} can't be converted: {error}") from error
+
+
+def _check_output(source: Path, out: Path, config: ConvertConfig) -> None:
+    try:
+        check_coding(out.suffix, coding(config))
+    except UserError as error:
+        raise UserError(f"{out}: {error}") from error
     if out.is_dir():
         raise UserError(f"{out} is a folder; name a file to write")
     if not out.parent.is_dir():

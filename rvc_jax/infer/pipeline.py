@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from rvc_jax.audio import stream
+from rvc_jax.audio.denoise import reduce_noise
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.features.content import ContentEncoder, content_encoder
@@ -19,6 +20,8 @@ from rvc_jax.infer.chunks import CHUNK_FRAMES, CONTEXT_FRAMES, FADE_FRAMES, Chun
 from rvc_jax.infer.features import BLOCK_FRAMES, RecordingFeatures
 from rvc_jax.infer.finish import Spoken, finished, fitted, gated
 from rvc_jax.infer.loaded import REACH, SHORT_FRAMES, LoadedVoice
+from rvc_jax.infer.options import check_options
+from rvc_jax.infer.pitch_curve import PitchCurve
 from rvc_jax.infer.recording import Recording, RecordingError, Source, length_at, listen, scratch, side
 from rvc_jax.infer.retrieval import mix
 from rvc_jax.infer.voice import Voice
@@ -41,6 +44,10 @@ class Conversion:
     transpose: float
     """Semitones by which the pitch was shifted."""
 
+    @property
+    def samples(self) -> int:
+        return self.wave.shape[-1]
+
 
 class Converter:
     """A voice kept warm. Every recording goes through the same few compiled shapes, whatever its length."""
@@ -51,7 +58,7 @@ class Converter:
         Raises:
           UserError: if a setting is out of its range.
         """
-        _check(config, voice)
+        check_options(config, len(voice.speakers))
         self.voice, self._chunk_frames = voice, chunk_frames
         self._loaded = LoadedVoice(voice)
         self._content = _encoder_of(voice)
@@ -61,13 +68,14 @@ class Converter:
 
     def with_config(self, config: ConvertConfig) -> Converter:
         """A converter with other options, which shares all that is loaded and compiled. Raises UserError as above."""
-        _check(config, self.voice)
+        check_options(config, len(self.voice.speakers))
         other = copy.copy(self)
         other._configure(config)
         return other
 
     def _configure(self, config: ConvertConfig) -> None:
         self.config = config
+        self._curve = PitchCurve(config)
         self._mixture = _speakers(config, self.voice)
         self._pitch = pitch_extractor(config.f0_method or self.voice.prepare.resolved().f0_method)
         self._index = self._loaded.index if config.index_rate > 0 else None
@@ -80,7 +88,8 @@ class Converter:
     def convert(self, wave: np.ndarray, rate: int, progress: Listener = lambda share: None) -> np.ndarray:
         """Speak a recording [samples] or [channels, samples] in the voice.
 
-        Returns: float32 [round(samples * voice rate / rate)], peak at most 0.99; [2, ...] if the side is kept.
+        Returns: float32 [samples, scaled and rounded] at the voice's rate or the one asked for, peak at most 0.99;
+          [2, ...] if the side is kept.
 
         Raises:
           UserError: if the recording is empty or has NaN in it.
@@ -99,7 +108,7 @@ class Converter:
         Raises:
           UserError: as `convert`, or if the disk has no room. AudioError: of a file's samples.
         """
-        rate, hop = self.voice.audio.sample_rate, self.voice.audio.hop
+        rate = self.config.resample_rate or self.voice.audio.sample_rate
         recording = self._listened(source)
         chunks = plan_chunks(recording.frames, self._chunk_frames)
         hearing = lambda share: progress(_PITCH_SHARE * share)  # noqa: E731
@@ -107,30 +116,33 @@ class Converter:
         f0, transpose = self._spoken_f0(features.f0)
         gate = recording.gate()
         waves = self._spoken_chunks(chunks, f0, self._prior_rows(features, f0), gate, progress)
-        wave = fitted(join(waves, chunks, hop), length_at(recording, rate))
-        wave = stream.stored(gated(wave, gate, hop), rate, scratch())
+        wave = self._refined(join(waves, chunks, self.voice.audio.hop), recording, rate)
+        wave = stream.stored(gated(wave, gate, rate), rate, scratch())
         kept = side(source, rate) if self.config.stereo == "keep-side" and recording.channels > 1 else None
         return finished(wave, recording, kept, self.config.volume_envelope, rate, transpose)
 
+    def _refined(self, wave: Iterator[np.ndarray], recording: Recording, to_rate: int) -> Iterator[np.ndarray]:
+        """The voice's sound in blocks, cleaned if that is asked for, at another rate."""
+        rate = self.voice.audio.sample_rate
+        wave = fitted(wave, length_at(recording, rate))
+        if self.config.clean_audio:
+            whole = stream.stored(wave, rate, scratch())
+            reduce_noise(whole, rate, self.config.clean_strength)
+            wave = (stream.read(whole, start, stop) for start, stop in stream.spans(len(whole)))
+        return fitted(stream.resampled(wave, rate, to_rate), length_at(recording, to_rate))
+
     def _listened(self, source: Source) -> Recording:
         """What is done to a recording before anything is found in it."""
-        return listen(source, self.voice.prepare, self.config.silence_db)
+        return listen(source, self.voice.prepare, self.config.silence_db, self.config.formant_shift)
 
     def _spoken_f0(self, f0: np.ndarray) -> tuple[np.ndarray, float]:
         """The pitch that is spoken, of the pitch that was found: float32 [frames] in Hz with CONTEXT_FRAMES at either
         end, 0 is unvoiced; and the semitones between them."""
         inner = f0[CONTEXT_FRAMES:-CONTEXT_FRAMES]
         median = float(np.median(inner[inner > 0])) if (inner > 0).any() else 0.0
-        transpose = self.config.transpose + self._shift_to_voice(median)
-        return (f0 * 2 ** (transpose / 12)).astype(np.float32), transpose
-
-    def _shift_to_voice(self, median_f0: float) -> float:
-        """Whole semitones from the recording's median pitch to the voice's, if that is asked for and known."""
         most = max(self._mixture, key=self._mixture.__getitem__)
-        of_voice = self.voice.median_f0[most]
-        if not self.config.auto_transpose or not median_f0 or not of_voice:
-            return 0.0
-        return float(round(12 * math.log2(of_voice / median_f0)))
+        semitones = self._curve.semitones(median, self.voice.median_f0[most])
+        return self._curve.spoken(f0, -CONTEXT_FRAMES, semitones), semitones
 
     def _spoken_chunks(
         self, chunks: list[Chunk], f0: np.ndarray, prior: Rows, gate: np.ndarray, progress: Listener
@@ -196,16 +208,6 @@ def _encoder_of(voice: Voice) -> ContentEncoder:
             "weights; restore them, or prepare and train again"
         )
     return encoder
-
-
-def _check(config: ConvertConfig, voice: Voice) -> None:
-    ranges = {"protect": (0, 0.5), "index_rate": (0, 1), "volume_envelope": (0, 1), "noise_scale": (0, 10)}
-    ranges |= {"transpose": (-60, 60), "speaker": (0, len(voice.speakers) - 1)}
-    for name, (least, most) in ranges.items():
-        value = getattr(config, name)
-        if not least <= value <= most:
-            option = name.replace("_", "-")
-            raise UserError(f"--{option} {value:g} is out of range: it must be from {least} to {most}")
 
 
 def _speakers(config: ConvertConfig, voice: Voice) -> dict[int, float]:

@@ -10,7 +10,8 @@ import pytest
 import soundfile
 
 from rvc_jax.audio import io
-from rvc_jax.audio.io import AudioError, decode, decode_blocks, find_audio, load, save
+from rvc_jax.audio.filters import resampled_length
+from rvc_jax.audio.io import AudioError, Coding, Writer, decode, decode_blocks, find_audio, load, save
 from rvc_jax.errors import UserError
 
 RATE = 16000
@@ -422,3 +423,95 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, stereo, ending):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == b"what was there before"
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("ending", io.SAVE_FORMATS)
+@pytest.mark.parametrize("file_rate", [0, 48000])
+def test_blocks_make_the_same_file_as_the_whole(tmp_path, stereo, ending, file_rate):
+    rate, coding = 40000, Coding(rate=file_rate)
+    save(tmp_path / f"whole{ending}", stereo[0], rate, coding)
+    path = tmp_path / f"blocks{ending}"
+    with Writer(path, rate, coding=coding) as writer:
+        for start, stop in ((0, 1), (1, 1), (1, 7000), (7000, 100_000), (100_000, None)):
+            writer.write(stereo[0][start:stop])
+            assert not path.exists()
+    (whole, _), (blocks, read_rate) = decode(tmp_path / f"whole{ending}"), decode(path)
+    known = io.SAVE_FORMATS[ending].rates
+    assert read_rate == writer.rate == (file_rate or {".opus": 48000}.get(ending, 44100 if known else 40000))
+    assert writer.samples == resampled_length(stereo.shape[1], rate, read_rate)
+    assert abs(blocks.shape[1] - writer.samples) <= {".m4a": 1024, ".aac": 2048}.get(ending, 0)
+    assert blocks.shape == whole.shape and np.abs(blocks - whole).max() < (0.05 if ending == ".ogg" else 1e-6)
+    assert sorted(p.stem for p in tmp_path.iterdir()) == ["blocks", "whole"]
+
+
+@pytest.mark.parametrize("ending", [".wav", ".mp3"])
+def test_an_aborted_file_leaves_what_was_there(tmp_path, stereo, ending):
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(b"before")
+    with pytest.raises(KeyError), Writer(path, RATE) as writer:
+        writer.write(stereo[0])
+        raise KeyError
+    assert path.read_bytes() == b"before" and [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_two_channels_and_bit_depths(tmp_path, stereo):
+    for ending, depth, error in ((".wav", "24", 2e-7), (".flac", "24", 2e-7), (".wav", "float", 0)):
+        path = tmp_path / f"{depth}{ending}"
+        with Writer(path, RATE, 2, Coding(bit_depth=depth)) as writer:
+            writer.write(stereo)
+        wave, rate = decode(path)
+        assert rate == RATE and wave.shape == stereo.shape and np.abs(wave - stereo).max() <= error
+    with Writer(tmp_path / "loud.wav", RATE, coding=Coding(bit_depth="float")) as writer:
+        writer.write(np.full(100, 1.5, np.float32))
+    assert decode(tmp_path / "loud.wav")[0].max() == 1.5
+    with Writer(tmp_path / "loud.wav", RATE) as writer:
+        writer.write(np.full(100, 1.5, np.float32))
+    assert decode(tmp_path / "loud.wav")[0].min() > 0.999
+
+
+@pytest.mark.parametrize("ending", [".mp3", ".m4a", ".aac", ".opus"])
+def test_the_bit_rate_is_the_one_asked_for(tmp_path, ending):
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, 4 * 48000).astype(np.float32)
+    sizes = []
+    for bit_rate in (32, 96):
+        save(tmp_path / f"a{ending}", noise, 48000, Coding(bit_rate=bit_rate))
+        sizes.append((tmp_path / f"a{ending}").stat().st_size * 8 / 4 / 1000)
+    assert sizes == pytest.approx([32, 96], rel=0.35) and sizes[1] > 2 * sizes[0]
+
+
+def test_an_mp3_of_few_bits_is_the_same_for_every_decoder(tmp_path, stereo):
+    path = tmp_path / "a.mp3"
+    save(path, np.repeat(stereo[0], 3), 48000, Coding(bit_rate=32))
+    with av.open(str(path)) as container:
+        by_ffmpeg = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    by_libsndfile = soundfile.read(path)[0]
+    assert len(by_libsndfile) == len(by_ffmpeg) == 3 * stereo.shape[1]
+    assert np.abs(by_libsndfile - by_ffmpeg).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("ending", "coding", "message"),
+    [
+        (".flac", Coding(bit_depth="float"), r"\.flac files have no bit depth float; \.wav files have"),
+        (".mp3", Coding(bit_depth="24"), r"\.mp3 files have no bit depth 24; \.wav, \.flac files have"),
+        (
+            ".wav",
+            Coding(bit_rate=96),
+            r"\.wav files have no bit rate to choose; \.mp3, \.m4a, \.aac, \.opus files",
+        ),
+        (".ogg", Coding(bit_rate=96), r"\.ogg files have no bit rate to choose"),
+        (".mp3", Coding(bit_rate=999), r"a bit rate of 999 kbit/s is impossible in \.mp3 files: 16 to 320"),
+        (".opus", Coding(rate=44100), r"44100 Hz is impossible in \.opus files; use one of 8000, 12000"),
+    ],
+)
+def test_impossible_codings(tmp_path, stereo, ending, coding, message):
+    with pytest.raises(UserError, match=message):
+        save(tmp_path / f"a{ending}", stereo[0], RATE, coding)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wav_too_long_for_its_header_is_refused(tmp_path, monkeypatch, stereo):
+    monkeypatch.setattr("rvc_jax.audio.writing._WAV_BYTES", 50_000)
+    with pytest.raises(UserError, match=r"longer than the 4 GiB that a \.wav file holds; write \.flac"):
+        save(tmp_path / "a.wav", stereo[0], RATE)
+    assert not list(tmp_path.iterdir())

@@ -78,7 +78,7 @@ def test_a_mistake_gets_one_line_from_the_program_itself(tmp_path: Path) -> None
         ("prepare {tmp} --out {tmp}/dataset", "holds no recordings"),
         ("info {tmp}/gone", "does not exist"),
         ("info {tmp}", "is neither a dataset nor a run"),
-        ("convert {run} {tmp}/gone.wav {tmp}/out.aac", "cannot write .aac"),
+        ("convert {run} {tmp}/gone.wav {tmp}/out.xyz", "cannot write .xyz"),
     ],
 )
 def test_mistakes_are_told_in_one_line(

@@ -55,8 +55,8 @@ def test_a_long_file_is_the_array_in_blocks(
 
 
 def test_an_unknown_ending_is_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot write \.aac; use \.wav, \.flac, \.ogg, \.mp3"):
-        convert_file(tmp_path / "no run", tmp_path / "no recording.wav", tmp_path / "out.aac", ConvertConfig())
+    with pytest.raises(UserError, match=r"cannot write \.xyz; use \.wav, \.flac, \.ogg, \.mp3"):
+        convert_file(tmp_path / "no run", tmp_path / "no recording.wav", tmp_path / "out.xyz", ConvertConfig())
 
 
 def bad_inputs(tmp_path: Path, run: Path, dataset: Path, clip: Path) -> dict[str, tuple[Path, Path, Path, str]]:
