@@ -62,7 +62,7 @@ class RecordingFeatures:
         batch = np.zeros((WINDOWS_AT_ONCE, WINDOW_FRAMES * FEATURE_HOP), np.float32)
         for row, number in zip(batch, windows, strict=False):
             start = (number * _STRIDE - 2 * CONTEXT_FRAMES) * FEATURE_HOP
-            row[:] = self._recording.read(start, start + len(row))
+            row[:] = self._recording.listened(start, start + len(row))
         edge = CONTEXT_FRAMES * FEATURE_HOP // hop
         features = extract(batch)[:, edge:-edge]
         return features.reshape(-1, *features.shape[2:])

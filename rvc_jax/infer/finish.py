@@ -9,7 +9,7 @@ import numpy as np
 
 from rvc_jax.audio import stream
 from rvc_jax.audio.loudness import volume_gains
-from rvc_jax.config import FEATURE_RATE
+from rvc_jax.config import FEATURE_RATE, FRAMES_PER_SECOND
 from rvc_jax.infer.recording import Recording
 
 _PEAK = 0.99
@@ -54,13 +54,13 @@ def finished(
     return Spoken(rate, transpose, wave, side, _PEAK / peak if peak > _PEAK else 1.0)
 
 
-def gated(blocks: Iterable[np.ndarray], gate: np.ndarray, hop: int) -> Iterator[np.ndarray]:
+def gated(blocks: Iterable[np.ndarray], gate: np.ndarray, rate: int) -> Iterator[np.ndarray]:
     """Blocks [samples], one after the other, times the gate [frames] between whose values is drawn a line."""
-    start = 0
+    start, hop = 0, rate / FRAMES_PER_SECOND
     for block in blocks:
-        first = start // hop
-        nearby = gate[first : first + len(block) // hop + 3]
-        points = (np.arange(start, start + len(block)) - first * hop) / hop
+        first = min(int(start / hop), len(gate) - 1)
+        nearby = gate[first : first + int(len(block) / hop) + 3]
+        points = np.arange(start, start + len(block)) / hop - first
         yield block * np.interp(points, np.arange(len(nearby)), nearby).astype(np.float32)
         start += len(block)
 

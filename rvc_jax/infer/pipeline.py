@@ -74,8 +74,8 @@ class Converter:
         return other
 
     def _configure(self, config: ConvertConfig) -> None:
-        self._curve = PitchCurve(config)
         self.config = config
+        self._curve = PitchCurve(config)
         self._mixture = _speakers(config, self.voice)
         self._pitch = pitch_extractor(config.f0_method or self.voice.prepare.resolved().f0_method)
         self._index = self._loaded.index if config.index_rate > 0 else None
@@ -89,7 +89,7 @@ class Converter:
         """Speak a recording [samples] or [channels, samples] in the voice.
 
         Returns: float32 [samples, scaled and rounded] at the voice's rate or the one asked for, peak at most 0.99;
-        [2, ...] if the side is kept.
+          [2, ...] if the side is kept.
 
         Raises:
           UserError: if the recording is empty or has NaN in it.
@@ -108,7 +108,7 @@ class Converter:
         Raises:
           UserError: as `convert`, or if the disk has no room. AudioError: of a file's samples.
         """
-        rate, hop = self.voice.audio.sample_rate, self.voice.audio.hop
+        rate = self.config.resample_rate or self.voice.audio.sample_rate
         recording = self._listened(source)
         chunks = plan_chunks(recording.frames, self._chunk_frames)
         hearing = lambda share: progress(_PITCH_SHARE * share)  # noqa: E731
@@ -116,16 +116,24 @@ class Converter:
         f0, transpose = self._spoken_f0(features.f0)
         gate = recording.gate()
         waves = self._spoken_chunks(chunks, f0, self._prior_rows(features, f0), gate, progress)
-        wave = fitted(join(waves, chunks, hop), length_at(recording, rate))
-        wave = stream.stored(gated(wave, gate, hop), rate, scratch())
-        wave, rate = self._refined(wave, recording)
+        wave = self._refined(join(waves, chunks, self.voice.audio.hop), recording, rate)
+        wave = stream.stored(gated(wave, gate, rate), rate, scratch())
         kept = side(source, rate) if self.config.stereo == "keep-side" and recording.channels > 1 else None
         return finished(wave, recording, kept, self.config.volume_envelope, rate, transpose)
 
+    def _refined(self, wave: Iterator[np.ndarray], recording: Recording, to_rate: int) -> Iterator[np.ndarray]:
+        """The voice's sound in blocks, cleaned if that is asked for, at another rate."""
+        rate = self.voice.audio.sample_rate
+        wave = fitted(wave, length_at(recording, rate))
+        if self.config.clean_audio:
+            whole = stream.stored(wave, rate, scratch())
+            reduce_noise(whole, rate, self.config.clean_strength)
+            wave = (stream.read(whole, start, stop) for start, stop in stream.spans(len(whole)))
+        return fitted(stream.resampled(wave, rate, to_rate), length_at(recording, to_rate))
+
     def _listened(self, source: Source) -> Recording:
         """What is done to a recording before anything is found in it."""
-        recording = listen(source, self.voice.prepare, self.config.silence_db)
-        return dataclasses.replace(recording, formant_shift=self.config.formant_shift)
+        return listen(source, self.voice.prepare, self.config.silence_db, self.config.formant_shift)
 
     def _spoken_f0(self, f0: np.ndarray) -> tuple[np.ndarray, float]:
         """The pitch that is spoken, of the pitch that was found: float32 [frames] in Hz with CONTEXT_FRAMES at either
@@ -133,20 +141,8 @@ class Converter:
         inner = f0[CONTEXT_FRAMES:-CONTEXT_FRAMES]
         median = float(np.median(inner[inner > 0])) if (inner > 0).any() else 0.0
         most = max(self._mixture, key=self._mixture.__getitem__)
-        transpose = self._curve.semitones(median, self.voice.median_f0[most])
-        return self._curve.spoken(f0, -CONTEXT_FRAMES, transpose), transpose
-
-    def _refined(self, wave: np.ndarray, recording: Recording) -> tuple[np.ndarray, int]:
-        """The voice's sound, which may change, cleaned and at the rate in Hz that are asked for, and that rate."""
-        rate = self.voice.audio.sample_rate
-        to_rate = self.config.resample_rate or rate
-        if self.config.clean_audio:
-            reduce_noise(wave, rate, self.config.clean_strength)
-        if to_rate == rate:
-            return wave, rate
-        blocks = (stream.read(wave, start, stop) for start, stop in stream.spans(len(wave)))
-        resampled = fitted(stream.resampled(blocks, rate, to_rate), length_at(recording, to_rate))
-        return stream.stored(resampled, to_rate, scratch()), to_rate
+        semitones = self._curve.semitones(median, self.voice.median_f0[most])
+        return self._curve.spoken(f0, -CONTEXT_FRAMES, semitones), semitones
 
     def _spoken_chunks(
         self, chunks: list[Chunk], f0: np.ndarray, prior: Rows, gate: np.ndarray, progress: Listener

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import scipy.ndimage
 
-from rvc_jax.audio import stream
+from rvc_jax.audio import formants, stream
 from rvc_jax.audio.filters import resampled_length
-from rvc_jax.audio.formants import REACH, shift_formants
 from rvc_jax.audio.io import decode_blocks
 from rvc_jax.audio.loudness import file_gain, rms, slice_gain
 from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE, PrepareConfig
@@ -70,7 +69,7 @@ class Recording:
     channels: int
     """Of the source."""
     formant_shift: float = 0.0
-    """Semitones by which what is read has its formants moved."""
+    """Semitones by which pitch and content are to hear its resonances moved."""
 
     @property
     def frames(self) -> int:
@@ -78,16 +77,7 @@ class Recording:
         return 2 * -(-len(self.wave) // CONTENT_HOP)
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Samples of the levelled recording, reflected beyond its ends: float32 [stop - start].
-
-        Where formants are moved, windows that begin at multiples of `formants.HOP` agree where they overlap.
-        """
-        if not self.formant_shift:
-            return self._levelled(start, stop)
-        shifted = shift_formants(self._levelled(start - REACH, stop + REACH), self.formant_shift)
-        return shifted[REACH : REACH + stop - start]
-
-    def _levelled(self, start: int, stop: int) -> np.ndarray:
+        """Samples of the levelled recording, reflected beyond its ends: float32 [stop - start]."""
         inside = max(start, 0), min(stop, len(self.wave))
         if inside == (start, stop):
             return stream.read(self.wave, start, stop) * np.float32(self.gain)
@@ -96,6 +86,13 @@ class Recording:
         places = np.minimum(places, period - places)
         least = int(places.min())
         return stream.read(self.wave, least, int(places.max()) + 1)[places - least] * np.float32(self.gain)
+
+    def listened(self, start: int, stop: int) -> np.ndarray:
+        """`read` with the formants moved: what pitch and content are found in. start: a multiple of `formants.HOP`."""
+        if not self.formant_shift:
+            return self.read(start, stop)
+        around = self.read(start - formants.REACH, stop + formants.REACH)
+        return formants.shift_formants(around, self.formant_shift)[formants.REACH : -formants.REACH]
 
     @functools.cached_property
     def heard(self) -> np.ndarray:
@@ -114,7 +111,7 @@ class Recording:
         return np.pad(heard, CONTEXT_FRAMES, mode="reflect")
 
 
-def listen(source: Source, prepare: PrepareConfig, silence_db: float) -> Recording:
+def listen(source: Source, prepare: PrepareConfig, silence_db: float, formant_shift: float = 0.0) -> Recording:
     """Hear a source out: mixed to one channel, at 16 kHz, filtered and levelled as the training speech was.
 
     Raises:
@@ -126,7 +123,8 @@ def listen(source: Source, prepare: PrepareConfig, silence_db: float) -> Recordi
     blocks = stream.high_passed_zero_phase(_padded(blocks), FEATURE_RATE, prepare.high_pass_hz)
     wave = stream.stored(blocks, FEATURE_RATE, scratch())
     count.check()
-    return Recording(wave, _gain(wave, prepare), silence_db, count.samples, source.rate, count.channels)
+    gain = _gain(wave, prepare)
+    return Recording(wave, gain, silence_db, count.samples, source.rate, count.channels, formant_shift)
 
 
 def scratch() -> Path:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from rvc_jax.audio.io import load
+from rvc_jax.audio.io import Coding, load
 from rvc_jax.config import ConvertConfig, PrepareConfig
 from rvc_jax.data.sources import bundled_sample
 from rvc_jax.environment import peak_memory
@@ -54,7 +54,7 @@ def micro_voice() -> Voice:
 def convert(source: Path, run: Path | None, config: ConvertConfig) -> None:
     out = source.with_name("converted.flac")
     if run is None:
-        write(out, Converter(micro_voice(), config).speak(Source.of_file(source)))
+        write(out, Converter(micro_voice(), config).speak(Source.of_file(source)), Coding())
     else:
         convert_file(run, source, out, config)
     print(f"{soundfile.info(out).frames} samples, {peak_memory() / 1e6:.0f} MB at most", end="")

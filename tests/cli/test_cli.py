@@ -58,8 +58,8 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
     assert main(arguments) == 2
 
 
-def test_a_mistake_gets_one_line_from_the_program_itself(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "rvc_jax", "convert", str(tmp_path), "in.wav", str(tmp_path / "out.wav")]
+def test_a_mistake_gets_one_line_from_the_program_itself(tmp_path: Path, other_clip: Path) -> None:
+    command = [sys.executable, "-m", "rvc_jax", "convert", str(tmp_path), str(other_clip), str(tmp_path / "out.wav")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"rvc-jax: error: {tmp_path} is not a run of rvc-jax: it has no config.json\n"

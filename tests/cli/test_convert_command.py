@@ -26,15 +26,15 @@ class UpsideDown:
         self.config = config
 
     def speak(self, source: Source, progress) -> Spoken:
-        wave = np.concatenate(list(source.blocks()), axis=1)[0]
         progress(1.0)
-        return Spoken(source.rate, 0.0, -wave, None, 1.0)
+        wave = np.concatenate(list(source.blocks()), axis=1)
+        return Spoken(source.rate, 0.0, -wave[0], None, 1.0)
 
 
 @pytest.fixture(autouse=True)
 def voice(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (file, folder):
-        monkeypatch.setattr(module, "warm_converter", lambda run, config, which: UpsideDown(config))
+        monkeypatch.setattr(module, "warm_converter", lambda run, config, which, index: UpsideDown(config))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 from rvc_jax.audio import stream
 from rvc_jax.audio.filters import high_pass_zero_phase, resample
+from rvc_jax.audio.formants import shift_formants
 from rvc_jax.audio.io import decode
 from rvc_jax.audio.loudness import normalise
 from rvc_jax.config import PrepareConfig
@@ -51,6 +52,14 @@ def test_beyond_the_ends_it_is_reflected(samples: int) -> None:
     expected = 0.5 * np.pad(wave, (2000, 3000), mode="reflect")
     np.testing.assert_allclose(recording.read(-2000, samples + 3000), expected, atol=1e-6)
     np.testing.assert_allclose(recording.read(samples - 2, samples + 9), expected[2000 + samples - 2 :][:11], atol=1e-6)
+
+
+def test_formants_are_moved_in_windows_as_in_the_whole(speech: tuple[np.ndarray, int]) -> None:
+    wave = speech[0][0]
+    recording = Recording(wave, 0.5, -60.0, len(wave), 16000, 1, 3.0)
+    start, stop = 23040, 76800
+    expected = 0.5 * shift_formants(wave, 3.0)[start:stop]
+    np.testing.assert_allclose(recording.listened(start, stop), expected, atol=1e-6)
 
 
 def test_the_level_is_the_training_s(speech: tuple[np.ndarray, int]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from made_runs import ROWS, make_model, make_run
 from micro import MICRO
 
-import rvc_jax.interop
+import rvc_jax.interop.export as exports
 from rvc_jax.cli import main
 from rvc_jax.errors import UserError
 from rvc_jax.interop.blend import PARTS, blend
@@ -106,7 +106,7 @@ def test_the_command_mixes_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         path.touch()
 
     stand_in = types.SimpleNamespace(write=write, read=lambda path: written["rows"].astype(np.float32))
-    monkeypatch.setattr(rvc_jax.interop.export, "faiss_index", stand_in)
+    monkeypatch.setattr(exports, "faiss_index", stand_in)
     both = [str(tmp_path / "c.pth"), str(tmp_path / "c.safetensors")]
     assert main(["merge", *map(str, runs), "--out", *both, "--index", "both"]) == 0
     assert np.array_equal(written["rows"], np.concatenate([ROWS, ROWS]))

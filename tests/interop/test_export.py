@@ -15,7 +15,6 @@ import pytest
 from made_runs import ROWS, make_model, make_run
 from micro import MICRO
 
-import rvc_jax.interop
 from rvc_jax import checkpoint
 from rvc_jax.cli import main
 from rvc_jax.config import PRESETS, to_dict
@@ -49,7 +48,7 @@ def index_file(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
             np.save(file, rows.astype(np.float32))
 
     stand_in = types.SimpleNamespace(write=write, read=lambda path: np.load(path))
-    monkeypatch.setattr(rvc_jax.interop, "faiss_index", stand_in, raising=False)
+    monkeypatch.setattr(exports, "faiss_index", stand_in)
     return stand_in
 
 
