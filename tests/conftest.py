@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,14 +54,27 @@ def sample_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first worker of a session to want it makes, for all of them."""
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    base = factory.getbasetemp() if alone else factory.getbasetemp().parent
+    folder, done = base / f"shared-{name}" / name, base / f"shared-{name}" / "done"
+    folder.parent.mkdir(exist_ok=True)
+    with (folder.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def sample_dataset(sample_voice: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of `sample_voice` for the preset nano. Read it only; copy it to change it."""
     from rvc_jax.data.prepare import prepare
 
-    out = tmp_path_factory.mktemp("dataset") / "callie"
-    prepare(sample_voice, out, PrepareConfig(preset="nano"))
-    return out
+    return made_once(tmp_path_factory, "callie", lambda out: prepare(sample_voice, out, PrepareConfig(preset="nano")))
 
 
 @pytest.fixture(scope="session")
@@ -88,10 +102,11 @@ def tiny_run(sample_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A run of `sample_dataset` after a few steps, made by the command line. Read it only; copy it to change it."""
     from rvc_jax.cli import main
 
-    run = tmp_path_factory.mktemp("runs") / "tiny"
-    options = ["--epochs", "4", "--evaluate-every", "2", "--log-every", "1"]
-    assert main(["train", str(sample_dataset), "--run", str(run), *options]) == 0
-    return run
+    def train(run: Path) -> None:
+        options = ["--epochs", "4", "--evaluate-every", "2", "--log-every", "1"]
+        assert main(["train", str(sample_dataset), "--run", str(run), *options]) == 0
+
+    return made_once(tmp_path_factory, "tiny", train)
 
 
 @pytest.fixture(scope="session")
