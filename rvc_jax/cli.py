@@ -40,6 +40,7 @@ from rvc_jax.commands.plan import plan
 from rvc_jax.commands.prepare import prepare
 from rvc_jax.commands.report import report, write_run_report
 from rvc_jax.commands.serve import serve
+from rvc_jax.commands.status import status, watch
 from rvc_jax.config import PRESETS, ClusterConfig
 from rvc_jax.environment import quiet, start_jax
 from rvc_jax.errors import UserError, printable
@@ -180,6 +181,8 @@ COMMANDS = {
         serve,
         evaluate,
         report,
+        status,
+        watch,
         index,
         export,
         merge,

@@ -21,14 +21,14 @@ from rvc_jax.environment import home
 from rvc_jax.errors import UserError
 from rvc_jax.files import write_json
 
-_FILES = ("config.json", "history.jsonl", "index.npy", "spent.json", "report.html")
+_FILES = ("config.json", "history.jsonl", "index.npy", "spent.json", "heartbeat.json", "report.html")
 _KEPT = ("best", "checkpoints")
 WHERE = {"best": "best", "latest": "checkpoints"}
 """The part of a run that a voice is in."""
 EVERYTHING = (*_FILES, "metrics", *_KEPT)
 _STEP = re.compile("0|[1-9][0-9]{0,17}")
 _TRIES = 3
-_GROWING = ("history.jsonl", "metrics")
+_GROWING = ("history.jsonl", "heartbeat.json", "metrics")
 
 
 def is_mirrored(name: str) -> bool:

@@ -23,6 +23,7 @@ from rvc_jax.train.batches import Batches
 from rvc_jax.train.budget import Meter
 from rvc_jax.train.dispatch import make_dispatch
 from rvc_jax.train.feed import CompactWindows, ResidentFeed, StreamingFeed, fits_on_device
+from rvc_jax.train.heartbeat import Heartbeat
 from rvc_jax.train.holdout import Holdout
 from rvc_jax.train.interrupt import Interrupt
 from rvc_jax.train.late_metrics import LateMetrics
@@ -75,7 +76,10 @@ def train(
 
     distributed.in_all(check_same)
     if distributed.is_first():
-        return Trainer(folder, data, report, agreed["notes"]).run()
+        with Heartbeat(run, report) as heartbeat:
+            result = Trainer(folder, data, heartbeat.listen, agreed["notes"]).run()
+            heartbeat.ended(result)
+        return result
     with tempfile.TemporaryDirectory() as scratch:  # what the other processes write is for nobody
         return Trainer(dataclasses.replace(folder, path=Path(scratch)), data, lambda progress: None, []).run()
 
