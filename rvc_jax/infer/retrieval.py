@@ -8,35 +8,74 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rvc_jax.errors import UserError
+
 NEIGHBOURS = 8
-_QUERIES_AT_ONCE = 512
-_ROWS_AT_ONCE = 8192
+_QUERIES_AT_ONCE = (64, 512)
+_ROWS_AT_ONCE = 2048
+_GROUP = 8
+_GROUPS_KEPT = NEIGHBOURS + 2
+_QUERIES_COMPARED = 32
 _NEAREST = 1e-6
+
+_product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 class Index:
-    """Rows of training features that can be searched."""
+    """Rows of training features that can be searched. They lie in the device's memory as float32.
+
+    The search is exact. The matrix product of all rows with the features tells how close they are, and of that only
+    the largest value of each group of rows is kept: the NEIGHBOURS nearest rows are in as many groups. The rows of a
+    few more groups are then compared one by one, so that the product's rounding decides nothing.
+    """
 
     def __init__(self, rows: np.ndarray):
-        """rows: [rows, channels], any float type, at least NEIGHBOURS of them."""
-        self._count = len(rows)
-        blocks = -(-len(rows) // _ROWS_AT_ONCE)
-        padded = np.zeros((blocks * _ROWS_AT_ONCE, rows.shape[1]), np.float32)
+        """rows: [rows, channels], any float type, at least one.
+
+        Raises:
+          UserError: if there are none, or some are not finite.
+        """
+        if not len(rows):
+            raise UserError("the index holds no rows: make it anew, or convert with --index-rate 0")
+        self.channels = rows.shape[1]
+        self._mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self._used = -(-len(rows) // _ROWS_AT_ONCE)
+        padded = np.zeros((_padded(self._used) * _ROWS_AT_ONCE, self.channels), np.float32)
         padded[: len(rows)] = rows
-        self._blocks = jnp.asarray(padded.reshape(blocks, _ROWS_AT_ONCE, -1))
+        half_norms = np.full(len(padded), np.inf, np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):
+            padded[: len(rows)] -= self._mean  # rounding counts for less between small numbers
+            half_norms[: len(rows)] = np.einsum("rc,rc->r", padded[: len(rows)], padded[: len(rows)]) / 2
+        if not np.isfinite(half_norms[: len(rows)]).all():
+            raise UserError("the index holds NaN or infinity: make it anew, or convert with --index-rate 0")
+        self._blocks = jnp.asarray(padded.reshape(-1, _ROWS_AT_ONCE, self.channels))
+        self._half_norms = jnp.asarray(half_norms.reshape(-1, _ROWS_AT_ONCE))
 
     def retrieve(self, features: np.ndarray) -> np.ndarray:
         """Mean of the nearest rows of each feature: float32 [features, channels] of [features, channels].
 
-        Rows weigh (1 / d)^2, where d is the squared distance, as faiss reports it to RVC.
+        The NEIGHBOURS nearest, or as many as there are, weigh (1 / d)^2, where d is the squared distance, as faiss
+        reports it to RVC.
+
+        Raises:
+          UserError: if the features are not as wide as the rows.
         """
-        results = []
-        for begin in range(0, len(features), _QUERIES_AT_ONCE):
-            some = features[begin : begin + _QUERIES_AT_ONCE]
-            queries = np.zeros((_QUERIES_AT_ONCE, features.shape[1]), np.float32)
-            queries[: len(some)] = some
-            results.append(np.asarray(_mean_of_nearest(self._blocks, self._count, queries))[: len(some)])
-        return np.concatenate(results)
+        if features.shape[1] != self.channels:
+            raise UserError(
+                f"the index has rows of {self.channels} channels, the voice's content features have "
+                f"{features.shape[1]}: it belongs to another voice"
+            )
+        found = np.empty((len(features), self.channels), np.float32)
+        begin = 0
+        while begin < len(features):
+            size = next((size for size in _QUERIES_AT_ONCE if size >= len(features) - begin), _QUERIES_AT_ONCE[-1])
+            some = features[begin : begin + size]
+            queries = np.zeros((size, self.channels), np.float32)
+            queries[: len(some)] = some - self._mean
+            means = _mean_of_nearest(self._blocks, self._half_norms, self._used, queries)
+            found[begin : begin + size] = np.asarray(means)[: len(some)] + self._mean
+            begin += size
+        return found
 
 
 def mix(content: np.ndarray, found: np.ndarray, voiced: np.ndarray, rate: float, protect: float) -> np.ndarray:
@@ -48,25 +87,47 @@ def mix(content: np.ndarray, found: np.ndarray, voiced: np.ndarray, rate: float,
     return (content + share * (found - content)).astype(content.dtype)
 
 
+def _padded(blocks: int) -> int:
+    """Blocks to make room for: one of a few numbers, so that voices of about the same size share a program."""
+    step = max(1, 1 << (max(blocks - 1, 1).bit_length() - 3)) if blocks > 4 else 1
+    return -(-blocks // step) * step
+
+
 @jax.jit
-def _mean_of_nearest(blocks: jax.Array, count: int, queries: jax.Array) -> jax.Array:
-    """blocks [blocks, rows, channels], of which the first `count` rows are real; queries [queries, channels]."""
-    product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+def _mean_of_nearest(blocks: jax.Array, half_norms: jax.Array, used: int, queries: jax.Array) -> jax.Array:
+    """[queries, channels] of blocks [blocks, rows, channels], of which the first `used` hold rows.
 
-    def search(best: tuple[jax.Array, jax.Array], block: tuple[jax.Array, jax.Array]):
-        rows, first = block
-        number = first + jnp.arange(len(rows))
-        closeness = 2 * product(queries, rows.T) - jnp.sum(rows**2, axis=-1)  # the query's own norm ranks nothing
-        closeness = jnp.where(number < count, closeness, -jnp.inf)
-        found, places = jax.lax.top_k(closeness, NEIGHBOURS)
-        both = [jnp.concatenate(pair, axis=-1) for pair in zip(best, (found, number[places]), strict=True)]
-        kept, places = jax.lax.top_k(both[0], NEIGHBOURS)
-        return (kept, jnp.take_along_axis(both[1], places, axis=-1)), None
+    half_norms: half of each row's squared length, infinite for what is no row: [blocks, rows].
+    """
+    groups = _nearest_groups(blocks, half_norms, used, queries)
+    rows, is_none = blocks.reshape(-1, _GROUP, blocks.shape[-1]), jnp.isinf(half_norms).reshape(-1, _GROUP)
+    ones = jnp.ones(blocks.shape[-1])
 
-    none = (jnp.full((len(queries), NEIGHBOURS), -jnp.inf), jnp.zeros((len(queries), NEIGHBOURS), jnp.int32))
-    firsts = jnp.arange(len(blocks)) * blocks.shape[1]
-    (_, numbers), _ = jax.lax.scan(search, none, (blocks, firsts))
-    neighbours = blocks.reshape(-1, blocks.shape[-1])[numbers]
-    distance = jnp.sum((neighbours - queries[:, None]) ** 2, axis=-1)
-    weights = jnp.square(1 / jnp.maximum(distance, _NEAREST))
-    return jnp.sum(neighbours * (weights / weights.sum(-1, keepdims=True))[..., None], axis=1)
+    def compare(some: tuple[jax.Array, jax.Array]) -> jax.Array:
+        queries, groups = some
+        near = rows[groups].reshape(len(queries), -1, rows.shape[-1])
+        distance = _product(jnp.square(near - queries[:, None]), ones)  # a sum; as a product it is fast on a CPU
+        distance = jnp.where(is_none[groups].reshape(distance.shape), jnp.inf, jnp.maximum(distance, _NEAREST))
+        negative, places = jax.lax.top_k(-distance, NEIGHBOURS)
+        weights = jnp.square(negative[:, :1] / negative)  # 1 for the nearest, 0 for what is no row
+        weights /= weights.sum(axis=-1, keepdims=True)
+        return jnp.einsum("qn,qnc->qc", weights, jnp.take_along_axis(near, places[..., None], axis=1))
+
+    parts = (
+        queries.reshape(-1, _QUERIES_COMPARED, queries.shape[-1]),
+        groups.reshape(-1, _QUERIES_COMPARED, _GROUPS_KEPT),
+    )
+    return jax.lax.map(compare, parts).reshape(queries.shape)
+
+
+def _nearest_groups(blocks: jax.Array, half_norms: jax.Array, used: int, queries: jax.Array) -> jax.Array:
+    """Numbers of the groups of rows with the nearest ones: [queries, _GROUPS_KEPT]."""
+    groups = blocks.shape[1] // _GROUP
+
+    def search(number: jax.Array, best: jax.Array) -> jax.Array:
+        closeness = _product(blocks[number], queries.T) - half_norms[number][:, None]  # a query's length ranks nothing
+        largest = closeness.reshape(groups, _GROUP, -1).max(axis=1)
+        return jax.lax.dynamic_update_slice(best, largest, (number * groups, 0))
+
+    nothing = jnp.full((len(blocks) * groups, len(queries)), -jnp.inf)
+    return jax.lax.top_k(jax.lax.fori_loop(0, used, search, nothing).T, _GROUPS_KEPT)[1]
