@@ -47,7 +47,7 @@ class StreamingConfig:
 EXACT = StreamingConfig()
 """What the conversion of the whole recording gives, seconds later."""
 
-LOW_LATENCY = StreamingConfig(0.16, WINDOW_FRAMES / FRAMES_PER_SECOND, 0.2)
+LOW_LATENCY = StreamingConfig(chunk_seconds=0.16, context_seconds=1.2, lookahead_seconds=0.32)
 """To be heard while one speaks."""
 
 
@@ -125,6 +125,7 @@ class StreamingConverter:
         # Chunks end where a window of `infer.features` is just full: at 2.4 s each, they wait for nothing else.
         full = _STRIDE - CONTEXT_FRAMES - sizes.render_ahead - sizes.prior_ahead
         self._begin = (full - 2) % sizes.chunk + 2 - sizes.chunk
+        self._unfinished = 0  # the first window that has not been heard to its end
         self._tail = np.zeros(0, np.float32)
         self._given = 0
         self._pushed: list[np.ndarray] = []
@@ -216,9 +217,9 @@ class StreamingConverter:
         if end is not None:
             known = min(known, _window_of(end + CONTEXT_FRAMES - 1) * _STRIDE + _STRIDE)
         newest = max(-(-known // _STRIDE) - 1, 0)
-        unfinished = max(_window_of(self._content.end), 0)
-        for number in range(min(unfinished, newest), newest + 1):
+        for number in range(self._unfinished, newest + 1):
             self._hear_window(number, known, end)
+        self._unfinished = known // _STRIDE
 
     def _hear_window(self, number: int, known: int, end: int | None) -> None:
         """known: frames of the sound that have been heard; end: of the recording, if it has ended."""
@@ -231,29 +232,25 @@ class StreamingConverter:
         audio[0, : lengths[0]] = self._sound.read(start * FEATURE_HOP, stop * FEATURE_HOP, limit)
         inside = slice(max(-start, 0) * FEATURE_HOP, min(lengths[0], limit - start * FEATURE_HOP))
         self._loudness.measure(max(start, 0), audio[0, inside])
-        first, last = start + CONTEXT_FRAMES, stop - self._sizes.content_ahead
-        if end is not None:
-            last = min(last, end + CONTEXT_FRAMES)
-        rows = slice(CONTEXT_FRAMES, last - start)
-        self._write_f0(first, self._converter._pitch(audio, lengths)[0, rows], end)
-        content = self._converter._content(audio, lengths)[0, rows.start // 2 : rows.stop // 2].astype(np.float16)
-        if last > first:
-            f0 = self._f0.read(first, last)
-            self._content.write(first, self._converter._mixed(content, f0, 0))
+        # What has been spoken keeps its pitch, and so the source its phase.
+        first = min(max(start + CONTEXT_FRAMES, self._begin), self._content.end)
+        last = min(stop - self._sizes.content_ahead, stop if end is None else end + CONTEXT_FRAMES)
+        if first < last:
+            pitch, content = (find(audio, lengths)[0] for find in (self._converter._pitch, self._converter._content))
+            self._write_f0(first, pitch[first - start : last - start], end)
+            some = content[(first - start) // 2 : (last - start) // 2].astype(np.float16)
+            self._content.write(first, self._converter._mixed(some, self._f0.read(first, last), 0))
 
     def _write_f0(self, first: int, found: np.ndarray, end: int | None) -> None:
-        """Pitch from the frame `first` on, transposed. What has been spoken already keeps its pitch, and so its phase."""
+        """Pitch from the frame `first` on, transposed, and the source's phase up to there."""
         heard = self._loudness.heard(first, first + len(found), end)
         f0 = np.where(heard, found * 2 ** (self.config.transpose / 12), 0).astype(np.float32)
-        start = min(max(first, self._begin), self._f0.end)
-        f0 = f0[start - first :]
-        self._f0.write(start, f0)
-        before = self._phase.read(start, start + 1)
-        cycles = np.cumsum(f0.astype(np.float64) * self._hop / self.rate)
-        self._phase.write(start + 1, np.mod(before + cycles, 1.0))
+        self._f0.write(first, f0)
+        cycles = self._phase.read(first, first + 1) + np.cumsum(f0.astype(np.float64) * self._hop / self.rate)
+        self._phase.write(first + 1, np.mod(cycles, 1.0))
 
     def _spoken(self, begin: int, end: int, audible: bool) -> np.ndarray:
-        """The wave of the frames begin..end and the crossfade behind them, from frame 0 on; zeros if it is inaudible."""
+        """The wave of the frames begin..end, from 0 on, and of the crossfade behind them; zeros if it is inaudible."""
         sizes, hop = self._sizes, self._hop
         first = max(begin - CONTEXT_FRAMES, -CONTEXT_FRAMES)
         length = CONTEXT_FRAMES + sizes.chunk + sizes.render_ahead
@@ -286,7 +283,7 @@ class StreamingConverter:
         for timeline in (self._content, self._f0, self._phase):
             timeline.forget(needed)
         self._loudness.forget(end)
-        self._sound.forget(_window_of(self._content.end) * _STRIDE - 2 * CONTEXT_FRAMES)
+        self._sound.forget(self._unfinished * _STRIDE - 2 * CONTEXT_FRAMES)
         self._pushed.clear()
 
 
@@ -319,7 +316,7 @@ def _check(config: ConvertConfig, streaming: StreamingConfig, rate: int) -> None
     for field in dataclasses.fields(config):
         if field.name not in _FOLLOWED and getattr(config, field.name) != field.default:
             option = field.name.replace("_", "-")
-            raise UserError(f"--{option} needs the whole recording and can't be streamed; leave it at {field.default}")
+            raise UserError(f"--{option} can't be followed in a stream: leave it at {field.default}")
     if not 1000 <= rate <= 768000:
         raise UserError(f"a stream of {rate} samples a second is impossible: give 1000 to 768000")
     whole = EXACT.chunk_seconds
