@@ -306,10 +306,10 @@ def _frames(seconds: float) -> int:
 
 
 def _shared(ahead: int, whole: tuple[int, int, int]) -> tuple[int, int, int]:
-    """A lookahead of frames, by what it is for: the decoder first, then attention, then the encoders."""
+    """A lookahead of frames, by what it is for: the decoder first, then the encoders and attention alike."""
     render = min(ahead, whole[0])
-    prior = min(ahead - render, whole[1])
-    return render, prior, min(ahead - render - prior, whole[2])
+    content = min((ahead - render) // 4 * 2, whole[2])
+    return render, min(ahead - render - content, whole[1]), content
 
 
 def _check(config: ConvertConfig, streaming: StreamingConfig, rate: int) -> None:

@@ -81,7 +81,7 @@ def streamed(stream: StreamingConverter, wave: np.ndarray, size: Callable[[], in
 
 
 def decibels(error: np.ndarray, reference: np.ndarray) -> float:
-    return float(20 * np.log10(np.linalg.norm(error) / np.linalg.norm(reference - reference.mean())))
+    return float(20 * np.log10(np.linalg.norm(error) / np.linalg.norm(reference - reference.mean()) + 1e-30))
 
 
 def test_exact_is_what_the_whole_recording_gives(converter: Converter, clip: np.ndarray) -> None:
@@ -120,6 +120,26 @@ def test_low_latency_has_no_steps_at_its_joins(local: Converter, clip: np.ndarra
         for begin in (first + 2 * chunk, first + 2 * chunk + chunk // 2)
     )
     assert len(at_joins) > 70 and np.mean(at_joins) < 1.25 * np.mean(amid) + 0.05 and np.max(at_joins) < 1.5
+
+
+def test_a_chunk_goes_over_into_the_next(local: Converter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a straight line over the crossfade, also where the two have nothing in common."""
+    random, calls = np.random.default_rng(0), []
+
+    def speak(prior: np.ndarray, *_: object, **__: object) -> np.ndarray:
+        calls.append(0)
+        return np.full(len(prior) * 160, len(calls), np.float32)
+
+    monkeypatch.setattr(local._loaded, "speak", speak)
+    stream = StreamingConverter(local, streaming=LOW_LATENCY)
+    wave = stream.push(0.3 * random.standard_normal(48000).astype(np.float32))
+    chunk, fade = stream._sizes.chunk * 160, stream._sizes.fade * 160
+    assert len(calls) > 14
+    for number in range(1, len(calls)):
+        join = len(wave) - (len(calls) - number) * chunk
+        np.testing.assert_allclose(wave[join + fade : join + chunk], number + 1)
+        ramp = number + (np.arange(fade) + 0.5) / fade
+        np.testing.assert_allclose(wave[join : join + fade], ramp, atol=1e-4)
 
 
 def _step(wave: np.ndarray, sample: int) -> float:
