@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rvc_jax.audio.filters import resampled_length
+from rvc_jax.audio.stream import spans
 from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE, FRAMES_PER_SECOND, WINDOW_FRAMES, ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.chunks import CONTEXT_FRAMES, FADE_FRAMES
@@ -141,18 +142,18 @@ class StreamingConverter:
             raise UserError(f"a stream is one channel [samples], not {list(samples.shape)}; mix the channels first")
         if broken := int((~np.isfinite(samples)).sum()):
             raise UserError(f"{broken} of {len(samples)} samples are not numbers (NaN or infinite)")
-        if self._whole and not self._given:
-            self._pushed.append(samples.copy())
-        self._sound.append(self._resampler.push(samples))
         ready = []
-        while self._needed() <= self._sound.samples:
-            ready.append(self._step())
-        return self._joined(ready)
+        for start, stop in spans(len(samples), self.input_rate):  # what is kept stays short, however much comes at once
+            if self._whole and not self._given:
+                self._pushed.append(samples[start:stop].copy())
+            self._sound.append(self._resampler.push(samples[start:stop]))
+            while self._needed() <= self._sound.samples:
+                ready.append(self._step())
+        return _joined(ready)
 
     def flush(self) -> np.ndarray:
         """The recording is over. Returns the rest; what is pushed next begins a new one."""
-        pushed = self._resampler.taken
-        length = resampled_length(pushed, self.input_rate, self.rate)
+        length = resampled_length(self._resampler.taken, self.input_rate, self.rate)
         self._sound.append(self._resampler.push(np.zeros(0, np.float32), last=True))
         self._sound.end()
         if not length:
@@ -164,12 +165,9 @@ class StreamingConverter:
             missing, ready = length - self._given, []
             while self._given < length:
                 ready.append(self._step())
-            rest = self._joined(ready)[:missing]
+            rest = _joined(ready)[:missing]
         self.reset()
         return rest
-
-    def _joined(self, parts: list[np.ndarray]) -> np.ndarray:
-        return np.concatenate([np.zeros(0, np.float32), *parts])
 
     def _sized(self) -> _Sizes:
         streaming, context = self.streaming, self._converter._loaded.prior_context
@@ -293,6 +291,10 @@ def at_gain(converter: Converter, gain_db: float) -> Converter:
     prepare, silence_db, gain = converter.voice.prepare, converter.config.silence_db, 10 ** (gain_db / 20)
     other._listened = lambda source: dataclasses.replace(listen(source, prepare, silence_db), gain=gain)
     return other
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, np.float32), *parts])
 
 
 def _window_of(frame: int) -> int:
