@@ -1,0 +1,71 @@
+"""How far streaming is from the conversion of the whole recording, by setting, as Markdown.
+
+python tests/benchmarks/streaming_agreement.py RUN RECORDING... [--seconds 24]
+
+Relative error of the samples, and mean difference of log-mel spectrograms, after the first second; with noise and
+retrieval, the recording at the same gain. To compare with: what another seed of the noise changes in the conversion of
+the whole, and what a second of silence before the recording does.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import jax.numpy as jnp
+import numpy as np
+
+from rvc_jax.audio.io import load
+from rvc_jax.audio.spectrogram import log_mel, spectrogram
+from rvc_jax.config import FEATURE_RATE, ConvertConfig
+from rvc_jax.infer.pipeline import Converter
+from rvc_jax.infer.streaming import EXACT, LOW_LATENCY, StreamingConfig, StreamingConverter, at_gain
+from rvc_jax.infer.voice import Voice
+from rvc_jax.runs import RunFolder
+
+SETTINGS = {
+    "exact": EXACT,
+    "1.2 s and 1.96 s": StreamingConfig(1.2, None, 1.96),
+    "1.2 s and 1.48 s": StreamingConfig(1.2, None, 1.48),
+    "0.48 s and 1.96 s": StreamingConfig(0.48, None, 1.96),
+    "0.48 s and 0.96 s": StreamingConfig(0.48, None, 0.96),
+    "low latency: 0.16 s and 0.32 s": LOW_LATENCY,
+    "0.08 s and 0.2 s": StreamingConfig(0.08, 1.2, 0.2),
+}
+PUSHED = 1600
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run")
+    parser.add_argument("recordings", nargs="+")
+    parser.add_argument("--seconds", type=float, default=24.0)
+    options = parser.parse_args()
+    speech = np.concatenate([load(file, FEATURE_RATE) for file in options.recordings])
+    speech = speech[: round(options.seconds * FEATURE_RATE)]
+    converter = at_gain(Converter(Voice.from_run(RunFolder.open(options.run)), ConvertConfig()), 0.0)
+    whole = converter.convert(speech, FEATURE_RATE)
+    print(f"{len(speech) / FEATURE_RATE:.1f} s of speech\n")
+    print("| chunk and lookahead | latency | relative error | log-mel difference |\n|---|---|---|---|")
+    for label, setting in SETTINGS.items():
+        stream = StreamingConverter(converter, streaming=setting)
+        parts = [stream.push(speech[begin : begin + PUSHED]) for begin in range(0, len(speech), PUSHED)]
+        compare(label, f"{stream.latency_seconds:.2f} s", np.concatenate([*parts, stream.flush()]), whole, converter)
+    reseeded = converter.with_config(ConvertConfig(seed=1)).convert(speech, FEATURE_RATE)
+    compare("another seed", "-", reseeded, whole, converter)
+    rate = converter.voice.audio.sample_rate
+    later = converter.convert(np.pad(speech, (FEATURE_RATE, 0)), FEATURE_RATE)[rate:]
+    compare("a second of silence before", "-", later, whole, converter)
+
+
+def compare(label: str, latency: str, wave: np.ndarray, whole: np.ndarray, converter: Converter) -> None:
+    audio = converter.voice.audio
+    waves = [x[audio.sample_rate :] for x in (wave, whole)]
+    error = 20 * np.log10(np.linalg.norm(waves[0] - waves[1]) / np.linalg.norm(waves[1]))
+    mels = [np.asarray(log_mel(spectrogram(jnp.asarray(x)[None], audio), audio)) for x in waves]
+    loud = mels[1] > mels[1].max() - np.log(10) * 3  # 60 dB below the loudest is not heard
+    difference = np.abs(mels[0] - mels[1])[loud].mean()
+    print(f"| {label} | {latency} | {error:.1f} dB | {difference:.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
