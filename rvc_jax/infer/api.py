@@ -11,6 +11,7 @@ import numpy as np
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.pipeline import Converter
+from rvc_jax.infer.streaming import LOW_LATENCY, StreamingConfig, StreamingConverter
 from rvc_jax.infer.voice import Voice
 
 _MOST_CHANNELS = 32
@@ -73,6 +74,25 @@ class SpeakingVoice:
         """
         audio, rate = _floats(audio), _rate(rate)
         return self._with(_changed(self._config, options)).convert(audio, rate)
+
+    def stream(self, rate: int, streaming: StreamingConfig = LOW_LATENCY, **options: Any) -> StreamingConverter:
+        """A stream in the voice: samples in as they come, what can be spoken of them out.
+
+            stream = voice.stream(48000)
+            for samples in microphone:
+                play(stream.push(samples))
+            play(stream.flush())
+
+        Args:
+          rate: of the samples that will be pushed, in Hz.
+          streaming: `LOW_LATENCY`, `EXACT` or another `StreamingConfig` of `rvc_jax.infer.streaming`.
+          options: as for `convert`, those that need nothing of the recording's rest.
+
+        Raises:
+          TypeError, UserError: as `convert`; for an option that can't be followed in a stream.
+        """
+        config = _changed(self._config, options)
+        return StreamingConverter(self._with(self._config), config, streaming, _rate(rate))
 
     def _with(self, config: ConvertConfig) -> Converter:
         """A converter with these options that shares what the ones before have loaded and compiled."""

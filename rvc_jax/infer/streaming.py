@@ -22,7 +22,8 @@ from rvc_jax.infer.voice import Voice
 
 _STRIDE = WINDOW_FRAMES - 2 * CONTEXT_FRAMES
 _FOLLOWED = (
-    "transpose", "f0_method", "index_rate", "protect", "noise_scale", "silence_db", "speaker", "speaker_mix", "seed",
+    "transpose", "autotune", "autotune_strength", "autotune_scale", "autotune_key", "f0_method", "index_rate",
+    "protect", "noise_scale", "silence_db", "speaker", "speaker_mix", "seed",
 )  # fmt: skip
 """The options of conversion that need nothing of the recording's rest."""
 
@@ -240,9 +241,9 @@ class StreamingConverter:
             self._content.write(first, self._converter._mixed(some, self._f0.read(first, last), 0))
 
     def _write_f0(self, first: int, found: np.ndarray, end: int | None) -> None:
-        """Pitch from the frame `first` on, transposed, and the source's phase up to there."""
+        """Pitch from the frame `first` on, as it is spoken, and the source's phase up to there."""
         heard = self._loudness.heard(first, first + len(found), end)
-        f0 = np.where(heard, found * 2 ** (self.config.transpose / 12), 0).astype(np.float32)
+        f0 = np.where(heard, self._converter._curve.spoken(found, first, self.config.transpose), 0).astype(np.float32)
         self._f0.write(first, f0)
         cycles = self._phase.read(first, first + 1) + np.cumsum(f0.astype(np.float64) * self._hop / self.rate)
         self._phase.write(first + 1, np.mod(cycles, 1.0))

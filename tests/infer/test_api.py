@@ -60,6 +60,15 @@ def test_arrays_in_and_out(voice: rvc_jax.SpeakingVoice, clip: np.ndarray) -> No
     assert len(voice.convert(clip, 20000)) == 32000
 
 
+def test_a_stream_shares_the_voice(voice: rvc_jax.SpeakingVoice, clip: np.ndarray) -> None:
+    stream = voice.stream(16000, transpose=3, autotune=True)
+    parts = [stream.push(clip[begin : begin + 8000]) for begin in range(0, len(clip), 8000)]
+    wave = np.concatenate([*parts, stream.flush()])
+    assert wave.shape == (40000,) and np.abs(wave).max() > 1e-3 and stream.latency_seconds < 0.6
+    with pytest.raises(UserError, match="--formant-shift can't be followed in a stream"):
+        voice.stream(16000, formant_shift=2.0)
+
+
 def test_options_hold_for_the_call_that_names_them(voice: rvc_jax.SpeakingVoice, clip: np.ndarray) -> None:
     first = voice.convert(clip, 16000)
     assert np.abs(voice.convert(clip, 16000, transpose=12) - first).max() > 1e-5
