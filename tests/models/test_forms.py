@@ -119,7 +119,7 @@ def test_the_voice_and_its_gradients(form: str) -> None:
 
 
 @pytest.mark.parametrize("forms", [Forms(groups="products"), Forms(groups="merged"), Forms("dilated", "merged", 128)])
-@pytest.mark.parametrize("preset", ["nano", "40k", "48k"])
+@pytest.mark.parametrize("preset", ["nano", "40k", pytest.param("48k", marks=pytest.mark.heavy)])
 def test_judgements(forms: Forms, preset: str) -> None:
     config = dataclasses.replace(PRESETS[preset].discriminator, periods=(2,))
     networks = [Network(Discriminator(config, each)) for each in (Forms(), forms)]
