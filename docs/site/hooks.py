@@ -1,0 +1,12 @@
+"""What MkDocs does beyond its settings: links to files of the repository that are no pages become their names."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)#]+)(?:#[^)]*)?\)")
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    return _OUTSIDE.sub(r"\1 (`\2` in the repository)", markdown)
