@@ -14,6 +14,7 @@ WORKDIR /opt/rvc_jax
 COPY pyproject.toml README.md LICENSE ./
 COPY rvc_jax rvc_jax
 COPY data/sample data/sample
+COPY docs/plan.json docs/plan.json
 # What is installed is a folder, whose pyproject.toml bounds the versions.
 # hadolint ignore=DL3013
 RUN python -m pip install --no-cache-dir ".[cuda,${EXTRAS}]" && rvc-jax --version

@@ -15,7 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "launch" / "docker").glob("*.Dockerfile"))
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = PROJECT["project"]["optional-dependencies"]
 
 
 class Instruction(NamedTuple):
@@ -71,7 +72,13 @@ class TestDockerfile:
         for source in copied(file):
             assert (ROOT / source).exists()
         kept = Path(f"{file}.dockerignore").read_text().split("\n")
-        assert kept[1] == "*" and {line[1:] for line in kept if line.startswith("!")} == {*copied(file), "data"}
+        parents = {str(Path(source).parent) for source in copied(file)} - {"."}
+        assert kept[1] == "*" and {line[1:] for line in kept if line.startswith("!")} == {*copied(file), *parents}
+        assert parents == {line.removesuffix("/*") for line in kept if line.endswith("/*") and line[0] not in "!*"}
+
+    def test_it_takes_what_the_package_is_built_of(self, file: Path) -> None:
+        included = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+        assert {"pyproject.toml", "README.md", "rvc_jax", *included} <= set(copied(file))
 
     def test_it_has_no_secret(self, file: Path) -> None:
         assert not re.search(r"token|secret|passw|api.?key|credential", file.read_text(), re.IGNORECASE)
