@@ -1,6 +1,7 @@
 # rvc-jax for the CPU. In the repository's folder: docker build -f launch/docker/cpu.Dockerfile -t rvc-jax .
 # docs/docker.md tells how it is used.
-FROM python:3.12.12-slim-bookworm
+# The Python that the tests run on.
+FROM python:3.11.14-slim-bookworm
 
 ARG EXTRAS=serve,clean,cloud,onnx
 

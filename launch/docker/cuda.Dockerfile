@@ -1,7 +1,8 @@
 # rvc-jax for NVIDIA GPUs; CUDA comes with JAX's packages, the driver with the machine.
 # In the repository's folder: docker build -f launch/docker/cuda.Dockerfile -t rvc-jax:cuda .
 # docs/docker.md tells how it is used.
-FROM python:3.12.12-slim-bookworm
+# The Python that the tests run on.
+FROM python:3.11.14-slim-bookworm
 
 ARG EXTRAS=serve,clean,cloud,onnx
 

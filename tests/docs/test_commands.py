@@ -185,6 +185,11 @@ def test_extras_and_markers_that_are_named_exist() -> None:
             assert extra in EXTRAS, f"{page.name}: {extra}"
 
 
+def test_every_extra_is_explained() -> None:
+    table = (ROOT / "docs" / "index.md").read_text().split("## Extras")[1]
+    assert set(re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| `.*?\|", table, re.MULTILINE)))) == set(EXTRAS)
+
+
 def _extras(requirement: str) -> bool:
     found = re.fullmatch(r"(?:rvc_jax|\.)?\[([a-z,]+)\]", requirement)
     return found is not None and all(extra in EXTRAS for extra in found[1].split(","))
