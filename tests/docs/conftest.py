@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "interop"))
-from public_files import applio, checkpoint, write  # noqa: E402
+from public_files import applio, checkpoint, small_voice, write  # noqa: E402
 
 from rvc_jax.audio.io import load, save
 from rvc_jax.config import PRESETS
@@ -47,7 +47,7 @@ def _voices(folder: Path, run: RunFolder) -> None:
     faiss_index.write(folder / "ada.index", run.index()[:100].astype(np.float32))
     with zipfile.ZipFile(folder / "ada.zip", "w") as archive:
         archive.write(folder / "ada.pth", "ada.pth")
-    write(folder / "G_2333333.pth", checkpoint(model))
+    write(folder / "G_2333333.pth", checkpoint(small_voice(posterior=True)))
     critic = Network(Discriminator(PRESETS["nano"].discriminator))
     content = {"model": critic.to_public(critic.init(0)), "iteration": 7, "learning_rate": 1e-4}
     write(folder / "D_2333333.pth", content)
