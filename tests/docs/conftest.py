@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "interop"))
 from public_files import applio, checkpoint, small_voice, write  # noqa: E402
 
 from rvc_jax.audio.io import load, save
-from rvc_jax.config import PRESETS
+from rvc_jax.config import PRESETS, ConvertConfig
+from rvc_jax.infer import file
+from rvc_jax.infer.pipeline import Converter
 from rvc_jax.interop import faiss_index
 from rvc_jax.interop.voice_model import VoiceModel
 from rvc_jax.models.discriminator import Discriminator
@@ -33,6 +37,21 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path, sample_datase
     _recordings(folder, load(other_clip, RATE)[: 2 * RATE])
     _voices(folder, RunFolder.open(folder / "run"))
     return folder
+
+
+@pytest.fixture(scope="module")
+def warm() -> Callable[..., Converter]:
+    """`warm_converter` that loads and compiles a voice once for all commands."""
+    voices: dict[tuple, Converter] = {}
+    load_voice = file.warm_converter
+
+    def warm_converter(run: Path | str, config: ConvertConfig, *which: Any) -> Converter:
+        key = (Path(run).resolve(), *map(str, which))
+        if key not in voices:
+            voices[key] = load_voice(run, config, *which)
+        return voices[key].with_config(config)
+
+    return warm_converter
 
 
 def _recordings(folder: Path, wave: np.ndarray) -> None:

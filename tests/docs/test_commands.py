@@ -17,6 +17,7 @@ from pages import PAGES, ROOT, Command, all_commands, prose
 
 from rvc_jax import checkpoint, cli
 from rvc_jax.config import PRESETS
+from rvc_jax.infer import file, folder
 from rvc_jax.interop import export as exports
 from rvc_jax.interop.voice_model import VoiceModel
 from rvc_jax.weights import store
@@ -121,11 +122,13 @@ def test_reasons_are_used_and_the_tests_that_they_name_are_there() -> None:
 
 
 @pytest.fixture
-def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(made: Path, warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder of one command: links to what there is. Its voices pass for such that run elsewhere."""
     for entry in made.iterdir():
         (tmp_path / entry.name).symlink_to(entry)
     monkeypatch.chdir(tmp_path)
+    for module in (file, folder):
+        monkeypatch.setattr(module, "warm_converter", warm)
     monkeypatch.setattr(VoiceModel, "runs_elsewhere", True)
     monkeypatch.setattr(exports, "_public_discriminator", lambda model: PRESETS["nano"].discriminator)
     return tmp_path
