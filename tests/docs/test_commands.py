@@ -26,8 +26,8 @@ COMMANDS = all_commands()
 OURS = [command for command in COMMANDS if command.words[0] == "rvc-jax"]
 SCRIPTS = [command for command in COMMANDS if command.words[0].startswith("python") and command.words[1] != "-m"]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-OTHERS = {"--again", "--user", "--network", "--host", "--build-arg", "--manual_dir"}
-"""Options in the text that are those of scripts, Docker and others."""
+OTHERS = {"--user", "--network", "--host", "--build-arg", "--manual_dir"}
+"""Options in the text that are those of Docker and others; those of our scripts are looked for in the scripts."""
 
 NOT_CARRIED_OUT = {
     r"^rvc-jax quickstart": "takes minutes: .ci/run",
@@ -193,6 +193,15 @@ def test_extras_and_markers_that_are_named_exist() -> None:
             assert extra in EXTRAS, f"{page.name}: {extra}"
 
 
+def test_programs_of_launch_are_there() -> None:
+    for page in PAGES:
+        for name in re.findall(r"^ {4}(?:bash )?(launch/\S+)", page.read_text(), re.MULTILINE):
+            assert os.access(ROOT / name, os.X_OK), f"{page.name}: {name}"
+    for command in COMMANDS:
+        if command.words[:2] == ("docker", "build"):
+            assert (ROOT / command.words[command.words.index("-f") + 1]).is_file(), str(command)
+
+
 def test_every_extra_is_explained() -> None:
     table = (ROOT / "docs" / "index.md").read_text().split("## Extras")[1]
     assert set(re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| `.*?\|", table, re.MULTILINE)))) == set(EXTRAS)
@@ -212,6 +221,10 @@ def test_commands_and_options_in_the_text_exist(
         cli.main([name.rstrip("_"), "--help"])
         options[name.rstrip("_")] = set(re.findall(r"--[a-z][a-z0-9-]*", capsys.readouterr().out))
     every = set().union(*options.values())
+    scripts = [
+        path for folder in ("launch", "tests/benchmarks") for path in (ROOT / folder).rglob("*") if path.is_file()
+    ]
+    others = OTHERS.union(*(re.findall(r"--[a-z][a-z0-9-]*", path.read_text(errors="replace")) for path in scripts))
     wrong = []
     for page in PAGES:
         for code in re.findall(r"(?<!`)`([^`]+)`(?!`)", prose(page.read_text())):
@@ -222,7 +235,7 @@ def test_commands_and_options_in_the_text_exist(
                     words[1], set() if words[1] not in ("...", "--version") else every | {"--version"}
                 )
             elif words and words[0].startswith("--"):
-                allowed = every | OTHERS
+                allowed = every | others
             else:
                 continue
             if not named <= allowed or (words[0] == "rvc-jax" and not allowed):
