@@ -1,9 +1,9 @@
-"""The table of docs/speed.md: what a training step takes on slices of TPUs, by their own compiler.
+"""The tables of docs/speed.md, docs/accelerators.md and README.md: what training takes on TPUs, by their own compiler.
 
     python tests/benchmarks/plan_table.py --topology v5e:1x1 v6e:1x1 v5e:2x4 v6e:2x4 --preset 40k 48k 32k nano
 
 compiles what is not in docs/plan.json yet (40k took 36 minutes of two busy cores and 13 GB of memory for v5e, and needs
-more for v6e: nothing else should run), adds it there, and writes the table anew. `--again` compiles all that is named.
+more for v6e: nothing else should run), adds it there, and writes the tables anew. `--again` compiles all that is named.
 """
 
 from __future__ import annotations
@@ -12,19 +12,25 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rvc_jax.config import PRESETS
 from rvc_jax.files import replacing
+from rvc_jax.plan.chips import Topology
+from rvc_jax.plan.cost import rate_of
+from rvc_jax.terminal import duration
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 BEGIN, END = "<!-- plan_table.py -->", "<!-- end of plan_table.py -->"
-HEADER = (
+STEP_HEADER = (
     "| slice | preset | step | of the peak | memory per chip | compiled in | 20 minutes of speech |\n"
     "|---|---|---|---|---|---|---|"
 )
+COST_HEADER = "| TPU | preset | training | the same with the first compilation |\n|---|---|---|---|"
 
 
 def planned(topology: str, preset: str, batch: int) -> dict[str, Any]:
@@ -36,30 +42,54 @@ def planned(topology: str, preset: str, batch: int) -> dict[str, Any]:
     return result | {"jax": version("jax"), "libtpu": version("libtpu")}
 
 
-def row(result: dict[str, Any]) -> str:
+def step_row(result: dict[str, Any]) -> tuple[str, ...]:
     cost = f"{result['units']:.1f} units or ${result['dollars']:.2f}"
-    cells = (
+    return (
         result["topology"], f"`{result['preset']}`", f"{result['step_ms']:.1f} ms", f"{result['utilisation']:.0%}",
         f"{result['hbm_bytes'] / 1e9:.1f} GB", f"{result['compile_s'] / 60:.0f} min",
         f"{result['steps']:,} steps, {60 * result['hours']:.0f} min, {cost}",
     )  # fmt: skip
-    return f"| {' | '.join(cells)} |"
 
 
-def write_table(results: dict[str, dict[str, Any]]) -> None:
+def cost_row(result: dict[str, Any]) -> tuple[str, ...]:
+    """What a run takes when the compiled step is there already, and when it is not."""
+    place = Topology.parse(result["topology"])
+    chips = "one chip" if place.chips == 1 else f"{place.chips} chips"
+    training = result["steps"] * result["step_ms"] / 1000
+    name = f"{place.chip.name}, {chips} (`{place.name}`)"
+    return name, f"`{result['preset']}`", _cost(training, place), _cost(training + result["compile_s"], place)
+
+
+def _cost(seconds: float, place: Topology) -> str:
+    rate, hours = rate_of(place, None, None), place.chips * seconds / 3600
+    return f"{duration(seconds)}, {hours * rate.units_per_hour:.2f} units or ${hours * rate.dollars_per_hour:.2f}"
+
+
+PAGES = {
+    DOCS / "speed.md": (STEP_HEADER, step_row),
+    DOCS / "accelerators.md": (COST_HEADER, cost_row),
+    ROOT / "README.md": (COST_HEADER, lambda result: () if result["preset"] == "nano" else cost_row(result)),
+}
+
+
+def table(results: dict[str, dict[str, Any]], header: str, row: Callable[[dict[str, Any]], tuple[str, ...]]) -> str:
+    """Rows for what `row` gives cells for."""
     presets = list(PRESETS)
     ordered = sorted(results.values(), key=lambda result: (presets.index(result["preset"]), result["topology"]))
-    page = DOCS / "speed.md"
-    before, rest = page.read_text().split(BEGIN)
-    after = rest.split(END)[1]
-    with replacing(page) as file:
-        rows = "\n".join(row(result) for result in ordered)
-        file.write(f"{before}{BEGIN}\n{HEADER}\n{rows}\n{END}{after}".encode())
+    return "\n".join([header, *(f"| {' | '.join(cells)} |" for cells in map(row, ordered) if cells)])
+
+
+def write_tables(results: dict[str, dict[str, Any]]) -> None:
+    for page, (header, row) in PAGES.items():
+        before, rest = page.read_text().split(BEGIN)
+        after = rest.split(END)[1]
+        with replacing(page) as file:
+            file.write(f"{before}{BEGIN}\n{table(results, header, row)}\n{END}{after}".encode())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--topology", nargs="*", default=[], help="none: only write the table")
+    parser.add_argument("--topology", nargs="*", default=[], help="none: only write the tables")
     parser.add_argument("--preset", nargs="*", default=["40k"], choices=list(PRESETS))
     parser.add_argument("--batch-per-chip", type=int, default=8)
     parser.add_argument("--again", action="store_true")
@@ -74,7 +104,7 @@ def main() -> None:
             results[key] = planned(topology, preset, options.batch_per_chip)
             with replacing(file) as out:
                 out.write((json.dumps(results, indent=1, sort_keys=True) + "\n").encode())
-    write_table(results)
+    write_tables(results)
 
 
 if __name__ == "__main__":
