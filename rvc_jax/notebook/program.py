@@ -44,7 +44,7 @@ class Program:
           UserError: with the command's own line, if it failed.
           KeyboardInterrupt: if the user stopped a command that does not end well by it.
         """
-        command = [self.python, "-m", "rvc_jax", *map(str, arguments), "--json"]
+        command = [self.python, "-P", "-m", "rvc_jax", *map(str, arguments), "--json"]
         with tempfile.TemporaryFile("w+") as output:
             code, said, stopped = self._follow(command, output, listen, interrupted)
             output.seek(0)
@@ -57,7 +57,7 @@ class Program:
 
     def evaluate(self, code: str) -> str:
         """The last line that a few words of Python print there. Raises UserError with what went wrong."""
-        done = subprocess.run([self.python, "-c", code], capture_output=True, text=True, env=self.environment)
+        done = subprocess.run([self.python, "-P", "-c", code], capture_output=True, text=True, env=self.environment)
         if done.returncode:
             raise UserError((done.stderr.strip().splitlines() or ["no answer"])[-1])
         return done.stdout.strip().splitlines()[-1]

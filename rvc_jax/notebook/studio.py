@@ -117,7 +117,7 @@ class Studio:
         return self._voice
 
     @_step
-    def open_voice(self, name: str, use_drive: bool, drive_folder: str = "rvc_jax") -> None:
+    def open_voice(self, name: str, use_drive: bool, drive_folder: str = "rvc_voices") -> None:
         """Step 2: where everything is kept, and what is there from before."""
         if not is_name(name := name.strip()):
             raise Mistake(self.texts("bad name", name=name))
@@ -346,7 +346,7 @@ class Studio:
         voice = self.voice
         if voice.best_step is None:
             raise Mistake(self.texts("no run"))
-        pitch = ["--auto-transpose"] if transpose.strip() == "auto" else ["--transpose", transpose.strip()]
+        pitch = self._pitch(transpose.strip())
         voice.converted.mkdir(exist_ok=True)
         for source in self._sources(where.split()[0], file.strip()):
             out = voice.converted / f"{source.stem}.{format}"
@@ -355,6 +355,12 @@ class Studio:
             play(source)
             say(self.texts("converted", file=out), "good")
             play(out)
+
+    def _pitch(self, transpose: str) -> list[str]:
+        try:
+            return ["--auto-transpose"] if transpose == "auto" else ["--transpose", f"{float(transpose):g}"]
+        except ValueError:
+            raise Mistake(self.texts("bad transpose", transpose=transpose)) from None
 
     def _sources(self, kind: str, file: str) -> list[Path]:
         if kind == "upload":

@@ -227,6 +227,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     # use
     "no run": ("Train the voice first (step 5).", "Entraînez d'abord la voix (étape 5)."),
+    "bad transpose": (
+        "TRANSPOSE {transpose!r} must be auto, or a number of semitones, as 12 or -3.5.",
+        "TRANSPOSE {transpose!r} doit être auto, ou un nombre de demi-tons, comme 12 ou -3.5.",
+    ),
     "no recording": ("There is no recording {file}.", "Il n'y a pas d'enregistrement {file}."),
     "source": ("The recording:", "L'enregistrement :"),
     "converted": ("In the voice ({file}):", "Dans la voix ({file}) :"),
@@ -285,7 +289,6 @@ TEXTS: dict[str, tuple[str, str]] = {
         "RELEASE is not ticked: the runtime stays, and goes on costing units.",
         "RELEASE n'est pas coché : l'environnement reste, et continue de consommer.",
     ),
-    "failed": ("{command} failed: {reason}", "{command} a échoué : {reason}"),
 }
 """By key: English, French. What stands in braces is filled in, and is the same in both."""
 
