@@ -30,8 +30,19 @@ def mount(at: Path) -> None:
     _part("drive").mount(str(at))
 
 
+def device(folder: Path) -> int | None:
+    """Number of the disk that a folder is on; None if it can't be reached. Drive's is not that of the runtime."""
+    try:
+        return folder.stat().st_dev
+    except OSError:
+        return None
+
+
 def send_to_drive() -> None:
-    """Waits until all that was written is on Drive, which is unmounted then. Raises what Colab raises."""
+    """Waits until all that was written is on Drive, which is unmounted then. Raises what Colab raises.
+
+    Where Drive is not mounted, Colab does nothing, without an error: look for that before.
+    """
     _part("drive").flush_and_unmount(timeout_ms=_FLUSH_MINUTES * 60_000)
 
 

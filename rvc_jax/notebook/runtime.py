@@ -28,6 +28,8 @@ _PLATFORMS = {"tpu": "tpu,cpu", "gpu": "cuda,cpu", "cpu": "cpu"}
 PROBE = "import json, jax; d = jax.devices(); print(json.dumps([d[0].device_kind, len(d), jax.__version__]))"
 """What tells the values of `Devices`, in the Python that has JAX."""
 _STAMP = "rvc_jax.json"
+_OF_COLAB = ("UV_SYSTEM_PYTHON", "UV_CONSTRAINT", "UV_OVERRIDE", "UV_BUILD_CONSTRAINT")
+"""Settings by which Colab keeps its own packages as they are; an environment of its own is not bound by them."""
 
 
 class Accelerator(NamedTuple):
@@ -150,7 +152,8 @@ def _uv() -> list[str]:
 
 
 def _do(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name not in _OF_COLAB}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         raise UserError(lines[-1] if lines else f"{command[0]} ended with code {done.returncode}")

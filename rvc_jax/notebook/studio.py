@@ -53,7 +53,7 @@ def start(language: str, install_from: str = "", units_per_hour: float = 0) -> S
         say(texts("rate", units=rate.units_per_hour, hours=100 / rate.units_per_hour))
     else:
         say(texts("no rate"))
-    environment = {**os.environ, "JAX_PLATFORMS": found.platforms, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "JAX_PLATFORMS": found.platforms, "PYTHONUNBUFFERED": "1", "MPLBACKEND": "agg"}
     program = Program(_python(texts, install_from, found.kind), environment)
     try:
         devices = runtime.Devices(*json.loads(program.evaluate(runtime.PROBE)))
@@ -108,12 +108,18 @@ class Studio:
         self._told_rate = units_per_hour > 0
         self._units_per_hour = units_per_hour if self._told_rate else known
         self._voice: Workspace | None = None
+        self._device: int | None = None
 
     @property
     def voice(self) -> Workspace:
-        """The folder of the voice that step 2 named."""
+        """The folder of the voice that step 2 named.
+
+        Raises Mistake if Drive is not there any more: what is written to its folder then is lost with the runtime.
+        """
         if self._voice is None:
             raise Mistake(self.texts("no voice"))
+        if self._voice.on_drive and colab.device(self._voice.path) != self._device:
+            raise Mistake(self.texts("drive gone"))
         return self._voice
 
     @_step
@@ -126,6 +132,7 @@ class Studio:
         on_drive = use_drive and colab.here()
         root = (self._mounted() if on_drive else colab.content()) / drive_folder
         self._voice = voice = Workspace(root, name, on_drive)
+        self._device = colab.device(voice.path)
         say(self.texts("on drive" if on_drive else "not on drive", folder=voice.path), "good" if on_drive else "notice")
         if on_drive:  # without Drive nothing of it outlives the runtime, and the program's own place will do
             self.program.environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(voice.compiled))
@@ -398,6 +405,8 @@ class Studio:
         if download and colab.here():
             archive = self._archive()
             say(self.texts("download", file=archive.name, size=size(archive.stat().st_size)))
+            if voice.on_drive:
+                say(self.texts("download on drive"))
             colab.download(archive)
 
     def _archive(self) -> Path:

@@ -87,6 +87,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Google Drive was not mounted: {reason}. Run the cell again and allow it, or untick USE_GOOGLE_DRIVE.",
         "Google Drive n'a pas été monté : {reason}. Relancez la cellule et autorisez-le, ou décochez USE_GOOGLE_DRIVE.",
     ),
+    "drive gone": (
+        "Google Drive is not mounted any more: run step 2 again, then this cell.",
+        "Google Drive n'est plus monté : relancez l'étape 2, puis cette cellule.",
+    ),
     "on drive": (
         "Everything about this voice is kept on your Drive, in {folder}. After a disconnect run all cells again: "
         "each continues where it stopped.",
@@ -240,6 +244,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "export checked": ("Exported before, and intact: {files}.", "Exporté auparavant, et intact : {files}."),
     "download": ("Downloading {file} ({size}).", "Téléchargement de {file} ({size})."),
+    "download on drive": (
+        "The download goes on while no cell runs; if it breaks off, the files are on Drive all the same.",
+        "Le téléchargement se poursuit quand aucune cellule ne tourne ; s'il s'interrompt, les fichiers sont tout de "
+        "même sur Drive.",
+    ),
     # release
     "no export": (
         "Nothing is exported yet: run step 6 first. The runtime stays.",

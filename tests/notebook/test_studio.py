@@ -379,6 +379,16 @@ def test_drive_that_does_not_take_the_export_keeps_the_runtime(room: Room) -> No
     assert "release" not in room.colab.calls
 
 
+def test_drive_that_is_gone_keeps_the_runtime(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = room.trained()
+    made.export()
+    monkeypatch.setattr(colab, "device", lambda folder: 1)  # the runtime's own disk is under that path now
+    for step in (lambda: made.release(True), lambda: made.train(300), made.export):
+        with pytest.raises(Mistake, match="not mounted any more"):
+            step()
+    assert "release" not in room.colab.calls and room.commands.names().count("train") == 1
+
+
 def test_colab_that_does_not_release_says_what_to_do(room: Room) -> None:
     made = room.trained()
     made.export()
