@@ -22,8 +22,8 @@ def say(text: str, kind: Kind = "plain") -> None:
 def frame(page: Path, height: int = 700) -> None:
     """A page of ours, which needs no other file, in a frame of its own."""
     inside = html.escape(page.read_text(), quote=True)
-    frame_ = f'<iframe srcdoc="{inside}" style="width:100%;height:{height}px;border:1px solid #ccc"></iframe>'
-    display(_Markup(frame_, f"[{page}]"))
+    style = f"width:100%;height:{height}px;border:1px solid #ccc"
+    display(_Markup(f'<div><iframe srcdoc="{inside}" style="{style}"></iframe></div>', f"[{page}]"))
 
 
 def play(file: Path) -> None:
@@ -35,7 +35,7 @@ class Line:
     """A line that is renewed in its place."""
 
     def __init__(self) -> None:
-        self._handle: Any = display(HTML(""), display_id=True)
+        self._handle: Any = display(_Sentence("", "plain"), display_id=True)
 
     def show(self, text: str, share: float | None = None) -> None:
         """share: done, 0..1, for a bar before the text."""

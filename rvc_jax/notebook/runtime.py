@@ -29,7 +29,7 @@ PROBE = "import json, jax; d = jax.devices(); print(json.dumps([d[0].device_kind
 """What tells the values of `Devices`, in the Python that has JAX."""
 _STAMP = "rvc_jax.json"
 _OF_COLAB = ("UV_SYSTEM_PYTHON", "UV_CONSTRAINT", "UV_OVERRIDE", "UV_BUILD_CONSTRAINT")
-"""Settings by which Colab keeps its own packages as they are; an environment of its own is not bound by them."""
+"""Settings that speak of the notebook's own Python; ours is not bound by them."""
 
 
 class Accelerator(NamedTuple):
