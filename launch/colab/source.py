@@ -65,11 +65,12 @@ studio.open_voice(VOICE, USE_GOOGLE_DRIVE, DRIVE_FOLDER)
 #
 # Ten to thirty minutes of one person, clean, without music, are best. `SPEECH_FROM`: **upload** asks for files;
 # **links** takes `LINKS` (videos, podcasts, plain files; several with spaces between); **folder** takes
-# `SPEECH_FOLDER` on your Drive, as `MyDrive/recordings`.
+# `SPEECH_FOLDER` on your Drive, as `MyDrive/recordings`. `UPLOAD_MORE` adds files to those uploaded before.
 #
 # *Dix à trente minutes d'une seule personne, propres, sans musique, sont l'idéal.* `SPEECH_FROM` *:* **upload**
 # *demande des fichiers ;* **links** *prend* `LINKS` *(vidéos, podcasts, fichiers ; séparés par des espaces) ;*
-# **folder** *prend* `SPEECH_FOLDER` *de votre Drive, comme* `MyDrive/enregistrements`*.*
+# **folder** *prend* `SPEECH_FOLDER` *de votre Drive, comme* `MyDrive/enregistrements`*.* `UPLOAD_MORE` *ajoute des
+# fichiers à ceux déjà envoyés.*
 
 # %%
 # @title Recordings · Enregistrements
@@ -164,12 +165,12 @@ studio.export(DOWNLOAD)
 # ## 7. The end of the runtime · La fin de l'environnement
 #
 # A runtime costs units until it is released, used or not. `RELEASE`: check that the exported files are intact and
-# on Drive, then release it; if they are not, it stays. Without Drive, tick `I_HAVE_THE_FILES` once the zip is on
-# your computer.
+# on Drive, then release it, `AFTER_MINUTES` later; if they are not, it stays. Without Drive, tick
+# `I_HAVE_THE_FILES` once the zip is on your computer.
 #
 # *Un environnement consomme des unités jusqu'à sa libération, utilisé ou non.* `RELEASE` *: vérifier que les
-# fichiers exportés sont intacts et sur Drive, puis le libérer ; sinon, il reste. Sans Drive, cochez*
-# `I_HAVE_THE_FILES` *une fois le zip sur votre ordinateur.*
+# fichiers exportés sont intacts et sur Drive, puis le libérer,* `AFTER_MINUTES` *plus tard ; sinon, il reste. Sans
+# Drive, cochez* `I_HAVE_THE_FILES` *une fois le zip sur votre ordinateur.*
 
 # %%
 # @title Release the runtime · Libérer l'environnement

@@ -215,8 +215,8 @@ class Studio:
         say(self.texts("prepared", minutes=info["speech_minutes"], slices=info["train_slices"],
                        held=info["holdout_seconds"]), "good")  # fmt: skip
 
-    @property
-    def _dataset(self) -> dict[str, Any]:
+    def _prepared(self) -> dict[str, Any]:
+        """What was noted of the dataset. Raises Mistake if there is none."""
         if not (dataset := self.voice.state.get("dataset")) or not self.voice.dataset.is_dir():
             raise Mistake(self.texts("no dataset"))
         return dataset
@@ -225,7 +225,7 @@ class Studio:
     def audit(self) -> None:
         """Step 3, quality: what is wrong with the speech, and what to do about it."""
         voice = self.voice
-        _ = self._dataset
+        self._prepared()
         if not voice.audit.exists() or "advice" not in voice.state:
             heard = self.program.run("audit", voice.dataset, "--out", voice.audit, listen=Progress(self.texts))
             voice.note(advice=heard["advice"])
@@ -239,7 +239,7 @@ class Studio:
     @_step
     def estimate(self, epochs: int, measure: bool = True) -> None:
         """Step 4: time and units of the training, before it begins."""
-        dataset = self._dataset
+        dataset = self._prepared()
         steps = estimate.steps_of(dataset["train_slices"], epochs, dataset["preset"], self.devices.count)
         plan = estimate.planned(self.accelerator.name, self.devices.count, dataset["preset"])
         if plan is not None:
@@ -309,7 +309,7 @@ class Studio:
         self, epochs: int, budget: str = "", save_every: int = 50, release: bool = False, delay_minutes: float = 0
     ) -> None:
         """Step 5: begins or continues the run; then, if that is wanted, exports the voice and ends the runtime."""
-        voice, dataset = self.voice, self._dataset
+        voice, dataset = self.voice, self._prepared()
         spend = ["--budget", self._budget(budget)] if budget.strip() else []
         say(self.texts("training"))
         progress = Progress(self.texts, self._units_per_hour)

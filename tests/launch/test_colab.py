@@ -14,6 +14,7 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 import rvc_jax
 from rvc_jax.notebook.texts import Texts
@@ -38,9 +39,7 @@ def test_every_field_is_explained_in_both_languages() -> None:
     words = "".join(cell.source for cell in read().cells if cell.cell_type == "markdown")
     fields = {name for cell in code_cells() for name in re.findall(r"^([A-Z_]+) = .*# @param", cell.source, re.M)}
     told = {field for field in fields if words.count(f"`{field}`") >= 2}
-    assert fields - told == {
-        "LANGUAGE", "USE_GOOGLE_DRIVE", "UPLOAD_MORE", "FORMAT", "DOWNLOAD", "AFTER_MINUTES",
-    }  # fmt: skip
+    assert fields - told == {"LANGUAGE", "USE_GOOGLE_DRIVE", "FORMAT", "DOWNLOAD"}
 
 
 def read() -> Any:
@@ -118,3 +117,12 @@ def test_all_cells_from_speech_to_a_released_runtime_and_again(
     assert json.loads((colab.voice / "run" / "heartbeat.json").read_text())["step"] == steps * 3 // 2
     again = [call[0] for call in colab.calls[len(calls) :]]
     assert again == ["mount", "tensorboard", "download", "flush", "unassign"]
+
+
+def test_a_mistake_is_one_line_and_the_cells_below_do_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    colab = Colab(tmp_path)
+    with pytest.raises(CellExecutionError) as caught:
+        colab.run(monkeypatch, VOICE="../ada")
+    assert "VOICE '../ada' can't be a name" in caught.value.traceback
+    assert "Traceback" not in caught.value.traceback and "studio.py" not in caught.value.traceback
+    assert not (tmp_path / "calls.jsonl").exists()
