@@ -207,11 +207,11 @@ class Studio:
                 "prepare", speech, "--out", voice.dataset, "--preset", preset, "--speakers", "one", "--cache",
                 voice.features, *overwrite, listen=Progress(self.texts),
             )  # fmt: skip
-            kept = {key: info[key] for key in ("speech_minutes", "train_slices", "holdout_seconds", "skipped")}
+            kept = {key: info[key] for key in ("speech_minutes", "train_slices", "holdout_seconds", "dropped")}
             voice.note(dataset={"made_of": made_of, "preset": preset, **kept})
             voice.audit.unlink(missing_ok=True)
-        for name, reason in (skipped[:2] for skipped in info["skipped"]):
-            say(self.texts("skipped", name=name, reason=reason), "notice")
+        for name, reason in ((name, reason) for name, second, reason in info["dropped"] if second is None):
+            say(self.texts("skipped", name=name, reason=reason), "notice")  # files; slices are in the audit
         say(self.texts("prepared", minutes=info["speech_minutes"], slices=info["train_slices"],
                        held=info["holdout_seconds"]), "good")  # fmt: skip
 

@@ -61,7 +61,7 @@ class Commands:
             "speech_minutes": 20.0,
             "train_slices": 424,
             "holdout_seconds": 60.0,
-            "skipped": [["bad.mp3", "damaged"]],
+            "dropped": [["bad.mp3", None, "damaged"], ["one.wav", 3.0, "too short"]],
         }
 
     def _audit(self, *arguments: str) -> Any:
@@ -239,7 +239,7 @@ def test_a_dataset_is_made_again_only_of_other_speech_or_settings(room: Room) ->
     made.prepare("48k")
     assert room.commands.names() == ["prepare"] * 3
     assert ["--overwrite" in asked for asked in room.commands.asked] == [False, True, True]
-    assert "Skipped bad.mp3: damaged" in room.text
+    assert room.text.count("Skipped bad.mp3: damaged") == 4 and "too short" not in room.text
 
 
 def test_the_audit_is_shown_and_made_once(room: Room) -> None:
