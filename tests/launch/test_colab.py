@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
+import soundfile
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
@@ -42,6 +44,10 @@ def test_every_field_is_explained_in_both_languages() -> None:
     assert fields - told == {"LANGUAGE", "USE_GOOGLE_DRIVE", "FORMAT", "DOWNLOAD"}
 
 
+VALUES = {"VOICE": "callie", "PRESET": "nano", "MEASURE": False, "SAVE_EVERY": 1, "FORMAT": "flac", "RELEASE": True}
+"""Of the forms, in both times."""
+
+
 def read() -> Any:
     return nbformat.read(NOTEBOOK, as_version=4)
 
@@ -68,32 +74,39 @@ class Colab:
         self.content.mkdir()
         self.voice = self.content / "drive" / "MyDrive" / "rvc_voices" / "callie"
 
-    def run(self, monkeypatch: pytest.MonkeyPatch, **values: object) -> str:
-        """Runs all cells, as a person does from top to bottom; returns what is shown, as text."""
+    def run(self, monkeypatch: pytest.MonkeyPatch, until: str = "", **values: object) -> str:
+        """Runs all cells, as a person does from top to bottom; returns what is shown, as text.
+
+        until: words of the last cell to run.
+        """
         root = Path(rvc_jax.__file__).parents[1]
-        paths = (str(FAKES), str(root), os.environ.get("PYTHONPATH", ""))
+        paths = (str(FAKES), str(root), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", ""))
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
         monkeypatch.setenv("FAKE_COLAB", str(self.place))
         notebook = filled_in(**values)
+        last = next(i for i, cell in reversed(list(enumerate(notebook.cells))) if until in cell.source)
+        del notebook.cells[last + 1 :]
         resources = {"metadata": {"path": str(self.content)}}
         NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
         outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
         return "\n".join(output.data.get("text/plain", "") for output in outputs if "data" in output)
 
     @property
+    def step(self) -> int:
+        """Of the run."""
+        return json.loads((self.voice / "run" / "heartbeat.json").read_text())["step"]
+
+    @property
     def calls(self) -> list[list[str]]:
         return [json.loads(line) for line in (self.place / "calls.jsonl").read_text().splitlines()]
 
 
-def test_all_cells_from_speech_to_a_released_runtime_and_again(
-    sample_voice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    colab = Colab(tmp_path)
-    shutil.copytree(sample_voice, tmp_path / "upload")
-    (tmp_path / "upload" / "broken.mp3").write_bytes(b"no sound at all")
-    values = {"VOICE": "callie", "PRESET": "nano", "MEASURE": False, "SAVE_EVERY": 1, "FORMAT": "flac", "RELEASE": True}
+def first_time(colab: Colab, sample_voice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From speech to a released runtime, in French, with Drive."""
+    shutil.copytree(sample_voice, colab.place / "upload")
+    (colab.place / "upload" / "broken.mp3").write_bytes(b"no sound at all")
 
-    shown = colab.run(monkeypatch, LANGUAGE="Français", EPOCHS=2, **values)
+    shown = colab.run(monkeypatch, LANGUAGE="Français", EPOCHS=2, **VALUES)
 
     french = Texts("fr")
     for key in ("cpu", "unknown", "training", "listen"):
@@ -102,22 +115,43 @@ def test_all_cells_from_speech_to_a_released_runtime_and_again(
     calls = colab.calls
     assert [call[0] for call in calls] == ["mount", "upload", "tensorboard", "download", "flush", "unassign"]
     assert str(colab.voice / "run" / "metrics") in calls[2][1]
-    chosen = {file.name for file in (tmp_path / "upload").iterdir()}
+    chosen = {file.name for file in (colab.place / "upload").iterdir()}
     assert {file.name for file in (colab.voice / "speech").iterdir()} == chosen
     assert "Laissé de côté broken.mp3 :" in shown
-    assert (colab.voice / "run" / "report.html").exists() and list((colab.voice / "converted").glob("*.flac"))
-    with zipfile.ZipFile(tmp_path / "downloads" / "callie.zip") as archive:
+    assert (colab.voice / "run" / "report.html").exists()
+    wave, rate = soundfile.read(next((colab.voice / "converted").glob("*.flac")))
+    assert (rate, len(wave)) == (16000, 113600) and np.abs(wave).max() > 0.01
+    with zipfile.ZipFile(colab.place / "downloads" / "callie.zip") as archive:
         assert archive.testzip() is None and "model.safetensors" in archive.namelist()
 
-    steps = json.loads((colab.voice / "run" / "heartbeat.json").read_text())["step"]
-    shown = colab.run(monkeypatch, LANGUAGE="English", EPOCHS=3, **values)
 
+def again(colab: Colab, monkeypatch: pytest.MonkeyPatch, until: str = "") -> list[str]:
+    """After a disconnect, with an epoch more, in English; returns what was asked of Colab."""
+    calls, steps = len(colab.calls), colab.step
+    shown = colab.run(monkeypatch, until, LANGUAGE="English", EPOCHS=3, **VALUES)
     english = Texts("en")
     assert english("there run", state="finished", step=steps) in shown
     assert english("kept uploads", count=7) in shown and english("prepared before") in shown
-    assert json.loads((colab.voice / "run" / "heartbeat.json").read_text())["step"] == steps * 3 // 2
-    again = [call[0] for call in colab.calls[len(calls) :]]
-    assert again == ["mount", "tensorboard", "download", "flush", "unassign"]
+    assert english("trained", steps=steps * 3 // 2) in shown and colab.step == steps * 3 // 2
+    history = [json.loads(line) for line in (colab.voice / "run" / "history.jsonl").read_text().splitlines()]
+    assert any(0 < line["step"] <= steps for line in history)  # it continued: nothing before was done anew
+    return [call[0] for call in colab.calls[calls:]]
+
+
+def test_all_cells_and_those_up_to_the_training_again(
+    sample_voice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MICRO_FOR_NANO", "1")
+    colab = Colab(tmp_path)
+    first_time(colab, sample_voice, monkeypatch)
+    assert again(colab, monkeypatch, until="studio.train(") == ["mount", "tensorboard"]
+
+
+@pytest.mark.heavy
+def test_all_cells_twice_with_nano(sample_voice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    colab = Colab(tmp_path)
+    first_time(colab, sample_voice, monkeypatch)
+    assert again(colab, monkeypatch) == ["mount", "tensorboard", "download", "flush", "unassign"]
 
 
 def test_a_mistake_is_one_line_and_the_cells_below_do_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
