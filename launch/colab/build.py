@@ -1,0 +1,34 @@
+"""Makes rvc_jax.ipynb of source.py, a notebook in jupytext's percent format:
+
+python launch/colab/build.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jupytext
+import nbformat
+
+SOURCE = Path(__file__).with_name("source.py")
+NOTEBOOK = SOURCE.with_name("rvc_jax.ipynb")
+
+
+def build() -> str:
+    """The notebook's file: without outputs, the same from the same source."""
+    notebook = jupytext.reads(SOURCE.read_text(), fmt="py:percent")
+    for number, cell in enumerate(notebook.cells):
+        cell.id, cell.metadata = f"cell-{number:02}", {"cellView": "form"} if cell.cell_type == "code" else {}
+    notebook.metadata = {
+        "accelerator": "TPU",
+        "colab": {"provenance": [], "toc_visible": True},
+        "kernelspec": {"name": "python3", "display_name": "Python 3"},
+        "language_info": {"name": "python"},
+    }
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    nbformat.validate(notebook)
+    return nbformat.writes(notebook) + "\n"
+
+
+if __name__ == "__main__":
+    NOTEBOOK.write_text(build())

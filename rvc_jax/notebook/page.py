@@ -1,0 +1,64 @@
+"""What a cell shows: sentences, a line that is renewed, pages, sound."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any, Literal
+
+from IPython.display import HTML, Audio, display
+
+from rvc_jax.errors import printable
+
+_COLOURS = {"plain": "inherit", "good": "#1b6e36", "notice": "#9a6b00", "problem": "#b3261e"}
+Kind = Literal["plain", "good", "notice", "problem"]
+
+
+def say(text: str, kind: Kind = "plain") -> None:
+    """A sentence."""
+    display(_Sentence(text, kind))
+
+
+def frame(page: Path, height: int = 700) -> None:
+    """A page of ours, which needs no other file, in a frame of its own."""
+    inside = html.escape(page.read_text(), quote=True)
+    style = f"width:100%;height:{height}px;border:1px solid #ccc"
+    display(_Markup(f'<div><iframe srcdoc="{inside}" style="{style}"></iframe></div>', f"[{page}]"))
+
+
+def play(file: Path) -> None:
+    """A player for a recording, which becomes part of the notebook."""
+    display(Audio(filename=str(file)))
+
+
+class Line:
+    """A line that is renewed in its place."""
+
+    def __init__(self) -> None:
+        self._handle: Any = display(_Sentence("", "plain"), display_id=True)
+
+    def show(self, text: str, share: float | None = None) -> None:
+        """share: done, 0..1, for a bar before the text."""
+        line = _Sentence(text, "plain", share)
+        if self._handle is None:  # no notebook, as in tests
+            display(line)
+        else:
+            self._handle.update(line)
+
+
+class _Markup(HTML):
+    """HTML, and words for where there is none."""
+
+    def __init__(self, markup: str, words: str):
+        super().__init__(markup)
+        self._words = words
+
+    def __repr__(self) -> str:
+        return self._words
+
+
+class _Sentence(_Markup):
+    def __init__(self, text: str, kind: Kind, share: float | None = None):
+        text = printable(text)
+        bar = "" if share is None else f'<progress max="1" value="{share:.4f}" style="width:12em"></progress> '
+        super().__init__(f'<div style="color:{_COLOURS[kind]};max-width:60em">{bar}{html.escape(text)}</div>', text)

@@ -1,0 +1,469 @@
+"""The steps of the notebook, one method each. Each looks at what is there and does the rest: all can be run again."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rvc_jax import __version__
+from rvc_jax.config import Rate
+from rvc_jax.errors import UserError
+from rvc_jax.notebook import colab, estimate, runtime
+from rvc_jax.notebook.page import frame, play, say
+from rvc_jax.notebook.program import Mistake, Program
+from rvc_jax.notebook.progress import Progress
+from rvc_jax.notebook.texts import LANGUAGES, Texts
+from rvc_jax.notebook.workspace import Workspace, is_inside, is_name, recordings
+from rvc_jax.terminal import duration, size
+from rvc_jax.train.budget import Budget
+
+_DRIVE = Path("drive")
+_MY_DRIVE = "MyDrive"
+_EXAMPLE = "from rvc_jax.data.sources import bundled_sample; print(bundled_sample('other'))"
+_PAUSE = 1.0
+
+
+def start(language: str, install_from: str = "", units_per_hour: float = 0) -> Studio:
+    """Step 1: looks at the runtime, installs what it needs, and says what it is.
+
+    Args:
+      language: a name of `LANGUAGES`.
+      install_from: repository or file that rvc_jax is installed from, unless it is here already.
+      units_per_hour: what the runtime takes as Colab shows it; 0 is what the table has.
+
+    Raises:
+      Mistake: the installation failed, or JAX does not reach the accelerator.
+    """
+    texts, found = Texts(LANGUAGES[language]), runtime.accelerator()
+    rate = Rate(units_per_hour, 0.0) if units_per_hour > 0 else found.rate
+    say(texts(_about(found), name=found.name), "notice" if found.kind == "cpu" else "good")
+    say(texts("python", version=sys.version.split()[0]))
+    if rate:
+        say(texts("rate", units=rate.units_per_hour, hours=100 / rate.units_per_hour))
+    else:
+        say(texts("no rate"))
+    environment = {**os.environ, "JAX_PLATFORMS": found.platforms, "PYTHONUNBUFFERED": "1", "MPLBACKEND": "agg"}
+    program = Program(_python(texts, install_from, found.kind), environment)
+    try:
+        devices = runtime.Devices(*json.loads(program.evaluate(runtime.PROBE)))
+    except UserError as error:
+        raise Mistake(texts("no devices", reason=error)) from None
+    say(texts("installed", version=__version__, jax=devices.jax, devices=devices), "good")
+    return Studio(texts, program, found, devices, units_per_hour)
+
+
+def _about(found: runtime.Accelerator) -> str:
+    return "tpu other" if found.kind == "tpu" and found.rate is None else found.kind
+
+
+def _python(texts: Texts, install_from: str, kind: str) -> Path:
+    """A Python that has everything: this one, or one that is made."""
+    if runtime.is_complete(kind):
+        return Path(sys.executable)
+    if not install_from:
+        raise Mistake(texts("no source"))
+    say(texts("installing"))
+    try:
+        return runtime.install(install_from, kind, colab.content() / "rvc_jax_environment")
+    except UserError as error:
+        raise Mistake(texts("not installed", reason=error)) from None
+
+
+def _step(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method whose mistakes are shown as one line."""
+
+    @functools.wraps(method)
+    def shown(self: Studio, *arguments: Any, **options: Any) -> Any:
+        try:
+            return method(self, *arguments, **options)
+        except Mistake:
+            raise
+        except UserError as error:
+            raise Mistake(str(error)) from None
+
+    return shown
+
+
+class Studio:
+    """Everything that the cells after the first one call. Their mistakes are `Mistake`s, of one line."""
+
+    def __init__(
+        self, texts: Texts, program: Program, accelerator: runtime.Accelerator, devices: runtime.Devices,
+        units_per_hour: float = 0,
+    ):  # fmt: skip
+        """units_per_hour: of the whole runtime, as the user knows it; 0 is what the table has."""
+        self.texts, self.program, self.accelerator, self.devices = texts, program, accelerator, devices
+        known = accelerator.rate.units_per_hour * devices.count if accelerator.rate else None
+        self._told_rate = units_per_hour > 0
+        self._units_per_hour = units_per_hour if self._told_rate else known
+        self._voice: Workspace | None = None
+        self._device: int | None = None
+
+    @property
+    def voice(self) -> Workspace:
+        """The folder of the voice that step 2 named.
+
+        Raises Mistake if Drive is not there any more: what is written to its folder then is lost with the runtime.
+        """
+        if self._voice is None:
+            raise Mistake(self.texts("no voice"))
+        if self._voice.on_drive and colab.device(self._voice.path) != self._device:
+            raise Mistake(self.texts("drive gone"))
+        return self._voice
+
+    @_step
+    def open_voice(self, name: str, use_drive: bool, drive_folder: str = "rvc_voices") -> None:
+        """Step 2: where everything is kept, and what is there from before."""
+        if not is_name(name := name.strip()):
+            raise Mistake(self.texts("bad name", name=name))
+        if not is_inside(drive_folder := drive_folder.strip()):
+            raise Mistake(self.texts("bad folder", name=drive_folder))
+        on_drive = use_drive and colab.here()
+        root = (self._mounted() if on_drive else colab.content()) / drive_folder
+        self._voice = voice = Workspace(root, name, on_drive)
+        self._device = colab.device(voice.path)
+        say(self.texts("on drive" if on_drive else "not on drive", folder=voice.path), "good" if on_drive else "notice")
+        if on_drive:  # without Drive nothing of it outlives the runtime, and the program's own place will do
+            self.program.environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(voice.compiled))
+        if there := list(self._there()):
+            say(self.texts("there", what=", ".join(there)))
+
+    def _mounted(self) -> Path:
+        try:
+            colab.mount(colab.content() / _DRIVE)
+        except Exception as error:  # whatever Colab raises: a refusal, a time limit
+            raise Mistake(self.texts("no mount", reason=error)) from None
+        return colab.content() / _DRIVE / _MY_DRIVE
+
+    def _there(self) -> Iterator[str]:
+        voice = self.voice
+        if voice.speech.is_dir() and (count := len(recordings(voice.speech))):
+            yield self.texts("there speech", count=count)
+        if (voice.dataset / "metadata.json").exists():
+            yield self.texts("there dataset")
+        if beat := voice.beat:
+            yield self.texts("there run", state=beat.get("state"), step=beat.get("step"))
+
+    @_step
+    def add_speech(self, where: str, links: str = "", folder: str = "", upload_more: bool = False) -> None:
+        """Step 3, speech: from links, from uploads, or what a folder has."""
+        voice, kind = self.voice, where.split()[0]
+        source = voice.speech
+        if kind == "links":
+            self._fetch(links.split())
+        elif kind == "upload":
+            self._upload(upload_more)
+        else:
+            source = colab.content() / _DRIVE / folder.strip() if voice.on_drive else Path(folder.strip())
+            if not folder.strip() or not source.is_dir():
+                raise Mistake(self.texts("no folder", folder=source))
+        voice.note(speech=str(source))
+        say(self.texts("speech", count=len(recordings(source)), folder=source), "good")
+
+    def _fetch(self, links: list[str]) -> None:
+        if not links:
+            raise Mistake(self.texts("links needed"))
+        fetched = self.program.run("fetch", *links, "--out", self.voice.speech, listen=Progress(self.texts))
+        for skipped in fetched["skipped"]:
+            say(self.texts("skipped", name=skipped["name"], reason=skipped["reason"]), "notice")
+
+    def _upload(self, more: bool) -> None:
+        folder = self.voice.speech
+        kept = len(recordings(folder)) if folder.is_dir() else 0
+        if kept and not more:
+            say(self.texts("kept uploads", count=kept))
+            return
+        if not colab.here():
+            raise Mistake(self.texts("upload only"))
+        if not colab.upload(folder):
+            raise Mistake(self.texts("nothing uploaded"))
+
+    @_step
+    def prepare(self, preset: str) -> None:
+        """Step 3, preparation: a dataset of the speech; what was computed before is used again."""
+        voice = self.voice
+        speech = Path(voice.state.get("speech", ""))
+        if "speech" not in voice.state or not speech.is_dir():
+            raise Mistake(self.texts("no speech"))
+        made_of = {"speech": str(speech), "preset": preset, "files": recordings(speech)}
+        before = voice.state.get("dataset", {})
+        if before.get("made_of") == made_of and (voice.dataset / "metadata.json").exists():
+            say(self.texts("prepared before"))
+            info = before
+        else:
+            overwrite = ["--overwrite"] if (voice.dataset / "metadata.json").exists() else []
+            info = self.program.run(
+                "prepare", speech, "--out", voice.dataset, "--preset", preset, "--speakers", "one", "--cache",
+                voice.features, *overwrite, listen=Progress(self.texts),
+            )  # fmt: skip
+            kept = {key: info[key] for key in ("speech_minutes", "train_slices", "holdout_seconds", "dropped")}
+            voice.note(dataset={"made_of": made_of, "preset": preset, **kept})
+            voice.audit.unlink(missing_ok=True)
+        for name, reason in ((name, reason) for name, second, reason in info["dropped"] if second is None):
+            say(self.texts("skipped", name=name, reason=reason), "notice")  # files; slices are in the audit
+        say(self.texts("prepared", minutes=info["speech_minutes"], slices=info["train_slices"],
+                       held=info["holdout_seconds"]), "good")  # fmt: skip
+
+    def _prepared(self) -> dict[str, Any]:
+        """What was noted of the dataset. Raises Mistake if there is none."""
+        if not (dataset := self.voice.state.get("dataset")) or not self.voice.dataset.is_dir():
+            raise Mistake(self.texts("no dataset"))
+        return dataset
+
+    @_step
+    def audit(self) -> None:
+        """Step 3, quality: what is wrong with the speech, and what to do about it."""
+        voice = self.voice
+        self._prepared()
+        if not voice.audit.exists() or "advice" not in voice.state:
+            heard = self.program.run("audit", voice.dataset, "--out", voice.audit, listen=Progress(self.texts))
+            voice.note(advice=heard["advice"])
+        say(self.texts("advice"))
+        for advice in voice.state["advice"]:
+            verdict = advice["verdict"]
+            say(f"{self.texts(verdict)}: {advice['text']} ({advice['reason']})", verdict)
+        frame(voice.audit)
+        say(self.texts("page", file=voice.audit))
+
+    @_step
+    def estimate(self, epochs: int, measure: bool = True) -> None:
+        """Step 4: time and units of the training, before it begins."""
+        dataset = self._prepared()
+        steps = estimate.steps_of(dataset["train_slices"], epochs, dataset["preset"], self.devices.count)
+        plan = estimate.planned(self.accelerator.name, self.devices.count, dataset["preset"])
+        if plan is not None:
+            step_seconds, source = plan["step_ms"] / 1000, self.texts("estimated by plan")
+        elif (known := self._measured(dataset["preset"], measure)) is not None:
+            step_seconds = known
+            source = self.texts("estimated by steps", steps=estimate.MEASURED_STEPS[self.accelerator.kind])
+        else:
+            say(self.texts("unknown"), "notice")
+            return
+        seconds = steps * step_seconds
+        say(self.texts("estimate", epochs=epochs, steps=steps, milliseconds=1000 * step_seconds,
+                       minutes=duration(seconds), units=self._units(seconds)), "good")  # fmt: skip
+        say(source)
+        if plan is not None:
+            self._tell_compilation(plan["compile_s"])
+        if done := self.voice.beat.get("step"):
+            say(self.texts("steps done", done=done))
+
+    def _tell_compilation(self, seconds: float) -> None:
+        folder = self.voice.compiled
+        if folder.is_dir() and any(folder.iterdir()):
+            say(self.texts("compiled before"))
+        else:
+            say(self.texts("compile", minutes=duration(seconds), units=self._units(seconds)))
+
+    def _units(self, seconds: float) -> str:
+        if not self._units_per_hour:
+            return ""
+        return self.texts("units", units=seconds / 3600 * self._units_per_hour)
+
+    def _measured(self, preset: str, measure: bool) -> float | None:
+        """Seconds of a step on this chip, as noted or as a few steps tell; None if they may not be taken."""
+        what = f"{self.devices} {preset}"
+        measured = self.voice.state.get("measured", {})
+        if what not in measured and measure:
+            say(self.texts("measuring"))
+            with tempfile.TemporaryDirectory() as folder:
+                trained = self.program.run(
+                    "train", self.voice.dataset, "--run", Path(folder) / "run", "--steps",
+                    estimate.MEASURED_STEPS[self.accelerator.kind], "--pretrained", "none", "--progress", "json",
+                    listen=Progress(self.texts),
+                )  # fmt: skip
+            if trained["steps_per_second"]:
+                measured = {**measured, what: 1 / trained["steps_per_second"]}
+                self.voice.note(measured=measured)
+        return measured.get(what)
+
+    @_step
+    def tensorboard(self) -> None:
+        """Step 5, curves: TensorBoard in the notebook; it follows the training while that runs."""
+        try:
+            if importlib.util.find_spec("tensorboard") is None:
+                subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "tensorboard"], check=True)
+                importlib.invalidate_caches()
+            from tensorboard import notebook
+
+            folder = self.voice.run / "metrics"
+            notebook.start(f"--logdir {shlex.quote(str(folder))} --reload_interval 15")
+        except Mistake:
+            raise
+        except Exception as error:  # a picture of the training is no reason to go without it
+            say(self.texts("no tensorboard", reason=error), "notice")
+
+    @_step
+    def train(
+        self, epochs: int, budget: str = "", save_every: int = 50, release: bool = False, delay_minutes: float = 0
+    ) -> None:
+        """Step 5: begins or continues the run; then, if that is wanted, exports the voice and ends the runtime."""
+        voice, dataset = self.voice, self._prepared()
+        spend = ["--budget", self._budget(budget)] if budget.strip() else []
+        say(self.texts("training"))
+        progress = Progress(self.texts, self._units_per_hour)
+        trained = self.program.run(
+            "train", voice.dataset, "--run", voice.run, "--preset", dataset["preset"], "--epochs", epochs,
+            "--save-every", save_every, *spend, "--progress", "json",
+            listen=progress, interrupted=progress.saving,
+        )  # fmt: skip
+        stopped = trained["interrupted"] and not trained["used_up"]
+        ending = "used up" if trained["used_up"] else "interrupted" if stopped else "trained"
+        say(self.texts(ending, steps=trained["steps"]), "notice" if stopped else "good")
+        self._show_training(trained)
+        if release and stopped:
+            say(self.texts("kept"), "notice")
+        elif release:
+            self.export(download=False)
+            self.release(True, delay_minutes)
+
+    def _budget(self, written: str) -> str:
+        """As the command reads it; units become time where the user knows better than the table what an hour costs."""
+        rate = Rate(self._units_per_hour, 0.0) if self._told_rate else self.accelerator.rate
+        budget = Budget.parse(written, rate, 1)
+        return f"{budget.seconds / 60:.2f}min" if self._told_rate and budget.unit == "unit" else written.strip()
+
+    def _show_training(self, trained: dict[str, Any]) -> None:
+        if trained["holdout_before"] is not None and trained["holdout_after"] is not None:
+            say(self.texts("better", before=trained["holdout_before"], after=trained["holdout_after"]))
+        for sentence in trained["outlook"]:
+            say(sentence)
+        report = self.voice.run / "report.html"
+        if report.exists():
+            say(self.texts("listen"))
+            frame(report)
+            say(self.texts("page", file=report))
+        if self.voice.on_drive:
+            say(self.texts("bin"))
+
+    @_step
+    def convert(self, where: str, file: str = "", transpose: str = "auto", format: str = "mp3") -> None:
+        """Step 6, use: a recording spoken in the voice."""
+        voice = self.voice
+        if voice.best_step is None:
+            raise Mistake(self.texts("no run"))
+        pitch = self._pitch(transpose.strip())
+        voice.converted.mkdir(exist_ok=True)
+        for source in self._sources(where.split()[0], file.strip()):
+            out = voice.converted / f"{source.stem}.{format}"
+            self.program.run("convert", voice.run, source, out, *pitch, listen=Progress(self.texts))
+            say(self.texts("source"))
+            play(source)
+            say(self.texts("converted", file=out), "good")
+            play(out)
+
+    def _pitch(self, transpose: str) -> list[str]:
+        try:
+            return ["--auto-transpose"] if transpose == "auto" else ["--transpose", f"{float(transpose):g}"]
+        except ValueError:
+            raise Mistake(self.texts("bad transpose", transpose=transpose)) from None
+
+    def _sources(self, kind: str, file: str) -> list[Path]:
+        if kind == "upload":
+            if not colab.here():
+                raise Mistake(self.texts("upload only"))
+            if not (files := colab.upload(self.voice.recordings)):
+                raise Mistake(self.texts("nothing uploaded"))
+            return files
+        if kind == "example":
+            return list(Path(self.program.evaluate(_EXAMPLE)).glob("*.flac"))
+        path = colab.content() / _DRIVE / file if self.voice.on_drive else Path(file)
+        if not file or not path.is_file():
+            raise Mistake(self.texts("no recording", file=path))
+        return [path]
+
+    @_step
+    def export(self, download: bool = True) -> None:
+        """Step 6, files: the voice for other tools, read back; a zip of it to the user's computer."""
+        voice = self.voice
+        if (step := voice.best_step) is None:
+            raise Mistake(self.texts("no run"))
+        before = voice.state.get("export", {})
+        if before.get("step") == step and before["files"] and voice.damaged_export() is None:
+            say(self.texts("export checked", files=", ".join(before["files"])), "good")
+        else:
+            voice.note(export={})
+            written = self.program.run(
+                "export", voice.run, "--out", voice.export, "--name", voice.name, listen=Progress(self.texts)
+            )
+            files = {file["name"]: file["sha256"] for file in written["files"]}
+            voice.note(export={"step": step, "files": files})
+            for note in written["notes"]:
+                say(note)
+            say(self.texts("exported", files=", ".join(files), folder=voice.export), "good")
+        if download and colab.here():
+            archive = self._archive()
+            say(self.texts("download", file=archive.name, size=size(archive.stat().st_size)))
+            if voice.on_drive:
+                say(self.texts("download on drive"))
+            colab.download(archive)
+
+    def _archive(self) -> Path:
+        """The zip as voices are shared, or, for a voice that other tools can't read, one of what there is."""
+        voice = self.voice
+        if (shared := voice.export / f"{voice.name}.zip").name in voice.state["export"]["files"]:
+            return shared
+        base = Path(tempfile.mkdtemp()) / voice.name
+        return Path(shutil.make_archive(str(base), "zip", voice.export))
+
+    @_step
+    def release(self, wanted: bool, delay_minutes: float = 0, have_the_files: bool = False) -> None:
+        """Step 7: ends the runtime, after the export was found intact and is on Drive. Otherwise it stays.
+
+        have_the_files: without Drive, that the user has downloaded them.
+        """
+        voice = self.voice
+        if not wanted:
+            say(self.texts("stays"), "notice")
+            return
+        if not colab.here():
+            say(self.texts("not on colab"))
+            return
+        self._check_export(have_the_files)
+        if delay_minutes > 0 and not self._waited(delay_minutes):
+            return
+        if voice.on_drive:
+            try:
+                colab.send_to_drive()
+            except Exception as error:  # whatever Colab raises: what is not on Drive must not be lost
+                raise Mistake(self.texts("not sent", reason=error)) from None
+        say(self.texts("releasing"), "good")  # nothing is shown after it
+        try:
+            colab.release()
+        except Exception as error:
+            raise Mistake(self.texts("not released", reason=error)) from None
+
+    def _check_export(self, have_the_files: bool) -> None:
+        voice = self.voice
+        export = voice.state.get("export")
+        if not export or not export.get("files"):
+            raise Mistake(self.texts("no export"))
+        if (damaged := voice.damaged_export()) is not None:
+            raise Mistake(self.texts("export damaged", file=damaged))
+        if export["step"] != voice.best_step:
+            raise Mistake(self.texts("export older"))
+        if not voice.on_drive and not have_the_files:
+            raise Mistake(self.texts("not safe"))
+
+    def _waited(self, minutes: float) -> bool:
+        """Whether the time went by without the user stopping the cell."""
+        say(self.texts("waiting", minutes=minutes))
+        end = time.monotonic() + 60 * minutes
+        try:
+            while time.monotonic() < end:
+                time.sleep(min(_PAUSE, max(end - time.monotonic(), 0)))
+        except KeyboardInterrupt:
+            say(self.texts("kept"), "notice")
+            return False
+        return True

@@ -1,0 +1,5 @@
+from google.colab import note
+
+
+def unassign() -> None:
+    note("unassign")

@@ -1,0 +1,5 @@
+from google.colab import note
+
+
+def start(args_string: str) -> None:
+    note("tensorboard", args_string)
