@@ -38,7 +38,9 @@ check_type() {
 }
 check_kind() { must_match --kind "$KIND" '(on-demand|spot|queued|flex)' 'on-demand, spot, queued or flex'; }
 # check_url OPTION VALUE
-check_url() { must_match "$1" "$2" 'gs://[a-z0-9][a-z0-9._-]+(/[A-Za-z0-9._=+@-]+)+/?' 'a place as gs://bucket/folder'; }
+check_url() {
+  must_match "$1" "$2" 'gs://[a-z0-9][a-z0-9._-]+(/[A-Za-z0-9._=+@-]+)+/?' 'a place as gs://bucket/folder'
+}
 
 # The machine image that goes with the type.
 runtime() {
@@ -110,12 +112,13 @@ explain() {
   said=$(last_error)
   case $(refusal) in
     quota)
-      said=$(grep -oE "TPU[A-Za-z0-9]+|[Ll]imit:? [0-9]+ in (region|zone) [a-z0-9-]+" "$ERRORS" | head -n 2 | paste -sd ' ')
+      said=$(grep -oE "TPU[A-Za-z0-9]+|[Ll]imit:? [0-9]+ in (region|zone) [a-z0-9-]+" "$ERRORS" | head -n 2)
+      said=${said//$'\n'/ }
       echo "no quota for $what (${said:-quota exceeded}): ask for more at IAM & Admin > Quotas of the console, take" \
         "another zone or --kind, or delete requests that are left over (spot has a quota of its own)" ;;
     capacity)
-      echo "no $TYPE is free in $ZONE now: try another zone ($(zones)), --kind spot or flex, or wait in the queue with" \
-        "--kind queued --queue-for 6h" ;;
+      echo "no $TYPE is free in $ZONE now: try another zone ($(zones)), --kind spot or flex, or wait in the queue" \
+        "with --kind queued --queue-for 6h" ;;
     exists) echo "$NAME exists already in $ZONE: take another name, or \`tpu delete $NAME --zone $ZONE\`" ;;
     disabled) echo "the TPU API is off in this project: gcloud services enable tpu.googleapis.com, and wait a minute" ;;
     login) echo "gcloud is not logged in: gcloud auth login" ;;
@@ -127,18 +130,24 @@ explain() {
   esac
 }
 
-# The kind of the refusal in $ERRORS.
+# The kind of the refusal in $ERRORS: the first whose words are there.
 refusal() {
-  if errors_say 'quota'; then echo quota
-  elif errors_say 'no more capacity|insufficient (reserved )?capacity|stockout|RESOURCE_EXHAUSTED|not enough resources'; then
-    echo capacity
-  elif errors_say 'ALREADY_EXISTS|already exists'; then echo exists
-  elif errors_say 'SERVICE_DISABLED|has not been used in project|API .*not enabled'; then echo disabled
-  elif errors_say 'active account|reauthentication|invalid_grant'; then echo login
-  elif errors_say 'required property \[project\]|\[project\] is not'; then echo project
-  elif errors_say 'accelerator.?type.*(not found|not available|invalid|unknown)|location .*(not found|unsupported)|invalid.*zone'; then
-    echo zone
-  elif errors_say 'PERMISSION_DENIED|permission .*denied|forbidden|403'; then echo rights
-  elif errors_say 'unreachable|timed? ?out|connection|resolve|network|UNAVAILABLE|503'; then echo network
-  else echo other; fi
+  local -a words=(
+    quota 'quota'
+    capacity 'no more capacity|insufficient (reserved )?capacity|stockout|RESOURCE_EXHAUSTED|not enough resources'
+    exists 'ALREADY_EXISTS|already exists'
+    disabled 'SERVICE_DISABLED|has not been used in project|API .*not enabled'
+    login 'active account|reauthentication|invalid_grant'
+    project 'required property \[project\]|\[project\] is not'
+    zone 'accelerator.?type.*(not found|not available|invalid|unknown)|location .*(not found|unsupported)|invalid.*zone'
+    rights 'PERMISSION_DENIED|permission .*denied|forbidden|403'
+    network 'unreachable|timed? ?out|connection|resolve|network|UNAVAILABLE|503')
+  local i
+  for ((i = 0; i < ${#words[@]}; i += 2)); do
+    if errors_say "${words[i + 1]}"; then
+      echo "${words[i]}"
+      return
+    fi
+  done
+  echo other
 }

@@ -67,6 +67,7 @@ refused() {
 
 await_slice() {
   local until=$((EPOCHSECONDS + QUEUE_SECONDS + 900)) state before=
+  ((until < DEADLINE)) || until=$DEADLINE
   while true; do
     state=$(slice_state)
     case $state in
@@ -80,7 +81,8 @@ await_slice() {
     esac
     [[ $state == "$before" ]] || say "$NAME: $state"
     before=$state
-    ((EPOCHSECONDS < until)) || die "no $TYPE came in $ZONE within $QUEUE_FOR: try another zone ($(zones)) or --queue-for"
+    ((EPOCHSECONDS < until)) ||
+      die "no $TYPE came in $ZONE within $QUEUE_FOR: try another zone ($(zones)), or a longer --queue-for"
     pause "$POLL_SECONDS"
   done
 }

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+UNBORN = ("FAILED", "WAITING_FOR_RESOURCES")
 WORLD = Path(os.environ["FAKE_CLOUD"])
 
 
@@ -52,10 +53,11 @@ def end_processes(name, slice_):
 
 
 def obey_rules(line):
-    """The first rule whose pattern is found in the call, after its `skip` first calls, `times` times."""
+    """The first rule whose pattern is found in the call, after its `skip` first calls, `times` times, once its file is
+    there."""
     with kept("rules.json", []) as rules, kept("slices.json", {}) as slices:
         for rule in rules:
-            if not re.search(rule["match"], line):
+            if not re.search(rule["match"], line) or not any(WORLD.glob(rule.get("once", "*"))):
                 continue
             if rule.get("skip", 0) > 0:
                 rule["skip"] -= 1
@@ -96,7 +98,7 @@ def describe(words, slices, queued):
     """A request's slice is a machine like others; one that failed never came to be."""
     name = words[0]
     state = slices[name]["state"] if name in slices else None
-    if state is None or (queued and not slices[name]["queued"]) or (not queued and state == "FAILED"):
+    if state is None or (queued and not slices[name]["queued"]) or (not queued and state in UNBORN):
         fail(f"ERROR: (gcloud) NOT_FOUND: Resource '{name}' was not found")
     if "failedData" in option(words, "format"):
         print("Quota 'TPUV5sPreemptibleLitepodPerProjectPerRegionForTPUAPI' exhausted. Limit 0 in region us-west4")
@@ -146,10 +148,21 @@ def scp(words):
 
 
 def storage(words):
-    if words[:2] == ["cp", "--recursive"]:
-        voice = Path(words[3]) / "voice"
-        voice.mkdir(exist_ok=True)
-        (voice / "voice.pth").write_text("a voice")
+    """Buckets are folders; where there are none, everything that is asked for is there."""
+    buckets = WORLD / "buckets"
+    source, target = (buckets / word.removeprefix("gs://") for word in (*words[-2:],))
+    if words[0] == "ls" and buckets.exists() and not target.exists():
+        fail("ERROR: (gcloud.storage.ls) One or more URLs matched no objects.")
+    if words[0] != "cp":
+        return
+    target = Path(words[-1])
+    if not buckets.exists() and "--recursive" in words:
+        (target / source.name).mkdir(exist_ok=True)
+        (target / source.name / "voice.pth").write_text("a voice")
+    elif source.is_dir():
+        shutil.copytree(source, target / source.name)
+    elif source.exists():
+        shutil.copy(source, target)
 
 
 def main(words):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -49,12 +52,31 @@ class World:
         """What the trainings from here on do."""
         (self.path / "trainer").write_text(f"{seconds} {code}\n")
 
-    def goes_wrong(self, match: str, stderr: str = "", times: int = 1, skip: int = 0, becomes: str = "") -> None:
-        """Before a call of gcloud that matches, slices get into another state; or the call fails, saying this."""
-        rules = self._json("rules.json", [])
-        rule = {"match": match, "times": times, "skip": skip, "becomes": becomes}
-        rule |= {"stderr": stderr} if stderr else {}
-        (self.path / "rules.json").write_text(json.dumps([*rules, rule]))
+    def goes_wrong(self, match: str, stderr: str = "", times: int = 1, skip: int = 0, **more: str) -> None:
+        """A call of gcloud that matches fails, saying this.
+
+        more: with `becomes`, before the call all slices get into that state, and what runs on them ends; `once` is a
+        file that has to be there first.
+        """
+        rule = {"match": match, "times": times, "skip": skip} | ({"stderr": stderr} if stderr else {}) | more
+        (self.path / "rules.json").write_text(json.dumps([*self._json("rules.json", []), rule]))
+
+    def trains_really(self, dataset: Path) -> None:
+        """Hosts run rvc-jax with a very small preset, and find each other as processes of Open MPI do."""
+        bucket = self.path / "buckets" / "speech"
+        bucket.mkdir(parents=True)
+        shutil.copytree(dataset, bucket / "dataset")
+        names = ("JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+        known = [f"export {name}={shlex.quote(os.environ[name])}" for name in names]
+        job = (free_port() - 61440) * 4096  # as jax makes a port of it
+        lines = [
+            "#!/usr/bin/env bash", *known, "export JAX_PLATFORMS=cpu RVC_JAX_OFFLINE=1",
+            f"export PYTHONPATH={shlex.quote(str(HERE.parents[1]))}",
+            f"export OMPI_COMM_WORLD_LOCAL_RANK=0 'OMPI_MCA_orte_hnp_uri={job}.0;tcp://127.0.0.1:1'",
+            "export OMPI_COMM_WORLD_SIZE=$FAKE_HOST_COUNT OMPI_COMM_WORLD_RANK=$FAKE_HOST",
+            f'exec {sys.executable} {HERE.parent / "micro.py"} "${{@/#gs:\\/\\//$FAKE_CLOUD/buckets/}}"',
+        ]  # fmt: skip
+        self._program("program", "\n".join(lines) + "\n")
 
     def _json(self, name: str, default: Any) -> Any:
         file = self.path / name
@@ -108,6 +130,15 @@ class World:
         """What hosts asked their own system."""
         file = self.path / "host-commands"
         return file.read_text().splitlines() if file.exists() else []
+
+
+def free_port() -> int:
+    """One of those that jax takes under Open MPI."""
+    for port in range(61440 + os.getpid() % 2000, 65536):
+        with socket.socket() as tried:
+            if tried.connect_ex(("127.0.0.1", port)):
+                return port
+    raise AssertionError("no port is free")
 
 
 def real_environment() -> dict[str, str]:

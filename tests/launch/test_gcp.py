@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import signal
@@ -12,6 +13,9 @@ from pathlib import Path
 
 import pytest
 from fake_world import FAST, LAUNCH, RUN, World, real_environment
+
+from rvc_jax import checkpoint
+from rvc_jax.runs import RunFolder
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not here")
 ONE = ("--type", "v5litepod-8")
@@ -122,6 +126,15 @@ def test_a_slice_that_came_meanwhile_is_left_alone(world: World) -> None:
     done = world.tpu("run", *ONE, *RUN, *FAST)
     assert done.returncode == 2 and "exists already" in done.stderr
     assert list(world.slices) == ["my-voice"] and world.deleted == 0
+
+
+@pytest.mark.parametrize("state", ["WAITING_FOR_RESOURCES", "FAILED"])
+def test_a_request_that_comes_to_nothing_does_not_stay(world: World, state: str) -> None:
+    world.goes_wrong("describe", skip=2, becomes=state)
+    done = world.tpu("create", *ONE, *SPOT, "--poll", "1s", "--at-most", "3s")
+    assert done.returncode == 2
+    assert ("no v5litepod-8 came in us-west4-a" if state[0] == "W" else "no quota for") in done.stderr
+    assert world.slices == {} and world.deleted == 1
 
 
 def test_deleting_is_tried_again(world: World) -> None:
@@ -408,6 +421,43 @@ def test_at_the_deadline_the_host_saves_deletes_and_switches_off(world: World, k
     assert world.host_commands()[-1] == "shutdown -h now"
 
 
+# --- real processes --------------------------------------------------------------------------------------------------
+
+SMALL = ("--epochs", "3", "--save-every", "1", "--evaluate-every", "2", "--log-every", "1", "--batch-per-chip")
+
+
+@pytest.mark.heavy
+def test_eight_processes_train_a_voice(sample_dataset: Path, tmp_path: Path) -> None:
+    hosts = int(os.environ.get("RVC_JAX_TEST_HOSTS", "8"))
+    world = World(tmp_path, hosts)
+    world.trains_really(sample_dataset)
+    done = world.tpu("run", "--type", "v5litepod-32", *RUN, *FAST, "--", *SMALL, "1", seconds=900)
+    logs = [(home / "rvc_jax" / "train.log").read_text() for home in world.homes()]
+    assert done.returncode == 0, f"{done.stderr}\n{logs[0]}"
+    assert len(logs) == hosts and "finished" in logs[0]
+    run = RunFolder.open(tmp_path / "buckets" / "speech" / "run")
+    assert run.devices == hosts and checkpoint.steps(run.path / "checkpoints")[-1] == run.history()[-1]["step"]
+    assert list((tmp_path / "out" / "voice").glob("*.pth"))
+    assert world.slices == {} and world.deleted == 1
+
+
+@pytest.mark.heavy
+def test_two_processes_go_on_on_another_slice(sample_dataset: Path, tmp_path: Path) -> None:
+    world = World(tmp_path, 2)
+    world.trains_really(sample_dataset)
+    world.goes_wrong("ssh .* state", becomes="PREEMPTED", once="buckets/speech/run/checkpoints/[0-9]*/sha256.json")
+    epochs = ("--epochs", "60", *SMALL[2:], "4")
+    done = world.tpu("run", "--type", "v5litepod-16", *SPOT, *RUN, *FAST, "--", *epochs, seconds=900)
+    logs = [(home / "rvc_jax" / "train.log").read_text() for home in world.homes()]
+    assert done.returncode == 0, f"{done.stderr}\n{logs}"
+    assert "replacing it (1 of 5)" in done.stderr and len(logs) == 4
+    steps = [
+        line["step"] for line in RunFolder.open(tmp_path / "buckets" / "speech" / "run").history() if "loss/mel" in line
+    ]
+    assert steps == list(range(1, 121))  # every one of them, once
+    assert world.slices == {} and world.deleted == 2
+
+
 # --- the scripts themselves ------------------------------------------------------------------------------------------
 
 
@@ -427,9 +477,11 @@ def test_the_real_gcloud_understands_every_command(world: World, kind: str) -> N
         pytest.skip("gcloud is not here")
     environment = real_environment() | {"CLOUDSDK_CONFIG": str(world.path / "config")}
     done = world.tpu("run", *ONE, "--kind", kind, *RUN, "--dry-run")
-    for line in done.stdout.splitlines():
-        words = shlex.split(line)
-        if words[0] != "gcloud":
-            continue
-        said = subprocess.run([gcloud, *words[1:]], env=environment, text=True, capture_output=True, check=False).stderr
+    (world.path / "out" / "voice").mkdir()
+    calls = [words for words in map(shlex.split, done.stdout.splitlines()) if words[0] == "gcloud"]
+    assert len(calls) > 10
+    for words in calls:
+        said = subprocess.run(
+            [gcloud, *words[1:]], env=environment, cwd=world.path / "out", text=True, capture_output=True, check=False
+        ).stderr
         assert "active account" in said and "unrecognized" not in said, said
