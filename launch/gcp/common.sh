@@ -78,11 +78,14 @@ show() {
   echo "${line% }" >&3
 }
 
-# waited_for COMMAND...: a signal to the script is acted upon at once, not when the command has ended.
+# waited_for COMMAND...: a signal to the script is acted upon at once, not when the command has ended. The command is a
+# process group of its own, which ends as a whole: gcloud starts ssh, which would go on.
 waited_for() {
   local code=0
-  "$@" &
+  set -m
+  "$@" </dev/null &
   CHILD=$!
+  set +m
   wait "$CHILD" || code=$?
   CHILD=
   return "$code"

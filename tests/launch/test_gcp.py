@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from fake_world import FAST, LAUNCH, RUN, World, real_environment
 
@@ -341,6 +342,12 @@ def test_no_shell_evaluates_what_the_user_wrote(world: World) -> None:
 # --- one step at a time ----------------------------------------------------------------------------------------------
 
 
+def processes_of(world: World, program: str) -> list[list[str]]:
+    """Command lines of programs that work in the world."""
+    lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    return [line for line in lines if line and line[0].endswith(program) and str(world.path) in " ".join(line)]
+
+
 def test_the_steps_one_by_one(world: World) -> None:
     world.trains(60)
     assert world.tpu("create", *ONE, *SPOT).returncode == 0
@@ -352,8 +359,11 @@ def test_the_steps_one_by_one(world: World) -> None:
     assert "runs here already" in world.tpu("train", *RUN).stderr
     logs = world.start("logs")
     wait_for(lambda: world.matching("host.sh logs"))
-    logs.send_signal(signal.SIGTERM)
+    wait_for(lambda: processes_of(world, "tail"))
+    logs.send_signal(signal.SIGINT)
     logs.wait(timeout=10)
+    wait_for(lambda: not processes_of(world, "tail"))
+    assert "training: running" in world.tpu("state").stdout
     assert "training: ended 0" in world.tpu("stop").stdout
     assert (world.path / "saved").exists()
     assert world.tpu("fetch", *RUN[2:]).returncode == 0
@@ -362,6 +372,7 @@ def test_the_steps_one_by_one(world: World) -> None:
     assert world.tpu("delete").returncode == 0
     assert world.slices == {} and world.deleted == 1
     assert world.tpu("fetch", *RUN[2:]).returncode == 0  # of a run whose slice is gone
+    assert world.tpu("state").stderr == "tpu: my-voice in us-west4-a: absent\n"
     again = world.tpu("delete")
     assert again.returncode == 0 and "nothing called my-voice" in again.stderr
 
