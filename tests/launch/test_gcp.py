@@ -255,6 +255,13 @@ def test_deadlines_and_budgets_are_passed_on(world: World) -> None:
     assert "sudo -n /usr/local/sbin/rvc-jax-deadline in 1800" in world.host_commands()
 
 
+@pytest.mark.parametrize(("budget", "hours"), [("2h", 5), ("90min", 4.5), ("$3", 12), ("", 12)])
+def test_the_limit_follows_the_budget(world: World, budget: str, hours: float) -> None:
+    done = world.tpu("run", *ONE, *RUN, "--dry-run", *(["--budget", budget] if budget else []))
+    deadline = int(done.stdout.partition("rvc-jax-deadline=")[2].partition(" ")[0])
+    assert deadline == pytest.approx(time.time() + hours * 3600 + 600, abs=10)
+
+
 def test_a_dry_run_prints_every_command_and_runs_none(world: World) -> None:
     done = world.tpu("run", *ONE, *SPOT, *RUN, "--dry-run", "--", "--epochs", "3")
     assert done.returncode == 0, done.stderr
