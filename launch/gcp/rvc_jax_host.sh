@@ -67,9 +67,11 @@ session() {
   if ((linger > 0)); then sudo -n /usr/local/sbin/rvc-jax-deadline in "$linger" || true; fi
 }
 
-# One line: running, ended CODE, or gone (the machine started anew).
+# One line: running, ended CODE, or gone (the machine is switched off, or started anew).
 state() {
-  if is_running; then
+  if [[ $(systemctl is-system-running 2>/dev/null) == stopping ]]; then
+    echo "training: gone"
+  elif is_running; then
     echo "training: running"
   elif [[ -s $BASE/train.code ]]; then
     echo "training: ended $(cat "$BASE/train.code")"
