@@ -53,7 +53,7 @@ def test_run_brings_a_voice_and_leaves_nothing(world: World, kind: str) -> None:
     (home,) = world.homes()
     words = "train gs://speech/dataset --run gs://speech/run --progress lines --epochs 3"
     assert world.words(home) == words.split()
-    assert world.words(home, "export") == ["export", "gs://speech/run", "--format", "rvc"]
+    assert world.words(home, "export") == ["export", "gs://speech/run"]
     assert len(world.matching("create my-voice")) == 1
 
 
@@ -82,7 +82,7 @@ def test_all_hosts_of_a_slice_train(world: World) -> None:
         ("scp", "ERROR: broken", "copying the package failed on my-voice in us-west4-a"),
         ("ssh .* install", "ERROR: broken", "installing failed on my-voice"),
         ("ssh .* start", "ERROR: broken", "starting the training (tpu setup comes before it) failed"),
-        ("ssh .* export", "ERROR: broken", "exporting the voice failed"),
+        ("ssh .* export", "ERROR: broken", "exporting the voice of gs://speech/run failed on my-voice"),
         ("storage cp --rec", "ERROR: broken", "no voice could be fetched from gs://speech/run"),
         ("storage ls", "ERROR: matched no objects", "there is no dataset at gs://speech/dataset"),
     ],
@@ -384,8 +384,8 @@ def test_the_steps_one_by_one(world: World) -> None:
     assert "training: running" in world.tpu("state").stdout
     assert "training: ended 0" in world.tpu("stop").stdout
     assert (world.path / "saved").exists()
-    assert world.tpu("fetch", *RUN[2:]).returncode == 0
-    assert world.words(world.homes()[0], "export")[0] == "export"
+    assert world.tpu("fetch", *RUN[2:], "--format", "zip").returncode == 0
+    assert world.words(world.homes()[0], "export") == ["export", "gs://speech/run", "--format", "zip"]
     assert not [line for line in world.host_commands() if "deadline" in line]  # a training by itself leaves the slice
     assert world.tpu("delete").returncode == 0
     assert world.slices == {} and world.deleted == 1
@@ -466,7 +466,7 @@ def test_eight_processes_train_a_voice(sample_dataset: Path, tmp_path: Path) -> 
     assert len(logs) == hosts and "finished" in logs[0]
     run = RunFolder.open(tmp_path / "buckets" / "speech" / "run")
     assert run.devices == hosts and checkpoint.steps(run.path / "checkpoints")[-1] == run.history()[-1]["step"]
-    assert list((tmp_path / "out" / "voice").glob("*.pth"))
+    assert list((tmp_path / "out" / "voice").glob("*.safetensors"))
     assert world.slices == {} and world.deleted == 1
 
 

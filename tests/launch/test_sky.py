@@ -70,7 +70,7 @@ def test_what_is_installed(task: dict[str, Any], tmp_path: Path, gpu: str, extra
 
 
 def test_it_trains_and_exports(task: dict[str, Any], tmp_path: Path) -> None:
-    environment = run_environment(task, OPTIONS="--epochs 30 --preset 48k")
+    environment = run_environment(task, OPTIONS="--epochs 30 --preset 48k", EXPORT="--format rvc")
     train, export = executed(task["run"], tmp_path, **environment)
     words = "rvc-jax train gs://b1/dataset --run gs://b1/run --budget 3h --progress lines --epochs 30 --preset 48k"
     assert train == words.split()
