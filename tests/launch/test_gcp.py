@@ -15,9 +15,6 @@ import psutil
 import pytest
 from fake_world import FAST, LAUNCH, RUN, World, real_environment
 
-from rvc_jax import checkpoint
-from rvc_jax.runs import RunFolder
-
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not here")
 ONE = ("--type", "v5litepod-8")
 SPOT = ("--kind", "spot")
@@ -457,6 +454,9 @@ SMALL = ("--epochs", "3", "--save-every", "1", "--evaluate-every", "2", "--log-e
 
 @pytest.mark.heavy
 def test_eight_processes_train_a_voice(sample_dataset: Path, tmp_path: Path) -> None:
+    from rvc_jax import checkpoint
+    from rvc_jax.runs import RunFolder
+
     hosts = int(os.environ.get("RVC_JAX_TEST_HOSTS", "8"))
     world = World(tmp_path, hosts)
     world.trains_really(sample_dataset)
@@ -472,6 +472,8 @@ def test_eight_processes_train_a_voice(sample_dataset: Path, tmp_path: Path) -> 
 
 @pytest.mark.heavy
 def test_two_processes_go_on_on_another_slice(sample_dataset: Path, tmp_path: Path) -> None:
+    from rvc_jax.runs import RunFolder
+
     world = World(tmp_path, 2)
     world.trains_really(sample_dataset)
     world.goes_wrong("ssh .* state", becomes="PREEMPTED", once="buckets/speech/run/checkpoints/[0-9]*/sha256.json")
