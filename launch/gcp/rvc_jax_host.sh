@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# What `tpu` runs on the hosts of a slice, in the home folder of the user: install, start a training, tell how it is.
+set -euo pipefail
+
+readonly BASE=$HOME/rvc_jax
+readonly PYTHON=$BASE/venv/bin/python
+mkdir -p "$BASE"
+
+fail() {
+  printf '%s: %s\n' "$(hostname)" "$*" >&2
+  exit 1
+}
+
+# A Python that the package runs on, of the distribution or fetched by uv; makes the virtual environment.
+make_environment() {
+  local version
+  for version in 3.13 3.12 3.11; do
+    if "python$version" -c 'import ensurepip, venv' 2>/dev/null; then
+      "python$version" -m venv --clear "$BASE/venv"
+      return
+    fi
+  done
+  python3 -m pip install --quiet --user uv || fail "uv can't be installed; Python 3.11 or newer is needed"
+  python3 -m uv venv --quiet --clear --seed --python 3.12 "$BASE/venv"
+}
+
+# install FILE: the package from an archive or a wheel in the home folder; nothing to do if it is installed already.
+install() {
+  local file=$HOME/$1 sum
+  sum=$(sha256sum <"$file")
+  if [[ -x $PYTHON && $(cat "$BASE/installed" 2>/dev/null) == "$sum" ]]; then
+    echo "$(hostname): installed already"
+    return
+  fi
+  [[ -x $PYTHON ]] || make_environment
+  "$PYTHON" -m pip install --quiet --disable-pip-version-check --upgrade "rvc_jax[tpu,cloud] @ file://$file"
+  "$PYTHON" -c 'import rvc_jax'
+  echo "$sum" >"$BASE/installed"
+  echo "$(hostname): installed"
+}
+
+is_running() { [[ -s $BASE/train.pid ]] && kill -0 "$(cat "$BASE/train.pid")" 2>/dev/null; }
+
+# start LINGER OPTIONS...: trains in a session of its own, which outlives the connection. LINGER: seconds after the end
+# of the training at which the slice deletes itself; 0 keeps it.
+start() {
+  [[ -x $PYTHON ]] || fail "nothing is installed here: tpu setup"
+  ! is_running || fail "a training runs here already: tpu logs, tpu stop"
+  rm -f "$BASE/train.code" "$BASE/train.pid"
+  setsid nohup bash "$0" session "$@" >>"$BASE/train.log" 2>&1 </dev/null &
+  local try
+  for ((try = 0; try < 50; try++)); do
+    [[ ! -s $BASE/train.pid ]] || break
+    sleep 0.1
+  done
+  echo "$(hostname): started"
+}
+
+session() {
+  local linger=$1 code=0
+  shift
+  cd "$BASE"
+  "$PYTHON" -m rvc_jax train "$@" &
+  echo $! >train.pid
+  wait $! || code=$?
+  echo "$code" >train.code
+  if ((linger > 0)); then sudo -n /usr/local/sbin/rvc-jax-deadline in "$linger" || true; fi
+}
+
+# One line: running, ended CODE, or gone (the machine is switched off, or started anew).
+state() {
+  if [[ $(systemctl is-system-running 2>/dev/null) == stopping ]]; then
+    echo "training: gone"
+  elif is_running; then
+    echo "training: running"
+  elif [[ -s $BASE/train.code ]]; then
+    echo "training: ended $(cat "$BASE/train.code")"
+  else
+    echo "training: gone"
+  fi
+}
+
+# Asks the training to save and to end, and waits for it.
+stop() {
+  ! is_running || kill -TERM "$(cat "$BASE/train.pid")"
+  local second
+  for ((second = 0; second < 180; second++)); do
+    is_running || break
+    sleep 1
+  done
+  state
+}
+
+case $1 in
+  install) install "$2" ;;
+  start) start "${@:2}" ;;
+  session) session "${@:2}" ;;
+  state) state ;;
+  stop) stop ;;
+  logs) exec tail -n "$2" -F "$BASE/train.log" ;;
+  tail) tail -n "$2" "$BASE/train.log" 2>/dev/null || true ;;
+  # A single host of several can't use the slice's chips.
+  export) JAX_PLATFORMS=cpu "$PYTHON" -m rvc_jax export "${@:2}" ;;
+  *) fail "unknown: $1" ;;
+esac
