@@ -6,7 +6,9 @@ import atexit
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,14 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["RVC_JAX_HOME"] = tempfile.mkdtemp(prefix="rvc_jax-tests-home-")
     atexit.register(shutil.rmtree, os.environ["RVC_JAX_HOME"], ignore_errors=True)
 os.environ.setdefault("RVC_JAX_OFFLINE", "1")
+
+# Run with nohup, or in the background of a script, we would ignore these signals, and so would every process that a
+# test starts and sends one: what is handled here is as usual there.
+if threading.current_thread() is threading.main_thread():
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 import pytest
 
