@@ -25,23 +25,41 @@ IN_MEMORY_SECONDS = 120
 _INAUDIBLE = 1e-30
 
 
+class Resampler:
+    """Another sample rate for blocks as they come; all together as `filters.resample` of the whole."""
+
+    def __init__(self, from_rate: int, to_rate: int, channels: int = 1, quality: str = "VHQ"):
+        """quality: soxr's name of it."""
+        self.taken = self._given = 0
+        self._rates = from_rate, to_rate
+        is_same = from_rate == to_rate
+        self._stream = (
+            None if is_same else soxr.ResampleStream(from_rate, to_rate, channels, dtype="float32", quality=quality)
+        )
+
+    def push(self, block: np.ndarray, last: bool = False) -> np.ndarray:
+        """What is ready of the blocks so far. block: float32 [samples] or [samples, channels], maybe none."""
+        self.taken += len(block)
+        ready = block if self._stream is None else self._stream.resample_chunk(block, last=last)
+        if last:
+            missing = max(resampled_length(self.taken, *self._rates) - self._given, 0)
+            ready = ready[:missing]
+            ready = np.pad(ready, [(0, missing - len(ready))] + [(0, 0)] * (ready.ndim - 1))
+        self._given += len(ready)
+        return ready
+
+
 def resampled(blocks: Iterable[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
     """Change the sample rate of blocks [samples]; together they equal `filters.resample` of the whole."""
     if from_rate == to_rate:
         yield from blocks
         return
-    stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality="VHQ")
-    taken = given = 0
+    resampler = Resampler(from_rate, to_rate)
     for block in blocks:
-        taken += len(block)
-        ready = stream.resample_chunk(block)
-        given += len(ready)
-        if len(ready):
+        if len(ready := resampler.push(block)):
             yield ready
-    rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
-    missing = resampled_length(taken, from_rate, to_rate) - given
-    if missing > 0:
-        yield np.pad(rest[:missing], (0, max(missing - len(rest), 0)))
+    if len(rest := resampler.push(np.zeros(0, np.float32), last=True)):
+        yield rest
 
 
 def high_passed(blocks: Iterable[np.ndarray], rate: int, corner_hz: float) -> Iterator[np.ndarray]:

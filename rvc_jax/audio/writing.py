@@ -15,9 +15,8 @@ from typing import NamedTuple, Protocol
 import av
 import numpy as np
 import soundfile
-import soxr
 
-from rvc_jax.audio.filters import resampled_length
+from rvc_jax.audio.stream import Resampler
 from rvc_jax.config import BitDepth
 from rvc_jax.errors import UserError
 
@@ -117,7 +116,7 @@ class Writer:
         self._channels, self._ending = channels, ending
         self._most = _WAV_BYTES // (_SAMPLE_BYTES[coding.bit_depth] * channels) if ending == ".wav" else None
         self._clip = coding.bit_depth != "float"
-        self._resampler = _Resampler(rate, self.rate, channels) if rate != self.rate else None
+        self._resampler = Resampler(rate, self.rate, channels) if rate != self.rate else None
         self._temporary = self._path.with_name(f".{uuid.uuid4().hex}{ending}")
         with self._telling():
             self._sink = _Sink(self._temporary)
@@ -133,12 +132,12 @@ class Writer:
         if not np.isfinite(block).all():
             self.abort()
             raise UserError(f"{self._path}: not written, the sound contains NaN or infinite samples")
-        self._put(self._resampler.add(block.T) if self._resampler else block.T)
+        self._put(self._resampler.push(np.ascontiguousarray(block.T)) if self._resampler else block.T)
 
     def close(self) -> None:
         """Finish the file and give it its name."""
         if self._resampler:
-            self._put(self._resampler.rest())
+            self._put(self._resampler.push(np.zeros((0, self._channels), np.float32), last=True))
         with self._telling():
             self._coder.close()
             self._sink.close()
@@ -273,27 +272,6 @@ class _Coded:
             container, self._container = self._container, None
             container.mux(self._stream.encode(None))
             container.close()
-
-
-class _Resampler:
-    """Another rate for blocks [samples, channels] as they come; what comes out has the length of the whole, rounded."""
-
-    def __init__(self, from_rate: int, to_rate: int, channels: int):
-        self._stream = soxr.ResampleStream(from_rate, to_rate, channels, dtype="float32", quality="VHQ")
-        self._rates, self._channels = (from_rate, to_rate), channels
-        self._taken = self._given = 0
-
-    def add(self, block: np.ndarray) -> np.ndarray:
-        self._taken += len(block)
-        ready = self._stream.resample_chunk(np.ascontiguousarray(block))
-        self._given += len(ready)
-        return ready
-
-    def rest(self) -> np.ndarray:
-        """What is still to come after the last block."""
-        missing = resampled_length(self._taken, *self._rates) - self._given
-        rest = self._stream.resample_chunk(np.zeros((0, self._channels), np.float32), last=True)[: max(missing, 0)]
-        return np.pad(rest, ((0, max(missing - len(rest), 0)), (0, 0)))
 
 
 def _nearest(rate: int, rates: tuple[int, ...]) -> int:

@@ -7,36 +7,17 @@ import math
 
 import numpy as np
 import scipy.ndimage
-import soxr
 
-from rvc_jax.audio.filters import high_pass_zero_phase, resampled_length
+from rvc_jax.audio.filters import high_pass_zero_phase
 from rvc_jax.audio.loudness import rms
+from rvc_jax.audio.stream import Resampler
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE, WINDOW_FRAMES
-from rvc_jax.infer.recording import PADDED_SECONDS
+from rvc_jax.infer.recording import FADE, HOLD, PADDED_SECONDS
 
 RINGING = 15
 """Seconds times Hz: how long a high-pass filter rings until it is 120 dB down, by its corner."""
 
 _DELAY_BLOCKS = 500
-_HOLD, _FADE = 10, 5
-
-
-class Resampler:
-    """Blocks of any size at one rate -> what is ready at 16 kHz; all together as `filters.resample` of the whole."""
-
-    def __init__(self, rate: int, quality: str):
-        self.rate, self.taken, self._given, self._quality = rate, 0, 0, quality
-        self._stream = _stream(rate, quality) if rate != FEATURE_RATE else None
-
-    def push(self, samples: np.ndarray, last: bool = False) -> np.ndarray:
-        """samples: float32 [samples], maybe none."""
-        self.taken += len(samples)
-        ready = samples if self._stream is None else self._stream.resample_chunk(samples, last=last)
-        if last:
-            missing = resampled_length(self.taken, self.rate, FEATURE_RATE) - self._given
-            ready = np.pad(ready[:missing], (0, max(missing - len(ready), 0)))
-        self._given += len(ready)
-        return ready
 
 
 @functools.lru_cache
@@ -44,16 +25,12 @@ def resampler_delay(rate: int, quality: str) -> float:
     """Seconds of sound at most that a resampler to 16 kHz holds back; it works in blocks of its own. Measured."""
     if rate == FEATURE_RATE:
         return 0.0
-    resampler, given, most = _stream(rate, quality), 0, 0.0
+    resampler, given, most = Resampler(rate, FEATURE_RATE, quality=quality), 0, 0.0
     block = np.zeros(-(-rate // 1000), np.float32)
     for number in range(1, _DELAY_BLOCKS + 1):
-        given += len(resampler.resample_chunk(block))
+        given += len(resampler.push(block))
         most = max(most, number * len(block) / rate - given / FEATURE_RATE)
     return most + len(block) / rate
-
-
-def _stream(rate: int, quality: str) -> soxr.ResampleStream:
-    return soxr.ResampleStream(rate, FEATURE_RATE, 1, dtype="float32", quality=quality)
 
 
 class Sound:
@@ -156,13 +133,13 @@ class Loudness:
 
     def gate(self, start: int, stop: int) -> np.ndarray:
         """float32 [stop - start] from 0 to 1, by frame."""
-        gate = scipy.ndimage.uniform_filter1d(self._heard().astype(np.float32), 2 * _FADE + 1)
+        gate = scipy.ndimage.uniform_filter1d(self._heard().astype(np.float32), 2 * FADE + 1)
         return gate[np.clip(np.arange(start, stop) - self._levels.first, 0, len(gate) - 1)]
 
     def forget(self, frame: int) -> None:
         """What is before this frame and is not needed for it."""
-        self._levels.forget(frame - 2 * (_HOLD + _FADE))
+        self._levels.forget(frame - 2 * (HOLD + FADE))
 
     def _heard(self) -> np.ndarray:
         levels = self._levels.read(self._levels.first, self._levels.end)
-        return scipy.ndimage.maximum_filter1d(levels > self._least, 2 * _HOLD + 1)
+        return scipy.ndimage.maximum_filter1d(levels > self._least, 2 * HOLD + 1)

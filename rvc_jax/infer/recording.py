@@ -22,8 +22,8 @@ from rvc_jax.infer.chunks import CONTEXT_FRAMES
 PADDED_SECONDS = 0.1
 """Shorter recordings are spoken with silence behind them."""
 
-_HOLD = 10
-_FADE = 5
+HOLD, FADE = 10, 5
+"""Frames on either side of what is heard that the gate stays open, and over which it opens and closes."""
 
 
 class RecordingError(UserError):
@@ -98,11 +98,11 @@ class Recording:
     def heard(self) -> np.ndarray:
         """Whether anything sounds within a tenth of a second of a frame: bool [samples // 160 + 1]."""
         levels = rms(self.wave, 2 * FEATURE_HOP, FEATURE_HOP) * np.float32(self.gain)
-        return scipy.ndimage.maximum_filter1d(levels > 10 ** (self.silence_db / 20), 2 * _HOLD + 1)
+        return scipy.ndimage.maximum_filter1d(levels > 10 ** (self.silence_db / 20), 2 * HOLD + 1)
 
     def gate(self) -> np.ndarray:
         """0 where nothing is heard, else 1, with short fades: float32 [samples // 160 + 1], by frame."""
-        return scipy.ndimage.uniform_filter1d(self.heard.astype(np.float32), 2 * _FADE + 1)
+        return scipy.ndimage.uniform_filter1d(self.heard.astype(np.float32), 2 * FADE + 1)
 
     def heard_frames(self) -> np.ndarray:
         """`heard` of the frames -CONTEXT_FRAMES..frames + CONTEXT_FRAMES, reflected as the sound is."""

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from rvc_jax.audio.filters import resampled_length
-from rvc_jax.audio.stream import spans
+from rvc_jax.audio.stream import Resampler, spans
 from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE, FRAMES_PER_SECOND, WINDOW_FRAMES, ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.chunks import CONTEXT_FRAMES, FADE_FRAMES
-from rvc_jax.infer.live import RINGING, Loudness, Resampler, Sound, Timeline, resampler_delay
+from rvc_jax.infer.live import RINGING, Loudness, Sound, Timeline, resampler_delay
 from rvc_jax.infer.loaded import REACH, SHORT_FRAMES
 from rvc_jax.infer.pipeline import Converter
 from rvc_jax.infer.recording import listen
@@ -118,7 +118,7 @@ class StreamingConverter:
     def reset(self) -> None:
         """Forget what was pushed and begin a new recording."""
         sizes, content = self._sizes, self._converter._content.channels
-        self._resampler = Resampler(self.input_rate, self._quality)
+        self._resampler = Resampler(self.input_rate, FEATURE_RATE, quality=self._quality)
         self._sound = Sound(self._corner, 10 ** (self.streaming.gain_db / 20))
         self._loudness = Loudness(self.config.silence_db)
         self._content = Timeline(-CONTEXT_FRAMES, content, dtype=np.float16)

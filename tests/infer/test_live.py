@@ -9,8 +9,9 @@ import pytest
 
 from rvc_jax.audio.filters import resample
 from rvc_jax.audio.io import load
-from rvc_jax.config import PrepareConfig
-from rvc_jax.infer.live import Loudness, Resampler, Sound, Timeline, resampler_delay
+from rvc_jax.audio.stream import Resampler
+from rvc_jax.config import FEATURE_RATE, PrepareConfig
+from rvc_jax.infer.live import Loudness, Sound, Timeline, resampler_delay
 from rvc_jax.infer.recording import Recording, Source, listen
 
 
@@ -34,7 +35,7 @@ def test_resampling_by_blocks_is_that_of_the_whole(rate: int, quality: str) -> N
     random = np.random.default_rng(rate)
     times = np.arange(rate + 77) / rate
     wave = (np.sin(2 * np.pi * 300 * times) + np.sin(2 * np.pi * 2500 * times)).astype(np.float32)
-    resampler, parts, begin, given, late = Resampler(rate, quality), [], 0, 0, 0.0
+    resampler, parts, begin, given, late = Resampler(rate, FEATURE_RATE, quality=quality), [], 0, 0, 0.0
     while begin < len(wave):
         size = int(random.integers(1, 3000))
         parts.append(resampler.push(wave[begin : begin + size]))
