@@ -370,8 +370,7 @@ class _Writer:
 
     def _make_onnx(self, form: Format, flavour: Literal["w-okada", "rvc"]) -> None:
         path, model = self.folder / self.main[form], self.source.model.without_posterior()
-        onnx_model.write(path, model, flavour)
-        largest = onnx_model.check(path, model)
+        largest = onnx_model.write(path, model, flavour)
         import onnxruntime
 
         session = onnxruntime.InferenceSession(onnx_model.without_noise(path.read_bytes()))

@@ -45,7 +45,7 @@ _CHECKED_FRAMES = (50, 37)  # of the check: all frames, and how many of them are
 
 
 def write(path: Path, model: VoiceModel, flavour: Flavour = "w-okada") -> float:
-    """Write a voice as one ONNX file (float32), after comparing it with the voice in JAX.
+    """Write a voice as one ONNX file (float32), read it back and compare it with the voice in JAX.
 
     Inputs, by the names of the flavour: content [1, frames, channels], number of frames [1] int64, coarse pitch
     [1, frames] int64, f0 [1, frames] in Hz (the two only where the voice has pitch), speaker [1] int64, and for `rvc`
@@ -55,14 +55,14 @@ def write(path: Path, model: VoiceModel, flavour: Flavour = "w-okada") -> float:
     Returns: the largest difference from JAX with the noise inside off, see `check`.
 
     Raises:
-      UserError: if the packages are missing, or the file is not the voice; then nothing is written.
+      UserError: if the packages are missing, or the file is not the voice; then nothing is kept.
     """
     _require_packages()
     data = _serialized(model, flavour)
-    difference = _checked(data, model, path)
     with replacing(path) as file:
         file.write(data)
-    return difference
+        file.flush()
+        return _checked(Path(file.name).read_bytes(), model, path)
 
 
 def check(path: Path, model: VoiceModel) -> float:
