@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -14,6 +15,14 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+
+from rvc_jax.errors import UserError
+
+_SPARE = 64_000_000
+"""Bytes that must stay free on the disk."""
+
+RESERVED = re.compile(r"(?:CON|PRN|AUX|NUL|COM\d|LPT\d)(?:\..*)?", re.IGNORECASE)
+"""Names of files that Windows keeps for itself."""
 
 
 @contextmanager
@@ -41,6 +50,19 @@ def becoming(folder: Path) -> Iterator[Path]:
         os.rename(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def is_vacant(folder: Path) -> bool:
+    """Whether a folder can be made there: there is nothing, or an empty one."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Raises UserError unless the disk that a folder is on, or will be, takes so many bytes with some to spare."""
+    parent = next(parent for parent in folder.absolute().parents if parent.exists())
+    needed += _SPARE
+    if needed > (free := shutil.disk_usage(parent).free):
+        raise UserError(f"{folder}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free on that disk")
 
 
 def file_sha256(path: Path) -> str:

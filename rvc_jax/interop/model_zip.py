@@ -12,7 +12,6 @@ import functools
 import io
 import itertools
 import re
-import shutil
 import stat
 import unicodedata
 import zipfile
@@ -21,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from rvc_jax.errors import UserError, shown
-from rvc_jax.files import becoming
+from rvc_jax.files import RESERVED, becoming, check_room, is_vacant
 
 MOST_BYTES = 4 << 30
 """Of a voice, unpacked; those of RVC have a few hundred megabytes at most."""
@@ -32,15 +31,11 @@ _MOST_OF_LIST = 1 << 20
 _MOST_RATIO = 100
 """Of unpacked to packed bytes; weights are noise, which packs by a few percent."""
 
-_SPARE = 64_000_000
-"""Bytes that must stay free on the disk."""
-
 _BLOCK = 1 << 20
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # LZMA takes memory by the file's word
 _FIXED_HEADER = 30
 _ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".xz")
-_RESERVED = re.compile(r"(?:CON|PRN|AUX|NUL|COM\d|LPT\d)(?:\..*)?", re.IGNORECASE)
 _LONGEST_NAME = 100
 _shown = functools.partial(shown, limit=_LONGEST_NAME)
 
@@ -186,12 +181,9 @@ def _is_junk(name: str) -> bool:
 
 
 def _check_room(folder: Path, members: Sequence[zipfile.ZipInfo]) -> None:
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if not is_vacant(folder):
         raise UserError(f"{folder} exists already; name a new folder")
-    parent = next(parent for parent in folder.absolute().parents if parent.exists())
-    needed = sum(member.file_size for member in members) + _SPARE
-    if needed > (free := shutil.disk_usage(parent).free):
-        raise UserError(f"{folder}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free on that disk")
+    check_room(folder, sum(member.file_size for member in members))
 
 
 def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> str:
@@ -212,4 +204,4 @@ def _file_name(name: str) -> str:
     stem = "".join(c if c.isprintable() and c not in '<>:"/\\|?*' else "_" for c in stem)[:_LONGEST_NAME].strip(" .")
     while len(stem.encode()) > 2 * _LONGEST_NAME:
         stem = stem[:-1]
-    return f"{'_' if not stem or _RESERVED.fullmatch(stem) else ''}{stem}.{ending.lower()}"
+    return f"{'_' if not stem or RESERVED.fullmatch(stem) else ''}{stem}.{ending.lower()}"

@@ -29,6 +29,7 @@ from rvc_jax.interop.voice_model import (
     content_width,
     from_config_list,
 )  # fmt: skip
+from rvc_jax.models.parameters import classic_name
 from rvc_jax.weights import safetensors_file, torch_file
 
 VOICE, CHECKPOINT, PRETRAINED = "voice", "training checkpoint of a generator", "pretrained generator"
@@ -40,7 +41,6 @@ _WEIGHT, _CONFIG, _MODEL = "weight", "config", "model"
 _CONTENT = "enc_p.emb_phone.weight"
 _MOST_OF_CONFIG = 100
 _NOT_FACTS = (_WEIGHT, _CONFIG, _MODEL, "state_dict", "optimizer", "scaler", "version", "f0", "speakers_id")
-_WEIGHT_NORMS = {".parametrizations.weight.original0": ".weight_g", ".parametrizations.weight.original1": ".weight_v"}
 _NORMED = re.compile(
     r"(dec\.ups\.\d+|dec\.resblocks\.\d+\.convs[12]\.\d+|.+\.enc\.((in|res_skip)_layers\.\d+|cond_layer))\.weight"
 )
@@ -116,8 +116,7 @@ def public_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             arrays = {name.removeprefix(wrapper): array for name, array in arrays.items()}
     found = {}
     for name, array in arrays.items():
-        for new, old in _WEIGHT_NORMS.items():
-            name = name.removesuffix(new) + old if name.endswith(new) else name
+        name = classic_name(name)
         if _NORMED.fullmatch(name) and array.ndim > 1:  # a tool has multiplied the two parts of a weight norm out
             array = np.asarray(array, np.float32)
             axes = tuple(range(1, array.ndim))

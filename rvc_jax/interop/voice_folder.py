@@ -9,7 +9,6 @@ discriminator.safetensors      of a training checkpoint
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 
 from rvc_jax import __version__
 from rvc_jax.errors import UserError
-from rvc_jax.files import becoming, write_array, write_json
+from rvc_jax.files import becoming, check_room, is_vacant, write_array, write_json
 from rvc_jax.interop import safetensors_voice, voice_file
 from rvc_jax.interop.voice_index import read_index
 from rvc_jax.interop.voice_model import VoiceModel
@@ -26,7 +25,6 @@ from rvc_jax.weights import safetensors_file
 
 FORMAT = "rvc_jax voice"
 DESCRIPTION, MODEL, INDEX, DISCRIMINATOR = "voice.json", "model.safetensors", "index.npy", "discriminator.safetensors"
-_SPARE = 64_000_000
 
 
 def is_voice(folder: Path) -> bool:
@@ -50,7 +48,7 @@ def write(
     """
     try:
         check_new(folder)
-        _check_room(folder, [*model.weights.values(), *(discriminator or {}).values()])
+        check_room(folder, sum(4 * array.size for array in [*model.weights.values(), *(discriminator or {}).values()]))
         with becoming(folder) as unfinished:
             safetensors_voice.write(unfinished / MODEL, model)
             if index is not None:
@@ -65,7 +63,7 @@ def write(
 
 def check_new(folder: Path) -> None:
     """Raises UserError unless a folder can be made there: there is nothing, or an empty one."""
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if not is_vacant(folder):
         raise UserError(f"{folder} exists already; name a new folder with --out")
 
 
@@ -93,10 +91,3 @@ def described(folder: Path) -> dict[str, Any]:
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         raise UserError(f"{folder} is no voice that `rvc-jax import` made: its {DESCRIPTION} is another program's")
     return told
-
-
-def _check_room(folder: Path, arrays: list[np.ndarray]) -> None:
-    parent = next(parent for parent in folder.absolute().parents if parent.exists())
-    needed = sum(4 * array.size for array in arrays) + _SPARE
-    if needed > (free := shutil.disk_usage(parent).free):
-        raise UserError(f"{folder}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free on that disk")

@@ -11,6 +11,7 @@ import numpy as np
 
 from rvc_jax.data.remote import Location, is_remote
 from rvc_jax.errors import UserError, shown
+from rvc_jax.files import RESERVED
 from rvc_jax.interop.voice_model import VoiceModel
 from rvc_jax.mirror import WHERE, local_run
 from rvc_jax.runs import RunFolder
@@ -18,7 +19,6 @@ from rvc_jax.runs import RunFolder
 _LONGEST_NAME = 100
 _CHECKPOINT = re.compile(r"[GD]_\d+.*", re.DOTALL)
 _FORBIDDEN = re.compile(r'[\\/:*?"<>|]')
-_RESERVED = re.compile(r"(?:CON|PRN|AUX|NUL|COM\d|LPT\d)(?:\..*)?", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def run_name(place: Location) -> str:
 def usable_name(text: str) -> str:
     """A text in letters, digits, `-`, `.` and `_` that any system and any tool takes as a file's name."""
     text = re.sub(r"[^\w.-]+", "_", text).strip("._-")[:_LONGEST_NAME]
-    return f"voice_{text}" if not text or _RESERVED.fullmatch(text) or _CHECKPOINT.fullmatch(text) else text
+    return f"voice_{text}" if not text or RESERVED.fullmatch(text) or _CHECKPOINT.fullmatch(text) else text
 
 
 def check_name(name: str) -> None:
@@ -88,7 +88,7 @@ def check_name(name: str) -> None:
         )
     if _CHECKPOINT.fullmatch(name):
         raise UserError(f"--name {shown(name)!r} is how training checkpoints are called: take another")
-    if len(name.encode()) > _LONGEST_NAME or _RESERVED.fullmatch(name):
+    if len(name.encode()) > _LONGEST_NAME or RESERVED.fullmatch(name):
         raise UserError(f"--name {shown(name)!r} is too long, or Windows keeps it for itself: take another")
 
 

@@ -22,6 +22,8 @@ from rvc_jax.models.packing import Packing
 
 Parameters = dict[str, Any]
 
+_WEIGHT_NORMS = {".parametrizations.weight.original0": ".weight_g", ".parametrizations.weight.original1": ".weight_v"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
@@ -51,6 +53,13 @@ class Constant:
 
     def draw(self, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return np.full(shape, self.value)
+
+
+def classic_name(name: str) -> str:
+    """A parameter's name in classic checkpoints, whichever way PyTorch has spelt its weight norm."""
+    for new, old in _WEIGHT_NORMS.items():
+        name = name.removesuffix(new) + old if name.endswith(new) else name
+    return name
 
 
 def fan_in_uniform(fan_in: int) -> Uniform:

@@ -10,11 +10,10 @@ import numpy as np
 
 from rvc_jax.config import PRESETS, Preset
 from rvc_jax.errors import UserError, shown
-from rvc_jax.models.parameters import Network, Parameters
+from rvc_jax.models.parameters import Network, Parameters, classic_name
 from rvc_jax.train.step import Networks
 from rvc_jax.weights import registry, safetensors_file, store, torch_file
 
-_NEW_NAMES = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
 _KINDS = ("generator", "discriminator")
 _CONTENT = "enc_p.emb_phone.weight"
 _SPEAKERS = "emb_g.weight"
@@ -53,9 +52,7 @@ def read(file: Path) -> dict[str, np.ndarray]:
     arrays = {}
     for name, value in content.items() if isinstance(content, Mapping) else ():
         if isinstance(value, np.ndarray):
-            for new, old in _NEW_NAMES.items():
-                name = name.replace(new, old)
-            arrays[name] = value
+            arrays[classic_name(name)] = value
     if not arrays:
         raise UserError(f"{file} holds no network: name the .pth of a pretrained generator or discriminator")
     return arrays
