@@ -7,7 +7,9 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pytest
 from fake_world import FAST, LAUNCH, RUN, World, real_environment
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not here")
+ROOT = Path(__file__).parents[2]
 ONE = ("--type", "v5litepod-8")
 SPOT = ("--kind", "spot")
 QUOTA = (
@@ -390,6 +393,16 @@ def test_the_steps_one_by_one(world: World) -> None:
     assert world.tpu("state").stderr == "tpu: my-voice in us-west4-a: absent\n"
     again = world.tpu("delete")
     assert again.returncode == 0 and "nothing called my-voice" in again.stderr
+
+
+def test_the_archive_has_what_the_package_is_built_of(world: World) -> None:
+    assert world.tpu("create", *ONE).returncode == 0 and world.tpu("setup").returncode == 0
+    with tarfile.open(world.homes()[0] / "rvc_jax-source.tar.gz") as archive:
+        names = archive.getnames()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    for part in ("pyproject.toml", project["project"]["readme"], "LICENSE", "rvc_jax/cli.py", *included):
+        assert f"rvc_jax/{part}" in names
 
 
 def test_a_wheel_is_installed_as_it_is(world: World) -> None:
