@@ -36,11 +36,11 @@ def check_options(config: ConvertConfig, speakers: int | None = None) -> None:
     speakers: how many the voice has, if that is known yet.
     """
     for name, (least, most) in _RANGES.items():
-        _check_range(name, getattr(config, name), least, most)
+        check_range(name, getattr(config, name), least, most)
     if speakers is not None:
-        _check_range("speaker", config.speaker, 0, speakers - 1)
+        check_range("speaker", config.speaker, 0, speakers - 1)
     if config.resample_rate:
-        _check_range("resample_rate", config.resample_rate, *_RATES)
+        check_range("resample_rate", config.resample_rate, *_RATES)
     for one, other, reason in _EXCLUSIVE:
         if getattr(config, one) and getattr(config, other):
             raise UserError(f"{_option(one)} and {_option(other)} exclude each other: {reason}; leave one of them out")
@@ -54,7 +54,8 @@ def coding(config: ConvertConfig) -> Coding:
     return Coding(config.resample_rate, config.bit_rate, config.bit_depth)
 
 
-def _check_range(name: str, value: float, least: float, most: float) -> None:
+def check_range(name: str, value: float, least: float, most: float) -> None:
+    """Raises UserError, by the name of the option, unless a value is from `least` to `most`."""
     if not least <= value <= most:
         raise UserError(f"{_option(name)} {value:g} is out of range: it must be from {least} to {most}")
 

@@ -28,7 +28,7 @@ from rvc_jax.config import ConvertConfig, ServeConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.http_limits import LimitedServer, Refusal, check_sender, is_local, save_body, send
 from rvc_jax.infer.http_options import FORMATS, OPTIONS, parse_options
-from rvc_jax.infer.options import coding
+from rvc_jax.infer.options import check_range, coding
 from rvc_jax.infer.pipeline import Conversion, Listener, RecordingError
 from rvc_jax.infer.warm_voice import TooLong, read_recording
 
@@ -279,9 +279,7 @@ def _check(config: ServeConfig) -> None:
     ranges = {"port": (0, 65535), "max_waiting": (1, 1000), "max_megabytes": (0.001, 4000)}
     ranges |= {"max_seconds": (0.1, 10800), "timeout": (0.1, 3600)}
     for name, (least, most) in ranges.items():
-        value = getattr(config, name)
-        if not least <= value <= most:
-            raise UserError(f"--{name.replace('_', '-')} {value:g} is out of range: it must be from {least} to {most}")
+        check_range(name, getattr(config, name), least, most)
 
 
 def _address(address: tuple[Any, ...]) -> str:
