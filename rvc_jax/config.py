@@ -125,6 +125,9 @@ class Forms:
     """Layers of equal shape run in a loop: much less to compile, a little slower."""
     rematerialise: bool = False
     """Compute activations of the generator again for the gradient, instead of keeping them: less memory, slower."""
+    pieces_from: int = 0
+    """Parameters from which on the training step is four programs instead of one: less to compile, and all at the same
+    time; 0 is never."""
 
 
 PLAIN = Forms()
@@ -132,8 +135,8 @@ PLAIN = Forms()
 FORMS: dict[str, Forms] = {
     "cpu": Forms(groups="products"),
     "gpu": Forms(),
-    "tpu v5 lite": Forms(groups="merged", fold_to=128, offsets="products", packed=True),
-    "tpu v6 lite": Forms(groups="merged", fold_to=128, offsets="products", packed=True),
+    "tpu v5 lite": Forms(groups="merged", fold_to=128, offsets="products", packed=True, pieces_from=10_000_000),
+    "tpu v6 lite": Forms(groups="merged", fold_to=128, offsets="products", packed=True, pieces_from=10_000_000),
 }
 """By platform or, where that is not enough, by the kind of chip as JAX names it."""
 

@@ -7,6 +7,8 @@ kernel that does the same to them is made of the ordinary one, so parameters and
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,10 +19,45 @@ _LANES = 128
 Padding = tuple[int, int]
 
 
-def weight_norm(direction: jax.Array, scale: jax.Array) -> jax.Array:
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """The norm that kernels are to have, beside what one by the norm of their directions is, found before."""
+
+    norm: jax.Array
+    inverse: jax.Array
+
+
+def inverse_norm(direction: jax.Array) -> jax.Array:
+    """Of kernels [..., kernel, a, b] -> [..., 1, 1, b]."""
+    return 1 / jnp.sqrt(jnp.sum(jnp.square(direction), axis=(-3, -2), keepdims=True))
+
+
+def weight_norm(direction: jax.Array, scale: jax.Array | Scale) -> jax.Array:
     """Kernels of direction `direction` [..., kernel, a, b] and norm `scale` [..., 1, 1, b] (arXiv 1602.07868)."""
+    if isinstance(scale, Scale):
+        return _weight_norm(direction, scale.norm, scale.inverse)
     norm = jnp.sqrt(jnp.sum(jnp.square(direction), axis=(-3, -2), keepdims=True))
     return direction * (scale / norm)
+
+
+@jax.custom_vjp
+def _weight_norm(direction: jax.Array, scale: jax.Array, inverse: jax.Array) -> jax.Array:
+    """The gradient is that of the whole, as if the inverse were taken here."""
+    return direction * (scale * inverse)
+
+
+def _weight_norm_forward(direction: jax.Array, scale: jax.Array, inverse: jax.Array) -> tuple[jax.Array, tuple]:
+    return _weight_norm(direction, scale, inverse), (direction, scale, inverse)
+
+
+def _weight_norm_backward(kept: tuple[jax.Array, ...], gradient: jax.Array) -> tuple[jax.Array, jax.Array, None]:
+    direction, scale, inverse = kept
+    by_scale = inverse * jnp.sum(gradient * direction, axis=(-3, -2), keepdims=True)
+    return scale * inverse * (gradient - direction * (inverse * by_scale)), by_scale, None
+
+
+_weight_norm.defvjp(_weight_norm_forward, _weight_norm_backward)
 
 
 def conv(

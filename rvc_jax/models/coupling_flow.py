@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rvc_jax.config import PLAIN, Forms, GeneratorConfig
+from rvc_jax.models.activations import masked
 from rvc_jax.models.layers import Conv, WaveNet
 from rvc_jax.models.parameters import Constant
 
@@ -22,9 +23,9 @@ class ResidualCoupling(nnx.Module):
 
     def __call__(self, x: jax.Array, mask: jax.Array, speaker: jax.Array, reverse: bool) -> jax.Array:
         first, second = jnp.split(x, 2, axis=-1)
-        hidden = self.pre(first.astype(mask.dtype)) * mask
-        shift = (self.post(self.enc(hidden, mask, speaker)) * mask).astype(x.dtype)
-        second = (second - shift) * mask if reverse else shift + second * mask
+        hidden = masked(self.pre(first.astype(mask.dtype)), mask)
+        shift = masked(self.post(self.enc(hidden, mask, speaker)), mask).astype(x.dtype)
+        second = masked(second - shift, mask) if reverse else shift + masked(second, mask)
         return jnp.concatenate([first, second], axis=-1)
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rvc_jax.config import PLAIN, DiscriminatorConfig, Forms
+from rvc_jax.models.activations import leaky_relu
 from rvc_jax.models.convolution import fold
 from rvc_jax.models.layers import Conv
 
@@ -59,7 +60,7 @@ def _judge(x: jax.Array, convs: nnx.List, conv_post: Conv, fold_to: int = 0) -> 
     """Maps of layers with few channels come folded: what is compared with them is so, too."""
     maps = []
     for conv in convs:
-        x = jax.nn.leaky_relu(_maybe_folded(x, conv, fold_to), 0.1)
+        x = leaky_relu(_maybe_folded(x, conv, fold_to), 0.1)
         maps.append(x)
     x = conv_post(fold(x, conv_post.inputs, 1))
     return x[..., 0], [*maps, x]

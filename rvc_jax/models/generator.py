@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rvc_jax.config import PLAIN, AudioConfig, Forms, GeneratorConfig
+from rvc_jax.models.activations import leaky_relu
 from rvc_jax.models.convolution import fold
 from rvc_jax.models.layers import Conv, ConvTranspose, Linear
 from rvc_jax.models.parameters import Constant, Normal
@@ -73,8 +74,8 @@ class ResidualBlock(nnx.Module):
     def __call__(self, x: jax.Array, factor: int) -> jax.Array:
         """x and result [batch, time / factor, factor * channels]."""
         for dilated, plain in zip(self.convs1, self.convs2, strict=True):
-            y = _conv(dilated, jax.nn.leaky_relu(x, 0.1), factor)
-            x = x + _conv(plain, jax.nn.leaky_relu(y, 0.1), factor)
+            y = _conv(dilated, leaky_relu(x, 0.1), factor)
+            x = x + _conv(plain, leaky_relu(y, 0.1), factor)
         return x
 
 
@@ -122,7 +123,7 @@ class Generator(nnx.Module):
         factor = 1
         for stage, up in enumerate(self.ups):
             with jax.named_scope(f"ups.{stage}"):
-                x, factor = self._upsampled(up, jax.nn.leaky_relu(x, 0.1), factor)
+                x, factor = self._upsampled(up, leaky_relu(x, 0.1), factor)
             if self.has_pitch:
                 with jax.named_scope(f"noise_convs.{stage}"):
                     x = x + self._source_at(self.noise_convs[stage], source, factor)
@@ -130,7 +131,7 @@ class Generator(nnx.Module):
             blocks = self.resblocks[first : first + self.blocks_per_stage]
             with jax.named_scope(f"resblocks.{stage}"):
                 x = self._averaged(blocks, x, factor)
-        x = _conv(self.conv_post, jax.nn.leaky_relu(x, 0.01), factor)
+        x = _conv(self.conv_post, leaky_relu(x, 0.01), factor)
         return jnp.tanh(x.reshape(x.shape[0], -1).astype(jnp.float32))
 
     def _upsampled(self, up: ConvTranspose, x: jax.Array, factor: int) -> tuple[jax.Array, int]:

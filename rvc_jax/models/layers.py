@@ -8,6 +8,7 @@ from flax import nnx
 
 from rvc_jax.config import PLAIN, Forms
 from rvc_jax.models import convolution
+from rvc_jax.models.activations import gated, masked
 from rvc_jax.models.convolution import weight_norm
 from rvc_jax.models.parameters import Constant, Normal, fan_in_uniform, parameter
 
@@ -16,7 +17,8 @@ KERNEL_AXES = (2, 1, 0)
 
 def normed(direction: nnx.Param, scale: nnx.Param) -> jax.Array:
     """The weight-normed kernel; without a scale it has been made already (`Packing.ready`)."""
-    return direction[...] if scale.get_value() is None else weight_norm(direction[...], scale[...])
+    value = scale.get_value()
+    return direction[...] if value is None else weight_norm(direction[...], value)
 
 
 class Conv(nnx.Module):
@@ -154,12 +156,12 @@ class WaveNet(nnx.Module):
         output = jnp.zeros_like(x)
         for in_layer, res_skip, condition in zip(self.in_layers, self.res_skip_layers, conditions, strict=True):
             filtered, gate = jnp.split(in_layer(x) + condition, 2, axis=-1)
-            y = res_skip(jnp.tanh(filtered) * jax.nn.sigmoid(gate))
+            y = res_skip(gated(filtered, gate))
             if y.shape[-1] > self.channels:
                 residual, y = jnp.split(y, 2, axis=-1)
-                x = (x + residual) * mask
+                x = masked(x + residual, mask)
             output = output + y
-        return output * mask
+        return masked(output, mask)
 
     def _scanned(self, x: jax.Array, mask: jax.Array, conditions: list[jax.Array]) -> jax.Array:
         """The layers in a loop; the last one's missing residual half is zero."""
@@ -179,12 +181,12 @@ class WaveNet(nnx.Module):
             kernel, bias, outer_kernel, outer_bias, condition = weights
             gates = convolution.conv(x, kernel, 1, padding, 1, 1) + bias + condition
             filtered, gate = jnp.split(gates, 2, axis=-1)
-            y = (jnp.tanh(filtered) * jax.nn.sigmoid(gate)) @ outer_kernel[0] + outer_bias
+            y = gated(filtered, gate) @ outer_kernel[0] + outer_bias
             residual, skip = jnp.split(y, 2, axis=-1)
-            return ((x + residual) * mask, output + skip), None
+            return (masked(x + residual, mask), output + skip), None
 
         (_, output), _ = jax.lax.scan(layer, (x, jnp.zeros_like(x)), stacked)
-        return output * mask
+        return masked(output, mask)
 
 
 def _padded(layer: Conv, dtype: jnp.dtype, width: int) -> tuple[jax.Array, jax.Array]:

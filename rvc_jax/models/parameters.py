@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from rvc_jax.models.convolution import Scale, inverse_norm
 from rvc_jax.models.packing import Packing
 
 Parameters = dict[str, Any]
@@ -98,6 +99,17 @@ class Network:
             parameters = self.packing.ready(parameters)
         state = [(path, variable.replace(parameters[name])) for name, (path, variable) in self._variables.items()]
         return function(nnx.merge(self._graph, nnx.from_flat_state(state)))
+
+    @staticmethod
+    def inverse_norms(parameters: Mapping[str, Any]) -> Parameters:
+        """Of the directions of weight-normed kernels, under the names of their scales; parameters packed or not."""
+        names = [name for name in parameters if name.endswith("weight_v")]
+        return {name[:-1] + "g": inverse_norm(parameters[name]) for name in names}
+
+    @staticmethod
+    def with_norms(parameters: Mapping[str, Any], inverses: Mapping[str, Any]) -> Parameters:
+        """Parameters to call the network with, which does not take these norms again."""
+        return dict(parameters) | {name: Scale(parameters[name], inverse) for name, inverse in inverses.items()}
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rvc_jax.config import PLAIN, Forms, GeneratorConfig
+from rvc_jax.models.activations import masked
 from rvc_jax.models.layers import Conv, WaveNet
 
 
@@ -24,6 +25,6 @@ class PosteriorEncoder(nnx.Module):
 
         Returns mean and log-deviation, both float32 [batch, frames, latent channels].
         """
-        x = self.enc(self.pre(spectrogram) * mask, mask, speaker)
-        mean, log_deviation = jnp.split(self.proj(x) * mask, 2, axis=-1)
+        x = self.enc(masked(self.pre(spectrogram), mask), mask, speaker)
+        mean, log_deviation = jnp.split(masked(self.proj(x), mask), 2, axis=-1)
         return mean.astype(jnp.float32), log_deviation.astype(jnp.float32)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rvc_jax.config import PITCH_BINS, PLAIN, Forms, GeneratorConfig
+from rvc_jax.models.activations import attention_weights, leaky_relu, masked
 from rvc_jax.models.layers import Conv, Embedding, LayerNorm, Linear
 from rvc_jax.models.parameters import Normal, Uniform, parameter
 
@@ -22,9 +23,8 @@ _EXACT = jax.lax.Precision.HIGHEST
 class RelativeAttention(nnx.Module):
     """Multi-head self-attention with learned keys and values for offsets of up to `window` frames (1803.02155)."""
 
-    def __init__(self, channels: int, heads: int, window: int, form: str = "shifted"):
-        """form: `Forms.offsets`."""
-        self.heads, self.window, self.width, self.form = heads, window, channels // heads, form
+    def __init__(self, channels: int, heads: int, window: int):
+        self.heads, self.window, self.width = heads, window, channels // heads
         xavier = Uniform(math.sqrt(6.0 / (2 * channels)))
         self.conv_q = Conv(channels, channels, 1, init=xavier)
         self.conv_k = Conv(channels, channels, 1, init=xavier)
@@ -34,28 +34,33 @@ class RelativeAttention(nnx.Module):
         self.emb_rel_k = parameter(shape, init, (0, 1, 2))
         self.emb_rel_v = parameter(shape, init, (0, 1, 2))
 
-    def __call__(self, x: jax.Array, mask: jax.Array, reach: int | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, mask: jax.Array, reach: int | None = None, ones: jax.Array | None = None
+    ) -> jax.Array:
         """x [batch, time, channels]; mask [batch, time, 1] -> [batch, time, channels].
 
         reach: frames on either side that a frame hears, `window` or more, and a divisor of time; None is all of them.
+        ones: see `spread`.
         """
         query = self._split(self.conv_q(x)) * self.width**-0.5
         key, value = self._split(self.conv_k(x)), self._split(self.conv_v(x))
-        heard = (
-            self._all_heard(query, key, value, mask) if reach is None else self._near(query, key, value, mask, reach)
-        )
+        if reach is None:
+            heard = self._all_heard(query, key, value, mask, ones)
+        else:
+            heard = self._near(query, key, value, mask, reach)
         return self.conv_o(heard.reshape(x.shape))
 
-    def _all_heard(self, query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array) -> jax.Array:
+    def _all_heard(
+        self, query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, ones: jax.Array | None
+    ) -> jax.Array:
         """[batch, time, heads, width] of the same; mask [batch, time, 1]."""
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key)
         near = jnp.einsum("bqhd,rd->bhqr", query, self.emb_rel_k[...][0].astype(query.dtype))
-        scores = (scores + spread(near, self.window, self.form)).astype(jnp.float32)
         allowed = (mask * mask.swapaxes(1, 2))[:, None] > 0
-        weights = jax.nn.softmax(jnp.where(allowed, scores, -1e4), axis=-1).astype(query.dtype)
+        weights = attention_weights(scores + spread(near, self.window, ones), allowed)
         output = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
         return output + jnp.einsum(
-            "bhqr,rd->bqhd", gathered(weights, self.window, self.form), self.emb_rel_v[...][0].astype(query.dtype)
+            "bhqr,rd->bqhd", gathered(weights, self.window, ones), self.emb_rel_v[...][0].astype(query.dtype)
         )
 
     def _near(self, query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, reach: int) -> jax.Array:
@@ -69,7 +74,7 @@ class RelativeAttention(nnx.Module):
         scores = jnp.einsum("bnqhd,bnkhd->bnhqk", query, keys) + _placed(near, reach)
         distance = jnp.arange(3 * reach) - jnp.arange(reach, 2 * reach)[:, None]
         allowed = (jnp.abs(distance) <= reach) & (real[:, :, None, None, :, 0] > 0)
-        weights = jax.nn.softmax(jnp.where(allowed, scores.astype(jnp.float32), -1e4), axis=-1).astype(query.dtype)
+        weights = attention_weights(scores, allowed)
         output = jnp.einsum("bnhqk,bnkhd->bnqhd", weights, values)
         offsets = _picked(weights, reach, self.window)
         return output + jnp.einsum("bnhqr,rd->bnqhd", offsets, self.emb_rel_v[...][0].astype(query.dtype))
@@ -78,14 +83,14 @@ class RelativeAttention(nnx.Module):
         return x.reshape(*x.shape[:2], self.heads, self.width)
 
 
-def spread(near: jax.Array, window: int, form: str) -> jax.Array:
+def spread(near: jax.Array, window: int, ones: jax.Array | None = None) -> jax.Array:
     """By offset [..., time, 2 window + 1] -> by key [..., time, time]; offsets outside the window are 0.
 
-    Padded rows of one element more than the result's, read again at the result's length, each start one element later:
-    that is the diagonal.
+    ones: `offset_ones`, to do it by a product. Without: padded rows of one element more than the result's, read again
+    at the result's length, each start one element later: that is the diagonal.
     """
-    if form == "products":
-        return jnp.einsum("bhqr,qrk->bhqk", near, _offsets(near.shape[2], window, near.dtype), precision=_EXACT)
+    if ones is not None:
+        return jnp.einsum("bhqr,qrk->bhqk", near, ones, precision=_EXACT)
     *leading, time, offsets = near.shape
     row = time + 2 * window
     padded = jnp.pad(near, [(0, 0)] * (near.ndim - 1) + [(0, row + 1 - offsets)])
@@ -93,11 +98,10 @@ def spread(near: jax.Array, window: int, form: str) -> jax.Array:
     return flat.reshape(*leading, time, row)[..., window : window + time]
 
 
-def gathered(weights: jax.Array, window: int, form: str) -> jax.Array:
+def gathered(weights: jax.Array, window: int, ones: jax.Array | None = None) -> jax.Array:
     """The inverse of `spread`: by key [..., time, time] -> by offset [..., time, 2 window + 1]."""
-    if form == "products":
-        offsets = _offsets(weights.shape[2], window, weights.dtype)
-        return jnp.einsum("bhqk,qrk->bhqr", weights, offsets, precision=_EXACT)
+    if ones is not None:
+        return jnp.einsum("bhqk,qrk->bhqr", weights, ones, precision=_EXACT)
     *leading, time, _ = weights.shape
     row = time + 2 * window
     flat = jnp.pad(weights, [(0, 0)] * (weights.ndim - 1) + [(window, window)]).reshape(*leading, time * row)
@@ -105,7 +109,7 @@ def gathered(weights: jax.Array, window: int, form: str) -> jax.Array:
     return flat.reshape(*leading, time, row + 1)[..., : 2 * window + 1]
 
 
-def _offsets(time: int, window: int, dtype: jnp.dtype) -> jax.Array:
+def offset_ones(time: int, window: int, dtype: jnp.dtype) -> jax.Array:
     """1 where key - query is the offset [query, offset, key], else 0."""
     query, offset, key = jnp.ogrid[:time, -window : window + 1, :time]
     return (key - query == offset).astype(dtype)
@@ -141,20 +145,18 @@ class FeedForward(nnx.Module):
         self.conv_2 = Conv(filter_channels, channels, kernel)
 
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
-        return self.conv_2(jax.nn.relu(self.conv_1(x * mask)) * mask) * mask
+        hidden = leaky_relu(masked(self.conv_1(masked(x, mask)), mask), 0.0)
+        return masked(self.conv_2(hidden), mask)
 
 
 class Transformer(nnx.Module):
     """Post-normalised transformer layers; lists are named as in VITS."""
 
     def __init__(self, config: GeneratorConfig, forms: Forms = PLAIN):
-        self.scan = forms.scan
+        self.scan, self.by_products = forms.scan, forms.offsets == "products"
         channels, layers = config.hidden_channels, range(config.attention_layers)
         self.attn_layers = nnx.List(
-            [
-                RelativeAttention(channels, config.attention_heads, config.attention_window, forms.offsets)
-                for _ in layers
-            ]
+            [RelativeAttention(channels, config.attention_heads, config.attention_window) for _ in layers]
         )
         self.norm_layers_1 = nnx.List([LayerNorm(channels) for _ in layers])
         self.ffn_layers = nnx.List(
@@ -163,27 +165,34 @@ class Transformer(nnx.Module):
         self.norm_layers_2 = nnx.List([LayerNorm(channels) for _ in layers])
 
     def __call__(self, x: jax.Array, mask: jax.Array, reach: int | None = None) -> jax.Array:
-        x = x * mask
+        x = masked(x, mask)
+        ones = None  # one array for all layers
+        if self.by_products and reach is None:
+            ones = offset_ones(x.shape[1], self.attn_layers[0].window, x.dtype)
         layers = zip(self.attn_layers, self.norm_layers_1, self.ffn_layers, self.norm_layers_2, strict=True)
         if self.scan:
-            return self._scanned(x, mask, list(layers), reach) * mask
+            return masked(self._scanned(x, mask, list(layers), reach, ones), mask)
         for layer in layers:
-            x = _transformer_layer(layer, x, mask, reach)
-        return x * mask
+            x = _transformer_layer(layer, x, mask, reach, ones)
+        return masked(x, mask)
 
     @staticmethod
-    def _scanned(x: jax.Array, mask: jax.Array, layers: list[tuple[nnx.Module, ...]], reach: int | None) -> jax.Array:
+    def _scanned(
+        x: jax.Array, mask: jax.Array, layers: list[tuple[nnx.Module, ...]], reach: int | None, ones: jax.Array | None
+    ) -> jax.Array:
         """The layers in a loop over their stacked parameters."""
         parts = [nnx.split(nnx.List(layer)) for layer in layers]
         graph = parts[0][0]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[state for _, state in parts])
-        step = lambda x, state: (_transformer_layer(nnx.merge(graph, state), x, mask, reach), None)  # noqa: E731
+        step = lambda x, state: (_transformer_layer(nnx.merge(graph, state), x, mask, reach, ones), None)  # noqa: E731
         return jax.lax.scan(step, x, stacked)[0]
 
 
-def _transformer_layer(layer: tuple[nnx.Module, ...], x: jax.Array, mask: jax.Array, reach: int | None) -> jax.Array:
+def _transformer_layer(
+    layer: tuple[nnx.Module, ...], x: jax.Array, mask: jax.Array, reach: int | None, ones: jax.Array | None
+) -> jax.Array:
     attention, norm_1, feed_forward, norm_2 = layer
-    x = norm_1(x + attention(x, mask, reach))
+    x = norm_1(x + attention(x, mask, reach, ones))
     return norm_2(x + feed_forward(x, mask))
 
 
@@ -203,13 +212,14 @@ class PriorEncoder(nnx.Module):
     ) -> tuple[jax.Array, jax.Array]:
         """content [batch, frames, content channels], coarse pitch int [batch, frames], mask [batch, frames, 1].
 
-        The pitch is not looked at by a voice without. reach: see `RelativeAttention`.
+        A frame of content may be for several of the others. A voice without pitch does not look at it. reach: see
+        `RelativeAttention`.
 
         Returns mean and log-deviation, both float32 [batch, frames, latent channels].
         """
-        x = self.emb_phone(content)
+        x = jnp.repeat(self.emb_phone(content), mask.shape[1] // content.shape[1], axis=1)
         if self.has_pitch:
             x = x + self.emb_pitch(pitch).astype(content.dtype)
-        x = jax.nn.leaky_relu(x * math.sqrt(x.shape[-1]), 0.1)
-        mean, log_deviation = jnp.split(self.proj(self.encoder(x, mask, reach)) * mask, 2, axis=-1)
+        x = leaky_relu(x * math.sqrt(x.shape[-1]), 0.1)
+        mean, log_deviation = jnp.split(masked(self.proj(self.encoder(x, mask, reach)), mask), 2, axis=-1)
         return mean.astype(jnp.float32), log_deviation.astype(jnp.float32)

@@ -61,11 +61,11 @@ class Synthesizer(nnx.Module):
     ) -> tuple[jax.Array, Latents]:
         """Renders one segment of every window from its own spectrogram.
 
-        content [batch, frames, channels], lengths [batch] in frames, coarse pitch and f0 [batch, frames], spectrogram
-        [batch, frames, bins], speaker [batch], start [batch]: first frame of the segment. rng None: no noise anywhere.
-        Returns the waveform [batch, segment samples] and the latents.
+        content [batch, frames, channels], or half as many frames, which each count twice; lengths [batch] in frames,
+        coarse pitch and f0 [batch, frames], spectrogram [batch, frames, bins], speaker [batch], start [batch]: first
+        frame of the segment. rng None: no noise anywhere. Returns the waves [batch, segment samples] and the latents.
         """
-        mask = sequence_mask(lengths, content.shape[1], content.dtype)
+        mask = sequence_mask(lengths, f0.shape[1], content.dtype)
         speaker = self._speaker(speaker, content.dtype)
         with jax.named_scope("enc_p"):
             prior_mean, prior_log = self.enc_p(content, pitch, mask)

@@ -7,6 +7,7 @@ The compiler is the one of the package libtpu. It has to be told, before it is l
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import time
 from typing import Any
@@ -62,24 +63,44 @@ def compile_step(preset: Preset, topology: Topology, batch_per_chip: int) -> Com
 
     mesh = _mesh(topology)
     forms = forms_for("tpu", topology.chip.kind)
-    step, arguments = _step(preset, mesh, batch_per_chip * topology.chips, forms)
+    networks, arguments = _step(preset, mesh, batch_per_chip * topology.chips, forms)
     began = time.perf_counter()
     try:
-        with jax.set_mesh(mesh):
-            program = jax.jit(step, donate_argnums=0).lower(*arguments).compile()
+        programs = _programs(networks, mesh, arguments)
     except jax.errors.JaxRuntimeError as error:
         raise _does_not_fit(error, topology, batch_per_chip) or error from error
     seconds = time.perf_counter() - began
-    memory = program.memory_analysis()
-    found = operations(program.as_text())
+    memory = [program.memory_analysis() for program in programs]
+    kept = sum(one.output_size_in_bytes - one.alias_size_in_bytes for one in memory)  # from program to program
+    found = [operation for program in programs for operation in operations(program.as_text())]
     return Compiled(
         compile_seconds=seconds,
         step_seconds=sum(operation.cycles for operation in found) / topology.chip.clock,
-        arguments=memory.argument_size_in_bytes,
-        temporaries=memory.temp_size_in_bytes,
-        code=memory.generated_code_size_in_bytes,
+        arguments=_bytes_per_chip(arguments),
+        temporaries=kept + max(one.temp_size_in_bytes for one in memory),
+        code=sum(one.generated_code_size_in_bytes for one in memory),
         flops=plain_flops(preset, batch_per_chip),
-        operations=tuple(found),
+        operations=tuple(sorted(found, key=lambda operation: -operation.cycles)),
+    )
+
+
+def _programs(networks: Any, mesh: Any, arguments: tuple[Any, Any]) -> list[Any]:
+    import jax
+
+    from rvc_jax.train.pieces import compile_pieces
+    from rvc_jax.train.step import make_step
+
+    if networks.in_pieces:
+        return list(compile_pieces(networks, lambda batch: batch, mesh, *arguments))
+    with jax.set_mesh(mesh):
+        return [jax.jit(make_step(networks), donate_argnums=0).lower(*arguments).compile()]
+
+
+def _bytes_per_chip(shapes: Any) -> int:
+    import jax
+
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes)
     )
 
 
@@ -88,9 +109,10 @@ def plain_flops(preset: Preset, batch: int) -> float:
     import jax
 
     from rvc_jax.plan.flops import count
+    from rvc_jax.train.step import make_step
 
-    step, arguments = _step(preset, None, batch, PLAIN)
-    return count(jax.make_jaxpr(step)(*arguments).jaxpr)
+    networks, arguments = _step(preset, None, batch, PLAIN)
+    return count(jax.make_jaxpr(make_step(networks))(*arguments).jaxpr)
 
 
 def _mesh(topology: Topology) -> Any:
@@ -110,13 +132,13 @@ def _mesh(topology: Topology) -> Any:
 
 
 def _step(preset: Preset, mesh: Any, batch: int, forms: Forms) -> tuple[Any, tuple[Any, Any]]:
-    """The training step, and the shapes of its arguments: replicated state, divided batch."""
+    """The networks, and the shapes of what a step takes: replicated state, divided batch."""
     import jax
     import jax.numpy as jnp
     from jax.sharding import NamedSharding, PartitionSpec
 
     from rvc_jax.train.state import state_shapes
-    from rvc_jax.train.step import build_networks, make_step
+    from rvc_jax.train.step import build_networks
 
     train = dataclasses.replace(preset.train, precision="bfloat16")
     networks = build_networks(dataclasses.replace(preset, train=train), 100, forms)
@@ -134,7 +156,7 @@ def _step(preset: Preset, mesh: Any, batch: int, forms: Forms) -> tuple[Any, tup
         "speaker": ((batch,), jnp.int32),
     }
     arrays = {name: jax.ShapeDtypeStruct(*shape, sharding=divided) for name, shape in shapes.items()}
-    return make_step(networks), (state, arrays)
+    return networks, (state, arrays)
 
 
 def _does_not_fit(error: Exception, topology: Topology, batch_per_chip: int) -> UserError | None:

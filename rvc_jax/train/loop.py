@@ -27,6 +27,7 @@ from rvc_jax.train.heartbeat import Heartbeat
 from rvc_jax.train.holdout import Holdout
 from rvc_jax.train.interrupt import Interrupt
 from rvc_jax.train.late_metrics import LateMetrics
+from rvc_jax.train.pieces import PiecewiseDispatch
 from rvc_jax.train.pretrained import first_parameters, origins
 from rvc_jax.train.progress import Clock, Report, TrainProgress, TrainResult
 from rvc_jax.train.recorder import Recorder
@@ -200,6 +201,8 @@ class Trainer:
         resident = has_memory if held == "auto" else held == "yes"
         kind = ResidentFeed if resident else StreamingFeed
         feed = kind(windows, self.batches, self.steps_per_dispatch, self.mesh)
+        if self.networks.in_pieces:
+            return feed, PiecewiseDispatch(self.networks, feed, windows.scale, self.steps_per_dispatch, self.mesh)
         dispatch = make_dispatch(self.networks, make_step(self.networks), feed, windows.scale, self.steps_per_dispatch)
         dispatch = jax.jit(dispatch, donate_argnums=0)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +40,8 @@ class Networks:
     discriminator_optimizer: optax.GradientTransformation
     """The same, updating as often as the discriminator is."""
     dtype: jnp.dtype
+    in_pieces: bool
+    """Whether the step is to be four programs (`train.pieces`) instead of one."""
 
     def packed(self, state: TrainState) -> TrainState:
         """The state as the step takes it, in networks with packed parameters."""
@@ -61,13 +65,17 @@ def build_networks(preset: Preset, steps_per_epoch: int, forms: Forms | None = N
     forms = dataclasses.replace(forms, rematerialise=preset.train.rematerialise, packed=packed)
     dtype = compute_dtype(preset.train.precision)
     packed = dtype if forms.packed else None
+    generator = synthesizer(preset.generator, preset.audio, forms, packed)
+    discriminator = Network(Discriminator(preset.discriminator, forms), packed)
+    size = sum(math.prod(shape) for network in (generator, discriminator) for shape in network.shapes.values())
     return Networks(
         preset,
-        synthesizer(preset.generator, preset.audio, forms, packed),
-        Network(Discriminator(preset.discriminator, forms), packed),
+        generator,
+        discriminator,
         optimizer(preset.train, steps_per_epoch),
         optimizer(preset.train, steps_per_epoch, preset.train.discriminator_every),
         dtype,
+        in_pieces=0 < forms.pieces_from <= size and preset.train.accumulate == 1,
     )
 
 
@@ -78,34 +86,93 @@ def make_step(networks: Networks) -> Step:
 
     All randomness comes from the seed and the step's number: a resumed run draws what the uninterrupted one would.
     """
-    preset = networks.preset
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        rng = jax.random.fold_in(jax.random.key(preset.train.seed), state.step)
-        start_rng, noise_rng = jax.random.split(rng)
-        batch = dict(batch, start=_segment_starts(start_rng, batch["lengths"], preset.audio.segment_frames))
-        forward = _whole if preset.train.accumulate == 1 else _in_parts
-        discriminator_loss, generator_gradients = forward(networks, state, batch, noise_rng)
-        discriminator, discriminator_optimizer, metrics = _update_discriminator(networks, state, discriminator_loss)
-        terms, grads = generator_gradients(discriminator)
-        generator, generator_optimizer, norm, is_good = _updated(
-            preset.train, networks.optimizer, state.rate, terms["loss/generator"], grads, state.generator,
-            state.generator_optimizer,
-        )  # fmt: skip
-        metrics |= terms | {"gradient_norm/generator": norm}
-        metrics["skipped"] = jnp.maximum(metrics["skipped"], 1.0 - is_good)
-        state = TrainState(
-            step=state.step + 1,
-            rate=state.rate,
-            generator=generator,
-            discriminator=discriminator,
-            generator_optimizer=generator_optimizer,
-            discriminator_optimizer=discriminator_optimizer,
-            average=state.average and averaged(state.average, generator, state.step, preset.train.ema, is_good),
-        )
-        return state, metrics
+        if networks.preset.train.accumulate > 1:
+            discriminator_loss, generator_gradients = _in_parts(networks, state, *_drawn(networks, state.step, batch))
+            state, metrics = update_discriminator(networks, state, discriminator_loss)
+            return update_generator(networks, state, *generator_gradients(state.discriminator), metrics)
+        rendered, pull = render(networks, state.generator, state.step, batch)
+        state, metrics = update_discriminator(networks, state, discriminator_loss_of(networks, rendered))
+        terms, cotangents = judge(networks, state.discriminator, rendered)
+        return update_generator(networks, state, terms, pull(cotangents)[0], metrics)
 
     return step
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Rendered:
+    """The segments of a batch, real and rendered: all that the losses need of it."""
+
+    real: jax.Array
+    """Waves [batch, samples]."""
+    target: jax.Array
+    """Log-mels of them [batch, frames, mels]."""
+    outputs: tuple[jax.Array, Latents]
+
+
+def render(
+    networks: Networks, parameters: Parameters, step: jax.Array, batch: Batch, norms: Parameters | None = None
+) -> tuple[Rendered, Callable[[tuple[jax.Array, Latents]], tuple[Parameters]]]:
+    """What the generator makes of a batch, and the function from a gradient by its outputs to one by its parameters.
+
+    norms: of its kernels (`Network.inverse_norms`), if they are known; so in `discriminator_loss_of` and `judge`.
+    """
+    return _rendered(networks, parameters, *_drawn(networks, step, batch), norms)
+
+
+def _rendered(
+    networks: Networks, parameters: Parameters, batch: Batch, rng: jax.Array, norms: Parameters | None = None
+) -> tuple[Rendered, Callable[[tuple[jax.Array, Latents]], tuple[Parameters]]]:
+    speech = _speech(networks.preset, batch)
+    known = functools.partial(Network.with_norms, inverses=norms or {})
+    outputs, pull = jax.vjp(lambda parameters: _render(networks, known(parameters), speech, rng), parameters)
+    return Rendered(speech["real"], speech["target"], outputs), pull
+
+
+def discriminator_loss_of(
+    networks: Networks, rendered: Rendered, norms: Parameters | None = None
+) -> Callable[[Parameters], jax.Array]:
+    """The discriminator's loss as a function of its parameters."""
+    fake = jax.lax.stop_gradient(rendered.outputs[0])
+    known = functools.partial(Network.with_norms, inverses=norms or {})
+    return lambda parameters: _discriminator_loss(networks, known(parameters), rendered.real, fake)
+
+
+def judge(
+    networks: Networks, discriminator: Parameters, rendered: Rendered, norms: Parameters | None = None
+) -> tuple[Metrics, tuple[jax.Array, Latents]]:
+    """The terms of the generator's loss, and its gradient by the generator's outputs."""
+    speech = {"real": rendered.real, "target": rendered.target}
+    discriminator = Network.with_norms(discriminator, norms or {})
+    cotangents, terms = jax.grad(_generator_loss(networks, discriminator, speech), has_aux=True)(rendered.outputs)
+    return terms, cotangents
+
+
+def update_generator(
+    networks: Networks, state: TrainState, terms: Metrics, grads: Parameters, metrics: Metrics
+) -> tuple[TrainState, Metrics]:
+    """The state after the step, and its metrics with the discriminator's."""
+    recipe = networks.preset.train
+    generator, optimizer_state, norm, is_good = _updated(
+        recipe, networks.optimizer, state.rate, terms["loss/generator"], grads, state.generator,
+        state.generator_optimizer,
+    )  # fmt: skip
+    average = state.average and averaged(state.average, generator, state.step, recipe.ema, is_good)
+    state = dataclasses.replace(
+        state, step=state.step + 1, generator=generator, generator_optimizer=optimizer_state, average=average
+    )
+    skipped = jnp.maximum(metrics["skipped"], 1.0 - is_good)
+    return state, metrics | terms | {"gradient_norm/generator": norm, "skipped": skipped}
+
+
+def _drawn(networks: Networks, step: jax.Array, batch: Batch) -> tuple[Batch, jax.Array]:
+    """The batch with the starts of its segments, and what to draw the noise from."""
+    rng = jax.random.fold_in(jax.random.key(networks.preset.train.seed), step)
+    start_rng, noise_rng = jax.random.split(rng)
+    start = _segment_starts(start_rng, batch["lengths"], networks.preset.audio.segment_frames)
+    return dict(batch, start=start), noise_rng
 
 
 def _segment_starts(rng: jax.Array, lengths: jax.Array, segment_frames: int) -> jax.Array:
@@ -117,21 +184,6 @@ def _segment_starts(rng: jax.Array, lengths: jax.Array, segment_frames: int) -> 
 _DiscriminatorLoss = Callable[[Parameters], jax.Array]
 _GeneratorGradients = Callable[[Parameters], tuple[Metrics, Parameters]]
 """Of the updated discriminator: the terms of the generator's loss, and its gradient."""
-
-
-def _whole(
-    networks: Networks, state: TrainState, batch: Batch, rng: jax.Array
-) -> tuple[_DiscriminatorLoss, _GeneratorGradients]:
-    """The batch in one piece: rendered once for both networks."""
-    speech = _speech(networks.preset, batch)
-    outputs, pull = jax.vjp(lambda parameters: _render(networks, parameters, speech, rng), state.generator)
-    fake = jax.lax.stop_gradient(outputs[0])
-
-    def generator_gradients(discriminator: Parameters) -> tuple[Metrics, Parameters]:
-        cotangents, terms = jax.grad(_generator_loss(networks, discriminator, speech), has_aux=True)(outputs)
-        return terms, pull(cotangents)[0]
-
-    return lambda parameters: _discriminator_loss(networks, parameters, speech["real"], fake), generator_gradients
 
 
 def _in_parts(
@@ -194,7 +246,7 @@ def _speech(preset: Preset, batch: Batch) -> Batch:
 
 
 def _render(networks: Networks, parameters: Parameters, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Latents]:
-    content = jnp.repeat(batch["content"], 2, axis=1).astype(networks.dtype)
+    content = batch["content"].astype(networks.dtype)
     return networks.synthesizer(
         parameters, "train_segment", content, batch["lengths"], coarse_pitch(batch["f0"]), batch["f0"],
         batch["magnitudes"], batch["speaker"], batch["start"], rng,
@@ -213,9 +265,9 @@ def _discriminator_loss(networks: Networks, parameters: Parameters, real: jax.Ar
     return losses.discriminator_loss(*([(score[:, half], []) for score in scores] for half in (0, 1)))
 
 
-def _update_discriminator(
-    networks: Networks, state: TrainState, loss: _DiscriminatorLoss
-) -> tuple[Parameters, Any, Metrics]:
+def update_discriminator(networks: Networks, state: TrainState, loss: _DiscriminatorLoss) -> tuple[TrainState, Metrics]:
+    """The state with the discriminator's update, if this step has one, and its metrics."""
+
     def update() -> tuple[Parameters, Any, Metrics]:
         value, grads = jax.value_and_grad(loss)(state.discriminator)
         parameters, optimizer_state, norm, is_good = _updated(
@@ -233,7 +285,10 @@ def _update_discriminator(
         return state.discriminator, state.discriminator_optimizer, metrics
 
     every = networks.preset.train.discriminator_every
-    return update() if every == 1 else jax.lax.cond(state.step % every == 0, update, leave)
+    parameters, optimizer_state, metrics = (
+        update() if every == 1 else jax.lax.cond(state.step % every == 0, update, leave)
+    )
+    return dataclasses.replace(state, discriminator=parameters, discriminator_optimizer=optimizer_state), metrics
 
 
 def _updated(
@@ -272,7 +327,8 @@ def _generator_loss(
     networks: Networks, discriminator: Parameters, speech: Batch
 ) -> Callable[[tuple[jax.Array, Latents]], tuple[jax.Array, Metrics]]:
     recipe, audio = networks.preset.train, networks.preset.audio
-    real_judgements = _judge(networks, discriminator, speech["real"])
+    # Apart, so that each convolution makes its kernel on its way; as one, they would be written and read again.
+    real_judgements = _judge(networks, jax.lax.optimization_barrier(discriminator), speech["real"])
 
     def loss(outputs: tuple[jax.Array, Latents]) -> tuple[jax.Array, Metrics]:
         wave, latents = outputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 
 from rvc_jax.config import FORMS, PRESETS, Forms, forms_for
 from rvc_jax.models import convolution
+from rvc_jax.models.convolution import Scale, inverse_norm, weight_norm
 from rvc_jax.models.discriminator import Discriminator
-from rvc_jax.models.layers import weight_norm
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import synthesizer
 
@@ -145,14 +146,27 @@ def test_packed_parameters_come_back_as_they_were() -> None:
     assert all(jax.tree.leaves(same))
 
 
+def test_norms_that_are_known_give_the_same_kernels_and_gradients() -> None:
+    random = np.random.default_rng(1)
+    shapes = ((2, 3, 4, 5), (2, 1, 1, 5), (2, 3, 4, 5))
+    direction, scale, gradient = (jnp.asarray(random.standard_normal(shape), jnp.float32) for shape in shapes)
+    known = lambda direction, scale: weight_norm(direction, Scale(scale, inverse_norm(direction)))  # noqa: E731
+    kernel, pull = jax.vjp(known, direction, scale)
+    plain_kernel, plain_pull = jax.vjp(weight_norm, direction, scale)
+    np.testing.assert_allclose(kernel, plain_kernel, rtol=1e-6)
+    for ours, plain in zip(pull(gradient), plain_pull(gradient), strict=True):
+        np.testing.assert_allclose(ours, plain, atol=1e-5)
+
+
 def test_what_is_not_finite_in_a_normed_kernel_shows_in_its_scale() -> None:
     """The training step looks for it there alone."""
     random = np.random.default_rng(0)
     direction, scale, gradient = (
         jnp.asarray(random.standard_normal(shape), jnp.float32) for shape in ((3, 4, 5), (1, 1, 5), (3, 4, 5))
     )
-    _, pull = jax.vjp(weight_norm, direction, scale)
-    for bad in (np.nan, np.inf, -np.inf):
+    known = lambda direction, scale: weight_norm(direction, Scale(scale, inverse_norm(direction)))  # noqa: E731
+    for function, bad in itertools.product((weight_norm, known), (np.nan, np.inf, -np.inf)):
+        _, pull = jax.vjp(function, direction, scale)
         of_direction, of_scale = pull(gradient.at[1, 2, 3].set(bad))
         assert not np.isfinite(of_direction).all() and not np.isfinite(of_scale[0, 0, 3])
 

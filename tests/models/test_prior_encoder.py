@@ -49,9 +49,7 @@ def test_a_band_over_everything_is_plain_attention(attention: tuple[Network, dic
 def test_offsets_are_put_where_plain_attention_has_them() -> None:
     near = jnp.asarray(np.random.default_rng(2).standard_normal((2, REACH, 2 * WINDOW + 1)))
     placed = _placed(near, REACH)
-    np.testing.assert_array_equal(placed[..., REACH : 2 * REACH], spread(near, WINDOW, "shifted"))
+    np.testing.assert_array_equal(placed[..., REACH : 2 * REACH], spread(near, WINDOW))
     np.testing.assert_array_equal(_picked(placed, REACH, WINDOW), near)
     inner = jnp.pad(placed[..., REACH : 2 * REACH], [(0, 0), (0, 0), (REACH, REACH)])
-    np.testing.assert_array_equal(
-        _picked(inner, REACH, WINDOW), gathered(placed[..., REACH : 2 * REACH], WINDOW, "shifted")
-    )
+    np.testing.assert_array_equal(_picked(inner, REACH, WINDOW), gathered(placed[..., REACH : 2 * REACH], WINDOW))

@@ -16,6 +16,7 @@ from rvc_jax.data.dataset import Windows
 from rvc_jax.train.batches import Batches
 from rvc_jax.train.dispatch import make_dispatch
 from rvc_jax.train.feed import CompactWindows, ResidentFeed, StreamingFeed, fits_on_device, widened
+from rvc_jax.train.pieces import PiecewiseDispatch
 from rvc_jax.train.state import TrainState, fresh_state
 from rvc_jax.train.step import build_networks, make_step
 
@@ -57,7 +58,10 @@ def trained(
     feed = kind(compact, Batches(10, 4, seed=5), steps, mesh)
     networks = build_networks(PRESET, 3, forms)
     state = jax.device_put(fresh_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0))
-    dispatch = jax.jit(make_dispatch(networks, make_step(networks), feed, compact.scale, steps), donate_argnums=0)
+    if networks.in_pieces:
+        dispatch = PiecewiseDispatch(networks, feed, compact.scale, steps, mesh)
+    else:
+        dispatch = jax.jit(make_dispatch(networks, make_step(networks), feed, compact.scale, steps), donate_argnums=0)
     rows, step = [], 0
     for count in counts:
         state, metrics = dispatch(state, feed.held, feed(step, count), np.int32(count))
@@ -76,8 +80,12 @@ def one_by_one() -> tuple[TrainState, list[dict[str, float]]]:
 
 @pytest.mark.parametrize(
     ("kind", "steps", "counts", "forms"),
-    [(ResidentFeed, 4, [4, 1], Forms(packed=True)), (StreamingFeed, 3, [2, 3], None)],
-    ids=["resident and packed", "streamed"],
+    [
+        (ResidentFeed, 4, [4, 1], Forms(packed=True)),
+        (StreamingFeed, 3, [2, 3], None),
+        (ResidentFeed, 3, [3, 2], Forms(packed=True, pieces_from=1)),
+    ],
+    ids=["resident and packed", "streamed", "in four programs"],
 )
 def test_dispatches_are_the_steps_one_by_one(
     kind: type, steps: int, counts: list[int], forms: Forms | None, one_by_one: tuple

@@ -17,8 +17,8 @@ from rvc_jax.config import TrainConfig
 from rvc_jax.errors import UserError
 from rvc_jax.train import step as step_module
 from rvc_jax.train.settings import _check_recipe
-from rvc_jax.train.state import averaged, create_state, learning_rate, optimizer
-from rvc_jax.train.step import _updated, build_networks, make_step
+from rvc_jax.train.state import TrainState, averaged, create_state, learning_rate, optimizer
+from rvc_jax.train.step import Networks, _updated, build_networks, make_step
 
 OPTIMIZERS = get_args(get_type_hints(TrainConfig)["optimizer"])
 
@@ -164,7 +164,16 @@ def test_accumulated_losses_and_gradients_are_the_means_of_the_parts() -> None:
         value, grads = jax.value_and_grad(discriminator_loss)(state.discriminator)
         return value, grads, *generator_gradients(state.discriminator)
 
-    whole = jax.jit(lambda batch, rng: results(step_module._whole, batch, rng))
+    def in_one(networks: Networks, state: TrainState, batch: dict, rng: jax.Array) -> tuple[Callable, Callable]:
+        rendered, pull = step_module._rendered(networks, state.generator, batch, rng)
+
+        def generator_gradients(discriminator: dict) -> tuple[dict, dict]:
+            terms, cotangents = step_module.judge(networks, discriminator, rendered)
+            return terms, pull(cotangents)[0]
+
+        return step_module.discriminator_loss_of(networks, rendered), generator_gradients
+
+    whole = jax.jit(lambda batch, rng: results(in_one, batch, rng))
     parts = [jax.tree.map(lambda array, i=i: array[i::2], batch) for i in range(2)]
     halves = [whole(part, each) for part, each in zip(parts, jax.random.split(rng, 2), strict=True)]
     expected = jax.tree.map(lambda a, b: (a + b) / 2, *halves)

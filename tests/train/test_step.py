@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,14 +25,14 @@ HERE = Path(__file__).parent
 GOLDEN = HERE.parent / "parity" / "features.npz"
 
 
-def steps_on(devices: int) -> list[dict[str, float]]:
+def steps_on(devices: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output_on(devices, HERE / "mesh_losses.py").splitlines()]
 
 
 def test_eight_devices_give_the_losses_of_one() -> None:
     one, eight = steps_on(1), steps_on(8)
-    assert [line["devices"] for line in eight] == [8, 8, 8]
-    for alone, spread in zip(one, eight, strict=True):
+    assert [(line["devices"], line["form"]) for line in eight] == 3 * [(8, "whole")] + 3 * [(8, "in pieces")]
+    for alone, spread in zip(2 * one, eight, strict=True):
         for name in alone:
             if name.startswith("loss/"):
                 assert spread[name] == pytest.approx(alone[name], rel=1e-4), name

@@ -1,0 +1,80 @@
+"""Activations that keep little for their gradient: what is the input of the next layer anyway, or next to nothing.
+
+JAX's own keep masks and float32 intermediates, one array each, which a TPU's step spends its time writing and reading.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def leaky_relu(x: jax.Array, slope: float) -> jax.Array:
+    """x where it is positive, slope * x elsewhere; of a slope of 0, the gradient at 0 is 0."""
+    return jnp.where(x > 0, x, jnp.asarray(slope, x.dtype) * x)
+
+
+def _leaky_relu_forward(x: jax.Array, slope: float) -> tuple[jax.Array, jax.Array]:
+    y = leaky_relu(x, slope)
+    return y, y  # which has the sign of x
+
+
+def _leaky_relu_backward(slope: float, y: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    return (jnp.where(y > 0, gradient, jnp.asarray(slope, gradient.dtype) * gradient),)
+
+
+leaky_relu.defvjp(_leaky_relu_forward, _leaky_relu_backward)
+
+
+@jax.custom_vjp
+def gated(filtered: jax.Array, gate: jax.Array) -> jax.Array:
+    """tanh(filtered) * sigmoid(gate), of one shape."""
+    return jnp.tanh(filtered) * jax.nn.sigmoid(gate)
+
+
+def _gated_forward(filtered: jax.Array, gate: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    filtered, gate = jnp.tanh(filtered), jax.nn.sigmoid(gate)
+    return filtered * gate, (filtered, gate)
+
+
+def _gated_backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    filtered, gate = kept
+    return gradient * gate * (1 - filtered * filtered), gradient * filtered * gate * (1 - gate)
+
+
+gated.defvjp(_gated_forward, _gated_backward)
+
+
+@jax.custom_vjp
+def masked(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """x * mask, of which mask is a constant."""
+    return x * mask
+
+
+masked.defvjp(lambda x, mask: (x * mask, mask), lambda mask, gradient: (gradient * mask, None))
+
+
+@jax.custom_vjp
+def attention_weights(scores: jax.Array, allowed: jax.Array) -> jax.Array:
+    """Softmax over the last axis, in float32, of scores [..., queries, keys] where keys are allowed.
+
+    A query that is allowed no key hears all alike, and nothing of it may be used: there the gradient is not defined.
+    """
+    return jax.nn.softmax(jnp.where(allowed, scores.astype(jnp.float32), -1e4), axis=-1).astype(scores.dtype)
+
+
+def _attention_weights_forward(scores: jax.Array, allowed: jax.Array) -> tuple[jax.Array, jax.Array]:
+    weights = attention_weights(scores, allowed)
+    return weights, weights
+
+
+def _attention_weights_backward(weights: jax.Array, gradient: jax.Array) -> tuple[jax.Array, None]:
+    wide, gradient = weights.astype(jnp.float32), gradient.astype(jnp.float32)
+    by_score = wide * (gradient - jnp.sum(wide * gradient, axis=-1, keepdims=True))
+    return by_score.astype(weights.dtype), None
+
+
+attention_weights.defvjp(_attention_weights_forward, _attention_weights_backward)
