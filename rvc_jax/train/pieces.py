@@ -165,12 +165,19 @@ def _shaped(tree: Any, sharding: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
 
 
+def _stacked(rows: list[Metrics], count: jax.Array) -> Metrics:
+    """The first `count` rows, and zeros."""
+    is_there = jnp.arange(len(rows)) < count
+    return jax.tree.map(lambda *values: jnp.where(is_there, jnp.stack(values), 0), *rows)
+
+
 class PiecewiseDispatch:
     """As what `make_dispatch` makes, jitted: (state, held by the feed, given by it, count) -> (state, metrics)."""
 
     def __init__(self, networks: Networks, feed: Any, scale: float, steps: int, mesh: Mesh):
         self._networks, self._feed, self._scale, self._steps, self._mesh = networks, feed, scale, steps, mesh
-        self._stack = jax.jit(lambda rows: jax.tree.map(lambda *values: jnp.stack(values), *rows))
+        self._numbers = [placed(np.int32(i), mesh) for i in range(steps)]
+        self._stack = jax.jit(_stacked)
         self._programs: tuple[Any, Any, Programs] | None = None
 
     def __call__(self, state: TrainState, held: Batch, given: Any, count: np.int32) -> tuple[TrainState, Metrics]:
@@ -178,11 +185,10 @@ class PiecewiseDispatch:
             self._programs = self._compiled(state, held, given)
         pack, unpack, step = self._programs
         (state, norms), rows = pack(state), []
-        for i in range(int(count)):
-            state, norms, metrics = step(state, norms, held, given, np.int32(i))
+        for i in self._numbers[: int(count)]:
+            state, norms, metrics = step(state, norms, held, given, i)
             rows.append(metrics)
-        zeros = jax.tree.map(jnp.zeros_like, rows[0])
-        return unpack(state), self._stack(rows + [zeros] * (self._steps - len(rows)))
+        return unpack(state), self._stack(rows + [rows[-1]] * (self._steps - len(rows)), count)
 
     def _compiled(self, state: TrainState, held: Batch, given: Any) -> tuple[Any, Any, Programs]:
         networks, sharding = self._networks, NamedSharding(self._mesh, PartitionSpec())
@@ -199,5 +205,5 @@ class PiecewiseDispatch:
         pack = repacked(packed, state)
         state = _shaped(jax.eval_shape(networks.packed, state), sharding)
         batch_of = lambda held, given, i: widened(self._feed.batch(held, given, i), self._scale)  # noqa: E731
-        programs = compile_pieces(networks, batch_of, self._mesh, state, held, given, np.int32(0))
+        programs = compile_pieces(networks, batch_of, self._mesh, state, held, given, self._numbers[0])
         return pack, repacked(networks.unpacked, state), programs

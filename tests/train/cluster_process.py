@@ -1,6 +1,7 @@
 """A process, of several or alone, that trains a tiny voice: `DATASET RUN OPTIONS CLUSTER`, the last two as JSON.
 
-It tells every step and the result, a JSON object per line; a user's mistake ends it with 2.
+With the option `in_pieces`, its step is four programs. It tells every step and the result, a JSON object per line; a
+user's mistake ends it with 2.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from micro import MICRO
 
-from rvc_jax.config import ClusterConfig
+from rvc_jax.config import FORMS, ClusterConfig
 from rvc_jax.environment import quiet
 from rvc_jax.errors import UserError
 from rvc_jax.train.distributed import join, leave
@@ -23,10 +24,13 @@ def tell(progress: TrainProgress) -> None:
 
 
 dataset, run, options, cluster = sys.argv[1:]
+settings = json.loads(options)
+if settings.pop("in_pieces", False):
+    FORMS["cpu"] = dataclasses.replace(FORMS["cpu"], pieces_from=1)
 quiet()
 try:
     join(ClusterConfig(**json.loads(cluster)))
-    result = train(Path(dataset), Path(run), MICRO, json.loads(options), tell)
+    result = train(Path(dataset), Path(run), MICRO, settings, tell)
     leave()
 except UserError as error:
     print(error, file=sys.stderr)
