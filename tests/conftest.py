@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import xla_flags
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiling is most of what the tests do: what one test or subprocess has compiled serves the others.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "rvc_jax-tests-xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
-# Programs that run for a moment are compiled four times as fast without LLVM's optimisations and XLA's own emitters.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", xla_flags.quick(0))
 
 # Features in the cache are those of the code, and the flags, that computed them: every session has a cache of its own,
 # whatever the caller has; the workers of pytest-xdist share their session's.

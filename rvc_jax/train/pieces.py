@@ -26,6 +26,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rvc_jax.models.parameters import Network, Parameters
 from rvc_jax.train import step as whole
+from rvc_jax.train.distributed import placed
 from rvc_jax.train.feed import widened
 from rvc_jax.train.state import TrainState
 from rvc_jax.train.step import Batch, Metrics, Networks, Rendered
@@ -176,7 +177,7 @@ class PiecewiseDispatch:
 
     def __init__(self, networks: Networks, feed: Any, scale: float, steps: int, mesh: Mesh):
         self._networks, self._feed, self._scale, self._steps, self._mesh = networks, feed, scale, steps, mesh
-        self._numbers = [placed(np.int32(i), mesh) for i in range(steps)]
+        self._numbers = [placed(np.array(i, np.int32), mesh) for i in range(steps)]
         self._stack = jax.jit(_stacked)
         self._programs: tuple[Any, Any, Programs] | None = None
 
