@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from micro import MICRO
 
 from rvc_jax.config import Forms
@@ -50,19 +50,20 @@ def test_samples_keep_sixteen_bits_whatever_their_level() -> None:
 
 
 def trained(
-    kind: type, steps: int, counts: list[int], forms: Forms | None = None
+    kind: type, steps: int, counts: list[int], forms: Forms | None = None, saved: TrainState | None = None
 ) -> tuple[TrainState, list[dict[str, float]]]:
-    """A run over random windows, cut into dispatches of the given numbers of steps."""
+    """A run over random windows, cut into dispatches of the given numbers of steps; saved: to go on from."""
     compact = CompactWindows.of(windows(10))
     mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
     feed = kind(compact, Batches(10, 4, seed=5), steps, mesh)
     networks = build_networks(PRESET, 3, forms)
-    state = jax.device_put(fresh_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0))
+    new = saved or fresh_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0)
+    state = jax.device_put(new, NamedSharding(mesh, PartitionSpec()))
     if networks.in_pieces:
         dispatch = PiecewiseDispatch(networks, feed, compact.scale, steps, mesh)
     else:
         dispatch = jax.jit(make_dispatch(networks, make_step(networks), feed, compact.scale, steps), donate_argnums=0)
-    rows, step = [], 0
+    rows, step = [], int(new.step)
     for count in counts:
         state, metrics = dispatch(state, feed.held, feed(step, count), np.int32(count))
         metrics = jax.device_get(metrics)
@@ -100,6 +101,16 @@ def test_dispatches_are_the_steps_one_by_one(
         if not name.endswith("conv_k.bias"):  # its gradient is zero: AdamW steps by the rounding's sign
             far = np.abs(np.asarray(state.generator[name]) - value) > 1e-4
             assert far.mean() < 0.01, name
+
+
+def test_four_programs_go_on_bit_for_bit() -> None:
+    forms = Forms(packed=True, pieces_from=1)
+    state, rows = trained(ResidentFeed, 3, [3, 2], forms)
+    saved, first = trained(ResidentFeed, 3, [3], forms)
+    again, last = trained(ResidentFeed, 3, [2], forms, jax.device_get(saved))
+    assert first + last == rows
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), jax.device_get(again), jax.device_get(state))
+    assert all(jax.tree.leaves(same))
 
 
 def test_streaming_is_bit_for_bit_what_the_device_holds(one_by_one: tuple) -> None:
