@@ -30,15 +30,18 @@ class Scale:
 
 def inverse_norm(direction: jax.Array) -> jax.Array:
     """Of kernels [..., kernel, a, b] -> [..., 1, 1, b]."""
-    return 1 / jnp.sqrt(jnp.sum(jnp.square(direction), axis=(-3, -2), keepdims=True))
+    return 1 / _norm(direction)
 
 
 def weight_norm(direction: jax.Array, scale: jax.Array | Scale) -> jax.Array:
     """Kernels of direction `direction` [..., kernel, a, b] and norm `scale` [..., 1, 1, b] (arXiv 1602.07868)."""
     if isinstance(scale, Scale):
         return _weight_norm(direction, scale.norm, scale.inverse)
-    norm = jnp.sqrt(jnp.sum(jnp.square(direction), axis=(-3, -2), keepdims=True))
-    return direction * (scale / norm)
+    return direction * (scale / _norm(direction))
+
+
+def _norm(direction: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.sum(jnp.square(direction), axis=(-3, -2), keepdims=True))
 
 
 @jax.custom_vjp

@@ -137,17 +137,14 @@ def _step(preset: Preset, mesh: Any, batch: int, forms: Forms) -> tuple[Any, tup
     import jax.numpy as jnp
     from jax.sharding import NamedSharding, PartitionSpec
 
-    from rvc_jax.train.state import state_shapes
+    from rvc_jax.train.state import shaped, state_shapes
     from rvc_jax.train.step import build_networks
 
     train = dataclasses.replace(preset.train, precision="bfloat16")
     networks = build_networks(dataclasses.replace(preset, train=train), 100, forms)
     everywhere, divided = (mesh and NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
     state = state_shapes(networks.synthesizer, networks.discriminator, networks.optimizer, everywhere)
-    state = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
-        jax.eval_shape(networks.packed, state),
-    )
+    state = shaped(jax.eval_shape(networks.packed, state), everywhere)
     shapes = {
         "wave": ((batch, WINDOW_FRAMES * preset.audio.hop), jnp.float32),
         "content": ((batch, WINDOW_FRAMES // 2, preset.generator.content_channels), jnp.float16),

@@ -131,7 +131,12 @@ def state_shapes(
         for network in (generator, discriminator)
     ]
     state = jax.eval_shape(lambda g, d: create_state(g, d, transform, averaged), *parameters)
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state)
+    return shaped(state, sharding)
+
+
+def shaped(tree: Any, sharding: jax.sharding.Sharding | None) -> Any:
+    """Shapes in the place of arrays or other shapes."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
 
 
 STAND_INS: dict[str, Callable[[dict[str, Any]], Any]] = {

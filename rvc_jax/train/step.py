@@ -146,7 +146,9 @@ def judge(
     """The terms of the generator's loss, and its gradient by the generator's outputs."""
     speech = {"real": rendered.real, "target": rendered.target}
     discriminator = Network.with_norms(discriminator, norms or {})
-    cotangents, terms = jax.grad(_generator_loss(networks, discriminator, speech), has_aux=True)(rendered.outputs)
+    cotangents, terms = jax.grad(_generator_loss(networks, discriminator, speech, norms is not None), has_aux=True)(
+        rendered.outputs
+    )
     return terms, cotangents
 
 
@@ -324,11 +326,12 @@ def _updated(
 
 
 def _generator_loss(
-    networks: Networks, discriminator: Parameters, speech: Batch
+    networks: Networks, discriminator: Parameters, speech: Batch, norms_known: bool = False
 ) -> Callable[[tuple[jax.Array, Latents]], tuple[jax.Array, Metrics]]:
     recipe, audio = networks.preset.train, networks.preset.audio
-    # Apart, so that each convolution makes its kernel on its way; as one, they would be written and read again.
-    real_judgements = _judge(networks, jax.lax.optimization_barrier(discriminator), speech["real"])
+    # Where norms are known, apart: each convolution makes its kernel on its way, which else is written and read again.
+    for_real = jax.lax.optimization_barrier(discriminator) if norms_known else discriminator
+    real_judgements = _judge(networks, for_real, speech["real"])
 
     def loss(outputs: tuple[jax.Array, Latents]) -> tuple[jax.Array, Metrics]:
         wave, latents = outputs
