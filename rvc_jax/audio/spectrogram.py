@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from rvc_jax.audio.fourier import rfft
 from rvc_jax.config import AudioConfig
 
 _MAGNITUDE_FLOOR = 1e-6
@@ -23,17 +24,17 @@ def spectrogram(wave: jax.Array, audio: AudioConfig) -> jax.Array:
     """
     margin = (audio.n_fft - audio.hop) // 2
     padded = jnp.pad(wave.astype(jnp.float32), ((0, 0), (margin, margin)), mode="reflect")
-    spectrum = _rfft(frames(padded, audio.n_fft, audio.hop) * periodic_hann(audio.n_fft))
+    spectrum = _divided_rfft(frames(padded, audio.n_fft, audio.hop) * periodic_hann(audio.n_fft))
     return jnp.sqrt(jnp.square(spectrum.real) + jnp.square(spectrum.imag) + _MAGNITUDE_FLOOR)
 
 
-def _rfft(frames: jax.Array) -> jax.Array:
+def _divided_rfft(frames: jax.Array) -> jax.Array:
     """Over the last axis. A batch that is divided among devices stays so: XLA alone would gather it on all of them."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.size <= 1:
-        return jnp.fft.rfft(frames)
+        return rfft(frames)
     divided = PartitionSpec(mesh.axis_names)
-    return jax.shard_map(jnp.fft.rfft, in_specs=divided, out_specs=divided)(frames)
+    return jax.shard_map(rfft, in_specs=divided, out_specs=divided)(frames)
 
 
 def frames(audio: jax.Array, size: int, hop: int) -> jax.Array:

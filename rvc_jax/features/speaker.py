@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rvc_jax.audio.fourier import rfft
 from rvc_jax.audio.spectrogram import frames, mel_filters, periodic_hann
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE
 from rvc_jax.errors import UserError
@@ -93,7 +94,7 @@ def _embeddings(params: Params, audio: jax.Array, lengths: jax.Array) -> jax.Arr
 def _mels(audio: jax.Array) -> jax.Array:
     """Mel power spectrogram [batch, frames, 40]; frame i is centred on sample 160 * i."""
     padded = jnp.pad(audio, ((0, 0), (_WINDOW // 2, _WINDOW // 2)))
-    spectrum = jnp.fft.rfft(frames(padded, _WINDOW, FEATURE_HOP) * periodic_hann(_WINDOW))
+    spectrum = rfft(frames(padded, _WINDOW, FEATURE_HOP) * periodic_hann(_WINDOW))
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
     filters = mel_filters(FEATURE_RATE, _WINDOW, _MELS, 0.0, None)
     return jnp.matmul(power, filters, precision=jax.lax.Precision.HIGHEST)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rvc_jax.audio.fourier import rfft
 from rvc_jax.audio.spectrogram import periodic_hann
 from rvc_jax.weights import bundled
 
@@ -93,7 +94,7 @@ def _spectra(block: jax.Array) -> jax.Array:
     padded = jnp.pad(jnp.concatenate([before, windows], axis=1), ((0, 0), (0, _CONTEXT)), mode="reflect")
     halves = padded.reshape(len(windows), -1, _HALF)
     frames = jnp.concatenate([halves[:, :-1], halves[:, 1:]], axis=-1)
-    return jnp.abs(jnp.fft.rfft(frames * periodic_hann(2 * _HALF)))
+    return jnp.abs(rfft(frames * periodic_hann(2 * _HALF)))
 
 
 def _convolution(params: Params, name: str, x: jax.Array, stride: int) -> jax.Array:

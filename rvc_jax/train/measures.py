@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rvc_jax.audio.fourier import rfft
 from rvc_jax.audio.spectrogram import frames, periodic_hann
 from rvc_jax.config import BestBy
 
@@ -45,7 +46,7 @@ def _magnitudes(wave: jax.Array, transform: int, hop: int, window: int) -> jax.A
     margin = (transform - window) // 2
     taper = np.pad(periodic_hann(window), (margin, transform - window - margin))
     padded = jnp.pad(wave, ((0, 0), (transform // 2, transform // 2)))
-    spectrum = jnp.fft.rfft(frames(padded, transform, hop) * taper)
+    spectrum = rfft(frames(padded, transform, hop) * taper)
     return jnp.sqrt(jnp.maximum(jnp.square(spectrum.real) + jnp.square(spectrum.imag), _POWER_FLOOR))
 
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rvc_jax.audio.fourier import rfft
 from rvc_jax.audio.spectrogram import frames, mel_filters, periodic_hann
 from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE
 from rvc_jax.errors import UserError
@@ -91,7 +92,7 @@ def log_mel(audio: jax.Array, n_mels: int = 80, lengths: jax.Array | None = None
     lengths = jnp.full(audio.shape[0], audio.shape[1]) if lengths is None else lengths
     framed = frames(reflect_after(audio, lengths, _N_FFT // 2, _N_FFT // 2), _N_FFT, FEATURE_HOP)
     framed = framed[:, : audio.shape[1] // FEATURE_HOP]
-    spectrum = jnp.fft.rfft(framed * periodic_hann(_N_FFT))
+    spectrum = rfft(framed * periodic_hann(_N_FFT))
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
     filters = mel_filters(FEATURE_RATE, _N_FFT, n_mels, 0.0, None)
     mel = jnp.matmul(power, filters, precision=jax.lax.Precision.HIGHEST)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rvc_jax.audio.fourier import rfft
 from rvc_jax.audio.spectrogram import frames, mel_filters, periodic_hann
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE
 from rvc_jax.features.f0.decoding import local_average_pitch
@@ -83,7 +84,7 @@ def log_mel(audio: jax.Array, lengths: jax.Array) -> jax.Array:
     """FCPE's input: audio [batch, samples] -> [batch, samples // 160, 128]."""
     margin = (_N_FFT - FEATURE_HOP) // 2
     framed = frames(reflect_after(audio, lengths, margin, margin), _N_FFT, FEATURE_HOP)
-    spectrum = jnp.fft.rfft(framed * periodic_hann(_N_FFT))
+    spectrum = rfft(framed * periodic_hann(_N_FFT))
     magnitudes = jnp.sqrt(jnp.square(spectrum.real) + jnp.square(spectrum.imag) + _POWER_FLOOR)
     filters = mel_filters(FEATURE_RATE, _N_FFT, MEL_BANDS, 0.0, _MAX_HZ)
     return jnp.log(jnp.maximum(magnitudes @ filters, _MEL_FLOOR))

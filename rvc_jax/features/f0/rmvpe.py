@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rvc_jax.audio.fourier import rfft
 from rvc_jax.audio.spectrogram import frames, periodic_hann
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE
 from rvc_jax.features.f0 import rmvpe_network as network
@@ -72,7 +73,7 @@ def salience(params: network.Params, audio: jax.Array, lengths: jax.Array) -> ja
 def log_mel(audio: jax.Array, lengths: jax.Array) -> jax.Array:
     """RMVPE's input: audio [batch, samples] -> [batch, samples // 160 + 1, 128], frame i centred on sample 160 * i."""
     framed = frames(reflect_after(audio, lengths, _N_FFT // 2, _N_FFT // 2), _N_FFT, FEATURE_HOP)
-    magnitudes = jnp.abs(jnp.fft.rfft(framed * periodic_hann(_N_FFT)))
+    magnitudes = jnp.abs(rfft(framed * periodic_hann(_N_FFT)))
     return jnp.log(jnp.maximum(magnitudes @ _mel_filters(), _MEL_FLOOR))
 
 

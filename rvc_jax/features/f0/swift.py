@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rvc_jax.audio.fourier import rfft
 from rvc_jax.audio.spectrogram import frames, periodic_hann
 from rvc_jax.config import FEATURE_HOP
 from rvc_jax.features.framing import checked_batch
@@ -94,7 +95,7 @@ def log_spectra(params: Params, audio: jax.Array) -> jax.Array:
     for window in _WINDOWS:
         padded = jnp.pad(audio, ((0, 0), (window // 2, window // 2)))
         framed = frames(padded, window, HOP)[:, : audio.shape[1] // HOP]
-        magnitudes = jnp.abs(jnp.fft.rfft(framed * periodic_hann(window)))
+        magnitudes = jnp.abs(rfft(framed * periodic_hann(window)))
         spectra.append(jnp.log(magnitudes @ params[f"bands.{window}"] + _SPECTRUM_FLOOR))
     return jnp.stack(spectra, axis=-1)
 
