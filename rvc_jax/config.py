@@ -134,7 +134,7 @@ PLAIN = Forms()
 
 FORMS: dict[str, Forms] = {
     "cpu": Forms(groups="products"),
-    "gpu": Forms(),
+    "gpu": Forms(groups="merged", fold_to=256, packed=True),
     "tpu v5 lite": Forms(groups="merged", fold_to=128, offsets="products", packed=True, pieces_from=10_000_000),
     "tpu v6 lite": Forms(groups="merged", fold_to=128, offsets="products", packed=True, pieces_from=10_000_000),
 }

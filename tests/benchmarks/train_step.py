@@ -1,6 +1,10 @@
 """Seconds per full training step (generator and discriminator, both optimisers) on random data.
 
 python tests/benchmarks/train_step.py --preset 40k --batch 4 --frames 300 --precision float32 --steps 3
+python tests/benchmarks/train_step.py --batch 8 --precision bfloat16 --steps 20 --forms groups=products fold_to=64
+
+`--dispatch` takes so many steps in one call, as training does; `--trace FOLDER` leaves a profile of three calls there,
+and the compiled program's text.
 """
 
 from __future__ import annotations
@@ -8,11 +12,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
+from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from rvc_jax.config import PRESETS, Preset
+from rvc_jax.config import PRESETS, Forms, Preset, forms_for
+from rvc_jax.train.dispatch import make_dispatch
+from rvc_jax.train.feed import ResidentFeed
 from rvc_jax.train.state import fresh_state
 from rvc_jax.train.step import build_networks, make_step
 
@@ -30,23 +39,45 @@ def random_batch(preset: Preset, batch: int, frames: int) -> dict[str, np.ndarra
     }
 
 
-def measure(preset: Preset, batch: int, frames: int, steps: int) -> dict[str, float]:
-    """Compile time and the fastest and mean step time in seconds."""
-    networks = build_networks(preset, steps_per_epoch=100)
-    state = jax.device_put(
-        fresh_state(networks.synthesizer, networks.discriminator, networks.optimizer, preset.train.seed)
-    )
-    data = jax.device_put(random_batch(preset, batch, frames))
+def measure(
+    preset: Preset, batch: int, frames: int, steps: int, forms: Forms, dispatch: int = 1, trace: Path | None = None
+) -> dict[str, float]:
+    """Compile time and the mean and fastest time of a step in seconds, and bytes of memory at the most."""
+    networks = build_networks(preset, steps_per_epoch=100, forms=forms)
+    state = fresh_state(networks.synthesizer, networks.discriminator, networks.optimizer, preset.train.seed)
+    held = jax.device_put(random_batch(preset, batch, frames))
+    rows = jnp.tile(jnp.arange(batch), (dispatch, 1))
+    function = make_dispatch(networks, make_step(networks), ResidentFeed, 1.0, dispatch)
+    arguments: tuple[Any, ...] = (held, rows, jnp.int32(dispatch))
     begin = time.perf_counter()
-    step = jax.jit(make_step(networks), donate_argnums=0).lower(state, data).compile()
+    program = jax.jit(function, donate_argnums=0).lower(state, *arguments).compile()
     compiled = time.perf_counter() - begin
+    state = jax.block_until_ready(program(jax.device_put(state), *arguments))[0]
     times = []
-    for _ in range(steps + 1):
+    for _ in range(3):
         begin = time.perf_counter()
-        state, metrics = step(state, data)
-        jax.block_until_ready(metrics)
-        times.append(time.perf_counter() - begin)
-    return {"compile_s": compiled, "best_s": min(times[1:]), "mean_s": sum(times[1:]) / steps}
+        for _ in range(max(steps // dispatch, 1)):
+            state, metrics = program(state, *arguments)
+        jax.block_until_ready((state, metrics))
+        times.append((time.perf_counter() - begin) / max(steps // dispatch, 1) / dispatch)
+    if trace:
+        trace.mkdir(parents=True, exist_ok=True)
+        (trace / "program.txt").write_text(program.as_text())
+        with jax.profiler.trace(str(trace)):
+            for _ in range(3):
+                state, metrics = program(state, *arguments)
+            jax.block_until_ready((state, metrics))
+    memory = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
+    return {"compile_s": compiled, "best_s": min(times), "mean_s": sum(times) / len(times), "bytes": memory}
+
+
+def with_fields(forms: Forms, assignments: list[str]) -> Forms:
+    """Forms with fields set as in `fold_to=64` and `packed=True`."""
+    kinds = {"True": True, "False": False}
+    pairs = (assignment.split("=", 1) for assignment in assignments)
+    return dataclasses.replace(
+        forms, **{name: int(value) if value.isdigit() else kinds.get(value, value) for name, value in pairs}
+    )
 
 
 def main() -> None:
@@ -55,15 +86,21 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--dispatch", type=int, default=1)
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--forms", nargs="*", default=[], help="what differs from this chip's own, as fold_to=64")
+    parser.add_argument("--trace", type=Path)
     options = parser.parse_args()
     preset = PRESETS[options.preset]
     preset = dataclasses.replace(preset, train=dataclasses.replace(preset.train, precision=options.precision))
-    figures = measure(preset, options.batch, options.frames, options.steps)
+    chip = jax.devices()[0]
+    forms = with_fields(forms_for(chip.platform, chip.device_kind), options.forms)
+    figures = measure(preset, options.batch, options.frames, options.steps, forms, options.dispatch, options.trace)
     print(
-        f"{options.preset}, batch {options.batch}, {options.frames} frames, {options.precision}, "
-        f"{jax.default_backend()}: {figures['best_s']:.3f} s/step (mean {figures['mean_s']:.3f}), "
-        f"compiled in {figures['compile_s']:.0f} s"
+        f"{options.preset}, batch {options.batch}, {options.frames} frames, {options.precision}, {chip.device_kind}, "
+        f"{' '.join(options.forms) or 'its own forms'}, {options.dispatch} at once: "
+        f"{1000 * figures['best_s']:.1f} ms a step (mean {1000 * figures['mean_s']:.1f}), "
+        f"compiled in {figures['compile_s']:.0f} s, {figures['bytes'] / 1e9:.1f} GB"
     )
 
 
