@@ -90,6 +90,7 @@ def _result(preset: str, place: Any, batch: int, compiled: Any, cost: Any, per_o
         "batch_per_chip": batch,
         "compile_s": compiled.compile_seconds,
         "step_ms": 1000 * compiled.step_seconds,
+        "programs_ms": {name: 1000 * seconds for name, seconds in compiled.programs.items()},
         "utilisation": compiled.flops / compiled.step_seconds / place.chip.flops,
         "flops": compiled.flops,
         "hbm_bytes": compiled.memory,
@@ -117,6 +118,9 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("run", f"{result['steps']} steps, {result['steps_per_epoch']} per epoch: {duration(3600 * result['hours'])}"),
         ("cost", f"{result['units']:.1f} Colab units, or ${result['dollars']:.2f} in the cloud; rates change"),
     ]
+    if len(result["programs_ms"]) > 1:
+        of_step = ", ".join(f"{time:.1f} {name}" for name, time in result["programs_ms"].items())
+        rows.insert(3, ("of the step", f"{of_step} (ms)"))
     for operation in result.get("operations", [])[:_LISTED]:
         share = operation["cycles"] / result["clock"] * 1e3
         rows.append((f"{share:.3f} ms", f"{operation['name']} {operation['source'][-90:]}"))

@@ -7,6 +7,7 @@ The compiler is the one of the package libtpu. It has to be told, before it is l
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import os
 import time
@@ -31,6 +32,8 @@ class Compiled:
     code: int
     flops: float
     """Of the convolutions and products of the plain form, per chip: no work that folding or padding adds."""
+    programs: dict[str, float]
+    """Of the programs that the step is made of (`train.pieces`), each one's part of `step_seconds`."""
     operations: tuple[Operation, ...]
     """By time, longest first."""
 
@@ -70,30 +73,32 @@ def compile_step(preset: Preset, topology: Topology, batch_per_chip: int) -> Com
     except jax.errors.JaxRuntimeError as error:
         raise _does_not_fit(error, topology, batch_per_chip) or error from error
     seconds = time.perf_counter() - began
-    memory = [program.memory_analysis() for program in programs]
+    memory = [program.memory_analysis() for program in programs.values()]
     kept = sum(one.output_size_in_bytes - one.alias_size_in_bytes for one in memory)  # from program to program
-    found = [operation for program in programs for operation in operations(program.as_text())]
+    by_program = {name: list(operations(program.as_text())) for name, program in programs.items()}
+    times = {name: sum(one.cycles for one in found) / topology.chip.clock for name, found in by_program.items()}
     return Compiled(
         compile_seconds=seconds,
-        step_seconds=sum(operation.cycles for operation in found) / topology.chip.clock,
+        step_seconds=sum(times.values()),
         arguments=_bytes_per_chip(arguments),
         temporaries=kept + max(one.temp_size_in_bytes for one in memory),
         code=sum(one.generated_code_size_in_bytes for one in memory),
         flops=plain_flops(preset, batch_per_chip),
-        operations=tuple(sorted(found, key=lambda operation: -operation.cycles)),
+        programs=times,
+        operations=tuple(sorted(itertools.chain(*by_program.values()), key=lambda operation: -operation.cycles)),
     )
 
 
-def _programs(networks: Any, mesh: Any, arguments: tuple[Any, Any]) -> list[Any]:
+def _programs(networks: Any, mesh: Any, arguments: tuple[Any, Any]) -> dict[str, Any]:
     import jax
 
     from rvc_jax.train.pieces import compile_pieces
     from rvc_jax.train.step import make_step
 
     if networks.in_pieces:
-        return list(compile_pieces(networks, lambda batch: batch, mesh, *arguments))
+        return vars(compile_pieces(networks, lambda batch: batch, mesh, *arguments))
     with jax.set_mesh(mesh):
-        return [jax.jit(make_step(networks), donate_argnums=0).lower(*arguments).compile()]
+        return {"step": jax.jit(make_step(networks), donate_argnums=0).lower(*arguments).compile()}
 
 
 def _bytes_per_chip(shapes: Any) -> int:

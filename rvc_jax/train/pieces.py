@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -92,9 +92,6 @@ class Programs:
     update_discriminator: Any
     judge: Any
     update_generator: Any
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.render, self.update_discriminator, self.judge, self.update_generator))
 
     def __call__(self, state: TrainState, norms: Norms, *given: Any) -> tuple[TrainState, Norms, Metrics]:
         """The step, as that of `make_step`, but with what `BatchOf` takes. The state is used up."""

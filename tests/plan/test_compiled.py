@@ -28,6 +28,7 @@ def test_nano_for_one_chip() -> None:
     assert (plan["steps_per_epoch"], plan["steps"]) == (53, 530)
     total = sum(operation["cycles"] for operation in plan["operations"]) / plan["clock"]
     assert plan["step_ms"] == pytest.approx(1000 * total)
+    assert plan["programs_ms"] == {"step": plan["step_ms"]}
     assert 0.2 < plan["step_ms"] < 20  # between the memory's and a bad program's time
     assert 0 < plan["utilisation"] < 1
     state = 3 * 4 * 0.9e6  # parameters and two moments of the generator alone
