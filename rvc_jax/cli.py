@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import errno
 import os
+import platform
 import sys
 import threading
 from pathlib import Path
@@ -83,8 +84,8 @@ def train(
         run: Folder of the run: settings, checkpoints, curves, report. Also at gs:// or s3://.
         preset: Voice format; the dataset's own if not given.
         at_end: What to do when the training is finished or its budget used up, after everything is saved: nothing; exit
-            (end the process at once, also in a notebook); shutdown (switch this machine off); or a command for the
-            shell.
+            (end the process at once, also in a notebook); shutdown (switch the machine off, or all that took part); or
+            a command for the shell, of the first process.
         progress: How progress is told, on standard error. auto: a line that is renewed on a terminal, lines elsewhere;
             json: an object per line.
     """
@@ -100,10 +101,12 @@ def train(
         folder = Path(from_first(lambda: str(stack.enter_context(kept_at(run, display.message)))))
         given = {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
         result = run_train(dataset, folder, PRESETS[preset] if preset else None, given, display.train)
+        first = from_first(platform.node)
         leave()
+        has_ended = not result.interrupted or result.used_up
         if not is_first():
-            return 0
-        if not result.interrupted or result.used_up:
+            return at_ends.carry_out_beside(at_end, first) if has_ended else 0
+        if has_ended:
             display.message("writing the report")
             write_run_report(folder, dataset)
     result = dataclasses.replace(result, run=run)
@@ -124,10 +127,10 @@ def train(
         rows.append(("budget", result.spent))
     if result.skipped:
         rows.append(("skipped", f"{result.skipped} steps without a finite loss and gradient"))
-    if not result.interrupted or result.used_up:
+    if has_ended:
         rows.append(("report", str(joined(run, "report.html"))))
     show(result, rows, as_json)
-    return 0 if result.interrupted and not result.used_up else at_ends.carry_out(at_end)
+    return at_ends.carry_out(at_end) if has_ended else 0
 
 
 def info(path: Annotated[Positional[str], tyro.conf.arg(metavar="PATH")], as_json: Json = False) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -37,3 +38,8 @@ def carry_out(at_end: str) -> int:
     if code:
         print(f"the command at the end failed with exit code {code}; the training is saved", file=sys.stderr)
     return code if 0 <= code < 256 else 1
+
+
+def carry_out_beside(at_end: str, first: str) -> int:
+    """For a process that is not the first, which runs on the machine `first`: it switches off another one, its own."""
+    return carry_out(at_end) if at_end == "shutdown" and platform.node() != first else 0

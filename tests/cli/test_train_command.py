@@ -54,3 +54,12 @@ def test_what_cannot_be_done_at_the_end_is_refused_at_the_start(monkeypatch: pyt
         at_end.check(" ")
     at_end.check("nothing")
     assert at_end.carry_out("nothing") == 0
+
+
+def test_processes_but_the_first_switch_off_machines_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+    monkeypatch.setattr(at_end, "carry_out", lambda what: done.append(what) or 0)
+    monkeypatch.setattr(at_end.platform, "node", lambda: "host-1")
+    for what, first in (("shutdown", "host-1"), ("exit", "host-0"), ("echo done", "host-0"), ("shutdown", "host-0")):
+        assert at_end.carry_out_beside(what, first) == 0
+    assert done == ["shutdown"]
