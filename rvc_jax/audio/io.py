@@ -53,6 +53,8 @@ _FFMPEG_OPTIONS = {  # a play list would make ffmpeg open other files and addres
 _DURATION = re.compile(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d*)?)")  # Matroska's tag: "00:00:10.023000000"
 _LOSSY_TOLERANCE = 0.2  # seconds that coders may add or swallow at the ends
 _CUT_TOLERANCE = 0.5  # seconds that a cut may reach over the end of the file
+_TAGS = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+"""Tags that are no text are no reason to refuse a recording; from PyAV 19 on they are none without being told."""
 
 
 class AudioError(UserError):
@@ -266,7 +268,7 @@ def _open_ffmpeg(path: Path, size: int) -> _Source:
     """ffmpeg gets an open file, not a name: there are names that it takes for an address or a command."""
     file = _File(io.FileIO(path))
     try:
-        container = av.open(file, options=_FFMPEG_OPTIONS, metadata_errors="replace")
+        container = av.open(file, options=_FFMPEG_OPTIONS, **_TAGS)
         if not container.streams.audio:
             pictures = [stream.codec_context.name for stream in container.streams.video]
             raise AudioError("not audio" if set(pictures) <= _GUESSED else "no audio stream")
