@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -218,7 +219,7 @@ def test_nothing_else_is_left(folder: Path, everything: DatasetInfo) -> None:
         ("bomb.wav", "not audio"),
         ("stream 0.ogg", "not audio"),
         ("2^36 samples.flac", "1193 hours by its header"),
-        ("65535 channels.wav", "broken after 0.0 s"),
+        ("65535 channels.wav", "broken after 0.0 s|65535 channels; up to 64"),  # by the version of PyAV
         ("a rate of 1.wav", "a sample rate of 1 Hz"),
         ("pcm16 of 32022 bytes.wav", "truncated: header promises 2.0 s, 1.0 s could be read"),
         ("all NaN.wav", "silent"),
@@ -227,7 +228,7 @@ def test_nothing_else_is_left(folder: Path, everything: DatasetInfo) -> None:
 def test_one_file_gives_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, reason: str) -> None:
     (tmp_path / name).write_bytes(hostile_audio.files()[name])
     line = refusal(capfd, "prepare", str(tmp_path / name), "--out", str(tmp_path / "out"), "--preset", "nano")
-    assert line.startswith(f"{tmp_path / name} holds no usable speech: ") and reason in line
+    assert line.startswith(f"{tmp_path / name} holds no usable speech: ") and re.search(reason, line)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
