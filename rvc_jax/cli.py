@@ -103,10 +103,9 @@ def train(
         result = run_train(dataset, folder, PRESETS[preset] if preset else None, given, display.train)
         first = from_first(platform.node)
         leave()
-        has_ended = not result.interrupted or result.used_up
         if not is_first():
-            return at_ends.carry_out_beside(at_end, first) if has_ended else 0
-        if has_ended:
+            return at_ends.carry_out_beside(at_end, first) if result.has_ended else 0
+        if result.has_ended:
             display.message("writing the report")
             write_run_report(folder, dataset)
     result = dataclasses.replace(result, run=run)
@@ -127,10 +126,10 @@ def train(
         rows.append(("budget", result.spent))
     if result.skipped:
         rows.append(("skipped", f"{result.skipped} steps without a finite loss and gradient"))
-    if has_ended:
+    if result.has_ended:
         rows.append(("report", str(joined(run, "report.html"))))
     show(result, rows, as_json)
-    return at_ends.carry_out(at_end) if has_ended else 0
+    return at_ends.carry_out(at_end) if result.has_ended else 0
 
 
 def info(path: Annotated[Positional[str], tyro.conf.arg(metavar="PATH")], as_json: Json = False) -> int:

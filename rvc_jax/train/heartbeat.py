@@ -97,7 +97,7 @@ class Heartbeat:
     def ended(self, result: TrainResult) -> None:
         """The run came to an end of its own, or was asked to."""
         why = "the budget is used up" if result.used_up else result.stopped
-        state = "interrupted" if result.interrupted and not result.used_up else "finished"
+        state = "finished" if result.has_ended else "interrupted"
         self._change(state=state, why=why, step=result.steps, seconds_left=0.0 if state == "finished" else None)
 
     def _moved(self, progress: TrainProgress) -> None:

@@ -53,6 +53,11 @@ class TrainResult:
     outlook: tuple[str, ...] = ()
     """What the hold-out's course tells: overfitting, or what more epochs would bring."""
 
+    @property
+    def has_ended(self) -> bool:
+        """By itself, its budget's end included; nobody broke it off."""
+        return not self.interrupted or self.used_up
+
 
 Report = Callable[[TrainProgress], None]
 

@@ -53,13 +53,13 @@ def measure(
     program = jax.jit(function, donate_argnums=0).lower(state, *arguments).compile()
     compiled = time.perf_counter() - begin
     state = jax.block_until_ready(program(jax.device_put(state), *arguments))[0]
-    times = []
+    times, calls = [], max(steps // dispatch, 1)
     for _ in range(3):
         begin = time.perf_counter()
-        for _ in range(max(steps // dispatch, 1)):
+        for _ in range(calls):
             state, metrics = program(state, *arguments)
         jax.block_until_ready((state, metrics))
-        times.append((time.perf_counter() - begin) / max(steps // dispatch, 1) / dispatch)
+        times.append((time.perf_counter() - begin) / (calls * dispatch))
     if trace:
         trace.mkdir(parents=True, exist_ok=True)
         (trace / "program.txt").write_text(program.as_text())

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import av
 import hostile_audio
 import numpy as np
 import pytest
@@ -24,6 +24,9 @@ from rvc_jax.data.dataset import DatasetInfo, iterate, read_info
 from rvc_jax.data.sources import bundled_sample
 
 pytest.importorskip("resource")
+
+OF_PYAV = int(av.__version__.split(".")[0])
+TOO_MANY_CHANNELS = "broken after 0.0 s" if OF_PYAV < 19 else "65535 channels; up to 64 can be read"
 defect = functools.partial(pytest.mark.xfail, strict=False)
 
 INTACT = {
@@ -219,7 +222,7 @@ def test_nothing_else_is_left(folder: Path, everything: DatasetInfo) -> None:
         ("bomb.wav", "not audio"),
         ("stream 0.ogg", "not audio"),
         ("2^36 samples.flac", "1193 hours by its header"),
-        ("65535 channels.wav", "broken after 0.0 s|65535 channels; up to 64"),  # by the version of PyAV
+        ("65535 channels.wav", TOO_MANY_CHANNELS),
         ("a rate of 1.wav", "a sample rate of 1 Hz"),
         ("pcm16 of 32022 bytes.wav", "truncated: header promises 2.0 s, 1.0 s could be read"),
         ("all NaN.wav", "silent"),
@@ -228,7 +231,7 @@ def test_nothing_else_is_left(folder: Path, everything: DatasetInfo) -> None:
 def test_one_file_gives_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, reason: str) -> None:
     (tmp_path / name).write_bytes(hostile_audio.files()[name])
     line = refusal(capfd, "prepare", str(tmp_path / name), "--out", str(tmp_path / "out"), "--preset", "nano")
-    assert line.startswith(f"{tmp_path / name} holds no usable speech: ") and re.search(reason, line)
+    assert line.startswith(f"{tmp_path / name} holds no usable speech: ") and reason in line
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 

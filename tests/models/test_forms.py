@@ -26,6 +26,7 @@ SPEECH = {
     "scan": Forms(scan=True),
     "dilated": Forms(upsampling="dilated"),
     "products": Forms(offsets="products"),
+    "packed": Forms(packed=True),
     "gpu": FORMS["gpu"],
     "rematerialise": Forms(rematerialise=True),
     "all": Forms(fold_to=64, scan=True, rematerialise=True, groups="merged", offsets="products", packed=True),
@@ -119,7 +120,15 @@ def test_the_voice_and_its_gradients(form: str) -> None:
         close(grads[name], expected, 1e-3)
 
 
-@pytest.mark.parametrize("forms", [Forms(groups="products"), Forms(groups="merged"), Forms("dilated", "merged", 256)])
+@pytest.mark.parametrize(
+    "forms",
+    [
+        Forms(groups="products"),
+        Forms(groups="merged"),
+        Forms("dilated", "merged", 128),
+        Forms(groups="merged", fold_to=256),
+    ],
+)
 @pytest.mark.parametrize("preset", ["nano", "40k", pytest.param("48k", marks=pytest.mark.heavy)])
 def test_judgements(forms: Forms, preset: str) -> None:
     config = dataclasses.replace(PRESETS[preset].discriminator, periods=(2,))
