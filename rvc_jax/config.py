@@ -112,10 +112,14 @@ class Forms:
 
     upsampling: Literal["subpixel", "dilated"] = "subpixel"
     """Transposed convolutions: all phases as channels of a plain convolution, or a convolution over spread input."""
-    groups: Literal["plain", "products", "merged"] = "plain"
-    """Grouped convolutions: as they are, as a matrix product per group, or as fewer, wider groups with zeros."""
+    merge_to: int = 0
+    """Groups of a convolution are merged, with zeros between them, as long as there are no more input channels than
+    this, each merged group is computed by itself, and its stride is folded into channels; 0 is never."""
     fold_to: int = 0
     """Neighbouring time steps are folded into channels where there are fewer channels than this; 0 is never."""
+    minimal_from: int = 0
+    """Convolutions with so many input and output channels or more take fewer multiplications, where they are in float32
+    (`models.minimal_filtering`); 0 is never."""
     offsets: Literal["shifted", "products"] = "shifted"
     """Attention's scores by offset, put beside their keys: by reading padded rows shifted, or by products with ones and
     zeros."""
@@ -133,10 +137,10 @@ class Forms:
 PLAIN = Forms()
 
 FORMS: dict[str, Forms] = {
-    "cpu": Forms(groups="products"),
-    "gpu": Forms(groups="merged", fold_to=256, packed=True),
-    "tpu v5 lite": Forms(groups="merged", fold_to=128, offsets="products", packed=True, pieces_from=10_000_000),
-    "tpu v6 lite": Forms(groups="merged", fold_to=128, offsets="products", packed=True, pieces_from=10_000_000),
+    "cpu": Forms(merge_to=16, minimal_from=192),
+    "gpu": Forms(merge_to=128, fold_to=256, packed=True),
+    "tpu v5 lite": Forms(merge_to=128, fold_to=128, offsets="products", packed=True, pieces_from=10_000_000),
+    "tpu v6 lite": Forms(merge_to=128, fold_to=128, offsets="products", packed=True, pieces_from=10_000_000),
 }
 """By platform or, where that is not enough, by the kind of chip as JAX names it."""
 

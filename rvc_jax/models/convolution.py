@@ -14,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from rvc_jax.config import PLAIN, Forms
+from rvc_jax.models.minimal_filtering import WIDEST, minimal_conv
+
 _LAYOUT = ("NWC", "WIO", "NWC")
-_LANES = 128
 Padding = tuple[int, int]
 
 
@@ -64,26 +66,40 @@ _weight_norm.defvjp(_weight_norm_forward, _weight_norm_backward)
 
 
 def conv(
-    x: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int, groups: int, form: str = "plain"
+    x: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int, groups: int, forms: Forms = PLAIN
 ) -> jax.Array:
-    """x [batch, time, in], kernel [width, in / groups, out] -> [batch, time', out]. form: `Forms.groups`."""
-    if groups > 1 and form == "products" and dilation == 1:
-        return grouped_conv_as_products(x, kernel, stride, padding, groups)
-    if groups > 1 and form == "merged":
-        return _merged_conv(x, kernel, stride, padding, dilation, groups)
+    """x [batch, time, in], kernel [width, in / groups, out] -> [batch, time', out]."""
+    if groups > 1 and forms.merge_to:
+        return _merged_conv(x, kernel, stride, padding, dilation, groups, forms.merge_to)
+    wide = 0 < forms.minimal_from <= min(kernel.shape[1:])
+    if wide and groups == dilation == 1 and stride < len(kernel) <= WIDEST and x.dtype == jnp.float32:
+        return _minimal_conv(x, kernel, stride, padding)
     return _conv(x, kernel, (padding, padding), stride, dilation, groups)
 
 
-def _merged_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int, groups: int) -> jax.Array:
-    """A grouped convolution as a few dense ones, of `_LANES` input channels each, over signals folded by the stride:
-    the TPU compiler's own gradients of grouped and of strided ones multiply mostly zeros."""
+def _minimal_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
+    """By minimal filtering, strides folded into channels."""
+    width, inputs, outputs = kernel.shape
+    frames = (x.shape[1] + 2 * padding - width) // stride + 1
+    taps = -(-width // stride)
+    kernel = jnp.pad(kernel, ((0, taps * stride - width), (0, 0), (0, 0)))
+    x = x[:, : (frames + taps - 1) * stride - padding]
+    x = jnp.pad(x, ((0, 0), (padding, (frames + taps - 1) * stride - padding - x.shape[1]), (0, 0)))
+    return minimal_conv(fold(x, inputs, stride), kernel.reshape(taps, stride * inputs, outputs))
+
+
+def _merged_conv(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int, groups: int, channels: int
+) -> jax.Array:
+    """A grouped convolution as a few dense ones, of so many input channels each, over signals folded by the stride:
+    XLA's own gradients of grouped and of strided ones multiply mostly zeros on TPUs, and are slow everywhere."""
     edges = (padding, padding)
     block = 1
     if stride > 1 and dilation == 1 and x.shape[1] % stride == 0:
         whole, edges = folded_kernel(kernel, 1, stride, padding, 1)
         kernel = whole.reshape(-1, *kernel.shape[1:])
         block, stride = stride, 1
-    kernel, groups = merged_groups(kernel, groups, _LANES)
+    kernel, groups = merged_groups(kernel, groups, channels)
 
     def convolved(x: jax.Array, kernel: jax.Array) -> jax.Array:
         kernel = kernel.reshape(-1, block * kernel.shape[1], kernel.shape[2])
@@ -160,24 +176,6 @@ def merged_groups(kernel: jax.Array, groups: int, channels: int) -> tuple[jax.Ar
     # As a product: a copy that repeats a few rows is slow on TPU, and so is its gradient.
     wide = jnp.einsum("rc,wco->wro", copies.astype(kernel.dtype), kernel, precision=lax.Precision.HIGHEST)
     return jnp.where(belongs, wide, 0), groups // merged
-
-
-def grouped_conv_as_products(x: jax.Array, kernel: jax.Array, stride: int, padding: int, groups: int) -> jax.Array:
-    """A grouped convolution as one matrix product per group over gathered taps; arguments as `conv`'s.
-
-    XLA has no fast gradient of grouped kernels on CPUs: there, as convolutions, the scale discriminator's layers took
-    1.5 to 19 times as long.
-    """
-    width, inputs, outputs = kernel.shape
-    batch, time, _ = x.shape
-    frames = (time + 2 * padding - width) // stride + 1
-    padded = jnp.pad(x, ((0, 0), (padding, padding), (0, 0)))
-    by_group = padded.reshape(batch, -1, groups, inputs).transpose(2, 0, 1, 3)
-    last = stride * (frames - 1) + 1
-    taps = [lax.slice_in_dim(by_group, tap, tap + last, stride, axis=2) for tap in range(width)]
-    weights = kernel.reshape(width * inputs, groups, outputs // groups).transpose(1, 0, 2)
-    y = jnp.einsum("gbti,gio->gbto", jnp.concatenate(taps, axis=-1), weights)
-    return y.transpose(1, 2, 0, 3).reshape(batch, frames, outputs)
 
 
 def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int, form: str = "subpixel") -> jax.Array:

@@ -36,13 +36,13 @@ class ScaleDiscriminator(nnx.Module):
 class PeriodDiscriminator(nnx.Module):
     """Convolutions over every `period`-th sample; the phases of the period are folded into the batch."""
 
-    def __init__(self, config: DiscriminatorConfig, period: int):
+    def __init__(self, config: DiscriminatorConfig, period: int, forms: Forms = PLAIN):
         self.period = period
         inputs = (1, *config.period_channels)
         strides = [config.period_stride] * (len(config.period_channels) - 1) + [1]
         self.convs = nnx.List([
             Conv(inputs[i], inputs[i + 1], config.period_kernel, stride=stride, padding=config.period_kernel // 2,
-                 normed=True, public_trailing=1)
+                 normed=True, public_trailing=1, forms=forms)
             for i, stride in enumerate(strides)
         ])  # fmt: skip
         self.conv_post = Conv(inputs[-1], 1, 3, normed=True, public_trailing=1)
@@ -79,7 +79,7 @@ class Discriminator(nnx.Module):
     """The scale discriminator and one discriminator for every period."""
 
     def __init__(self, config: DiscriminatorConfig, forms: Forms = PLAIN):
-        periods = [PeriodDiscriminator(config, period) for period in config.periods]
+        periods = [PeriodDiscriminator(config, period, forms) for period in config.periods]
         self.discriminators = nnx.List([ScaleDiscriminator(config, forms), *periods])
 
     def judge(self, wave: jax.Array) -> list[Judgement]:

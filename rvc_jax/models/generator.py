@@ -65,11 +65,10 @@ class HarmonicSource(nnx.Module):
 class ResidualBlock(nnx.Module):
     """Pairs of dilated and plain convolutions, each pair with a skip (`ResBlock1` of HiFi-GAN)."""
 
-    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]):
-        self.convs1 = nnx.List([
-            Conv(channels, channels, kernel, dilation=d, normed=True, init=SMALL) for d in dilations
-        ])  # fmt: skip
-        self.convs2 = nnx.List([Conv(channels, channels, kernel, normed=True, init=SMALL) for _ in dilations])
+    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...], forms: Forms = PLAIN):
+        shared = {"normed": True, "init": SMALL, "forms": forms}
+        self.convs1 = nnx.List([Conv(channels, channels, kernel, dilation=d, **shared) for d in dilations])
+        self.convs2 = nnx.List([Conv(channels, channels, kernel, **shared) for _ in dilations])
 
     def __call__(self, x: jax.Array, factor: int) -> jax.Array:
         """x and result [batch, time / factor, factor * channels]."""
@@ -100,7 +99,7 @@ class Generator(nnx.Module):
             if self.has_pitch:
                 self.noise_convs.append(_source_conv(widths[stage + 1], math.prod(config.upsample_rates[stage + 1 :])))
             for block in zip(config.resblock_kernels, config.resblock_dilations, strict=True):
-                self.resblocks.append(ResidualBlock(widths[stage + 1], *block))
+                self.resblocks.append(ResidualBlock(widths[stage + 1], *block, forms))
         self.conv_post = Conv(widths[-1], 1, 7, bias=False)
 
     def __call__(

@@ -58,8 +58,8 @@ class Conv(nnx.Module):
         return weight.astype(dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        form = self.forms.groups
-        y = convolution.conv(x, self.kernel(x.dtype), self.stride, self.padding, self.dilation, self.groups, form)
+        kernel = self.kernel(x.dtype)
+        y = convolution.conv(x, kernel, self.stride, self.padding, self.dilation, self.groups, self.forms)
         return self._biased(y, 1)
 
     def folded(self, x: jax.Array, factor: int) -> jax.Array:
@@ -144,7 +144,9 @@ class WaveNet(nnx.Module):
     def __init__(self, channels: int, kernel: int, layers: int, speaker_channels: int, forms: Forms = PLAIN):
         self.channels, self.scan = channels, forms.scan
         self.cond_layer = Conv(speaker_channels, 2 * channels * layers, 1, normed=True)
-        self.in_layers = nnx.List([Conv(channels, 2 * channels, kernel, normed=True) for _ in range(layers)])
+        self.in_layers = nnx.List([
+            Conv(channels, 2 * channels, kernel, normed=True, forms=forms) for _ in range(layers)
+        ])  # fmt: skip
         outputs = [2 * channels] * (layers - 1) + [channels]
         self.res_skip_layers = nnx.List([Conv(channels, width, 1, normed=True) for width in outputs])
 

@@ -140,9 +140,9 @@ def _picked(weights: jax.Array, reach: int, window: int) -> jax.Array:
 class FeedForward(nnx.Module):
     """Two convolutions with a ReLU between them."""
 
-    def __init__(self, channels: int, filter_channels: int, kernel: int):
-        self.conv_1 = Conv(channels, filter_channels, kernel)
-        self.conv_2 = Conv(filter_channels, channels, kernel)
+    def __init__(self, channels: int, filter_channels: int, kernel: int, forms: Forms = PLAIN):
+        self.conv_1 = Conv(channels, filter_channels, kernel, forms=forms)
+        self.conv_2 = Conv(filter_channels, channels, kernel, forms=forms)
 
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         hidden = leaky_relu(masked(self.conv_1(masked(x, mask)), mask), 0.0)
@@ -160,7 +160,7 @@ class Transformer(nnx.Module):
         )
         self.norm_layers_1 = nnx.List([LayerNorm(channels) for _ in layers])
         self.ffn_layers = nnx.List(
-            [FeedForward(channels, config.filter_channels, config.attention_kernel) for _ in layers]
+            [FeedForward(channels, config.filter_channels, config.attention_kernel, forms) for _ in layers]
         )
         self.norm_layers_2 = nnx.List([LayerNorm(channels) for _ in layers])
 

@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 
-from rvc_jax.config import PRESETS, Preset
+from rvc_jax.config import PRESETS, Forms, Preset
 from rvc_jax.models.convolution import conv, conv_transpose, fold, folded_conv, folded_conv_transpose
 
 Layer = Callable[[jax.Array, jax.Array], jax.Array]
 Case = tuple[str, tuple[int, ...], tuple[int, ...], dict[str, Layer]]
 """Name, shape of the input, shape of the kernel, and the layer by form."""
+MINIMAL = Forms(minimal_from=1)
+"""In float32; in bfloat16 it is the plain form."""
 
 
 def folded(factor: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Layer:
@@ -63,6 +65,8 @@ def generator_cases(preset: Preset, batch: int) -> Iterator[Case]:
             edges = {"padding": (width - 1) * dilation // 2, "dilation": dilation}
             forms = {"plain": functools.partial(conv, stride=1, groups=1, **edges)}
             forms |= {name: folded(n, **edges) for name, n in factors(time_in * rate, outputs, 64, 128, 256).items()}
+            if dilation == 1:
+                forms["minimal"] = functools.partial(conv, stride=1, groups=1, forms=MINIMAL, **edges)
             name = f"resblocks.{stage}, {width} wide, dilated by {dilation}"
             yield name, (batch, time_in * rate, outputs), (width, outputs, outputs), forms
     channels = config.upsample_initial_channels >> len(rates)
@@ -76,8 +80,9 @@ def discriminator_cases(preset: Preset, batch: int) -> Iterator[Case]:
     layers = zip(config.scale_channels, config.scale_kernels, config.scale_strides, config.scale_groups, strict=True)
     for number, (outputs, width, stride, groups) in enumerate(layers):
         shared = {"stride": stride, "padding": width // 2, "dilation": 1, "groups": groups}
-        names = ("plain", "products", "merged") if groups > 1 else ("plain",)
-        forms = {form: functools.partial(conv, form=form, **shared) for form in names}
+        forms = {"plain": functools.partial(conv, **shared)}
+        if groups > 1:
+            forms |= {f"merged {n}": functools.partial(conv, forms=Forms(merge_to=n), **shared) for n in (16, 128)}
         if inputs == 1:
             forms |= {f"folded x{n}": folded(n, stride, width // 2) for n in (4, 8) if time_in % n == 0}
         yield f"scale.{number}", (batch, time_in, inputs), (width, inputs // groups, outputs), forms
@@ -91,6 +96,8 @@ def discriminator_cases(preset: Preset, batch: int) -> Iterator[Case]:
         time_in -= time_in % (4 * stride)
         if inputs < 64:
             forms |= {f"folded x{n}": folded(n, **shared) for n in (1, 2, 4)}
+        else:
+            forms["minimal"] = functools.partial(conv, dilation=1, groups=1, forms=MINIMAL, **shared)
         yield f"period.{number}", (batch * period, time_in, inputs), (width, inputs, outputs), forms
         time_in, inputs = time_in // stride, outputs
     forms = {"plain": functools.partial(conv, stride=1, padding=1, dilation=1, groups=1)}
@@ -128,6 +135,8 @@ def main() -> None:
     print(f"{options.preset}, batch {options.batch}, {dtype}, {jax.devices()[0].device_kind}; ms forward and backward")
     cases = [*generator_cases(preset, options.batch), *discriminator_cases(preset, 2 * options.batch)]
     for name, shape, kernel, forms in cases:
+        if dtype != jnp.float32:
+            forms.pop("minimal", None)
         times = {form: milliseconds(layer, shape, kernel, dtype) for form, layer in forms.items()}
         figures = ", ".join(f"{form} {figure:.3f}" for form, figure in times.items())
         print(f"{name} {shape} {kernel}: {figures}; {min(times, key=times.get)}", flush=True)

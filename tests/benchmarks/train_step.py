@@ -1,7 +1,7 @@
 """Seconds per full training step (generator and discriminator, both optimisers) on random data.
 
 python tests/benchmarks/train_step.py --preset 40k --batch 4 --frames 300 --precision float32 --steps 3
-python tests/benchmarks/train_step.py --batch 8 --precision bfloat16 --steps 20 --forms groups=products fold_to=64
+python tests/benchmarks/train_step.py --batch 8 --precision bfloat16 --steps 20 --forms merge_to=64 fold_to=64
 
 `--dispatch` takes so many steps in one call, as training does; `--trace FOLDER` leaves a profile of three calls there,
 and the compiled program's text.

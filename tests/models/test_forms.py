@@ -18,6 +18,7 @@ from rvc_jax.models.convolution import Scale, inverse_norm, weight_norm
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import synthesizer
+from rvc_jax.plan.flops import count as operations
 
 NANO = PRESETS["nano"]
 SPEECH = {
@@ -27,9 +28,10 @@ SPEECH = {
     "dilated": Forms(upsampling="dilated"),
     "products": Forms(offsets="products"),
     "packed": Forms(packed=True),
+    "minimal": Forms(minimal_from=32),
     "gpu": FORMS["gpu"],
     "rematerialise": Forms(rematerialise=True),
-    "all": Forms(fold_to=64, scan=True, rematerialise=True, groups="merged", offsets="products", packed=True),
+    "all": Forms(fold_to=64, scan=True, rematerialise=True, merge_to=128, offsets="products", packed=True),
 }
 
 
@@ -59,6 +61,44 @@ def test_a_folded_convolution_is_the_plain_one(width: int, stride: int, dilation
         convolution.fold(x, 3, factor * stride), kernel, factor, stride, padding, dilation, 1
     )
     close(folded, plain)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    time=st.integers(1, 40),
+    width=st.integers(2, 8),
+    stride=st.integers(1, 3),
+    same=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_minimal_filtering_is_the_plain_convolution(time: int, width: int, stride: int, same: bool, seed: int) -> None:
+    """Its gradients, too, at every size of tile and with tiles that are partly beyond the end."""
+    random = np.random.default_rng(seed)
+    padding = width // 2 if same or time < width else 0
+    x = jnp.asarray(random.standard_normal((2, time, 4)), jnp.float32)
+    kernel = jnp.asarray(random.standard_normal((width, 4, 3)), jnp.float32)
+    plain, pull = jax.vjp(lambda x, kernel: convolution.conv(x, kernel, stride, padding, 1, 1), x, kernel)
+    fast = lambda x, kernel: convolution.conv(x, kernel, stride, padding, 1, 1, Forms(minimal_from=3))  # noqa: E731
+    ours, our_pull = jax.vjp(fast, x, kernel)
+    assert ours.shape == plain.shape
+    close(ours, plain)
+    for of_ours, of_plain in zip(our_pull(jnp.cos(plain)), pull(jnp.cos(plain)), strict=True):
+        close(of_ours, of_plain, 2e-5)
+
+
+def test_minimal_filtering_takes_fewer_products() -> None:
+    x, kernel = jax.ShapeDtypeStruct((2, 20, 256), jnp.float32), jax.ShapeDtypeStruct((5, 256, 512), jnp.float32)
+    conv = lambda forms: jax.make_jaxpr(lambda x, kernel: convolution.conv(x, kernel, 1, 2, 1, 1, forms))(x, kernel)  # noqa: E731
+    plain, minimal = (operations(conv(forms).jaxpr) for forms in (Forms(), Forms(minimal_from=256)))
+    assert plain == 2 * 2 * 20 * 5 * 256 * 512
+    assert minimal == plain * 9 / 25
+    assert operations(conv(Forms(minimal_from=257)).jaxpr) == plain
+
+
+def test_minimal_filtering_is_for_float32() -> None:
+    x, kernel = jnp.ones((1, 8, 64), jnp.bfloat16), jnp.ones((5, 64, 64), jnp.bfloat16)
+    jaxpr = jax.make_jaxpr(lambda x, kernel: convolution.conv(x, kernel, 1, 2, 1, 1, Forms(minimal_from=64)))(x, kernel)
+    assert "dot_general" not in str(jaxpr)
 
 
 @pytest.mark.parametrize(("groups", "channels"), [(4, 8), (16, 8), (6, 12), (2, 128)])
@@ -123,10 +163,11 @@ def test_the_voice_and_its_gradients(form: str) -> None:
 @pytest.mark.parametrize(
     "forms",
     [
-        Forms(groups="products"),
-        Forms(groups="merged"),
-        Forms("dilated", "merged", 128),
-        Forms(groups="merged", fold_to=256),
+        FORMS["cpu"],
+        Forms(merge_to=128),
+        Forms("dilated", merge_to=128, fold_to=128),
+        Forms(merge_to=128, fold_to=256),
+        Forms(minimal_from=32),
     ],
 )
 @pytest.mark.parametrize("preset", ["nano", "40k", pytest.param("48k", marks=pytest.mark.heavy)])

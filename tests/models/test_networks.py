@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rvc_jax.config import PRESETS
-from rvc_jax.models.convolution import conv_transpose, grouped_conv_as_products
+from rvc_jax.config import PRESETS, Forms
+from rvc_jax.models.convolution import conv, conv_transpose
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.generator import sine_cycles
 from rvc_jax.models.parameters import Network
@@ -148,7 +148,7 @@ def test_short_waves_are_judged(nano: tuple[Network, dict]) -> None:
 
 
 @pytest.mark.parametrize(("inputs", "outputs", "groups", "time"), [(16, 64, 4, 101), (64, 64, 16, 40), (8, 8, 8, 64)])
-def test_grouped_convolution_as_products_is_exact(inputs: int, outputs: int, groups: int, time: int) -> None:
+def test_merged_groups_are_exact(inputs: int, outputs: int, groups: int, time: int) -> None:
     random = np.random.default_rng(0)
     x = jnp.asarray(random.standard_normal((2, time, inputs)), jnp.float32)
     kernel = jnp.asarray(random.standard_normal((41, inputs // groups, outputs)), jnp.float32)
@@ -162,6 +162,6 @@ def test_grouped_convolution_as_products_is_exact(inputs: int, outputs: int, gro
             x, w, (4,), [(20, 20)], dimension_numbers=("NWC", "WIO", "NWC"), feature_group_count=groups
         )
     )
-    products = value_and_gradients(lambda x, w: grouped_conv_as_products(x, w, 4, 20, groups))
-    for expected, actual in zip(plain, products, strict=True):
+    merged = value_and_gradients(lambda x, w: conv(x, w, 4, 20, 1, groups, Forms(merge_to=16)))
+    for expected, actual in zip(plain, merged, strict=True):
         assert float(jnp.linalg.norm(actual - expected) / jnp.linalg.norm(expected)) < 1e-5
