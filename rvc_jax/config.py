@@ -113,7 +113,7 @@ class Forms:
     upsampling: Literal["subpixel", "dilated"] = "subpixel"
     """Transposed convolutions: all phases as channels of a plain convolution, or a convolution over spread input."""
     merge_to: int = 0
-    """Groups of a convolution are merged, with zeros between them, as long as there are no more input channels than
+    """Groups of a convolution are merged, with zeros between them, as long as there are no more output channels than
     this, each merged group is computed by itself, and its stride is folded into channels; 0 is never."""
     fold_to: int = 0
     """Neighbouring time steps are folded into channels where there are fewer channels than this; 0 is never."""
@@ -137,8 +137,8 @@ class Forms:
 PLAIN = Forms()
 
 FORMS: dict[str, Forms] = {
-    "cpu": Forms(merge_to=16, minimal_from=192),
-    "gpu": Forms(merge_to=128, fold_to=256, packed=True),
+    "cpu": Forms(merge_to=32, minimal_from=192),
+    "gpu": Forms(merge_to=256, fold_to=256, packed=True),
     "tpu v5 lite": Forms(merge_to=128, fold_to=128, offsets="products", packed=True, pieces_from=10_000_000),
     "tpu v6 lite": Forms(merge_to=128, fold_to=128, offsets="products", packed=True, pieces_from=10_000_000),
 }

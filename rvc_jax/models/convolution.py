@@ -91,7 +91,7 @@ def _minimal_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int) ->
 def _merged_conv(
     x: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int, groups: int, channels: int
 ) -> jax.Array:
-    """A grouped convolution as a few dense ones, of so many input channels each, over signals folded by the stride:
+    """A grouped convolution as a few dense ones, of so many output channels each, over signals folded by the stride:
     XLA's own gradients of grouped and of strided ones multiply mostly zeros on TPUs, and are slow everywhere."""
     edges = (padding, padding)
     block = 1
@@ -136,7 +136,7 @@ def folded_conv(
     x [batch, time / (factor * stride), factor * stride * in] -> [batch, time / (factor * stride), factor * out].
     """
     if groups > 1:
-        kernel, _ = merged_groups(kernel, groups, groups * kernel.shape[1])
+        kernel, _ = merged_groups(kernel, groups, kernel.shape[2])
     kernel, padding = folded_kernel(kernel, factor, stride, padding, dilation)
     return _conv(x, kernel, padding)
 
@@ -162,12 +162,12 @@ def folded_kernel(
 
 
 def merged_groups(kernel: jax.Array, groups: int, channels: int) -> tuple[jax.Array, int]:
-    """Groups put together, with zeros between them, until a group takes up to `channels` input channels.
+    """Groups put together, with zeros between them, until a group has up to `channels` output channels.
 
     kernel [width, in / groups, out] -> (kernel [width, in / new groups, out], new groups).
     """
     width, inputs, outputs = kernel.shape
-    merged = min(max(channels // inputs, 1), groups)
+    merged = min(max(channels * groups // outputs, 1), groups)
     while groups % merged:
         merged -= 1
     row, column = np.arange(merged * inputs), np.arange(outputs)

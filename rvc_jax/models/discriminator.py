@@ -67,10 +67,12 @@ def _judge(x: jax.Array, convs: nnx.List, conv_post: Conv, fold_to: int = 0) -> 
 
 
 def _maybe_folded(x: jax.Array, conv: Conv, fold_to: int) -> jax.Array:
-    """A layer of a signal that may be folded; folded where it has few inputs and the time divides."""
+    """A layer of a signal that may be folded; folded where it has few inputs and the time divides, groups that fill
+    `fold_to` outputs by themselves (`Forms.merge_to`)."""
     factor = max(fold_to // conv.outputs, 1)
     time = x.shape[1] * x.shape[2] // conv.inputs
-    if conv.inputs >= fold_to or time % (factor * conv.stride):
+    full = conv.groups > 1 and factor == 1
+    if full or conv.inputs >= fold_to or time % (factor * conv.stride):
         return conv(fold(x, conv.inputs, 1))
     return conv.folded(fold(x, conv.inputs, factor * conv.stride), factor)
 

@@ -82,7 +82,7 @@ def discriminator_cases(preset: Preset, batch: int) -> Iterator[Case]:
         shared = {"stride": stride, "padding": width // 2, "dilation": 1, "groups": groups}
         forms = {"plain": functools.partial(conv, **shared)}
         if groups > 1:
-            forms |= {f"merged {n}": functools.partial(conv, forms=Forms(merge_to=n), **shared) for n in (16, 128)}
+            forms |= {f"merged {n}": functools.partial(conv, forms=Forms(merge_to=n), **shared) for n in (32, 128, 256)}
         if inputs == 1:
             forms |= {f"folded x{n}": folded(n, stride, width // 2) for n in (4, 8) if time_in % n == 0}
         yield f"scale.{number}", (batch, time_in, inputs), (width, inputs // groups, outputs), forms
