@@ -63,7 +63,7 @@ def test_a_folded_convolution_is_the_plain_one(width: int, stride: int, dilation
     close(folded, plain)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     time=st.integers(1, 40),
     width=st.integers(2, 8),
@@ -167,7 +167,6 @@ def test_the_voice_and_its_gradients(form: str) -> None:
         Forms(merge_to=128),
         Forms("dilated", merge_to=128, fold_to=128),
         Forms(merge_to=128, fold_to=256),
-        Forms(minimal_from=32),
     ],
 )
 @pytest.mark.parametrize("preset", ["nano", "40k", pytest.param("48k", marks=pytest.mark.heavy)])
