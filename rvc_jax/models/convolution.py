@@ -83,8 +83,9 @@ def _minimal_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int) ->
     frames = (x.shape[1] + 2 * padding - width) // stride + 1
     taps = -(-width // stride)
     kernel = jnp.pad(kernel, ((0, taps * stride - width), (0, 0), (0, 0)))
-    x = x[:, : (frames + taps - 1) * stride - padding]
-    x = jnp.pad(x, ((0, 0), (padding, (frames + taps - 1) * stride - padding - x.shape[1]), (0, 0)))
+    end = (frames + taps - 1) * stride - padding  # of the input that is met
+    x = x[:, :end]
+    x = jnp.pad(x, ((0, 0), (padding, end - x.shape[1]), (0, 0)))
     return minimal_conv(fold(x, inputs, stride), kernel.reshape(taps, stride * inputs, outputs))
 
 

@@ -67,8 +67,8 @@ def _judge(x: jax.Array, convs: nnx.List, conv_post: Conv, fold_to: int = 0) -> 
 
 
 def _maybe_folded(x: jax.Array, conv: Conv, fold_to: int) -> jax.Array:
-    """A layer of a signal that may be folded; folded where it has few inputs and the time divides, groups that fill
-    `fold_to` outputs by themselves (`Forms.merge_to`)."""
+    """A layer of a signal that may be folded; folded where it has few inputs and the time divides, but not groups with
+    outputs enough: folded they would be one dense kernel, mostly zeros."""
     factor = max(fold_to // conv.outputs, 1)
     time = x.shape[1] * x.shape[2] // conv.inputs
     full = conv.groups > 1 and factor == 1

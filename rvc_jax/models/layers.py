@@ -176,12 +176,12 @@ class WaveNet(nnx.Module):
                 for inner, res_skip, condition in zip(self.in_layers, outer, conditions, strict=True)
             ],
         )
-        padding = self.in_layers[0].padding
+        padding, forms = self.in_layers[0].padding, self.in_layers[0].forms
 
         def layer(carry: tuple[jax.Array, jax.Array], weights: tuple[jax.Array, ...]) -> tuple[tuple, None]:
             x, output = carry
             kernel, bias, outer_kernel, outer_bias, condition = weights
-            gates = convolution.conv(x, kernel, 1, padding, 1, 1) + bias + condition
+            gates = convolution.conv(x, kernel, 1, padding, 1, 1, forms) + bias + condition
             filtered, gate = jnp.split(gates, 2, axis=-1)
             y = gated(filtered, gate) @ outer_kernel[0] + outer_bias
             residual, skip = jnp.split(y, 2, axis=-1)

@@ -42,10 +42,10 @@ def minimal_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     tiles = -(-time // size)
     blocks = tiles + (width - 2) // size + 1
     x = jnp.pad(x, ((0, 0), (0, blocks * size - x.shape[1]), (0, 0)))
-    steps = _unstacked(x.reshape(batch, blocks, size, -1), 2)
+    steps = jnp.unstack(x.reshape(batch, blocks, size, -1), axis=2)
     window = [steps[i % size][:, i // size : i // size + tiles] for i in range(size + width - 1)]
     window = [step.reshape(batch * tiles, -1) for step in window]  # a product's gradient is slow on CPUs over two axes
-    taps = _unstacked(kernel, 0)
+    taps = jnp.unstack(kernel)
     outputs, kernels, inputs = _transforms(size, width)
     products = [
         _combined(of_input, window) @ _combined(of_kernel, taps)
@@ -59,11 +59,6 @@ def tile_size(time: int, width: int) -> int:
     """Outputs per tile that take the fewest products; of equals the least, whose rounding errors are."""
     sizes = range(2, min(_LARGEST_TILE, max(_POINTS) - width + 1) + 1)
     return min(sizes, key=lambda size: -(-time // size) * (size + width - 1))
-
-
-def _unstacked(x: jax.Array, axis: int) -> list[jax.Array]:
-    """By splitting: the gradient of indexing would be a sum of as many padded arrays."""
-    return [part.squeeze(axis) for part in jnp.split(x, x.shape[axis], axis)]
 
 
 def _combined(factors: np.ndarray, arrays: Sequence[jax.Array]) -> jax.Array:

@@ -67,7 +67,7 @@ class Packing:
         parameters = {}
         for key, array in packed.items():
             names = self._groups[key]
-            parameters |= zip(names, _unstacked(array) if len(names) > 1 else [array], strict=True)
+            parameters |= zip(names, jnp.unstack(array) if len(names) > 1 else [array], strict=True)
         return parameters
 
     @staticmethod
@@ -83,19 +83,3 @@ def _key(names: list[str]) -> str:
 
 def _scale_name(name: str) -> str:
     return name.removesuffix("weight_v") + "weight_g"
-
-
-@jax.custom_vjp
-def _unstacked(array: jax.Array) -> tuple[jax.Array, ...]:
-    return tuple(array[i] for i in range(array.shape[0]))
-
-
-def _unstacked_forward(array: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
-    return _unstacked(array), None
-
-
-def _unstacked_backward(_: None, gradients: tuple[jax.Array, ...]) -> tuple[jax.Array]:
-    return (jnp.stack(gradients),)  # as JAX would have it: one array of zeros and a sum for each
-
-
-_unstacked.defvjp(_unstacked_forward, _unstacked_backward)

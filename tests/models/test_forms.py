@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rvc_jax.config import FORMS, PRESETS, Forms, forms_for
-from rvc_jax.models import convolution
+from rvc_jax.models import convolution, minimal_filtering
 from rvc_jax.models.convolution import Scale, inverse_norm, weight_norm
 from rvc_jax.models.discriminator import Discriminator
+from rvc_jax.models.minimal_filtering import WIDEST
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import synthesizer
 from rvc_jax.plan.flops import count as operations
@@ -29,6 +30,7 @@ SPEECH = {
     "products": Forms(offsets="products"),
     "packed": Forms(packed=True),
     "minimal": Forms(minimal_from=32),
+    "minimal, scan": Forms(minimal_from=32, scan=True),
     "gpu": FORMS["gpu"],
     "rematerialise": Forms(rematerialise=True),
     "all": Forms(fold_to=64, scan=True, rematerialise=True, merge_to=128, offsets="products", packed=True),
@@ -72,7 +74,7 @@ def test_a_folded_convolution_is_the_plain_one(width: int, stride: int, dilation
     seed=st.integers(0, 99),
 )
 def test_minimal_filtering_is_the_plain_convolution(time: int, width: int, stride: int, same: bool, seed: int) -> None:
-    """Its gradients, too, at every size of tile and with tiles that are partly beyond the end."""
+    """Its gradients, too, with tiles that are partly beyond the end."""
     random = np.random.default_rng(seed)
     padding = width // 2 if same or time < width else 0
     x = jnp.asarray(random.standard_normal((2, time, 4)), jnp.float32)
@@ -84,6 +86,17 @@ def test_minimal_filtering_is_the_plain_convolution(time: int, width: int, strid
     close(ours, plain)
     for of_ours, of_plain in zip(our_pull(jnp.cos(plain)), pull(jnp.cos(plain)), strict=True):
         close(of_ours, of_plain, 2e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "width"), [(size, width) for width in range(2, WIDEST + 1) for size in range(2, 6) if size + width <= 10]
+)
+def test_every_tile_of_minimal_filtering(size: int, width: int) -> None:
+    random = np.random.default_rng(0)
+    window, taps = random.standard_normal(size + width - 1), random.standard_normal(width)
+    outputs, kernel, inputs = minimal_filtering._transforms(size, width)
+    tile = outputs.T @ ((kernel @ taps) * (inputs @ window))
+    np.testing.assert_allclose(tile, np.correlate(window, taps), atol=1e-12)
 
 
 def test_minimal_filtering_takes_fewer_products() -> None:
