@@ -115,6 +115,9 @@ class Forms:
     merge_to: int = 0
     """Groups of a convolution are merged, with zeros between them, as long as there are no more output channels than
     this, each merged group is computed by itself, and its stride is folded into channels; 0 is never."""
+    sectioned: bool = False
+    """The scale discriminator's first layers, up to the widest, hand their signal on in sections, each the channels and
+    time steps that one of the next layer takes, so that nothing is laid anew; of `merge_to` channels in the last."""
     fold_to: int = 0
     """Neighbouring time steps are folded into channels where there are fewer channels than this; 0 is never."""
     minimal_from: int = 0
@@ -136,11 +139,20 @@ class Forms:
 
 PLAIN = Forms()
 
+_TPU = Forms(
+    merge_to=128,
+    sectioned=True,
+    fold_to=128,
+    offsets="products",
+    packed=True,
+    pieces_from=10_000_000,
+)
+
 FORMS: dict[str, Forms] = {
     "cpu": Forms(merge_to=32, minimal_from=192),
     "gpu": Forms(merge_to=256, fold_to=256, packed=True),
-    "tpu v5 lite": Forms(merge_to=128, fold_to=128, offsets="products", packed=True, pieces_from=10_000_000),
-    "tpu v6 lite": Forms(merge_to=128, fold_to=128, offsets="products", packed=True, pieces_from=10_000_000),
+    "tpu v5 lite": _TPU,
+    "tpu v6 lite": _TPU,
 }
 """By platform or, where that is not enough, by the kind of chip as JAX names it."""
 

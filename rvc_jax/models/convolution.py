@@ -8,6 +8,7 @@ kernel that does the same to them is made of the ordinary one, so parameters and
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -94,20 +95,30 @@ def _merged_conv(
 ) -> jax.Array:
     """A grouped convolution as a few dense ones, of so many output channels each, over signals folded by the stride:
     XLA's own gradients of grouped and of strided ones multiply mostly zeros on TPUs, and are slow everywhere."""
-    edges = (padding, padding)
-    block = 1
+    edges, block = (padding, padding), 1
     if stride > 1 and dilation == 1 and x.shape[1] % stride == 0:
-        whole, edges = folded_kernel(kernel, 1, stride, padding, 1)
-        kernel = whole.reshape(-1, *kernel.shape[1:])
-        block, stride = stride, 1
-    kernel, groups = merged_groups(kernel, groups, channels)
+        kernel, edges = _whole_blocks(kernel, stride, padding)
+        stride, block = 1, stride
+    merged = groups_merged(kernel.shape[2], groups, channels)
 
     def convolved(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        kernel = kernel.reshape(-1, block * kernel.shape[1], kernel.shape[2])
-        return _conv(fold(x, x.shape[-1], block), kernel, edges, stride, dilation)
+        return _conv(fold(x, x.shape[-1], block), _folded(dense(kernel, merged), block), edges, stride, dilation)
 
-    parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
-    return jnp.concatenate([convolved(*part) for part in parts], axis=-1)
+    parts = [jnp.split(array, groups // merged, axis=-1) for array in (x, kernel)]
+    return jnp.concatenate([convolved(*part) for part in zip(*parts, strict=True)], axis=-1)
+
+
+def _whole_blocks(kernel: jax.Array, stride: int, padding: int) -> tuple[jax.Array, Padding]:
+    """A kernel with zeros around it, as many taps as some blocks of `stride` time steps have, and how many blocks of
+    padding it takes."""
+    inputs, outputs = kernel.shape[1:]
+    folded, edges = folded_kernel(kernel, 1, stride, padding, 1)
+    return folded.reshape(-1, inputs, outputs), edges
+
+
+def _folded(kernel: jax.Array, block: int) -> jax.Array:
+    """A kernel of whole blocks, for signals folded by a block: [taps, in, out] -> [taps / block, block * in, out]."""
+    return kernel.reshape(-1, block * kernel.shape[1], kernel.shape[2])
 
 
 def _conv(
@@ -136,10 +147,55 @@ def folded_conv(
 
     x [batch, time / (factor * stride), factor * stride * in] -> [batch, time / (factor * stride), factor * out].
     """
-    if groups > 1:
-        kernel, _ = merged_groups(kernel, groups, kernel.shape[2])
-    kernel, padding = folded_kernel(kernel, factor, stride, padding, dilation)
+    kernel, padding = folded_kernel(dense(kernel, groups), factor, stride, padding, dilation)
     return _conv(x, kernel, padding)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A signal as a list of sections: each is some of the channels, `factor` time steps of theirs side by side:
+    [batch, time / factor, factor * channels]."""
+
+    channels: int
+    """Of one section."""
+    factor: int
+
+
+def sectioned_conv(
+    sections: list[jax.Array], kernel: jax.Array, after: Layout, stride: int, padding: int, groups: int
+) -> list[jax.Array]:
+    """`conv` of a signal in sections, of which each section of what comes out takes one.
+
+    sections [batch, blocks, after.factor * stride * in], of the channels that so many outputs meet ->
+    [batch, blocks, after.factor * after.channels].
+    """
+    merged = groups_merged(kernel.shape[2], groups, after.channels)
+    if after.factor == 1:
+        kernel, edges = _whole_blocks(kernel, stride, padding)
+    kernels = jnp.split(kernel, kernel.shape[2] // after.channels, axis=-1)
+    parts = []
+    for number, part in enumerate(kernels):
+        part = dense(part, merged)
+        if after.factor == 1:
+            part = _folded(part, stride)
+        else:
+            part, edges = _sectioned_kernel(part, after, stride, padding)
+        parts.append(_conv(sections[number * len(sections) // len(kernels)], part, edges))
+    return parts
+
+
+def _sectioned_kernel(kernel: jax.Array, after: Layout, stride: int, padding: int) -> tuple[jax.Array, Padding]:
+    """`folded_kernel`, by products with ones and zeros: so few channels are slowly laid side by side on a TPU."""
+    width, inputs, channels = kernel.shape
+    starts, rows, edges = _placed(width, after.factor, stride, padding, 1)
+    phases = np.arange(after.factor)
+    copies = np.tile(np.eye(channels), after.factor)
+    of_phase = phases[:, None, None, None] == phases.repeat(channels)
+    moved = np.stack([np.eye(rows, width, -start) for start in starts], axis=1)
+    product = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
+    wide = product("wio,oc->wic", kernel, copies.astype(kernel.dtype))
+    wide = product("rpw,pwic->ric", moved.astype(kernel.dtype), jnp.where(of_phase, wide, 0))
+    return wide.reshape(-1, after.factor * stride * inputs, after.factor * channels), edges
 
 
 def folded_kernel(
@@ -148,35 +204,44 @@ def folded_kernel(
     """The kernel [taps, factor * stride * in, factor * out] that does to a folded signal what `kernel` [width, in, out]
     does to a plain one, and its padding."""
     width, inputs, outputs = kernel.shape
+    starts, rows, edges = _placed(width, factor, stride, padding, dilation)
+    spread = dilation * (width - 1) + 1
+    # Every phase's taps lie among zeros where its inputs are; no product, and nothing is transposed.
+    zero = jnp.zeros((), kernel.dtype)
+    phases = [
+        lax.pad(kernel, zero, ((start, rows - start - spread, dilation - 1), (0, 0, 0), (0, 0, 0))) for start in starts
+    ]
+    return jnp.concatenate(phases, axis=-1).reshape(-1, factor * stride * inputs, factor * outputs), edges
+
+
+def _placed(width: int, factor: int, stride: int, padding: int, dilation: int) -> tuple[list[int], int, Padding]:
+    """Where the taps of every phase begin among the time steps of a folded kernel, how many these are, its padding."""
     block = factor * stride
     first = [stride * phase - padding for phase in range(factor)]  # input time step that a phase's first tap meets
     before = -(first[0] // block)
     after = max((first[-1] + dilation * (width - 1)) // block, 0)
-    room = (before + after + 1) * block - (dilation * (width - 1) + 1)
-    # Every phase's taps lie among zeros where its inputs are; no product, and nothing is transposed.
-    zero = jnp.zeros((), kernel.dtype)
-    phases = [
-        lax.pad(kernel, zero, ((start, room - start, dilation - 1), (0, 0, 0), (0, 0, 0)))
-        for start in (before * block + step for step in first)
-    ]
-    return jnp.concatenate(phases, axis=-1).reshape(-1, block * inputs, factor * outputs), (before, after)
+    return [before * block + step for step in first], (before + after + 1) * block, (before, after)
 
 
-def merged_groups(kernel: jax.Array, groups: int, channels: int) -> tuple[jax.Array, int]:
-    """Groups put together, with zeros between them, until a group has up to `channels` output channels.
-
-    kernel [width, in / groups, out] -> (kernel [width, in / new groups, out], new groups).
-    """
-    width, inputs, outputs = kernel.shape
+def groups_merged(outputs: int, groups: int, channels: int) -> int:
+    """How many groups are put together, until they have up to `channels` of all the output channels."""
     merged = min(max(channels * groups // outputs, 1), groups)
     while groups % merged:
         merged -= 1
-    row, column = np.arange(merged * inputs), np.arange(outputs)
+    return merged
+
+
+def dense(kernel: jax.Array, groups: int) -> jax.Array:
+    """Groups put together, with zeros between them: [width, in / groups, out] -> [width, in, out]."""
+    if groups == 1:
+        return kernel
+    inputs, outputs = kernel.shape[1:]
+    row, column = np.arange(groups * inputs), np.arange(outputs)
     copies = (row[:, None] % inputs == np.arange(inputs)).astype(np.float32)
-    belongs = row[:, None] // inputs == column // (outputs // groups) % merged
+    belongs = row[:, None] // inputs == column // (outputs // groups)
     # As a product: a copy that repeats a few rows is slow on TPU, and so is its gradient.
     wide = jnp.einsum("rc,wco->wro", copies.astype(kernel.dtype), kernel, precision=lax.Precision.HIGHEST)
-    return jnp.where(belongs, wide, 0), groups // merged
+    return jnp.where(belongs, wide, 0)
 
 
 def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int, form: str = "subpixel") -> jax.Array:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from rvc_jax.config import PLAIN, DiscriminatorConfig, Forms
 from rvc_jax.models.activations import leaky_relu
-from rvc_jax.models.convolution import fold
+from rvc_jax.models.convolution import Layout, fold
 from rvc_jax.models.layers import Conv
 
-Judgement = tuple[jax.Array, list[jax.Array]]
-"""Scores [batch, positions], and the feature maps of every layer, the scores' included."""
+Judgement = tuple[jax.Array, list[list[jax.Array]]]
+"""Scores [batch, positions], and the feature maps of every layer, the scores' included, each in parts of equal size."""
 
 
 class ScaleDiscriminator(nnx.Module):
@@ -28,9 +31,36 @@ class ScaleDiscriminator(nnx.Module):
             for i, (kernel, stride, groups) in enumerate(layers)
         ])  # fmt: skip
         self.conv_post = Conv(inputs[-1], 1, 3, normed=True)
+        self.layouts, self.block = [], 1
+        if forms.sectioned:
+            self.layouts, self.block = _layouts(self.convs, forms.merge_to)
 
     def __call__(self, wave: jax.Array) -> Judgement:
-        return _judge(wave[..., None], self.convs, self.conv_post, self.fold_to)
+        sections, maps = [wave[..., None]], []
+        if wave.shape[1] % self.block == 0:
+            sections = [fold(wave[..., None], 1, self.block)]
+            for conv, layout in zip(self.convs, self.layouts, strict=False):
+                sections = [leaky_relu(section, 0.1) for section in conv.sectioned(sections, layout)]
+                maps.append(sections)
+        x = jnp.concatenate(sections, axis=-1)
+        score, others = _judge(x, self.convs[len(maps) :], self.conv_post, self.fold_to)
+        return score, [*maps, *others]
+
+
+def _layouts(convs: Sequence[Conv], channels: int) -> tuple[list[Layout], int]:
+    """Of what comes out of the layers that widen the signal, if they are grouped, and the samples of a block.
+
+    The last one has so many channels per section; every other one's sections are what those of the next layer take.
+    """
+    widening = list(itertools.takewhile(lambda conv: conv.outputs > conv.inputs, convs))
+    if not widening or widening[-1].groups == 1:
+        return [], 1
+    layouts = [Layout(min(channels, widening[-1].outputs), 1)]
+    for conv in reversed(widening):
+        of_next = layouts[0]
+        groups = max(of_next.channels * conv.groups // conv.outputs, 1)
+        layouts.insert(0, Layout(groups * conv.inputs // conv.groups, of_next.factor * conv.stride))
+    return layouts[1:], layouts[0].factor
 
 
 class PeriodDiscriminator(nnx.Module):
@@ -61,9 +91,9 @@ def _judge(x: jax.Array, convs: nnx.List, conv_post: Conv, fold_to: int = 0) -> 
     maps = []
     for conv in convs:
         x = leaky_relu(_maybe_folded(x, conv, fold_to), 0.1)
-        maps.append(x)
+        maps.append([x])
     x = conv_post(fold(x, conv_post.inputs, 1))
-    return x[..., 0], [*maps, x]
+    return x[..., 0], [*maps, [x]]
 
 
 def _maybe_folded(x: jax.Array, conv: Conv, fold_to: int) -> jax.Array:

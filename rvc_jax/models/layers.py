@@ -9,7 +9,7 @@ from flax import nnx
 from rvc_jax.config import PLAIN, Forms
 from rvc_jax.models import convolution
 from rvc_jax.models.activations import gated, masked
-from rvc_jax.models.convolution import weight_norm
+from rvc_jax.models.convolution import Layout, weight_norm
 from rvc_jax.models.parameters import Constant, Normal, fan_in_uniform, parameter
 
 KERNEL_AXES = (2, 1, 0)
@@ -70,6 +70,13 @@ class Conv(nnx.Module):
         kernel = self.kernel(x.dtype)
         y = convolution.folded_conv(x, kernel, factor, self.stride, self.padding, self.dilation, self.groups)
         return self._biased(y, factor)
+
+    def sectioned(self, sections: list[jax.Array], after: Layout) -> list[jax.Array]:
+        """The same for a signal in sections (`convolution.Layout`); it takes a stride and no dilation."""
+        kernel = self.kernel(sections[0].dtype)
+        parts = convolution.sectioned_conv(sections, kernel, after, self.stride, self.padding, self.groups)
+        biases = self.bias[...].astype(kernel.dtype).reshape(-1, after.channels)
+        return [part + jnp.tile(bias, after.factor) for part, bias in zip(parts, biases, strict=True)]
 
     def _biased(self, y: jax.Array, factor: int) -> jax.Array:
         return y if self.bias is None else y + jnp.tile(self.bias[...].astype(y.dtype), factor)

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 from rvc_jax.models.convolution import weight_norm
 
 Parameters = dict[str, Any]
-_LARGEST = 1 << 20
-"""Elements. Larger parameters stay alone: taking one out of many would cost more than the operations that are saved."""
+_LARGEST = 350_000
+"""Elements. Larger parameters stay alone: taking one out of many would cost more than the operations that are saved,
+and one alone is brought in beside other work."""
 
 
 class Packing:

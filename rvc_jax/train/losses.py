@@ -28,9 +28,10 @@ def adversarial_loss(fake: list[Judgement]) -> jax.Array:
 def feature_matching_loss(real: list[Judgement], fake: list[Judgement]) -> jax.Array:
     """Mean absolute difference of every feature map, summed over layers and discriminators; real maps are constants."""
     terms = [
-        _mean(jnp.abs(jax.lax.stop_gradient(r).astype(jnp.float32) - f.astype(jnp.float32)))
+        _mean(jnp.abs(jax.lax.stop_gradient(r).astype(jnp.float32) - f.astype(jnp.float32))) / len(fake_map)
         for (_, real_maps), (_, fake_maps) in zip(real, fake, strict=True)
-        for r, f in zip(real_maps, fake_maps, strict=True)
+        for real_map, fake_map in zip(real_maps, fake_maps, strict=True)
+        for r, f in zip(real_map, fake_map, strict=True)
     ]
     return sum(terms)
 

@@ -325,12 +325,19 @@ def _updated(
     return *kept, norm, is_good.astype(jnp.float32)
 
 
+def _large_apart(parameters: Parameters) -> Parameters:
+    """The same parameters, of which the compiler does not know that the large ones are: a convolution then makes its
+    kernel on its way, which else is written and read again. Small ones are worth being made once."""
+    large = {name: value for name, value in parameters.items() if sum(x.size for x in jax.tree.leaves(value)) > 1 << 20}
+    return parameters | jax.lax.optimization_barrier(large)
+
+
 def _generator_loss(
     networks: Networks, discriminator: Parameters, speech: Batch, norms_known: bool = False
 ) -> Callable[[tuple[jax.Array, Latents]], tuple[jax.Array, Metrics]]:
     recipe, audio = networks.preset.train, networks.preset.audio
-    # Where norms are known, apart: each convolution makes its kernel on its way, which else is written and read again.
-    for_real = jax.lax.optimization_barrier(discriminator) if norms_known else discriminator
+    # Without norms known, a kernel is no work on the way.
+    for_real = _large_apart(discriminator) if norms_known else discriminator
     real_judgements = _judge(networks, for_real, speech["real"])
 
     def loss(outputs: tuple[jax.Array, Latents]) -> tuple[jax.Array, Metrics]:

@@ -145,7 +145,7 @@ def _part(golden: Golden, parameters: Parameters, path: str, *args: object) -> o
 def judgement_rows(golden: Golden, kind: str, judgements: list) -> Iterator[Row]:
     for i, (score, maps) in enumerate(judgements):
         yield golden.row(f"D.{kind}.{i}.score", score)
-        summary = [(jnp.abs(m).mean(dtype=jnp.float32), m.mean(dtype=jnp.float32)) for m in maps]
+        summary = [(jnp.abs(m).mean(dtype=jnp.float32), m.mean(dtype=jnp.float32)) for (m,) in maps]
         yield golden.row(f"D.{kind}.{i}.fmap", summary)
 
 
