@@ -2,7 +2,7 @@
 
 A training step updates, normalises and differentiates some seven hundred arrays, most of them small. Each operation
 costs a TPU more than a microsecond and its compiler a fraction of a second, however small it is. Packed, the arrays are
-a sixth as many.
+a third as many.
 """
 
 from __future__ import annotations
