@@ -80,6 +80,7 @@ def test_an_emulated_s3(s3, sample_voice, sample_dataset):
         prepare("s3://nosuchbucket/callie", "s3://nosuchbucket/out", NANO)
 
 
+@pytest.mark.heavy
 def test_workers_of_beam_write_to_s3_themselves(s3, sample_voice, sample_dataset, monkeypatch):
     """They need not see any folder of the machine that sent them."""
     pytest.importorskip("apache_beam")

@@ -24,7 +24,6 @@ from rvc_jax.plan.flops import count as operations
 NANO = PRESETS["nano"]
 SPEECH = {
     "fold": Forms(fold_to=128),
-    "fold little": Forms(fold_to=32),
     "scan": Forms(scan=True),
     "dilated": Forms(upsampling="dilated"),
     "products": Forms(offsets="products"),
