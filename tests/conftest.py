@@ -69,7 +69,6 @@ LONG_FILES = (
     "data/test_record_pipeline.py",
     "interop/test_onnx_model.py",
     "docs/test_commands.py",
-    "data/test_remote.py",
     "train/test_recipe.py",
 )
 """What takes a worker half a minute to three, the longest first: begun last, it would let the other worker wait."""

@@ -169,33 +169,32 @@ def sectioned_conv(
     sections [batch, blocks, after.factor * stride * in], of the channels that so many outputs meet ->
     [batch, blocks, after.factor * after.channels].
     """
-    merged = groups_merged(kernel.shape[2], groups, after.channels)
+    kernels, edges = _sectioned_kernels(kernel, after, stride, padding, groups)
+    return [_conv(sections[i * len(sections) // len(kernels)], part, edges) for i, part in enumerate(kernels)]
+
+
+def _sectioned_kernels(
+    kernel: jax.Array, after: Layout, stride: int, padding: int, groups: int
+) -> tuple[list[jax.Array], Padding]:
+    """`folded_kernel` of every section."""
+    width, _, outputs = kernel.shape
+    merged = groups_merged(outputs, groups, after.channels)
+
+    def split(kernel: jax.Array) -> list[jax.Array]:
+        return [dense(part, merged) for part in jnp.split(kernel, outputs // after.channels, axis=-1)]
+
     if after.factor == 1:
         kernel, edges = _whole_blocks(kernel, stride, padding)
-    kernels = jnp.split(kernel, kernel.shape[2] // after.channels, axis=-1)
-    parts = []
-    for number, part in enumerate(kernels):
-        part = dense(part, merged)
-        if after.factor == 1:
-            part = _folded(part, stride)
-        else:
-            part, edges = _sectioned_kernel(part, after, stride, padding)
-        parts.append(_conv(sections[number * len(sections) // len(kernels)], part, edges))
-    return parts
-
-
-def _sectioned_kernel(kernel: jax.Array, after: Layout, stride: int, padding: int) -> tuple[jax.Array, Padding]:
-    """`folded_kernel`, by products with ones and zeros: so few channels are slowly laid side by side on a TPU."""
-    width, inputs, channels = kernel.shape
+        return [_folded(part, stride) for part in split(kernel)], edges
+    # By products with ones and zeros: so few channels are slowly laid side by side on a TPU.
     starts, rows, edges = _placed(width, after.factor, stride, padding, 1)
     phases = np.arange(after.factor)
-    copies = np.tile(np.eye(channels), after.factor)
-    of_phase = phases[:, None, None, None] == phases.repeat(channels)
-    moved = np.stack([np.eye(rows, width, -start) for start in starts], axis=1)
+    copies = np.tile(np.eye(after.channels), after.factor).astype(kernel.dtype)
+    of_phase = phases[:, None, None, None] == phases.repeat(after.channels)
+    moved = np.stack([np.eye(rows, width, -start) for start in starts], axis=1).astype(kernel.dtype)
     product = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
-    wide = product("wio,oc->wic", kernel, copies.astype(kernel.dtype))
-    wide = product("rpw,pwic->ric", moved.astype(kernel.dtype), jnp.where(of_phase, wide, 0))
-    return wide.reshape(-1, after.factor * stride * inputs, after.factor * channels), edges
+    wide = [jnp.where(of_phase, product("wio,oc->wic", part, copies), 0) for part in split(kernel)]
+    return [_folded(product("rpw,pwic->ric", moved, part), after.factor * stride) for part in wide], edges
 
 
 def folded_kernel(

@@ -32,7 +32,7 @@ class ScaleDiscriminator(nnx.Module):
         ])  # fmt: skip
         self.conv_post = Conv(inputs[-1], 1, 3, normed=True)
         self.layouts, self.block = [], 1
-        if forms.sectioned:
+        if forms.sectioned and forms.merge_to:
             self.layouts, self.block = _layouts(self.convs, forms.merge_to)
 
     def __call__(self, wave: jax.Array) -> Judgement:

@@ -336,7 +336,7 @@ def _generator_loss(
     networks: Networks, discriminator: Parameters, speech: Batch, norms_known: bool = False
 ) -> Callable[[tuple[jax.Array, Latents]], tuple[jax.Array, Metrics]]:
     recipe, audio = networks.preset.train, networks.preset.audio
-    # Without norms known, a kernel is no work on the way.
+    # Without its norm known, a kernel takes a pass over all of it: too much to do twice.
     for_real = _large_apart(discriminator) if norms_known else discriminator
     real_judgements = _judge(networks, for_real, speech["real"])
 
