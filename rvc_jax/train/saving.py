@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -23,6 +25,8 @@ _WAITS = (10.0, 30.0, 60.0, 120.0, 240.0)
 """Seconds before the tries that follow a full disk."""
 _LAST_WAIT = 2.0
 """The same when the run is to end: who asked it to may not wait long."""
+_PATIENCE = 1.0
+"""Seconds that the training waits for a place in the line."""
 
 Say = Callable[[int, str], None]
 
@@ -45,24 +49,36 @@ class Checkpoints:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="save")
         self._saving: Future[None] | None = None
         self._wanted: tuple[int, dict[str, Any]] | None = None
-        self._waits, self._hurry = False, threading.Event()
+        """The newest state that is not on disk yet; it is being written, or waits until another one is."""
+        self._begun, self._busy, self._lock = -1, False, threading.Lock()
+        self._waits, self._hurry, self._told = False, threading.Event(), False
 
     def save(self, step: int, state: Any) -> None:
         """Starts saving; the arrays may be donated as soon as this returns. Saving a step again does nothing.
 
         Every process has the whole state; the first one saves it.
-        While an earlier one waits for space, this one takes its place. Raises UserError as `check` does.
+        The training does not wait for a slow disk: what has not been begun a second after the next one comes gives it
+        its place, unless it is to be kept for good. Raises UserError as `check` does.
         """
         if not is_first():
             return
-        while self._saving is not None and not self._saving.done() and not self._waits:
-            wait([self._saving], timeout=0.05)
         self.check()
         if step in checkpoint.steps(self.folder) or (self._wanted is not None and self._wanted[0] == step):
             return
-        self._wanted = (step, _on_host(state))
-        if self._saving is None or self._saving.done():
+        end = time.monotonic() + _PATIENCE
+        while self._in_line() and not self._waits and (time.monotonic() < end or self._is_for_good(self._in_line())):
+            wait([self._saving], timeout=0.02)
+            self.check()
+        newest = (step, _on_host(state))
+        with self._lock:
+            left_out, self._wanted = self._in_line(), newest
+            begins, self._busy = not self._busy, True
+        if begins:
             self._saving = self._pool.submit(self._save_wanted)
+        elif left_out and not (self._waits or self._told):
+            self._told = True
+            text = f"{self.folder} takes longer for a checkpoint than there is between two"
+            self._say(step, f"{text}: that of step {left_out} is left out, and later ones may be")
 
     def check(self) -> None:
         """Raises UserError if saving was given up."""
@@ -73,10 +89,8 @@ class Checkpoints:
         """Waits until everything is on disk. Raises UserError if it does not fit."""
         self._hurry.set()
         try:
-            while self._wanted is not None and self._saving is not None:
+            if self._saving is not None:
                 self._saving.result()
-                if self._wanted is not None:
-                    self._saving = self._pool.submit(self._save_wanted)
         finally:
             self._hurry.clear()
 
@@ -109,8 +123,19 @@ class Checkpoints:
         self._pool.shutdown(wait=True)
 
     def _save_wanted(self) -> None:
-        for attempt in range(len(_WAITS) + 1):
-            step, state = self._wanted
+        while True:
+            step = self._save_newest()
+            with self._lock:
+                if self._wanted[0] == step:
+                    self._wanted, self._busy = None, False
+                    return
+
+    def _save_newest(self) -> int:
+        """The step that is on disk now."""
+        for attempt in itertools.count():
+            with self._lock:
+                step, state = self._wanted
+                self._begun = step
             try:
                 arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
                 with self._space.room_for(step, arrays) if self._space else contextlib.nullcontext():
@@ -128,9 +153,15 @@ class Checkpoints:
                 self._wait(step, attempt)
             else:
                 self._forget_old(step)
-                if self._wanted[0] == step:
-                    self._wanted = None
-                return
+                return step
+
+    def _in_line(self) -> int:
+        """The step of what waits until another one is written; 0 if nothing does."""
+        wanted = self._wanted
+        return wanted[0] if wanted is not None and wanted[0] != self._begun else 0
+
+    def _is_for_good(self, step: int) -> bool:
+        return bool(self._keep_every) and step > 0 and step % self._keep_every == 0
 
     def _wait(self, step: int, attempt: int) -> None:
         seconds = _LAST_WAIT if self._hurry.is_set() else _WAITS[attempt]
@@ -154,8 +185,7 @@ class Checkpoints:
         steps = checkpoint.steps(self.folder)
         kept = [step for step in steps if step <= saved][-self._keep :]
         for step in steps:
-            for_good = self._keep_every and step > 0 and step % self._keep_every == 0
-            if step not in kept and (step > saved or not for_good):
+            if step not in kept and (step > saved or not self._is_for_good(step)):
                 shutil.rmtree(self.folder / str(step), ignore_errors=True)
 
 

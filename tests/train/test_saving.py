@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,12 +43,58 @@ def saved(folder: Path, steps: range | list[int], **options: int) -> Checkpoints
     return checkpoints
 
 
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, Callable[[], None]]:
+    """A disk that writes when the event is set, and what waits until it has begun to."""
+    write, free, begun = checkpoint.write, threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> None:
+        begun.set()
+        assert free.wait(60)
+        write(*arguments)
+
+    monkeypatch.setattr(checkpoint, "write", slow)
+    return free, lambda: begun.wait(60)
+
+
 def test_the_newest_few_and_every_so_many_are_kept(tmp_path: Path) -> None:
     checkpoints = saved(tmp_path, range(0, 90, 10), keep=2, keep_every=30)
     assert checkpoint.steps(tmp_path) == [30, 60, 70, 80]
     checkpoints.save(40, old(40))  # the run went back: what came later is another future's
     checkpoints.finish()
     assert checkpoint.steps(tmp_path) == [30, 40]
+
+
+def test_the_training_does_not_wait_for_a_slow_disk_and_the_newest_is_saved(tmp_path: Path, disk: Any) -> None:
+    (free, begun), said = disk, []
+    checkpoints = Checkpoints(tmp_path, keep=5, say=lambda step, text: said.append((step, text)))
+    checkpoints.save(10, old(10))
+    begun()
+    for step in (20, 30, 40):
+        checkpoints.save(step, old(step))
+    assert checkpoint.steps(tmp_path) == []
+    free.set()
+    checkpoints.finish()
+    assert checkpoint.steps(tmp_path) == [10, 40]
+    assert np.array_equal(checkpoints.restore(old(0))[0].weights["w"], np.full((3, 4), 40.0))
+    ((step, text),) = said
+    assert step == 30 and "that of step 20 is left out" in text
+
+
+def test_what_is_kept_for_good_is_waited_for(tmp_path: Path, disk: Any) -> None:
+    free, begun = disk
+    checkpoints = Checkpoints(tmp_path, keep=1, keep_every=20)
+    checkpoints.save(10, old(10))
+    begun()
+    checkpoints.save(20, old(20))
+    third = threading.Thread(target=lambda: checkpoints.save(30, old(30)))
+    third.start()
+    third.join(1.5)
+    assert third.is_alive()
+    free.set()
+    third.join(60)
+    checkpoints.finish()
+    assert checkpoint.steps(tmp_path) == [20, 30]
 
 
 def test_what_a_kill_left_half_written_is_no_checkpoint(tmp_path: Path) -> None:
