@@ -50,7 +50,7 @@ class Checkpoints:
         self._saving: Future[None] | None = None
         self._wanted: tuple[int, dict[str, Any]] | None = None
         """The newest state that is not on disk yet; it is being written, or waits until another one is."""
-        self._begun, self._busy, self._lock = -1, False, threading.Lock()
+        self._begun, self._lock = -1, threading.Lock()
         self._waits, self._hurry, self._told = False, threading.Event(), False
 
     def save(self, step: int, state: Any) -> None:
@@ -71,9 +71,9 @@ class Checkpoints:
             self.check()
         newest = (step, _on_host(state))
         with self._lock:
-            left_out, self._wanted = self._in_line(), newest
-            begins, self._busy = not self._busy, True
-        if begins:
+            left_out, is_idle = self._in_line(), self._wanted is None
+            self._wanted = newest
+        if is_idle:
             self._saving = self._pool.submit(self._save_wanted)
         elif left_out and not (self._waits or self._told):
             self._told = True
@@ -118,7 +118,7 @@ class Checkpoints:
         return None
 
     def close(self) -> None:
-        """Ends the thread; what it writes now, it finishes."""
+        """Ends the thread, once it has written what it was given."""
         self._hurry.set()
         self._pool.shutdown(wait=True)
 
@@ -127,7 +127,7 @@ class Checkpoints:
             step = self._save_newest()
             with self._lock:
                 if self._wanted[0] == step:
-                    self._wanted, self._busy = None, False
+                    self._wanted, self._begun = None, -1
                     return
 
     def _save_newest(self) -> int:

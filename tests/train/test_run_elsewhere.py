@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from micro import MICRO
+from test_kills import assert_same
 
 from rvc_jax import checkpoint, ownership
 from rvc_jax.cli import main
@@ -31,7 +31,6 @@ from rvc_jax.environment import home
 from rvc_jax.errors import UserError
 from rvc_jax.mirror import EVERYTHING, Mirror, is_mirrored, local_run, working_folder
 from rvc_jax.ownership import Ownership
-from rvc_jax.runs import RunFolder
 from rvc_jax.train import uploading
 from rvc_jax.train.uploading import kept_at
 
@@ -298,14 +297,10 @@ def finished_there(run: str) -> list[int]:
     return [int(part[1]) for part in found if part[0] == "checkpoints" and part[-1] == checkpoint.HASHES]
 
 
-def parameters(run: Path) -> dict[str, np.ndarray]:
-    return {name: np.asarray(value) for name, value in RunFolder.open(run).load_generator("latest")[1].items()}
-
-
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training in this process is as quick as in the one that `start` gives."""
-    monkeypatch.setitem(PRESETS, "nano", MICRO)
+    monkeypatch.setitem(PRESETS, "nano", micro.MICRO)
 
 
 @pytest.mark.usefixtures("quick")
@@ -335,11 +330,7 @@ def test_killed_and_continued_by_another_machine_from_s3(
     assert (result["run"], result["resumed_from"], result["steps"]) == (run, killed_at, 8)
 
     other_machine()  # whose training does not matter any more
-    expected, actual = parameters(left_alone), parameters(local_run(run, *EVERYTHING))
-    assert all(np.array_equal(expected[name], actual[name]) for name in expected)
-    losses = [[line for line in RunFolder.open(each).history() if "loss/mel" in line]
-              for each in (left_alone, local_run(run, *EVERYTHING))]  # fmt: skip
-    assert losses[0] == losses[1]
+    assert_same(left_alone, local_run(run, *EVERYTHING))
     assert len(finished_there(run)) == 2 and f"{run}/report.html" in {f"s3://{name}" for name in s3.find("voices")}
 
     other_machine()
