@@ -110,8 +110,9 @@ class Forms:
     docs/speed.md has the measurements that the choices in `FORMS` were made by.
     """
 
-    upsampling: Literal["subpixel", "dilated"] = "subpixel"
-    """Transposed convolutions: all phases as channels of a plain convolution, or a convolution over spread input."""
+    upsampling: Literal["subpixel", "dilated", "by stride"] = "subpixel"
+    """Transposed convolutions: all phases as channels of a plain convolution, or a convolution over spread input; "by
+    stride" is that for strides above 2, whose kernels are large, and the first for the others."""
     merge_to: int = 0
     """Groups of a convolution are merged, with zeros between them, as long as there are no more output channels than
     this, each merged group is computed by itself, and its stride is folded into channels; 0 is never."""
@@ -140,6 +141,7 @@ class Forms:
 PLAIN = Forms()
 
 _TPU = Forms(
+    upsampling="by stride",
     merge_to=128,
     sectioned=True,
     fold_to=128,
@@ -152,7 +154,7 @@ FORMS: dict[str, Forms] = {
     "cpu": Forms(merge_to=32, minimal_from=192),
     "gpu": Forms(merge_to=256, fold_to=256, packed=True),
     "tpu v5 lite": _TPU,
-    "tpu v6 lite": _TPU,
+    "tpu v6 lite": dataclasses.replace(_TPU, upsampling="subpixel"),
 }
 """By platform or, where that is not enough, by the kind of chip as JAX names it."""
 

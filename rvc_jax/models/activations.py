@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def leaky_relu(x: jax.Array, slope: float) -> jax.Array:
-    """x where it is positive, slope * x elsewhere; of a slope of 0, the gradient at 0 is 0."""
-    return jnp.where(x > 0, x, jnp.asarray(slope, x.dtype) * x)
+    """x where it is positive, slope * x elsewhere, for slopes up to 1; of a slope of 0, the gradient at 0 is 0."""
+    return jnp.maximum(x, jnp.asarray(slope, x.dtype) * x)
 
 
 def _leaky_relu_forward(x: jax.Array, slope: float) -> tuple[jax.Array, jax.Array]:
@@ -22,11 +22,12 @@ def _leaky_relu_forward(x: jax.Array, slope: float) -> tuple[jax.Array, jax.Arra
     return y, y  # which has the sign of x
 
 
-def _leaky_relu_backward(slope: float, y: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
-    return (jnp.where(y > 0, gradient, jnp.asarray(slope, gradient.dtype) * gradient),)
+def leaky_relu_backward(slope: float, y: jax.Array, gradient: jax.Array) -> jax.Array:
+    """Gradient by x, from y = leaky_relu(x) and the gradient by it."""
+    return jnp.where(y > 0, gradient, jnp.asarray(slope, gradient.dtype) * gradient)
 
 
-leaky_relu.defvjp(_leaky_relu_forward, _leaky_relu_backward)
+leaky_relu.defvjp(_leaky_relu_forward, lambda *given: (leaky_relu_backward(*given),))
 
 
 @jax.custom_vjp
@@ -40,12 +41,13 @@ def _gated_forward(filtered: jax.Array, gate: jax.Array) -> tuple[jax.Array, tup
     return filtered * gate, (filtered, gate)
 
 
-def _gated_backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def gated_backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Gradients by both halves, from their tanh and sigmoid."""
     filtered, gate = kept
     return gradient * gate * (1 - filtered * filtered), gradient * filtered * gate * (1 - gate)
 
 
-gated.defvjp(_gated_forward, _gated_backward)
+gated.defvjp(_gated_forward, gated_backward)
 
 
 @jax.custom_vjp
@@ -78,3 +80,35 @@ def _attention_weights_backward(weights: jax.Array, gradient: jax.Array) -> tupl
 
 
 attention_weights.defvjp(_attention_weights_forward, _attention_weights_backward)
+
+
+_EPSILON = 1e-5
+
+
+@jax.custom_vjp
+def layer_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array) -> jax.Array:
+    """Over the last axis, in float32."""
+    return _layer_norm_forward(x, gamma, beta)[0]
+
+
+def _layer_norm_forward(x: jax.Array, gamma: jax.Array, beta: jax.Array) -> tuple[jax.Array, tuple]:
+    wide = x.astype(jnp.float32)
+    mean = jnp.mean(wide, axis=-1, keepdims=True)
+    inverse = jax.lax.rsqrt(
+        jnp.maximum(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) - mean * mean, 0.0) + _EPSILON
+    )
+    return ((wide - mean) * (inverse * gamma) + beta).astype(x.dtype), (x, mean, inverse, gamma)
+
+
+def _layer_norm_backward(kept: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, mean, inverse, gamma = kept
+    gradient = gradient.astype(jnp.float32)
+    normal = (x.astype(jnp.float32) - mean) * inverse
+    axes = tuple(range(x.ndim - 1))
+    scaled = gradient * gamma
+    along = jnp.mean(scaled * normal, axis=-1, keepdims=True)
+    by_x = inverse * (scaled - jnp.mean(scaled, axis=-1, keepdims=True) - normal * along)
+    return by_x.astype(x.dtype), jnp.sum(gradient * normal, axis=axes), jnp.sum(gradient, axis=axes)
+
+
+layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)

@@ -22,50 +22,6 @@ _LAYOUT = ("NWC", "WIO", "NWC")
 Padding = tuple[int, int]
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Scale:
-    """The norm that kernels are to have, beside what one by the norm of their directions is, found before."""
-
-    norm: jax.Array
-    inverse: jax.Array
-
-
-def inverse_norm(direction: jax.Array) -> jax.Array:
-    """Of kernels [..., kernel, a, b] -> [..., 1, 1, b]."""
-    return 1 / _norm(direction)
-
-
-def weight_norm(direction: jax.Array, scale: jax.Array | Scale) -> jax.Array:
-    """Kernels of direction `direction` [..., kernel, a, b] and norm `scale` [..., 1, 1, b] (arXiv 1602.07868)."""
-    if isinstance(scale, Scale):
-        return _weight_norm(direction, scale.norm, scale.inverse)
-    return direction * (scale / _norm(direction))
-
-
-def _norm(direction: jax.Array) -> jax.Array:
-    return jnp.sqrt(jnp.sum(jnp.square(direction), axis=(-3, -2), keepdims=True))
-
-
-@jax.custom_vjp
-def _weight_norm(direction: jax.Array, scale: jax.Array, inverse: jax.Array) -> jax.Array:
-    """The gradient is that of the whole, as if the inverse were taken here."""
-    return direction * (scale * inverse)
-
-
-def _weight_norm_forward(direction: jax.Array, scale: jax.Array, inverse: jax.Array) -> tuple[jax.Array, tuple]:
-    return _weight_norm(direction, scale, inverse), (direction, scale, inverse)
-
-
-def _weight_norm_backward(kept: tuple[jax.Array, ...], gradient: jax.Array) -> tuple[jax.Array, jax.Array, None]:
-    direction, scale, inverse = kept
-    by_scale = inverse * jnp.sum(gradient * direction, axis=(-3, -2), keepdims=True)
-    return scale * inverse * (gradient - direction * (inverse * by_scale)), by_scale, None
-
-
-_weight_norm.defvjp(_weight_norm_forward, _weight_norm_backward)
-
-
 def conv(
     x: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int, groups: int, forms: Forms = PLAIN
 ) -> jax.Array:
@@ -248,7 +204,7 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int, form: str = "su
 
     PyTorch's transposed convolution with padding (width - stride) / 2.
     """
-    if form == "subpixel":
+    if form == "subpixel" or (form == "by stride" and stride <= 2):
         return fold(folded_conv_transpose(x, kernel, stride, 1), kernel.shape[1], 1)
     width = kernel.shape[0]
     edge = width - 1 - (width - stride) // 2

@@ -90,7 +90,7 @@ def _judge(x: jax.Array, convs: nnx.List, conv_post: Conv, fold_to: int = 0) -> 
     """Maps of layers with few channels come folded: what is compared with them is so, too."""
     maps = []
     for conv in convs:
-        x = leaky_relu(_maybe_folded(x, conv, fold_to), 0.1)
+        x = _maybe_folded(x, conv, fold_to)
         maps.append([x])
     x = conv_post(fold(x, conv_post.inputs, 1))
     return x[..., 0], [*maps, [x]]
@@ -103,8 +103,8 @@ def _maybe_folded(x: jax.Array, conv: Conv, fold_to: int) -> jax.Array:
     time = x.shape[1] * x.shape[2] // conv.inputs
     full = conv.groups > 1 and factor == 1
     if full or conv.inputs >= fold_to or time % (factor * conv.stride):
-        return conv(fold(x, conv.inputs, 1))
-    return conv.folded(fold(x, conv.inputs, factor * conv.stride), factor)
+        return conv.activated(fold(x, conv.inputs, 1), 0.1)
+    return leaky_relu(conv.folded(fold(x, conv.inputs, factor * conv.stride), factor), 0.1)
 
 
 class Discriminator(nnx.Module):
@@ -116,8 +116,9 @@ class Discriminator(nnx.Module):
 
     def judge(self, wave: jax.Array) -> list[Judgement]:
         """wave [batch, samples], in the dtype to compute in -> one judgement per sub-discriminator."""
-        judgements = []
-        for number, discriminator in enumerate(self.discriminators):
-            with jax.named_scope(f"discriminators.{number}"):
-                judgements.append(discriminator(wave))
-        return judgements
+        return [self.judge_by(number, wave) for number in range(len(self.discriminators))]
+
+    def judge_by(self, number: int, wave: jax.Array) -> Judgement:
+        """The judgement of one sub-discriminator."""
+        with jax.named_scope(f"discriminators.{number}"):
+            return self.discriminators[number](wave)

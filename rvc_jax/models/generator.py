@@ -73,8 +73,9 @@ class ResidualBlock(nnx.Module):
     def __call__(self, x: jax.Array, factor: int) -> jax.Array:
         """x and result [batch, time / factor, factor * channels]."""
         for dilated, plain in zip(self.convs1, self.convs2, strict=True):
-            y = _conv(dilated, leaky_relu(x, 0.1), factor)
-            x = x + _conv(plain, leaky_relu(y, 0.1), factor)
+            y = leaky_relu(x, 0.1)
+            y = dilated.activated(y, 0.1) if factor == 1 else leaky_relu(dilated.folded(y, factor), 0.1)
+            x = x + _conv(plain, y, factor)
         return x
 
 

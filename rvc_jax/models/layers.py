@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from rvc_jax.config import PLAIN, Forms
 from rvc_jax.models import convolution
-from rvc_jax.models.activations import gated, masked
-from rvc_jax.models.convolution import Layout, weight_norm
+from rvc_jax.models.activations import gated, layer_norm, leaky_relu, masked
+from rvc_jax.models.convolution import Layout
 from rvc_jax.models.parameters import Constant, Normal, fan_in_uniform, parameter
+from rvc_jax.models.weight_norm import is_probed, probed, probed_gate, probed_kernel, probed_leaky_relu, weight_norm
 
 KERNEL_AXES = (2, 1, 0)
 
 
 def normed(direction: nnx.Param, scale: nnx.Param) -> jax.Array:
-    """The weight-normed kernel; without a scale it has been made already (`Packing.ready`)."""
-    value = scale.get_value()
-    return direction[...] if value is None else weight_norm(direction[...], value)
+    """The weight-normed kernel."""
+    return weight_norm(direction[...], scale.get_value())
 
 
 class Conv(nnx.Module):
@@ -58,9 +60,48 @@ class Conv(nnx.Module):
         return weight.astype(dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.kernel(x.dtype)
-        y = convolution.conv(x, kernel, self.stride, self.padding, self.dilation, self.groups, self.forms)
-        return self._biased(y, 1)
+        y, probe = self._made(x)
+        return self._biased(y if probe is None else probed(y, probe), 1)
+
+    def activated(self, x: jax.Array, slope: float) -> jax.Array:
+        """`leaky_relu` of the result."""
+        y, probe = self._made(x)
+        return (
+            leaky_relu(self._biased(y, 1), slope)
+            if probe is None
+            else probed_leaky_relu(y, probe, self.bias[...], slope)
+        )
+
+    def gated(self, x: jax.Array, condition: jax.Array) -> jax.Array:
+        """`gated` of the halves of the result and a condition [batch, 1, out]."""
+        shift = self.bias[...].astype(x.dtype) + condition
+        if is_probed(*self._parameters):
+            return probed_gate(self._convolved, x, *self._parameters, shift)
+        return gated(*jnp.split(self._made(x)[0] + shift, 2, axis=-1))
+
+    def halves(self, x: jax.Array) -> list[jax.Array]:
+        """The result's channels in two halves, each by a convolution of its own, which can take along what is added."""
+        parts = (jnp.split(array.astype(x.dtype), 2, axis=-1) for array in (self.kernel(x.dtype), self.bias[...]))
+        return [self._conv(x, kernel) + bias for kernel, bias in zip(*parts, strict=True)]
+
+    @property
+    def _parameters(self) -> tuple[jax.Array, Any]:
+        """Direction and norm, or the kernel and None."""
+        return (self.weight_v[...], self.weight_g.get_value()) if self.normed else (self.weight[...], None)
+
+    def _made(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """The result without bias, and the kernel's probe (`models.weight_norm`).
+
+        The kernel is made again for the gradient: while it is multiplied by, instead of being kept.
+        """
+        return jax.checkpoint(self._convolved, prevent_cse=False)(x, *self._parameters)
+
+    def _convolved(self, x: jax.Array, direction: jax.Array, scale: Any) -> tuple[jax.Array, jax.Array | None]:
+        kernel, probe = probed_kernel(direction, scale)
+        return self._conv(x, kernel.astype(x.dtype)), probe
+
+    def _conv(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return convolution.conv(x, kernel, self.stride, self.padding, self.dilation, self.groups, self.forms)
 
     def folded(self, x: jax.Array, factor: int) -> jax.Array:
         """The same for a folded signal, where the output has a `stride`-th of the input's time steps.
@@ -95,7 +136,9 @@ class ConvTranspose(nnx.Module):
         self.bias = parameter((outputs,), fan_in_uniform(kernel * outputs), (0,))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return convolution.conv_transpose(x, self._kernel(x.dtype), self.stride, self.form) + self._bias(x.dtype)
+        kernel, probe = probed_kernel(self.weight_v[...], self.weight_g.get_value())
+        x = x if probe is None else probed(x, probe)
+        return convolution.conv_transpose(x, kernel.astype(x.dtype), self.stride, self.form) + self._bias(x.dtype)
 
     def folded(self, x: jax.Array, factor: int) -> jax.Array:
         """x [batch, time / factor, factor * in] -> [batch, time / factor, factor * stride * out]."""
@@ -139,10 +182,7 @@ class LayerNorm(nnx.Module):
         self.beta = parameter((channels,), Constant(0.0), (0,))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        wide = x.astype(jnp.float32)
-        centred = wide - wide.mean(-1, keepdims=True)
-        normal = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-5)
-        return (normal * self.gamma[...] + self.beta[...]).astype(x.dtype)
+        return layer_norm(x, self.gamma[...], self.beta[...])
 
 
 class WaveNet(nnx.Module):
@@ -164,12 +204,13 @@ class WaveNet(nnx.Module):
             return self._scanned(x, mask, conditions)
         output = jnp.zeros_like(x)
         for in_layer, res_skip, condition in zip(self.in_layers, self.res_skip_layers, conditions, strict=True):
-            filtered, gate = jnp.split(in_layer(x) + condition, 2, axis=-1)
-            y = res_skip(gated(filtered, gate))
-            if y.shape[-1] > self.channels:
-                residual, y = jnp.split(y, 2, axis=-1)
+            y = in_layer.gated(x, condition)
+            if res_skip.outputs > self.channels:
+                residual, skip = res_skip.halves(y)
                 x = masked(x + residual, mask)
-            output = output + y
+            else:
+                skip = res_skip(y)
+            output = output + skip
         return masked(output, mask)
 
     def _scanned(self, x: jax.Array, mask: jax.Array, conditions: list[jax.Array]) -> jax.Array:

@@ -14,12 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rvc_jax.models.convolution import weight_norm
+from rvc_jax.models.weight_norm import LARGE, scale_name, weight_norm
 
 Parameters = dict[str, Any]
-_LARGEST = 350_000
-"""Elements. Larger parameters stay alone: taking one out of many would cost more than the operations that are saved,
-and one alone is brought in beside other work."""
 
 
 class Packing:
@@ -33,7 +30,7 @@ class Packing:
             base, _, kind = name.rpartition(".")
             # Norms lie in the order of their kernels.
             like = shapes[f"{base}.weight_v"] if kind == "weight_g" else shape
-            alone = name if math.prod(like) > _LARGEST else ""
+            alone = name if math.prod(like) >= LARGE else ""
             groups.setdefault((kind if kind in ("weight_g", "weight_v") else "", like, alone), []).append(name)
         self._groups = {_key(names): names for names in groups.values()}
 
@@ -54,8 +51,8 @@ class Packing:
         scales: dict[str, None] = {}
         for key, names in self._groups.items():
             if key.endswith(".weight_v") and len(names) > 1:
-                packed[key] = weight_norm(packed[key], packed.pop(_scale_name(key))).astype(self._dtype)
-                scales |= {_scale_name(name): None for name in names}
+                packed[key] = weight_norm(packed[key], packed.pop(scale_name(key))).astype(self._dtype)
+                scales |= {scale_name(name): None for name in names}
         return self._unpacked(packed) | scales
 
     def _packed(self, parameters: Parameters) -> Parameters:
@@ -80,7 +77,3 @@ class Packing:
 def _key(names: list[str]) -> str:
     """It ends as the names do."""
     return names[0] if len(names) == 1 else f"{len(names)} as {names[0]}"
-
-
-def _scale_name(name: str) -> str:
-    return name.removesuffix("weight_v") + "weight_g"

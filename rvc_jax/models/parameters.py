@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from rvc_jax.models.convolution import Scale, inverse_norm
 from rvc_jax.models.packing import Packing
+from rvc_jax.models.weight_norm import Scale, squared_norm
 
 Parameters = dict[str, Any]
 
@@ -101,15 +101,15 @@ class Network:
         return function(nnx.merge(self._graph, nnx.from_flat_state(state)))
 
     @staticmethod
-    def inverse_norms(parameters: Mapping[str, Any]) -> Parameters:
+    def squared_norms(parameters: Mapping[str, Any]) -> Parameters:
         """Of the directions of weight-normed kernels, under the names of their scales; parameters packed or not."""
         names = [name for name in parameters if name.endswith("weight_v")]
-        return {name[:-1] + "g": inverse_norm(parameters[name]) for name in names}
+        return {name[:-1] + "g": squared_norm(parameters[name]) for name in names}
 
     @staticmethod
-    def with_norms(parameters: Mapping[str, Any], inverses: Mapping[str, Any]) -> Parameters:
+    def with_norms(parameters: Mapping[str, Any], squares: Mapping[str, Any]) -> Parameters:
         """Parameters to call the network with, which does not take these norms again."""
-        return dict(parameters) | {name: Scale(parameters[name], inverse) for name, inverse in inverses.items()}
+        return dict(parameters) | {name: Scale(parameters[name], square) for name, square in squares.items()}
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

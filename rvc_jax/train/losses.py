@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 
@@ -27,13 +29,37 @@ def adversarial_loss(fake: list[Judgement]) -> jax.Array:
 
 def feature_matching_loss(real: list[Judgement], fake: list[Judgement]) -> jax.Array:
     """Mean absolute difference of every feature map, summed over layers and discriminators; real maps are constants."""
-    terms = [
-        _mean(jnp.abs(jax.lax.stop_gradient(r).astype(jnp.float32) - f.astype(jnp.float32))) / len(fake_map)
-        for (_, real_maps), (_, fake_maps) in zip(real, fake, strict=True)
-        for real_map, fake_map in zip(real_maps, fake_maps, strict=True)
-        for r, f in zip(real_map, fake_map, strict=True)
-    ]
-    return sum(terms)
+    return sum(_mean(jnp.abs(r - f)) / count for r, f, count in _map_pairs(real, fake))
+
+
+def felt_feature_matching_loss(real: list[Judgement], fake: list[Judgement], probe: jax.Array) -> jax.Array:
+    """Zero, whose gradient is that of probe * `feature_matching_loss`; so the gradient by the probe is the loss.
+
+    The gradient has to read the maps anyway: no other pass over them is taken for the loss.
+    """
+    return sum(_felt_distance(f, r, probe) / count for r, f, count in _map_pairs(real, fake))
+
+
+def _map_pairs(real: list[Judgement], fake: list[Judgement]) -> Iterator[tuple[jax.Array, jax.Array, int]]:
+    """Parts of real and fake maps, in float32, and how many parts their map has."""
+    for (_, real_maps), (_, fake_maps) in zip(real, fake, strict=True):
+        for real_map, fake_map in zip(real_maps, fake_maps, strict=True):
+            for r, f in zip(real_map, fake_map, strict=True):
+                yield jax.lax.stop_gradient(r).astype(jnp.float32), f.astype(jnp.float32), len(fake_map)
+
+
+@jax.custom_vjp
+def _felt_distance(fake: jax.Array, real: jax.Array, probe: jax.Array) -> jax.Array:
+    return jnp.zeros(())
+
+
+def _felt_backward(kept: tuple, gradient: jax.Array) -> tuple[jax.Array, None, jax.Array]:
+    fake, real, probe = kept
+    difference = fake - real
+    return gradient * probe / fake.size * jnp.sign(difference), None, gradient * _mean(jnp.abs(difference))
+
+
+_felt_distance.defvjp(lambda *given: (jnp.zeros(()), given), _felt_backward)
 
 
 def kl_loss(latents: Latents) -> jax.Array:

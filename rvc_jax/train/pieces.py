@@ -39,7 +39,7 @@ BatchOf = Callable[..., Batch]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Norms:
-    """Inverse norms of both networks' kernels (`Network.inverse_norms`). An update finds those of the next step on its
+    """Squared norms of both networks' kernels (`Network.squared_norms`). An update finds those of the next step on its
     way: nothing has to pass over the kernels for them."""
 
     generator: Parameters
@@ -47,14 +47,17 @@ class Norms:
 
 
 def norms_of(state: TrainState) -> Norms:
-    return Norms(Network.inverse_norms(state.generator), Network.inverse_norms(state.discriminator))
+    return Norms(Network.squared_norms(state.generator), Network.squared_norms(state.discriminator))
 
 
 class Functions:
     """The pure functions of the four programs."""
 
-    def __init__(self, networks: Networks, batch_of: BatchOf):
+    def __init__(self, networks: Networks, batch_of: BatchOf, chips: int = 1):
         self._networks, self._batch_of = networks, batch_of
+        recipe = networks.preset.train
+        # On several chips gradients are added up before they are used: what can be done meanwhile must not wait for it.
+        self._in_turn = chips == 1 and recipe.discriminator_every == 1 and not recipe.clip_norm and networks.is_packed
 
     def render(self, generator: Parameters, norms: Parameters, step: jax.Array, *given: Any) -> tuple[Rendered, Any]:
         return whole.render(self._networks, generator, step, self._batch_of(*given), norms)
@@ -65,9 +68,12 @@ class Functions:
     ) -> tuple[Parameters, Parameters, Any, Metrics]:  # fmt: skip
         """Parameters, their norms, the optimiser's state, and metrics."""
         state = TrainState(step, rate, {}, discriminator, (), optimizer)
-        loss = whole.discriminator_loss_of(self._networks, rendered, norms)
-        state, metrics = whole.update_discriminator(self._networks, state, loss)
-        norms = Network.inverse_norms(state.discriminator)
+        if self._in_turn:
+            state, metrics = whole.update_discriminators_in_turn(self._networks, state, rendered, norms)
+        else:
+            loss = whole.discriminator_loss_of(self._networks, rendered, norms)
+            state, metrics = whole.update_discriminator(self._networks, state, loss)
+        norms = Network.squared_norms(state.discriminator)
         return state.discriminator, norms, state.discriminator_optimizer, metrics
 
     def judge(self, discriminator: Parameters, norms: Parameters, rendered: Rendered) -> tuple[Metrics, Any]:
@@ -80,7 +86,7 @@ class Functions:
         """Parameters, their norms, the optimiser's state, the average, the number of the next step, and metrics."""
         state = TrainState(step, rate, generator, {}, optimizer, (), average)
         state, metrics = whole.update_generator(self._networks, state, terms, pull(cotangents)[0], metrics)
-        norms = Network.inverse_norms(state.generator)
+        norms = Network.squared_norms(state.generator)
         return state.generator, norms, state.generator_optimizer, state.average, state.step, metrics
 
 
@@ -113,7 +119,7 @@ class Programs:
 def compile_pieces(networks: Networks, batch_of: BatchOf, mesh: Mesh, state: TrainState, *given: Any) -> Programs:
     """Compile the step for a state and what `batch_of` takes, arrays or their shapes: as many programs at a time as
     there are processors."""
-    functions = Functions(networks, batch_of)
+    functions = Functions(networks, batch_of, mesh.size)
     everywhere, divided = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
 
     def traced(function: Any, *arguments: Any, donated: tuple[int, ...] = (), results: Any = everywhere) -> Any:

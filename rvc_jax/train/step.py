@@ -13,14 +13,16 @@ import jax.numpy as jnp
 import optax
 
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
-from rvc_jax.config import Forms, Preset, TrainConfig, forms_for
+from rvc_jax.config import Forms, Preset, forms_for
 from rvc_jax.features.pitch import coarse_pitch
 from rvc_jax.models.discriminator import Discriminator, Judgement
 from rvc_jax.models.parameters import Network, Parameters
 from rvc_jax.models.precision import compute_dtype
 from rvc_jax.models.synthesizer import Latents, segments, synthesizer
+from rvc_jax.models.weight_norm import is_probed, scale_name
 from rvc_jax.train import losses
 from rvc_jax.train.state import TrainState, averaged, optimizer
+from rvc_jax.train.update import gradient_norm, joined, only, stepped, updated
 
 Batch = dict[str, jax.Array]
 """wave [batch, frames * hop], content [batch, frames / 2, channels], f0 [batch, frames], lengths, speaker [batch]."""
@@ -42,6 +44,11 @@ class Networks:
     dtype: jnp.dtype
     in_pieces: bool
     """Whether the step is to be four programs (`train.pieces`) instead of one."""
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the networks' parameters are packed for training."""
+        return self.discriminator.packing is not None
 
     def packed(self, state: TrainState) -> TrainState:
         """The state as the step takes it, in networks with packed parameters."""
@@ -117,7 +124,7 @@ def render(
 ) -> tuple[Rendered, Callable[[tuple[jax.Array, Latents]], tuple[Parameters]]]:
     """What the generator makes of a batch, and the function from a gradient by its outputs to one by its parameters.
 
-    norms: of its kernels (`Network.inverse_norms`), if they are known; so in `discriminator_loss_of` and `judge`.
+    norms: of its kernels (`Network.squared_norms`), if they are known; so in `discriminator_loss_of` and `judge`.
     """
     return _rendered(networks, parameters, *_drawn(networks, step, batch), norms)
 
@@ -126,7 +133,7 @@ def _rendered(
     networks: Networks, parameters: Parameters, batch: Batch, rng: jax.Array, norms: Parameters | None = None
 ) -> tuple[Rendered, Callable[[tuple[jax.Array, Latents]], tuple[Parameters]]]:
     speech = _speech(networks.preset, batch)
-    known = functools.partial(Network.with_norms, inverses=norms or {})
+    known = functools.partial(Network.with_norms, squares=norms or {})
     outputs, pull = jax.vjp(lambda parameters: _render(networks, known(parameters), speech, rng), parameters)
     return Rendered(speech["real"], speech["target"], outputs), pull
 
@@ -136,7 +143,7 @@ def discriminator_loss_of(
 ) -> Callable[[Parameters], jax.Array]:
     """The discriminator's loss as a function of its parameters."""
     fake = jax.lax.stop_gradient(rendered.outputs[0])
-    known = functools.partial(Network.with_norms, inverses=norms or {})
+    known = functools.partial(Network.with_norms, squares=norms or {})
     return lambda parameters: _discriminator_loss(networks, known(parameters), rendered.real, fake)
 
 
@@ -146,10 +153,10 @@ def judge(
     """The terms of the generator's loss, and its gradient by the generator's outputs."""
     speech = {"real": rendered.real, "target": rendered.target}
     discriminator = Network.with_norms(discriminator, norms or {})
-    cotangents, terms = jax.grad(_generator_loss(networks, discriminator, speech, norms is not None), has_aux=True)(
-        rendered.outputs
-    )
-    return terms, cotangents
+    loss = _generator_loss(networks, discriminator, speech, norms is not None)
+    (cotangents, matching), terms = jax.grad(loss, argnums=(0, 1), has_aux=True)(rendered.outputs, jnp.ones(()))
+    total = terms["loss/generator"] + matching
+    return terms | {"loss/feature_matching": matching, "loss/generator": total}, cotangents
 
 
 def update_generator(
@@ -157,7 +164,7 @@ def update_generator(
 ) -> tuple[TrainState, Metrics]:
     """The state after the step, and its metrics with the discriminator's."""
     recipe = networks.preset.train
-    generator, optimizer_state, norm, is_good = _updated(
+    generator, optimizer_state, norm, is_good = updated(
         recipe, networks.optimizer, state.rate, terms["loss/generator"], grads, state.generator,
         state.generator_optimizer,
     )  # fmt: skip
@@ -262,8 +269,16 @@ def _judge(networks: Networks, parameters: Parameters, wave: jax.Array) -> list[
 def _discriminator_loss(networks: Networks, parameters: Parameters, real: jax.Array, fake: jax.Array) -> jax.Array:
     """Real and fake go through as one batch: half the passes over the weights. They alternate in it, so that both of a
     window stay on its device."""
-    both = jnp.stack([real, fake], axis=1).reshape(-1, real.shape[1])
-    scores = [score.reshape(len(real), 2, -1) for score, _ in _judge(networks, parameters, both)]
+    return _loss_of(_judge(networks, parameters, _alternating(real, fake)))
+
+
+def _alternating(real: jax.Array, fake: jax.Array) -> jax.Array:
+    return jnp.stack([real, fake], axis=1).reshape(-1, real.shape[1])
+
+
+def _loss_of(judgements: list[Judgement]) -> jax.Array:
+    """The discriminator's loss, from what is made of alternating waves."""
+    scores = [score.reshape(score.shape[0] // 2, 2, -1) for score, _ in judgements]
     return losses.discriminator_loss(*([(score[:, half], []) for score in scores] for half in (0, 1)))
 
 
@@ -272,7 +287,7 @@ def update_discriminator(networks: Networks, state: TrainState, loss: _Discrimin
 
     def update() -> tuple[Parameters, Any, Metrics]:
         value, grads = jax.value_and_grad(loss)(state.discriminator)
-        parameters, optimizer_state, norm, is_good = _updated(
+        parameters, optimizer_state, norm, is_good = updated(
             networks.preset.train, networks.discriminator_optimizer, state.rate, value, grads, state.discriminator,
             state.discriminator_optimizer,
         )  # fmt: skip
@@ -293,36 +308,47 @@ def update_discriminator(networks: Networks, state: TrainState, loss: _Discrimin
     return dataclasses.replace(state, discriminator=parameters, discriminator_optimizer=optimizer_state), metrics
 
 
-def _updated(
-    recipe: TrainConfig,
-    transform: optax.GradientTransformation,
-    rate: jax.Array,
-    loss: jax.Array,
-    grads: Parameters,
-    parameters: Parameters,
-    optimizer_state: optax.OptState,
-) -> tuple[Parameters, optax.OptState, jax.Array, jax.Array]:
-    """Parameters, optimiser, the gradient's norm and 1.0; without a finite gradient: as they were, the norm, and 0.0.
+def update_discriminators_in_turn(
+    networks: Networks, state: TrainState, rendered: Rendered, norms: Parameters
+) -> tuple[TrainState, Metrics]:
+    """As `update_discriminator`, but a sub-discriminator's large kernels are updated before the next one is begun:
+    updates, which wait for the memory, lie beside passes that don't.
 
-    Every optimiser's step is proportional to the learning rate, so a factor on the rate is one on the step.
-    Unless it is clipped by, the norm is without weight-normed kernels: what is not finite in the gradient of one is
-    not in its scale's, which sums over it, and most of the gradient need not be written and read again.
+    So these kernels stay as they are where their own sub-discriminator's loss or gradient is not finite; all others
+    where any is. For packed parameters, without a norm to clip by.
     """
-    frozen = tuple(f"{part}." for part in recipe.frozen_parts)
-    grads = {name: jnp.zeros_like(grad) if name.startswith(frozen) else grad for name, grad in grads.items()}
-    if recipe.clip_norm:
-        norm = optax.tree.norm(grads)
-        grads = optax.tree.scale(jnp.minimum(1.0, recipe.clip_norm / (norm + 1e-6)), grads)
-    else:
-        norm = optax.tree.norm({name: grad for name, grad in grads.items() if not name.endswith("weight_v")})
+    network, old, optimizer_state = networks.discriminator, state.discriminator, state.discriminator_optimizer
+    parameters, pull = jax.vjp(lambda packed: network.packing.ready(Network.with_norms(packed, norms)), old)
+    step = functools.partial(stepped, networks.preset.train, networks.discriminator_optimizer, state.rate)
+    wave, parts, loss, cotangents = _alternating(rendered.real, rendered.outputs[0]), [], jnp.zeros(()), {}
+    for number in range(1 + len(networks.preset.discriminator.periods)):
+        own = {name: value for name, value in parameters.items() if name.startswith(f"discriminators.{number}.")}
+        value, grads = jax.value_and_grad(_loss_of_one)(own, networks, parameters, number, wave)
+        large = [name for name in own if name in old and is_probed(own[name], own.get(scale_name(name)))]
+        of_norms = sum((jnp.sum(grads[scale_name(name)].norm) for name in large), value)
+        given = ({name: grads.get(name) for name in old}, old, optimizer_state)
+        parts.append(step(*only(given, old, large), jnp.isfinite(of_norms)))
+        wave, _ = jax.lax.optimization_barrier((wave, Network.squared_norms(parts[-1][0])))
+        cotangents |= grads | {name: jnp.zeros_like(grads[name]) for name in large}
+        loss += value
+    (grads,) = pull(cotangents)
+    norm = gradient_norm(grads)
     is_good = jnp.isfinite(norm) & jnp.isfinite(loss)
-    updates, new_state = transform.update(grads, optimizer_state, parameters)
-    updates = {
-        name: jnp.zeros_like(update) if name.startswith(frozen) else rate * update for name, update in updates.items()
-    }
-    new = (optax.apply_updates(parameters, updates), new_state)
-    kept = jax.tree.map(lambda new, old: jnp.where(is_good, new, old), new, (parameters, optimizer_state))
-    return *kept, norm, is_good.astype(jnp.float32)
+    others = old.keys() - {name for part, _ in parts for name in part}
+    parts.append(step(*only((grads, old, optimizer_state), old, sorted(others)), is_good))
+    new, optimizer_state = joined(parts)
+    metrics = {
+        "loss/discriminator": loss, "gradient_norm/discriminator": norm, "skipped": 1.0 - is_good.astype(jnp.float32)
+    }  # fmt: skip
+    return dataclasses.replace(state, discriminator=new, discriminator_optimizer=optimizer_state), metrics
+
+
+def _loss_of_one(
+    own: Parameters, networks: Networks, parameters: Parameters, number: int, wave: jax.Array
+) -> jax.Array:
+    """A sub-discriminator's term of the discriminator's loss; its own parameters are those it is differentiated by."""
+    judgement = networks.discriminator(parameters | own, "judge_by", number, wave.astype(networks.dtype))
+    return _loss_of([judgement])
 
 
 def _large_apart(parameters: Parameters) -> Parameters:
@@ -340,14 +366,17 @@ def _generator_loss(
     for_real = _large_apart(discriminator) if norms_known else discriminator
     real_judgements = _judge(networks, for_real, speech["real"])
 
-    def loss(outputs: tuple[jax.Array, Latents]) -> tuple[jax.Array, Metrics]:
+    def loss(outputs: tuple[jax.Array, Latents], probe: jax.Array | None = None) -> tuple[jax.Array, Metrics]:
         wave, latents = outputs
         fake_judgements = _judge(networks, discriminator, wave)
         mel = jnp.mean(jnp.abs(log_mel(spectrogram(wave, audio), audio) - speech["target"]))
+        both = (real_judgements, fake_judgements)
+        matching = (
+            losses.feature_matching_loss(*both) if probe is None else losses.felt_feature_matching_loss(*both, probe)
+        )
         terms = {
             "adversarial": losses.adversarial_loss(fake_judgements),
-            "feature_matching": recipe.feature_matching_weight
-            * losses.feature_matching_loss(real_judgements, fake_judgements),
+            "feature_matching": recipe.feature_matching_weight * matching,
             "mel": recipe.mel_weight * mel,
             "kl": recipe.kl_weight * losses.kl_loss(latents),
         }

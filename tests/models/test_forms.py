@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rvc_jax.config import FORMS, PRESETS, Forms, forms_for
-from rvc_jax.models import convolution, minimal_filtering
-from rvc_jax.models.convolution import Scale, inverse_norm, weight_norm
+from rvc_jax.models import convolution, minimal_filtering, packing, weight_norm
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.minimal_filtering import WIDEST
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import synthesizer
+from rvc_jax.models.weight_norm import Scale
 from rvc_jax.plan.flops import count as operations
 
 NANO = PRESETS["nano"]
@@ -139,8 +140,8 @@ def test_forms_of_upsampling(width: int, stride: int) -> None:
     close(convolution.folded_conv_transpose(convolution.fold(x, 6, 3), kernel, stride, 3), spread)
 
 
-@pytest.mark.parametrize("form", SPEECH)
-def test_the_voice_and_its_gradients(form: str) -> None:
+def voice(forms: Forms, norms_known: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """A rendered segment, and the gradient of a loss of all that is made of it."""
     random = np.random.default_rng(0)
     frames = 40
     inputs = (
@@ -153,23 +154,80 @@ def test_the_voice_and_its_gradients(form: str) -> None:
         jnp.array([0, 1]),
         jax.random.key(0),
     )
+    network = synthesizer(NANO.generator, NANO.audio, forms, jnp.dtype("float32") if forms.packed else None)
 
-    def render(forms: Forms) -> tuple[jax.Array, dict[str, jax.Array]]:
-        network = synthesizer(NANO.generator, NANO.audio, forms, jnp.dtype("float32") if forms.packed else None)
+    def loss(parameters: dict) -> tuple[jax.Array, jax.Array]:
+        wave, latents = network(parameters, "train_segment", *inputs)
+        return jnp.mean(wave**2) + jnp.mean(latents.mapped**2) + jnp.mean(latents.prior_mean**2), wave
 
-        def loss(parameters: dict) -> tuple[jax.Array, jax.Array]:
-            wave, latents = network(parameters, "train_segment", *inputs)
-            return jnp.mean(wave**2) + jnp.mean(latents.mapped**2) + jnp.mean(latents.prior_mean**2), wave
+    return differentiated(network, loss, norms_known)
 
-        parameters = network.packing.pack(network.init(0)) if forms.packed else network.init(0)
-        (_, wave), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(parameters)
-        return wave, network.packing.unpack(grads) if forms.packed else grads
 
-    plain, plain_grads = render(Forms())
-    wave, grads = render(SPEECH[form])
+def differentiated(network: Network, loss: Callable, norms_known: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """What a loss gives besides, and its gradient by parameters, by name; norms other than those of the directions."""
+    parameters = {name: 1.3 * x if name.endswith("weight_g") else x for name, x in network.init(0).items()}
+    packing = network.packing
+    parameters = packing.pack(parameters) if packing else parameters
+    squares = Network.squared_norms(parameters) if norms_known else {}
+    of_known = lambda parameters: loss(Network.with_norms(parameters, squares))  # noqa: E731
+    (_, other), grads = jax.jit(jax.value_and_grad(of_known, has_aux=True))(parameters)
+    return other, packing.unpack(grads) if packing else grads
+
+
+@pytest.mark.parametrize("form", SPEECH)
+def test_the_voice_and_its_gradients(form: str) -> None:
+    plain, plain_grads = voice(Forms())
+    wave, grads = voice(SPEECH[form])
     close(wave, plain)
     for name, expected in plain_grads.items():
         close(grads[name], expected, 1e-3)
+
+
+@pytest.fixture
+def every_kernel_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (packing, weight_norm):
+        monkeypatch.setattr(module, "LARGE", 1)
+
+
+@pytest.mark.usefixtures("every_kernel_is_large")
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_gradients_of_large_kernels_with_known_norms(packed: bool) -> None:
+    """Of activations, gates, sums and transposed convolutions: a kernel's norm learns from signals alone."""
+    plain, plain_grads = voice(Forms())
+    wave, grads = voice(Forms(packed=packed, upsampling="by stride"), norms_known=True)
+    close(wave, plain)
+    for name, expected in plain_grads.items():
+        close(grads[name], expected, 1e-3)
+
+
+@pytest.mark.usefixtures("every_kernel_is_large")
+def test_the_gradients_of_a_discriminator_with_known_norms() -> None:
+    wave = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 3200)), jnp.float32)
+
+    def gradients(packed: jnp.dtype | None, norms_known: bool) -> dict[str, jax.Array]:
+        network = Network(Discriminator(NANO.discriminator), packed)
+
+        def loss(parameters: dict) -> tuple[jax.Array, None]:
+            judgements = network(parameters, "judge", wave)
+            return sum(jnp.mean(score**2) + jnp.mean(maps[1][0] ** 2) for score, maps in judgements), None
+
+        return differentiated(network, loss, norms_known)[1]
+
+    expected = gradients(None, False)
+    for name, gradient in gradients(jnp.dtype("float32"), True).items():
+        close(gradient, expected[name], 1e-4)
+
+
+def test_a_kernel_of_no_norm_does_not_spoil_the_gradient() -> None:
+    x, direction = jnp.ones((1, 4, 2)), jnp.ones((3, 2, 2))
+    scale = Scale(jnp.array([0.0, 2.0])[None, None], weight_norm.squared_norm(direction))
+
+    def loss(scale: Scale) -> jax.Array:
+        kernel, probe = weight_norm._probed_weight_norm(direction, scale)
+        return jnp.sum(weight_norm.probed(convolution.conv(x, kernel, 1, 1, 1, 1), probe))
+
+    gradient = jax.grad(loss)(scale).norm[0, 0]
+    assert gradient[0] == 0 and gradient[1] > 0
 
 
 @pytest.mark.parametrize(
@@ -243,13 +301,16 @@ def test_packed_parameters_come_back_as_they_were() -> None:
     assert all(jax.tree.leaves(same))
 
 
+def with_known_norm(direction: jax.Array, scale: jax.Array) -> jax.Array:
+    return weight_norm.weight_norm(direction, Scale(scale, weight_norm.squared_norm(direction)))
+
+
 def test_norms_that_are_known_give_the_same_kernels_and_gradients() -> None:
     random = np.random.default_rng(1)
     shapes = ((2, 3, 4, 5), (2, 1, 1, 5), (2, 3, 4, 5))
     direction, scale, gradient = (jnp.asarray(random.standard_normal(shape), jnp.float32) for shape in shapes)
-    known = lambda direction, scale: weight_norm(direction, Scale(scale, inverse_norm(direction)))  # noqa: E731
-    kernel, pull = jax.vjp(known, direction, scale)
-    plain_kernel, plain_pull = jax.vjp(weight_norm, direction, scale)
+    kernel, pull = jax.vjp(with_known_norm, direction, scale)
+    plain_kernel, plain_pull = jax.vjp(weight_norm.weight_norm, direction, scale)
     np.testing.assert_allclose(kernel, plain_kernel, rtol=1e-6)
     for ours, plain in zip(pull(gradient), plain_pull(gradient), strict=True):
         np.testing.assert_allclose(ours, plain, atol=1e-5)
@@ -261,8 +322,7 @@ def test_what_is_not_finite_in_a_normed_kernel_shows_in_its_scale() -> None:
     direction, scale, gradient = (
         jnp.asarray(random.standard_normal(shape), jnp.float32) for shape in ((3, 4, 5), (1, 1, 5), (3, 4, 5))
     )
-    known = lambda direction, scale: weight_norm(direction, Scale(scale, inverse_norm(direction)))  # noqa: E731
-    for function, bad in itertools.product((weight_norm, known), (np.nan, np.inf, -np.inf)):
+    for function, bad in itertools.product((weight_norm.weight_norm, with_known_norm), (np.nan, np.inf, -np.inf)):
         _, pull = jax.vjp(function, direction, scale)
         of_direction, of_scale = pull(gradient.at[1, 2, 3].set(bad))
         assert not np.isfinite(of_direction).all() and not np.isfinite(of_scale[0, 0, 3])

@@ -13,12 +13,14 @@ from micro import MICRO
 
 from rvc_jax.config import Forms
 from rvc_jax.data.dataset import Windows
+from rvc_jax.models import packing, weight_norm
+from rvc_jax.train import update
 from rvc_jax.train.batches import Batches
 from rvc_jax.train.dispatch import make_dispatch
 from rvc_jax.train.feed import CompactWindows, ResidentFeed, StreamingFeed, fits_on_device, widened
-from rvc_jax.train.pieces import PiecewiseDispatch
+from rvc_jax.train.pieces import Functions, PiecewiseDispatch, norms_of
 from rvc_jax.train.state import TrainState, fresh_state
-from rvc_jax.train.step import build_networks, make_step
+from rvc_jax.train.step import build_networks, make_step, render
 
 FRAMES = 40
 PRESET = dataclasses.replace(MICRO, train=dataclasses.replace(MICRO.train, learning_rate=1e-4))
@@ -101,6 +103,63 @@ def test_dispatches_are_the_steps_one_by_one(
         if not name.endswith("conv_k.bias"):  # its gradient is zero: AdamW steps by the rounding's sign
             far = np.abs(np.asarray(state.generator[name]) - value) > 1e-4
             assert far.mean() < 0.01, name
+
+
+@pytest.fixture
+def every_kernel_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (weight_norm, packing, update):
+        monkeypatch.setattr(module, "LARGE", 1)
+
+
+@pytest.mark.usefixtures("every_kernel_is_large")
+def test_large_kernels_are_updated_as_all_others_are(one_by_one: tuple) -> None:
+    """By gradients that nothing has summed over, and those of one sub-discriminator before the next one's are known."""
+    state, rows = trained(ResidentFeed, 3, [3, 2], Forms(packed=True, pieces_from=1))
+    expected_state, expected = one_by_one
+    for row, other in zip(rows, expected, strict=True):
+        norms = [name for name in row if name.startswith("gradient_norm")]  # they leave large kernels out
+        assert {n: row[n] for n in row.keys() - norms} == pytest.approx(
+            {n: other[n] for n in other.keys() - norms}, rel=1e-4, abs=1e-5
+        )
+    for network in ("generator", "discriminator"):
+        ours, plain = getattr(state, network), getattr(expected_state, network)
+        for name, value in plain.items():
+            if not name.endswith("conv_k.bias"):
+                assert (np.abs(np.asarray(ours[name]) - value) > 1e-4).mean() < 0.01, name
+    counts = [leaf for leaf in jax.tree.leaves(state.discriminator_optimizer) if leaf.ndim == 0]
+    assert counts and all(int(count) == 5 for count in counts)
+
+
+@pytest.mark.usefixtures("every_kernel_is_large")
+@pytest.mark.parametrize("bad", ["wave", "weights"])
+def test_four_programs_skip_what_is_not_finite(bad: str) -> None:
+    """A wave makes everything stay; weights that are not finite make their sub-discriminator's kernels stay, and all
+    others that are not of one sub-discriminator alone."""
+    networks = build_networks(PRESET, 3, Forms(packed=True, pieces_from=1))
+    state = networks.packed(fresh_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0))
+    compact = CompactWindows.of(windows(4))
+    batch = widened(compact.arrays, compact.scale)
+    if bad == "wave":
+        batch["wave"] = jnp.asarray(batch["wave"]).at[0].set(np.nan)
+    else:
+        name = "discriminators.1.convs.1.weight_v"
+        state.discriminator[name] = jnp.asarray(state.discriminator[name]).at[0, 0, 0].set(np.nan)
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    before = jax.device_get(state)
+    with jax.set_mesh(mesh):
+        rendered = jax.jit(lambda: render(networks, state.generator, state.step, batch)[0])()
+    functions = Functions(networks, lambda batch: batch)
+    given = (state.discriminator, norms_of(state).discriminator, state.discriminator_optimizer, state.step, state.rate)
+    parameters, _, optimizer, metrics = jax.jit(functions.update_discriminator)(*given, rendered)
+    assert float(metrics["skipped"]) == 1
+    own = {
+        name for name in parameters
+        if bad == "weights" and name.endswith("weight_v") and " as " not in name and "discriminators.1." not in name
+    }  # fmt: skip
+    for tree, old in ((parameters, before.discriminator), (optimizer[0].mu, before.discriminator_optimizer[0].mu)):
+        same = {name for name in tree if np.array_equal(tree[name], old[name], equal_nan=True)}
+        assert same == tree.keys() - own
+        assert all(np.isfinite(tree[name]).all() for name in own)
 
 
 def test_four_programs_go_on_bit_for_bit() -> None:
