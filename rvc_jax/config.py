@@ -27,6 +27,9 @@ WINDOW_FRAMES = 336
 """Frames of every training window: the longest slice (3.3 s) rounded up to a multiple of 16: one shape serves all."""
 
 
+STEP_FRAMES = 304
+"""Frames of a window that a training step takes: slices of 3 s and a little. Of a longer one it draws a part."""
+
 BitDepth = Literal["16", "24", "float"]
 """Of samples in lossless sound files."""
 

@@ -5,6 +5,7 @@ HiFi-GAN (arXiv 2010.05646) with the harmonic source of a neural source-filter m
 
 from __future__ import annotations
 
+import functools
 import math
 
 import jax
@@ -126,7 +127,9 @@ class Generator(nnx.Module):
                 x, factor = self._upsampled(up, leaky_relu(x, 0.1), factor)
             if self.has_pitch:
                 with jax.named_scope(f"noise_convs.{stage}"):
-                    x = x + self._source_at(self.noise_convs[stage], source, factor)
+                    at_stage = functools.partial(self._source_at, self.noise_convs[stage], factor)
+                    # The folded source is made again for the gradient, one for all stages, instead of being kept.
+                    x = x + jax.checkpoint(at_stage, prevent_cse=False)(source)
             first = stage * self.blocks_per_stage
             blocks = self.resblocks[first : first + self.blocks_per_stage]
             with jax.named_scope(f"resblocks.{stage}"):
@@ -144,7 +147,7 @@ class Generator(nnx.Module):
             factor -= 1
         return fold(x, channels, factor), factor
 
-    def _source_at(self, conv: Conv, source: jax.Array, factor: int) -> jax.Array:
+    def _source_at(self, conv: Conv, factor: int, source: jax.Array) -> jax.Array:
         """The source [batch, samples, 1] at a stage's rate, folded as the stage is."""
         if factor * conv.stride == 1 or not self.forms.fold_to:
             return conv(source)

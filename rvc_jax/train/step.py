@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
-from rvc_jax.config import Forms, Preset, forms_for
+from rvc_jax.config import STEP_FRAMES, Forms, Preset, forms_for
 from rvc_jax.features.pitch import coarse_pitch
 from rvc_jax.models.discriminator import Discriminator, Judgement
 from rvc_jax.models.parameters import Network, Parameters
@@ -179,9 +179,32 @@ def update_generator(
 def _drawn(networks: Networks, step: jax.Array, batch: Batch) -> tuple[Batch, jax.Array]:
     """The batch with the starts of its segments, and what to draw the noise from."""
     rng = jax.random.fold_in(jax.random.key(networks.preset.train.seed), step)
+    batch = _shortened(jax.random.fold_in(rng, 0), batch, networks.preset.audio.hop)
     start_rng, noise_rng = jax.random.split(rng)
     start = _segment_starts(start_rng, batch["lengths"], networks.preset.audio.segment_frames)
     return dict(batch, start=start), noise_rng
+
+
+def _shortened(rng: jax.Array, batch: Batch, hop: int) -> Batch:
+    """A part of STEP_FRAMES frames of every window, uniform among those that lie within what is not padding.
+
+    It begins at an even frame: content has half as many.
+    """
+    if batch["f0"].shape[1] <= STEP_FRAMES:
+        return batch
+    room = jnp.maximum(batch["lengths"] - STEP_FRAMES, 0) // 2 + 1
+    start = jnp.floor(jax.random.uniform(rng, room.shape) * room).astype(jnp.int32)
+
+    def part(name: str, begin: jax.Array, length: int) -> jax.Array:
+        cut = lambda row, begin: jax.lax.dynamic_slice_in_dim(row, begin, length)  # noqa: E731
+        return jax.vmap(cut)(batch[name], begin)
+
+    return batch | {
+        "wave": part("wave", 2 * start * hop, STEP_FRAMES * hop),
+        "content": part("content", start, STEP_FRAMES // 2),
+        "f0": part("f0", 2 * start, STEP_FRAMES),
+        "lengths": jnp.minimum(batch["lengths"], STEP_FRAMES),
+    }
 
 
 def _segment_starts(rng: jax.Array, lengths: jax.Array, segment_frames: int) -> jax.Array:
