@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rvc_jax.config import PRESETS, Forms, Preset, forms_for
+from rvc_jax.config import PRESETS, STEP_FRAMES, Forms, Preset, forms_for
 from rvc_jax.train.dispatch import make_dispatch
 from rvc_jax.train.feed import ResidentFeed
 from rvc_jax.train.state import fresh_state
@@ -28,6 +28,8 @@ from rvc_jax.train.step import build_networks, make_step
 
 def random_batch(preset: Preset, batch: int, frames: int) -> dict[str, np.ndarray]:
     """A batch of the right shapes with noise for speech; half of the frames are voiced."""
+    if frames > STEP_FRAMES:
+        raise SystemExit(f"--frames {frames}: a step takes {STEP_FRAMES} of them, and other networks would take all")
     random = np.random.default_rng(0)
     voiced = random.random((batch, frames)) < 0.5
     return {

@@ -16,9 +16,10 @@ from micro import MICRO
 from rvc_jax.config import TrainConfig
 from rvc_jax.errors import UserError
 from rvc_jax.train import step as step_module
+from rvc_jax.train import update
 from rvc_jax.train.settings import _check_recipe
 from rvc_jax.train.state import TrainState, averaged, create_state, learning_rate, optimizer
-from rvc_jax.train.step import Networks, _updated, build_networks, make_step
+from rvc_jax.train.step import Networks, build_networks, make_step
 
 OPTIMIZERS = get_args(get_type_hints(TrainConfig)["optimizer"])
 
@@ -53,7 +54,7 @@ def updated(recipe: TrainConfig, rate: float = 1.0, gradient: float = 0.1) -> tu
     transform = optimizer(recipe, 10)
     parameters = {"dec.conv.weight": jnp.array([1.0, -2.0]), "enc_p.proj.bias": jnp.array([3.0, 4.0])}
     grads = {name: jnp.full(2, gradient) for name in parameters}
-    new, _, norm, is_good = _updated(
+    new, _, norm, is_good = update.updated(
         recipe, transform, jnp.float32(rate), jnp.float32(1), grads, parameters, transform.init(parameters)
     )
     assert float(is_good) == 1
@@ -83,7 +84,7 @@ def test_clipping_bounds_the_gradient_and_tells_its_norm() -> None:
     transform = SimpleNamespace(update=lambda g, state, p: (seen.append(g), (g, state))[1])
     zeros = {name: jnp.zeros(4) for name in grads}
     clipping = TrainConfig(clip_norm=0.5, freeze="flow")
-    _updated(clipping, transform, jnp.float32(1), jnp.float32(1), grads, zeros, ())
+    update.updated(clipping, transform, jnp.float32(1), jnp.float32(1), grads, zeros, ())
     assert float(jnp.linalg.norm(seen[0]["dec.a"])) == pytest.approx(0.5, rel=1e-4)  # what is frozen does not count
 
 
