@@ -92,9 +92,12 @@ class Conv(nnx.Module):
     def _made(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         """The result without bias, and the kernel's probe (`models.weight_norm`).
 
-        The kernel is made again for the gradient: while it is multiplied by, instead of being kept.
+        A kernel that is rounded is made again for the gradient: while it is multiplied by, instead of being kept.
         """
-        return jax.checkpoint(self._convolved, prevent_cse=False)(x, *self._parameters)
+        direction, scale = self._parameters
+        is_rounded = x.dtype != direction.dtype
+        convolved = jax.checkpoint(self._convolved, prevent_cse=False) if is_rounded else self._convolved
+        return convolved(x, direction, scale)
 
     def _convolved(self, x: jax.Array, direction: jax.Array, scale: Any) -> tuple[jax.Array, jax.Array | None]:
         kernel, probe = probed_kernel(direction, scale)
