@@ -18,11 +18,6 @@ from rvc_jax.models.weight_norm import is_probed, probed, probed_gate, probed_ke
 KERNEL_AXES = (2, 1, 0)
 
 
-def normed(direction: nnx.Param, scale: nnx.Param) -> jax.Array:
-    """The weight-normed kernel."""
-    return weight_norm(direction[...], scale.get_value())
-
-
 class Conv(nnx.Module):
     """1-D convolution [batch, time, in] -> [batch, time', out]; padding is the same on both sides."""
 
@@ -56,8 +51,7 @@ class Conv(nnx.Module):
         self.bias = parameter((outputs,), default if init is default else Constant(0.0), (0,)) if bias else None
 
     def kernel(self, dtype: jnp.dtype) -> jax.Array:
-        weight = normed(self.weight_v, self.weight_g) if self.normed else self.weight[...]
-        return weight.astype(dtype)
+        return weight_norm(*self._parameters).astype(dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y, probe = self._made(x)
@@ -149,7 +143,7 @@ class ConvTranspose(nnx.Module):
         return y + jnp.tile(self._bias(x.dtype), factor * self.stride)
 
     def _kernel(self, dtype: jnp.dtype) -> jax.Array:
-        return normed(self.weight_v, self.weight_g).astype(dtype)
+        return weight_norm(self.weight_v[...], self.weight_g.get_value()).astype(dtype)
 
     def _bias(self, dtype: jnp.dtype) -> jax.Array:
         return self.bias[...].astype(dtype)

@@ -290,12 +290,12 @@ def _judge(networks: Networks, parameters: Parameters, wave: jax.Array) -> list[
 
 
 def _discriminator_loss(networks: Networks, parameters: Parameters, real: jax.Array, fake: jax.Array) -> jax.Array:
-    """Real and fake go through as one batch: half the passes over the weights. They alternate in it, so that both of a
-    window stay on its device."""
     return _loss_of(_judge(networks, parameters, _alternating(real, fake)))
 
 
 def _alternating(real: jax.Array, fake: jax.Array) -> jax.Array:
+    """Real and fake go through as one batch: half the passes over the weights. They alternate in it, so that both of a
+    window stay on its device."""
     return jnp.stack([real, fake], axis=1).reshape(-1, real.shape[1])
 
 
