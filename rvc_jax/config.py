@@ -139,6 +139,14 @@ class Forms:
     pieces_from: int = 0
     """Parameters from which on the training step is four programs instead of one: less to compile, and all at the same
     time; 0 is never."""
+    scoped_vmem_kib: int = 0
+    """Fast memory that one operation of a TPU may work in. The less, the smaller are its pieces, the less code there is
+    and the sooner it is compiled; 0 is as much as the compiler takes by itself."""
+
+    @property
+    def compiler_options(self) -> dict[str, str] | None:
+        """As `jax.jit` takes them."""
+        return {"xla_tpu_scoped_vmem_limit_kib": str(self.scoped_vmem_kib)} if self.scoped_vmem_kib else None
 
 
 PLAIN = Forms()
@@ -157,7 +165,7 @@ FORMS: dict[str, Forms] = {
     "cpu": Forms(merge_to=32, minimal_from=192),
     "gpu": Forms(merge_to=256, fold_to=256, packed=True),
     "tpu v5 lite": _TPU,
-    "tpu v6 lite": dataclasses.replace(_TPU, upsampling="subpixel"),
+    "tpu v6 lite": dataclasses.replace(_TPU, upsampling="subpixel", scoped_vmem_kib=12288),
 }
 """By platform or, where that is not enough, by the kind of chip as JAX names it."""
 

@@ -98,7 +98,8 @@ def _programs(networks: Any, mesh: Any, arguments: tuple[Any, Any]) -> dict[str,
     if networks.in_pieces:
         return vars(compile_pieces(networks, lambda batch: batch, mesh, *arguments))
     with jax.set_mesh(mesh):
-        return {"step": jax.jit(make_step(networks), donate_argnums=0).lower(*arguments).compile()}
+        step = jax.jit(make_step(networks), donate_argnums=0, compiler_options=networks.compiler_options)
+        return {"step": step.lower(*arguments).compile()}
 
 
 def _bytes_per_chip(shapes: Any) -> int:

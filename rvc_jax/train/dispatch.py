@@ -7,10 +7,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from rvc_jax.train.feed import Batch, widened
+from rvc_jax.train.pieces import PiecewiseDispatch
 from rvc_jax.train.state import TrainState
-from rvc_jax.train.step import Metrics, Networks, Step
+from rvc_jax.train.step import Metrics, Networks, Step, make_step
 
 Dispatch = Callable[[TrainState, Batch, Any, jax.Array], tuple[TrainState, Metrics]]
 
@@ -42,3 +44,17 @@ def make_dispatch(networks: Networks, step: Step, feed: Any, scale: float, steps
         return networks.unpacked(state), metrics
 
     return dispatch
+
+
+def compiled_dispatch(networks: Networks, feed: Any, scale: float, steps: int, mesh: Mesh) -> Dispatch:
+    """That function on a mesh, as one program or as four, compiled when it is first called; the state is used up."""
+    if networks.in_pieces:
+        return PiecewiseDispatch(networks, feed, scale, steps, mesh)
+    dispatch = make_dispatch(networks, make_step(networks), feed, scale, steps)
+    dispatch = jax.jit(dispatch, donate_argnums=0, compiler_options=networks.compiler_options)
+
+    def on_mesh(*arguments: Any) -> tuple[TrainState, Metrics]:
+        with jax.set_mesh(mesh):
+            return dispatch(*arguments)
+
+    return on_mesh

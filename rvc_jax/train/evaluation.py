@@ -48,7 +48,7 @@ class Evaluator:
 
     def __init__(self, networks: Networks, holdout: Windows):
         self._networks, self._holdout = networks, holdout
-        self._score = jax.jit(self._score_batch)
+        self._score = jax.jit(self._score_batch, compiler_options=networks.compiler_options)
         self._heard = np.unique(np.linspace(0, len(holdout) - 1, HEARD_WINDOWS).round().astype(int))
         heard = (array[self._heard] for array in (holdout.wave, holdout.f0, holdout.lengths))
         self._ear = _Ear(*heard, networks.preset.audio.sample_rate)

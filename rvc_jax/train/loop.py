@@ -21,13 +21,12 @@ from rvc_jax.runs import RunFolder
 from rvc_jax.train import distributed
 from rvc_jax.train.batches import Batches
 from rvc_jax.train.budget import Meter
-from rvc_jax.train.dispatch import make_dispatch
+from rvc_jax.train.dispatch import compiled_dispatch
 from rvc_jax.train.feed import CompactWindows, ResidentFeed, StreamingFeed, fits_on_device
 from rvc_jax.train.heartbeat import Heartbeat
 from rvc_jax.train.holdout import Holdout
 from rvc_jax.train.interrupt import Interrupt
 from rvc_jax.train.late_metrics import LateMetrics
-from rvc_jax.train.pieces import PiecewiseDispatch
 from rvc_jax.train.pretrained import first_parameters, origins
 from rvc_jax.train.progress import Clock, Report, TrainProgress, TrainResult
 from rvc_jax.train.recorder import Recorder
@@ -35,7 +34,7 @@ from rvc_jax.train.saving import Checkpoints
 from rvc_jax.train.settings import budget_of, changes, devices_of, settings_for
 from rvc_jax.train.space import Space
 from rvc_jax.train.state import STAND_INS, TrainState, create_state, last_step, scaled, state_shapes
-from rvc_jax.train.step import build_networks, make_step
+from rvc_jax.train.step import build_networks
 
 _MOST_RETURNS = 2
 
@@ -193,7 +192,7 @@ class Trainer:
         return jax.jit(create)(*parameters)  # one program, not one for every array
 
     def _feed(self) -> tuple[ResidentFeed | StreamingFeed, Any]:
-        """What brings the windows, and the jitted function that trains on them."""
+        """What brings the windows, and the function that trains on them."""
         windows = CompactWindows.of(self.data.train)
         held = self.folder.preset.train.data_on_device
         device = self.mesh.devices.flat[0]
@@ -201,16 +200,7 @@ class Trainer:
         resident = has_memory if held == "auto" else held == "yes"
         kind = ResidentFeed if resident else StreamingFeed
         feed = kind(windows, self.batches, self.steps_per_dispatch, self.mesh)
-        if self.networks.in_pieces:
-            return feed, PiecewiseDispatch(self.networks, feed, windows.scale, self.steps_per_dispatch, self.mesh)
-        dispatch = make_dispatch(self.networks, make_step(self.networks), feed, windows.scale, self.steps_per_dispatch)
-        dispatch = jax.jit(dispatch, donate_argnums=0)
-
-        def on_mesh(*arguments: Any) -> Any:
-            with jax.set_mesh(self.mesh):
-                return dispatch(*arguments)
-
-        return feed, on_mesh
+        return feed, compiled_dispatch(self.networks, feed, windows.scale, self.steps_per_dispatch, self.mesh)
 
     def _is_over(self) -> bool:
         minutes = self.folder.preset.train.minutes

@@ -46,6 +46,32 @@ class Norms:
     discriminator: Parameters
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """What the generator's forward pass keeps for its gradient. Parameters that are kept as they are (kernels without
+    what is multiplied onto them) do not come from one program to the other as copies: both are given them."""
+
+    arrays: list[jax.Array]
+    """All others."""
+    parameters: tuple[int | None, ...] = dataclasses.field(metadata={"static": True})
+    """For each array in the order of `tree`: which parameter it is, None where it is the next of `arrays`."""
+    tree: Any = dataclasses.field(metadata={"static": True})
+
+    @classmethod
+    def of(cls, pull: Any, parameters: Parameters) -> Kept:
+        """pull: as `jax.vjp` returns it, in the same trace as it was given the parameters."""
+        arrays, tree = jax.tree.flatten(pull)
+        numbers = {id(parameter): number for number, parameter in enumerate(jax.tree.leaves(parameters))}
+        found = tuple(numbers.get(id(array)) for array in arrays)
+        return cls([array for array, number in zip(arrays, found, strict=True) if number is None], found, tree)
+
+    def pull(self, parameters: Parameters) -> Any:
+        """As it was given to `of`."""
+        given, others = jax.tree.leaves(parameters), iter(self.arrays)
+        return self.tree.unflatten(next(others) if number is None else given[number] for number in self.parameters)
+
+
 def norms_of(state: TrainState) -> Norms:
     return Norms(Network.squared_norms(state.generator), Network.squared_norms(state.discriminator))
 
@@ -59,8 +85,9 @@ class Functions:
         # On several chips gradients are added up before they are used: what can be done meanwhile must not wait for it.
         self._in_turn = chips == 1 and recipe.discriminator_every == 1 and not recipe.clip_norm and networks.is_packed
 
-    def render(self, generator: Parameters, norms: Parameters, step: jax.Array, *given: Any) -> tuple[Rendered, Any]:
-        return whole.render(self._networks, generator, step, self._batch_of(*given), norms)
+    def render(self, generator: Parameters, norms: Parameters, step: jax.Array, *given: Any) -> tuple[Rendered, Kept]:
+        rendered, pull = whole.render(self._networks, generator, step, self._batch_of(*given), norms)
+        return rendered, Kept.of(pull, generator)
 
     def update_discriminator(
         self, discriminator: Parameters, norms: Parameters, optimizer: Any, step: jax.Array, rate: jax.Array,
@@ -80,12 +107,13 @@ class Functions:
         return whole.judge(self._networks, discriminator, rendered, norms)
 
     def update_generator(
-        self, generator: Parameters, optimizer: Any, average: Any, step: jax.Array, rate: jax.Array, pull: Any,
+        self, generator: Parameters, optimizer: Any, average: Any, step: jax.Array, rate: jax.Array, kept: Kept,
         terms: Metrics, cotangents: Any, metrics: Metrics,
     ) -> tuple[Parameters, Parameters, Any, Any, jax.Array, Metrics]:  # fmt: skip
         """Parameters, their norms, the optimiser's state, the average, the number of the next step, and metrics."""
         state = TrainState(step, rate, generator, {}, optimizer, (), average)
-        state, metrics = whole.update_generator(self._networks, state, terms, pull(cotangents)[0], metrics)
+        (gradient,) = kept.pull(generator)(cotangents)
+        state, metrics = whole.update_generator(self._networks, state, terms, gradient, metrics)
         norms = Network.squared_norms(state.generator)
         return state.generator, norms, state.generator_optimizer, state.average, state.step, metrics
 
@@ -101,13 +129,13 @@ class Programs:
 
     def __call__(self, state: TrainState, norms: Norms, *given: Any) -> tuple[TrainState, Norms, Metrics]:
         """The step, as that of `make_step`, but with what `BatchOf` takes. The state is used up."""
-        rendered, pull = self.render(state.generator, norms.generator, state.step, *given)
+        rendered, kept = self.render(state.generator, norms.generator, state.step, *given)
         discriminator, of_discriminator, discriminator_optimizer, metrics = self.update_discriminator(
             state.discriminator, norms.discriminator, state.discriminator_optimizer, state.step, state.rate, rendered
         )
         terms, cotangents = self.judge(discriminator, of_discriminator, rendered)
         generator, of_generator, generator_optimizer, average, step, metrics = self.update_generator(
-            state.generator, state.generator_optimizer, state.average, state.step, state.rate, pull, terms,
+            state.generator, state.generator_optimizer, state.average, state.step, state.rate, kept, terms,
             cotangents, metrics,
         )  # fmt: skip
         state = TrainState(
@@ -124,7 +152,9 @@ def compile_pieces(networks: Networks, batch_of: BatchOf, mesh: Mesh, state: Tra
 
     def traced(function: Any, *arguments: Any, donated: tuple[int, ...] = (), results: Any = everywhere) -> Any:
         with jax.set_mesh(mesh):
-            return jax.jit(function, donate_argnums=donated, out_shardings=results).trace(*arguments)
+            return jax.jit(
+                function, donate_argnums=donated, out_shardings=results, compiler_options=networks.compiler_options
+            ).trace(*arguments)
 
     def compiled(traced: Any) -> Any:
         with jax.set_mesh(mesh):  # of this thread
@@ -135,7 +165,7 @@ def compile_pieces(networks: Networks, batch_of: BatchOf, mesh: Mesh, state: Tra
     render = traced(
         functions.render, state.generator, norms.generator, step, *given, results=(divided, Format(Layout.AUTO))
     )
-    rendered, pull = render.out_info
+    rendered, kept = render.out_info
     rendered = shaped(rendered, divided)
     update_discriminator = traced(
         functions.update_discriminator, state.discriminator, norms.discriminator, state.discriminator_optimizer, step,
@@ -150,12 +180,12 @@ def compile_pieces(networks: Networks, batch_of: BatchOf, mesh: Mesh, state: Tra
 
     def updates_generator(render: Future) -> Any:
         """It has to wait for the layout of what it is given."""
-        kept = jax.tree.map(
+        given = jax.tree.map(
             lambda leaf, format: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=format),
-            pull, render.result().output_formats[1],
+            kept, render.result().output_formats[1],
         )  # fmt: skip
         return compiled(traced(
-            functions.update_generator, state.generator, state.generator_optimizer, state.average, step, rate, kept,
+            functions.update_generator, state.generator, state.generator_optimizer, state.average, step, rate, given,
             shaped(terms, everywhere), shaped(cotangents, divided), metrics, donated=(0, 1, 2),
         ))  # fmt: skip
 

@@ -44,6 +44,8 @@ class Networks:
     dtype: jnp.dtype
     in_pieces: bool
     """Whether the step is to be four programs (`train.pieces`) instead of one."""
+    compiler_options: dict[str, str] | None = None
+    """Of the chip that the step is for (`Forms`), for `jax.jit`."""
 
     @property
     def is_packed(self) -> bool:
@@ -83,6 +85,7 @@ def build_networks(preset: Preset, steps_per_epoch: int, forms: Forms | None = N
         optimizer(preset.train, steps_per_epoch, preset.train.discriminator_every),
         dtype,
         in_pieces=0 < forms.pieces_from <= size and preset.train.accumulate == 1,
+        compiler_options=forms.compiler_options,
     )
 
 

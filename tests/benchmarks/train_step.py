@@ -52,7 +52,8 @@ def measure(
     function = make_dispatch(networks, make_step(networks), ResidentFeed, 1.0, dispatch)
     arguments: tuple[Any, ...] = (held, rows, jnp.int32(dispatch))
     begin = time.perf_counter()
-    program = jax.jit(function, donate_argnums=0).lower(state, *arguments).compile()
+    function = jax.jit(function, donate_argnums=0, compiler_options=networks.compiler_options)
+    program = function.lower(state, *arguments).compile()
     compiled = time.perf_counter() - begin
     state = jax.block_until_ready(program(jax.device_put(state), *arguments))[0]
     times, calls = [], max(steps // dispatch, 1)

@@ -16,9 +16,9 @@ from rvc_jax.data.dataset import Windows
 from rvc_jax.models import packing, weight_norm
 from rvc_jax.train import update
 from rvc_jax.train.batches import Batches
-from rvc_jax.train.dispatch import make_dispatch
+from rvc_jax.train.dispatch import compiled_dispatch
 from rvc_jax.train.feed import CompactWindows, ResidentFeed, StreamingFeed, fits_on_device, widened
-from rvc_jax.train.pieces import Functions, PiecewiseDispatch, norms_of
+from rvc_jax.train.pieces import Functions, norms_of
 from rvc_jax.train.state import TrainState, fresh_state
 from rvc_jax.train.step import build_networks, make_step, render
 
@@ -61,10 +61,7 @@ def trained(
     networks = build_networks(PRESET, 3, forms)
     new = saved or fresh_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0)
     state = jax.device_put(new, NamedSharding(mesh, PartitionSpec()))
-    if networks.in_pieces:
-        dispatch = PiecewiseDispatch(networks, feed, compact.scale, steps, mesh)
-    else:
-        dispatch = jax.jit(make_dispatch(networks, make_step(networks), feed, compact.scale, steps), donate_argnums=0)
+    dispatch = compiled_dispatch(networks, feed, compact.scale, steps, mesh)
     rows, step = [], int(new.step)
     for count in counts:
         state, metrics = dispatch(state, feed.held, feed(step, count), np.int32(count))
@@ -170,6 +167,26 @@ def test_four_programs_go_on_bit_for_bit() -> None:
     assert first + last == rows
     same = jax.tree.map(lambda a, b: bool((a == b).all()), jax.device_get(again), jax.device_get(state))
     assert all(jax.tree.leaves(same))
+
+
+def test_what_is_kept_for_the_gradient_holds_no_copies_of_parameters() -> None:
+    networks = build_networks(PRESET, 3, Forms(packed=True, pieces_from=1))
+    state = networks.packed(fresh_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0))
+    compact = CompactWindows.of(windows(2))
+    functions = Functions(networks, lambda: widened(compact.arrays, compact.scale))
+    traced = jax.jit(functions.render).trace(state.generator, norms_of(state).generator, state.step)
+    parameters = {id(variable) for variable in traced.jaxpr.jaxpr.invars[: len(state.generator)]}
+    _, kept = traced.out_info
+    assert not parameters & {id(variable) for variable in traced.jaxpr.jaxpr.outvars}
+    assert len(kept.arrays) == sum(number is None for number in kept.parameters) < len(kept.parameters)
+
+
+@pytest.mark.parametrize("pieces_from", [0, 1], ids=["one program", "four"])
+def test_a_chips_options_reach_the_compiler(pieces_from: int) -> None:
+    """One that has no such memory says so."""
+    forms = Forms(scoped_vmem_kib=4096, pieces_from=pieces_from)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_tpu_scoped_vmem_limit_kib"):
+        trained(ResidentFeed, 1, [1], forms)
 
 
 def test_streaming_is_bit_for_bit_what_the_device_holds(one_by_one: tuple) -> None:
