@@ -167,6 +167,11 @@ def other_clip() -> Path:
 
 
 @pytest.fixture
+def every_kernel_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rvc_jax.models.weight_norm.LARGE", 1)
+
+
+@pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The file system of an emulated S3."""
     import fsspec

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rvc_jax.models.weight_norm import LARGE, scale_name, weight_norm
+from rvc_jax.models.weight_norm import is_large, scale_name, weight_norm
 
 Parameters = dict[str, Any]
 
@@ -30,7 +30,7 @@ class Packing:
             base, _, kind = name.rpartition(".")
             # Norms lie in the order of their kernels.
             like = shapes[f"{base}.weight_v"] if kind == "weight_g" else shape
-            alone = name if math.prod(like) >= LARGE else ""
+            alone = name if is_large(math.prod(like)) else ""
             groups.setdefault((kind if kind in ("weight_g", "weight_v") else "", like, alone), []).append(name)
         self._groups = {_key(names): names for names in groups.values()}
 

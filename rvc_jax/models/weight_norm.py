@@ -25,6 +25,10 @@ LARGE = 300_000
 it out of many would cost more than the operations that are saved."""
 
 
+def is_large(elements: int) -> bool:
+    return elements >= LARGE
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Scale:
@@ -84,7 +88,7 @@ _weight_norm.defvjp(
 
 def is_probed(direction: jax.Array, scale: jax.Array | Scale | None) -> bool:
     """Whether a kernel has a probe: it is large, and its norm is known."""
-    return isinstance(scale, Scale) and direction.size >= LARGE
+    return isinstance(scale, Scale) and is_large(direction.size)
 
 
 def probed_kernel(direction: jax.Array, scale: jax.Array | Scale | None) -> tuple[jax.Array, jax.Array | None]:

@@ -56,8 +56,8 @@ def without_tpu() -> None:
     }
 
 
-def compile_step(preset: Preset, topology: Topology, batch_per_chip: int) -> Compiled:
-    """Compile the training step for a slice, in the forms of its chip; `without_tpu` must have been called.
+def compile_step(preset: Preset, topology: Topology, batch_per_chip: int, forms: Forms | None = None) -> Compiled:
+    """Compile the training step for a slice, by default in the forms of its chip; `without_tpu` must have been called.
 
     Raises:
       UserError: libtpu is not installed, or the step does not fit into the chip's memory.
@@ -65,7 +65,7 @@ def compile_step(preset: Preset, topology: Topology, batch_per_chip: int) -> Com
     import jax
 
     mesh = _mesh(topology)
-    forms = forms_for("tpu", topology.chip.kind)
+    forms = forms or forms_for("tpu", topology.chip.kind)
     networks, arguments = _step(preset, mesh, batch_per_chip * topology.chips, forms)
     began = time.perf_counter()
     try:

@@ -11,7 +11,7 @@ import optax
 
 from rvc_jax.config import TrainConfig
 from rvc_jax.models.parameters import Parameters
-from rvc_jax.models.weight_norm import LARGE
+from rvc_jax.models.weight_norm import is_large
 
 
 def updated(
@@ -51,7 +51,7 @@ def gradient_norm(grads: Parameters) -> jax.Array:
 
 def _is_left_out(name: str, grad: jax.Array) -> bool:
     is_alone = " as " not in name  # not several in one array (`models.packing`)
-    return name.endswith(".weight_v") or (name.endswith(".weight") and is_alone and grad.size >= LARGE)
+    return name.endswith(".weight_v") or (name.endswith(".weight") and is_alone and is_large(grad.size))
 
 
 def stepped(

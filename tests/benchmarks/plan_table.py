@@ -2,8 +2,8 @@
 
     python tests/benchmarks/plan_table.py --topology v5e:1x1 v6e:1x1 v5e:2x4 v6e:2x4 --preset 40k 48k 32k nano
 
-compiles what is not in docs/plan.json yet (40k took 6 minutes of two quiet cores for v5e, and three times as long for
-v6e), adds it there, and writes the tables anew. `--again` compiles all that is named.
+compiles what is not in docs/plan.json yet (40k takes four to five minutes of two quiet cores), adds it there, and
+writes the tables anew. `--again` compiles all that is named.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tpu_forms import with_fields
 
 from rvc_jax.config import PRESETS, STEP_FRAMES, Forms, Preset, forms_for
 from rvc_jax.train.dispatch import make_dispatch
@@ -72,15 +73,6 @@ def measure(
             jax.block_until_ready((state, metrics))
     memory = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
     return {"compile_s": compiled, "best_s": min(times), "mean_s": sum(times) / len(times), "bytes": memory}
-
-
-def with_fields(forms: Forms, assignments: list[str]) -> Forms:
-    """Forms with fields set as in `fold_to=64` and `packed=True`."""
-    kinds = {"True": True, "False": False}
-    pairs = (assignment.split("=", 1) for assignment in assignments)
-    return dataclasses.replace(
-        forms, **{name: int(value) if value.isdigit() else kinds.get(value, value) for name, value in pairs}
-    )
 
 
 def main() -> None:

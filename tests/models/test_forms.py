@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rvc_jax.config import FORMS, PRESETS, Forms, forms_for
-from rvc_jax.models import convolution, minimal_filtering, packing, weight_norm
+from rvc_jax.models import convolution, minimal_filtering, weight_norm
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.minimal_filtering import WIDEST
 from rvc_jax.models.parameters import Network
@@ -181,12 +181,6 @@ def test_the_voice_and_its_gradients(form: str) -> None:
     close(wave, plain)
     for name, expected in plain_grads.items():
         close(grads[name], expected, 1e-3)
-
-
-@pytest.fixture
-def every_kernel_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (packing, weight_norm):
-        monkeypatch.setattr(module, "LARGE", 1)
 
 
 @pytest.mark.usefixtures("every_kernel_is_large")

@@ -13,8 +13,6 @@ from micro import MICRO
 
 from rvc_jax.config import Forms
 from rvc_jax.data.dataset import Windows
-from rvc_jax.models import packing, weight_norm
-from rvc_jax.train import update
 from rvc_jax.train.batches import Batches
 from rvc_jax.train.dispatch import compiled_dispatch
 from rvc_jax.train.feed import CompactWindows, ResidentFeed, StreamingFeed, fits_on_device, widened
@@ -100,12 +98,6 @@ def test_dispatches_are_the_steps_one_by_one(
         if not name.endswith("conv_k.bias"):  # its gradient is zero: AdamW steps by the rounding's sign
             far = np.abs(np.asarray(state.generator[name]) - value) > 1e-4
             assert far.mean() < 0.01, name
-
-
-@pytest.fixture
-def every_kernel_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (weight_norm, packing, update):
-        monkeypatch.setattr(module, "LARGE", 1)
 
 
 @pytest.mark.usefixtures("every_kernel_is_large")
