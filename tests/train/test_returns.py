@@ -15,7 +15,7 @@ from micro import MICRO
 
 from rvc_jax.errors import UserError
 from rvc_jax.runs import RunFolder
-from rvc_jax.train import loop
+from rvc_jax.train import dispatch, loop
 from rvc_jax.train.budget import Meter
 from rvc_jax.train.state import TrainState
 from rvc_jax.train.step import Batch, Metrics
@@ -30,7 +30,7 @@ train = functools.partial(loop.train, preset=MICRO)
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable], None]:
     """Makes the steps fail for which a condition of the state holds."""
-    make_step = loop.make_step
+    make_step = dispatch.make_step
 
     def arrange(fails: Callable[[TrainState], jax.Array]) -> None:
         def make(networks: object) -> Callable:
@@ -45,7 +45,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable], None]:
 
             return step
 
-        monkeypatch.setattr(loop, "make_step", make)
+        monkeypatch.setattr(dispatch, "make_step", make)
 
     return arrange
 
