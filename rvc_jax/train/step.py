@@ -44,7 +44,7 @@ class Networks:
     dtype: jnp.dtype
     in_pieces: bool
     """Whether the step is to be four programs (`train.pieces`) instead of one."""
-    compiler_options: dict[str, str] | None = None
+    compiler_options: dict[str, str] | None
     """Of the chip that the step is for (`Forms`), for `jax.jit`."""
 
     @property

@@ -11,10 +11,11 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from micro import MICRO
 
-from rvc_jax.config import Forms
+from rvc_jax.config import WINDOW_FRAMES, Forms
 from rvc_jax.data.dataset import Windows
 from rvc_jax.train.batches import Batches
 from rvc_jax.train.dispatch import compiled_dispatch
+from rvc_jax.train.evaluation import Evaluator
 from rvc_jax.train.feed import CompactWindows, ResidentFeed, StreamingFeed, fits_on_device, widened
 from rvc_jax.train.pieces import Functions, norms_of
 from rvc_jax.train.state import TrainState, fresh_state
@@ -24,13 +25,13 @@ FRAMES = 40
 PRESET = dataclasses.replace(MICRO, train=dataclasses.replace(MICRO.train, learning_rate=1e-4))
 
 
-def windows(count: int, seed: int = 0) -> Windows:
+def windows(count: int, seed: int = 0, frames: int = FRAMES) -> Windows:
     random = np.random.default_rng(seed)
     return Windows(
-        wave=(0.3 * random.standard_normal((count, FRAMES * PRESET.audio.hop))).astype(np.float32),
-        content=random.standard_normal((count, FRAMES // 2, PRESET.generator.content_channels)).astype(np.float16),
-        f0=random.uniform(80, 300, (count, FRAMES)).astype(np.float32),
-        lengths=random.integers(FRAMES - 4, FRAMES + 1, count).astype(np.int32),
+        wave=(0.3 * random.standard_normal((count, frames * PRESET.audio.hop))).astype(np.float32),
+        content=random.standard_normal((count, frames // 2, PRESET.generator.content_channels)).astype(np.float16),
+        f0=random.uniform(80, 300, (count, frames)).astype(np.float32),
+        lengths=random.integers(frames - 4, frames + 1, count).astype(np.int32),
         speaker=np.zeros(count, np.int32),
         source=[""] * count,
         start=np.zeros(count),
@@ -179,6 +180,13 @@ def test_a_chips_options_reach_the_compiler(pieces_from: int) -> None:
     forms = Forms(scoped_vmem_kib=4096, pieces_from=pieces_from)
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_tpu_scoped_vmem_limit_kib"):
         trained(ResidentFeed, 1, [1], forms)
+
+
+def test_a_chips_options_reach_the_compiler_of_the_evaluation() -> None:
+    networks = build_networks(PRESET, 3, Forms(scoped_vmem_kib=4096))
+    evaluator = Evaluator(networks, windows(2, frames=WINDOW_FRAMES))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_tpu_scoped_vmem_limit_kib"):
+        evaluator(networks.synthesizer.init(0))
 
 
 def test_streaming_is_bit_for_bit_what_the_device_holds(one_by_one: tuple) -> None:
