@@ -2,6 +2,6 @@
 
 import sys
 
-from rvc_jax.cli import main
+from rvc_jax.cli.main import main
 
 sys.exit(main())

@@ -151,7 +151,7 @@ def server(media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: P
 @pytest.fixture(scope="session")
 def tiny_run(sample_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of `sample_dataset` after a few steps, made by the command line. Read it only; copy it to change it."""
-    from rvc_jax.cli import main
+    from rvc_jax.cli.main import main
 
     def train(run: Path) -> None:
         options = ["--epochs", "4", "--evaluate-every", "2", "--log-every", "1"]
@@ -168,7 +168,7 @@ def other_clip() -> Path:
 
 @pytest.fixture
 def every_kernel_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rvc_jax.models.weight_norm.LARGE", 1)
+    monkeypatch.setattr("rvc_jax.models.kernels.weight_norm.LARGE", 1)
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The file system of an emulated S3."""
     import fsspec
 
-    from rvc_jax.data import remote
+    from rvc_jax.storage import places as remote
 
     pytest.importorskip("s3fs")
     server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)

@@ -28,7 +28,7 @@ MICRO = dataclasses.replace(
 """Every part of nano, with as few layers and channels as there can be; it reads nano's datasets."""
 
 if __name__ == "__main__":
-    from rvc_jax.cli import main
+    from rvc_jax.cli.main import main
 
     PRESETS["nano"] = MICRO
     sys.exit(main())

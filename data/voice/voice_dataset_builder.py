@@ -1,6 +1,6 @@
 """What `tfds build` in this folder makes; see README.md."""
 
-from rvc_jax.data.builder import VoiceBuilder, VoiceConfig
+from rvc_jax.data.tfds_builder import VoiceBuilder, VoiceConfig
 
 
 class Builder(VoiceBuilder):

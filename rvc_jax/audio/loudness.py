@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import scipy.signal
 
-from rvc_jax.audio import stream
+from rvc_jax.audio import blocks as stream
 from rvc_jax.config import PrepareConfig
 
 _SILENT_PEAK = 1e-4

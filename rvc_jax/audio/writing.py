@@ -16,7 +16,7 @@ import av
 import numpy as np
 import soundfile
 
-from rvc_jax.audio.stream import Resampler
+from rvc_jax.audio.blocks import Resampler
 from rvc_jax.config import BitDepth
 from rvc_jax.errors import UserError
 

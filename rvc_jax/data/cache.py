@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from rvc_jax.data import remote
-from rvc_jax.data.remote import Location
-from rvc_jax.environment import home
+from rvc_jax.storage import places
+from rvc_jax.storage.environment import home
+from rvc_jax.storage.places import Location
 
 
 def cache_key(*parts: Any) -> str:
@@ -31,34 +31,34 @@ class Cache:
         self.root = root or home() / "features"
 
     def array(self, key: str) -> np.ndarray | None:
-        content = remote.read(self._place(key, "npz"))
+        content = places.read(self._place(key, "npz"))
         if content is None:
             return None
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 return file["array"]
         except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile):
-            remote.discard(self._place(key, "npz"))
+            places.discard(self._place(key, "npz"))
             return None
 
     def put_array(self, key: str, array: np.ndarray) -> None:
         buffer = io.BytesIO()
         np.savez(buffer, array=array)  # a zip: it carries a checksum
-        remote.write(self._place(key, "npz"), buffer.getvalue())
+        places.write(self._place(key, "npz"), buffer.getvalue())
 
     def has_array(self, key: str) -> bool:
-        return remote.exists(self._place(key, "npz"))
+        return places.exists(self._place(key, "npz"))
 
     def value(self, key: str) -> Any:
         """Plain containers; None if there is no such entry."""
-        content = remote.read(self._place(key, "json"))
+        content = places.read(self._place(key, "json"))
         try:
             return None if content is None else json.loads(content)
         except ValueError:
             return None
 
     def put_value(self, key: str, value: Any) -> None:
-        remote.write(self._place(key, "json"), json.dumps(value).encode())
+        places.write(self._place(key, "json"), json.dumps(value).encode())
 
     def _place(self, key: str, ending: str) -> Location:
-        return remote.joined(self.root, key[:2], f"{key}.{ending}")
+        return places.joined(self.root, key[:2], f"{key}.{ending}")

@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from rvc_jax.config import PRESETS, WINDOW_FRAMES
-from rvc_jax.data import remote
-from rvc_jax.data.remote import Location
 from rvc_jax.errors import UserError
+from rvc_jax.storage import places
+from rvc_jax.storage.places import Location
 
 FORMAT = "rvc_jax voice"
 VERSION = "2.0.0"
@@ -119,7 +119,7 @@ def read_info(path: Location) -> DatasetInfo:
       UserError: there is no dataset of ours, or its description is damaged or of another version.
     """
     try:
-        content = remote.read(remote.joined(path, "metadata.json"))
+        content = places.read(places.joined(path, "metadata.json"))
         if content is None:
             raise _not_ours(path)
         metadata = json.loads(content)
@@ -141,7 +141,7 @@ def load_dataset(path: Location) -> VoiceDataset:
       UserError: as `read_info` does, or records are missing or damaged.
     """
     info = read_info(path)
-    with remote.local_folder(path) as folder:
+    with places.local_folder(path) as folder:
         splits = [_pad(_records(folder, path, split, info), count, info, path) for split, count in _counts(info)]
     return VoiceDataset(info, *splits)
 
@@ -153,7 +153,7 @@ def iterate(path: Location, split: Literal["train", "holdout"]) -> Iterator[dict
       UserError: as `load_dataset` does, once the damage is met.
     """
     info = read_info(path)
-    with remote.local_folder(path) as folder:
+    with places.local_folder(path) as folder:
         yield from _records(folder, path, split, info)
 
 
@@ -163,7 +163,7 @@ def _counts(info: DatasetInfo) -> tuple[tuple[Literal["train", "holdout"], int],
 
 def _records(folder: Path, path: Location, split: str, info: DatasetInfo) -> Iterator[dict[str, Any]]:
     """Records of the dataset in a local folder; errors name the place that the user named."""
-    from rvc_jax.data.quiet_tfds import import_tfds
+    from rvc_jax.data.tfds_import import import_tfds
 
     expected = dict(_counts(info))[split]
     if expected == 0:  # TFDS has no empty splits

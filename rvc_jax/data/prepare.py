@@ -15,17 +15,17 @@ from pathlib import Path
 import psutil
 
 from rvc_jax.config import PrepareConfig
-from rvc_jax.data import remote
-from rvc_jax.data.analysis import analyse
+from rvc_jax.data.beam import BeamSettings, analyse_with_beam
 from rvc_jax.data.cache import Cache
 from rvc_jax.data.dataset import DatasetInfo, read_info
-from rvc_jax.data.pipeline import BeamSettings, analyse_with_beam
-from rvc_jax.data.plan import check, make_plan
+from rvc_jax.data.extraction import analyse
 from rvc_jax.data.progress import Listener, Progress, silent
 from rvc_jax.data.records import Records
-from rvc_jax.data.remote import Location
 from rvc_jax.data.sources import find_sources
+from rvc_jax.data.split import check, make_plan
 from rvc_jax.errors import UserError
+from rvc_jax.storage import places
+from rvc_jax.storage.places import Location
 from rvc_jax.weights.registry import ENTRIES
 
 __all__ = ["BeamSettings", "Progress", "prepare"]
@@ -106,7 +106,7 @@ def _write(
 
     With `shards`, that directory lacks the shards: they are in this remote folder.
     """
-    from rvc_jax.data.builder import VoiceBuilder, VoiceConfig, tfds
+    from rvc_jax.data.tfds_builder import VoiceBuilder, VoiceConfig, tfds
 
     tfds.disable_progress_bar()
     config = records.plan.config
@@ -123,11 +123,11 @@ def _write(
 
 
 def _check_free(out: Location, overwrite: bool) -> None:
-    if not remote.exists(out):
-        if not remote.is_remote(out):
+    if not places.exists(out):
+        if not places.is_remote(out):
             _check_parent(Path(out))
         return
-    if not remote.is_remote(out) and Path(out).is_dir() and not any(Path(out).iterdir()):
+    if not places.is_remote(out) and Path(out).is_dir() and not any(Path(out).iterdir()):
         return
     try:
         read_info(out)
@@ -151,7 +151,7 @@ def _check_parent(out: Path) -> None:
 @contextlib.contextmanager
 def _sibling(out: Location) -> Iterator[Path]:
     """A temporary folder beside `out`, gone afterwards whatever happens; also what a killed process has left there."""
-    if remote.is_remote(out):
+    if places.is_remote(out):
         with tempfile.TemporaryDirectory(prefix="rvc_jax-") as folder:
             yield Path(folder)
         return
@@ -179,17 +179,17 @@ def _shared_room(out: Location, beam: BeamSettings | None) -> Iterator[str | Non
     try:
         yield folder
     finally:
-        remote.remove(folder)
+        places.remove(folder)
 
 
 def _deliver(new: Path, out: Location, shards: str | None) -> None:
     """Put the new folder, and what is in the remote one, in the place of the old one."""
-    if remote.is_remote(out):
-        remote.discard(remote.joined(out, _DESCRIPTION))  # first: half a dataset must not look like one
-        remote.remove(str(out))
+    if places.is_remote(out):
+        places.discard(places.joined(out, _DESCRIPTION))  # first: half a dataset must not look like one
+        places.remove(str(out))
         if shards:
-            remote.copy(shards, str(out))
-        remote.upload(new, str(out), last=_DESCRIPTION)
+            places.copy(shards, str(out))
+        places.upload(new, str(out), last=_DESCRIPTION)
         return
     out = Path(out)
     if not out.exists():

@@ -29,12 +29,12 @@ from pathlib import Path
 from typing import Any
 
 from rvc_jax.config import FetchConfig
-from rvc_jax.data.fetch import fetch
+from rvc_jax.data.fetch.fetch import fetch
 from rvc_jax.data.progress import Listener
 from rvc_jax.data.sources import Cut, different
-from rvc_jax.data.times import parse_time, part_name
-from rvc_jax.environment import home
+from rvc_jax.data.timecode import parse_time, part_name
 from rvc_jax.errors import UserError
+from rvc_jax.storage.environment import home
 
 _LARGEST_FILE = 1 << 20
 _LARGEST_GAIN = 60

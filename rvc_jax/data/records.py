@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from rvc_jax.audio.io import AudioError
+from rvc_jax.audio.reading import AudioError
 from rvc_jax.config import PRESETS, to_dict
-from rvc_jax.data.analysis import Analysis, Extractors, ahead, features, recording_of, slice_frames, sound_key
 from rvc_jax.data.cache import Cache
 from rvc_jax.data.dataset import DatasetInfo
-from rvc_jax.data.plan import Assigned, Plan
+from rvc_jax.data.extraction import Analysis, Extractors, ahead, features, recording_of, slice_frames, sound_key
 from rvc_jax.data.progress import Listener, Progress, silent
-from rvc_jax.data.recordings import finished_slice
-from rvc_jax.data.remote import local_file
+from rvc_jax.data.recording import finished_slice
+from rvc_jax.data.split import Assigned, Plan
 from rvc_jax.errors import UserError
+from rvc_jax.storage.places import local_file
 
 Record = dict[str, Any]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 import rvc_jax
-from rvc_jax.audio.io import AUDIO_EXTENSIONS, find_audio
+from rvc_jax.audio.reading import AUDIO_EXTENSIONS, find_audio
+from rvc_jax.data.fetch.sidecar import NOTE_SUFFIX, note_path, wanted_parts
 from rvc_jax.data.progress import Listener, silent
-from rvc_jax.data.remote import Location, files_below, is_remote
-from rvc_jax.data.source_note import NOTE_SUFFIX, note_path, wanted_parts
-from rvc_jax.data.times import part_name
+from rvc_jax.data.timecode import part_name
 from rvc_jax.errors import UserError, printable
+from rvc_jax.storage.places import Location, files_below, is_remote
 
 
 @dataclasses.dataclass(frozen=True)

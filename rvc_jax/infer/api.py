@@ -10,8 +10,8 @@ import numpy as np
 
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
-from rvc_jax.infer.pipeline import Converter
-from rvc_jax.infer.streaming import LOW_LATENCY, StreamingConfig, StreamingConverter
+from rvc_jax.infer.converter import Converter
+from rvc_jax.infer.streaming.converter import LOW_LATENCY, StreamingConfig, StreamingConverter
 from rvc_jax.infer.voice import Voice
 
 _MOST_CHANNELS = 32
@@ -85,7 +85,7 @@ class SpeakingVoice:
 
         Args:
           rate: of the samples that will be pushed, in Hz.
-          streaming: `LOW_LATENCY`, `EXACT` or another `StreamingConfig` of `rvc_jax.infer.streaming`.
+          streaming: `LOW_LATENCY`, `EXACT` or another `StreamingConfig` of `rvc_jax.infer.streaming.converter`.
           options: as for `convert`, those that need nothing of the recording's rest.
 
         Raises:
@@ -127,7 +127,7 @@ def load_voice(
     Raises:
       UserError: there is no voice, it is damaged or of another architecture, or the index is another voice's.
     """
-    from rvc_jax.environment import start_jax
+    from rvc_jax.storage.environment import start_jax
 
     start_jax()
     index = None if index is None else os.fspath(index)

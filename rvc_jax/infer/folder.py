@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from rvc_jax.audio.io import check_coding, find_audio
+from rvc_jax.audio.reading import check_coding, find_audio
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
-from rvc_jax.infer.file import convert_with, warm_converter
+from rvc_jax.infer.files import convert_with, warm_converter
 from rvc_jax.infer.options import check_options, coding
 
 FolderListener = Callable[[float, int, Path], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rvc_jax.audio.denoise import reduce_noise
-from rvc_jax.audio.io import Coding
+from rvc_jax.audio.reading import Coding
 from rvc_jax.config import FEATURE_RATE, ConvertConfig
 from rvc_jax.errors import UserError
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import scipy.ndimage
 
-from rvc_jax.audio import formants, stream
+from rvc_jax.audio import blocks as stream
+from rvc_jax.audio import formants
 from rvc_jax.audio.filters import resampled_length
-from rvc_jax.audio.io import decode_blocks
 from rvc_jax.audio.loudness import file_gain, rms, slice_gain
+from rvc_jax.audio.reading import decode_blocks
 from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE, PrepareConfig
 from rvc_jax.errors import UserError
-from rvc_jax.infer.chunks import CONTEXT_FRAMES
+from rvc_jax.infer.chunking import CONTEXT_FRAMES
 
 PADDED_SECONDS = 0.1
 """Shorter recordings are spoken with silence behind them."""

@@ -11,16 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from rvc_jax.config import PRESETS, AudioConfig, PrepareConfig
-from rvc_jax.data.remote import Location, is_remote
-from rvc_jax.interop.opened import find_voices, open_voice
-from rvc_jax.interop.voice_file import ENDINGS
-from rvc_jax.interop.voice_folder import is_voice
-from rvc_jax.interop.voice_index import NONE, read_index
-from rvc_jax.interop.voice_model import VoiceModel
-from rvc_jax.mirror import WHERE, local_run
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.precision import compute_dtype
-from rvc_jax.runs import RunFolder
+from rvc_jax.runs.folder import RunFolder
+from rvc_jax.runs.mirror import WHERE, local_run
+from rvc_jax.storage.places import Location, is_remote
+from rvc_jax.voices.formats.native import is_voice
+from rvc_jax.voices.formats.pth_reader import ENDINGS
+from rvc_jax.voices.index import NONE, read_index
+from rvc_jax.voices.model import VoiceModel
+from rvc_jax.voices.open import find_voices, open_voice
 
 
 @dataclasses.dataclass(frozen=True)

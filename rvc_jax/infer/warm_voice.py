@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rvc_jax.audio.io import AudioError, decode_blocks
+from rvc_jax.audio.reading import AudioError, decode_blocks
 from rvc_jax.config import FEATURE_RATE, FRAMES_PER_SECOND, ConvertConfig
 from rvc_jax.errors import UserError
-from rvc_jax.infer.chunks import CHUNK_FRAMES
-from rvc_jax.infer.pipeline import Conversion, Converter, Listener
+from rvc_jax.infer.chunking import CHUNK_FRAMES
+from rvc_jax.infer.converter import Conversion, Converter, Listener
 from rvc_jax.infer.voice import Voice
 
 _VALUES_PER_SECOND = 2 * 192_000

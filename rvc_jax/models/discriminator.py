@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rvc_jax.config import PLAIN, DiscriminatorConfig, Forms
-from rvc_jax.models.activations import leaky_relu
-from rvc_jax.models.convolution import Layout, fold
+from rvc_jax.models.kernels.activations import leaky_relu
+from rvc_jax.models.kernels.convolution import Layout, fold
 from rvc_jax.models.layers import Conv
 
 Judgement = tuple[jax.Array, list[list[jax.Array]]]

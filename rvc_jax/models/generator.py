@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rvc_jax.config import PLAIN, AudioConfig, Forms, GeneratorConfig
-from rvc_jax.models.activations import leaky_relu
-from rvc_jax.models.convolution import fold
+from rvc_jax.models.kernels.activations import leaky_relu
+from rvc_jax.models.kernels.convolution import fold
 from rvc_jax.models.layers import Conv, ConvTranspose, Linear
 from rvc_jax.models.parameters import Constant, Normal
 

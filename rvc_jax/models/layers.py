@@ -9,11 +9,18 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rvc_jax.config import PLAIN, Forms
-from rvc_jax.models import convolution
-from rvc_jax.models.activations import gated, layer_norm, leaky_relu, masked
-from rvc_jax.models.convolution import Layout
+from rvc_jax.models.kernels import convolution
+from rvc_jax.models.kernels.activations import gated, layer_norm, leaky_relu, masked
+from rvc_jax.models.kernels.convolution import Layout
+from rvc_jax.models.kernels.weight_norm import (
+    is_probed,
+    probed,
+    probed_gate,
+    probed_kernel,
+    probed_leaky_relu,
+    weight_norm,
+)
 from rvc_jax.models.parameters import Constant, Normal, fan_in_uniform, parameter
-from rvc_jax.models.weight_norm import is_probed, probed, probed_gate, probed_kernel, probed_leaky_relu, weight_norm
 
 KERNEL_AXES = (2, 1, 0)
 

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from rvc_jax.models.packing import Packing
-from rvc_jax.models.weight_norm import Scale, squared_norm
+from rvc_jax.models.kernels.packing import Packing
+from rvc_jax.models.kernels.weight_norm import Scale, squared_norm
 
 Parameters = dict[str, Any]
 

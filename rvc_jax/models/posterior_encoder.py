@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rvc_jax.config import PLAIN, Forms, GeneratorConfig
-from rvc_jax.models.activations import masked
+from rvc_jax.models.kernels.activations import masked
 from rvc_jax.models.layers import Conv, WaveNet
 
 

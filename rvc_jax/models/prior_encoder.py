@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rvc_jax.config import PITCH_BINS, PLAIN, Forms, GeneratorConfig
-from rvc_jax.models.activations import attention_weights, leaky_relu, masked
+from rvc_jax.models.kernels.activations import attention_weights, leaky_relu, masked
 from rvc_jax.models.layers import Conv, Embedding, LayerNorm, Linear
 from rvc_jax.models.parameters import Normal, Uniform, parameter
 

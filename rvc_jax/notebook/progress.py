@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from rvc_jax.cli.display import duration
 from rvc_jax.notebook.page import Line
-from rvc_jax.notebook.texts import Texts
-from rvc_jax.terminal import duration
+from rvc_jax.notebook.translations import Texts
 
 
 class Progress:

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from rvc_jax.config import Rate
 from rvc_jax.errors import UserError
-from rvc_jax.files import write_json
+from rvc_jax.storage.files import write_json
 from rvc_jax.train.budget import known_rate
 
 _GOOGLE = "0x1ae0"

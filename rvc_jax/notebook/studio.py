@@ -16,17 +16,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rvc_jax import __version__
+from rvc_jax.cli.display import duration, size
 from rvc_jax.config import Rate
 from rvc_jax.errors import UserError
 from rvc_jax.notebook import colab, estimate, runtime
 from rvc_jax.notebook.page import frame, play, say
 from rvc_jax.notebook.program import Mistake, Program
 from rvc_jax.notebook.progress import Progress
-from rvc_jax.notebook.texts import LANGUAGES, Texts
+from rvc_jax.notebook.translations import LANGUAGES, Texts
 from rvc_jax.notebook.workspace import Workspace, is_inside, is_name, recordings
-from rvc_jax.terminal import duration, size
 from rvc_jax.train.budget import Budget
+from rvc_jax.version import __version__
 
 _DRIVE = Path("drive")
 _MY_DRIVE = "MyDrive"

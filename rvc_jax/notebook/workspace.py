@@ -8,7 +8,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rvc_jax.files import file_sha256, write_json
+from rvc_jax.storage.files import file_sha256, write_json
 
 _NAME = re.compile(r"[^\W_]([\w -]{0,58}[^\W_])?")
 _KEPT_BY_OTHERS = re.compile(r"con|prn|aux|nul|(com|lpt)\d|[gd]_\d+", re.IGNORECASE)

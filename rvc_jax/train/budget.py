@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rvc_jax.config import RATES, Rate
 from rvc_jax.errors import UserError
-from rvc_jax.files import write_json
+from rvc_jax.storage.files import write_json
 
 _WRITTEN = re.compile(r"(\$)?(\d+(?:\.\d+)?)\s*(units?|h|min|\$)?")
 _LEAST_RESERVE = 20.0

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from rvc_jax.train.feed import Batch, widened
-from rvc_jax.train.pieces import PiecewiseDispatch
+from rvc_jax.train.loader import Batch, widened
+from rvc_jax.train.split_step import PiecewiseDispatch
 from rvc_jax.train.state import TrainState
 from rvc_jax.train.step import Metrics, Networks, Step, make_step
 

@@ -6,7 +6,7 @@ import math
 
 import jax
 
-from rvc_jax.train.recorder import Recorder
+from rvc_jax.train.metric_writer import Recorder
 from rvc_jax.train.step import Metrics
 
 

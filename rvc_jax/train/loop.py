@@ -15,26 +15,26 @@ from jax.sharding import AxisType, SingleDeviceSharding
 
 from rvc_jax.config import Preset, from_dict, to_dict
 from rvc_jax.data.dataset import VoiceDataset, load_dataset
-from rvc_jax.data.remote import Location, is_remote
 from rvc_jax.errors import UserError
-from rvc_jax.runs import RunFolder
+from rvc_jax.runs.folder import RunFolder
+from rvc_jax.runs.heartbeat import Heartbeat
+from rvc_jax.runs.progress import Clock, Report, TrainProgress, TrainResult
+from rvc_jax.storage.places import Location, is_remote
 from rvc_jax.train import distributed
 from rvc_jax.train.batches import Batches
 from rvc_jax.train.budget import Meter
+from rvc_jax.train.checkpointing import Checkpoints
+from rvc_jax.train.disk_quota import Space
 from rvc_jax.train.dispatch import compiled_dispatch
-from rvc_jax.train.feed import CompactWindows, ResidentFeed, StreamingFeed, fits_on_device
-from rvc_jax.train.heartbeat import Heartbeat
-from rvc_jax.train.holdout import Holdout
-from rvc_jax.train.interrupt import Interrupt
 from rvc_jax.train.late_metrics import LateMetrics
+from rvc_jax.train.loader import CompactWindows, ResidentFeed, StreamingFeed, fits_on_device
+from rvc_jax.train.metric_writer import Recorder
 from rvc_jax.train.pretrained import first_parameters, origins
-from rvc_jax.train.progress import Clock, Report, TrainProgress, TrainResult
-from rvc_jax.train.recorder import Recorder
-from rvc_jax.train.saving import Checkpoints
-from rvc_jax.train.settings import budget_of, changes, devices_of, settings_for
-from rvc_jax.train.space import Space
+from rvc_jax.train.resume import budget_of, changes, devices_of, settings_for
+from rvc_jax.train.signals import Interrupt
 from rvc_jax.train.state import STAND_INS, TrainState, create_state, last_step, scaled, state_shapes
 from rvc_jax.train.step import build_networks
+from rvc_jax.train.validation import Holdout
 
 _MOST_RETURNS = 2
 

@@ -14,15 +14,15 @@ import optax
 
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
 from rvc_jax.config import STEP_FRAMES, Forms, Preset, forms_for
-from rvc_jax.features.pitch import coarse_pitch
+from rvc_jax.features.f0.coarse import coarse_pitch
 from rvc_jax.models.discriminator import Discriminator, Judgement
+from rvc_jax.models.kernels.weight_norm import is_probed, scale_name
 from rvc_jax.models.parameters import Network, Parameters
 from rvc_jax.models.precision import compute_dtype
 from rvc_jax.models.synthesizer import Latents, segments, synthesizer
-from rvc_jax.models.weight_norm import is_probed, scale_name
 from rvc_jax.train import losses
+from rvc_jax.train.optimizer import gradient_norm, joined, only, stepped, updated
 from rvc_jax.train.state import TrainState, averaged, optimizer
-from rvc_jax.train.update import gradient_norm, joined, only, stepped, updated
 
 Batch = dict[str, jax.Array]
 """wave [batch, frames * hop], content [batch, frames / 2, channels], f0 [batch, frames], lengths, speaker [batch]."""

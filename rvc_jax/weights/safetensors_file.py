@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from rvc_jax.errors import UserError
-from rvc_jax.files import replacing
+from rvc_jax.storage.files import replacing
 
 _LARGEST_HEADER = 10_000_000
 _DTYPES = {

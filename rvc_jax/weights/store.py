@@ -26,9 +26,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from rvc_jax import environment
 from rvc_jax.errors import UserError
-from rvc_jax.files import file_sha256, write_json
+from rvc_jax.storage import environment
+from rvc_jax.storage.files import file_sha256, write_json
 from rvc_jax.weights import transfer
 from rvc_jax.weights.registry import ENTRIES, HUB, Entry, File
 from rvc_jax.weights.transfer import Failed, NotThere, Progress

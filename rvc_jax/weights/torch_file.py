@@ -24,7 +24,7 @@ import ml_dtypes
 import numpy as np
 
 from rvc_jax.errors import UserError, shown
-from rvc_jax.files import replacing
+from rvc_jax.storage.files import replacing
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rvc_jax import __version__
 from rvc_jax.errors import UserError
-from rvc_jax.files import write_json
+from rvc_jax.storage.files import write_json
+from rvc_jax.version import __version__
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a file's name, its bytes that are here, and its bytes in all where known."""

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from rvc_jax.audio import stream
+from rvc_jax.audio import blocks
 from rvc_jax.audio.denoise import noise_like, reduce_noise
-from rvc_jax.audio.io import load
 from rvc_jax.audio.loudness import rms
+from rvc_jax.audio.reading import load
 from rvc_jax.data.sources import bundled_sample
 from rvc_jax.errors import UserError
 
@@ -80,9 +80,9 @@ def test_strength(speech):
 def test_blocks_are_cleaned_like_the_whole(tmp_path, monkeypatch, speech, on_disk, block):
     noisy = (speech[: 10 * RATE] + 0.01 * white(10 * RATE)).astype(np.float32)
     whole = cleaned(noisy)
-    monkeypatch.setattr(stream, "BLOCK", block)
-    monkeypatch.setattr(stream, "IN_MEMORY_SECONDS", 0 if on_disk else 100)
-    wave = stream.stored([noisy], RATE, tmp_path)
+    monkeypatch.setattr(blocks, "BLOCK", block)
+    monkeypatch.setattr(blocks, "IN_MEMORY_SECONDS", 0 if on_disk else 100)
+    wave = blocks.stored([noisy], RATE, tmp_path)
     reduce_noise(wave, RATE, 0.7)
     assert np.abs(wave - whole).max() < 1e-5 * np.abs(whole).max()
     assert np.array_equal(whole, cleaned(noisy))  # there is chance in it, but always the same

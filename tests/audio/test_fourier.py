@@ -12,7 +12,7 @@ import pytest
 from rvc_jax.audio import fourier
 from rvc_jax.audio.spectrogram import spectrogram
 from rvc_jax.config import PRESETS
-from rvc_jax.train.measures import stft_distance
+from rvc_jax.metrics.stft import stft_distance
 
 
 @pytest.fixture(autouse=True)

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rvc_jax.audio import stream
-from rvc_jax.audio.io import load
+from rvc_jax.audio import blocks as stream
 from rvc_jax.audio.loudness import integrated_loudness, match_volume_envelope, normalise, normalise_file, rms
+from rvc_jax.audio.reading import load
 from rvc_jax.config import PrepareConfig
 from rvc_jax.data.sources import bundled_sample
 

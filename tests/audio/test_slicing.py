@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvc_jax.audio import stream
+from rvc_jax.audio import blocks
 from rvc_jax.audio.loudness import rms
 from rvc_jax.audio.slicing import chunks, cut, speech_pieces, windows
 from rvc_jax.config import PrepareConfig
@@ -94,7 +94,7 @@ def test_pieces_are_ordered_and_only_silence_is_dropped(wave):
 def test_a_wave_that_is_metered_in_blocks_has_the_same_pieces(wave, block):
     expected = speech_pieces(wave, RATE, CONFIG)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "BLOCK", block)
+        patch.setattr(blocks, "BLOCK", block)
         assert speech_pieces(wave, RATE, CONFIG) == expected
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from rvc_jax.config import FEATURE_RATE
 
 TESTS = Path(__file__).parents[1]
-sys.path += [str(TESTS / "features"), str(TESTS / "parity")]
+sys.path += [str(TESTS / "helpers"), str(TESTS / "parity")]
 
 SHAPES = {"16 x 3.36 s": (16, 53760), "1 x 30 s": (1, 480000)}
 WHISPER_SIZES = {"whisper-tiny": (384, 4), "whisper-base": (512, 6), "whisper-small": (768, 12)}

@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from rvc_jax.audio.io import Coding, load
+from rvc_jax.audio.reading import Coding, load
 from rvc_jax.config import ConvertConfig, PrepareConfig
 from rvc_jax.data.sources import bundled_sample
-from rvc_jax.environment import peak_memory
-from rvc_jax.infer.file import convert_file, write
-from rvc_jax.infer.pipeline import Converter, Source
+from rvc_jax.infer.converter import Converter, Source
+from rvc_jax.infer.files import convert_file, write
 from rvc_jax.infer.voice import Voice
 from rvc_jax.models.synthesizer import synthesizer
+from rvc_jax.storage.environment import peak_memory
 
 RATE = 48000
 

@@ -3,7 +3,7 @@
 python tests/benchmarks/layer_forms.py --preset 40k --batch 8 --precision bfloat16
 
 prints one line per layer: milliseconds in each form, the fastest last. Sizes are those of a training step, whose
-discriminator sees real and rendered segments as one batch. Forms are those of `rvc_jax.models.convolution`.
+discriminator sees real and rendered segments as one batch. Forms are those of `rvc_jax.models.kernels.convolution`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from rvc_jax.config import PRESETS, Forms, Preset
-from rvc_jax.models.convolution import conv, conv_transpose, fold, folded_conv, folded_conv_transpose
+from rvc_jax.models.kernels.convolution import conv, conv_transpose, fold, folded_conv, folded_conv_transpose
 
 Layer = Callable[[jax.Array, jax.Array], jax.Array]
 Case = tuple[str, tuple[int, ...], tuple[int, ...], dict[str, Layer]]

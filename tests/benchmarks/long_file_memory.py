@@ -16,9 +16,9 @@ import numpy as np
 import psutil
 import soundfile
 
-from rvc_jax.audio.io import load
+from rvc_jax.audio.reading import load
 from rvc_jax.config import PrepareConfig
-from rvc_jax.data.recordings import finished_slice, open_recording, slices
+from rvc_jax.data.recording import finished_slice, open_recording, slices
 from rvc_jax.data.sources import bundled_sample
 
 RATE = 48000

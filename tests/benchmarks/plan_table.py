@@ -17,11 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rvc_jax.cli.display import duration
 from rvc_jax.config import PRESETS
-from rvc_jax.files import replacing
 from rvc_jax.plan.chips import Topology
 from rvc_jax.plan.cost import rate_of
-from rvc_jax.terminal import duration
+from rvc_jax.storage.files import replacing
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -13,17 +13,17 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from rvc_jax.audio.io import find_audio, save
+from rvc_jax.audio.reading import find_audio, save
 from rvc_jax.config import ConvertConfig
 from rvc_jax.data.dataset import load_dataset
 from rvc_jax.data.sources import bundled_sample
-from rvc_jax.environment import start_jax
-from rvc_jax.files import replacing
-from rvc_jax.infer.figures import table
-from rvc_jax.infer.file import convert_file
-from rvc_jax.infer.quality import Comparison, compare
-from rvc_jax.runs import RunFolder
-from rvc_jax.train.outlook import kept
+from rvc_jax.infer.files import convert_file
+from rvc_jax.metrics.conversion import Comparison, compare
+from rvc_jax.metrics.conversion_table import table
+from rvc_jax.runs.folder import RunFolder
+from rvc_jax.runs.learning_curve import kept
+from rvc_jax.storage.environment import start_jax
+from rvc_jax.storage.files import replacing
 
 PAGE = Path(__file__).parents[2] / "docs" / "quality.md"
 BEGIN, END = "<!-- quality_table.py -->", "<!-- end of quality_table.py -->"

@@ -20,7 +20,7 @@ import faiss
 import numpy as np
 
 from rvc_jax.infer.retrieval import Index
-from rvc_jax.interop import faiss_index
+from rvc_jax.voices.formats import faiss_index
 
 QUERIES = 1000
 NOISE = 0.7

@@ -14,13 +14,13 @@ import argparse
 import jax.numpy as jnp
 import numpy as np
 
-from rvc_jax.audio.io import load
+from rvc_jax.audio.reading import load
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
 from rvc_jax.config import FEATURE_RATE, ConvertConfig
-from rvc_jax.infer.pipeline import Converter
-from rvc_jax.infer.streaming import EXACT, LOW_LATENCY, StreamingConfig, StreamingConverter, at_gain
+from rvc_jax.infer.converter import Converter
+from rvc_jax.infer.streaming.converter import EXACT, LOW_LATENCY, StreamingConfig, StreamingConverter, at_gain
 from rvc_jax.infer.voice import Voice
-from rvc_jax.runs import RunFolder
+from rvc_jax.runs.folder import RunFolder
 
 SETTINGS = {
     "exact": EXACT,

@@ -27,18 +27,18 @@ import content_speed
 import numpy as np
 import pitch_rmvpe_fcpe
 
-from rvc_jax.audio.io import load
+from rvc_jax.audio.reading import load
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE, PRESETS, WINDOW_FRAMES, ConvertConfig, PrepareConfig, Preset
 from rvc_jax.data.sources import bundled_sample
 from rvc_jax.features import content as content_encoders
 from rvc_jax.features import f0 as pitch_extractors
-from rvc_jax.infer import pipeline
-from rvc_jax.infer.chunks import CONTEXT_FRAMES
-from rvc_jax.infer.streaming import EXACT, LOW_LATENCY, StreamingConverter
+from rvc_jax.infer import converter as pipeline
+from rvc_jax.infer.chunking import CONTEXT_FRAMES
+from rvc_jax.infer.streaming.converter import EXACT, LOW_LATENCY, StreamingConverter
 from rvc_jax.infer.voice import Voice
 from rvc_jax.models.synthesizer import synthesizer
 
-sys.path.append(str(Path(__file__).parents[1] / "features"))
+sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 
 SETTINGS = {"exact": EXACT, "low latency": LOW_LATENCY}
 WARM_UP = 2

@@ -13,7 +13,7 @@ import dataclasses
 
 from rvc_jax.config import PRESETS, Forms, forms_for
 from rvc_jax.plan.chips import Topology
-from rvc_jax.plan.compiled import compile_step, without_tpu
+from rvc_jax.plan.compile import compile_step, without_tpu
 
 
 def with_fields(forms: Forms, assignments: list[str]) -> Forms:

@@ -22,7 +22,7 @@ from tpu_forms import with_fields
 
 from rvc_jax.config import PRESETS, STEP_FRAMES, Forms, Preset, forms_for
 from rvc_jax.train.dispatch import make_dispatch
-from rvc_jax.train.feed import ResidentFeed
+from rvc_jax.train.loader import ResidentFeed
 from rvc_jax.train.state import fresh_state
 from rvc_jax.train.step import build_networks, make_step
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rvc_jax.cli import main
-from rvc_jax.describe import describe
+from rvc_jax.cli.describe import describe
+from rvc_jax.cli.main import main
 from rvc_jax.errors import UserError
 
 

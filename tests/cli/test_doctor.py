@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rvc_jax.cli import main
+from rvc_jax.cli.main import main
 from rvc_jax.weights import bundled
 
 

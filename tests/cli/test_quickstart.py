@@ -15,8 +15,8 @@ import pytest
 import soundfile
 from micro import MICRO
 
-from rvc_jax.audio.io import decode
-from rvc_jax.cli import main
+from rvc_jax.audio.reading import decode
+from rvc_jax.cli.main import main
 from rvc_jax.config import PRESETS
 
 

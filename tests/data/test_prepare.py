@@ -11,9 +11,9 @@ import soxr
 from rvc_jax.audio.filters import high_pass
 from rvc_jax.config import PrepareConfig
 from rvc_jax.data.dataset import Drop, load_dataset, read_info
-from rvc_jax.data.plan import make_plan
 from rvc_jax.data.prepare import prepare
 from rvc_jax.data.sources import bundled_sample
+from rvc_jax.data.split import make_plan
 from rvc_jax.errors import UserError
 from rvc_jax.features.content import content_encoder
 from rvc_jax.features.f0 import pitch_extractor
@@ -295,7 +295,7 @@ def test_a_full_disk_is_told_and_cleaned_up(sample_voice, tmp_path, kilobytes):
 @pytest.fixture
 def counted(monkeypatch):
     """How many slices each extractor has been given."""
-    from rvc_jax.data.analysis import _Extraction
+    from rvc_jax.data.extraction import _Extraction
 
     counts = {"float32": 0, "float16": 0}
     add = _Extraction.add

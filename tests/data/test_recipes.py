@@ -15,7 +15,7 @@ pytest.importorskip("yt_dlp")
 from local_media_server import MediaServer
 
 from rvc_jax.config import FetchConfig
-from rvc_jax.data.fetch import fetch
+from rvc_jax.data.fetch.fetch import fetch
 from rvc_jax.data.recipes import read_recipe, recipe_cuts
 from rvc_jax.data.sources import Cut, bundled_sample
 from rvc_jax.errors import UserError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,19 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "interop"))
 from public_files import applio, checkpoint, small_voice, write  # noqa: E402
 
-from rvc_jax.audio.io import load, save
+from rvc_jax.audio.reading import load, save
 from rvc_jax.config import PRESETS, ConvertConfig
-from rvc_jax.infer import file
-from rvc_jax.infer.pipeline import Converter
-from rvc_jax.interop import faiss_index
-from rvc_jax.interop.voice_model import VoiceModel
+from rvc_jax.infer import files
+from rvc_jax.infer.converter import Converter
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.parameters import Network
-from rvc_jax.runs import RunFolder
+from rvc_jax.runs.folder import RunFolder
+from rvc_jax.voices.formats import faiss_index
+from rvc_jax.voices.model import VoiceModel
 
 RATE = 16000
 
@@ -43,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path, sample_datase
 def warm() -> Callable[..., Converter]:
     """`warm_converter` that loads and compiles a voice once for all commands."""
     voices: dict[tuple, Converter] = {}
-    load_voice = file.warm_converter
+    load_voice = files.warm_converter
 
     def warm_converter(run: Path | str, config: ConvertConfig, *which: Any) -> Converter:
         key = (Path(run).resolve(), *map(str, which))

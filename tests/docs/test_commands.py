@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 from pages import PAGES, ROOT, Command, all_commands, prose
 
-from rvc_jax import checkpoint, cli
+from rvc_jax.cli import main as cli
 from rvc_jax.config import PRESETS
-from rvc_jax.infer import file, folder
-from rvc_jax.interop import export as exports
-from rvc_jax.interop.voice_model import VoiceModel
+from rvc_jax.infer import folder
+from rvc_jax.runs import checkpoint
+from rvc_jax.voices import export as exports
+from rvc_jax.voices.model import VoiceModel
 from rvc_jax.weights import store
 
 COMMANDS = all_commands()
@@ -127,7 +128,7 @@ def here(made: Path, warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     for entry in made.iterdir():
         (tmp_path / entry.name).symlink_to(entry)
     monkeypatch.chdir(tmp_path)
-    for module in (file, folder):
+    for module in (files, folder):
         monkeypatch.setattr(module, "warm_converter", warm)
     monkeypatch.setattr(VoiceModel, "runs_elsewhere", True)
     monkeypatch.setattr(exports, "_public_discriminator", lambda model: PRESETS["nano"].discriminator)

@@ -10,11 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import plan_table  # noqa: E402
 import pytest
 from pages import PAGES, ROOT, prose
-
-sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
-import plan_table  # noqa: E402
 
 DOCS = ROOT / "docs"
 SETTINGS = DOCS / "site" / "mkdocs.yml"

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rvc_jax.audio.io import find_audio, load
+from rvc_jax.audio.reading import find_audio, load
 
 SAMPLE = Path(__file__).parents[2] / "data/sample"
 WINDOW = 336 * 160

@@ -10,7 +10,7 @@ from test_hubert import folder, projected, relative_error, small_state  # noqa: 
 
 from rvc_jax.config import CONTENT_ENCODERS
 from rvc_jax.errors import UserError
-from rvc_jax.features import content, layers
+from rvc_jax.features import content, nn
 from rvc_jax.features.content import content_encoder, hubert_weights, whisper
 from rvc_jax.features.content.hubert import HubertContent
 from rvc_jax.features.content.whisper import WhisperContent
@@ -92,9 +92,9 @@ def test_attention_is_the_same_on_accelerators(encoders, monkeypatch):
     """There all heads are computed at once; here one by one."""
     parameters, random = encoders["base"]._parameters, np.random.default_rng(0)
     x, valid = random.normal(size=(3, 20, 128)).astype(np.float32), np.arange(20) < np.array([[20], [7], [1]])
-    here = layers.attention(parameters, "layers.0.attention", x, valid)
-    monkeypatch.setattr(layers.lax, "platform_dependent", lambda *operands, cpu, default: default(*operands))
-    there = layers.attention(parameters, "layers.0.attention", x, valid)
+    here = nn.attention(parameters, "layers.0.attention", x, valid)
+    monkeypatch.setattr(nn.lax, "platform_dependent", lambda *operands, cpu, default: default(*operands))
+    there = nn.attention(parameters, "layers.0.attention", x, valid)
     np.testing.assert_allclose(here, there, atol=1e-5)
 
 

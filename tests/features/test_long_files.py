@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from rvc_jax.audio import io, stream
+from rvc_jax.audio import blocks as stream
+from rvc_jax.audio import reading
 from rvc_jax.audio.filters import high_pass, resample
-from rvc_jax.audio.io import decode, find_audio, load
+from rvc_jax.audio.reading import decode, find_audio, load
 from rvc_jax.config import FEATURE_RATE, PrepareConfig
-from rvc_jax.data.recordings import Recording, finished_slice, open_recording, slices
+from rvc_jax.data.recording import Recording, finished_slice, open_recording, slices
 from rvc_jax.data.sources import bundled_sample
 from rvc_jax.features.content import content_encoder
 from rvc_jax.features.f0 import pitch_extractor
@@ -33,7 +34,7 @@ def path(tmp_path_factory):
 def in_blocks(path, tmp_path_factory) -> Recording:
     """Opened as hours of sound are: on disk, in blocks that end anywhere in a slice."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(io, "_BLOCK_VALUES", 50_021)
+        patch.setattr(reading, "_BLOCK_VALUES", 50_021)
         patch.setattr(stream, "IN_MEMORY_SECONDS", 0)
         recording = open_recording(path, RATE, CONFIG, tmp_path_factory.mktemp("scratch"))
     assert isinstance(recording.wave, np.memmap)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from rvc_jax.features.pitch import coarse_pitch
+from rvc_jax.features.f0.coarse import coarse_pitch
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rvc_jax.audio.io import load
+from rvc_jax.audio.reading import load
 from rvc_jax.features.vad import WINDOW, speech_probability
 
 GOLDEN = Path(__file__).parent / "golden/silero_vad.npy"

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rvc_jax.audio.io import load
-from rvc_jax.features import layers
+from rvc_jax.audio.reading import load
+from rvc_jax.features import nn
 from rvc_jax.features.content import whisper
 from rvc_jax.weights import bundled
 
@@ -71,8 +71,8 @@ def _quantised_output() -> np.ndarray:
 
 def test_equals_the_quantised_model_when_activations_are_rounded(params, ten_seconds_in_thirty, monkeypatch):
     """onnxruntime rounds activations to 8 bits before every product; doing so here shows that nothing else differs."""
-    linear, convolution = layers.linear, whisper._convolution
-    monkeypatch.setattr(layers, "linear", lambda p, name, x: linear(p, name, round_to_8_bits(x)))
+    linear, convolution = nn.linear, whisper._convolution
+    monkeypatch.setattr(nn, "linear", lambda p, name, x: linear(p, name, round_to_8_bits(x)))
     monkeypatch.setattr(
         whisper, "_convolution", lambda p, name, x, **kw: convolution(p, name, round_to_8_bits(x), **kw)
     )

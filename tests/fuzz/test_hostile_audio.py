@@ -18,8 +18,8 @@ import pytest
 import soundfile
 import worker
 
-from rvc_jax.audio.io import AudioError, decode
-from rvc_jax.cli import main
+from rvc_jax.audio.reading import AudioError, decode
+from rvc_jax.cli.main import main
 from rvc_jax.data.dataset import DatasetInfo, iterate, read_info
 from rvc_jax.data.sources import bundled_sample
 

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import worker
 
-from rvc_jax.cli import main
+from rvc_jax.cli.main import main
 
 pytest.importorskip("resource")
 NEVER_ENDING = {

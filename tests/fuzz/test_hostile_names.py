@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from rvc_jax.cli import main
+from rvc_jax.cli.describe import describe
+from rvc_jax.cli.main import main
 from rvc_jax.config import PrepareConfig
 from rvc_jax.data.dataset import DatasetInfo, iterate, load_dataset, read_info
 from rvc_jax.data.prepare import prepare
 from rvc_jax.data.recipes import read_recipe
 from rvc_jax.data.sources import find_sources
-from rvc_jax.describe import describe
 from rvc_jax.errors import UserError
 
 pty = pytest.importorskip("pty")

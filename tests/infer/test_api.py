@@ -10,14 +10,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "interop"))
 from public_files import small_voice  # noqa: E402
 
 import rvc_jax  # noqa: E402
-from rvc_jax.audio.io import load  # noqa: E402
+from rvc_jax.audio.reading import load  # noqa: E402
 from rvc_jax.errors import UserError  # noqa: E402
-from rvc_jax.interop import voice_folder  # noqa: E402
+from rvc_jax.voices.formats import native  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = dataclasses.replace(model, content_encoder="whisper-tiny", speakers=("Ada", "Bo", "Cy"))
     path = tmp_path_factory.mktemp("voices") / "ada"
     rows = np.random.default_rng(0).standard_normal((50, 384)).astype(np.float32)
-    voice_folder.write(path, model, rows)
+    native.write(path, model, rows)
     return path
 
 

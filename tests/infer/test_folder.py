@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rvc_jax.audio.io import AudioError, decode, save
+from rvc_jax.audio.reading import AudioError, decode, save
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
-from rvc_jax.infer import file, folder
-from rvc_jax.infer.finish import Spoken
+from rvc_jax.infer import files as file
+from rvc_jax.infer import folder
+from rvc_jax.infer.converter import Source
 from rvc_jax.infer.folder import convert_folder
-from rvc_jax.infer.pipeline import Source
+from rvc_jax.infer.postprocess import Spoken
 
 RATE = 16000
 

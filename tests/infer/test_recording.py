@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rvc_jax.audio import stream
+from rvc_jax.audio import blocks
 from rvc_jax.audio.filters import high_pass_zero_phase, resample
 from rvc_jax.audio.formants import shift_formants
-from rvc_jax.audio.io import decode
 from rvc_jax.audio.loudness import normalise
+from rvc_jax.audio.reading import decode
 from rvc_jax.config import PrepareConfig
-from rvc_jax.infer.chunks import CONTEXT_FRAMES
+from rvc_jax.infer.chunking import CONTEXT_FRAMES
 from rvc_jax.infer.recording import Recording, RecordingError, Source, length_at, listen, side
 
 PREPARE = PrepareConfig(preset="nano").resolved()
@@ -35,8 +35,8 @@ def test_blocks_become_what_the_whole_becomes(
     speech: tuple[np.ndarray, int], size: int, rate: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rate is what the samples are taken to have."""
-    monkeypatch.setattr(stream, "BLOCK", 30000)
-    monkeypatch.setattr(stream, "IN_MEMORY_SECONDS", 1)
+    monkeypatch.setattr(blocks, "BLOCK", 30000)
+    monkeypatch.setattr(blocks, "IN_MEMORY_SECONDS", 1)
     recording = listen(in_blocks(speech[0], rate, size), PREPARE, -60.0)
     whole = high_pass_zero_phase(resample(speech[0].mean(axis=0), rate, 16000), 16000)
     assert isinstance(recording.wave, np.memmap)

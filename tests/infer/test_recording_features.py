@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rvc_jax.audio.io import load
+from rvc_jax.audio.reading import load
 from rvc_jax.features.content import content_encoder
 from rvc_jax.features.f0 import pitch_extractor
-from rvc_jax.infer.chunks import CONTEXT_FRAMES
-from rvc_jax.infer.features import BLOCK_FRAMES, RecordingFeatures
+from rvc_jax.infer.chunking import CONTEXT_FRAMES
 from rvc_jax.infer.recording import Recording
+from rvc_jax.infer.recording_features import BLOCK_FRAMES, RecordingFeatures
 from rvc_jax.weights import store
 from rvc_jax.weights.registry import ENTRIES
 

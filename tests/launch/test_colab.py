@@ -19,7 +19,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 import rvc_jax
-from rvc_jax.notebook.texts import Texts
+from rvc_jax.notebook.translations import Texts
 
 COLAB = Path(__file__).parents[2] / "launch" / "colab"
 NOTEBOOK = COLAB / "rvc_jax.ipynb"

@@ -401,7 +401,7 @@ def test_the_archive_has_what_the_package_is_built_of(world: World) -> None:
         names = archive.getnames()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    for part in ("pyproject.toml", project["project"]["readme"], "LICENSE", "rvc_jax/cli.py", *included):
+    for part in ("pyproject.toml", project["project"]["readme"], "LICENSE", "rvc_jax/cli/main.py", *included):
         assert f"rvc_jax/{part}" in names
 
 
@@ -467,8 +467,8 @@ SMALL = ("--epochs", "3", "--save-every", "1", "--evaluate-every", "2", "--log-e
 
 @pytest.mark.heavy
 def test_eight_processes_train_a_voice(sample_dataset: Path, tmp_path: Path) -> None:
-    from rvc_jax import checkpoint
-    from rvc_jax.runs import RunFolder
+    from rvc_jax.runs import checkpoint
+    from rvc_jax.runs.folder import RunFolder
 
     hosts = int(os.environ.get("RVC_JAX_TEST_HOSTS", "8"))
     world = World(tmp_path, hosts)
@@ -485,7 +485,7 @@ def test_eight_processes_train_a_voice(sample_dataset: Path, tmp_path: Path) -> 
 
 @pytest.mark.heavy
 def test_two_processes_go_on_on_another_slice(sample_dataset: Path, tmp_path: Path) -> None:
-    from rvc_jax.runs import RunFolder
+    from rvc_jax.runs.folder import RunFolder
 
     world = World(tmp_path, 2)
     world.trains_really(sample_dataset)

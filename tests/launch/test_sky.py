@@ -88,7 +88,7 @@ def test_several_gpu_machines_are_told_of_each_other(task: dict[str, Any], tmp_p
 
 
 def test_the_options_are_those_of_the_program(task: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    from rvc_jax.cli import main
+    from rvc_jax.cli.main import main
 
     option, known = re.compile("--[a-z][a-z-]+"), set()
     for command in ("train", "export"):

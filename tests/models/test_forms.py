@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rvc_jax.config import FORMS, PRESETS, Forms, forms_for
-from rvc_jax.models import convolution, minimal_filtering, weight_norm
 from rvc_jax.models.discriminator import Discriminator
-from rvc_jax.models.minimal_filtering import WIDEST
+from rvc_jax.models.kernels import convolution, weight_norm, winograd
+from rvc_jax.models.kernels.weight_norm import Scale
+from rvc_jax.models.kernels.winograd import WIDEST
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import synthesizer
-from rvc_jax.models.weight_norm import Scale
 from rvc_jax.plan.flops import count as operations
 
 NANO = PRESETS["nano"]
@@ -93,7 +93,7 @@ def test_minimal_filtering_is_the_plain_convolution(time: int, width: int, strid
 def test_every_tile_of_minimal_filtering(size: int, width: int) -> None:
     random = np.random.default_rng(0)
     window, taps = random.standard_normal(size + width - 1), random.standard_normal(width)
-    outputs, kernel, inputs = minimal_filtering._transforms(size, width)
+    outputs, kernel, inputs = winograd._transforms(size, width)
     tile = outputs.T @ ((kernel @ taps) * (inputs @ window))
     np.testing.assert_allclose(tile, np.correlate(window, taps), atol=1e-12)
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from rvc_jax.config import PRESETS, Forms
-from rvc_jax.models.convolution import conv, conv_transpose
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.generator import sine_cycles
+from rvc_jax.models.kernels.convolution import conv, conv_transpose
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import synthesizer
 

@@ -17,7 +17,7 @@ from rvc_jax.notebook import colab, studio
 from rvc_jax.notebook.program import Mistake
 from rvc_jax.notebook.runtime import Accelerator, Devices
 from rvc_jax.notebook.studio import Studio
-from rvc_jax.notebook.texts import Texts
+from rvc_jax.notebook.translations import Texts
 
 V5E = Accelerator("tpu", "v5e")
 T4 = Accelerator("gpu", "Tesla T4")

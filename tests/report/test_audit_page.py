@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from rvc_jax.data.audit import Audit, Histogram, NarrowFile, RepeatedSound, Spread, audit, read_waves
-from rvc_jax.report.audit import summary, write_audit
-from rvc_jax.report.charts import Curve, curves, histogram
+from rvc_jax.data.audit.audit import Audit, Histogram, NarrowFile, RepeatedSound, Spread, audit, read_waves
+from rvc_jax.report.audit_page import summary, write_audit
+from rvc_jax.report.svg import Curve, curves, histogram
 
 HOSTILE = "<script>alert('x')</script>\udce4&\".wav"
 VOID = {"meta", "img", "line", "rect", "polyline"}

@@ -12,11 +12,11 @@ from pathlib import Path
 from micro import MICRO
 
 from rvc_jax.config import FORMS, ClusterConfig
-from rvc_jax.environment import quiet
 from rvc_jax.errors import UserError
+from rvc_jax.runs.progress import TrainProgress
+from rvc_jax.storage.environment import quiet
 from rvc_jax.train.distributed import join, leave
 from rvc_jax.train.loop import train
-from rvc_jax.train.progress import TrainProgress
 
 
 def tell(progress: TrainProgress) -> None:

@@ -12,7 +12,7 @@ from micro import MICRO
 from train_step import random_batch
 
 from rvc_jax.config import FORMS
-from rvc_jax.train.pieces import compile_pieces, norms_of
+from rvc_jax.train.split_step import compile_pieces, norms_of
 from rvc_jax.train.state import TrainState, fresh_state
 from rvc_jax.train.step import Batch, Metrics, Networks, build_networks, make_step
 

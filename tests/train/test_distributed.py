@@ -17,13 +17,13 @@ import jax
 import pytest
 from on_devices import output_on, start_on
 
-from rvc_jax import checkpoint
 from rvc_jax.config import ClusterConfig, TrainConfig
 from rvc_jax.errors import UserError
-from rvc_jax.runs import RunFolder
+from rvc_jax.runs import checkpoint
+from rvc_jax.runs.folder import RunFolder
 from rvc_jax.train import distributed
 from rvc_jax.train.rendezvous import wait_for_all
-from rvc_jax.train.settings import devices_of
+from rvc_jax.train.resume import devices_of
 from rvc_jax.train.state import scaled
 
 HERE = Path(__file__).parent

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rvc_jax.runs import RunFolder
+from rvc_jax.runs.folder import RunFolder
 
 MICRO = Path(__file__).parents[1] / "micro.py"
 OPTIONS = ("--epochs", "6", "--save-every", "1", "--evaluate-every", "3", "--log-every", "1")

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from micro import MICRO
 
-from rvc_jax import checkpoint
 from rvc_jax.config import PRESETS
 from rvc_jax.errors import UserError
-from rvc_jax.runs import RunFolder
-from rvc_jax.train import loop, saving
-from rvc_jax.train.progress import TrainProgress
+from rvc_jax.runs import checkpoint
+from rvc_jax.runs.folder import RunFolder
+from rvc_jax.runs.progress import TrainProgress
+from rvc_jax.train import checkpointing, loop
 
 SETTINGS = {"epochs": 3, "save_every": 1, "evaluate_every": 1, "log_every": 1, "precision": "float32"}
 
@@ -156,8 +156,8 @@ def test_what_may_change_on_the_way_is_said_and_the_rest_refused(
 def test_a_full_disk_is_said_and_tried_again_and_in_the_end_stops_the_run(
     frees: bool, sample_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saving, "_WAITS", (0.5,) * 3)
-    monkeypatch.setattr(saving, "_LAST_WAIT", 0.5)
+    monkeypatch.setattr(checkpointing, "_WAITS", (0.5,) * 3)
+    monkeypatch.setattr(checkpointing, "_LAST_WAIT", 0.5)
     disk, said = tmp_path / "disk", []
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", disk], check=False).returncode:

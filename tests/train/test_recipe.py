@@ -15,9 +15,9 @@ from micro import MICRO
 
 from rvc_jax.config import TrainConfig
 from rvc_jax.errors import UserError
+from rvc_jax.train import optimizer as update
 from rvc_jax.train import step as step_module
-from rvc_jax.train import update
-from rvc_jax.train.settings import _check_recipe
+from rvc_jax.train.resume import _check_recipe
 from rvc_jax.train.state import TrainState, averaged, create_state, learning_rate, optimizer
 from rvc_jax.train.step import Networks, build_networks, make_step
 

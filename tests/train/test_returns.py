@@ -14,7 +14,7 @@ import pytest
 from micro import MICRO
 
 from rvc_jax.errors import UserError
-from rvc_jax.runs import RunFolder
+from rvc_jax.runs.folder import RunFolder
 from rvc_jax.train import dispatch, loop
 from rvc_jax.train.budget import Meter
 from rvc_jax.train.state import TrainState

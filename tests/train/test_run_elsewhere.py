@@ -23,16 +23,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_kills import assert_same
 
-from rvc_jax import checkpoint, ownership
-from rvc_jax.cli import main
+from rvc_jax.cli.main import main
 from rvc_jax.config import PRESETS
-from rvc_jax.data import remote
-from rvc_jax.environment import home
 from rvc_jax.errors import UserError
-from rvc_jax.mirror import EVERYTHING, Mirror, is_mirrored, local_run, working_folder
-from rvc_jax.ownership import Ownership
-from rvc_jax.train import uploading
-from rvc_jax.train.uploading import kept_at
+from rvc_jax.runs import checkpoint, lock, upload
+from rvc_jax.runs.lock import Ownership
+from rvc_jax.runs.mirror import EVERYTHING, Mirror, is_mirrored, local_run, working_folder
+from rvc_jax.runs.upload import kept_at
+from rvc_jax.storage import places
+from rvc_jax.storage.environment import home
 
 OPTIONS = ("--epochs", "4", "--save-every", "1", "--evaluate-every", "2", "--log-every", "1")
 
@@ -76,7 +75,7 @@ def save(run: Path, step: int, keep: int = 2) -> None:
 
 
 def names(url: str) -> set[str]:
-    return set(remote.listing(url))
+    return set(places.listing(url))
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -88,7 +87,7 @@ def test_what_was_removed_here_goes_there_and_a_new_machine_has_the_newest(url: 
         for step in (1, 2, 3):
             save(run, step)
     here = content(run)
-    assert {name: remote.read(f"{url}/{name}") for name in names(url) - {"owner.json"}} == here
+    assert {name: places.read(f"{url}/{name}") for name in names(url) - {"owner.json"}} == here
     assert {name.split("/")[1] for name in here if "/" in name} == {"2", "3", "events.1"}
     other_machine()
     with kept_at(url, print) as run:
@@ -100,7 +99,7 @@ def test_what_was_removed_here_goes_there_and_a_new_machine_has_the_newest(url: 
         assert checkpoint.is_elsewhere(run / "checkpoints" / "2")
         save(run, 4)
     assert {name.split("/")[1] for name in names(url) if name.startswith("checkpoints/")} == {"3", "4"}
-    assert (run / "history.jsonl").read_text() == remote.read(f"{url}/history.jsonl").decode() == "".join(
+    assert (run / "history.jsonl").read_text() == places.read(f"{url}/history.jsonl").decode() == "".join(
         f'{{"step": {step}}}\n' for step in (1, 2, 3, 4)
     )  # fmt: skip
 
@@ -113,7 +112,7 @@ def test_a_half_sent_checkpoint_is_nobodys_newest(
     mirror.look()
     mirror.send()
     save(mirror.run, 2)
-    put = remote.put
+    put = places.put
 
     def fails(path: Path, place: str) -> None:
         if path.name == "_METADATA" and "/checkpoints/" in place:
@@ -121,7 +120,7 @@ def test_a_half_sent_checkpoint_is_nobodys_newest(
         put(path, place)
 
     with monkeypatch.context() as patch, pytest.raises(UserError, match="network"):
-        patch.setattr(remote, "put", fails)
+        patch.setattr(places, "put", fails)
         mirror.send()
     assert any(name.startswith("checkpoints/2/") for name in names(url))
     other_machine()
@@ -136,7 +135,7 @@ def test_a_damaged_one_at_the_url_is_passed_over(url: str, other_machine: Any) -
         save(run, 1)
         save(run, 2)
     (damaged,) = [name for name in names(url) if name.startswith("checkpoints/2/default/_METADATA")]
-    remote.write(f"{url}/{damaged}", b"{}")
+    places.write(f"{url}/{damaged}", b"{}")
     other_machine()
     run = local_run(url, *EVERYTHING)
     assert [checkpoint.verify(run / "checkpoints" / step) is None for step in ("1", "2")] == [True, False]
@@ -148,7 +147,7 @@ def test_what_goes_while_it_is_read_is_looked_for_again(
     with kept_at(url, print) as run:
         save(run, 1)
     other_machine()
-    get = remote.get
+    get = places.get
 
     def late(place: str, path: Path) -> None:
         if "/best/1/" in place and names(url) & {"best/1/sha256.json"}:
@@ -158,7 +157,7 @@ def test_what_goes_while_it_is_read_is_looked_for_again(
             mirror.send()
         get(place, path)
 
-    monkeypatch.setattr(remote, "get", late)
+    monkeypatch.setattr(places, "get", late)
     assert checkpoint.read(checkpoint.newest(local_run(url, "best") / "best"), state(0))["w"][0, 0] == 2
 
 
@@ -191,7 +190,7 @@ def test_what_never_arrived_is_set_aside_when_another_machine_went_on(
 def test_two_machines_at_once_are_refused_and_a_second_claim_is_noticed(
     url: str, other_machine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploading, "_LAST_WAITS", (0.01,))
+    monkeypatch.setattr(upload, "_LAST_WAITS", (0.01,))
     said: list[str] = []
     with pytest.raises(UserError, match="too, since this run began; not everything is at"):  # noqa: SIM117
         with kept_at(url, said.append) as run:
@@ -200,18 +199,18 @@ def test_two_machines_at_once_are_refused_and_a_second_claim_is_noticed(
             refusal = r"is being trained by process \d+ of .* if it is gone, wait \d+ s"
             with pytest.raises(UserError, match=refusal), kept_at(url, print):
                 pass
-            monkeypatch.setattr(ownership, "_ALIVE", 0.0)
+            monkeypatch.setattr(lock, "_ALIVE", 0.0)
             Ownership(url, working_folder(url)).claim()
-    assert json.loads(remote.read(f"{url}/owner.json"))["time"] > 0  # the other's
+    assert json.loads(places.read(f"{url}/owner.json"))["time"] > 0  # the other's
 
 
 def test_a_failing_upload_is_said_and_tried_again(
     url: str, other_machine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploading, "_LOOK", 0.02)
-    monkeypatch.setattr(uploading, "_WAITS", (0.05,))
+    monkeypatch.setattr(upload, "_LOOK", 0.02)
+    monkeypatch.setattr(upload, "_WAITS", (0.05,))
     said, arrived = [], threading.Event()
-    put, failures = remote.put, 2
+    put, failures = places.put, 2
 
     def fails(path: Path, place: str) -> None:
         nonlocal failures
@@ -222,12 +221,12 @@ def test_a_failing_upload_is_said_and_tried_again(
             arrived.set()
         put(path, place)
 
-    monkeypatch.setattr(remote, "put", fails)
+    monkeypatch.setattr(places, "put", fails)
     with kept_at(url, said.append) as run:
         save(run, 1)
         assert arrived.wait(20)
     assert len(said) == 2 and all("cannot be reached" in text and "next try is in" in text for text in said)
-    monkeypatch.setattr(uploading, "_LAST_WAITS", (0.01, 0.01))
+    monkeypatch.setattr(upload, "_LAST_WAITS", (0.01, 0.01))
     with pytest.raises(UserError, match=r"cannot be reached.*; not everything is at .*same command on this machine"):  # noqa: SIM117
         with kept_at(url, said.append) as run:
             failures = 1000
@@ -249,7 +248,7 @@ def test_an_end_by_an_error_sends_what_there_is_and_keeps_the_error(url: str, ot
 
 
 def test_a_place_with_something_else_is_left_alone(url: str, other_machine: Any) -> None:
-    remote.write(f"{url}/thesis.txt", b"years of work")
+    places.write(f"{url}/thesis.txt", b"years of work")
     with pytest.raises(UserError, match="is not empty and holds no run"), kept_at(url, print):
         pass
     assert names(url) == {"thesis.txt"}
@@ -276,11 +275,11 @@ def test_no_name_leads_out_of_the_folder(name: str) -> None:
 @given(st.lists(st.lists(PARTS, min_size=1, max_size=4).map("/".join), max_size=6))
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_hostile_listing_writes_nothing_outside(tmp_path: Path, hostile: list[str]) -> None:
-    entries = {name: remote.Entry(1, "1") for name in (*hostile, "metrics/events", "checkpoints/../../evil", "/evil")}
+    entries = {name: places.Entry(1, "1") for name in (*hostile, "metrics/events", "checkpoints/../../evil", "/evil")}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(remote, "listing", lambda place: entries)
+        patch.setattr(places, "listing", lambda place: entries)
         asked: list[Path] = []
-        patch.setattr(remote, "get", lambda place, path: asked.append(path))
+        patch.setattr(places, "get", lambda place, path: asked.append(path))
         Mirror("memory://b", tmp_path / "w").bring()
     assert tmp_path / "w" / "run" / "metrics" / "events" in asked
     for path in asked:
@@ -323,8 +322,8 @@ def test_killed_and_continued_by_another_machine_from_s3(
     assert 0 < killed_at < 8
     other_machine()
     assert main(list(command)) == 2 and "if it is gone, wait" in capsys.readouterr().err
-    owner = json.loads(remote.read(f"{run}/owner.json"))
-    remote.write(f"{run}/owner.json", json.dumps(owner | {"time": owner["time"] - 400}).encode())
+    owner = json.loads(places.read(f"{run}/owner.json"))
+    places.write(f"{run}/owner.json", json.dumps(owner | {"time": owner["time"] - 400}).encode())
     assert main([*command, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["run"], result["resumed_from"], result["steps"]) == (run, killed_at, 8)
@@ -341,29 +340,29 @@ def test_killed_and_continued_by_another_machine_from_s3(
     assert main(["info", run, "--json"]) == 0
     info = json.loads(capsys.readouterr().out)
     assert (info["kind"], info["path"], info["steps"]) == ("run", run, 8)
-    assert info["bytes"] == sum(entry.bytes for entry in remote.listing(run).values())
+    assert info["bytes"] == sum(entry.bytes for entry in places.listing(run).values())
     s3.rm_file("voices/callie/report.html")
     assert main(["report", run]) == 0 and f"{run}/report.html" in capsys.readouterr().out
-    assert b"<html" in remote.read(f"{run}/report.html")
+    assert b"<html" in places.read(f"{run}/report.html")
 
 
 @pytest.mark.usefixtures("quick")
 def test_a_service_that_is_gone_at_the_end_is_exit_code_2(
     url: str, sample_dataset: Path, other_machine: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(uploading, "_LAST_WAITS", (0.01,))
-    put = remote.put
+    monkeypatch.setattr(upload, "_LAST_WAITS", (0.01,))
+    put = places.put
 
     def fails(path: Path, place: str) -> None:
         if "/checkpoints/" in place:
             raise UserError(f"{place} cannot be reached: nothing answers")
         put(path, place)
 
-    monkeypatch.setattr(remote, "put", fails)
+    monkeypatch.setattr(places, "put", fails)
     command = ["train", str(sample_dataset), "--run", url, "--steps", "2"]
     assert main(command) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert "cannot be reached: nothing answers; not everything is at" in last
     assert str(home() / "runs") in last and "the same command on this machine sends it" in last
-    monkeypatch.setattr(remote, "put", put)
+    monkeypatch.setattr(places, "put", put)
     assert main(command) == 0 and finished_there(url) == [2]

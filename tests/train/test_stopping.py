@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 from micro import MICRO
 
-from rvc_jax import checkpoint
 from rvc_jax.data.dataset import load_dataset
 from rvc_jax.errors import UserError
-from rvc_jax.features.speaker import SpeakerEncoder
-from rvc_jax.runs import RunFolder
+from rvc_jax.metrics.speaker import SpeakerEncoder
+from rvc_jax.metrics.stft import MEASURES
+from rvc_jax.runs import checkpoint
+from rvc_jax.runs.folder import RunFolder
+from rvc_jax.runs.learning_curve import figures_of, kept
 from rvc_jax.train import loop
-from rvc_jax.train.holdout import Holdout
-from rvc_jax.train.measures import MEASURES
-from rvc_jax.train.outlook import figures_of, kept
-from rvc_jax.train.recorder import Recorder
+from rvc_jax.train.metric_writer import Recorder
 from rvc_jax.train.step import build_networks
+from rvc_jax.train.validation import Holdout
 
 SETTINGS = {
     "epochs": 12, "evaluate_every": 1, "save_every": 12, "log_every": 1, "precision": "float32",

@@ -28,7 +28,7 @@ from weights_server import (
 )  # fmt: skip
 
 from rvc_jax.errors import UserError
-from rvc_jax.files import write_json
+from rvc_jax.storage.files import write_json
 from rvc_jax.weights import store, transfer
 
 pytestmark = pytest.mark.usefixtures("home")

@@ -19,7 +19,7 @@ from jax import lax
 from rvc_jax.errors import UserError
 from rvc_jax.features.content import hubert_weights
 from rvc_jax.features.framing import reflect_after
-from rvc_jax.features.layers import (
+from rvc_jax.features.nn import (
     NORM_EPSILON,
     Parameters,
     gelu,

@@ -28,7 +28,7 @@ import numpy as np
 
 from rvc_jax.config import CONTENT_ENCODERS
 from rvc_jax.errors import UserError
-from rvc_jax.features.layers import HEAD_CHANNELS
+from rvc_jax.features.nn import HEAD_CHANNELS
 
 CONV_KERNELS = (10, 3, 3, 3, 3, 2, 2)
 CONV_STRIDES = (5, 2, 2, 2, 2, 2, 2)

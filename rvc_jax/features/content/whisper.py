@@ -21,14 +21,7 @@ from rvc_jax.audio.spectrogram import frames, mel_filters, periodic_hann
 from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE
 from rvc_jax.errors import UserError
 from rvc_jax.features.framing import reflect_after
-from rvc_jax.features.layers import (
-    Parameters,
-    gelu,
-    layer_norm,
-    transformer_layer,
-    valid_frames,
-    whole_frames,
-)
+from rvc_jax.features.nn import Parameters, gelu, layer_norm, transformer_layer, valid_frames, whole_frames
 from rvc_jax.weights import bundled
 
 MAX_MEL_FRAMES = 3000

@@ -22,7 +22,7 @@ import numpy as np
 from rvc_jax.audio.spectrogram import frames
 from rvc_jax.config import FEATURE_HOP, PITCH_MAX_HZ, PITCH_MIN_HZ
 from rvc_jax.features.framing import checked_batch
-from rvc_jax.features.layers import checked_parameters
+from rvc_jax.features.nn import checked_parameters
 from rvc_jax.weights import store, torch_file
 
 WINDOW = 1024

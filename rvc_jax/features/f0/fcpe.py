@@ -19,7 +19,7 @@ from rvc_jax.audio.spectrogram import frames, mel_filters, periodic_hann
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE
 from rvc_jax.features.f0.decoding import local_average_pitch
 from rvc_jax.features.framing import checked_batch, reflect_after
-from rvc_jax.features.layers import NORM_EPSILON, checked_parameters, layer_norm, linear
+from rvc_jax.features.nn import NORM_EPSILON, checked_parameters, layer_norm, linear
 from rvc_jax.weights import store, torch_file
 
 VOICED_SALIENCE = 0.006

@@ -16,7 +16,7 @@ from rvc_jax.config import FEATURE_HOP, FEATURE_RATE
 from rvc_jax.features.f0 import rmvpe_network as network
 from rvc_jax.features.f0.decoding import local_average_pitch
 from rvc_jax.features.framing import checked_batch, reflect_after
-from rvc_jax.features.layers import checked_parameters
+from rvc_jax.features.nn import checked_parameters
 from rvc_jax.weights import store, torch_file
 
 VOICED_SALIENCE = 0.03

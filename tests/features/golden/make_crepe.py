@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torchcrepe
 
-from rvc_jax.audio.io import find_audio, load
+from rvc_jax.audio.reading import find_audio, load
 
 HERE = Path(__file__).parent
 SAMPLE = HERE.parents[2] / "data/sample"

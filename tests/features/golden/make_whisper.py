@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from rvc_jax.audio.io import load
+from rvc_jax.audio.reading import load
 from rvc_jax.features.content.whisper import log_mel
 
 HERE = Path(__file__).parent

@@ -1,0 +1,43 @@
+"""`rvc-jax extract`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional
+
+from rvc_jax.cli.display import show
+from rvc_jax.cli.options import Json, OptionalInt, Which
+from rvc_jax.storage.environment import start_jax
+
+Checkpoint = Annotated[Positional[str], tyro.conf.arg(metavar="CHECKPOINT")]
+
+
+def extract(
+    checkpoint: Checkpoint,
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE")],
+    step: OptionalInt = None,
+    voice: Which = "latest",
+    as_json: Json = False,
+) -> int:
+    """Make a voice of a training checkpoint: one of a run, or a G_*.pth of RVC or Applio.
+
+    Args:
+        checkpoint: Folder of a run, also at gs:// or s3://; or a generator's .pth.
+        out: File to write: .pth or .safetensors.
+        step: Of a run, the checkpoint of this step.
+        voice: Of a run without --step, its newest checkpoint or its best voice.
+    """
+    start_jax()
+    from rvc_jax.voices.export import check_out, save_voice
+    from rvc_jax.voices.voice_source import open_source
+
+    check_out(out, checkpoint)
+    source = open_source(checkpoint, voice, step)
+    facts = source.model.facts
+    written = save_voice(out, source.model.without_posterior())
+    rows = [("written", str(out)), *(("of step", str(facts["step"])) for _ in range(1) if facts.get("step"))]
+    show({"files": written, "step": facts.get("step"), "epoch": facts.get("epoch")}, rows, as_json)
+    return 0

@@ -1,0 +1,144 @@
+"""The whole way in one command: the bundled voice is prepared, trained, measured, and speaks somebody else's words."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from rvc_jax.audio.reading import decode, find_audio, save
+from rvc_jax.config import ConvertConfig, PrepareConfig, to_dict
+from rvc_jax.data.dataset import load_dataset, read_info
+from rvc_jax.data.prepare import prepare
+from rvc_jax.data.progress import Progress
+from rvc_jax.data.sources import bundled_sample
+from rvc_jax.errors import UserError
+from rvc_jax.infer.converter import Conversion, Converter
+from rvc_jax.infer.voice import Voice
+from rvc_jax.metrics.melody import METHOD, Melody, compare_melody
+from rvc_jax.report import Clip, write_report
+from rvc_jax.report.holdout_clips import holdout_clips
+from rvc_jax.runs.folder import RunFolder
+from rvc_jax.runs.progress import TrainProgress, TrainResult
+from rvc_jax.storage.environment import peak_memory
+from rvc_jax.train.loop import train
+
+
+class Listener(Protocol):
+    """Whoever shows what is going on."""
+
+    def message(self, text: str) -> None: ...
+    def prepare(self, progress: Progress) -> None: ...
+    def train(self, progress: TrainProgress) -> None: ...
+    def convert(self, share: float) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class QuickstartResult:
+    """What came of it."""
+
+    speech_minutes: float
+    train_slices: int
+    holdout_slices: int
+    steps: int
+    steps_per_second: float | None
+    """None if the voice had been trained before."""
+    holdout_before: float
+    """Log-mel error of the untrained voice."""
+    holdout_after: float
+    """Log-mel error of the best voice."""
+    transpose: float
+    """Semitones from the other speaker's range to the voice's."""
+    f0_correlation: float
+    seconds: float
+    peak_memory_bytes: int
+    files: tuple[Path, ...]
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The result as a table."""
+        speed = "trained before" if self.steps_per_second is None else f"{self.steps_per_second:.2f} steps/s"
+        fall = 100 * (1 - self.holdout_after / self.holdout_before)
+        error = f"{self.holdout_before:.3f} untrained, {self.holdout_after:.3f} trained: {fall:.0f} % lower"
+        return [
+            ("speech", f"{self.speech_minutes:.1f} min"),
+            ("slices", f"{self.train_slices} to train on, {self.holdout_slices} held out"),
+            ("training", f"{self.steps} steps, {speed}"),
+            ("hold-out log-mel error", error),
+            ("f0 correlation", f"{self.f0_correlation:.3f} ({METHOD}, transposed by {self.transpose:+g} semitones)"),
+            ("time and memory", f"{self.seconds:.0f} s, at most {self.peak_memory_bytes / 1e9:.1f} GB"),
+            ("files", ", ".join(str(path) for path in self.files)),
+        ]
+
+
+def quickstart(out: Path, listener: Listener, epochs: int | None = None) -> QuickstartResult | None:
+    """Makes `dataset/`, `run/`, `converted.wav` and `report.html` in a folder; what is complete there is used again.
+
+    epochs: passes over the speech, by default those of the preset nano. Returns None if Ctrl-C ended the training.
+
+    Raises:
+      UserError: if something else is in the folder, or the sample is not installed.
+    """
+    began = time.monotonic()
+    sample, dataset = bundled_sample("voice"), out / "dataset"
+    _prepare_once(sample, dataset, listener)
+    trained = train(dataset, out / "run", overrides={"epochs": epochs} if epochs else {}, report=listener.train)
+    if trained.interrupted:
+        return None
+    run = RunFolder.open(out / "run")
+    listener.message("converting another speaker's words")
+    other = find_audio(bundled_sample("other"))[0]
+    channels, rate = decode(other)
+    conversion = Converter(Voice.from_run(run), ConvertConfig(auto_transpose=True))(channels, rate, listener.convert)
+    save(out / "converted.wav", conversion.wave, conversion.rate)
+    listener.message("measuring the melody and writing the report")
+    melody = compare_melody(channels.mean(axis=0), rate, conversion.wave, conversion.rate)
+    result = _result(run, trained, conversion, melody, out, time.monotonic() - began)
+    clips = _conversion_clips(channels.mean(axis=0), rate, conversion) + holdout_clips(run, load_dataset(dataset))
+    notices = [(folder / "LICENSE.txt").read_text() for folder in (sample, other.parent)]
+    write_report(run, out / "report.html", clips, melody, result.rows(), notices)
+    return result
+
+
+def _prepare_once(source: Path, out: Path, listener: Listener) -> None:
+    config = PrepareConfig(preset="nano").resolved()
+    if not out.is_dir() or not any(out.iterdir()):
+        prepare(source, out, config, listener.prepare)
+    elif read_info(out).config != to_dict(config):
+        raise UserError(f"{out} was prepared in another way: remove it, or name another folder with --out")
+    else:
+        listener.message(f"{out} is there already and is used again")
+
+
+def _result(
+    run: RunFolder, trained: TrainResult, conversion: Conversion, melody: Melody, out: Path, seconds: float
+) -> QuickstartResult:
+    return QuickstartResult(
+        speech_minutes=run.dataset.speech_minutes,
+        train_slices=run.dataset.train_slices,
+        holdout_slices=run.dataset.holdout_slices,
+        steps=trained.steps,
+        steps_per_second=trained.steps_per_second,
+        holdout_before=trained.holdout_before,
+        holdout_after=trained.holdout_after,
+        transpose=conversion.transpose,
+        f0_correlation=melody.correlation,
+        seconds=seconds,
+        peak_memory_bytes=peak_memory(),
+        files=tuple(out / name for name in ("report.html", "converted.wav", "run", "dataset")),
+    )
+
+
+def _conversion_clips(source: np.ndarray, rate: int, conversion: Conversion) -> list[Clip]:
+    return [
+        Clip("The recording (source)", "Another speaker, whose words and melody are to be kept.", source, rate),
+        Clip(
+            "Converted",
+            "The same words at the same moments, but with the stripes as far apart as the voice has them: "
+            f"the pitch was shifted by {conversion.transpose:+g} semitones.",
+            conversion.wave,
+            conversion.rate,
+        ),
+    ]

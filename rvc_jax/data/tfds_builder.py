@@ -1,0 +1,142 @@
+"""The dataset in the terms of TensorFlow Datasets. Imports TensorFlow: import this module where it is needed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from rvc_jax.config import PRESETS, PrepareConfig
+from rvc_jax.data.cache import Cache
+from rvc_jax.data.dataset import FORMAT, VERSION, DatasetInfo
+from rvc_jax.data.extraction import analyse
+from rvc_jax.data.progress import Listener, silent
+from rvc_jax.data.records import Record, Records
+from rvc_jax.data.sources import bundled_sample, find_sources
+from rvc_jax.data.split import check, make_plan
+from rvc_jax.data.tfds_import import import_tfds
+from rvc_jax.errors import UserError
+from rvc_jax.features.content import content_encoder
+
+tfds = import_tfds()
+
+from tensorflow_datasets.core import example_serializer  # noqa: E402
+
+from rvc_jax.data.tfds_writer import ShardWriter  # noqa: E402
+
+
+class _ReproducibleSerializer(example_serializer.ExampleSerializer):
+    """Features of a record in a fixed order: by default the same record gives other bytes in every process."""
+
+    def serialize_example(self, example: Any) -> bytes:
+        return self.get_tf_example(example).SerializeToString(deterministic=True)
+
+
+example_serializer.ExampleSerializer = _ReproducibleSerializer
+
+
+@dataclasses.dataclass(eq=False)
+class VoiceConfig(tfds.core.BuilderConfig):
+    """Settings of one build, named after the preset."""
+
+    prepare: PrepareConfig | None = None
+    """None is the preset with every default."""
+    records: Records | None = None
+    """What to write; None makes it of the recordings in `--manual_dir`, or of the bundled sample."""
+    listener: Listener = silent
+    beam: bool = False
+    """Make the records in an Apache Beam pipeline; its runner is part of the DownloadConfig."""
+    shards: str | None = None
+    """Remote folder where the workers of that pipeline put the shards; None is the dataset's own folder."""
+
+    def __post_init__(self) -> None:
+        if self.name not in PRESETS:
+            raise UserError(f"unknown preset {self.name!r}; known are: {', '.join(PRESETS)}")
+        self.prepare = (self.prepare or PrepareConfig(preset=self.name)).resolved()
+
+
+class VoiceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Slices of speech with pitch and content, splits `train` and `holdout`."""
+
+    name = "voice"
+    VERSION = tfds.core.Version(VERSION)
+    MANUAL_DOWNLOAD_INSTRUCTIONS: ClassVar[str] = "Put recordings into the folder, one sub-folder per speaker."
+
+    @property
+    def voice_info(self) -> DatasetInfo:
+        """What was written; after `download_and_prepare`."""
+        return self._voice_info
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        config = self.builder_config.prepare
+        channels = content_encoder(config.content_encoder, PRESETS[config.preset].version).channels
+        raw = {"encoding": tfds.features.Encoding.BYTES}
+        features = {
+            "wave": tfds.features.Tensor(shape=(None,), dtype=np.float32, **raw),
+            "content": tfds.features.Tensor(shape=(None, channels), dtype=np.float16, **raw),
+            "f0": tfds.features.Tensor(shape=(None,), dtype=np.float32, **raw),
+            "speaker": tfds.features.Scalar(np.int32),
+            "source": tfds.features.Text(),
+            "start": tfds.features.Tensor(shape=(), dtype=np.float64, **raw),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Slices of speech with their pitch (100 frames/s) and content features (50 frames/s).",
+            features=tfds.features.FeaturesDict(features),
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def _example_writer(self) -> ShardWriter:
+        return ShardWriter(self.info.file_format, self.builder_config.shards)
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        config = self.builder_config
+        self._records = config.records or _records_of(_speech_folder(dl_manager), config.prepare)
+        self._voice_info = self._records.info()
+        self.info.metadata.update(format=FORMAT, version=VERSION, **self._voice_info.to_dict())
+        # TFDS refuses a split without records.
+        splits = [split for split in ("train", "holdout") if self._records.plan.count(split)]
+        return {split: self._generate_examples(split) for split in splits}
+
+    def _generate_examples(self, split: str) -> Any:
+        if not self.builder_config.beam:
+            return self._records.split(split, self.builder_config.listener)
+        import apache_beam
+
+        sources = range(len(self._records.plan.assigned))
+        return (
+            apache_beam.Create(sources)
+            | apache_beam.Reshuffle()
+            | apache_beam.FlatMap(_RecordsOf(self._records, split))
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _RecordsOf:
+    """A function that can be sent to the workers of a Beam pipeline."""
+
+    records: Records
+    split: str
+
+    def __call__(self, number: int) -> Iterator[tuple[str, Record]]:
+        return self.records.of_source(number, self.split)
+
+
+def _records_of(folder: Path, config: PrepareConfig) -> Records:
+    check(config)
+    sources, cache = find_sources(folder, config.speakers), Cache()
+    return Records(make_plan(sources, config, list(analyse(sources.cuts, config, cache))), cache)
+
+
+def _speech_folder(dl_manager: Any) -> Path:
+    """The folder of `--manual_dir`; the bundled sample if none was named."""
+    default = dl_manager.download_dir / "manual"
+    try:
+        return Path(dl_manager.manual_dir)
+    except AssertionError as error:
+        if str(default) in str(error):
+            return bundled_sample("voice")
+        raise UserError(f"no recordings: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,1 @@
+"""A voice behind a local HTTP address."""

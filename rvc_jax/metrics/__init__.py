@@ -1,0 +1,1 @@
+"""How good something sounds: measurements on arrays."""

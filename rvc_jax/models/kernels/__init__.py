@@ -1,0 +1,1 @@
+"""How the networks are computed on a chip."""

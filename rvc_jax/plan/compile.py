@@ -1,0 +1,171 @@
+"""The real training step, compiled for a TPU that need not be there.
+
+The compiler is the one of the package libtpu. It has to be told, before it is loaded, that there is no TPU here:
+`without_tpu` does that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import os
+import time
+from typing import Any
+
+from rvc_jax.config import PLAIN, WINDOW_FRAMES, Forms, Preset, forms_for
+from rvc_jax.errors import UserError
+from rvc_jax.plan.chips import Topology
+from rvc_jax.plan.hlo import Operation, operations
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """What the compiler says of a training step; sizes in bytes per chip."""
+
+    compile_seconds: float
+    step_seconds: float
+    """Sum of the estimated cycles of all operations, by the chip's clock."""
+    arguments: int
+    """The state and the batch; the state is updated in place."""
+    temporaries: int
+    code: int
+    flops: float
+    """Of the convolutions and products of the plain form, per chip: no work that folding or padding adds."""
+    programs: dict[str, float]
+    """Of the programs that the step is made of (`train.pieces`), each one's part of `step_seconds`."""
+    operations: tuple[Operation, ...]
+    """By time, longest first."""
+
+    @property
+    def memory(self) -> int:
+        return self.arguments + self.temporaries + self.code
+
+
+def without_tpu() -> None:
+    """Tells JAX and libtpu that this machine is no TPU's host. Call it before JAX is used."""
+    os.environ |= {
+        "JAX_PLATFORMS": "cpu",
+        "TPU_SKIP_MDS_QUERY": "1",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+        # What it would ask the machine for, and complain of: neither matters to a compilation.
+        "TPU_ACCELERATOR_TYPE": "v5litepod-1",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "TPU_STDERR_LOG_LEVEL": "3",
+        "TPU_MIN_LOG_LEVEL": "3",
+    }
+
+
+def compile_step(preset: Preset, topology: Topology, batch_per_chip: int, forms: Forms | None = None) -> Compiled:
+    """Compile the training step for a slice, by default in the forms of its chip; `without_tpu` must have been called.
+
+    Raises:
+      UserError: libtpu is not installed, or the step does not fit into the chip's memory.
+    """
+    import jax
+
+    mesh = _mesh(topology)
+    forms = forms or forms_for("tpu", topology.chip.kind)
+    networks, arguments = _step(preset, mesh, batch_per_chip * topology.chips, forms)
+    began = time.perf_counter()
+    try:
+        programs = _programs(networks, mesh, arguments)
+    except jax.errors.JaxRuntimeError as error:
+        raise _does_not_fit(error, topology, batch_per_chip) or error from error
+    seconds = time.perf_counter() - began
+    memory = [program.memory_analysis() for program in programs.values()]
+    kept = sum(one.output_size_in_bytes - one.alias_size_in_bytes for one in memory)  # from program to program
+    by_program = {name: list(operations(program.as_text())) for name, program in programs.items()}
+    times = {name: sum(one.cycles for one in found) / topology.chip.clock for name, found in by_program.items()}
+    return Compiled(
+        compile_seconds=seconds,
+        step_seconds=sum(times.values()),
+        arguments=_bytes_per_chip(arguments),
+        temporaries=kept + max(one.temp_size_in_bytes for one in memory),
+        code=sum(one.generated_code_size_in_bytes for one in memory),
+        flops=plain_flops(preset, batch_per_chip),
+        programs=times,
+        operations=tuple(sorted(itertools.chain(*by_program.values()), key=lambda operation: -operation.cycles)),
+    )
+
+
+def _programs(networks: Any, mesh: Any, arguments: tuple[Any, Any]) -> dict[str, Any]:
+    import jax
+
+    from rvc_jax.train.split_step import compile_pieces
+    from rvc_jax.train.step import make_step
+
+    if networks.in_pieces:
+        return vars(compile_pieces(networks, lambda batch: batch, mesh, *arguments))
+    with jax.set_mesh(mesh):
+        step = jax.jit(make_step(networks), donate_argnums=0, compiler_options=networks.compiler_options)
+        return {"step": step.lower(*arguments).compile()}
+
+
+def _bytes_per_chip(shapes: Any) -> int:
+    import jax
+
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes)
+    )
+
+
+def plain_flops(preset: Preset, batch: int) -> float:
+    """Operations of a step's convolutions and products in the plain form, a multiplication and an addition each."""
+    import jax
+
+    from rvc_jax.plan.flops import count
+    from rvc_jax.train.step import make_step
+
+    networks, arguments = _step(preset, None, batch, PLAIN)
+    return count(jax.make_jaxpr(make_step(networks))(*arguments).jaxpr)
+
+
+def _mesh(topology: Topology) -> Any:
+    import jax
+    from jax.experimental import topologies
+    from jax.sharding import AxisType
+
+    try:
+        described = topologies.get_topology_desc(
+            platform="tpu", topology_name=topology.name, chips_per_host_bounds=topology.chips_per_host
+        )
+    except Exception as error:  # whatever the plug-in says
+        if "not installed" in str(error):
+            raise UserError('the TPU compiler is not installed: pip install "rvc_jax[tpu]"') from error
+        raise UserError(f"the TPU compiler knows no {topology.name}: {str(error).splitlines()[0][:200]}") from error
+    return jax.sharding.Mesh(described.devices, ("data",), axis_types=(AxisType.Auto,))
+
+
+def _step(preset: Preset, mesh: Any, batch: int, forms: Forms) -> tuple[Any, tuple[Any, Any]]:
+    """The networks, and the shapes of what a step takes: replicated state, divided batch."""
+    import jax
+    import jax.numpy as jnp
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    from rvc_jax.train.state import shaped, state_shapes
+    from rvc_jax.train.step import build_networks
+
+    train = dataclasses.replace(preset.train, precision="bfloat16")
+    networks = build_networks(dataclasses.replace(preset, train=train), 100, forms)
+    everywhere, divided = (mesh and NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
+    state = state_shapes(networks.synthesizer, networks.discriminator, networks.optimizer, everywhere)
+    state = shaped(jax.eval_shape(networks.packed, state), everywhere)
+    shapes = {
+        "wave": ((batch, WINDOW_FRAMES * preset.audio.hop), jnp.float32),
+        "content": ((batch, WINDOW_FRAMES // 2, preset.generator.content_channels), jnp.float16),
+        "f0": ((batch, WINDOW_FRAMES), jnp.float32),
+        "lengths": ((batch,), jnp.int32),
+        "speaker": ((batch,), jnp.int32),
+    }
+    arrays = {name: jax.ShapeDtypeStruct(*shape, sharding=divided) for name, shape in shapes.items()}
+    return networks, (state, arrays)
+
+
+def _does_not_fit(error: Exception, topology: Topology, batch_per_chip: int) -> UserError | None:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+        return None
+    return UserError(
+        f"a batch of {batch_per_chip} per chip does not fit into the memory of {topology.chip.name} "
+        f"({topology.chip.memory / 2**30:.1f} GiB): take fewer, or rematerialise"
+    )

@@ -1,0 +1,1 @@
+"""The files that voices come in."""

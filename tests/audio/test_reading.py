@@ -1,0 +1,517 @@
+"""Decoding and saving: every format, every damage, every refusal of the disk."""
+
+import math
+import os
+import resource
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from rvc_jax.audio import reading
+from rvc_jax.audio.filters import resampled_length
+from rvc_jax.audio.reading import AudioError, Coding, Writer, decode, decode_blocks, find_audio, load, save
+from rvc_jax.errors import UserError
+
+RATE = 16000
+
+
+@pytest.fixture
+def stereo() -> np.ndarray:
+    """Ten seconds of low noise in two channels of different level."""
+    noise = np.random.default_rng(0).normal(size=(2, 10 * RATE)) * [[0.1], [0.05]]
+    return np.clip(noise, -0.9, 0.9).astype(np.float32)
+
+
+def write_ffmpeg(path, wave, rate, codec, with_video=False, **options):
+    with av.open(str(path), "w", **options) as container:
+        video = container.add_stream("mpeg4", rate=25) if with_video else None
+        stream = container.add_stream(codec, rate=rate)
+        stream.layout = "stereo"
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave), format="fltp", layout="stereo")
+        frame.rate = rate
+        if video:
+            video.width = video.height = 64
+            picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), "rgb24")
+            container.mux(video.encode(picture) + video.encode())
+        container.mux(stream.encode(frame) + stream.encode())
+
+
+def cut(path, share, name="cut"):
+    content = path.read_bytes()
+    shorter = path.with_name(name + path.suffix)
+    shorter.write_bytes(content[: int(len(content) * share)])
+    return shorter
+
+
+@pytest.mark.parametrize(
+    ("ending", "format", "subtype", "tolerance"),
+    [
+        (".wav", "WAV", "PCM_16", 1e-4),
+        (".wav", "WAV", "PCM_24", 1e-6),
+        (".wav", "WAV", "FLOAT", 0),
+        (".wav", "WAVEX", "DOUBLE", 0),
+        (".wav", "WAV", "ULAW", 0.02),
+        (".flac", "FLAC", "PCM_16", 1e-4),
+        (".aiff", "AIFF", "PCM_16", 1e-4),
+        (".ogg", "OGG", "VORBIS", 0.3),
+        (".opus", "OGG", "OPUS", 0.5),
+        (".mp3", "MP3", None, 0.5),
+    ],
+)
+def test_decodes_what_libsndfile_knows(tmp_path, stereo, ending, format, subtype, tolerance):
+    path = tmp_path / f"voice{ending}"
+    soundfile.write(path, stereo.T, RATE, format=format, subtype=subtype)
+    wave, rate = decode(path)
+    assert rate == RATE and wave.shape == stereo.shape and wave.dtype == np.float32
+    assert np.abs(wave - stereo).max() <= tolerance
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "with_video"),
+    [("a.m4a", "aac", False), ("a.mp4", "aac", True), ("a.mkv", "ac3", True), ("a.webm", "libopus", False)],
+)
+def test_decodes_what_ffmpeg_knows(tmp_path, stereo, name, codec, with_video):
+    rate = 48000
+    write_ffmpeg(tmp_path / name, stereo, rate, codec, with_video)
+    wave, decoded_rate = decode(tmp_path / name)
+    assert decoded_rate == rate and wave.shape[0] == 2
+    assert abs(wave.shape[1] / rate - stereo.shape[1] / rate) < 0.1
+    assert np.std(wave, axis=1) == pytest.approx(np.std(stereo, axis=1), rel=0.3)
+
+
+def test_many_channels_at_a_high_rate(tmp_path):
+    wave = np.random.default_rng(1).uniform(-0.5, 0.5, (8, 192000)).astype(np.float32)
+    soundfile.write(tmp_path / "eight.wav", wave.T, 192000, subtype="FLOAT")
+    decoded, rate = decode(tmp_path / "eight.wav")
+    assert rate == 192000
+    np.testing.assert_array_equal(decoded, wave)
+    assert load(tmp_path / "eight.wav", 16000).shape == (16000,)
+
+
+@pytest.mark.parametrize("name", ["with space.wav", "é à ü.flac", "🎤 声.ogg", "UPPER.WAV", "no-ending"])
+def test_names(tmp_path, stereo, name):
+    format = {"flac": "FLAC", "ogg": "OGG"}.get(name.rsplit(".")[-1], "WAV")
+    soundfile.write(tmp_path / name, stereo.T, RATE, format=format)
+    assert decode(tmp_path / name)[0].shape == stereo.shape
+
+
+def test_nan_samples_are_returned(tmp_path, stereo):
+    stereo[:, 100] = np.nan
+    soundfile.write(tmp_path / "nan.wav", stereo.T, RATE, subtype="FLOAT")
+    assert np.isnan(decode(tmp_path / "nan.wav")[0][:, 100]).all()
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff", "a.mp3"])
+def test_truncated_files_are_reported(tmp_path, stereo, name):
+    soundfile.write(tmp_path / name, stereo.T, RATE)
+    with pytest.raises(AudioError, match=r"^truncated: header promises 10.0 s, 6.\d s could be read$"):
+        decode(cut(tmp_path / name, 0.62))
+
+
+def test_a_flac_that_lost_its_last_samples_is_truncated(tmp_path, stereo):
+    soundfile.write(tmp_path / "a.flac", stereo.T, RATE)
+    with pytest.raises(AudioError, match="truncated"):
+        decode(cut(tmp_path / "a.flac", 0.999))
+
+
+def test_truncated_video_is_reported(tmp_path, stereo):
+    write_ffmpeg(tmp_path / "a.mp4", stereo, RATE, "aac", options={"movflags": "faststart"})
+    with pytest.raises(AudioError, match=r"truncated: header promises 10.\d s, 6.\d s could be read"):
+        decode(cut(tmp_path / "a.mp4", 0.62))
+
+
+def test_a_wav_of_unknown_length_is_read_to_its_end(tmp_path, stereo):
+    soundfile.write(tmp_path / "a.wav", stereo.T, RATE)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[4:8] = content[40:44] = b"\xff\xff\xff\xff"  # as written into a pipe
+    (tmp_path / "a.wav").write_bytes(content)
+    assert decode(tmp_path / "a.wav")[0].shape == stereo.shape
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty file"),
+        (b"Once upon a time\n" * 50, "not audio"),
+        (b"RIFF\0\0\0\0WAVE", "not audio"),
+        (bytes(5000), "not audio"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".wav", ".mp3", ".flac", ".m4a", ".txt", ".raw"])
+def test_what_is_not_audio(tmp_path, content, reason, ending):
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=f"^{reason}$"):
+        decode(path)
+
+
+def test_a_stream_that_changes_its_channels_is_broken(tmp_path, stereo):
+    """As radio does between programmes: frames of one channel after frames of two."""
+    parts = []
+    for name, layout in (("a.ts", "stereo"), ("b.ts", "mono")):
+        with av.open(str(tmp_path / name), "w") as container:
+            stream = container.add_stream("mp2", rate=RATE)
+            stream.layout = layout
+            wave = np.ascontiguousarray(stereo if layout == "stereo" else stereo[:1])
+            frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout=layout)
+            frame.rate = RATE
+            resampler = av.AudioResampler(format="s16", layout=layout, rate=RATE)
+            for part in resampler.resample(frame):
+                container.mux(stream.encode(part))
+            container.mux(stream.encode())
+        parts.append((tmp_path / name).read_bytes())
+    (tmp_path / "both.ts").write_bytes(b"".join(parts))
+    with pytest.raises(AudioError, match=r"^broken after (9.9|10.\d) s$"):
+        decode(tmp_path / "both.ts")
+
+
+def test_a_coding_that_nobody_knows(tmp_path, stereo):
+    soundfile.write(tmp_path / "a.wav", stereo.T, RATE)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[20:22] = b"\x34\x12"  # the number of the coding
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(AudioError, match="^coded in a way that ffmpeg does not know$"):
+        decode(tmp_path / "a.wav")
+
+
+def test_damage_is_not_printed(tmp_path, stereo, capfd):
+    soundfile.write(tmp_path / "a.caf", stereo.T, RATE)
+    content = bytearray((tmp_path / "a.caf").read_bytes())
+    content[56], content[69] = 127, 255  # a length of the second chunk that no file has
+    (tmp_path / "a.caf").write_bytes(content)
+    with pytest.raises(AudioError):
+        decode(tmp_path / "a.caf")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_files_without_sound(tmp_path, stereo):
+    soundfile.write(tmp_path / "none.wav", np.zeros((0, 2)), RATE)
+    with pytest.raises(AudioError, match="no samples"):
+        decode(tmp_path / "none.wav")
+    with av.open(str(tmp_path / "silent.mp4"), "w") as container:
+        video = container.add_stream("mpeg4", rate=25)
+        video.width = video.height = 64
+        picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), "rgb24")
+        container.mux(video.encode(picture) + video.encode())
+    with pytest.raises(AudioError, match="no audio stream"):
+        decode(tmp_path / "silent.mp4")
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(AudioError, match="No such file"):
+        decode(tmp_path / "gone.wav")
+    with pytest.raises(AudioError, match="directory"):
+        decode(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.webm"])
+def test_blocks_are_the_file_and_a_cut_is_exact(tmp_path, monkeypatch, stereo, name):
+    if name == "a.webm":
+        write_ffmpeg(tmp_path / name, stereo, 48000, "libopus")
+    else:
+        soundfile.write(tmp_path / name, stereo.T, RATE)
+    whole, rate = decode(tmp_path / name)
+    monkeypatch.setattr(reading, "_BLOCK_VALUES", 10000)
+    for start, stop in ((0.0, None), (0.0, 2.0), (1.23456, 3.3), (2.5, None), (3.0, 3.0001)):
+        blocks = list(decode_blocks(tmp_path / name, start, stop)[1])
+        assert all(block.shape[0] == 2 and block.size < 20000 for block in blocks)
+        last = None if stop is None else round(stop * rate)
+        np.testing.assert_array_equal(np.concatenate(blocks, axis=1), whole[:, round(start * rate) : last])
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "reason"),
+    [
+        (9.0, 10.6, "10.0 s long: it cannot be cut from 9 s to 10.6 s"),
+        (11.0, None, "10.0 s long: it cannot be cut from 11 s to its end"),
+        (11.0, 12.0, "10.0 s long: it cannot be cut from 11 s to 12 s"),
+        (-1.0, 2.0, "a cut from -1 s to 2 s is impossible"),
+        (3.0, 3.0, "a cut from 3 s to 3 s is impossible"),
+        (math.nan, None, "a cut from nan s to its end is impossible"),
+        (0.0, math.inf, "a cut from 0 s to inf s is impossible"),
+    ],
+)
+def test_impossible_cuts(tmp_path, stereo, start, stop, reason):
+    soundfile.write(tmp_path / "a.wav", stereo.T, RATE)
+    with pytest.raises(AudioError, match=f"^{reason}$"):
+        list(decode_blocks(tmp_path / "a.wav", start, stop)[1])
+
+
+def test_a_cut_may_reach_half_a_second_over_the_end(tmp_path, stereo):
+    soundfile.write(tmp_path / "a.wav", stereo.T, RATE)
+    assert sum(block.shape[1] for block in decode_blocks(tmp_path / "a.wav", 9.0, 10.4)[1]) == RATE
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3"])
+def test_a_cut_needs_the_intact_part_alone(tmp_path, stereo, name):
+    soundfile.write(tmp_path / name, stereo.T, RATE)
+    truncated = cut(tmp_path / name, 0.62)
+    assert sum(block.shape[1] for block in decode_blocks(truncated, 2.0, 3.0)[1]) == RATE
+    for start, stop in ((5.0, 7.0), (7.0, 8.0)):
+        with pytest.raises(AudioError, match=r"^truncated: header promises 10.0 s, 6.\d s could be read$"):
+            list(decode_blocks(truncated, start, stop)[1])
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "reason"),
+    [
+        (3999, 1, "a sample rate of 3999 Hz; 4000 to 768000 Hz can be read"),
+        (2_000_000_000, 1, "a sample rate of 2000000000 Hz"),
+        (16000, 65, "65 channels; up to 64"),
+    ],
+)
+def test_what_no_recording_has(tmp_path, rate, channels, reason):
+    soundfile.write(tmp_path / "a.wav", np.zeros((100, channels)), rate)
+    with pytest.raises(AudioError, match=reason):
+        decode(tmp_path / "a.wav")
+
+
+def test_a_header_that_promises_days(tmp_path, stereo):
+    soundfile.write(tmp_path / "a.flac", stereo.T, RATE)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    packed = int.from_bytes(content[18:26]) >> 36 << 36 | (1 << 35)  # the 36 bits that count the samples
+    content[18:26] = packed.to_bytes(8)
+    (tmp_path / "a.flac").write_bytes(content)
+    with pytest.raises(AudioError, match="^597 hours by its header; up to 24 can be read"):
+        decode(tmp_path / "a.flac")
+
+
+def test_a_file_that_unpacks_to_far_more_than_it_holds(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "_MAX_VALUES_PER_BYTE", 300)
+    monkeypatch.setattr(reading, "_BLOCK_VALUES", RATE)
+    soundfile.write(tmp_path / "a.flac", np.zeros((600 * RATE, 2)), RATE)
+    size = (tmp_path / "a.flac").stat().st_size
+    with pytest.raises(AudioError, match=f"^{size} bytes that unpack to more than .* s: not a recording$"):
+        decode(tmp_path / "a.flac")
+    monkeypatch.setattr(reading, "MAX_HOURS", 1 / 60)
+    monkeypatch.setattr(reading, "_promised_samples", lambda file: 0)
+    with pytest.raises(AudioError, match="longer than"):
+        decode(tmp_path / "a.flac")
+
+
+@pytest.mark.parametrize("name", ["list.wav", "list.m3u8", "list.mp4"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ffconcat version 1.0\nfile secret.wav\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nsecret.wav\n#EXT-X-ENDLIST\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nhttp://127.0.0.1:9/a.wav\n#EXT-X-ENDLIST\n",
+    ],
+)
+def test_play_lists_open_no_other_file(tmp_path, stereo, name, text):
+    soundfile.write(tmp_path / "secret.wav", stereo.T, RATE)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(AudioError, match="^not audio$"):
+        decode(tmp_path / name)
+
+
+def test_names_that_ffmpeg_would_take_for_something_else(tmp_path, monkeypatch, stereo):
+    write_ffmpeg(tmp_path / "a.m4a", stereo, RATE, "aac")
+    os.rename(tmp_path / "a.m4a", tmp_path / "concat:a|b.m4a")
+    monkeypatch.chdir(tmp_path)
+    assert decode("concat:a|b.m4a")[1] == RATE
+
+
+@pytest.mark.parametrize("ending", [b".wav", b".m4a"])
+def test_names_of_strange_bytes(tmp_path, stereo, ending):
+    if ending == b".wav":
+        soundfile.write(tmp_path / "a", stereo.T, RATE, format="WAV")
+    else:
+        write_ffmpeg(tmp_path / "a", stereo, RATE, "aac", format="mp4")
+    try:
+        os.rename(tmp_path / "a", os.path.join(os.fsencode(tmp_path), b"caf\xe9 \xff" + ending))
+    except OSError:
+        pytest.skip("the file system takes text alone")
+    (path,) = find_audio(tmp_path)
+    assert decode(path)[0].shape[0] == 2
+
+
+def test_pipes_and_devices_are_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert find_audio(tmp_path) == []
+    for path in (tmp_path / "pipe.wav", "/dev/zero"):
+        with pytest.raises(AudioError, match="^not a file$"):
+            decode(path)
+
+
+def test_load_is_the_mean_of_the_channels(tmp_path, stereo):
+    soundfile.write(tmp_path / "a.wav", stereo.T, RATE, subtype="FLOAT")
+    np.testing.assert_array_equal(load(tmp_path / "a.wav", RATE), stereo.mean(axis=0))
+    assert load(tmp_path / "a.wav", 40000).shape == (400000,)
+
+
+def test_find_audio(tmp_path):
+    for name in ["b.WAV", "a.mp3", "sub/c.flac", "notes.txt", ".hidden.wav", ".git/x.wav", "._b.wav"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.wav").mkdir()
+    assert [p.relative_to(tmp_path).as_posix() for p in find_audio(tmp_path)] == ["a.mp3", "b.WAV", "sub/c.flac"]
+    with pytest.raises(UserError, match="not a folder"):
+        find_audio(tmp_path / "a.mp3")
+
+
+def test_find_audio_follows_links_but_never_in_circles(tmp_path):
+    (tmp_path / "root" / "speaker" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("root/speaker/a.wav", "root/speaker/deep/b.wav", "elsewhere/c.wav"):
+        (tmp_path / name).touch()
+    (tmp_path / "root" / "speaker" / "deep" / "up").symlink_to(tmp_path / "root")
+    (tmp_path / "root" / "self").symlink_to(tmp_path / "root" / "self")
+    (tmp_path / "root" / "again").symlink_to(tmp_path / "root" / "speaker")
+    (tmp_path / "root" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root" / "file.wav").symlink_to(tmp_path / "elsewhere" / "c.wav")
+    (tmp_path / "root" / "broken.wav").symlink_to(tmp_path / "gone.wav")
+    found = [path.relative_to(tmp_path / "root").as_posix() for path in find_audio(tmp_path / "root")]
+    assert found == ["file.wav", "linked/c.wav", "speaker/a.wav", "speaker/deep/b.wav"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "error"), [(".wav", 1e-4), (".flac", 1e-4), (".ogg", 0.3), (".mp3", 0.3), (".WAV", 1e-4)]
+)
+def test_save_and_read_back(tmp_path, stereo, ending, error):
+    path = tmp_path / f"out é{ending}"
+    save(path, stereo[0], RATE)
+    wave, rate = decode(path)
+    assert rate == RATE and wave.shape == (1, stereo.shape[1])
+    assert np.abs(wave[0] - stereo[0]).max() < error
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_save_scales_peaks_down(tmp_path):
+    wave = np.sin(np.arange(RATE) / 20).astype(np.float32)
+    save(tmp_path / "loud.wav", 3 * wave, RATE)
+    assert np.abs(decode(tmp_path / "loud.wav")[0]).max() == pytest.approx(0.99, abs=1e-4)
+    save(tmp_path / "full.wav", wave, RATE)
+    assert np.abs(decode(tmp_path / "full.wav")[0][0] - wave).max() < 1e-4
+
+
+def test_mp3_at_a_rate_it_does_not_know(tmp_path, stereo):
+    save(tmp_path / "voice.mp3", stereo[0], 40000)
+    wave, rate = decode(tmp_path / "voice.mp3")
+    assert rate == 44100 and wave.shape[1] == pytest.approx(4 * rate, abs=1)
+
+
+def test_a_long_ogg_does_not_crash(tmp_path):
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, 8000 * 600).astype(np.float32)
+    save(tmp_path / "long.ogg", noise, 8000)
+    assert soundfile.info(tmp_path / "long.ogg").frames == len(noise)
+
+
+def test_save_refuses(tmp_path, stereo):
+    with pytest.raises(UserError, match=r"cannot write \.xyz; use \.wav, \.flac, \.ogg, \.mp3"):
+        save(tmp_path / "a.xyz", stereo[0], RATE)
+    with pytest.raises(UserError, match="NaN"):
+        save(tmp_path / "a.wav", np.full(10, np.nan, np.float32), RATE)
+    with pytest.raises(UserError, match="No such file or directory"):
+        save(tmp_path / "gone" / "a.wav", stereo[0], RATE)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", reading.SAVE_FORMATS)
+def test_a_full_disk_leaves_nothing_behind(tmp_path, stereo, ending):
+    """A limit on the size of files stands in for the disk: the same refusal, in the middle of a write."""
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(b"what was there before")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(UserError, match="cannot be written: File too large"):
+            save(path, stereo[0], RATE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"what was there before"
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("ending", reading.SAVE_FORMATS)
+@pytest.mark.parametrize("file_rate", [0, 48000])
+def test_blocks_make_the_same_file_as_the_whole(tmp_path, stereo, ending, file_rate):
+    rate, coding = 40000, Coding(rate=file_rate)
+    save(tmp_path / f"whole{ending}", stereo[0], rate, coding)
+    path = tmp_path / f"blocks{ending}"
+    with Writer(path, rate, coding=coding) as writer:
+        for start, stop in ((0, 1), (1, 1), (1, 7000), (7000, 100_000), (100_000, None)):
+            writer.write(stereo[0][start:stop])
+            assert not path.exists()
+    (whole, _), (blocks, read_rate) = decode(tmp_path / f"whole{ending}"), decode(path)
+    known = reading.SAVE_FORMATS[ending].rates
+    assert read_rate == writer.rate == (file_rate or {".opus": 48000}.get(ending, 44100 if known else 40000))
+    assert writer.samples == resampled_length(stereo.shape[1], rate, read_rate)
+    assert abs(blocks.shape[1] - writer.samples) <= {".m4a": 1024, ".aac": 2048}.get(ending, 0)
+    assert blocks.shape == whole.shape and np.abs(blocks - whole).max() < (0.05 if ending == ".ogg" else 1e-6)
+    assert sorted(p.stem for p in tmp_path.iterdir()) == ["blocks", "whole"]
+
+
+@pytest.mark.parametrize("ending", [".wav", ".mp3"])
+def test_an_aborted_file_leaves_what_was_there(tmp_path, stereo, ending):
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(b"before")
+    with pytest.raises(KeyError), Writer(path, RATE) as writer:
+        writer.write(stereo[0])
+        raise KeyError
+    assert path.read_bytes() == b"before" and [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_two_channels_and_bit_depths(tmp_path, stereo):
+    for ending, depth, error in ((".wav", "24", 2e-7), (".flac", "24", 2e-7), (".wav", "float", 0)):
+        path = tmp_path / f"{depth}{ending}"
+        with Writer(path, RATE, 2, Coding(bit_depth=depth)) as writer:
+            writer.write(stereo)
+        wave, rate = decode(path)
+        assert rate == RATE and wave.shape == stereo.shape and np.abs(wave - stereo).max() <= error
+    with Writer(tmp_path / "loud.wav", RATE, coding=Coding(bit_depth="float")) as writer:
+        writer.write(np.full(100, 1.5, np.float32))
+    assert decode(tmp_path / "loud.wav")[0].max() == 1.5
+    with Writer(tmp_path / "loud.wav", RATE) as writer:
+        writer.write(np.full(100, 1.5, np.float32))
+    assert decode(tmp_path / "loud.wav")[0].min() > 0.999
+
+
+@pytest.mark.parametrize("ending", [".mp3", ".m4a", ".aac", ".opus"])
+def test_the_bit_rate_is_the_one_asked_for(tmp_path, ending):
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, 4 * 48000).astype(np.float32)
+    sizes = []
+    for bit_rate in (32, 96):
+        save(tmp_path / f"a{ending}", noise, 48000, Coding(bit_rate=bit_rate))
+        sizes.append((tmp_path / f"a{ending}").stat().st_size * 8 / 4 / 1000)
+    assert sizes == pytest.approx([32, 96], rel=0.35) and sizes[1] > 2 * sizes[0]
+
+
+def test_an_mp3_of_few_bits_is_the_same_for_every_decoder(tmp_path, stereo):
+    path = tmp_path / "a.mp3"
+    save(path, np.repeat(stereo[0], 3), 48000, Coding(bit_rate=32))
+    with av.open(str(path)) as container:
+        by_ffmpeg = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    by_libsndfile = soundfile.read(path)[0]
+    assert len(by_libsndfile) == len(by_ffmpeg) == 3 * stereo.shape[1]
+    assert np.abs(by_libsndfile - by_ffmpeg).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("ending", "coding", "message"),
+    [
+        (".flac", Coding(bit_depth="float"), r"\.flac files have no bit depth float; \.wav files have"),
+        (".mp3", Coding(bit_depth="24"), r"\.mp3 files have no bit depth 24; \.wav, \.flac files have"),
+        (
+            ".wav",
+            Coding(bit_rate=96),
+            r"\.wav files have no bit rate to choose; \.mp3, \.m4a, \.aac, \.opus files",
+        ),
+        (".ogg", Coding(bit_rate=96), r"\.ogg files have no bit rate to choose"),
+        (".mp3", Coding(bit_rate=999), r"a bit rate of 999 kbit/s is impossible in \.mp3 files: 16 to 320"),
+        (".opus", Coding(rate=44100), r"44100 Hz is impossible in \.opus files; use one of 8000, 12000"),
+    ],
+)
+def test_impossible_codings(tmp_path, stereo, ending, coding, message):
+    with pytest.raises(UserError, match=message):
+        save(tmp_path / f"a{ending}", stereo[0], RATE, coding)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wav_too_long_for_its_header_is_refused(tmp_path, monkeypatch, stereo):
+    monkeypatch.setattr("rvc_jax.audio.writing._WAV_BYTES", 50_000)
+    with pytest.raises(UserError, match=r"longer than the 4 GiB that a \.wav file holds; write \.flac"):
+        save(tmp_path / "a.wav", stereo[0], RATE)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,87 @@
+"""Sound that is still coming in, compared with the same sound when it is there as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rvc_jax.audio.blocks import Resampler
+from rvc_jax.audio.filters import resample
+from rvc_jax.audio.reading import load
+from rvc_jax.config import FEATURE_RATE, PrepareConfig
+from rvc_jax.infer.recording import Recording, Source, listen
+from rvc_jax.infer.streaming.buffers import Loudness, Sound, Timeline, resampler_delay
+
+
+@pytest.fixture(scope="module")
+def recording(other_clip: Path) -> Recording:
+    wave = load(other_clip, 16000)[:80077].copy()
+    wave[20000:40000] = 0
+    return listen(Source.of_array(wave, 16000), PrepareConfig(), -60.0)
+
+
+@pytest.fixture(scope="module")
+def raw(other_clip: Path) -> np.ndarray:
+    wave = load(other_clip, 16000)[:80077].copy()
+    wave[20000:40000] = 0
+    return wave
+
+
+@pytest.mark.parametrize("quality", ["VHQ", "HQ"])
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
+def test_resampling_by_blocks_is_that_of_the_whole(rate: int, quality: str) -> None:
+    random = np.random.default_rng(rate)
+    times = np.arange(rate + 77) / rate
+    wave = (np.sin(2 * np.pi * 300 * times) + np.sin(2 * np.pi * 2500 * times)).astype(np.float32)
+    resampler, parts, begin, given, late = Resampler(rate, FEATURE_RATE, quality=quality), [], 0, 0, 0.0
+    while begin < len(wave):
+        size = int(random.integers(1, 3000))
+        parts.append(resampler.push(wave[begin : begin + size]))
+        begin, given = min(begin + size, len(wave)), given + len(parts[-1])
+        late = max(late, begin / rate - given / 16000)
+    parts.append(resampler.push(wave[:0], last=True))
+    expected = resample(wave, rate, 16000)
+    assert sum(map(len, parts)) == len(expected)
+    inner = slice(800, -800)  # the two qualities ring differently at the ends
+    np.testing.assert_allclose(np.concatenate(parts)[inner], expected[inner], atol=2e-3)
+    assert late <= resampler_delay(rate, quality) <= late + 0.05
+
+
+def test_a_stretch_reads_as_that_of_the_whole_recording(recording: Recording, raw: np.ndarray) -> None:
+    """Filtered, levelled, and reflected beyond both ends, also after what is old has been forgotten."""
+    sound = Sound(PrepareConfig().high_pass_hz, recording.gain)
+    sound.append(raw[:50000])
+    known = 40000 + 5000
+    np.testing.assert_allclose(sound.read(-7000, 40000, known), recording.read(-7000, 40000), atol=1e-5)
+    sound.append(raw[50000:])
+    sound.end()
+    sound.forget(420)
+    assert sound.samples == len(raw) and len(sound._kept) < 77000
+    np.testing.assert_allclose(sound.read(60000, 95000, len(raw)), recording.read(60000, 95000), atol=1e-5)
+
+
+def test_loudness_is_that_of_the_whole_recording(recording: Recording) -> None:
+    loudness, wave = Loudness(-60.0), recording.wave * np.float32(recording.gain)
+    loudness.measure(0, wave[: 200 * 160])
+    loudness.forget(140)
+    loudness.measure(120, wave[120 * 160 : 500 * 160])
+    loudness.measure(440, wave[440 * 160 :])
+    frames = recording.frames
+    expected = recording.heard_frames()[48 + 140 :]
+    assert 0.2 < expected.mean() < 0.9
+    np.testing.assert_array_equal(loudness.heard(140, frames + 48, frames), expected)
+    np.testing.assert_array_equal(loudness.gate(140, 501), recording.gate()[140:501])
+
+
+def test_a_timeline_is_written_again_and_forgotten() -> None:
+    line = Timeline(-2, 1)
+    line.write(-2, np.arange(6.0)[:, None])
+    line.write(1, np.array([[10.0], [11.0]]))
+    assert (line.first, line.end) == (-2, 3)
+    np.testing.assert_array_equal(line.read(0, 3, 4)[:, 0], [2, 10, 11, 0])
+    line.forget(1)
+    np.testing.assert_array_equal(line.read(1, 3)[:, 0], [10, 11])
+    line.write(0, np.array([[7.0], [8.0], [9.0]]))  # the first of them is forgotten already
+    np.testing.assert_array_equal(line.read(1, 3)[:, 0], [8, 9])

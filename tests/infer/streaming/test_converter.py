@@ -1,0 +1,266 @@
+"""Conversion while the recording comes in, compared with conversion of the whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from micro import MICRO
+
+from rvc_jax.audio.filters import resampled_length
+from rvc_jax.audio.loudness import rms
+from rvc_jax.audio.reading import load
+from rvc_jax.config import ConvertConfig, PrepareConfig
+from rvc_jax.errors import UserError
+from rvc_jax.infer.converter import Converter
+from rvc_jax.infer.streaming.converter import EXACT, LOW_LATENCY, StreamingConfig, StreamingConverter, at_gain
+from rvc_jax.infer.voice import Voice
+from rvc_jax.models.synthesizer import synthesizer
+
+BOTH = pytest.mark.parametrize("setting", [EXACT, LOW_LATENCY], ids=["exact", "low latency"])
+
+
+@pytest.fixture(scope="module")
+def clip(other_clip: Path) -> np.ndarray:
+    """Thirteen seconds of speech with a pause of two."""
+    wave = load(other_clip, 16000)
+    return np.concatenate([wave[:90000], np.zeros(32000, np.float32), 0.7 * wave[:86077]])
+
+
+@pytest.fixture(scope="module")
+def converter() -> Converter:
+    """Random networks; the index holds features unlike those of the recording, and has a large say."""
+    network = synthesizer(MICRO.generator, MICRO.audio)
+    parameters, prepare = network.init(5), PrepareConfig(preset="nano").resolved()
+    index = np.random.default_rng(0).standard_normal((300, 384)).astype(np.float32)
+    channels = MICRO.generator.inter_channels
+    voice = Voice(network, parameters, MICRO.audio, channels, "whisper-tiny", prepare=prepare, index=index)
+    return Converter(voice, ConvertConfig(transpose=2), (336,))
+
+
+class LocalContent:
+    """Content that is heard within a fiftieth of a second: the level, through random directions."""
+
+    channels = 384
+
+    def __call__(self, audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+        levels = np.sqrt(np.square(audio.reshape(len(audio), -1, 320)).mean(-1, keepdims=True))
+        return levels * np.sin(np.arange(self.channels, dtype=np.float32)) * 20
+
+
+def local_pitch(audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+    """Pitch that is heard within a hundredth of a second."""
+    levels = np.sqrt(np.square(audio.reshape(len(audio), -1, 160)).mean(-1))
+    return np.where(levels > 1e-2, 150 + 300 * levels, 0).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def local(converter: Converter) -> Converter:
+    """A converter that hears, but for attention, nothing that is far away, and hears it at once."""
+    local = converter.with_config(ConvertConfig(index_rate=0))
+    local._content, local._pitch = LocalContent(), local_pitch
+    # A converter with other options asks for its pitch method anew: it keeps this one.
+    local.with_config = lambda config: local
+    return local
+
+
+def streamed(stream: StreamingConverter, wave: np.ndarray, size: Callable[[], int] = lambda: 1600) -> np.ndarray:
+    parts, begin = [], 0
+    while begin < len(wave):
+        end = begin + size()
+        parts.append(stream.push(wave[begin:end]))
+        begin = end
+    return np.concatenate([*parts, stream.flush()])
+
+
+def decibels(error: np.ndarray, reference: np.ndarray) -> float:
+    return float(20 * np.log10(np.linalg.norm(error) / np.linalg.norm(reference - reference.mean()) + 1e-30))
+
+
+def test_exact_is_what_the_whole_recording_gives(converter: Converter, clip: np.ndarray) -> None:
+    """With real features, noise and retrieval, from the first sample to the last."""
+    short = clip[50000:162000]
+    wave, whole = streamed(StreamingConverter(converter), short), at_gain(converter, 0.0).convert(short, 16000)
+    assert len(wave) == len(whole) == len(short)
+    assert decibels(wave - whole, whole) < -60
+
+
+@pytest.mark.parametrize("setting", [EXACT, StreamingConfig(0.16, None, 2.7)], ids=["exact", "short chunks"])
+def test_gates_gains_and_rates_too(local: Converter, clip: np.ndarray, setting: StreamingConfig) -> None:
+    """Chunks of every length do, where features are local and all that attention hears is waited for: noise and phase
+    go on over all of them. Recordings that are heard as a whole are so here, too."""
+    rate, setting = 22050, dataclasses.replace(setting, gain_db=4.0)
+    whole = at_gain(local, 4.0).convert(clip, rate)
+    stream = StreamingConverter(local, streaming=setting, input_rate=rate)
+    wave = streamed(stream, clip)
+    assert len(wave) == len(whole) == resampled_length(len(clip), rate, 16000)
+    assert decibels(wave - whole, whole) < -60
+    pause = round(90000 * 16000 / rate) + 5000
+    assert np.abs(wave[pause : pause + 10000]).max() == 0
+    if setting.lookahead_seconds is None:
+        wave, whole = streamed(stream, clip[:50000]), at_gain(local, 4.0).convert(clip[:50000], rate)
+        assert decibels(wave - whole, whole) < -60
+
+
+def test_low_latency_has_no_steps_at_its_joins(local: Converter, clip: np.ndarray) -> None:
+    """Between chunks the energy steps no more, beside the conversion of the whole, than amid them."""
+    stream = StreamingConverter(local, streaming=LOW_LATENCY)
+    chunk, first = stream._sizes.chunk, stream._begin
+    wave, whole = streamed(stream, clip), at_gain(local, 0.0).convert(clip, 16000)
+    assert len(wave) == len(whole)
+    at_joins, amid = (
+        [abs(_step(wave, frame * 160) - _step(whole, frame * 160)) for frame in range(begin, 1290, chunk)]
+        for begin in (first + 2 * chunk, first + 2 * chunk + chunk // 2)
+    )
+    assert len(at_joins) > 70 and np.mean(at_joins) < 1.25 * np.mean(amid) + 0.05 and np.max(at_joins) < 1.5
+
+
+def test_a_chunk_goes_over_into_the_next(local: Converter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a straight line over the crossfade, also where the two have nothing in common."""
+    random, calls = np.random.default_rng(0), []
+
+    def speak(prior: np.ndarray, *_: object, **__: object) -> np.ndarray:
+        calls.append(0)
+        return np.full(len(prior) * 160, len(calls), np.float32)
+
+    monkeypatch.setattr(local._loaded, "speak", speak)
+    stream = StreamingConverter(local, streaming=LOW_LATENCY)
+    wave = stream.push(0.3 * random.standard_normal(48000).astype(np.float32))
+    chunk, fade = stream._sizes.chunk * 160, stream._sizes.fade * 160
+    assert len(calls) > 14
+    for number in range(1, len(calls)):
+        join = len(wave) - (len(calls) - number) * chunk
+        np.testing.assert_allclose(wave[join + fade : join + chunk], number + 1)
+        ramp = number + (np.arange(fade) + 0.5) / fade
+        np.testing.assert_allclose(wave[join : join + fade], ramp, atol=1e-4)
+
+
+def _step(wave: np.ndarray, sample: int) -> float:
+    """Decibels by which the 20 ms behind a sample are louder than those before it."""
+    before, behind = wave[sample - 320 : sample], wave[sample : sample + 320]
+    return float(20 * np.log10((np.linalg.norm(behind) + 1e-3) / (np.linalg.norm(before) + 1e-3)))
+
+
+def test_low_latency_with_real_features(converter: Converter, clip: np.ndarray) -> None:
+    """As loud as the conversion of the whole."""
+    short = clip[8000:28000]
+    wave = streamed(StreamingConverter(converter, streaming=LOW_LATENCY), short)
+    whole = at_gain(converter, 0.0).convert(short, 16000)
+    levels = [20 * np.log10(rms(x, 3200, 1600)[3:-1] + 1e-4) for x in (wave, whole)]
+    assert len(wave) == len(short) and np.abs(levels[0] - levels[1]).max() < 3
+
+
+@BOTH
+@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**16), largest=st.sampled_from([200, 3000, 30000, 200000]))
+def test_blocks_decide_nothing(
+    local: Converter, clip: np.ndarray, setting: StreamingConfig, seed: int, largest: int
+) -> None:
+    rate, random = 44100, np.random.default_rng(seed)
+    stream, short = StreamingConverter(local, streaming=setting, input_rate=rate), clip[60000:]
+    expected = streamed(stream, short)
+    assert np.abs(expected).max() > 1e-3
+    np.testing.assert_array_equal(streamed(stream, short, lambda: int(random.integers(0, largest + 1))), expected)
+
+
+@BOTH
+@pytest.mark.parametrize("rate", [16000, 48000])
+def test_latency_is_what_it_is_said_to_be(
+    local: Converter, clip: np.ndarray, setting: StreamingConfig, rate: int
+) -> None:
+    """Never later; and not much earlier, where a chunk begins."""
+    stream, given, late = StreamingConverter(local, streaming=setting, input_rate=rate), 0, []
+    wave = np.tile(clip, 4)
+    for begin in range(0, int(14 * rate), rate // 100):
+        given += len(stream.push(wave[begin : begin + rate // 100]))
+        pushed = (begin + rate // 100) / rate
+        assert given >= math.floor((pushed - stream.latency_seconds) * stream.rate)
+        late.append(pushed - given / stream.rate)
+    assert stream.latency_seconds - 0.05 < max(late) <= stream.latency_seconds + 1e-9
+
+
+def test_stated_latencies(converter: Converter) -> None:
+    """2.4 s spoken at once; 0.52 for the decoder, 1.7 for one layer of attention, 0.48 for content, 0.3125 filter."""
+    exact = StreamingConverter(converter, streaming=EXACT)
+    assert exact.latency_seconds == pytest.approx(2.4 + 0.52 + 1.7 + 0.48 + 0.3125)
+    low = StreamingConverter(converter, streaming=LOW_LATENCY)
+    assert low.latency_seconds == pytest.approx(LOW_LATENCY.chunk_seconds + LOW_LATENCY.lookahead_seconds)
+    assert low.latency_seconds <= 0.5
+
+
+@BOTH
+@pytest.mark.parametrize("rate", [16000, 44100])
+@pytest.mark.parametrize("samples", [0, 1, 160, 4411, 53761, 60001])
+def test_length_is_exact(local: Converter, setting: StreamingConfig, samples: int, rate: int) -> None:
+    wave = 0.1 * np.random.default_rng(0).standard_normal(samples).astype(np.float32)
+    stream = StreamingConverter(local, streaming=setting, input_rate=rate)
+    converted = streamed(stream, wave)
+    assert converted.dtype == np.float32 and len(converted) == resampled_length(samples, rate, 16000)
+    assert np.isfinite(converted).all()
+
+
+def test_silence_stays_silent_and_is_not_rendered(local: Converter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local._loaded, "speak", None)
+    assert np.abs(streamed(StreamingConverter(local, streaming=LOW_LATENCY), np.zeros(32000, np.float32))).max() == 0
+
+
+def test_the_second_second_compiles_nothing_and_memory_is_flat(local: Converter, clip: np.ndarray) -> None:
+    stream, sizes, compiled = StreamingConverter(local, streaming=LOW_LATENCY), [], []
+    stream.push(clip[:48000])
+    listener = lambda event, seconds, **_: compiled.append(event) if "compile" in event else None  # noqa: E731
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        for begin in range(48000, len(clip), 16000):
+            stream.push(clip[begin : begin + 16000])
+            sizes.append(len(stream._sound._kept) + sum(len(t._values) for t in (stream._content, stream._f0)))
+        stream.flush()
+        assert compiled == [] and max(sizes) < 170000 and max(sizes[6:]) <= 1.3 * max(sizes[:6])
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"auto_transpose": True}, {"volume_envelope": 0.5}, {"stereo": "keep-side"}],
+    ids=["auto-transpose", "volume-envelope", "stereo"],
+)
+def test_options_that_need_the_whole_recording_are_refused(local: Converter, options: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=f"--{next(iter(options)).replace('_', '-')} can't be followed in a stream"):
+        StreamingConverter(local, ConvertConfig(**options))
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"chunk_seconds": 0.0}, "chunk_seconds 0 is out of range: it must be from 0.02 to 2.4"),
+        ({"chunk_seconds": math.nan}, "chunk_seconds nan is out of range"),
+        ({"context_seconds": 0.1}, "context_seconds 0.1 is out of range"),
+        ({"lookahead_seconds": -1.0}, "lookahead_seconds -1 is out of range"),
+        ({"crossfade_seconds": 3.0}, "crossfade_seconds 3 is out of range"),
+        ({"gain_db": 100.0}, "gain_db 100 is out of range"),
+        ({"lookahead_seconds": 0.1, "crossfade_seconds": 0.2}, "is longer than lookahead_seconds 0.1"),
+    ],
+)
+def test_settings_that_are_none_are_refused(local: Converter, setting: dict[str, float], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        StreamingConverter(local, streaming=StreamingConfig(**setting))
+
+
+def test_input_that_is_none_is_told_and_not_taken(local: Converter, clip: np.ndarray) -> None:
+    with pytest.raises(UserError, match="a stream of 0 samples a second is impossible"):
+        StreamingConverter(local, input_rate=0)
+    stream, short = StreamingConverter(local, streaming=LOW_LATENCY), clip[:20000]
+    broken = short.copy()
+    broken[7] = np.inf
+    with pytest.raises(UserError, match="1 of 20000 samples are not numbers"):
+        stream.push(broken)
+    with pytest.raises(UserError, match="a stream is one channel"):
+        stream.push(np.zeros((2, 100), np.float32))
+    np.testing.assert_array_equal(streamed(stream, short), streamed(stream, short))

@@ -1,0 +1,198 @@
+"""The pitch that is spoken: what holds for any curve, and pitch files that are not what they should be."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rvc_jax.config import ConvertConfig
+from rvc_jax.errors import UserError
+from rvc_jax.infer import f0_curve
+from rvc_jax.infer.f0_curve import PitchCurve, Points, read_points, replaced, tuned, whole_semitones
+from rvc_jax.infer.options import check_options
+
+PITCHES = st.lists(st.just(0.0) | st.floats(40, 1200), min_size=1, max_size=50).map(
+    lambda values: np.array(values, np.float32)
+)
+KEYS = st.sampled_from(["C", "F#", "Bb", "B"])
+SCALES = {"chromatic": range(12), "major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
+NUMBER_OF_KEY = {"C": 0, "F#": 6, "Bb": 10, "B": 11}
+
+
+def notes_of(f0: np.ndarray) -> np.ndarray:
+    return 69 + 12 * np.log2(f0.astype(np.float64) / 440)
+
+
+@settings(max_examples=100, deadline=None)
+@given(PITCHES, KEYS, st.sampled_from(list(SCALES)))
+def test_full_autotune_gives_the_nearest_notes_of_the_scale(f0: np.ndarray, key: str, scale: str) -> None:
+    result = tuned(f0, 1.0, key, scale)
+    assert result.dtype == np.float32 and ((result > 0) == (f0 > 0)).all()
+    before, after = notes_of(f0[f0 > 0]), notes_of(result[f0 > 0])
+    assert np.abs(after - after.round()).max(initial=0) < 1e-4
+    allowed = np.array([n for n in range(140) if (n - NUMBER_OF_KEY[key]) % 12 in SCALES[scale]])
+    nearest = np.abs(before[:, None] - allowed).min(axis=1)
+    assert np.abs(np.abs(after - before) - nearest).max(initial=0) < 1e-4
+    assert np.isin(after.round(), allowed).all()
+    np.testing.assert_allclose(tuned(result, 1.0, key, scale), result, rtol=1e-6)  # already in tune
+
+
+@settings(max_examples=50, deadline=None)
+@given(PITCHES, st.floats(0, 1), KEYS)
+def test_autotune_goes_its_share_of_the_way(f0: np.ndarray, strength: float, key: str) -> None:
+    voiced = f0 > 0
+    before, whole, some = (
+        notes_of(curve[voiced]) for curve in (f0, tuned(f0, 1, key, "major"), tuned(f0, strength, key, "major"))
+    )
+    np.testing.assert_allclose(some, before + strength * (whole - before), atol=1e-4)
+
+
+def test_autotune_on_known_notes() -> None:
+    f0 = np.float32([0, 452.0, 427.0, 261.6, 277.0, 100.0])
+    np.testing.assert_allclose(tuned(f0, 1.0), [0, 440, 440 * 2 ** (-1 / 12), 261.63, 277.18, 97.999], atol=0.01)
+    in_c = tuned(f0, 1.0, "C", "major")  # 427 Hz is 52 cents under A: a G sharp if there is one
+    np.testing.assert_allclose(in_c, [0, 440, 440, 261.63, 261.63, 97.999], atol=0.02)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(50, 1100), st.floats(50, 1200))
+def test_whole_semitones_meet_the_target(median: float, target: float) -> None:
+    shift = whole_semitones(median, target)
+    assert shift == int(shift)
+    assert abs(12 * np.log2(median * 2 ** (shift / 12) / target)) <= 0.5 + 1e-9
+
+
+def test_which_shift_is_chosen() -> None:
+    assert PitchCurve(ConvertConfig(transpose=1.5)).semitones(100, 200) == 1.5
+    assert PitchCurve(ConvertConfig(transpose=1.5, auto_transpose=True)).semitones(100, 200) == 13.5
+    assert PitchCurve(ConvertConfig(proposed_pitch=True)).semitones(110, 200) == 6
+    proposed = ConvertConfig(proposed_pitch=True, proposed_pitch_threshold=255, transpose=-1)
+    assert PitchCurve(proposed).semitones(110, 0) == 14
+    for config in (ConvertConfig(auto_transpose=True), proposed):
+        assert PitchCurve(config).semitones(0, 0) == config.transpose  # nothing is voiced
+
+
+def test_autotune_comes_after_the_shift() -> None:
+    spoken = PitchCurve(ConvertConfig(autotune=True)).spoken(np.float32([220, 0]), 0, 0.4)
+    np.testing.assert_allclose(spoken, [220, 0], rtol=1e-6)
+    spoken = PitchCurve(ConvertConfig(autotune=True)).spoken(np.float32([220, 0]), 0, 0.6)
+    np.testing.assert_allclose(spoken, [220 * 2 ** (1 / 12), 0], rtol=1e-6)
+
+
+def test_a_file_takes_the_place_of_the_pitch(tmp_path: Path) -> None:
+    path = tmp_path / "curve.csv"
+    path.write_text("0.02,100\n0.06,400\n0.08,0\n0.1,200\n")
+    f0 = np.full(16, 150, np.float32)
+    spoken = PitchCurve(ConvertConfig(f0_file=path, transpose=12)).spoken(f0, -2, 12)
+    expected = [300, 300, 300, 300, 100, 141.42, 200, 282.84, 400, 0, 0, 0, 200, 300, 300, 300]
+    np.testing.assert_allclose(spoken, expected, rtol=1e-4)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 300), st.just(0.0) | st.floats(50, 1100)), min_size=1, unique_by=lambda p: p[0]),
+    st.integers(1, 39),
+)
+def test_frames_are_told_one_by_one(points: list[tuple[int, float]], cut: int) -> None:
+    """In blocks as in one; and at a point the curve is the point."""
+    times, hz = (np.array(column, np.float64) for column in zip(*sorted(points), strict=True))
+    curve, f0 = Points(times / 400, hz), np.full(100, 77, np.float32)
+    whole = replaced(f0, -10, curve)
+    blocks = [replaced(f0[:cut], -10, curve), replaced(f0[cut:], cut - 10, curve)]
+    np.testing.assert_array_equal(whole, np.concatenate(blocks))
+    for time, value in zip(times, hz, strict=True):
+        if time % 4 == 0:
+            assert whole[int(time) // 4 + 10] == pytest.approx(value, rel=1e-5)
+    outside = np.abs(np.arange(-10, 90) * 4 - (times[0] + times[-1]) / 2) > (times[-1] - times[0]) / 2
+    assert (whole[outside] == 77).all()
+    assert ((whole == 0) | (whole > 49)).all() and whole.max() <= max(hz.max(), 77) * 1.0001
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0,100\n0.5,200", "# made by hand\n\n0,100  # the first\n0.5,200\n", "\ufefftime,f0\r\n0,100\r\n0.5,200\r\n",
+        "0\t100\n0.5 200\n", "0 ; 100\n.5 ; 2e2\n", "#" + "x" * 100_000 + "\n0,100\n0.5,200",
+    ],
+)  # fmt: skip
+def test_ways_to_write_a_pitch_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "curve.csv"
+    path.write_text(text, encoding="utf-8")
+    points = read_points(path)
+    assert points.seconds.tolist() == [0, 0.5] and points.hz.tolist() == [100, 200]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"0,100\n# x\n\n0.5;much\n", "line 4: '0.5;much' is no point of a pitch curve: it must be seconds,Hz"),
+        (b"0,100\ntime,f0\n", "line 2: 'time,f0' is no point"),
+        (b"0,100\n0.5\n", "line 2: '0.5' is no point"),
+        (b"0,100,7\n", "line 1: '0,100,7' is no point"),
+        (b"0,100\n0,5;200\n", "line 2: '0,5;200' is no point"),
+        (b"0,100\n0.7,100\n0.5,100\n", "line 3: .*its time must be later than 0.7 s"),
+        (b"0.7,100\n0.7,100\n", "line 2: .*its time must be later than 0.7 s"),
+        (b"-1,100\n", "line 1: .*its time must be from 0 s to 24 hours"),
+        (b"1e9,100\n", "line 1: .*its time must be from 0 s to 24 hours"),
+        (b"nan,100\n1,100", "line 1: .*its time must be|line 1: .*no point"),
+        (b"0,nan9\n", "line 1: .*no point"),
+        (b"0,100\n1,nan\n", "line 2: .*its pitch must be 50 to 1100 Hz, or 0 for unvoiced"),
+        (b"0,-1\n", "line 1: .*its pitch must be 50"),
+        (b"0,5000\n", "line 1: .*its pitch must be 50"),
+        (b"9" * 5000 + b"\n", "line 1: '9{40}\\.\\.\\.' is no point"),
+        (b"\x1b[2J,7\n", "line 1: '\\?\\[2J,7' is no point"),
+        (b"", "has no points in it"),
+        (b"# nothing\n", "has no points in it"),
+        (b"RIFF\xff\xfe\x00", "is not text"),
+        (b"0,100\n1,100\n2,100\n3,100\n", "has more than 3 lines"),
+    ],
+)
+def test_wrong_pitch_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes, message: str) -> None:
+    if b"3,100" in text:
+        monkeypatch.setattr(f0_curve, "MAX_LINES", 3)
+    path = tmp_path / "curve.csv"
+    path.write_bytes(text)
+    with pytest.raises(UserError, match=message) as raised:
+        read_points(path)
+    assert str(path) in str(raised.value) and str(raised.value).isprintable()
+
+
+def test_pitch_files_that_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        read_points(tmp_path / "gone.csv")
+    with pytest.raises(UserError, match="is not a file"):
+        read_points(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"auto_transpose": True, "proposed_pitch": True}, "--auto-transpose and --proposed-pitch exclude each other"),
+        ({"f0_file": Path("a"), "autotune": True}, "--f0-file and --autotune exclude each other"),
+        ({"f0_file": Path("a"), "auto_transpose": True}, "--f0-file and --auto-transpose exclude each other"),
+        ({"autotune": True, "autotune_key": "C"}, "--autotune-key C needs --autotune-scale major or minor"),
+        ({"autotune": True, "autotune_scale": "minor"}, "--autotune-scale minor needs --autotune-key"),
+        ({"autotune_scale": "minor", "autotune_key": "A"}, "need --autotune"),
+        ({"autotune_strength": 1.5}, "--autotune-strength 1.5 is out of range: it must be from 0 to 1"),
+        ({"proposed_pitch_threshold": 49}, "--proposed-pitch-threshold 49 is out of range: it must be from 50 to 1200"),
+        ({"formant_shift": float("nan")}, "--formant-shift nan is out of range"),
+        ({"resample_rate": 7999}, "--resample-rate 7999 is out of range: it must be from 8000 to 192000"),
+        ({"clean_strength": -0.1}, "--clean-strength -0.1 is out of range"),
+        ({"speaker": 2}, "--speaker 2 is out of range: it must be from 0 to 1"),
+    ],
+)
+def test_settings_that_cannot_be(changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_options(dataclasses.replace(ConvertConfig(), **changes), speakers=2)
+
+
+def test_cleaning_without_its_package_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_options(ConvertConfig(resample_rate=8000))
+    monkeypatch.setitem(__import__("sys").modules, "noisereduce", None)
+    with pytest.raises(UserError, match=r'pip install "rvc_jax\[clean\]"'):
+        check_options(ConvertConfig(clean_audio=True))

@@ -1,0 +1,236 @@
+"""Voices of all the tools are read, whatever their files leave out or spell differently."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from public_files import Call, applio, checkpoint, classic, folded, new_names, small_voice, write
+
+from rvc_jax.config import PRESETS
+from rvc_jax.errors import UserError
+from rvc_jax.models.discriminator import Discriminator
+from rvc_jax.models.parameters import Network
+from rvc_jax.voices.formats import pth_reader, safetensors_voice
+from rvc_jax.voices.model import VoiceModel, config_list
+from rvc_jax.weights import torch_file
+
+PUBLIC = [name for name in PRESETS if name != "nano"]
+SAMPLE_RATE = "ultimate_rvc.typing_extra.TrainingSampleRate"
+
+
+@pytest.fixture(scope="module")
+def voice() -> VoiceModel:
+    return small_voice()
+
+
+def assert_same(found: VoiceModel, expected: VoiceModel, tolerance: float = 0) -> None:
+    """Sizes and weights; a posterior encoder that is not there has no size."""
+    sizes = found.generator
+    if not found.has_posterior:
+        sizes = dataclasses.replace(sizes, posterior_layers=expected.generator.posterior_layers)
+    assert (sizes, found.audio, found.version) == (expected.generator, expected.audio, expected.version)
+    assert set(found.weights) == set(expected.weights)
+    for name, array in expected.weights.items():
+        assert found.weights[name].dtype == np.float32
+        np.testing.assert_allclose(found.weights[name], array, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("has_pitch", [True, False])
+@pytest.mark.parametrize("preset", PUBLIC)
+def test_every_format_is_read_whole_from_voices_and_checkpoints(tmp_path: Path, preset: str, has_pitch: bool) -> None:
+    trained = small_voice(preset, posterior=True, has_pitch=has_pitch)
+    expected = trained.without_posterior()
+    assert_same(pth_reader.read(write(tmp_path / "a.pth", classic(expected))), expected, 1e-3)
+    found = pth_reader.read(write(tmp_path / "G_2333333.pth", checkpoint(trained)))
+    assert_same(found, trained)
+    assert found.facts["epoch"] == 7 and found.facts["kind"] == pth_reader.CHECKPOINT
+
+
+def test_our_own_files_tell_everything(tmp_path: Path) -> None:
+    trained = small_voice("nano", posterior=True, resblock_kernels=(3, 7), resblock_dilations=((1, 3), (1, 3)))
+    found = dataclasses.replace(trained, content_encoder="whisper-tiny", content_fingerprint="ab", facts={"epoch": 7})
+    safetensors_voice.write(tmp_path / "a.safetensors", dataclasses.replace(found, speakers=("Ada", "Bo", "Cy")))
+    again = pth_reader.read(tmp_path / "a.safetensors")
+    assert_same(again, trained)
+    assert again.speakers == ("Ada", "Bo", "Cy") and again.facts["epoch"] == 7
+    assert (again.content_encoder, again.content_fingerprint) == ("whisper-tiny", "ab")
+
+
+def with_rate(voice: VoiceModel, rate: Any) -> dict[str, Any]:
+    return classic(voice, config=[*config_list(voice)[:-1], rate])
+
+
+def with_weights(voice: VoiceModel, change: Callable[[dict], dict]) -> dict[str, Any]:
+    return classic(voice, weight=change(dict(voice.weights)))
+
+
+def converted(dtype: Any) -> Callable[[dict], dict]:
+    return lambda weights: {name: array.astype(dtype) for name, array in weights.items()}
+
+
+ODD: dict[str, Callable[[VoiceModel], Any]] = {
+    "Applio": applio,
+    "no key for the pitch": lambda voice: classic(voice, f0=None),
+    "no version": lambda voice: classic(voice, version=None),
+    "another version than its weights": lambda voice: classic(voice, version="v1"),
+    "a version that is none": lambda voice: classic(voice, version=[1]),
+    "pitch as a text": lambda voice: classic(voice, f0="1"),
+    "pitch denied": lambda voice: classic(voice, f0=0),
+    "no sr": lambda voice: classic(voice, sr=None),
+    "sr of another rate": lambda voice: classic(voice, sr="48k"),
+    "a rate of 40k": lambda voice: with_rate(voice, "40k"),
+    "a rate in digits": lambda voice: with_rate(voice, "40000"),
+    "a rate with a point": lambda voice: with_rate(voice, 40000.0),
+    "no rate in the config, but in sr": lambda voice: with_rate(voice, ""),
+    "a rate as an enumeration": lambda voice: with_rate(voice, Call(SAMPLE_RATE, (40000,))),
+    "a rate as an enumeration's name": lambda voice: with_rate(
+        voice, Call("builtins.getattr", (Call(SAMPLE_RATE, None), "HZ_40K"))
+    ),
+    "a rate of NumPy's": lambda voice: with_rate(
+        voice,
+        Call("numpy.core.multiarray.scalar", (Call("numpy.dtype", ("i8", False, True)), Call("_codecs.encode", (
+            (40000).to_bytes(8, "little").decode("latin1"), "latin1"
+        )))),
+    ),
+    "Ultimate RVC": lambda voice: applio(
+        voice, sr=Call(SAMPLE_RATE, (40000,)), embedder_model=Call("ultimate_rvc.typing_extra.Model", ("contentvec",)),
+        vocoder=Call("ultimate_rvc.typing_extra.Vocoder", ("HiFi-GAN",)), overtrain_info="100",
+    ),
+    "a config in a tuple": lambda voice: classic(voice, config=tuple(config_list(voice))),
+    "a config with 109 speakers": lambda voice: classic(
+        voice, config=[*config_list(voice)[:15], 109, *config_list(voice)[16:]]
+    ),
+    "a residual block of number 1": lambda voice: classic(
+        voice, config=[*config_list(voice)[:9], 1, *config_list(voice)[10:]]
+    ),
+    "float32": lambda voice: with_weights(voice, dict),
+    "bfloat16": lambda voice: with_weights(voice, converted(ml_dtypes.bfloat16)),
+    "float64": lambda voice: with_weights(voice, converted(np.float64)),
+    "the new names of weight norms": lambda voice: with_weights(voice, new_names),
+    "weight norms multiplied out": lambda voice: with_weights(voice, folded),
+    "weights of several devices": lambda voice: with_weights(
+        voice, lambda weights: {f"module.{name}": array for name, array in weights.items()}
+    ),
+    "weights of a compiled network": lambda voice: with_weights(
+        voice, lambda weights: {f"_orig_mod.{name}": array for name, array in weights.items()}
+    ),
+    "no info": lambda voice: classic(voice, info=None),
+    "no vocoder": lambda voice: applio(voice, vocoder=None),
+    "a vocoder in small letters": lambda voice: applio(voice, vocoder="hifi-gan", vits2_mode=False),
+    "codename's fork": lambda voice: applio(voice, weight=new_names(voice.weights), vocoder_architecture="Fork/Applio"),
+    "an older name of the encoder": lambda voice: applio(voice, embedder_model="hubert_base"),
+    "keys that nobody knows": lambda voice: classic(voice, **{
+        "path": Call("pathlib.PosixPath", ("/", "home", "ada")), "opts": Call("some.program.Options", (1, 2)),
+        "deep": [[[[]]]], "many": list(range(1000)), "\x1b[2J": "\x1b[2J", "number": 1 << 100,
+    }),
+    "a state dict alone": lambda voice: dict(voice.weights),
+    "a state dict under a name": lambda voice: {"state_dict": dict(voice.weights)},
+    "a pretrained generator": lambda voice: {"model": dict(voice.weights)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_files_are_read(tmp_path: Path, voice: VoiceModel, case: str) -> None:
+    found = pth_reader.read(write(tmp_path / "Odd näme (1).pth", ODD[case](voice)))
+    if case == "weight norms multiplied out":
+        voice, found = (dataclasses.replace(each, weights=folded(each.weights)) for each in (voice, found))
+    assert_same(found, voice, 1e-2 if case == "bfloat16" else 1e-3)
+    assert found.content_encoder == "contentvec"
+    told = str(found.facts)
+    assert told.isprintable() and all(type(value) in (str, int, float, bool, list) for value in found.facts.values())
+
+
+def test_facts_are_those_of_the_file(tmp_path: Path, voice: VoiceModel) -> None:
+    assert pth_reader.read(write(tmp_path / "bo.pth", classic(voice))).facts == {
+        "kind": "voice", "name": "bo", "epoch": 120, "info": "120epoch", "sr": "40k"
+    }  # fmt: skip
+    facts = pth_reader.read(write(tmp_path / "bo.pth", applio(voice))).facts
+    assert (facts["name"], facts["epoch"], facts["step"], facts["author"]) == ("ada", 200, 12345, "someone")
+
+
+@pytest.mark.parametrize(("told", "speakers"), [(None, 3), (2, 2), (9, 3), (0, 3), ("two", 3)])
+def test_as_many_speakers_as_are_told_of_and_have_a_place(
+    tmp_path: Path, voice: VoiceModel, told: Any, speakers: int
+) -> None:
+    path = write(tmp_path / "a.pth", applio(voice, speakers_id=told))
+    assert pth_reader.read(path).speakers == ("",) * speakers
+
+
+def test_other_rates_of_the_same_vocoder(tmp_path: Path) -> None:
+    voice = small_voice("40k", upsample_rates=(10, 6, 2, 2), upsample_kernels=(20, 12, 4, 4))
+    audio = dataclasses.replace(voice.audio, sample_rate=24000, n_fft=1024)
+    voice = dataclasses.replace(voice, audio=audio)
+    found = pth_reader.read(write(tmp_path / "a.pth", classic(voice)))
+    assert (found.audio.sample_rate, found.audio.hop, found.audio.n_fft) == (24000, 240, 1024)
+
+
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [("spin_v2", "spin-v2"), ("chinese-hubert-base", "chinese-hubert-base"), ("Japanese-HuBERT-base",) * 2],
+)
+def test_the_content_encoder_is_the_file_s(tmp_path: Path, voice: VoiceModel, told: str, known: str) -> None:
+    path = write(tmp_path / "a.pth", applio(voice, embedder_model=told))
+    assert pth_reader.read(path).content_encoder == known.lower()
+    assert pth_reader.read(path, content_encoder="spin").content_encoder == "spin"
+
+
+def test_an_unknown_content_encoder_must_be_named(tmp_path: Path, voice: VoiceModel) -> None:
+    path = write(tmp_path / "a.pth", applio(voice, embedder_model="custom"))
+    with pytest.raises(UserError, match=r"the content encoder 'custom', which is not known here.*--content-encoder"):
+        pth_reader.read(path)
+    assert pth_reader.read(path, content_encoder="someone/hubert").content_encoder == "someone/hubert"
+
+
+def test_a_checkpoint_that_could_be_of_two_presets_needs_one_named(tmp_path: Path) -> None:
+    voice = small_voice("48k-v1", has_pitch=False)
+    path = write(tmp_path / "G.pth", {"model": dict(voice.weights)})
+    with pytest.raises(UserError, match="could be of 48k-v1 and of 32k-v1: say which with `rvc-jax import --preset`"):
+        pth_reader.read(path)
+    assert pth_reader.read(path, preset="48k-v1").audio == voice.audio
+    assert pth_reader.read(path, preset="32k-v1").audio.sample_rate == 32000
+    with pytest.raises(UserError, match="it is not of --preset 40k-v1: it is of 48k-v1, 32k-v1"):
+        pth_reader.read(path, preset="40k-v1")
+    with pytest.raises(UserError, match="there is no preset 44k"):
+        pth_reader.read(path, preset="44k")
+
+
+def test_a_discriminator_comes_with_its_generator(
+    tmp_path: Path, voice: VoiceModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nano = PRESETS["nano"]
+    sizes = {"v1": dataclasses.replace(nano.discriminator, periods=(2,)), "v2": nano.discriminator}
+    alike = {v: dataclasses.replace(nano, version=v, discriminator=config) for v, config in sizes.items()}
+    monkeypatch.setattr(pth_reader, "PRESETS", alike)
+    shapes = {version: Network(Discriminator(config)).public_shapes for version, config in sizes.items()}
+    zeros = {
+        version: {name: np.zeros(shape, np.float16) for name, shape in all_.items()} for version, all_ in shapes.items()
+    }
+    path = write(tmp_path / "D.pth", {"model": new_names(zeros["v2"]), "iteration": 1})
+    found = pth_reader.read_discriminator(path, voice)
+    assert {name: array.shape for name, array in found.items()} == shapes["v2"]
+    with pytest.raises(UserError, match="is of version v1, the voice is of v2"):
+        pth_reader.read_discriminator(write(tmp_path / "D1.pth", {"model": zeros["v1"]}), voice)
+    with pytest.raises(UserError, match="is no discriminator: it is a generator"):
+        pth_reader.read_discriminator(write(tmp_path / "G.pth", checkpoint(voice)), voice)
+    with pytest.raises(UserError, match="of other sizes than RVC's"):
+        small = {"discriminators.0.convs.0.weight_v": np.zeros((1, 1, 1), np.float32)}
+        pth_reader.read_discriminator(write(tmp_path / "D2.pth", {"model": small}), voice)
+
+
+def test_a_voice_of_full_size_has_its_457_tensors(tmp_path: Path) -> None:
+    preset = PRESETS["40k"]
+    whole = VoiceModel(preset.generator, preset.audio, "v2", {}).network()
+    weights = {name: np.zeros(shape, np.float16) for name, shape in whole.public_shapes.items()}
+    model = VoiceModel(preset.generator, preset.audio, "v2", weights)
+    assert len(weights) == 457 and config_list(model)[15:] == [109, 256, 40000]
+    torch_file.write(tmp_path / "real.pth", classic(model))
+    found = pth_reader.read(tmp_path / "real.pth")
+    assert (found.generator, found.audio, len(found.weights)) == (preset.generator, preset.audio, 457)
+    assert found.runs_elsewhere and not found.has_posterior
+    assert 27e6 < sum(array.size for array in found.weights.values()) < 28e6

@@ -1,0 +1,104 @@
+"""A voice and its index are found together, however they were shared."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from public_files import classic, small_voice, write
+
+from rvc_jax.errors import UserError
+from rvc_jax.infer.voice import Voice
+from rvc_jax.voices import open as opened
+from rvc_jax.voices.index import find_index
+from rvc_jax.voices.model import VoiceModel
+from rvc_jax.voices.open import open_voice
+
+
+@pytest.fixture(scope="module")
+def voice() -> VoiceModel:
+    return small_voice("40k-v1")
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """What every .index holds; how it is read is tested elsewhere."""
+    rows = np.random.default_rng(0).standard_normal((20, 256)).astype(np.float32)
+
+    def read(path: str | Path, channels: int) -> np.ndarray:
+        assert Path(path).is_file() and channels == 256
+        return rows
+
+    monkeypatch.setattr(opened, "read_index", read)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ("ada.pth ada.index bo.pth bo.index", "ada.index"),
+        ("ada.pth added_IVF12_Flat_nprobe_1_ada_v2.index bo.pth", "added_IVF12_Flat_nprobe_1_ada_v2.index"),
+        ("ada.pth added_IVF1_ada_v2.index trained_IVF1_ada_v2.index bo.pth", "added_IVF1_ada_v2.index"),
+        ("ada.pth anything.index", "anything.index"),
+        ("ada.pth added_1.index trained_1.index", "added_1.index"),
+        ("ada.pth anything.index bo.pth", None),
+        ("ada.pth one.index two.index", None),
+        ("ada.pth added_adam_v2.index bo.pth", None),
+        ("ada.pth", None),
+    ],
+)
+def test_the_index_beside_a_voice(tmp_path: Path, files: str, found: str | None) -> None:
+    for name in files.split():
+        (tmp_path / name).touch()
+    index = find_index(tmp_path / "ada.pth")
+    assert (index.name if index else None) == found
+
+
+@pytest.mark.parametrize("name", ["ada.zip", "ada.pth"])
+def test_an_archive_whatever_its_name(tmp_path: Path, voice: VoiceModel, rows: np.ndarray, name: str) -> None:
+    inner = write(tmp_path / "model.pth", classic(voice))
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        archive.write(inner, "ada/ada.pth")
+        archive.writestr("ada/added_ada.index", "rows")
+    found = open_voice(tmp_path / name)
+    assert (found.model.version, found.model.facts["name"], found.index_name) == ("v1", "ada", "added_ada.index")
+    assert found.index is rows
+
+
+def test_a_folder_with_one_voice(tmp_path: Path, voice: VoiceModel, rows: np.ndarray) -> None:
+    write(tmp_path / "ada.pth", classic(voice))
+    (tmp_path / "D_2333333.pth").touch()
+    (tmp_path / "anything.index").touch()
+    (tmp_path / "ada.index").touch()
+    found = open_voice(tmp_path)
+    assert found.model.facts["name"] == "ada" and found.index_name == "ada.index"
+    assert Voice.load(tmp_path).index is rows
+    (tmp_path / "bo.pth").touch()
+    with pytest.raises(UserError, match=r"holds 2 files that may be voices \(ada.pth, bo.pth"):
+        open_voice(tmp_path)
+
+
+def test_a_voice_without_pitch_is_ready_to_speak(tmp_path: Path) -> None:
+    model = small_voice("48k", has_pitch=False)
+    path = write(tmp_path / "G.pth", {"model": dict(small_voice("48k", posterior=True, has_pitch=False).weights)})
+    voice = Voice.load(path)
+    assert (voice.has_pitch, voice.audio, voice.content_encoder) == (False, model.audio, "contentvec")
+    assert voice.speakers == ("",) * 3 and voice.median_f0 == (0.0,) * 3 and voice.index is None
+    assert voice.prepare.preset == "48k" and voice.prepare.f0_method == "swift"
+    assert set(voice.parameters) == set(model.weights)  # the posterior encoder is left out
+
+
+def test_an_index_that_is_named(tmp_path: Path, voice: VoiceModel) -> None:
+    path = write(tmp_path / "ada.pth", classic(voice))
+    np.save(tmp_path / "rows.npy", np.ones((9, 256), np.float16))
+    np.save(tmp_path / "wide.npy", np.ones((9, 768), np.float16))
+    assert Voice.load(path, index=tmp_path / "rows.npy").index.shape == (9, 256)
+    assert Voice.load(path, index="none").index is None
+    with pytest.raises(UserError, match="768 channels, the voice's have 256"):
+        Voice.load(path, index=tmp_path / "wide.npy")
+    with pytest.raises(UserError, match="there is no file"):
+        Voice.load(path, index=tmp_path / "gone.npy")
+    with pytest.raises(UserError, match="there is no file"):
+        Voice.load(tmp_path / "gone.pth")
