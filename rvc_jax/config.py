@@ -107,10 +107,10 @@ class DiscriminatorConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Forms:
+class KernelConfig:
     """Ways to compute the same networks, equal but for rounding; which is fast depends on the chip.
 
-    docs/speed.md has the measurements that the choices in `FORMS` were made by.
+    docs/speed.md has the measurements that the choices in `KERNEL_CONFIGS` were made by.
     """
 
     upsampling: Literal["subpixel", "dilated", "by stride"] = "subpixel"
@@ -124,7 +124,7 @@ class Forms:
     time steps that one of the next layer takes, so that nothing is laid anew; of `merge_to` channels in the last."""
     fold_to: int = 0
     """Neighbouring time steps are folded into channels where there are fewer channels than this; 0 is never."""
-    minimal_from: int = 0
+    winograd_from: int = 0
     """Convolutions with so many input and output channels or more take fewer multiplications, where they are in float32
     (`models.minimal_filtering`); 0 is never."""
     offsets: Literal["shifted", "products"] = "shifted"
@@ -136,7 +136,7 @@ class Forms:
     """Layers of equal shape run in a loop: much less to compile, a little slower."""
     rematerialise: bool = False
     """Compute activations of the generator again for the gradient, instead of keeping them: less memory, slower."""
-    pieces_from: int = 0
+    split_step_from: int = 0
     """Parameters from which on the training step is four programs instead of one: less to compile, and all at the same
     time; 0 is never."""
     scoped_vmem_kib: int = 0
@@ -149,30 +149,30 @@ class Forms:
         return {"xla_tpu_scoped_vmem_limit_kib": str(self.scoped_vmem_kib)} if self.scoped_vmem_kib else None
 
 
-PLAIN = Forms()
+REFERENCE = KernelConfig()
 
-_TPU = Forms(
+_TPU = KernelConfig(
     upsampling="by stride",
     merge_to=128,
     sectioned=True,
     fold_to=128,
     offsets="products",
     packed=True,
-    pieces_from=10_000_000,
+    split_step_from=10_000_000,
 )
 
-FORMS: dict[str, Forms] = {
-    "cpu": Forms(merge_to=32, minimal_from=192),
-    "gpu": Forms(merge_to=256, fold_to=256, packed=True),
+KERNEL_CONFIGS: dict[str, KernelConfig] = {
+    "cpu": KernelConfig(merge_to=32, winograd_from=192),
+    "gpu": KernelConfig(merge_to=256, fold_to=256, packed=True),
     "tpu v5 lite": _TPU,
     "tpu v6 lite": dataclasses.replace(_TPU, upsampling="subpixel", scoped_vmem_kib=12288),
 }
 """By platform or, where that is not enough, by the kind of chip as JAX names it."""
 
 
-def forms_for(platform: str, kind: str = "") -> Forms:
+def kernel_config_for(platform: str, kind: str = "") -> KernelConfig:
     """The forms of a chip: `device.platform` and `device.device_kind` of JAX. Unknown TPUs are taken for v6e."""
-    return FORMS.get(kind.lower()) or FORMS.get(platform) or FORMS["tpu v6 lite" if platform == "tpu" else "cpu"]
+    return KERNEL_CONFIGS.get(kind.lower()) or KERNEL_CONFIGS.get(platform) or KERNEL_CONFIGS["tpu v6 lite" if platform == "tpu" else "cpu"]
 
 
 class Rate(NamedTuple):
@@ -599,7 +599,7 @@ class ServeConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class QualityConfig:
+class EvaluateConfig:
     """How much of recordings is compared, and in which language they are."""
 
     start: float = 0.0

@@ -12,13 +12,13 @@ class UserError(Exception):
     """
 
 
-def shown(text: object, limit: int = 120) -> str:
+def sanitize(text: object, limit: int = 120) -> str:
     """Text that comes from an untrusted file, fit for one line of a terminal: at most `limit` characters and dots."""
     text = "".join(character if character.isprintable() else "?" for character in str(text)[: limit + 1])
     return text if len(text) <= limit else text[:limit] + "..."
 
 
-def printable(text: str) -> str:
+def make_printable(text: str) -> str:
     """Text from outside (names of files, words of libraries), fit for a terminal and a page.
 
     A question mark stands for what is no valid text, moves the cursor, hides text or turns its direction.

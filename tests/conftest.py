@@ -40,7 +40,7 @@ if threading.current_thread() is threading.main_thread():
 import pytest
 
 from rvc_jax.config import PrepareConfig
-from rvc_jax.data.sources import bundled_sample
+from rvc_jax.data.sources import find_bundled_sample
 
 if TYPE_CHECKING:
     from local_media_server import MediaServer
@@ -101,7 +101,7 @@ def sample_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("speech") / "callie"
     folder.mkdir()
     for name in SAMPLE_FILES:
-        shutil.copy(bundled_sample("voice") / name, folder)
+        shutil.copy(find_bundled_sample("voice") / name, folder)
     return folder
 
 
@@ -133,7 +133,7 @@ def media() -> dict[str, bytes]:
     """Two seconds of speech as files of several formats, by name."""
     from local_media_server import make_media
 
-    return make_media(bundled_sample("voice") / "ivr-concentrate.flac", 2.0)
+    return make_media(find_bundled_sample("voice") / "ivr-concentrate.flac", 2.0)
 
 
 @pytest.fixture
@@ -163,12 +163,12 @@ def tiny_run(sample_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def other_clip() -> Path:
     """Seven seconds of another speaker, 16 kHz."""
-    return next(bundled_sample("other").glob("*.flac"))
+    return next(find_bundled_sample("other").glob("*.flac"))
 
 
 @pytest.fixture
 def every_kernel_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rvc_jax.models.kernels.weight_norm.LARGE", 1)
+    monkeypatch.setattr("rvc_jax.models.kernels.weight_norm.LARGE_KERNEL", 1)
 
 
 @pytest.fixture

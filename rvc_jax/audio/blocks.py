@@ -49,7 +49,7 @@ class Resampler:
         return ready
 
 
-def resampled(blocks: Iterable[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
+def resample_blocks(blocks: Iterable[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
     """Change the sample rate of blocks [samples]; together they equal `filters.resample` of the whole."""
     if from_rate == to_rate:
         yield from blocks
@@ -62,7 +62,7 @@ def resampled(blocks: Iterable[np.ndarray], from_rate: int, to_rate: int) -> Ite
         yield rest
 
 
-def high_passed(blocks: Iterable[np.ndarray], rate: int, corner_hz: float) -> Iterator[np.ndarray]:
+def high_pass_blocks(blocks: Iterable[np.ndarray], rate: int, corner_hz: float) -> Iterator[np.ndarray]:
     """Remove rumble from blocks [samples]; together they equal `filters.high_pass` of the whole. 0 Hz is off."""
     if not corner_hz:
         yield from blocks
@@ -75,7 +75,7 @@ def high_passed(blocks: Iterable[np.ndarray], rate: int, corner_hz: float) -> It
         yield filtered.astype(np.float32)
 
 
-def high_passed_zero_phase(blocks: Iterable[np.ndarray], rate: int, corner_hz: float) -> Iterator[np.ndarray]:
+def high_pass_blocks_zero_phase(blocks: Iterable[np.ndarray], rate: int, corner_hz: float) -> Iterator[np.ndarray]:
     """As `filters.high_pass_zero_phase` of the whole, to the rounding of float32. 0 Hz is off.
 
     Every stretch is filtered with what is heard around it, for so long that nothing remains of where it was cut: the
@@ -85,7 +85,7 @@ def high_passed_zero_phase(blocks: Iterable[np.ndarray], rate: int, corner_hz: f
         yield from blocks
         return
     edge = math.ceil(30 / corner_hz * rate)
-    blocks = map(_never_zero, blocks)
+    blocks = map(_add_inaudible_dither, blocks)
     held, before = np.zeros(0, np.float32), 0  # the first samples of what is held have been given already
     for block in blocks:
         held = np.concatenate([held, block])
@@ -96,14 +96,14 @@ def high_passed_zero_phase(blocks: Iterable[np.ndarray], rate: int, corner_hz: f
         yield high_pass_zero_phase(held, rate, corner_hz)[before:]
 
 
-def _never_zero(block: np.ndarray) -> np.ndarray:
+def _add_inaudible_dither(block: np.ndarray) -> np.ndarray:
     """What no high-pass takes away, 400 dB down: else a filter would die away into denormal numbers, which are slow."""
     tiny = np.full(len(block), 1e-20, np.float32)
     tiny[::2] *= -1
     return block + tiny
 
 
-def stored(blocks: Iterable[np.ndarray], rate: int, scratch: Path) -> np.ndarray:
+def collect_blocks(blocks: Iterable[np.ndarray], rate: int, scratch: Path) -> np.ndarray:
     """Put blocks together: float32 [samples], writeable.
 
     A wave of more than `IN_MEMORY_SECONDS` is a memmap of a nameless file in `scratch`, which vanishes with it. Raises
@@ -128,30 +128,30 @@ def stored(blocks: Iterable[np.ndarray], rate: int, scratch: Path) -> np.ndarray
             raise UserError(f"{what}: {error.strerror}; name a folder with more room in TMPDIR") from error
 
 
-def spans(samples: int, size: int | None = None) -> Iterator[tuple[int, int]]:
+def block_ranges(samples: int, size: int | None = None) -> Iterator[tuple[int, int]]:
     """(start, stop) of the blocks of a wave of so many samples, in order."""
     size = size or BLOCK
     return ((start, min(start + size, samples)) for start in range(0, samples, size))
 
 
-def read(wave: np.ndarray, start: int, stop: int) -> np.ndarray:
+def read_range(wave: np.ndarray, start: int, stop: int) -> np.ndarray:
     """The samples start..stop of a wave, copied if it lies on the disk: the pages that were read are let go again."""
     mapped = getattr(wave, "_mmap", None)  # a memmap's copy is called a memmap, too, and has none
     if mapped is None:
         return wave[start:stop]
     samples = np.array(wave[start:stop])
-    _let_go(mapped)
+    _release_pages(mapped)
     return samples
 
 
-def write(wave: np.ndarray, start: int, samples: np.ndarray) -> None:
+def write_range(wave: np.ndarray, start: int, samples: np.ndarray) -> None:
     """Put samples into a wave, in memory or on the disk."""
     wave[start : start + len(samples)] = samples
     mapped = getattr(wave, "_mmap", None)
     if mapped is not None:
-        _let_go(mapped)
+        _release_pages(mapped)
 
 
-def _let_go(mapped: mmap.mmap) -> None:
+def _release_pages(mapped: mmap.mmap) -> None:
     if hasattr(mmap, "MADV_DONTNEED"):  # the file keeps what was written
         mapped.madvise(mmap.MADV_DONTNEED)

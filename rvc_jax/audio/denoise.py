@@ -39,8 +39,8 @@ def reduce_noise(wave: np.ndarray, rate: int, strength: float) -> None:
     if noise is None or not strength:
         return
     before = np.zeros(margin, np.float32)
-    for start, stop in blocks.spans(len(wave), blocks.BLOCK // window * window):
-        block = np.concatenate([before, blocks.read(wave, start, min(stop + margin, len(wave)))])
+    for start, stop in blocks.block_ranges(len(wave), blocks.BLOCK // window * window):
+        block = np.concatenate([before, blocks.read_range(wave, start, min(stop + margin, len(wave)))])
         before = block[stop - start : stop - start + margin].copy()
         padded = np.pad(block, (0, margin + -len(block) % window))
         cleaned = noisereduce.reduce_noise(
@@ -54,7 +54,7 @@ def reduce_noise(wave: np.ndarray, rate: int, strength: float) -> None:
             chunk_size=None,
             padding=0,
         )
-        blocks.write(wave, start, cleaned[margin : margin + stop - start].astype(np.float32))
+        blocks.write_range(wave, start, cleaned[margin : margin + stop - start].astype(np.float32))
 
 
 def noise_like(wave: np.ndarray, window: int, samples: int) -> np.ndarray | None:
@@ -66,7 +66,7 @@ def noise_like(wave: np.ndarray, window: int, samples: int) -> np.ndarray | None
     last = len(wave) - window
     moments = np.unique(np.linspace(0, max(last, 0), min(_MOMENTS, max(2 * last // window, 0))).astype(int))
     hann = np.hanning(window + 1)[:-1]
-    spectra = (np.fft.rfft(hann * blocks.read(wave, start, start + window)) for start in moments.tolist())
+    spectra = (np.fft.rfft(hann * blocks.read_range(wave, start, start + window)) for start in moments.tolist())
     powers = [np.square(np.abs(spectrum)).astype(np.float32) for spectrum in spectra if spectrum.any()]
     if len(powers) < 2:
         return None

@@ -16,13 +16,13 @@ WINDOW = 1024
 
 HOP = WINDOW // 4
 
-REACH = WINDOW
+CONTEXT = WINDOW
 """Samples before and after it that a sample of the result depends on."""
 
 _QUEFRENCY = FEATURE_RATE // 500  # cepstrum kept: finer would see single harmonics of voices up to 500 Hz
 _SMOOTHINGS = 10
-_LEAST = 1e-6  # of a spectrum's largest value: digital silence has no logarithm
-_MOST_GAIN = np.log(10 ** (40 / 20))
+_RELATIVE_FLOOR = 1e-6  # of a spectrum's largest value: digital silence has no logarithm
+_MAX_LOG_GAIN = np.log(10 ** (40 / 20))
 _FRAMES_AT_ONCE = 2048
 
 
@@ -38,38 +38,38 @@ def shift_formants(wave: np.ndarray, semitones: float) -> np.ndarray:
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
     shifted = np.zeros_like(padded)
     for begin in range(0, len(frames), _FRAMES_AT_ONCE):
-        some = _filtered(frames[begin : begin + _FRAMES_AT_ONCE] * window, 2 ** (semitones / 12)) * window
+        some = _stretch_envelopes(frames[begin : begin + _FRAMES_AT_ONCE] * window, 2 ** (semitones / 12)) * window
         for number, frame in enumerate(some, begin):
             shifted[number * HOP : number * HOP + WINDOW] += frame
     return shifted[before : before + len(wave)] / np.float32(np.square(window).sum() / HOP)
 
 
-def envelope(spectrum: np.ndarray) -> np.ndarray:
+def log_envelope(spectrum: np.ndarray) -> np.ndarray:
     """Natural logarithm of the spectral envelope: [frames, bins] of magnitudes [frames, bins]."""
-    floor = np.maximum(spectrum.max(axis=-1, keepdims=True) * _LEAST, np.finfo(np.float32).tiny)
+    floor = np.maximum(spectrum.max(axis=-1, keepdims=True) * _RELATIVE_FLOOR, np.finfo(np.float32).tiny)
     logs = np.log(np.maximum(spectrum, floor))
-    smooth = _smoothed(logs)
+    smooth = _smooth(logs)
     for _ in range(_SMOOTHINGS):
-        smooth = _smoothed(np.maximum(logs, smooth))
+        smooth = _smooth(np.maximum(logs, smooth))
     return smooth
 
 
-def _filtered(frames: np.ndarray, ratio: float) -> np.ndarray:
+def _stretch_envelopes(frames: np.ndarray, ratio: float) -> np.ndarray:
     """Windowed frames [frames, WINDOW] with their envelopes stretched by `ratio`, at the level they had."""
     spectrum = np.fft.rfft(frames)
-    old = envelope(np.abs(spectrum))
+    old = log_envelope(np.abs(spectrum))
     bins = np.arange(old.shape[1])
     lower = np.minimum(bins / ratio, bins[-1])
     whole = np.minimum(lower.astype(int), bins[-1] - 1)
     share = lower - whole
     new = old[:, whole] * (1 - share) + old[:, whole + 1] * share
-    spectrum *= np.exp(np.clip(new - old, -_MOST_GAIN, _MOST_GAIN))
+    spectrum *= np.exp(np.clip(new - old, -_MAX_LOG_GAIN, _MAX_LOG_GAIN))
     filtered = np.fft.irfft(spectrum)
     power, before = np.square(filtered).sum(-1, keepdims=True), np.square(frames).sum(-1, keepdims=True)
     return (filtered * np.sqrt(before / np.maximum(power, 1e-30))).astype(np.float32)
 
 
-def _smoothed(logs: np.ndarray) -> np.ndarray:
+def _smooth(logs: np.ndarray) -> np.ndarray:
     """Logarithms [frames, bins] without the fine structure that cepstra have beyond _QUEFRENCY."""
     cepstra = np.fft.irfft(logs)
     cepstra[:, _QUEFRENCY + 1 : -_QUEFRENCY] = 0

@@ -28,17 +28,17 @@ def rms(wave: np.ndarray, frame: int, hop: int) -> np.ndarray:
     Returns: float32 [samples // hop + 1]; frame i is centred on sample i * hop.
     """
     levels = np.empty(len(wave) // hop + 1, np.float32)
-    for first, last in stream.spans(len(levels), max(stream.BLOCK // hop, 1)):
+    for first, last in stream.block_ranges(len(levels), max(stream.BLOCK // hop, 1)):
         start = first * hop - frame // 2
         stop = start + (last - 1 - first) * hop + frame
-        part = stream.read(wave, max(start, 0), min(stop, len(wave))).astype(np.float32, copy=False)
+        part = stream.read_range(wave, max(start, 0), min(stop, len(wave))).astype(np.float32, copy=False)
         padded = np.pad(part, (max(-start, 0), max(stop - len(wave), 0)))
         frames = np.lib.stride_tricks.sliding_window_view(padded, frame)[::hop]
         levels[first:last] = np.sqrt(np.einsum("ft,ft->f", frames, frames) / frame)
     return levels
 
 
-def normalise(wave: np.ndarray, config: PrepareConfig) -> np.ndarray:
+def normalize_slice(wave: np.ndarray, config: PrepareConfig) -> np.ndarray:
     """Bring the peak of a slice towards `normalise_peak`, keeping some of its own level (RVC's preparation).
 
     Args:
@@ -51,16 +51,16 @@ def normalise(wave: np.ndarray, config: PrepareConfig) -> np.ndarray:
 
 
 def slice_gain(peak: float, config: PrepareConfig) -> float:
-    """What `normalise` multiplies a wave of this peak by."""
+    """What `normalize_slice` multiplies a wave of this peak by."""
     return config.normalise_peak * config.normalise_mix / peak + 1 - config.normalise_mix
 
 
-def normalise_file(wave: np.ndarray, rate: int, config: PrepareConfig) -> tuple[float, tuple[str, ...]]:
+def normalize_file(wave: np.ndarray, rate: int, config: PrepareConfig) -> tuple[float, tuple[str, ...]]:
     """Multiply a whole recording by its `file_gain`, in place; args and result as there."""
     gain, notes = file_gain(wave, rate, config)
     if gain != 1:
-        for start, stop in stream.spans(len(wave)):
-            stream.write(wave, start, stream.read(wave, start, stop) * np.float32(gain))
+        for start, stop in stream.block_ranges(len(wave)):
+            stream.write_range(wave, start, stream.read_range(wave, start, stop) * np.float32(gain))
     return gain, notes
 
 
@@ -79,19 +79,19 @@ def file_gain(wave: np.ndarray, rate: int, config: PrepareConfig) -> tuple[float
     """
     if config.normalisation not in ("pre", "loudness"):
         return 1.0, ()
-    peak = max((float(np.abs(block).max()) for block in _sound_seconds(wave, rate, config.max_peak)), default=0.0)
+    peak = max((float(np.abs(block).max()) for block in _undamaged_seconds(wave, rate, config.max_peak)), default=0.0)
     if peak < _SILENT_PEAK:
         return 1.0, ()
     if config.normalisation == "pre":
         return 1 / peak, ()
-    loudness = integrated_loudness(_sound_seconds(wave, rate, config.max_peak), rate)
+    loudness = integrated_loudness(_undamaged_seconds(wave, rate, config.max_peak), rate)
     return _loudness_gain(loudness, peak, config.loudness_lufs)
 
 
-def _sound_seconds(wave: np.ndarray, rate: int, max_peak: float) -> Iterator[np.ndarray]:
+def _undamaged_seconds(wave: np.ndarray, rate: int, max_peak: float) -> Iterator[np.ndarray]:
     """Copies of a wave's seconds, silent where they are louder than `max_peak`."""
-    for start, stop in stream.spans(len(wave), rate):
-        second = stream.read(wave, start, stop)
+    for start, stop in stream.block_ranges(len(wave), rate):
+        second = stream.read_range(wave, start, stop)
         yield second if np.abs(second).max() <= max_peak else np.zeros_like(second)
 
 
@@ -175,20 +175,20 @@ def volume_gains(
 
     Args as there, waves on the disk as well; neither is empty.
     """
-    wanted, present = _levels(source, source_rate), _levels(target, target_rate)
+    wanted, present = _half_second_levels(source, source_rate), _half_second_levels(target, target_rate)
 
     def gains(start: int, stop: int) -> np.ndarray:
-        over = [_interpolated(levels, start, stop, len(target)) for levels in (wanted, present)]
+        over = [_interpolate(levels, start, stop, len(target)) for levels in (wanted, present)]
         return (over[0] / np.maximum(over[1], 1e-6)) ** (1 - mix)
 
     return gains
 
 
-def _levels(wave: np.ndarray, rate: int) -> np.ndarray:
+def _half_second_levels(wave: np.ndarray, rate: int) -> np.ndarray:
     return rms(wave, rate // 2 * 2, rate // 2)
 
 
-def _interpolated(levels: np.ndarray, start: int, stop: int, length: int) -> np.ndarray:
+def _interpolate(levels: np.ndarray, start: int, stop: int, length: int) -> np.ndarray:
     """Levels at start..stop of `length` points spread evenly over them; both count their samples as intervals."""
     points = (np.arange(start, stop) + 0.5) * (len(levels) / length) - 0.5
     return np.interp(points, np.arange(len(levels)), levels)

@@ -17,11 +17,11 @@ import numpy as np
 import soundfile
 
 from rvc_jax.audio.filters import resample
-from rvc_jax.audio.writing import SAVE_FORMATS, Coding, Writer, check_coding, save
+from rvc_jax.audio.writing import SAVE_FORMATS, EncodingOptions, Writer, check_encoding, save
 from rvc_jax.errors import UserError
 
 __all__ = [
-    "AUDIO_EXTENSIONS", "AudioError", "Coding", "MAX_HOURS", "SAVE_FORMATS", "Writer", "check_coding", "decode",
+    "AUDIO_EXTENSIONS", "AudioError", "EncodingOptions", "MAX_HOURS", "SAVE_FORMATS", "Writer", "check_encoding", "decode",
     "decode_blocks", "find_audio", "load", "save",
 ]  # fmt: skip
 
@@ -44,7 +44,7 @@ _MAX_CHANNELS = 64
 _MAX_VALUES_PER_BYTE = 4000  # FLAC packs digital silence at 700; only a file made to fill disks goes further
 _UNKNOWN_SAMPLES = 1 << 40
 _UNKNOWN_BYTES = 0x7FFF0000  # what programs write into a wav header while they do not know the length
-_GUESSED = {"ansi", "rawvideo"}  # what ffmpeg takes any .txt or .raw file for
+_GUESSED_CODECS = {"ansi", "rawvideo"}  # what ffmpeg takes any .txt or .raw file for
 _FFMPEG_OPTIONS = {  # a play list would make ffmpeg open other files and addresses
     "protocol_whitelist": "none",
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,flv,mpegts,mpeg,nut,rm,aac,ac3,eac3,amr,amrnb,"
@@ -53,7 +53,7 @@ _FFMPEG_OPTIONS = {  # a play list would make ffmpeg open other files and addres
 _DURATION = re.compile(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d*)?)")  # Matroska's tag: "00:00:10.023000000"
 _LOSSY_TOLERANCE = 0.2  # seconds that coders may add or swallow at the ends
 _CUT_TOLERANCE = 0.5  # seconds that a cut may reach over the end of the file
-_TAGS = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+_TAG_OPTIONS = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 """Tags that are no text are no reason to refuse a recording; from PyAV 19 on they are none without being told."""
 
 
@@ -123,7 +123,7 @@ def decode_blocks(path: Path | str, start: float = 0.0, stop: float | None = Non
         is shorter than promised. A cut beyond the end of the file.
     """
     if not 0 <= start < (math.inf if stop is None else stop) or stop == math.inf:
-        raise AudioError(f"a cut from {start:g} s to {_end(stop)} is impossible")
+        raise AudioError(f"a cut from {start:g} s to {_format_end(stop)} is impossible")
     source = _open(Path(path), start)
     return source.rate, _read(source, start, stop)
 
@@ -141,12 +141,12 @@ class _Source:
     tolerance: float
     """Seconds that may be missing from what is promised."""
     pieces: Iterator[np.ndarray]
-    """float32 [channels, samples], short; `_Broken` where the decoder loses its way."""
+    """float32 [channels, samples], short; `_DecodeError` where the decoder loses its way."""
     first: int = 0
     """Sample that the pieces begin with."""
 
 
-class _Broken(Exception):
+class _DecodeError(Exception):
     """The decoder could not go on."""
 
 
@@ -195,7 +195,7 @@ def _read(source: _Source, start: float, stop: float | None) -> Iterator[np.ndar
                 pieces, held = [], 0
             if last is not None and position >= last:
                 break
-    except _Broken:
+    except _DecodeError:
         broken = True
     if pieces:
         yield np.concatenate(pieces, axis=1)
@@ -219,10 +219,10 @@ def _check_end(source: _Source, seconds: float, start: float, stop: float | None
     if not seconds:
         raise AudioError("no samples in it")
     if seconds <= start or (stop is not None and seconds < stop - _CUT_TOLERANCE):
-        raise AudioError(f"{seconds:.1f} s long: it cannot be cut from {start:g} s to {_end(stop)}")
+        raise AudioError(f"{seconds:.1f} s long: it cannot be cut from {start:g} s to {_format_end(stop)}")
 
 
-def _end(stop: float | None) -> str:
+def _format_end(stop: float | None) -> str:
     return "its end" if stop is None else f"{stop:g} s"
 
 
@@ -236,7 +236,7 @@ def _open_soundfile(path: Path, size: int, start: float) -> _Source:
         except soundfile.LibsndfileError:  # FLAC that ends before: reading from the beginning will tell where
             file.close()
             file = soundfile.SoundFile(os.fsencode(path))
-    promised = _promised_samples(file) / file.samplerate
+    promised = _header_samples(file) / file.samplerate
     tolerance = 0 if exact else _LOSSY_TOLERANCE
     return _Source(file.samplerate, file.channels, size, promised, tolerance, _soundfile_pieces(file), first)
 
@@ -247,10 +247,10 @@ def _soundfile_pieces(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
             while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
                 yield block.T
         except soundfile.LibsndfileError as error:
-            raise _Broken from error
+            raise _DecodeError from error
 
 
-def _promised_samples(file: soundfile.SoundFile) -> float:
+def _header_samples(file: soundfile.SoundFile) -> float:
     """Samples that the header speaks of; 0 if it does not tell.
 
     libsndfile replaces the size in a wav, aiff or au header by what is there, and leaves a word of it in its log.
@@ -268,16 +268,16 @@ def _open_ffmpeg(path: Path, size: int) -> _Source:
     """ffmpeg gets an open file, not a name: there are names that it takes for an address or a command."""
     file = _File(io.FileIO(path))
     try:
-        container = av.open(file, options=_FFMPEG_OPTIONS, **_TAGS)
+        container = av.open(file, options=_FFMPEG_OPTIONS, **_TAG_OPTIONS)
         if not container.streams.audio:
             pictures = [stream.codec_context.name for stream in container.streams.video]
-            raise AudioError("not audio" if set(pictures) <= _GUESSED else "no audio stream")
+            raise AudioError("not audio" if set(pictures) <= _GUESSED_CODECS else "no audio stream")
         stream = container.streams.audio[0]
         if stream.codec_context is None:
             raise AudioError("coded in a way that ffmpeg does not know")
         if not stream.rate:
             raise AudioError("not audio")
-        promised = _promised_seconds(container, stream)
+        promised = _header_seconds(container, stream)
         # Interleaved: PyAV reads past its list of planes where a frame has eight or more.
         resampler = av.AudioResampler(format="flt", layout=stream.layout, rate=stream.rate)
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
@@ -308,13 +308,13 @@ def _ffmpeg_pieces(
                     samples = block.to_ndarray().reshape(-1, block.layout.nb_channels).T
                     channels = channels or len(samples)
                     if len(samples) != channels:
-                        raise _Broken
+                        raise _DecodeError
                     yield samples
         except (av.FFmpegError, ValueError) as error:  # ValueError: another rate or layout from here on
-            raise _Broken from error
+            raise _DecodeError from error
 
 
-def _promised_seconds(container: av.container.InputContainer, stream: av.AudioStream) -> float:
+def _header_seconds(container: av.container.InputContainer, stream: av.AudioStream) -> float:
     """Length of the stream by its header; 0 where ffmpeg would have to guess it from the bit rate."""
     if tagged := _DURATION.fullmatch(stream.metadata.get("DURATION", "")):
         hours, minutes, seconds = map(float, tagged.groups())

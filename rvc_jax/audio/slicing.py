@@ -12,7 +12,7 @@ from rvc_jax.audio.loudness import rms
 from rvc_jax.config import FRAMES_PER_SECOND, WINDOW_FRAMES, PrepareConfig
 
 
-def cut(wave: np.ndarray, rate: int, config: PrepareConfig) -> list[tuple[int, int]]:
+def slice_recording(wave: np.ndarray, rate: int, config: PrepareConfig) -> list[tuple[int, int]]:
     """Cut a recording as `config.slicing` says.
 
     Args:
@@ -22,17 +22,17 @@ def cut(wave: np.ndarray, rate: int, config: PrepareConfig) -> list[tuple[int, i
     Returns: (start, stop) in samples, ordered; a wave that is all silence has none with "auto".
     """
     if config.slicing == "simple":
-        return chunks(len(wave), rate, config)
+        return slice_evenly(len(wave), rate, config)
     if config.slicing == "auto":
-        pieces = speech_pieces(wave, rate, config)
+        pieces = find_speech(wave, rate, config)
     else:
         pieces = [(0, len(wave))]
         if len(wave) * FRAMES_PER_SECOND <= WINDOW_FRAMES * rate:
             return pieces
-    return [window for start, stop in pieces for window in windows(start, stop, rate, config)]
+    return [window for start, stop in pieces for window in split_evenly(start, stop, rate, config)]
 
 
-def chunks(samples: int, rate: int, config: PrepareConfig) -> list[tuple[int, int]]:
+def slice_evenly(samples: int, rate: int, config: PrepareConfig) -> list[tuple[int, int]]:
     """Windows of equal length over so many samples; the last one may be shorter."""
     length = round(config.chunk_len * rate)
     overlap = length - _stride(rate, config)
@@ -40,7 +40,7 @@ def chunks(samples: int, rate: int, config: PrepareConfig) -> list[tuple[int, in
     return [(start, min(start + length, samples)) for start in starts]
 
 
-def speech_pieces(wave: np.ndarray, rate: int, config: PrepareConfig) -> list[tuple[int, int]]:
+def find_speech(wave: np.ndarray, rate: int, config: PrepareConfig) -> list[tuple[int, int]]:
     """Find the pieces of a recording between silences, with some silence left at their ends.
 
     Args:
@@ -56,13 +56,13 @@ def speech_pieces(wave: np.ndarray, rate: int, config: PrepareConfig) -> list[tu
     silent = levels < 10 ** (config.silence_db / 20)
     if silent.all():
         return []
-    cuts = _cuts(levels, silent, rate / hop, config)
+    cuts = _find_silences(levels, silent, rate / hop, config)
     starts = [0] + [after * hop for _, after in cuts]
     stops = [before * hop for before, _ in cuts] + [len(wave)]
     return [(start, min(stop, len(wave))) for start, stop in zip(starts, stops, strict=True) if start < stop]
 
 
-def windows(start: int, stop: int, rate: int, config: PrepareConfig) -> list[tuple[int, int]]:
+def split_evenly(start: int, stop: int, rate: int, config: PrepareConfig) -> list[tuple[int, int]]:
     """Divide a piece into overlapping windows; the rest, up to window + overlap long, is kept whole.
 
     Args:
@@ -85,7 +85,7 @@ def _stride(rate: int, config: PrepareConfig) -> int:
     return round((config.chunk_len - config.overlap_len) * rate)
 
 
-def _cuts(
+def _find_silences(
     levels: np.ndarray, silent: np.ndarray, frames_per_second: float, config: PrepareConfig
 ) -> list[tuple[int, int]]:
     """The (first, last) frame of every stretch to leave out; first == last cuts without leaving anything out."""
@@ -103,13 +103,13 @@ def _cuts(
         leading = begin == 0 and end > kept
         if not leading and (end - begin < min_interval or end - piece_start < min_length):
             continue
-        first, last = _cut_in_silence(levels, begin, end, kept)
+        first, last = _trim_silence(levels, begin, end, kept)
         cuts.append((0 if begin == 0 else first, last))
         piece_start = last
     return cuts
 
 
-def _cut_in_silence(levels: np.ndarray, begin: int, end: int, kept: int) -> tuple[int, int]:
+def _trim_silence(levels: np.ndarray, begin: int, end: int, kept: int) -> tuple[int, int]:
     """What to leave out of the silent frames begin..end-1, so that at most `kept` of them stay on either side."""
     if end - begin <= kept:
         quietest = _quietest(levels, begin, end)

@@ -16,16 +16,16 @@ import soundfile
 from rvc_jax.audio.filters import resample
 from rvc_jax.audio.reading import decode
 from rvc_jax.errors import UserError
-from rvc_jax.storage.environment import home
+from rvc_jax.storage.environment import cache_dir
 
 _SEGMENT_SECONDS = 300  # the package holds all of its input in memory, several times
 _OVERLAP_SECONDS = 5
 _PEAK = 0.5  # the package scales down what is louder than 0.9, each segment by itself
 
-_one_at_a_time = threading.Lock()
+_separator_lock = threading.Lock()
 
 
-def vocals(blocks: Iterable[np.ndarray], rate: int, scratch: Path) -> Iterator[np.ndarray]:
+def isolate_vocals(blocks: Iterable[np.ndarray], rate: int, scratch: Path) -> Iterator[np.ndarray]:
     """Keep the voice alone, in segments of five minutes that are faded into each other.
 
     Args:
@@ -41,15 +41,15 @@ def vocals(blocks: Iterable[np.ndarray], rate: int, scratch: Path) -> Iterator[n
     overlap = _OVERLAP_SECONDS * rate
     fade = np.linspace(0, 1, overlap, dtype=np.float32)
     before = None
-    for segment, is_last in _segments(blocks, _SEGMENT_SECONDS * rate, overlap):
-        voice = _separated(segment, rate, scratch)
+    for segment, is_last in _split_segments(blocks, _SEGMENT_SECONDS * rate, overlap):
+        voice = _separate(segment, rate, scratch)
         if before is not None:
             voice[:overlap] = voice[:overlap] * fade + before * (1 - fade)
         before = voice[-overlap:]
         yield voice[None] if is_last else voice[None, :-overlap]
 
 
-def _segments(blocks: Iterable[np.ndarray], length: int, overlap: int) -> Iterator[tuple[np.ndarray, bool]]:
+def _split_segments(blocks: Iterable[np.ndarray], length: int, overlap: int) -> Iterator[tuple[np.ndarray, bool]]:
     """([one or two channels, samples], whether it is the last); each begins with the overlap that ended the one before.
 
     The last one is longer than the overlap, and at most `length` + 2 overlaps long.
@@ -65,12 +65,12 @@ def _segments(blocks: Iterable[np.ndarray], length: int, overlap: int) -> Iterat
         yield held, True
 
 
-def _separated(segment: np.ndarray, rate: int, scratch: Path) -> np.ndarray:
+def _separate(segment: np.ndarray, rate: int, scratch: Path) -> np.ndarray:
     """The voice in a segment [channels, samples] -> [samples]."""
     samples = segment.shape[1]
     gain = _PEAK / max(float(np.abs(segment).max()), 1e-9)
-    with _one_at_a_time, tempfile.TemporaryDirectory(dir=scratch) as folder:
-        separator, outputs = _separator()
+    with _separator_lock, tempfile.TemporaryDirectory(dir=scratch) as folder:
+        separator, outputs = _load_separator()
         try:
             mix = Path(folder) / "segment.wav"
             soundfile.write(mix, gain * segment.T, rate, "FLOAT")
@@ -81,13 +81,13 @@ def _separated(segment: np.ndarray, rate: int, scratch: Path) -> np.ndarray:
             if not np.isfinite(channels).all():
                 raise ValueError("its model gives values that are no numbers")
         except (Exception, SystemExit) as error:  # it exits where a model is damaged
-            raise _failure(error) from error
+            raise _separation_error(error) from error
     voice = resample(channels.mean(axis=0), stem_rate, rate)[:samples] / np.float32(gain)
     return np.pad(voice, (0, samples - len(voice)))
 
 
 @functools.cache
-def _separator() -> tuple[Any, tempfile.TemporaryDirectory[str]]:
+def _load_separator() -> tuple[Any, tempfile.TemporaryDirectory[str]]:
     """The package with its default model, loaded once, and the folder that it writes to."""
     try:
         from audio_separator.separator import Separator
@@ -98,17 +98,17 @@ def _separator() -> tuple[Any, tempfile.TemporaryDirectory[str]]:
     try:
         separator = Separator(
             log_level=logging.CRITICAL,
-            model_file_dir=str(home() / "audio-separator"),
+            model_file_dir=str(cache_dir() / "audio-separator"),
             output_dir=outputs.name,
             output_format="WAV",
             output_single_stem="Vocals",
         )
         separator.load_model()
     except (Exception, SystemExit) as error:
-        raise _failure(error) from error
+        raise _separation_error(error) from error
     return separator, outputs
 
 
-def _failure(error: BaseException) -> UserError:
+def _separation_error(error: BaseException) -> UserError:
     text = " ".join(str(error).split()) or type(error).__name__
     return UserError(f"audio-separator failed: {text}; it needs the program ffmpeg, and the network for its first run")

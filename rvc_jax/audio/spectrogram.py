@@ -24,11 +24,11 @@ def spectrogram(wave: jax.Array, audio: AudioConfig) -> jax.Array:
     """
     margin = (audio.n_fft - audio.hop) // 2
     padded = jnp.pad(wave.astype(jnp.float32), ((0, 0), (margin, margin)), mode="reflect")
-    spectrum = _divided_rfft(frames(padded, audio.n_fft, audio.hop) * periodic_hann(audio.n_fft))
+    spectrum = _sharded_rfft(frames(padded, audio.n_fft, audio.hop) * periodic_hann(audio.n_fft))
     return jnp.sqrt(jnp.square(spectrum.real) + jnp.square(spectrum.imag) + _MAGNITUDE_FLOOR)
 
 
-def _divided_rfft(frames: jax.Array) -> jax.Array:
+def _sharded_rfft(frames: jax.Array) -> jax.Array:
     """Over the last axis. A batch that is divided among devices stays so: XLA alone would gather it on all of them."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.size <= 1:

@@ -59,7 +59,7 @@ _WAV_BYTES = (1 << 32) - (1 << 16)
 
 
 @dataclasses.dataclass(frozen=True)
-class Coding:
+class EncodingOptions:
     """What can be chosen about a sound file beside its kind."""
 
     rate: int = 0
@@ -70,7 +70,7 @@ class Coding:
     """Of wav and flac files; float is 32 bit, of wav alone."""
 
 
-def check_coding(ending: str, coding: Coding = Coding()) -> None:
+def check_encoding(ending: str, coding: EncodingOptions = EncodingOptions()) -> None:
     """Raises UserError for a file ending that can't be written, or a choice that such files don't have."""
     kind = SAVE_FORMATS.get(ending.lower())
     if kind is None:
@@ -97,7 +97,7 @@ class Writer:
     nothing is left behind, and what was there under the name before stays.
     """
 
-    def __init__(self, path: Path | str, rate: int, channels: int = 1, coding: Coding = Coding()):
+    def __init__(self, path: Path | str, rate: int, channels: int = 1, coding: EncodingOptions = EncodingOptions()):
         """path: its ending, one of `SAVE_FORMATS`, says what is written. rate: in Hz, of the blocks. channels: 1 or 2.
 
         A file of another rate than its blocks is resampled, with soxr at its best quality.
@@ -105,11 +105,11 @@ class Writer:
         self._path = Path(path)
         ending = self._path.suffix.lower()
         try:
-            check_coding(ending, coding)
+            check_encoding(ending, coding)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         kind = SAVE_FORMATS[ending]
-        self.rate = coding.rate or _nearest(rate, kind.rates)
+        self.rate = coding.rate or _supported_rate(rate, kind.rates)
         """Of the file, in Hz."""
         self.samples = 0
         """Written so far, per channel, at the file's rate."""
@@ -120,8 +120,8 @@ class Writer:
         self._temporary = self._path.with_name(f".{uuid.uuid4().hex}{ending}")
         with self._telling():
             self._sink = _Sink(self._temporary)
-            make = _Coded if kind.bit_rate else _Plain
-            self._coder: _Coder = make(self._sink, kind, self.rate, channels, coding)
+            make = _FfmpegEncoder if kind.bit_rate else _SoundfileEncoder
+            self._coder: _Encoder = make(self._sink, kind, self.rate, channels, coding)
 
     def write(self, block: np.ndarray) -> None:
         """Add float samples [samples] or [channels, samples]; those beyond -1..1 are clipped, but in float files."""
@@ -184,7 +184,7 @@ class Writer:
             raise
 
 
-def save(path: Path | str, wave: np.ndarray, rate: int, coding: Coding = Coding()) -> None:
+def save(path: Path | str, wave: np.ndarray, rate: int, coding: EncodingOptions = EncodingOptions()) -> None:
     """Write sound as the ending of the file says (`SAVE_FORMATS`), whole or not at all.
 
     A peak above 1 is scaled down to 0.99. Formats that know few rates get the next higher one.
@@ -224,7 +224,7 @@ class _Sink(io.FileIO):
             raise self._error
 
 
-class _Coder(Protocol):
+class _Encoder(Protocol):
     """Turns blocks [samples, channels] into the bytes of a file."""
 
     def write(self, block: np.ndarray) -> None: ...
@@ -232,10 +232,10 @@ class _Coder(Protocol):
     def close(self) -> None: ...
 
 
-class _Plain:
+class _SoundfileEncoder:
     """libsndfile's formats."""
 
-    def __init__(self, sink: _Sink, kind: _Format, rate: int, channels: int, coding: Coding):
+    def __init__(self, sink: _Sink, kind: _Format, rate: int, channels: int, coding: EncodingOptions):
         subtype = kind.codec or _SUBTYPES[coding.bit_depth]
         self._file = soundfile.SoundFile(sink, "w", rate, channels, subtype, format=kind.container)
 
@@ -247,10 +247,10 @@ class _Plain:
         self._file.close()
 
 
-class _Coded:
+class _FfmpegEncoder:
     """ffmpeg's lossy formats, with a bit rate."""
 
-    def __init__(self, sink: _Sink, kind: _Format, rate: int, channels: int, coding: Coding):
+    def __init__(self, sink: _Sink, kind: _Format, rate: int, channels: int, coding: EncodingOptions):
         self._container = av.open(sink, "w", format=kind.container)
         self._layout = "mono" if channels == 1 else "stereo"
         self._stream = self._container.add_stream(kind.codec, rate=rate, layout=self._layout)
@@ -274,6 +274,6 @@ class _Coded:
             container.close()
 
 
-def _nearest(rate: int, rates: tuple[int, ...]) -> int:
+def _supported_rate(rate: int, rates: tuple[int, ...]) -> int:
     """The rate, or the next higher one that there is."""
     return rate if not rates or rate in rates else min((r for r in rates if r > rate), default=rates[-1])

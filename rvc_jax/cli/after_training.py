@@ -11,7 +11,7 @@ import sys
 from rvc_jax.errors import UserError
 
 
-def check(at_end: str) -> None:
+def check_action(at_end: str) -> None:
     """Refuses, before hours of training, what could not be done after them. Raises UserError."""
     if not at_end.strip():
         raise UserError("--at-end is empty: name nothing, exit, shutdown, or a command")
@@ -23,7 +23,7 @@ def check(at_end: str) -> None:
         raise UserError('--at-end shutdown needs the rights of root; give a command, as "sudo -n shutdown -h now"')
 
 
-def carry_out(at_end: str) -> int:
+def run_action(at_end: str) -> int:
     """Does it, and returns the exit code: the command's own, else 0."""
     if at_end == "nothing":
         return 0
@@ -40,6 +40,6 @@ def carry_out(at_end: str) -> int:
     return code if 0 <= code < 256 else 1
 
 
-def carry_out_beside(at_end: str, first: str) -> int:
+def run_action_on_other_machine(at_end: str, first: str) -> int:
     """For a process that is not the first, which runs on the machine `first`: it switches off another one, its own."""
-    return carry_out(at_end) if at_end == "shutdown" and platform.node() != first else 0
+    return run_action(at_end) if at_end == "shutdown" and platform.node() != first else 0

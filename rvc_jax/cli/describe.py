@@ -36,12 +36,12 @@ def describe(path: Path | str) -> dict[str, Any]:
 
 
 def _remote(place: str) -> dict[str, Any]:
-    if places.exists(places.joined(place, "config.json")):
-        from rvc_jax.runs.mirror import local_run
+    if places.exists(places.join(place, "config.json")):
+        from rvc_jax.runs.mirror import fetch_run
 
-        described = _run(local_run(place, "history.jsonl"))
-        return described | {"path": place, "bytes": sum(entry.bytes for entry in places.listing(place).values())}
-    if places.exists(places.joined(place, "metadata.json")):
+        described = _run(fetch_run(place, "history.jsonl"))
+        return described | {"path": place, "bytes": sum(entry.bytes for entry in places.list_versions(place).values())}
+    if places.exists(places.join(place, "metadata.json")):
         from rvc_jax.data.dataset import read_info
 
         return {"kind": "dataset", "path": place, **read_info(place).to_dict()}
@@ -71,12 +71,12 @@ def _folder(path: Path) -> dict[str, Any]:
 
 def _run(path: Path) -> dict[str, Any]:
     from rvc_jax.runs.folder import RunFolder
-    from rvc_jax.runs.learning_curve import evaluations, kept, kept_mel
+    from rvc_jax.runs.learning_curve import evaluations, best_evaluation, best_mel
 
     run = RunFolder.open(path)
     history = run.history()
     scores = {record["step"]: record["holdout/mel"] for record in evaluations(history)}
-    best = kept(history)
+    best = best_evaluation(history)
     return {
         "kind": "run",
         "path": str(path),
@@ -90,7 +90,7 @@ def _run(path: Path) -> dict[str, Any]:
         "steps": max((record["step"] for record in history), default=0),
         "epochs_asked_for": run.preset.train.epochs,
         "holdout_before": scores.get(0),
-        "holdout_best": kept_mel(best) if best else None,
+        "holdout_best": best_mel(best) if best else None,
         "best_step": best["step"] if best else None,
         "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
     }
@@ -100,12 +100,12 @@ def _recording(path: Path) -> dict[str, Any]:
     import numpy as np
 
     from rvc_jax.audio.reading import AudioError, decode
-    from rvc_jax.voices.formats.sniff import by_head
+    from rvc_jax.voices.formats.sniff import sniff_head
 
     try:
         wave, rate = decode(path)
     except AudioError as error:
-        if (kind := by_head(path)) and kind.name != "a recording":
+        if (kind := sniff_head(path)) and kind.name != "a recording":
             raise UserError(f"{path} is {kind.name}; {kind.advice}") from error
         raise UserError(f"{path} is nothing that rvc-jax knows: as a recording it is {error}") from error
     return {
@@ -144,14 +144,14 @@ def _voice_or_other(path: Path) -> dict[str, Any]:
         return _opened(path)
     except UserError as error:
         reason = str(error)
-    from rvc_jax.voices.formats.sniff import by_names
+    from rvc_jax.voices.formats.sniff import sniff_names
     from rvc_jax.weights import safetensors_file, torch_file
 
     is_torch = path.suffix.lower() != ".safetensors"
     content = torch_file.read(path, placeholders=True) if is_torch else safetensors_file.read(path)
     content = content if isinstance(content, dict) else {}
     inner = next((content[key] for key in ("model", "weight") if isinstance(content.get(key), dict)), content)
-    known = by_names(inner)
+    known = sniff_names(inner)
     kind = known.name if known else "PyTorch file" if is_torch else "safetensors file"
     keys = list(map(str, content))
     return {"kind": kind, "path": str(path), "bytes": path.stat().st_size, "keys": keys, "no_voice": reason}

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rvc_jax.errors import printable
+from rvc_jax.errors import make_printable
 
 if TYPE_CHECKING:
     from rvc_jax.data.progress import Progress
@@ -56,7 +56,7 @@ class Display:
 
     def update(self, stage: str, done: float, total: float, text: str, **facts: Any) -> None:
         """So much of a stage is done. facts: what a JSON line has beside it."""
-        text = printable(text)
+        text = make_printable(text)
         if self._bars is not None:
             if stage not in self._tasks:
                 self._tasks[stage] = self._bars.add_task(stage, text="")
@@ -72,7 +72,7 @@ class Display:
 
     def message(self, text: str) -> None:
         """A line that stays."""
-        text = printable(text)
+        text = make_printable(text)
         if self._bars is not None:
             self._bars.console.print(text, markup=False, highlight=False)
         elif self._form == "json":
@@ -93,7 +93,7 @@ class Display:
             return
         parts = [f"step {progress.step}/{progress.total_steps}"]  # on a narrow terminal, what comes first is seen
         if math.isfinite(progress.step_seconds):
-            parts.append(f"{duration(progress.seconds_left)} left")
+            parts.append(f"{format_duration(progress.seconds_left)} left")
         if progress.budget:
             parts.append(progress.budget)
         parts.append(f"epoch {progress.epoch}/{progress.epochs}")
@@ -108,32 +108,32 @@ class Display:
 
     @staticmethod
     def _tell(line: dict[str, Any]) -> None:
-        print(json.dumps(plain(line)), file=sys.stderr, flush=True)
+        print(json.dumps(to_plain(line)), file=sys.stderr, flush=True)
 
     def convert(self, share: float) -> None:
         """The listener for conversions."""
         self.update("converting", share, 1, "")
 
 
-def show(result: Any, rows: Iterable[tuple[str, str]], as_json: bool) -> None:
+def print_result(result: Any, rows: Iterable[tuple[str, str]], as_json: bool) -> None:
     """Prints a command's result: the value itself as JSON, or rows of a table."""
     if as_json:
-        print(json.dumps(plain(result), indent=1))
+        print(json.dumps(to_plain(result), indent=1))
         return
     rows = list(rows)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        print(f"{name:<{width}}  {printable(value)}")
+        print(f"{name:<{width}}  {make_printable(value)}")
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """The value in containers that JSON has; what is not a number there becomes null."""
     if dataclasses.is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [to_plain(item) for item in value]
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "item"):
@@ -141,13 +141,13 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def drop_text(drop: Any) -> str:
+def format_drop(drop: Any) -> str:
     """What was left out of a dataset, where, and why."""
     file, seconds, reason = drop
-    return f"{file}{'' if seconds is None else f' at {duration(seconds)}'}: {reason}"
+    return f"{file}{'' if seconds is None else f' at {format_duration(seconds)}'}: {reason}"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A length of time, to be read at a glance."""
     if seconds < 100:
         return f"{seconds:.0f} s"

@@ -35,7 +35,7 @@ class Check(NamedTuple):
     """Without it the program does not work."""
 
 
-def examine() -> Iterator[Check]:
+def run_checks() -> Iterator[Check]:
     """All checks, in order; none of them raises."""
     yield Check("python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield _guarded("tensorflow", _tensorflow)
@@ -111,16 +111,16 @@ def _weights(name: str) -> str:
 
 def _sample() -> str:
     from rvc_jax.audio.reading import find_audio
-    from rvc_jax.data.sources import bundled_sample
+    from rvc_jax.data.sources import find_bundled_sample
 
-    counts = [len(find_audio(bundled_sample(part))) for part in ("voice", "other")]
+    counts = [len(find_audio(find_bundled_sample(part))) for part in ("voice", "other")]
     return f"{counts[0]} recordings of a voice, {counts[1]} of another speaker"
 
 
 def _cache() -> str:
-    from rvc_jax.storage.environment import home
+    from rvc_jax.storage.environment import cache_dir
 
-    folder = home()
+    folder = cache_dir()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
         pass

@@ -30,14 +30,14 @@ from rvc_jax.cli.commands.inspect import inspect
 from rvc_jax.cli.commands.merge import merge
 from rvc_jax.cli.commands.plan import plan
 from rvc_jax.cli.commands.prepare import prepare
-from rvc_jax.cli.commands.report import report, write_run_report
+from rvc_jax.cli.commands.report import report, write_report_of_run
 from rvc_jax.cli.commands.serve import serve
 from rvc_jax.cli.commands.status import status, watch
-from rvc_jax.cli.display import Display, drop_text, show, size
+from rvc_jax.cli.display import Display, format_drop, print_result, size
 from rvc_jax.cli.options import AtEnd, Json, OptionalInt, Place, Preset, TrainOptions  # fmt: skip
 from rvc_jax.config import PRESETS, ClusterConfig
-from rvc_jax.errors import UserError, printable
-from rvc_jax.storage.environment import quiet, start_jax
+from rvc_jax.errors import UserError, make_printable
+from rvc_jax.storage.environment import silence_libraries, start_jax
 from rvc_jax.version import __version__
 
 
@@ -56,7 +56,7 @@ def quickstart(out: Path = Path("rvc_jax_quickstart"), epochs: OptionalInt = Non
     if result is None:
         print("interrupted; the training is saved, and the same command continues it", file=sys.stderr)
         return 0
-    show(result, result.rows(), as_json)
+    print_result(result, result.rows(), as_json)
     return 0
 
 
@@ -82,25 +82,25 @@ def train(
         progress: How progress is told, on standard error. auto: a line that is renewed on a terminal, lines elsewhere;
             json: an object per line.
     """
-    at_ends.check(at_end)
+    at_ends.check_action(at_end)
     start_jax()
-    from rvc_jax.runs.upload import kept_at
-    from rvc_jax.storage.places import joined
-    from rvc_jax.train.distributed import from_first, is_first, join, leave
+    from rvc_jax.runs.upload import sync_run
+    from rvc_jax.storage import places
+    from rvc_jax.train.distributed import broadcast_from_first, is_first, join, leave
     from rvc_jax.train.loop import train as run_train
 
     join(cluster)
     with Display(progress) as display, contextlib.ExitStack() as stack:
-        folder = Path(from_first(lambda: str(stack.enter_context(kept_at(run, display.message)))))
+        folder = Path(broadcast_from_first(lambda: str(stack.enter_context(sync_run(run, display.message)))))
         given = {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
         result = run_train(dataset, folder, PRESETS[preset] if preset else None, given, display.train)
-        first = from_first(platform.node)
+        first = broadcast_from_first(platform.node)
         leave()
         if not is_first():
-            return at_ends.carry_out_beside(at_end, first) if result.has_ended else 0
+            return at_ends.run_action_on_other_machine(at_end, first) if result.has_ended else 0
         if result.has_ended:
             display.message("writing the report")
-            write_run_report(folder, dataset)
+            write_report_of_run(folder, dataset)
     result = dataclasses.replace(result, run=run)
     ending = "interrupted; the same command continues" if result.interrupted else result.stopped or "finished"
     if result.used_up:
@@ -120,9 +120,9 @@ def train(
     if result.skipped:
         rows.append(("skipped", f"{result.skipped} steps without a finite loss and gradient"))
     if result.has_ended:
-        rows.append(("report", str(joined(run, "report.html"))))
-    show(result, rows, as_json)
-    return at_ends.carry_out(at_end) if result.has_ended else 0
+        rows.append(("report", places.join(run, "report.html")))
+    print_result(result, rows, as_json)
+    return at_ends.run_action(at_end) if result.has_ended else 0
 
 
 def info(path: Annotated[Positional[str], tyro.conf.arg(metavar="PATH")], as_json: Json = False) -> int:
@@ -137,26 +137,26 @@ def info(path: Annotated[Positional[str], tyro.conf.arg(metavar="PATH")], as_jso
     rows = []
     for name, value in described.items():
         if name == "dropped":
-            rows += [("dropped", drop_text(drop)) for drop in value]
+            rows += [("dropped", format_drop(drop)) for drop in value]
         elif name != "config":
             rows.append((name.replace("_", " "), size(value) if name == "bytes" else _figure_text(value)))
-    show(described, rows, as_json)
+    print_result(described, rows, as_json)
     return 0
 
 
 def doctor(as_json: Json = False) -> int:
     """Check that everything the program needs is here and works."""
-    from rvc_jax.cli.doctor import examine
+    from rvc_jax.cli.doctor import run_checks
 
     checks = []
-    for check in examine():
+    for check in run_checks():
         checks.append(check)
         if not as_json:
             mark = "yes" if check.ok else "NO" if check.essential else "no"
             print(f"{mark:<4} {check.name:<22} {check.detail}", flush=True)
     broken = [check.name for check in checks if check.essential and not check.ok]
     if as_json:
-        show({"ok": not broken, "checks": [check._asdict() for check in checks]}, [], as_json)
+        print_result({"ok": not broken, "checks": [check._asdict() for check in checks]}, [], as_json)
     else:
         print(f"broken: {', '.join(broken)}" if broken else "everything essential works")
     return 1 if broken else 0
@@ -197,7 +197,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"rvc-jax {__version__}")
         return 0
-    quiet()
+    silence_libraries()
     threading.excepthook = _thread_failed
     try:
         return tyro.extras.subcommand_cli_from_dict(
@@ -243,7 +243,7 @@ def _disk_full(error: BaseException | None) -> str | None:
 
 
 def _fail(text: str, code: int) -> int:
-    print(f"rvc-jax: error: {printable(' '.join(text.split()))}", file=sys.stderr)
+    print(f"rvc-jax: error: {make_printable(' '.join(text.split()))}", file=sys.stderr)
     return code
 
 

@@ -28,7 +28,7 @@ AtEnd = Annotated[str, tyro.conf.arg(metavar="nothing|exit|shutdown|COMMAND")]
 Json = Annotated[bool, tyro.conf.arg(name="json", help="Print the result as JSON.")]
 
 
-def field_help(config: type) -> dict[str, str]:
+def read_field_help(config: type) -> dict[str, str]:
     """The text under every field of a dataclass, from its source."""
     body = ast.parse(textwrap.dedent(inspect.getsource(config))).body[0].body
     texts = {}
@@ -41,7 +41,7 @@ def field_help(config: type) -> dict[str, str]:
 
 def _train_options() -> type:
     """TrainConfig with None for what was not given: then the preset's value holds, or the run's when it continues."""
-    helps, types = field_help(TrainConfig), typing.get_type_hints(TrainConfig)
+    helps, types = read_field_help(TrainConfig), typing.get_type_hints(TrainConfig)
     fields = []
     for field in dataclasses.fields(TrainConfig):
         choices = typing.get_args(types[field.name])

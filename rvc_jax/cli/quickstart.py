@@ -14,11 +14,11 @@ from rvc_jax.config import ConvertConfig, PrepareConfig, to_dict
 from rvc_jax.data.dataset import load_dataset, read_info
 from rvc_jax.data.prepare import prepare
 from rvc_jax.data.progress import Progress
-from rvc_jax.data.sources import bundled_sample
+from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.errors import UserError
 from rvc_jax.infer.converter import Conversion, Converter
 from rvc_jax.infer.voice import Voice
-from rvc_jax.metrics.melody import METHOD, Melody, compare_melody
+from rvc_jax.metrics.melody import PITCH_METHOD, PitchTracks, track_pitch
 from rvc_jax.report import Clip, write_report
 from rvc_jax.report.holdout_clips import holdout_clips
 from rvc_jax.runs.folder import RunFolder
@@ -67,7 +67,7 @@ class QuickstartResult:
             ("slices", f"{self.train_slices} to train on, {self.holdout_slices} held out"),
             ("training", f"{self.steps} steps, {speed}"),
             ("hold-out log-mel error", error),
-            ("f0 correlation", f"{self.f0_correlation:.3f} ({METHOD}, transposed by {self.transpose:+g} semitones)"),
+            ("f0 correlation", f"{self.f0_correlation:.3f} ({PITCH_METHOD}, transposed by {self.transpose:+g} semitones)"),
             ("time and memory", f"{self.seconds:.0f} s, at most {self.peak_memory_bytes / 1e9:.1f} GB"),
             ("files", ", ".join(str(path) for path in self.files)),
         ]
@@ -82,19 +82,19 @@ def quickstart(out: Path, listener: Listener, epochs: int | None = None) -> Quic
       UserError: if something else is in the folder, or the sample is not installed.
     """
     began = time.monotonic()
-    sample, dataset = bundled_sample("voice"), out / "dataset"
+    sample, dataset = find_bundled_sample("voice"), out / "dataset"
     _prepare_once(sample, dataset, listener)
     trained = train(dataset, out / "run", overrides={"epochs": epochs} if epochs else {}, report=listener.train)
     if trained.interrupted:
         return None
     run = RunFolder.open(out / "run")
     listener.message("converting another speaker's words")
-    other = find_audio(bundled_sample("other"))[0]
+    other = find_audio(find_bundled_sample("other"))[0]
     channels, rate = decode(other)
     conversion = Converter(Voice.from_run(run), ConvertConfig(auto_transpose=True))(channels, rate, listener.convert)
     save(out / "converted.wav", conversion.wave, conversion.rate)
     listener.message("measuring the melody and writing the report")
-    melody = compare_melody(channels.mean(axis=0), rate, conversion.wave, conversion.rate)
+    melody = track_pitch(channels.mean(axis=0), rate, conversion.wave, conversion.rate)
     result = _result(run, trained, conversion, melody, out, time.monotonic() - began)
     clips = _conversion_clips(channels.mean(axis=0), rate, conversion) + holdout_clips(run, load_dataset(dataset))
     notices = [(folder / "LICENSE.txt").read_text() for folder in (sample, other.parent)]
@@ -113,7 +113,7 @@ def _prepare_once(source: Path, out: Path, listener: Listener) -> None:
 
 
 def _result(
-    run: RunFolder, trained: TrainResult, conversion: Conversion, melody: Melody, out: Path, seconds: float
+    run: RunFolder, trained: TrainResult, conversion: Conversion, melody: PitchTracks, out: Path, seconds: float
 ) -> QuickstartResult:
     return QuickstartResult(
         speech_minutes=run.dataset.speech_minutes,

@@ -9,7 +9,7 @@ from typing import Any
 
 from rvc_jax.config import PrepareConfig
 from rvc_jax.data.cache import Cache
-from rvc_jax.data.extraction import Analysis, analyse
+from rvc_jax.data.extraction import Analysis, analyze
 from rvc_jax.data.sources import Cut
 from rvc_jax.errors import UserError
 
@@ -39,10 +39,10 @@ class BeamSettings:
             raise UserError(f"beam options cannot be read: {error}") from error
 
 
-def analyse_with_beam(
+def analyze_with_beam(
     cuts: Sequence[Cut], config: PrepareConfig, cache: Cache, settings: BeamSettings
 ) -> list[Analysis]:
-    """`analysis.analyse`, a few cuts at a time on the workers of a Beam pipeline; all results go through the cache.
+    """`analysis.analyze`, a few cuts at a time on the workers of a Beam pipeline; all results go through the cache.
 
     Workers compute what the cache lacks; then the analyses are read from there. Beam finds out how many cuts a worker
     should take at a time: one if they are long, more if they are so short that they would not fill a batch.
@@ -64,7 +64,7 @@ def analyse_with_beam(
             )
     except Exception as error:  # whatever the engine and its workers say
         raise UserError(f"the Beam pipeline failed on {settings.runner}: {_last_line(error)}") from error
-    return list(analyse(cuts, config, cache))
+    return list(analyze(cuts, config, cache))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ class _Analyse:
     cache: Cache
 
     def __call__(self, cuts: list[Cut]) -> Iterator[str]:
-        for analysis in analyse(cuts, self.config, self.cache):
+        for analysis in analyze(cuts, self.config, self.cache):
             yield analysis.key
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from rvc_jax.storage import places
-from rvc_jax.storage.environment import home
+from rvc_jax.storage.environment import cache_dir
 from rvc_jax.storage.places import Location
 
 
-def cache_key(*parts: Any) -> str:
+def make_cache_key(*parts: Any) -> str:
     """Hash of plain values: whatever a result depends on."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -28,7 +28,7 @@ class Cache:
 
     def __init__(self, root: Location | None = None) -> None:
         """root: by default `features` in `environment.home()`."""
-        self.root = root or home() / "features"
+        self.root = root or cache_dir() / "features"
 
     def array(self, key: str) -> np.ndarray | None:
         content = places.read(self._place(key, "npz"))
@@ -61,4 +61,4 @@ class Cache:
         places.write(self._place(key, "json"), json.dumps(value).encode())
 
     def _place(self, key: str, ending: str) -> Location:
-        return places.joined(self.root, key[:2], f"{key}.{ending}")
+        return places.join(self.root, key[:2], f"{key}.{ending}")

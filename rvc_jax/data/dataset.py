@@ -119,7 +119,7 @@ def read_info(path: Location) -> DatasetInfo:
       UserError: there is no dataset of ours, or its description is damaged or of another version.
     """
     try:
-        content = places.read(places.joined(path, "metadata.json"))
+        content = places.read(places.join(path, "metadata.json"))
         if content is None:
             raise _not_ours(path)
         metadata = json.loads(content)
@@ -170,7 +170,7 @@ def _records(folder: Path, path: Location, split: str, info: DatasetInfo) -> Ite
         return
     tfds = import_tfds()
     count = 0
-    with _damage_reported(path):
+    with _report_damage(path):
         builder = tfds.builder_from_directory(str(folder))
         reading = tfds.ReadConfig(try_autocache=False)  # every record is read once
         for record in tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False, read_config=reading)):
@@ -194,7 +194,7 @@ def _pad(records: Iterable[dict[str, Any]], slices: int, info: DatasetInfo, path
     )
     for i, record in enumerate(records):
         frames = len(record["f0"])
-        with _damage_reported(path):
+        with _report_damage(path):
             windows.wave[i, : frames * hop] = record["wave"]
             windows.content[i, : frames // 2] = record["content"]
             windows.f0[i, :frames] = record["f0"]
@@ -206,7 +206,7 @@ def _pad(records: Iterable[dict[str, Any]], slices: int, info: DatasetInfo, path
 
 
 @contextlib.contextmanager
-def _damage_reported(path: Location) -> Iterator[None]:
+def _report_damage(path: Location) -> Iterator[None]:
     """Whatever reading the records raises becomes one line: what TensorFlow says of them is its own affair."""
     try:
         yield

@@ -20,9 +20,9 @@ import numpy as np
 from rvc_jax.audio.filters import resample
 from rvc_jax.audio.reading import AudioError
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE, PRESETS, WINDOW_FRAMES, PrepareConfig, to_dict
-from rvc_jax.data.cache import Cache, cache_key
+from rvc_jax.data.cache import Cache, make_cache_key
 from rvc_jax.data.progress import Listener, Progress, silent
-from rvc_jax.data.recording import Recording, finished_slice, open_recording, slices
+from rvc_jax.data.recording import Recording, read_slice, open_recording, slices
 from rvc_jax.data.sources import Cut
 from rvc_jax.errors import UserError
 from rvc_jax.features.content import ContentEncoder, content_encoder
@@ -92,15 +92,15 @@ class Extractors:
 
     def key(self, part: str, analysis: Analysis, block: int) -> str:
         """Where a block's "pitch" or "content" lies in the cache."""
-        return cache_key(analysis.key, part, getattr(self, part).fingerprint, block, __version__)
+        return make_cache_key(analysis.key, part, getattr(self, part).fingerprint, block, __version__)
 
 
-def slice_frames(start: int, stop: int, rate: int) -> int:
+def count_slice_frames(start: int, stop: int, rate: int) -> int:
     """Frames of a slice, an even number: content has half as many."""
     return min((stop - start) * 100 // rate, WINDOW_FRAMES) // 2 * 2
 
 
-def analyse(
+def analyze(
     cuts: Sequence[Cut], config: PrepareConfig, cache: Cache, listener: Listener = silent
 ) -> Iterator[Analysis]:
     """Slice every cut and see to it that the features of its good slices are in the cache.
@@ -121,7 +121,7 @@ def analyse(
             "pitch": _Extraction(extractors.pitch, FEATURE_HOP, np.float32, config, cache),
             "content": _Extraction(extractors.content, 2 * FEATURE_HOP, np.float16, config, cache),
         }
-        for number, source in enumerate(ahead(opened, cuts)):
+        for number, source in enumerate(map_ahead(opened, cuts)):
             name = source.analysis.cut.name
             for share, (block, part, audio) in source.missing_slices():
                 runs[part].add(extractors.key(part, source.analysis, block), *audio)
@@ -144,18 +144,18 @@ def features(
     keys = [extractors.key(part, analysis, block) for part in ("pitch", "content")]
     pitch, content = (cache.array(key) for key in keys)
     if pitch is None or content is None:
-        for _ in analyse([analysis.cut], config, cache):
+        for _ in analyze([analysis.cut], config, cache):
             pass
         pitch, content = (cache.array(key) for key in keys)
     if pitch is None or content is None:
         raise UserError(f"{analysis.cut.name} has changed since it was read; prepare again")
     rate = PRESETS[config.preset].audio.sample_rate
-    counts = [slice_frames(*analysis.slices[number][:2], rate) for number in analysis.blocks()[block]]
+    counts = [count_slice_frames(*analysis.slices[number][:2], rate) for number in analysis.blocks()[block]]
     edges = np.cumsum(counts)[:-1]
     return np.split(pitch, edges), np.split(content, edges // 2)
 
 
-def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def map_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Map in order, with a few items computed by threads before they are asked for."""
     threads = min(_MOST_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
@@ -190,9 +190,9 @@ class _Opened:
             parts = [part for other, part in self.missing if other == block]
             for number in blocks[block]:
                 start, stop, _ = self.analysis.slices[number]
-                wave = finished_slice(self.recording, start, stop, self.config)
+                wave = read_slice(self.recording, start, stop, self.config)
                 audio = resample(wave, self.recording.rate, FEATURE_RATE)[: WINDOW_FRAMES * FEATURE_HOP]
-                frames = slice_frames(start, stop, self.recording.rate)
+                frames = count_slice_frames(start, stop, self.recording.rate)
                 for part in parts:
                     yield number / len(self.analysis.slices), (block, part, (len(blocks[block]), frames, audio))
 
@@ -210,7 +210,7 @@ def _open(cut: Cut, config: PrepareConfig, extractors: Extractors, cache: Cache,
             if path.exists() and not path.is_file():  # a pipe or a device would be read for ever
                 raise AudioError("not a file")
             before = _stamp(path)
-            key = sound_key(path, cut, config)
+            key = compute_sound_key(path, cut, config)
             known = cache.value(key)
             if known is not None:
                 found = [Slice(*piece) for piece in known["slices"]]
@@ -218,7 +218,7 @@ def _open(cut: Cut, config: PrepareConfig, extractors: Extractors, cache: Cache,
                 missing = _missing(analysis, extractors, cache)
                 if not missing:
                     return _Opened(analysis, config)
-            recording = recording_of(path, key, cut, config, cache, scratch)
+            recording = load_recording(path, key, cut, config, cache, scratch)
             if _stamp(path) != before:  # what was read may not be what the key says
                 raise AudioError("it changed while it was read")
     except AudioError as error:
@@ -231,7 +231,7 @@ def _open(cut: Cut, config: PrepareConfig, extractors: Extractors, cache: Cache,
     return _Opened(analysis, config, _missing(analysis, extractors, cache), recording, scratch)
 
 
-def recording_of(path: Path, key: str, cut: Cut, config: PrepareConfig, cache: Cache, scratch: Path) -> Recording:
+def load_recording(path: Path, key: str, cut: Cut, config: PrepareConfig, cache: Cache, scratch: Path) -> Recording:
     """The cleaned sound of a cut. Separated vocals, which take longer than everything else, are kept in the cache.
 
     Args:
@@ -241,8 +241,8 @@ def recording_of(path: Path, key: str, cut: Cut, config: PrepareConfig, cache: C
     Raises AudioError and UserError as `open_recording` does.
     """
     rate = PRESETS[config.preset].audio.sample_rate
-    keys = {name: cache_key(key, "recording", name) for name in ("wave", "broken", "clipped")}
-    if config.separate_vocals and (rest := cache.value(cache_key(key, "recording"))) is not None:
+    keys = {name: make_cache_key(key, "recording", name) for name in ("wave", "broken", "clipped")}
+    if config.separate_vocals and (rest := cache.value(make_cache_key(key, "recording"))) is not None:
         arrays = {name: cache.array(entry) for name, entry in keys.items()}
         if all(array is not None for array in arrays.values()):
             return Recording(**arrays, rate=rate, gain=rest["gain"], notes=tuple(rest["notes"]))
@@ -251,7 +251,7 @@ def recording_of(path: Path, key: str, cut: Cut, config: PrepareConfig, cache: C
         for name, entry in keys.items():
             cache.put_array(entry, np.asarray(getattr(recording, name)))
         rest = {"gain": recording.gain, "notes": recording.notes}
-        cache.put_value(cache_key(key, "recording"), rest)
+        cache.put_value(make_cache_key(key, "recording"), rest)
     return recording
 
 
@@ -269,11 +269,11 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def sound_key(path: Path, cut: Cut, config: PrepareConfig) -> str:
+def compute_sound_key(path: Path, cut: Cut, config: PrepareConfig) -> str:
     """`Analysis.key` of a cut of a local file. Raises OSError."""
     settings = {name: value for name, value in to_dict(config).items() if name not in _NOT_ABOUT_SLICES}
     rate = PRESETS[config.preset].audio.sample_rate
-    return cache_key(_ROUND, file_sha256(path), cut.start, cut.stop, cut.gain_db, rate, settings)
+    return make_cache_key(_ROUND, file_sha256(path), cut.start, cut.stop, cut.gain_db, rate, settings)
 
 
 class _Extraction:

@@ -16,13 +16,13 @@ MAX_BLOCKS = 4
 _MAX_SHARE = 0.2
 
 
-def target_seconds(speech: float, config: PrepareConfig) -> float:
+def target_holdout_seconds(speech: float, config: PrepareConfig) -> float:
     """Seconds of hold-out wanted out of so many seconds of speech."""
     wanted = min(max(config.holdout * speech, config.holdout_min), config.holdout_max)
     return min(wanted, _MAX_SHARE * speech)
 
 
-def choose(lengths: Sequence[float], target: float, block: float) -> np.ndarray:
+def choose_holdout(lengths: Sequence[float], target: float, block: float) -> np.ndarray:
     """Choose the slices of the hold-out.
 
     Args:
@@ -53,7 +53,7 @@ def choose(lengths: Sequence[float], target: float, block: float) -> np.ndarray:
     return held
 
 
-def without(start: int, stop: int, held: Sequence[tuple[int, int]], step: int) -> tuple[int, int]:
+def find_longest_free_range(start: int, stop: int, held: Sequence[tuple[int, int]], step: int) -> tuple[int, int]:
     """The longest part of a range that is free of other ranges.
 
     Args:

@@ -15,14 +15,14 @@ from pathlib import Path
 import psutil
 
 from rvc_jax.config import PrepareConfig
-from rvc_jax.data.beam import BeamSettings, analyse_with_beam
+from rvc_jax.data.beam import BeamSettings, analyze_with_beam
 from rvc_jax.data.cache import Cache
 from rvc_jax.data.dataset import DatasetInfo, read_info
-from rvc_jax.data.extraction import analyse
+from rvc_jax.data.extraction import analyze
 from rvc_jax.data.progress import Listener, Progress, silent
 from rvc_jax.data.records import Records
 from rvc_jax.data.sources import find_sources
-from rvc_jax.data.split import check, make_plan
+from rvc_jax.data.split import check_settings, split_slices
 from rvc_jax.errors import UserError
 from rvc_jax.storage import places
 from rvc_jax.storage.places import Location
@@ -63,16 +63,16 @@ def prepare(
         is full.
     """
     listener, config = progress or silent, _lasting(config.resolved())
-    check(config)
+    check_settings(config)
     _check_free(out, overwrite)
     sources, store = find_sources(source, config.speakers, listener), Cache(cache)
     _bring_weights(config, listener)
     with _writing(out):
         if beam:
-            analyses = analyse_with_beam(sources.cuts, config, store, beam)
+            analyses = analyze_with_beam(sources.cuts, config, store, beam)
         else:
-            analyses = list(analyse(sources.cuts, config, store, listener))
-        records = Records(make_plan(sources, config, analyses), store)
+            analyses = list(analyze(sources.cuts, config, store, listener))
+        records = Records(split_slices(sources, config, analyses), store)
         with _sibling(out) as temporary, _shared_room(out, beam) as shards:
             info, written = _write(records, listener, temporary, beam, shards)
             _deliver(written, out, shards)
@@ -185,7 +185,7 @@ def _shared_room(out: Location, beam: BeamSettings | None) -> Iterator[str | Non
 def _deliver(new: Path, out: Location, shards: str | None) -> None:
     """Put the new folder, and what is in the remote one, in the place of the old one."""
     if places.is_remote(out):
-        places.discard(places.joined(out, _DESCRIPTION))  # first: half a dataset must not look like one
+        places.discard(places.join(out, _DESCRIPTION))  # first: half a dataset must not look like one
         places.remove(str(out))
         if shards:
             places.copy(shards, str(out))

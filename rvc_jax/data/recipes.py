@@ -31,10 +31,10 @@ from typing import Any
 from rvc_jax.config import FetchConfig
 from rvc_jax.data.fetch.fetch import fetch
 from rvc_jax.data.progress import Listener
-from rvc_jax.data.sources import Cut, different
-from rvc_jax.data.timecode import parse_time, part_name
+from rvc_jax.data.sources import Cut, number_duplicates
+from rvc_jax.data.timecode import parse_time, name_cut
 from rvc_jax.errors import UserError
-from rvc_jax.storage.environment import home
+from rvc_jax.storage.environment import cache_dir
 
 _LARGEST_FILE = 1 << 20
 _LARGEST_GAIN = 60
@@ -106,7 +106,7 @@ def read_recipe(path: Path | str) -> Recipe:
     return Recipe(path, name, speaker, top.text("licence"), sources)
 
 
-def recipe_cuts(
+def collect_recipe_cuts(
     recipe: Recipe, folder: Path | None = None, config: FetchConfig | None = None, listener: Listener | None = None
 ) -> list[Cut]:
     """The parts of recordings that a recipe names, in its order; links are fetched if they have not been.
@@ -125,11 +125,11 @@ def recipe_cuts(
         if source.file is not None:
             found += _parts(source, source.file, source.name, source.cuts)
         else:
-            found += _fetched(source, home() / "fetched" if folder is None else folder, config, listener)
+            found += _fetched(source, cache_dir() / "fetched" if folder is None else folder, config, listener)
     _check_overlaps((cut.path, cut.start, cut.stop, place) for cut, place in found)
     cuts = [cut for cut, _ in found]  # files of the same name can come from different folders
     return [
-        dataclasses.replace(cut, name=name) for cut, name in zip(cuts, different([c.name for c in cuts]), strict=True)
+        dataclasses.replace(cut, name=name) for cut, name in zip(cuts, number_duplicates([c.name for c in cuts]), strict=True)
     ]
 
 
@@ -154,7 +154,7 @@ def _parts(source: RecipeSource, path: Path, name: str, cuts: Iterable[RecipeCut
     """The cuts of a recording, or the whole, each with its place in the recipe."""
     whole = RecipeCut(0.0, None, source.speaker, source.gain_db, source.place)
     for cut in cuts or (whole,):
-        part = part_name(name, cut.start, cut.end)
+        part = name_cut(name, cut.start, cut.end)
         yield Cut(path, part, cut.speaker, cut.start, cut.end, cut.gain_db), cut.place
 
 

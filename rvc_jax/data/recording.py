@@ -11,10 +11,10 @@ import numpy as np
 from rvc_jax.audio import blocks as stream
 from rvc_jax.audio.denoise import reduce_noise
 from rvc_jax.audio.filters import resample
-from rvc_jax.audio.loudness import normalise, normalise_file, rms
+from rvc_jax.audio.loudness import normalize_slice, normalize_file, rms
 from rvc_jax.audio.reading import decode_blocks
-from rvc_jax.audio.slicing import cut
-from rvc_jax.audio.source_separation import vocals
+from rvc_jax.audio.slicing import slice_recording
+from rvc_jax.audio.source_separation import isolate_vocals
 from rvc_jax.config import FEATURE_RATE, PrepareConfig
 
 MARKS_PER_SECOND = 100
@@ -73,13 +73,13 @@ def open_recording(
     damage = _Damage(file_rate)
     blocks = damage.mended(blocks)
     if config.separate_vocals:
-        blocks = vocals(blocks, file_rate, scratch)
+        blocks = isolate_vocals(blocks, file_rate, scratch)
     mono = (channels.mean(axis=0) * np.float32(10 ** (gain_db / 20)) for channels in blocks)
-    filtered = stream.high_passed(stream.resampled(mono, file_rate, rate), rate, config.high_pass_hz)
-    wave = stream.stored(filtered, rate, scratch)
+    filtered = stream.high_pass_blocks(stream.resample_blocks(mono, file_rate, rate), rate, config.high_pass_hz)
+    wave = stream.collect_blocks(filtered, rate, scratch)
     if config.clean_audio:
         reduce_noise(wave, rate, config.clean_strength)
-    gain, notes = normalise_file(wave, rate, config)
+    gain, notes = normalize_file(wave, rate, config)
     return Recording(wave, rate, damage.broken, damage.clipped, gain, notes)
 
 
@@ -89,19 +89,19 @@ def slices(recording: Recording, config: PrepareConfig) -> list[tuple[int, int, 
     The slices depend on the recording and the settings alone. Windows that follow each other in a piece start
     `chunk_len` - `overlap_len` apart.
     """
-    cuts = cut(recording.wave, recording.rate, config)
+    cuts = slice_recording(recording.wave, recording.rate, config)
     if not cuts:
         return [(0, len(recording.wave), "silent")]
-    return [(start, stop, drop_reason(recording, start, stop, config)) for start, stop in cuts]
+    return [(start, stop, find_drop_reason(recording, start, stop, config)) for start, stop in cuts]
 
 
-def finished_slice(recording: Recording, start: int, stop: int, config: PrepareConfig) -> np.ndarray:
+def read_slice(recording: Recording, start: int, stop: int, config: PrepareConfig) -> np.ndarray:
     """The samples start..stop as they go into the dataset: float32, normalised if `config` wants that per slice."""
-    wave = stream.read(recording.wave, start, stop)
-    return normalise(wave, config) if config.normalisation == "post" else wave
+    wave = stream.read_range(recording.wave, start, stop)
+    return normalize_slice(wave, config) if config.normalisation == "post" else wave
 
 
-def drop_reason(recording: Recording, start: int, stop: int, config: PrepareConfig) -> str | None:
+def find_drop_reason(recording: Recording, start: int, stop: int, config: PrepareConfig) -> str | None:
     """Why the samples start..stop of a recording are no use, or None."""
     rate = recording.rate
     if stop - start < max(config.min_slice * rate, 1):
@@ -109,7 +109,7 @@ def drop_reason(recording: Recording, start: int, stop: int, config: PrepareConf
     marks = slice(start * MARKS_PER_SECOND // rate, -(-stop * MARKS_PER_SECOND // rate))
     if recording.broken[marks].any():
         return "non-finite samples"
-    wave = stream.read(recording.wave, start, stop)
+    wave = stream.read_range(recording.wave, start, stop)
     if np.abs(wave).max() > config.max_peak * recording.gain:
         return "too loud"
     clipped = recording.clipped[marks]
@@ -124,9 +124,9 @@ def drop_reason(recording: Recording, start: int, stop: int, config: PrepareConf
 
 
 def _has_speech(wave: np.ndarray, rate: int, config: PrepareConfig) -> bool:
-    from rvc_jax.features.vad import speech_in_slice
+    from rvc_jax.features.vad import speech_probability_in_slice
 
-    speech = speech_in_slice(resample(wave, rate, FEATURE_RATE)) >= config.vad_threshold
+    speech = speech_probability_in_slice(resample(wave, rate, FEATURE_RATE)) >= config.vad_threshold
     return speech.mean() >= config.vad_min_speech
 
 

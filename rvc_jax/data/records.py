@@ -17,10 +17,10 @@ from rvc_jax.audio.reading import AudioError
 from rvc_jax.config import PRESETS, to_dict
 from rvc_jax.data.cache import Cache
 from rvc_jax.data.dataset import DatasetInfo
-from rvc_jax.data.extraction import Analysis, Extractors, ahead, features, recording_of, slice_frames, sound_key
+from rvc_jax.data.extraction import Analysis, Extractors, map_ahead, features, load_recording, count_slice_frames, compute_sound_key
 from rvc_jax.data.progress import Listener, Progress, silent
-from rvc_jax.data.recording import finished_slice
-from rvc_jax.data.split import Assigned, Plan
+from rvc_jax.data.recording import read_slice
+from rvc_jax.data.split import AssignedSlice, SplitPlan
 from rvc_jax.errors import UserError
 from rvc_jax.storage.places import local_file
 
@@ -34,7 +34,7 @@ _NOT_ABOUT_CONTENT = ("feature_batch", "content_encoder")
 class Records:
     """The records of a plan. It can be sent to other processes; they need the same sources and the same cache."""
 
-    plan: Plan
+    plan: SplitPlan
     cache: Cache = dataclasses.field(default_factory=Cache)
 
     def split(self, split: str, listener: Listener = silent) -> Iterator[tuple[str, Record]]:
@@ -61,14 +61,14 @@ class Records:
             _unchanged(cut.name),
             local_file(cut.path) as path,
         ):
-            if sound_key(path, cut, config) != analysis.key:
+            if compute_sound_key(path, cut, config) != analysis.key:
                 raise AudioError("other bytes")
-            recording = recording_of(path, analysis.key, cut, config, self.cache, Path(scratch))
+            recording = load_recording(path, analysis.key, cut, config, self.cache, Path(scratch))
             for piece, f0, content in self._with_features(number, split):
                 start, stop, _ = analysis.slices[piece.number]
-                first, frames = (piece.start - start) // hop, slice_frames(piece.start, piece.stop, self.plan.rate)
+                first, frames = (piece.start - start) // hop, count_slice_frames(piece.start, piece.stop, self.plan.rate)
                 frames = min(frames, len(f0) - first)
-                wave = finished_slice(recording, start, stop, config)
+                wave = read_slice(recording, start, stop, config)
                 yield (
                     f"{cut.name}:{piece.start}",
                     {
@@ -81,7 +81,7 @@ class Records:
                     },
                 )
 
-    def _with_features(self, number: int, split: str) -> Iterator[tuple[Assigned, np.ndarray, np.ndarray]]:
+    def _with_features(self, number: int, split: str) -> Iterator[tuple[AssignedSlice, np.ndarray, np.ndarray]]:
         analysis = self.plan.analyses[number]
         wanted = {piece.number: piece for piece in self.plan.assigned[number] if piece.split == split}
         for block, numbers in enumerate(analysis.blocks()):
@@ -134,7 +134,7 @@ class Records:
             return np.concatenate(found)
 
         by_speaker: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] for name in self.plan.sources.speakers}
-        for analysis, f0 in zip(self.plan.analyses, ahead(voiced, self.plan.analyses), strict=True):
+        for analysis, f0 in zip(self.plan.analyses, map_ahead(voiced, self.plan.analyses), strict=True):
             by_speaker[analysis.cut.speaker].append(f0)
         return [np.concatenate(by_speaker[name]) for name in self.plan.speakers]
 
@@ -161,7 +161,7 @@ class Records:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _unique_samples(pieces: Sequence[Assigned]) -> int:
+def _unique_samples(pieces: Sequence[AssignedSlice]) -> int:
     total = end = 0
     for piece in pieces:
         total += piece.stop - max(piece.start, min(end, piece.stop))

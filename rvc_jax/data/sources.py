@@ -11,11 +11,11 @@ from typing import Literal
 
 import rvc_jax
 from rvc_jax.audio.reading import AUDIO_EXTENSIONS, find_audio
-from rvc_jax.data.fetch.sidecar import NOTE_SUFFIX, note_path, wanted_parts
+from rvc_jax.data.fetch.sidecar import SIDECAR_SUFFIX, sidecar_path, read_wanted_cuts
 from rvc_jax.data.progress import Listener, silent
-from rvc_jax.data.timecode import part_name
-from rvc_jax.errors import UserError, printable
-from rvc_jax.storage.places import Location, files_below, is_remote
+from rvc_jax.data.timecode import name_cut
+from rvc_jax.errors import UserError, make_printable
+from rvc_jax.storage.places import Location, list_files, is_remote
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +66,14 @@ def find_sources(
     if os.path.isfile(source):
         if source.suffix.lower() == ".toml":
             return _recipe_sources(source, listener)
-        cut = Cut(source, printable(source.name), printable(source.stem))
-        return Sources(source, tuple(_wanted(cut) if os.path.exists(note_path(source)) else [cut]))
+        cut = Cut(source, make_printable(source.name), make_printable(source.stem))
+        return Sources(source, tuple(_wanted(cut) if os.path.exists(sidecar_path(source)) else [cut]))
     if not os.path.exists(source):  # unlike Path.exists, also for names that are too long
         raise UserError(f"{source} does not exist; give a folder with recordings, one recording, or a recipe (.toml)")
     paths = find_audio(source)
     names = [path.relative_to(source).as_posix() for path in paths]
-    speaker = printable(source.resolve().name)
-    return _sources(source, paths, names, speaker, speakers, lambda path: os.path.exists(note_path(path)))
+    speaker = make_printable(source.resolve().name)
+    return _sources(source, paths, names, speaker, speakers, lambda path: os.path.exists(sidecar_path(path)))
 
 
 def _sources(
@@ -85,8 +85,8 @@ def _sources(
 
     folders = list(dict.fromkeys(name.partition("/")[0] for name in names if "/" in name and speakers == "folders"))
     # Names that differ only in what cannot be printed stay different.
-    labels = dict(zip(folders, different([printable(folder) for folder in folders]), strict=True))
-    shown = different([printable(name) for name in names])
+    labels = dict(zip(folders, number_duplicates([make_printable(folder) for folder in folders]), strict=True))
+    shown = number_duplicates([make_printable(name) for name in names])
     cuts = [
         Cut(path, label, labels.get(name.partition("/")[0], speaker) if "/" in name else speaker)
         for path, name, label in zip(paths, names, shown, strict=True)
@@ -97,13 +97,13 @@ def _sources(
 
 def _wanted(cut: Cut) -> list[Cut]:
     """The parts of a recording that were asked for when it was fetched; the whole, if it was not."""
-    parts = wanted_parts(cut.path)
+    parts = read_wanted_cuts(cut.path)
     if parts == ((0.0, None),):
         return [cut]
-    return [dataclasses.replace(cut, name=part_name(cut.name, *part), start=part[0], stop=part[1]) for part in parts]
+    return [dataclasses.replace(cut, name=name_cut(cut.name, *part), start=part[0], stop=part[1]) for part in parts]
 
 
-def different(names: Sequence[str]) -> list[str]:
+def number_duplicates(names: Sequence[str]) -> list[str]:
     """The names, with a number behind those that have come before."""
     seen: collections.Counter[str] = collections.Counter()
     result = []
@@ -119,23 +119,23 @@ def _natural(name: str) -> tuple[int, str]:
 
 
 def _remote_sources(source: str, speakers: str) -> Sources:
-    found = files_below(source)
+    found = list_files(source)
     speaker = source.rstrip("/").rpartition("/")[2]
     if [name for _, name in found] == [""]:
         return Sources(source, (Cut(source, speaker, speaker.rpartition(".")[0] or speaker),))
     recordings = [(url, name) for url, name in found if Path(name).suffix.lower() in AUDIO_EXTENSIONS]
     urls, names = [url for url, _ in recordings], [name for _, name in recordings]
-    notes = {url for url, _ in found if url.endswith(NOTE_SUFFIX)}
-    return _sources(source, urls, names, speaker, speakers, lambda url: f"{url}{NOTE_SUFFIX}" in notes)
+    notes = {url for url, _ in found if url.endswith(SIDECAR_SUFFIX)}
+    return _sources(source, urls, names, speaker, speakers, lambda url: f"{url}{SIDECAR_SUFFIX}" in notes)
 
 
 def _recipe_sources(path: Path, listener: Listener) -> Sources:
-    from rvc_jax.data.recipes import read_recipe, recipe_cuts
+    from rvc_jax.data.recipes import read_recipe, collect_recipe_cuts
 
-    return Sources(path, tuple(recipe_cuts(read_recipe(path), listener=listener)))
+    return Sources(path, tuple(collect_recipe_cuts(read_recipe(path), listener=listener)))
 
 
-def bundled_sample(part: Literal["voice", "other"]) -> Path:
+def find_bundled_sample(part: Literal["voice", "other"]) -> Path:
     """Folder of the bundled recordings: the free voice, or the clip of another speaker.
 
     Raises UserError where the package was installed without them.

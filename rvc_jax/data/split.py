@@ -17,7 +17,7 @@ from rvc_jax.errors import UserError
 _SHORTEST_SLICE = 0.1
 
 
-class Assigned(NamedTuple):
+class AssignedSlice(NamedTuple):
     """A slice, or the part of it that is used."""
 
     number: int
@@ -29,13 +29,13 @@ class Assigned(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class SplitPlan:
     """The records of a dataset before they are made."""
 
     sources: Sources
     config: PrepareConfig
     analyses: tuple[Analysis, ...]
-    assigned: tuple[tuple[Assigned, ...], ...]
+    assigned: tuple[tuple[AssignedSlice, ...], ...]
     """Of every analysis, ordered."""
     dropped: tuple[Drop, ...]
     speech_seconds: float
@@ -72,7 +72,7 @@ class Plan:
         return sum(piece.split == split for pieces in self.assigned for piece in pieces)
 
 
-def check(config: PrepareConfig) -> None:
+def check_settings(config: PrepareConfig) -> None:
     """Raises UserError for settings that make no sense."""
     longest = WINDOW_FRAMES / FRAMES_PER_SECOND
     if not 0 <= config.overlap_len < config.chunk_len or config.chunk_len + config.overlap_len > longest:
@@ -93,7 +93,7 @@ def check(config: PrepareConfig) -> None:
         raise UserError(f"feature-batch {config.feature_batch} is not between 1 and 1024")
 
 
-def make_plan(sources: Sources, config: PrepareConfig, analyses: Sequence[Analysis]) -> Plan:
+def split_slices(sources: Sources, config: PrepareConfig, analyses: Sequence[Analysis]) -> SplitPlan:
     """Divide the good slices between training and hold-out.
 
     Raises:
@@ -114,7 +114,7 @@ def make_plan(sources: Sources, config: PrepareConfig, analyses: Sequence[Analys
         assigned.append(tuple(pieces))
         dropped += lost
     dropped.sort(key=lambda drop: (drop.file, drop.seconds or 0.0))
-    return Plan(sources, config, tuple(analyses), tuple(assigned), tuple(dropped), speech)
+    return SplitPlan(sources, config, tuple(analyses), tuple(assigned), tuple(dropped), speech)
 
 
 def _dropped(analysis: Analysis, rate: int) -> list[Drop]:
@@ -154,13 +154,13 @@ def _held_out(
     """Numbers of the held-out slices of every analysis; every speaker gives his share."""
     rate = PRESETS[config.preset].audio.sample_rate
     held: list[set[int]] = [set() for _ in analyses]
-    target = holdout.target_seconds(speech, config) / speech
+    target = holdout.target_holdout_seconds(speech, config) / speech
     by_speaker = collections.defaultdict(list)
     for number, new in timeline.items():
         by_speaker[analyses[number].cut.speaker] += [(number, piece, samples) for piece, samples in new.items()]
     for entries in by_speaker.values():
         lengths = [samples for _, _, samples in entries]
-        chosen = holdout.choose(lengths, target * sum(lengths), config.chunk_len * rate)
+        chosen = holdout.choose_holdout(lengths, target * sum(lengths), config.chunk_len * rate)
         for (number, piece, _), is_held in zip(entries, chosen, strict=True):
             if is_held:
                 held[number].add(piece)
@@ -169,7 +169,7 @@ def _held_out(
 
 def _assign(
     analysis: Analysis, good: Iterable[int], held: set[int], config: PrepareConfig
-) -> tuple[list[Assigned], list[Drop]]:
+) -> tuple[list[AssignedSlice], list[Drop]]:
     """The records of one analysis; what a training slice shares with the hold-out is cut off."""
     rate = PRESETS[config.preset].audio.sample_rate
     ranges = [analysis.slices[number][:2] for number in held]
@@ -177,11 +177,11 @@ def _assign(
     for number in good:
         start, stop, _ = analysis.slices[number]
         if number in held:
-            assigned.append(Assigned(number, "holdout", start, stop))
+            assigned.append(AssignedSlice(number, "holdout", start, stop))
             continue
-        begin, end = holdout.without(start, stop, ranges, 2 * rate // FRAMES_PER_SECOND)
+        begin, end = holdout.find_longest_free_range(start, stop, ranges, 2 * rate // FRAMES_PER_SECOND)
         if end - begin >= config.min_slice * rate:
-            assigned.append(Assigned(number, "train", begin, end))
+            assigned.append(AssignedSlice(number, "train", begin, end))
         else:
             dropped.append(Drop(analysis.cut.name, analysis.cut.start + start / rate, "within the hold-out"))
     return assigned, dropped

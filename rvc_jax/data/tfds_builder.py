@@ -12,11 +12,11 @@ import numpy as np
 from rvc_jax.config import PRESETS, PrepareConfig
 from rvc_jax.data.cache import Cache
 from rvc_jax.data.dataset import FORMAT, VERSION, DatasetInfo
-from rvc_jax.data.extraction import analyse
+from rvc_jax.data.extraction import analyze
 from rvc_jax.data.progress import Listener, silent
 from rvc_jax.data.records import Record, Records
-from rvc_jax.data.sources import bundled_sample, find_sources
-from rvc_jax.data.split import check, make_plan
+from rvc_jax.data.sources import find_bundled_sample, find_sources
+from rvc_jax.data.split import check_settings, split_slices
 from rvc_jax.data.tfds_import import import_tfds
 from rvc_jax.errors import UserError
 from rvc_jax.features.content import content_encoder
@@ -126,9 +126,9 @@ class _RecordsOf:
 
 
 def _records_of(folder: Path, config: PrepareConfig) -> Records:
-    check(config)
+    check_settings(config)
     sources, cache = find_sources(folder, config.speakers), Cache()
-    return Records(make_plan(sources, config, list(analyse(sources.cuts, config, cache))), cache)
+    return Records(split_slices(sources, config, list(analyze(sources.cuts, config, cache))), cache)
 
 
 def _speech_folder(dl_manager: Any) -> Path:
@@ -138,5 +138,5 @@ def _speech_folder(dl_manager: Any) -> Path:
         return Path(dl_manager.manual_dir)
     except AssertionError as error:
         if str(default) in str(error):
-            return bundled_sample("voice")
+            return find_bundled_sample("voice")
         raise UserError(f"no recordings: {str(error).splitlines()[0]}") from error

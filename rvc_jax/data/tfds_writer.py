@@ -26,7 +26,7 @@ from tensorflow_datasets.core import file_adapters, hashing, writer  # noqa: E40
 _HASH_BITS = 128
 
 
-def shard_of(key_hash: int, shards: int) -> int:
+def shard_index(key_hash: int, shards: int) -> int:
     """The shard of a record; of twice as many shards, 2n and 2n + 1 hold what was in shard n."""
     return key_hash * shards >> _HASH_BITS
 
@@ -47,7 +47,7 @@ class StableWriter(writer.Writer):
         """Returns the numbers of records of all shards, none of them empty, and the bytes of all records."""
         size = self._shuffler.size
         shards = self._shard_config.get_number_shards(size, len(self._hashes), uses_precise_sharding=False)
-        counts = collections.Counter(shard_of(key_hash, shards) for key_hash in self._hashes)
+        counts = collections.Counter(shard_index(key_hash, shards) for key_hash in self._hashes)
         lengths = [counts[shard] for shard in sorted(counts)]
         ordered = iter(self._shuffler)  # by hash
         for index, length in enumerate(lengths):
@@ -72,7 +72,7 @@ class StableBeamWriter(writer.BeamWriter):
     def _assign_shard(
         self, key_example: tuple[int, bytes], num_shards: int, largest_key: Sequence[int]
     ) -> tuple[int, tuple[int, bytes]]:
-        return shard_of(key_example[0], num_shards), key_example
+        return shard_index(key_example[0], num_shards), key_example
 
     def _write_final_shard(self, shard: tuple[int, Iterable], non_empty_shard_ids: Sequence[int]) -> Any:
         with self._local() as local:
@@ -84,7 +84,7 @@ class StableBeamWriter(writer.BeamWriter):
 
     def finalize(self) -> tuple[list[int], int]:
         if self._place and self._split_info is None:
-            info = places.joined(self._place, Path(self._split_info_path).name)
+            info = places.join(self._place, Path(self._split_info_path).name)
             self._split_info = json.loads(places.read(info))
             places.discard(info)
         return super().finalize()
@@ -103,7 +103,7 @@ class StableBeamWriter(writer.BeamWriter):
             template = self._filename_template.replace(data_dir=folder)
             yield StableBeamWriter(**self._original_state | {"filename_template": template})
             for path in Path(folder).iterdir():
-                places.put(path, places.joined(self._place, path.name))
+                places.put(path, places.join(self._place, path.name))
 
 
 writer.Writer, writer.BeamWriter = StableWriter, StableBeamWriter

@@ -26,7 +26,7 @@ def parse_time(text: str) -> float:
     return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
 
 
-def part_name(name: str, start: float, stop: float | None) -> str:
+def name_cut(name: str, start: float, stop: float | None) -> str:
     """What to call a part of a recording: "speech.m4a[62.5-190.0]"; its own name if it is the whole."""
     if not start and stop is None:
         return name

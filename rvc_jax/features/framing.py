@@ -9,7 +9,7 @@ import numpy as np
 from rvc_jax.config import CONTENT_HOP
 
 
-def reflect_after(audio: jax.Array, lengths: jax.Array, left: int, right: int) -> jax.Array:
+def pad_rows_reflect(audio: jax.Array, lengths: jax.Array, left: int, right: int) -> jax.Array:
     """Pad each row as if it were alone: reflected around its own start and its own end, zeros behind that.
 
     Args:
@@ -24,22 +24,22 @@ def reflect_after(audio: jax.Array, lengths: jax.Array, left: int, right: int) -
     lengths = jnp.asarray(lengths, jnp.int32)[:, None]
     inside = jnp.arange(audio.shape[1]) < lengths
     padded = jnp.pad(jnp.where(inside, audio, 0), ((0, 0), (left, right)))
-    head = _mirrored(audio, lengths, jnp.arange(-left, 0))
-    tail = _mirrored(audio, lengths, lengths + jnp.arange(right))
+    head = _take_reflected(audio, lengths, jnp.arange(-left, 0))
+    tail = _take_reflected(audio, lengths, lengths + jnp.arange(right))
     padded = padded.at[:, :left].set(head)
     return jax.vmap(lambda row, end, at: jax.lax.dynamic_update_slice(row, end, (at,)))(
         padded, tail, left + lengths[:, 0]
     )
 
 
-def _mirrored(audio: jax.Array, lengths: jax.Array, positions: jax.Array) -> jax.Array:
+def _take_reflected(audio: jax.Array, lengths: jax.Array, positions: jax.Array) -> jax.Array:
     """Samples at positions outside the rows, which go to and fro between their first and last sample."""
     period = 2 * (lengths - 1)
     phase = positions % period
     return jnp.take_along_axis(audio, jnp.minimum(phase, period - phase), axis=1)
 
 
-def checked_batch(audio: np.ndarray, lengths: np.ndarray | None) -> tuple[jax.Array, jax.Array]:
+def check_batch(audio: np.ndarray, lengths: np.ndarray | None) -> tuple[jax.Array, jax.Array]:
     """A feature extractor's input as float32 [batch, samples] and int32 [batch]; all of a row where no length is given.
 
     Raises ValueError unless samples are a multiple of 320 and every length is between 2 and samples.

@@ -23,12 +23,12 @@ HEAD_CHANNELS = 64
 """Of every published HuBERT base and large, and of every Whisper."""
 
 NORM_EPSILON = 1e-5
-_NEVER = -1e30
+_MASKED_SCORE = -1e30
 
 Parameters = dict[str, jax.Array]
 
 
-def checked_parameters(
+def convert_state_dict(
     convert: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]],
     state: Mapping[str, np.ndarray],
     network: Callable[..., Any],
@@ -47,7 +47,7 @@ def checked_parameters(
     return {name: jnp.asarray(array) for name, array in parameters.items()}
 
 
-def whole_frames(audio: np.ndarray, lengths: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def trim_to_frames(audio: np.ndarray, lengths: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """The audio [batch, samples] as float32, and how many samples of each row are whole frames of content, int32.
 
     Raises ValueError for an audio that is not of whole frames, or lengths that do not fit it.
@@ -61,7 +61,7 @@ def whole_frames(audio: np.ndarray, lengths: np.ndarray | None) -> tuple[np.ndar
     return np.asarray(audio, np.float32), (lengths // CONTENT_HOP * CONTENT_HOP).astype(np.int32)
 
 
-def valid_frames(x: jax.Array, frames: jax.Array) -> jax.Array:
+def frame_mask(x: jax.Array, frames: jax.Array) -> jax.Array:
     """Which frames of x [batch, time, ...] lie within each row's number of frames -> bool [batch, time]."""
     return jnp.arange(x.shape[1]) < frames[:, None]
 
@@ -91,7 +91,7 @@ def attention(parameters: Parameters, name: str, x: jax.Array, valid: jax.Array)
         return y.reshape(*x.shape[:2], -1, HEAD_CHANNELS).transpose(2, 0, 1, 3)
 
     def mix(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-        scores = jnp.where(valid[:, None], query @ key.swapaxes(-1, -2), _NEVER)
+        scores = jnp.where(valid[:, None], query @ key.swapaxes(-1, -2), _MASKED_SCORE)
         # Dividing the mixed values rather than the weights saves a pass over [..., time, time].
         weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
         return (weights @ value) / weights.sum(axis=-1, keepdims=True)

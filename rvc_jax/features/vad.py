@@ -52,12 +52,12 @@ def speech_probability(audio16k: np.ndarray) -> np.ndarray:
         samples = audio16k[first : first + _BLOCK * WINDOW]
         block[:_CONTEXT], block[_CONTEXT : _CONTEXT + len(samples)] = context, samples
         context = block[-_CONTEXT:]
-        result, state = _listen(params, block, state)
+        result, state = _detect(params, block, state)
         probabilities.append(np.asarray(result))
     return np.concatenate(probabilities or [np.zeros(0, np.float32)])[:windows]
 
 
-def speech_in_slice(audio16k: np.ndarray) -> np.ndarray:
+def speech_probability_in_slice(audio16k: np.ndarray) -> np.ndarray:
     """`speech_probability` of a slice that may begin amid a word.
 
     The detector needs some 0.1 s to warm up; it hears the slice's first half second backwards before.
@@ -74,17 +74,17 @@ def _params() -> Params:
 
 
 @jax.jit
-def _listen(params: Params, block: jax.Array, state: State) -> tuple[jax.Array, State]:
+def _detect(params: Params, block: jax.Array, state: State) -> tuple[jax.Array, State]:
     """Context and windows [64 + windows * 512] -> probabilities [windows], and the LSTM's state after them."""
     with jax.default_matmul_precision("float32"):
-        hidden = _spectra(block)
+        hidden = _window_spectra(block)
         for layer, stride in enumerate(_STRIDES):
             hidden = jax.nn.relu(_convolution(params, f"convolutions.{layer}", hidden, stride))
         hidden, state = _lstm(params, hidden[:, 0], state)
         return jax.nn.sigmoid(jax.nn.relu(hidden) @ params["out.kernel"] + params["out.bias"])[:, 0], state
 
 
-def _spectra(block: jax.Array) -> jax.Array:
+def _window_spectra(block: jax.Array) -> jax.Array:
     """Magnitudes of four half-overlapping Hann windows of 256 samples for each window: [windows, 4, 129].
 
     A window begins with its context, and its last 64 samples are reflected behind it.

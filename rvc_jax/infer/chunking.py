@@ -21,7 +21,7 @@ CONTEXT_FRAMES = 48
 FADE_FRAMES = 2
 """Frames before and after a join over which one chunk is faded into the next."""
 
-_WORTHWHILE = 0.75
+_MIN_FILL = 0.75
 
 
 class Chunk(NamedTuple):
@@ -46,9 +46,9 @@ def plan_chunks(frames: int, shapes: Sequence[int] = CHUNK_FRAMES) -> list[Chunk
     chunks: list[Chunk] = []
     begin = 0
     while begin < frames:
-        shape = max((s for s in shapes if _WORTHWHILE * _kept(s) <= frames - begin), default=min(shapes))
-        start = max(min(begin, frames - _kept(shape)), 0)
-        end = min(start + _kept(shape), frames)
+        shape = max((s for s in shapes if _MIN_FILL * _inner_frames(s) <= frames - begin), default=min(shapes))
+        start = max(min(begin, frames - _inner_frames(shape)), 0)
+        end = min(start + _inner_frames(shape), frames)
         chunks.append(Chunk(shape, start - CONTEXT_FRAMES, begin, end))
         begin = end
     return chunks
@@ -73,7 +73,7 @@ def join(waves: Iterable[np.ndarray | None], chunks: Sequence[Chunk], hop: int) 
         yield part
 
 
-class Rows:
+class LazyRows:
     """Rows [channels] of a long table that are computed where they are asked for, a block at a time, and forgotten.
 
     They are asked for from the beginning towards the end, with steps back that are shorter than what was asked for.
@@ -97,5 +97,5 @@ class Rows:
         return np.pad(rows, ((0, stop - start - len(rows)), (0, 0)))
 
 
-def _kept(shape: int) -> int:
+def _inner_frames(shape: int) -> int:
     return shape - 2 * CONTEXT_FRAMES

@@ -15,14 +15,14 @@ from rvc_jax.infer.chunking import CONTEXT_FRAMES
 from rvc_jax.infer.retrieval import Index
 from rvc_jax.infer.voice import Voice
 
-REACH = WINDOW_FRAMES // 2
+ATTENTION_RADIUS = WINDOW_FRAMES // 2
 """Frames on either side that attention hears in longer recordings: together as many as a window in training."""
 
 SHORT_FRAMES = WINDOW_FRAMES + 2 * CONTEXT_FRAMES
 """A recording that is no longer, its margins included, is heard as a whole, as a window in training is."""
 
 
-class LoadedVoice:
+class CompiledVoice:
     """What all conversions in a voice share. Options are arguments of what is compiled, not part of it."""
 
     def __init__(self, voice: Voice):
@@ -32,7 +32,7 @@ class LoadedVoice:
         self._speak = jax.jit(self._render)
         layers = [name for name in voice.parameters if name.startswith("enc_p.") and name.endswith(".conv_q.weight")]
         kernel = voice.parameters["enc_p.encoder.ffn_layers.0.conv_1.weight"].shape[0]
-        self.prior_context = len(layers) * (REACH + kernel - 1)
+        self.prior_context = len(layers) * (ATTENTION_RADIUS + kernel - 1)
         """Frames on either side that the prior of a frame depends on."""
 
     @functools.cached_property
@@ -50,7 +50,7 @@ class LoadedVoice:
     def prior(self, content: np.ndarray, f0: np.ndarray, length: int, reach: int | None) -> np.ndarray:
         """content [frames, channels] and f0 [frames] in Hz -> mean and log-deviation, float32 [frames, 2 * latent].
 
-        length: frames that are real; reach: `REACH` or None, `Synthesizer.prior`.
+        length: frames that are real; reach: `ATTENTION_RADIUS` or None, `Synthesizer.prior`.
         """
         return np.asarray(self._prior(self.parameters, content[None], f0[None], jnp.full(1, length), reach=reach))
 

@@ -16,12 +16,12 @@ from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.features.content import ContentEncoder, content_encoder
 from rvc_jax.features.f0 import pitch_extractor
-from rvc_jax.infer.chunking import CHUNK_FRAMES, CONTEXT_FRAMES, FADE_FRAMES, Chunk, Rows, join, plan_chunks
-from rvc_jax.infer.compiled_voice import REACH, SHORT_FRAMES, LoadedVoice
-from rvc_jax.infer.f0_curve import PitchCurve
+from rvc_jax.infer.chunking import CHUNK_FRAMES, CONTEXT_FRAMES, FADE_FRAMES, Chunk, LazyRows, join, plan_chunks
+from rvc_jax.infer.compiled_voice import ATTENTION_RADIUS, SHORT_FRAMES, CompiledVoice
+from rvc_jax.infer.f0_curve import F0Curve
 from rvc_jax.infer.options import check_options
-from rvc_jax.infer.postprocess import Spoken, finished, fitted, gated
-from rvc_jax.infer.recording import Recording, RecordingError, Source, length_at, listen, scratch, side
+from rvc_jax.infer.postprocess import ConvertedAudio, postprocess, fit_length, apply_gate
+from rvc_jax.infer.recording import Recording, RecordingError, Source, length_at, prepare_input, scratch_folder, extract_side
 from rvc_jax.infer.recording_features import BLOCK_FRAMES, RecordingFeatures
 from rvc_jax.infer.retrieval import mix
 from rvc_jax.infer.voice import Voice
@@ -60,10 +60,10 @@ class Converter:
         """
         check_options(config, len(voice.speakers))
         self.voice, self._chunk_frames = voice, chunk_frames
-        self._loaded = LoadedVoice(voice)
+        self._loaded = CompiledVoice(voice)
         self._content = _encoder_of(voice)
         kept = 2 * self._loaded.prior_context + max(chunk_frames)
-        self._prior_frames = -(-kept // REACH) * REACH
+        self._prior_frames = -(-kept // ATTENTION_RADIUS) * ATTENTION_RADIUS
         self._configure(config)
 
     def with_config(self, config: ConvertConfig) -> Converter:
@@ -75,7 +75,7 @@ class Converter:
 
     def _configure(self, config: ConvertConfig) -> None:
         self.config = config
-        self._curve = PitchCurve(config)
+        self._curve = F0Curve(config)
         self._mixture = _speakers(config, self.voice)
         self._pitch = pitch_extractor(config.f0_method or self.voice.prepare.resolved().f0_method)
         self._index = self._loaded.index if config.index_rate > 0 else None
@@ -102,7 +102,7 @@ class Converter:
         channels = np.concatenate([np.zeros((spoken.channels, 0), np.float32), *spoken.blocks()], axis=1)
         return Conversion(channels if len(channels) > 1 else channels[0], spoken.rate, spoken.transpose)
 
-    def speak(self, source: Source, progress: Listener = lambda share: None) -> Spoken:
+    def speak(self, source: Source, progress: Listener = lambda share: None) -> ConvertedAudio:
         """As `convert`, of a source and with a result of any length: what is long lies on the disk meanwhile.
 
         Raises:
@@ -117,23 +117,23 @@ class Converter:
         gate = recording.gate()
         waves = self._spoken_chunks(chunks, f0, self._prior_rows(features, f0), gate, progress)
         wave = self._refined(join(waves, chunks, self.voice.audio.hop), recording, rate)
-        wave = blocks.stored(gated(wave, gate, rate), rate, scratch())
-        kept = side(source, rate) if self.config.stereo == "keep-side" and recording.channels > 1 else None
-        return finished(wave, recording, kept, self.config.volume_envelope, rate, transpose)
+        wave = blocks.collect_blocks(apply_gate(wave, gate, rate), rate, scratch_folder())
+        kept = extract_side(source, rate) if self.config.stereo == "keep-side" and recording.channels > 1 else None
+        return postprocess(wave, recording, kept, self.config.volume_envelope, rate, transpose)
 
     def _refined(self, wave: Iterator[np.ndarray], recording: Recording, to_rate: int) -> Iterator[np.ndarray]:
         """The voice's sound in blocks, cleaned if that is asked for, at another rate."""
         rate = self.voice.audio.sample_rate
-        wave = fitted(wave, length_at(recording, rate))
+        wave = fit_length(wave, length_at(recording, rate))
         if self.config.clean_audio:
-            whole = blocks.stored(wave, rate, scratch())
+            whole = blocks.collect_blocks(wave, rate, scratch_folder())
             reduce_noise(whole, rate, self.config.clean_strength)
-            wave = (blocks.read(whole, start, stop) for start, stop in blocks.spans(len(whole)))
-        return fitted(blocks.resampled(wave, rate, to_rate), length_at(recording, to_rate))
+            wave = (blocks.read_range(whole, start, stop) for start, stop in blocks.block_ranges(len(whole)))
+        return fit_length(blocks.resample_blocks(wave, rate, to_rate), length_at(recording, to_rate))
 
     def _listened(self, source: Source) -> Recording:
         """What is done to a recording before anything is found in it."""
-        return listen(source, self.voice.prepare, self.config.silence_db, self.config.formant_shift)
+        return prepare_input(source, self.voice.prepare, self.config.silence_db, self.config.formant_shift)
 
     def _spoken_f0(self, f0: np.ndarray) -> tuple[np.ndarray, float]:
         """The pitch that is spoken, of the pitch that was found: float32 [frames] in Hz with CONTEXT_FRAMES at either
@@ -145,7 +145,7 @@ class Converter:
         return self._curve.spoken(f0, -CONTEXT_FRAMES, semitones), semitones
 
     def _spoken_chunks(
-        self, chunks: list[Chunk], f0: np.ndarray, prior: Rows, gate: np.ndarray, progress: Listener
+        self, chunks: list[Chunk], f0: np.ndarray, prior: LazyRows, gate: np.ndarray, progress: Listener
     ) -> Iterator[np.ndarray | None]:
         """The waves of the chunks, one after the other; None for those that the gate silences wholly."""
         cycles = f0.astype(np.float64) * self.voice.audio.hop / self.voice.audio.sample_rate
@@ -161,16 +161,16 @@ class Converter:
             progress(_PITCH_SHARE + (1 - _PITCH_SHARE) * (number + 1) / len(chunks))
             yield wave
 
-    def _prior_rows(self, features: RecordingFeatures, f0: np.ndarray) -> Rows:
+    def _prior_rows(self, features: RecordingFeatures, f0: np.ndarray) -> LazyRows:
         """The prior of all frames, in windows with as much around them as their attention hears.
 
         A short recording is one window, in which everything hears everything.
         """
-        content = Rows(lambda block: self._mixed(features.content(block), f0, block), BLOCK_FRAMES, features.count)
+        content = LazyRows(lambda block: self._mixed(features.content(block), f0, block), BLOCK_FRAMES, features.count)
         if features.count <= SHORT_FRAMES:
             size, context, length, reach = SHORT_FRAMES, 0, SHORT_FRAMES, None
         else:
-            context, length, reach = self._loaded.prior_context, self._prior_frames, REACH
+            context, length, reach = self._loaded.prior_context, self._prior_frames, ATTENTION_RADIUS
             size = length - 2 * context
 
         def window(number: int) -> np.ndarray:
@@ -181,7 +181,7 @@ class Converter:
             rows = self._loaded.prior(content.read(start, start + length), pitch, stop - start, reach)
             return rows[begin - start :][:size]
 
-        return Rows(window, size, features.count)
+        return LazyRows(window, size, features.count)
 
     def _mixed(self, content: np.ndarray, f0: np.ndarray, block: int) -> np.ndarray:
         """A block of content [frames / 2, channels] at the frame rate, drawn towards the index; less where unvoiced."""

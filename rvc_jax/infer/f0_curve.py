@@ -17,7 +17,7 @@ import numpy as np
 
 from rvc_jax.audio.reading import MAX_HOURS
 from rvc_jax.config import FRAMES_PER_SECOND, PITCH_MAX_HZ, PITCH_MIN_HZ, ConvertConfig
-from rvc_jax.errors import UserError, shown
+from rvc_jax.errors import UserError, sanitize
 
 MAX_LINES = 10_000_000
 """Of a pitch file: more than a day at 100 a second."""
@@ -30,7 +30,7 @@ _A4_HZ, _A4_NOTE = 440.0, 69
 _NOTES = 140  # MIDI numbers, from 8 Hz to 26 kHz
 
 
-class Points(NamedTuple):
+class F0Points(NamedTuple):
     """A pitch curve from a file: one value or more, at rising times."""
 
     seconds: np.ndarray
@@ -38,13 +38,13 @@ class Points(NamedTuple):
     """0 is unvoiced."""
 
 
-class PitchCurve:
+class F0Curve:
     """What the settings make of a recording's pitch."""
 
     def __init__(self, config: ConvertConfig):
         """Raises UserError if the pitch file can't be used."""
         self._config = config
-        self._points = None if config.f0_file is None else read_points(config.f0_file)
+        self._points = None if config.f0_file is None else read_f0_points(config.f0_file)
 
     def semitones(self, median_f0: float, voice_median_f0: float) -> float:
         """How far to shift a recording: as asked for, and by whole semitones to the voice's or the stated median pitch.
@@ -53,23 +53,23 @@ class PitchCurve:
         """
         target = voice_median_f0 if self._config.auto_transpose else 0.0
         target = self._config.proposed_pitch_threshold if self._config.proposed_pitch else target
-        return self._config.transpose + whole_semitones(median_f0, target)
+        return self._config.transpose + round_to_semitones(median_f0, target)
 
     def spoken(self, f0: np.ndarray, first: int, semitones: float) -> np.ndarray:
         """The pitch to speak, of some frames, `first` being the number of the first one (the recording's is 0)."""
         f0 = (f0 * 2 ** (semitones / 12)).astype(np.float32)
         if self._config.autotune:
             scale, key = self._config.autotune_scale, self._config.autotune_key or "C"
-            f0 = tuned(f0, self._config.autotune_strength, key, scale)
-        return f0 if self._points is None else replaced(f0, first, self._points)
+            f0 = snap_to_scale(f0, self._config.autotune_strength, key, scale)
+        return f0 if self._points is None else replace_from_points(f0, first, self._points)
 
 
-def whole_semitones(from_hz: float, to_hz: float) -> float:
+def round_to_semitones(from_hz: float, to_hz: float) -> float:
     """The nearest number of semitones from one pitch to another; 0 if either is 0."""
     return float(round(12 * math.log2(to_hz / from_hz))) if from_hz > 0 and to_hz > 0 else 0.0
 
 
-def tuned(f0: np.ndarray, strength: float, key: str = "C", scale: str = "chromatic") -> np.ndarray:
+def snap_to_scale(f0: np.ndarray, strength: float, key: str = "C", scale: str = "chromatic") -> np.ndarray:
     """f0 drawn to the nearest note of a scale, on the scale of cents; a tie goes to the lower one.
 
     strength: share of the way, 0..1. key: its first note, "C" to "B", also "Eb". scale: chromatic, major or minor
@@ -85,7 +85,7 @@ def tuned(f0: np.ndarray, strength: float, key: str = "C", scale: str = "chromat
     return np.where(voiced, _A4_HZ * 2 ** ((pitch - _A4_NOTE) / 12), 0).astype(np.float32)
 
 
-def replaced(f0: np.ndarray, first: int, points: Points) -> np.ndarray:
+def replace_from_points(f0: np.ndarray, first: int, points: F0Points) -> np.ndarray:
     """f0 [frames] with the points' pitch from the first point to the last; beyond them it stays.
 
     Between two voiced points pitch moves evenly in cents, however far they are apart; between two of which one is
@@ -101,7 +101,7 @@ def replaced(f0: np.ndarray, first: int, points: Points) -> np.ndarray:
     return np.where(inside, curve, f0).astype(np.float32)
 
 
-def read_points(path: Path | str) -> Points:
+def read_f0_points(path: Path | str) -> F0Points:
     """Read a pitch file: a line `seconds,Hz` per point (blanks, tabs and semicolons separate too), 0 Hz being unvoiced.
 
     Empty lines and what follows a # count for nothing, nor does a first line of words.
@@ -126,7 +126,7 @@ def read_points(path: Path | str) -> Points:
         raise UserError(f"{path} is not text: a pitch file has lines of seconds,Hz") from error
     if not seconds:
         raise UserError(f"{path} has no points in it: a pitch file has lines of seconds,Hz")
-    return Points(np.array(seconds), np.array(hz))
+    return F0Points(np.array(seconds), np.array(hz))
 
 
 def _lines(path: Path, file: IO[str]) -> Iterator[tuple[int, str]]:
@@ -177,4 +177,4 @@ def _point(path: Path, number: int, text: str, previous: float) -> tuple[float, 
 
 
 def _wrong(path: Path, number: int, text: str, reason: str) -> UserError:
-    return UserError(f"{path}, line {number}: {shown(text.strip(), 40)!r} is no point of a pitch curve: {reason}")
+    return UserError(f"{path}, line {number}: {sanitize(text.strip(), 40)!r} is no point of a pitch curve: {reason}")

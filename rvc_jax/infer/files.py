@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rvc_jax.audio.reading import AudioError, Coding, Writer, check_coding, decode_blocks
+from rvc_jax.audio.reading import AudioError, EncodingOptions, Writer, check_encoding, decode_blocks
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.converter import Converter, Listener, RecordingError, Source
 from rvc_jax.infer.options import coding
-from rvc_jax.infer.postprocess import Spoken
+from rvc_jax.infer.postprocess import ConvertedAudio
 from rvc_jax.infer.voice import Voice
 
 
@@ -22,7 +22,7 @@ def convert_file(
     which: str = "best",
     progress: Listener = lambda share: None,
     index: Path | str | None = None,
-) -> Spoken:
+) -> ConvertedAudio:
     """Speak a file in a voice and write the result, in the format that its ending names (`SAVE_FORMATS`).
 
     The memory that it takes does not depend on the file's length; what is long lies in the temporary folder meanwhile.
@@ -45,7 +45,7 @@ def warm_converter(
     return Converter(Voice.load(run, which, index), config)
 
 
-def convert_with(converter: Converter, source: Path, out: Path, progress: Listener = lambda share: None) -> Spoken:
+def convert_with(converter: Converter, source: Path, out: Path, progress: Listener = lambda share: None) -> ConvertedAudio:
     """Speak a file in a voice that is ready, and write the result. Raises UserError as `convert_file` does."""
     try:
         spoken = converter.speak(Source.of_file(source), progress)
@@ -55,7 +55,7 @@ def convert_with(converter: Converter, source: Path, out: Path, progress: Listen
     return spoken
 
 
-def write(out: Path, spoken: Spoken, coding: Coding) -> None:
+def write(out: Path, spoken: ConvertedAudio, coding: EncodingOptions) -> None:
     """Write a conversion block by block. Raises UserError as `Writer` does."""
     with Writer(out, spoken.rate, spoken.channels, coding) as writer:
         for block in spoken.blocks():
@@ -72,7 +72,7 @@ def _check_source(source: Path) -> None:
 
 def _check_output(source: Path, out: Path, config: ConvertConfig) -> None:
     try:
-        check_coding(out.suffix, coding(config))
+        check_encoding(out.suffix, coding(config))
     except UserError as error:
         raise UserError(f"{out}: {error}") from error
     if out.is_dir():

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from rvc_jax.audio.reading import check_coding, find_audio
+from rvc_jax.audio.reading import check_encoding, find_audio
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.files import convert_with, warm_converter
@@ -56,7 +56,7 @@ def convert_folder(
       UserError: if the voice, the folders or a setting are not what they must be; if the disk is full.
     """
     check_options(config)
-    check_coding(ending, coding(config))
+    check_encoding(ending, coding(config))
     if config.f0_file is not None:
         raise UserError("--f0-file has the pitch of one recording: convert that one alone, not a folder")
     sources = find_audio(source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rvc_jax.audio.denoise import reduce_noise
-from rvc_jax.audio.reading import Coding
+from rvc_jax.audio.reading import EncodingOptions
 from rvc_jax.config import FEATURE_RATE, ConvertConfig
 from rvc_jax.errors import UserError
 
@@ -49,9 +49,9 @@ def check_options(config: ConvertConfig, speakers: int | None = None) -> None:
         reduce_noise(np.zeros(1, np.float32), FEATURE_RATE, 0)  # says which package is missing, before hours of work
 
 
-def coding(config: ConvertConfig) -> Coding:
+def coding(config: ConvertConfig) -> EncodingOptions:
     """How the result is written."""
-    return Coding(config.resample_rate, config.bit_rate, config.bit_depth)
+    return EncodingOptions(config.resample_rate, config.bit_rate, config.bit_depth)
 
 
 def check_range(name: str, value: float, least: float, most: float) -> None:

@@ -16,7 +16,7 @@ _PEAK = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
-class Spoken:
+class ConvertedAudio:
     """A recording in another voice, on the disk if it is long."""
 
     rate: int
@@ -36,25 +36,25 @@ class Spoken:
 
     def blocks(self) -> Iterator[np.ndarray]:
         """float32 [channels, samples], one after the other; the peak of all is at most 0.99."""
-        for start, stop in stream.spans(self.samples):
+        for start, stop in stream.block_ranges(self.samples):
             yield np.float32(self._gain) * _channels(self._middle, self._side, start, stop)
 
 
-def finished(
+def postprocess(
     wave: np.ndarray, recording: Recording, side: np.ndarray | None, volume_envelope: float, rate: int, transpose: float
-) -> Spoken:
+) -> ConvertedAudio:
     """wave: the gated voice [samples], which is changed; side: as long, of `recording.side`, or None."""
     if volume_envelope != 1 and len(wave):
         gains = volume_gains(recording.wave, FEATURE_RATE, wave, rate, volume_envelope)
-        for start, stop in stream.spans(len(wave)):
-            louder = (stream.read(wave, start, stop) * gains(start, stop)).astype(np.float32)
-            stream.write(wave, start, louder)
-    peaks = (float(np.abs(_channels(wave, side, a, b)).max()) for a, b in stream.spans(len(wave)))
+        for start, stop in stream.block_ranges(len(wave)):
+            louder = (stream.read_range(wave, start, stop) * gains(start, stop)).astype(np.float32)
+            stream.write_range(wave, start, louder)
+    peaks = (float(np.abs(_channels(wave, side, a, b)).max()) for a, b in stream.block_ranges(len(wave)))
     peak = max(peaks, default=0.0)
-    return Spoken(rate, transpose, wave, side, _PEAK / peak if peak > _PEAK else 1.0)
+    return ConvertedAudio(rate, transpose, wave, side, _PEAK / peak if peak > _PEAK else 1.0)
 
 
-def gated(blocks: Iterable[np.ndarray], gate: np.ndarray, rate: int) -> Iterator[np.ndarray]:
+def apply_gate(blocks: Iterable[np.ndarray], gate: np.ndarray, rate: int) -> Iterator[np.ndarray]:
     """Blocks [samples], one after the other, times the gate [frames] between whose values is drawn a line."""
     start, hop = 0, rate / FRAMES_PER_SECOND
     for block in blocks:
@@ -65,7 +65,7 @@ def gated(blocks: Iterable[np.ndarray], gate: np.ndarray, rate: int) -> Iterator
         start += len(block)
 
 
-def fitted(blocks: Iterable[np.ndarray], length: int) -> Iterator[np.ndarray]:
+def fit_length(blocks: Iterable[np.ndarray], length: int) -> Iterator[np.ndarray]:
     """Blocks [samples] of which there are `length` samples together: cut, or with zeros behind them."""
     missing = length
     for block in blocks:
@@ -79,8 +79,8 @@ def fitted(blocks: Iterable[np.ndarray], length: int) -> Iterator[np.ndarray]:
 
 def _channels(middle: np.ndarray, side: np.ndarray | None, start: int, stop: int) -> np.ndarray:
     """[1, samples], or left and right [2, samples]."""
-    part = stream.read(middle, start, stop)
+    part = stream.read_range(middle, start, stop)
     if side is None:
         return part[None]
-    difference = stream.read(side, start, stop)
+    difference = stream.read_range(side, start, stop)
     return np.stack([part + difference, part - difference])

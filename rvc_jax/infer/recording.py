@@ -20,10 +20,10 @@ from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE, PrepareConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.chunking import CONTEXT_FRAMES
 
-PADDED_SECONDS = 0.1
+MIN_SECONDS = 0.1
 """Shorter recordings are spoken with silence behind them."""
 
-HOLD, FADE = 10, 5
+GATE_HOLD, GATE_FADE = 10, 5
 """Frames on either side of what is heard that the gate stays open, and over which it opens and closes."""
 
 
@@ -44,7 +44,7 @@ class Source:
     def of_array(cls, wave: np.ndarray, rate: int) -> Source:
         """wave: [samples] or [channels, samples]."""
         channels = np.atleast_2d(np.asarray(wave, np.float32))
-        return cls(rate, lambda: (channels[:, a:b] for a, b in stream.spans(channels.shape[1])))
+        return cls(rate, lambda: (channels[:, a:b] for a, b in stream.block_ranges(channels.shape[1])))
 
     @classmethod
     def of_file(cls, path: Path | str) -> Source:
@@ -81,38 +81,38 @@ class Recording:
         """Samples of the levelled recording, reflected beyond its ends: float32 [stop - start]."""
         inside = max(start, 0), min(stop, len(self.wave))
         if inside == (start, stop):
-            return stream.read(self.wave, start, stop) * np.float32(self.gain)
+            return stream.read_range(self.wave, start, stop) * np.float32(self.gain)
         period = 2 * (len(self.wave) - 1)
         places = np.mod(np.arange(start, stop), period)
         places = np.minimum(places, period - places)
         least = int(places.min())
-        return stream.read(self.wave, least, int(places.max()) + 1)[places - least] * np.float32(self.gain)
+        return stream.read_range(self.wave, least, int(places.max()) + 1)[places - least] * np.float32(self.gain)
 
     def listened(self, start: int, stop: int) -> np.ndarray:
         """`read` with the formants moved: what pitch and content are found in. start: a multiple of `formants.HOP`."""
         if not self.formant_shift:
             return self.read(start, stop)
-        around = self.read(start - formants.REACH, stop + formants.REACH)
-        return formants.shift_formants(around, self.formant_shift)[formants.REACH : -formants.REACH]
+        around = self.read(start - formants.CONTEXT, stop + formants.CONTEXT)
+        return formants.shift_formants(around, self.formant_shift)[formants.CONTEXT : -formants.CONTEXT]
 
     @functools.cached_property
     def heard(self) -> np.ndarray:
         """Whether anything sounds within a tenth of a second of a frame: bool [samples // 160 + 1]."""
         levels = rms(self.wave, 2 * FEATURE_HOP, FEATURE_HOP) * np.float32(self.gain)
-        return scipy.ndimage.maximum_filter1d(levels > 10 ** (self.silence_db / 20), 2 * HOLD + 1)
+        return scipy.ndimage.maximum_filter1d(levels > 10 ** (self.silence_db / 20), 2 * GATE_HOLD + 1)
 
     def gate(self) -> np.ndarray:
         """0 where nothing is heard, else 1, with short fades: float32 [samples // 160 + 1], by frame."""
-        return scipy.ndimage.uniform_filter1d(self.heard.astype(np.float32), 2 * FADE + 1)
+        return scipy.ndimage.uniform_filter1d(self.heard.astype(np.float32), 2 * GATE_FADE + 1)
 
-    def heard_frames(self) -> np.ndarray:
+    def audible_frames(self) -> np.ndarray:
         """`heard` of the frames -CONTEXT_FRAMES..frames + CONTEXT_FRAMES, reflected as the sound is."""
         heard = self.heard[: self.frames]
         heard = np.pad(heard, (0, self.frames - len(heard)), mode="edge")
         return np.pad(heard, CONTEXT_FRAMES, mode="reflect")
 
 
-def listen(source: Source, prepare: PrepareConfig, silence_db: float, formant_shift: float = 0.0) -> Recording:
+def prepare_input(source: Source, prepare: PrepareConfig, silence_db: float, formant_shift: float = 0.0) -> Recording:
     """Hear a source out: mixed to one channel, at 16 kHz, filtered and levelled as the training speech was.
 
     Raises:
@@ -120,23 +120,23 @@ def listen(source: Source, prepare: PrepareConfig, silence_db: float, formant_sh
     """
     count = _Count()
     middle = _middle(source.blocks(), count)
-    blocks = stream.resampled(middle, source.rate, FEATURE_RATE)
-    blocks = stream.high_passed_zero_phase(_padded(blocks), FEATURE_RATE, prepare.high_pass_hz)
-    wave = stream.stored(blocks, FEATURE_RATE, scratch())
+    blocks = stream.resample_blocks(middle, source.rate, FEATURE_RATE)
+    blocks = stream.high_pass_blocks_zero_phase(_padded(blocks), FEATURE_RATE, prepare.high_pass_hz)
+    wave = stream.collect_blocks(blocks, FEATURE_RATE, scratch_folder())
     count.check()
     gain = _gain(wave, prepare)
     return Recording(wave, gain, silence_db, count.samples, source.rate, count.channels, formant_shift)
 
 
-def scratch() -> Path:
+def scratch_folder() -> Path:
     """The folder for what is too long for the memory; nothing is left there."""
     return Path(tempfile.gettempdir())
 
 
-def side(source: Source, to_rate: int) -> np.ndarray:
+def extract_side(source: Source, to_rate: int) -> np.ndarray:
     """Half the difference of the first two channels: float32 [samples] at another rate; a long one is on the disk."""
     blocks = ((block[0] - block[1]) / 2 for block in source.blocks())
-    return stream.stored(stream.resampled(blocks, source.rate, to_rate), to_rate, scratch())
+    return stream.collect_blocks(stream.resample_blocks(blocks, source.rate, to_rate), to_rate, scratch_folder())
 
 
 def length_at(recording: Recording, rate: int) -> int:
@@ -177,14 +177,14 @@ def _padded(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     for block in blocks:
         samples += len(block)
         yield block
-    missing = round(PADDED_SECONDS * FEATURE_RATE) - samples
+    missing = round(MIN_SECONDS * FEATURE_RATE) - samples
     if missing > 0:
         yield np.zeros(missing, np.float32)
 
 
 def _gain(wave: np.ndarray, prepare: PrepareConfig) -> float:
     """As in training, but silence is not made louder."""
-    peak = max(float(np.abs(stream.read(wave, a, b)).max()) for a, b in stream.spans(len(wave)))
+    peak = max(float(np.abs(stream.read_range(wave, a, b)).max()) for a, b in stream.block_ranges(len(wave)))
     if peak < 10 ** (prepare.silence_db / 20) or not peak:
         return 1.0
     return slice_gain(peak, prepare) if prepare.normalisation == "post" else file_gain(wave, FEATURE_RATE, prepare)[0]

@@ -45,7 +45,7 @@ class RecordingFeatures:
 
     def _pitch(self, extract: PitchExtractor, progress: Callable[[float], None]) -> np.ndarray:
         """Silent windows are not listened to."""
-        heard = self._recording.heard_frames()
+        heard = self._recording.audible_frames()
         f0 = np.zeros(-(-self.count // _STRIDE) * _STRIDE, np.float32)
         sounding = [n for n in range(len(f0) // _STRIDE) if heard[n * _STRIDE : (n + 1) * _STRIDE].any()]
         for begin in range(0, len(sounding), WINDOWS_AT_ONCE):

@@ -10,11 +10,11 @@ import numpy as np
 
 from rvc_jax.errors import UserError
 
-NEIGHBOURS = 8
+NEIGHBORS = 8
 _QUERIES_AT_ONCE = (64, 512)
 _ROWS_AT_ONCE = 2048
 _GROUP = 8
-_GROUPS_KEPT = NEIGHBOURS + 2
+_GROUPS_KEPT = NEIGHBORS + 2
 _QUERIES_COMPARED = 32
 _NEAREST = 1e-6
 
@@ -72,7 +72,7 @@ class Index:
             some = features[begin : begin + size]
             queries = np.zeros((size, self.channels), np.float32)
             queries[: len(some)] = some - self._mean
-            means = _mean_of_nearest(self._blocks, self._half_norms, self._used, queries)
+            means = _average_nearest(self._blocks, self._half_norms, self._used, queries)
             found[begin : begin + size] = np.asarray(means)[: len(some)] + self._mean
             begin += size
         return found
@@ -94,12 +94,12 @@ def _padded(blocks: int) -> int:
 
 
 @jax.jit
-def _mean_of_nearest(blocks: jax.Array, half_norms: jax.Array, used: int, queries: jax.Array) -> jax.Array:
+def _average_nearest(blocks: jax.Array, half_norms: jax.Array, used: int, queries: jax.Array) -> jax.Array:
     """[queries, channels] of blocks [blocks, rows, channels], of which the first `used` hold rows.
 
     half_norms: half of each row's squared length, infinite for what is no row: [blocks, rows].
     """
-    groups = _nearest_groups(blocks, half_norms, used, queries)
+    groups = _find_nearest_groups(blocks, half_norms, used, queries)
     rows, is_none = blocks.reshape(-1, _GROUP, blocks.shape[-1]), jnp.isinf(half_norms).reshape(-1, _GROUP)
     ones = jnp.ones(blocks.shape[-1])
 
@@ -108,7 +108,7 @@ def _mean_of_nearest(blocks: jax.Array, half_norms: jax.Array, used: int, querie
         near = rows[groups].reshape(len(queries), -1, rows.shape[-1])
         distance = _product(jnp.square(near - queries[:, None]), ones)  # a sum; as a product it is fast on a CPU
         distance = jnp.where(is_none[groups].reshape(distance.shape), jnp.inf, jnp.maximum(distance, _NEAREST))
-        negative, places = jax.lax.top_k(-distance, NEIGHBOURS)
+        negative, places = jax.lax.top_k(-distance, NEIGHBORS)
         weights = jnp.square(negative[:, :1] / negative)  # 1 for the nearest, 0 for what is no row
         weights /= weights.sum(axis=-1, keepdims=True)
         return jnp.einsum("qn,qnc->qc", weights, jnp.take_along_axis(near, places[..., None], axis=1))
@@ -120,7 +120,7 @@ def _mean_of_nearest(blocks: jax.Array, half_norms: jax.Array, used: int, querie
     return jax.lax.map(compare, parts).reshape(queries.shape)
 
 
-def _nearest_groups(blocks: jax.Array, half_norms: jax.Array, used: int, queries: jax.Array) -> jax.Array:
+def _find_nearest_groups(blocks: jax.Array, half_norms: jax.Array, used: int, queries: jax.Array) -> jax.Array:
     """Numbers of the groups of rows with the nearest ones: [queries, _GROUPS_KEPT]."""
     groups = blocks.shape[1] // _GROUP
 

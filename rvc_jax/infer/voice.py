@@ -14,10 +14,10 @@ from rvc_jax.config import PRESETS, AudioConfig, PrepareConfig
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.precision import compute_dtype
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.mirror import WHERE, local_run
+from rvc_jax.runs.mirror import VOICE_FOLDERS, fetch_run
 from rvc_jax.storage.places import Location, is_remote
 from rvc_jax.voices.formats.native import is_voice
-from rvc_jax.voices.formats.pth_reader import ENDINGS
+from rvc_jax.voices.formats.pth_reader import VOICE_EXTENSIONS
 from rvc_jax.voices.index import NONE, read_index
 from rvc_jax.voices.model import VoiceModel
 from rvc_jax.voices.open import find_voices, open_voice
@@ -63,7 +63,7 @@ class Voice:
           UserError: there is no voice, it is damaged, or the index is another voice's.
         """
         if is_remote(place) or not _is_imported(Path(place)):
-            voice = cls.from_run(RunFolder.open(local_run(place, "index.npy", WHERE[which])), which)
+            voice = cls.from_run(RunFolder.open(fetch_run(place, "index.npy", VOICE_FOLDERS[which])), which)
             return voice if index is None else voice.with_index(index)
         opened = open_voice(Path(place), index)
         return cls.from_model(opened.model, opened.index)
@@ -125,7 +125,7 @@ def _is_imported(place: Path) -> bool:
     """Whether it is a file, or a folder with a file, of a voice; anything else is taken for a run."""
     if os.path.isdir(place):  # unlike Path.is_dir, also for names that are too long
         return is_voice(place) or (not (place / "config.json").exists() and bool(find_voices(place)))
-    return os.path.isfile(place) or place.suffix.lower() in ENDINGS
+    return os.path.isfile(place) or place.suffix.lower() in VOICE_EXTENSIONS
 
 
 def _preset_like(model: VoiceModel) -> str:

@@ -17,7 +17,7 @@ _VALUES_PER_SECOND = 2 * 192_000
 """Samples of all channels together in a second of sound, at most: stereo at the highest rate that people record at."""
 
 
-class TooLong(UserError):
+class RecordingTooLong(UserError):
     """A recording that is longer than what is taken."""
 
 
@@ -55,6 +55,6 @@ def read_recording(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
             raise AudioError(f"{len(block)} channels at {rate} Hz are more than what is taken")
         samples += block.shape[1]
         if samples > max_seconds * rate:
-            raise TooLong(f"the recording is too long: at most {max_seconds:g} s are taken")
+            raise RecordingTooLong(f"the recording is too long: at most {max_seconds:g} s are taken")
         kept.append(block)
     return np.concatenate(kept, axis=1), rate

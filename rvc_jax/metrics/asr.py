@@ -15,7 +15,7 @@ from rvc_jax.weights import store
 
 MODELS = ("faster-whisper-base", "faster-whisper-tiny.en")
 """Names in the registry, the better one first; the second knows English alone."""
-HOW_TO_GET = (
+INSTALL_HINT = (
     '`pip install "rvc_jax[eval]"` and `rvc-jax download faster-whisper-base` (or faster-whisper-tiny.en, for English '
     "alone) bring what it is measured with"
 )
@@ -29,7 +29,7 @@ class Transcript(NamedTuple):
     """Code of two or three letters."""
 
 
-class Recogniser:
+class SpeechRecognizer:
     """Whisper on the CPU, as the package faster-whisper runs it."""
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -45,7 +45,7 @@ class Recogniser:
             raise UserError(f"{folder} is no model that faster-whisper can run ({error})") from None
 
     @classmethod
-    def find(cls) -> Recogniser | None:
+    def find(cls) -> SpeechRecognizer | None:
         """With the best of `MODELS` on this machine; None if there is none, or no faster-whisper."""
         if importlib.util.find_spec("faster_whisper") is None:
             return None

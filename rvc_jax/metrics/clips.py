@@ -16,13 +16,13 @@ from rvc_jax.errors import UserError
 from rvc_jax.features import vad
 from rvc_jax.metrics import signal as quality
 
-LEAST_SECONDS = 0.1
+MIN_SECONDS = 0.1
 """Less cannot be measured."""
 _SILENT_PEAK = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
-class Sound:
+class Clip:
     """A recording, or the stretch of it that is measured."""
 
     wave: np.ndarray
@@ -48,7 +48,7 @@ class Sound:
     @functools.cached_property
     def speech_probability(self) -> np.ndarray:
         """[windows] of 32 ms."""
-        return vad.speech_in_slice(self.audio16k)
+        return vad.speech_probability_in_slice(self.audio16k)
 
     @property
     def speech16k(self) -> np.ndarray:
@@ -58,15 +58,15 @@ class Sound:
 
     def bandwidth(self) -> float | None:
         """Highest frequency in Hz at which speech is heard (`audio.quality.bandwidth`); None: too little speech."""
-        frames = quality.framed(self.wave, self.rate)
+        frames = quality.split_frames(self.wave, self.rate)
         count = min(len(frames), len(self.speech_probability))
-        spectra, counts = quality.spectra(frames[:count], self.speech_probability[:count])
+        spectra, counts = quality.sum_spectra(frames[:count], self.speech_probability[:count])
         if not counts[0]:
             return None
         return quality.bandwidth(spectra[0] / counts[0], spectra[1] / counts[1] if counts[1] else None)
 
 
-def read(path: Path, start: float = 0.0, seconds: float = math.inf) -> Sound:
+def read_clip(path: Path, start: float = 0.0, seconds: float = math.inf) -> Clip:
     """A stretch of a recording; no more of it than that is read.
 
     Raises:
@@ -83,15 +83,15 @@ def read(path: Path, start: float = 0.0, seconds: float = math.inf) -> Sound:
     except AudioError as error:
         raise UserError(f"{path} can't be measured: {error}") from error
     wave = np.concatenate(parts)[: None if math.isinf(wanted) else round(wanted)]
-    if len(wave) < LEAST_SECONDS * rate:
+    if len(wave) < MIN_SECONDS * rate:
         raise UserError(f"{path} can't be measured: {1000 * len(wave) / rate:.0f} ms of sound; it takes 100 ms or more")
     if not np.isfinite(wave).all():
         raise UserError(f"{path} can't be measured: it has NaN or infinite samples in it")
-    return Sound(wave, rate, whole=start == 0 and held <= wanted)
+    return Clip(wave, rate, whole=start == 0 and held <= wanted)
 
 
 @dataclasses.dataclass(frozen=True)
-class Files:
+class ConversionFiles:
     """A conversion and what it is compared with, where there is such a thing."""
 
     name: str
@@ -101,7 +101,7 @@ class Files:
     """The target speaker saying the same words."""
 
 
-def pair(converted: Path, source: Path | None, reference: Path | None) -> tuple[list[Files], list[str]]:
+def pair_files(converted: Path, source: Path | None, reference: Path | None) -> tuple[list[ConversionFiles], list[str]]:
     """A file with a file, or the recordings of a folder with those of other folders that have their names.
 
     The ending of a name does not count: a.flac is a.wav's. Of the conversions in a folder, those without a source are
@@ -119,10 +119,10 @@ def pair(converted: Path, source: Path | None, reference: Path | None) -> tuple[
         if path.is_dir() != converted.is_dir():
             raise UserError(f"{converted} and {path}: name files, or folders whose recordings have equal names")
     if not converted.is_dir():
-        return [Files(converted.name, converted, source, reference)], []
+        return [ConversionFiles(converted.name, converted, source, reference)], []
     conversions, sources, references = (path and _by_name(path) for path in (converted, source, reference))
     paired = [
-        Files(name, path, sources and sources.get(name), references and references.get(name))
+        ConversionFiles(name, path, sources and sources.get(name), references and references.get(name))
         for name, path in conversions.items()
         if not sources or name in sources
     ]

@@ -12,35 +12,35 @@ import numpy as np
 
 from rvc_jax.audio.loudness import integrated_loudness
 from rvc_jax.audio.reading import find_audio
-from rvc_jax.config import FEATURE_RATE, QualityConfig
+from rvc_jax.config import FEATURE_RATE, EvaluateConfig
 from rvc_jax.errors import UserError
 from rvc_jax.metrics import asr, dnsmos, speaker
 from rvc_jax.metrics import signal as quality
-from rvc_jax.metrics.clips import Files, Sound, pair, read
-from rvc_jax.metrics.conversion_table import Figures, mean
+from rvc_jax.metrics.clips import ConversionFiles, Clip, pair_files, read_clip
+from rvc_jax.metrics.conversion_table import ConversionMetrics, mean_metrics
 from rvc_jax.metrics.mcd import mel_cepstral_distortion
-from rvc_jax.metrics.melody import METHOD, compare_melody
-from rvc_jax.metrics.pitch import LEAST_VOICED, aligned, delay_frames, pitch_figures
+from rvc_jax.metrics.melody import PITCH_METHOD, track_pitch
+from rvc_jax.metrics.pitch import MIN_VOICED_FRAMES, align, estimate_delay, pitch_figures
 
 TARGET_FILES, TARGET_SECONDS = 12, 10.0
 """Recordings of the target speaker that are heard, spread over a folder, and how much of each."""
 
 _PIECE = 10 * FEATURE_RATE
 _PIECES = 4  # per call: one shape for everything
-_LEAST_SPEECH, _LEAST_HEARD = 1.6, 1.0  # seconds
-_APART_SECONDS = 0.1
-_LONGEST_PARALLEL = 60.0
+_MIN_SPEECH_SECONDS, _MIN_DNSMOS_SECONDS = 1.6, 1.0  # seconds
+_MAX_LENGTH_DIFFERENCE = 0.1
+_MAX_PARALLEL_SECONDS = 60.0
 
 Listener = Callable[[int, int, str], None]
 """Is told how many conversions are done, of how many, and the one that is being measured."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
+class MeasuredConversion:
     """One conversion."""
 
     name: str
-    figures: Figures
+    figures: ConversionMetrics
     notes: tuple[str, ...] = ()
     """Why a figure is missing, or what to know about one."""
     transcripts: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -48,26 +48,26 @@ class Measured:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class ConversionReport:
     """One conversion or more."""
 
-    mean: Figures
+    mean: ConversionMetrics
     """Mean of every figure over the conversions that have it."""
-    conversions: tuple[Measured, ...]
+    conversions: tuple[MeasuredConversion, ...]
     notes: tuple[str, ...]
     """What holds for all of them."""
     methods: dict[str, str]
     """What pitch, speakers, opinions and words were found with."""
 
 
-def compare(
+def measure_conversions(
     converted: Path,
     source: Path | None = None,
     target: Path | None = None,
     reference: Path | None = None,
-    config: QualityConfig = QualityConfig(),  # noqa: B008 frozen
+    config: EvaluateConfig = EvaluateConfig(),  # noqa: B008 frozen
     listener: Listener = lambda done, total, name: None,
-) -> Comparison:
+) -> ConversionReport:
     """Measure conversions against their sources and their target speaker.
 
     Args:
@@ -82,17 +82,17 @@ def compare(
         raise UserError("nothing to compare with: name --source, --target or --reference beside --converted")
     if config.start < 0 or not 1 <= config.seconds <= 3600:
         raise UserError("--start must be 0 or more, and --seconds between 1 and 3600")
-    files, notes = pair(converted, source, reference)
-    sounds, unheard = _target_sounds(target or reference)
-    meter = Meter(config, sounds)
+    files, notes = pair_files(converted, source, reference)
+    sounds, unheard = _read_target_clips(target or reference)
+    meter = ConversionMeter(config, sounds)
     measured, notes = _measure_all(meter, files, [*notes, *unheard], listener)
     everywhere = dict.fromkeys([*notes, *meter.notes])
-    return Comparison(mean(item.figures for item in measured), tuple(measured), tuple(everywhere), meter.methods)
+    return ConversionReport(mean_metrics(item.figures for item in measured), tuple(measured), tuple(everywhere), meter.methods)
 
 
 def _measure_all(
-    meter: Meter, files: list[Files], notes: list[str], listener: Listener
-) -> tuple[list[Measured], list[str]]:
+    meter: ConversionMeter, files: list[ConversionFiles], notes: list[str], listener: Listener
+) -> tuple[list[MeasuredConversion], list[str]]:
     """One file that fails is the caller's mistake; of several, the others are measured."""
     measured, failures = [], []
     for done, item in enumerate(files):
@@ -107,12 +107,12 @@ def _measure_all(
     return measured, [*notes, *failures]
 
 
-def _target_sounds(target: Path | None) -> tuple[list[Sound], list[str]]:
+def _read_target_clips(target: Path | None) -> tuple[list[Clip], list[str]]:
     """The beginnings of some recordings of the target speaker, and a sentence for each that cannot be measured."""
     if target is None:
         return [], []
     if not target.is_dir():
-        return [read(target, 0.0, TARGET_FILES * TARGET_SECONDS)], []
+        return [read_clip(target, 0.0, TARGET_FILES * TARGET_SECONDS)], []
     paths = find_audio(target)
     if not paths:
         raise UserError(f"{target} holds no recordings")
@@ -120,7 +120,7 @@ def _target_sounds(target: Path | None) -> tuple[list[Sound], list[str]]:
     sounds, failures = [], []
     for i in chosen:
         try:
-            sounds.append(read(paths[i], 0.0, TARGET_SECONDS))
+            sounds.append(read_clip(paths[i], 0.0, TARGET_SECONDS))
         except UserError as error:
             failures.append(str(error))
     if not sounds:
@@ -128,14 +128,14 @@ def _target_sounds(target: Path | None) -> tuple[list[Sound], list[str]]:
     return sounds, failures
 
 
-class Meter:
+class ConversionMeter:
     """The models that conversions are measured with, kept warm, and the target speaker."""
 
-    def __init__(self, config: QualityConfig, target: list[Sound]):
+    def __init__(self, config: EvaluateConfig, target: list[Clip]):
         """target: recordings of the target speaker, if there are any."""
         self._config = config
-        self._speaker, self._mos, self._recogniser = (
-            speaker.SpeakerEncoder.find(), dnsmos.Dnsmos.find(), asr.Recogniser.find(),
+        self._speaker, self._mos, self._recognizer = (
+            speaker.SpeakerEncoder.find(), dnsmos.Dnsmos.find(), asr.SpeechRecognizer.find(),
         )  # fmt: skip
         self.notes = self._missing(target)
         heard = [sound for sound in target if not sound.is_silent]
@@ -148,68 +148,68 @@ class Meter:
     @property
     def methods(self) -> dict[str, str]:
         """What is measured with which model; what is not measured is left out."""
-        found = {"pitch": METHOD}
+        found = {"pitch": PITCH_METHOD}
         if self._target_speaker is not None:
             found["speaker"] = speaker.WEIGHTS
         if self._mos:
             found["opinion"] = dnsmos.WEIGHTS
-        if self._recogniser:
-            found["words"] = self._recogniser.name
+        if self._recognizer:
+            found["words"] = self._recognizer.name
         return found
 
-    def __call__(self, files: Files) -> Measured:
+    def __call__(self, files: ConversionFiles) -> MeasuredConversion:
         """Measures one conversion. Raises UserError if one of its recordings cannot be measured."""
         config, notes = self._config, []
-        converted = read(files.converted, config.start, config.seconds)
-        source = files.source and read(files.source, config.start, config.seconds)
+        converted = read_clip(files.converted, config.start, config.seconds)
+        source = files.source and read_clip(files.source, config.start, config.seconds)
         figures: dict[str, Any] = self._facts(converted)
         transcripts: dict[str, str] = {}
         if source:
-            figures |= {f"source_{name}": value for name, value in _levels(source).items() if name != "peak_dbfs"}
+            figures |= {f"source_{name}": value for name, value in _level_metrics(source).items() if name != "peak_dbfs"}
         if converted.is_silent or (source and source.is_silent):
             which = "the conversion" if converted.is_silent else "the source"
-            return Measured(files.name, Figures(**figures), (f"{which} is silent: nothing but its level is measured",))
+            return MeasuredConversion(files.name, ConversionMetrics(**figures), (f"{which} is silent: nothing but its level is measured",))
         figures |= self._opinions(converted, source, notes) | self._similarities(converted, source, notes)
         if source:
-            figures |= _agreement(source, converted, notes)
+            figures |= _pitch_and_delay_metrics(source, converted, notes)
             figures |= self._words(source, converted, transcripts, notes)
         if files.reference:
-            figures |= _distortion(read(files.reference, config.start, _LONGEST_PARALLEL), converted, notes)
-        return Measured(files.name, Figures(**figures), tuple(notes), transcripts)
+            figures |= _distortion_metrics(read_clip(files.reference, config.start, _MAX_PARALLEL_SECONDS), converted, notes)
+        return MeasuredConversion(files.name, ConversionMetrics(**figures), tuple(notes), transcripts)
 
-    def _missing(self, target: list[Sound]) -> list[str]:
+    def _missing(self, target: list[Clip]) -> list[str]:
         """A sentence for every model that is not here."""
         notes = []
         if self._speaker is None:
-            notes.append(f"speaker similarity is not measured: {speaker.HOW_TO_GET}")
+            notes.append(f"speaker similarity is not measured: {speaker.INSTALL_HINT}")
         elif not target:
             notes.append("speaker similarity is not measured: name recordings of the target speaker with --target")
         if self._mos is None:
-            notes.append(f"DNSMOS is not measured: {dnsmos.HOW_TO_GET}")
-        if self._recogniser is None:
-            notes.append(f"word and character errors are not measured: {asr.HOW_TO_GET}")
-        elif not self._config.language and not self._recogniser.is_multilingual:
-            notes.append(f"the words are taken for English: {self._recogniser.name} knows no other language")
+            notes.append(f"DNSMOS is not measured: {dnsmos.INSTALL_HINT}")
+        if self._recognizer is None:
+            notes.append(f"word and character errors are not measured: {asr.INSTALL_HINT}")
+        elif not self._config.language and not self._recognizer.is_multilingual:
+            notes.append(f"the words are taken for English: {self._recognizer.name} knows no other language")
         return notes
 
-    def _facts(self, converted: Sound) -> dict[str, Any]:
-        return _levels(converted) | {
+    def _facts(self, converted: Clip) -> dict[str, Any]:
+        return _level_metrics(converted) | {
             "seconds": converted.seconds,
-            "clipped": quality.flat_tops(converted.wave, converted.rate, 0.0),
+            "clipped": quality.flat_top_share(converted.wave, converted.rate, 0.0),
             "bandwidth_hz": None if converted.is_silent else converted.bandwidth(),
             "target_bandwidth_hz": self._target_bandwidth,
         }
 
-    def _opinions(self, converted: Sound, source: Sound | None, notes: list[str]) -> dict[str, float]:
+    def _opinions(self, converted: Clip, source: Clip | None, notes: list[str]) -> dict[str, float]:
         if self._mos is None:
             return {}
-        if converted.seconds < _LEAST_HEARD:
+        if converted.seconds < _MIN_DNSMOS_SECONDS:
             notes.append("DNSMOS is not measured: the conversion is shorter than 1 s")
             return {}
         figures = {f"dnsmos_{name}": value for name, value in self._mos(converted.audio16k)._asdict().items()}
         return figures | ({"source_dnsmos_overall": self._mos(source.audio16k).overall} if source else {})
 
-    def _similarities(self, converted: Sound, source: Sound | None, notes: list[str]) -> dict[str, float]:
+    def _similarities(self, converted: Clip, source: Clip | None, notes: list[str]) -> dict[str, float]:
         if self._target_speaker is None:
             return {}
         figures = {}
@@ -224,7 +224,7 @@ class Meter:
     def _embedding(self, waves: list[np.ndarray]) -> np.ndarray | None:
         """Mean speaker embedding [256], of length 1, of 16 kHz speech; None of less than 1.6 s."""
         pieces = [wave[i : i + _PIECE] for wave in waves for i in range(0, len(wave), _PIECE)]
-        pieces = [piece for piece in pieces if len(piece) >= _LEAST_SPEECH * FEATURE_RATE]
+        pieces = [piece for piece in pieces if len(piece) >= _MIN_SPEECH_SECONDS * FEATURE_RATE]
         if not pieces:
             return None
         total = np.zeros(speaker.CHANNELS)
@@ -238,10 +238,10 @@ class Meter:
         return total / np.linalg.norm(total)
 
     def _words(
-        self, source: Sound, converted: Sound, transcripts: dict[str, str], notes: list[str]
+        self, source: Clip, converted: Clip, transcripts: dict[str, str], notes: list[str]
     ) -> dict[str, float]:
         """Errors in words and characters; what was understood is put into `transcripts`."""
-        model, language = self._recogniser, self._config.language
+        model, language = self._recognizer, self._config.language
         if model is None:
             return {}
         if language and not model.knows(language):
@@ -260,34 +260,34 @@ class Meter:
         }
 
 
-def _levels(sound: Sound) -> dict[str, float | None]:
+def _level_metrics(sound: Clip) -> dict[str, float | None]:
     loudness, peak = integrated_loudness([sound.wave], sound.rate), float(np.abs(sound.wave).max())
     return {
         "loudness_lufs": loudness if math.isfinite(loudness) else None,
         "peak_dbfs": 20 * math.log10(peak) if peak else None,
-        "silent": quality.silent_share(quality.framed(sound.wave, sound.rate)),
+        "silent": quality.silent_share(quality.split_frames(sound.wave, sound.rate)),
     }
 
 
-def _agreement(source: Sound, converted: Sound, notes: list[str]) -> dict[str, float]:
+def _pitch_and_delay_metrics(source: Clip, converted: Clip, notes: list[str]) -> dict[str, float]:
     """Delay and pitch."""
-    delay = delay_frames(source.audio16k, converted.audio16k)
+    delay = estimate_delay(source.audio16k, converted.audio16k)
     apart = abs(source.seconds - converted.seconds)
-    if apart > _APART_SECONDS:
+    if apart > _MAX_LENGTH_DIFFERENCE:
         notes.append(
             f"source and conversion differ in length by {apart:.1f} s; their pitch is compared while both last"
         )
-    waves = aligned(source.audio16k, converted.audio16k, delay)
-    figures = {"delay_ms": 10.0 * delay} | pitch_figures(compare_melody(waves[0], FEATURE_RATE, waves[1], FEATURE_RATE))
+    waves = align(source.audio16k, converted.audio16k, delay)
+    figures = {"delay_ms": 10.0 * delay} | pitch_figures(track_pitch(waves[0], FEATURE_RATE, waves[1], FEATURE_RATE))
     if "f0_correlation" not in figures:
-        notes.append(f"pitch is not compared: fewer than {LEAST_VOICED} frames of 10 ms are voiced in both")
+        notes.append(f"pitch is not compared: fewer than {MIN_VOICED_FRAMES} frames of 10 ms are voiced in both")
     elif math.isnan(figures["f0_correlation"]):
         del figures["f0_correlation"]
         notes.append("there is no f0 correlation: one of both pitches stands still")
     return figures
 
 
-def _distortion(reference: Sound, converted: Sound, notes: list[str]) -> dict[str, float]:
+def _distortion_metrics(reference: Clip, converted: Clip, notes: list[str]) -> dict[str, float]:
     if not (reference.whole and converted.whole):
         notes.append("mel-cepstral distortion is not measured: it takes whole recordings; raise --seconds, up to 60")
         return {}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 @dataclasses.dataclass(frozen=True)
-class Figures:
+class ConversionMetrics:
     """How a conversion compares with its source, with the target speaker, and in itself. None: it could not be had."""
 
     f0_correlation: float | None = None
@@ -62,7 +62,7 @@ class Figures:
     """Largest sample of the conversion in dB of full scale: near 0 it may be clipped. A fact."""
     clipped: float | None = None
     """Share of the conversion's samples on flat tops, as clipping leaves them, about half of the clipped ones. 0..1,
-    lower is better; above 0.001 it is heard. `rvc_jax.metrics.signal.flat_tops`."""
+    lower is better; above 0.001 it is heard. `rvc_jax.metrics.signal.flat_top_share`."""
     silent: float | None = None
     """Share of the conversion in silence: 40 dB below its loud moments, or below -60 dB of full scale. 0..1; far from
     the source's, something was lost or added. `rvc_jax.metrics.signal.silent_share`."""
@@ -109,7 +109,7 @@ _ROWS = (
 )
 
 
-def table(figures: Figures) -> list[tuple[str, str]]:
+def format_rows(figures: ConversionMetrics) -> list[tuple[str, str]]:
     """The figures that there are, as rows of a name and a text."""
     rows = []
     for row in _ROWS:
@@ -123,26 +123,26 @@ def table(figures: Figures) -> list[tuple[str, str]]:
     return rows
 
 
-def mean(all_figures: Iterable[Figures]) -> Figures:
+def mean_metrics(all_figures: Iterable[ConversionMetrics]) -> ConversionMetrics:
     """Mean of every figure over those that have it."""
     listed = [dataclasses.asdict(figures) for figures in all_figures]
     means = {}
-    for field in dataclasses.fields(Figures):
+    for field in dataclasses.fields(ConversionMetrics):
         values = [figures[field.name] for figures in listed if figures[field.name] is not None]
         means[field.name] = math.fsum(values) / len(values) if values else None
-    return Figures(**means)
+    return ConversionMetrics(**means)
 
 
-_BRIEF = (
+_SUMMARY = (
     "f0_correlation", "f0_rmse_cents", "voicing_error", "mcd_db", "similarity", "dnsmos_overall", "word_error_rate",
 )  # fmt: skip
 
 
-def brief(figures: Figures) -> str:
+def summarize(figures: ConversionMetrics) -> str:
     """The chief ones of the figures that there are, in one line."""
     texts = [
         f"{row.label} {row.form.format(getattr(figures, row.name))}"
         for row in _ROWS
-        if row.name in _BRIEF and getattr(figures, row.name) is not None
+        if row.name in _SUMMARY and getattr(figures, row.name) is not None
     ]
     return ", ".join(texts) or "silent, or nothing to compare with"

@@ -17,7 +17,7 @@ from rvc_jax.errors import UserError
 from rvc_jax.weights import store
 
 WEIGHTS = "dnsmos"
-HOW_TO_GET = (
+INSTALL_HINT = (
     '`pip install "rvc_jax[eval]"` brings what it is measured with (its models alone: `rvc-jax download dnsmos`)'
 )
 
@@ -31,7 +31,7 @@ _CURVES = {  # from a network's answer to the scale of opinions, as published wi
 }
 
 
-class Opinion(NamedTuple):
+class DnsmosScores(NamedTuple):
     """Mean opinion scores, 1 (bad) to 5 (excellent)."""
 
     signal: float
@@ -58,19 +58,19 @@ class Dnsmos:
         folder = store.find(WEIGHTS)
         return folder and cls(folder)
 
-    def __call__(self, audio16k: np.ndarray) -> Opinion:
+    def __call__(self, audio16k: np.ndarray) -> DnsmosScores:
         """audio16k [samples], at least one: the mean over its pieces of 9 s, one a second; a short one is repeated."""
         audio = np.clip(np.asarray(audio16k, np.float32), -1, 1)
         while len(audio) < _SAMPLES:
             audio = np.concatenate([audio, audio])
         count = int(len(audio) // FEATURE_RATE - _SAMPLES / FEATURE_RATE) + 1
         scores = [self._score(audio[i * _HOP : i * _HOP + _SAMPLES]) for i in range(count)]
-        return Opinion(*np.mean(scores, axis=0).tolist())
+        return DnsmosScores(*np.mean(scores, axis=0).tolist())
 
-    def _score(self, piece: np.ndarray) -> Opinion:
+    def _score(self, piece: np.ndarray) -> DnsmosScores:
         answers = zip(_CURVES.items(), self._p835.run(None, {"input_1": piece[None]})[0][0], strict=True)
         (p808,) = self._p808.run(None, {"input_1": _log_mel(piece[:-_MEL_CUT])[None]})[0][0]
-        return Opinion(
+        return DnsmosScores(
             **{name: float(np.polyval(curve, answer)) for (name, curve), answer in answers}, p808=float(p808)
         )
 

@@ -21,9 +21,9 @@ _WINDOW = 4096  # so long that a shift by half a hop changes few bits
 _BITS = 32
 _BAND = (300.0, 3000.0)  # what every coder and telephone leaves
 _AUDIBLE_DB = 35.0
-_LEAST_FRAMES = 30
+_MIN_FRAMES = 30
 _MAX_BIT_ERRORS = 0.15
-_NEIGHBOURS = 7
+_NEIGHBORS = 7
 _SAME_MOMENT = 0.15  # seconds
 
 
@@ -60,7 +60,7 @@ def fingerprint(audio16k: np.ndarray) -> Fingerprint:
     return Fingerprint(bits, level > level.max(initial=0.0) * 10 ** (-_AUDIBLE_DB / 10))
 
 
-def repeats(prints: Sequence[Fingerprint], files: Sequence[str], starts: Sequence[float]) -> list[Repeat]:
+def find_repeats(prints: Sequence[Fingerprint], files: Sequence[str], starts: Sequence[float]) -> list[Repeat]:
     """Pairs of slices that share at least 0.6 s of the same sound, wherever it lies in them.
 
     Slices of one file that overlap in time do not count. Of a sound that is there more than twice, every slice is in
@@ -95,7 +95,7 @@ def _candidates(prints: Sequence[Fingerprint]) -> list[tuple[int, int, int]]:
     order = np.argsort(bits, kind="stable")
     bits, frames, slices = bits[order], frames[order], slices[order]
     pairs = []
-    for step in range(1, _NEIGHBOURS + 1):  # not all pairs of a value: a hum has the same value for hours
+    for step in range(1, _NEIGHBORS + 1):  # not all pairs of a value: a hum has the same value for hours
         here = np.flatnonzero((bits[:-step] == bits[step:]) & (slices[:-step] != slices[step:]))
         pairs.append(np.stack([slices[here], slices[here + step], frames[here] - frames[here + step]], axis=1))
     return [tuple(pair) for pair in np.unique(np.concatenate(pairs), axis=0).tolist()]
@@ -106,7 +106,7 @@ def _compare(first: Fingerprint, second: Fingerprint, offset: int) -> tuple[floa
     begin, end = max(0, offset), min(len(first.bits), len(second.bits) + offset)
     theirs = slice(begin - offset, max(begin, end) - offset)
     both = first.audible[begin:end] & second.audible[theirs]
-    if both.sum() < _LEAST_FRAMES:
+    if both.sum() < _MIN_FRAMES:
         return 1.0, 0
     different = np.bitwise_count(first.bits[begin:end][both] ^ second.bits[theirs][both])
     return float(different.mean() / _BITS), end - begin

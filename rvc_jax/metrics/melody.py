@@ -10,12 +10,12 @@ import numpy as np
 from rvc_jax.audio.filters import resample
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE, PITCH_MAX_HZ, PITCH_MIN_HZ
 
-METHOD = "pYIN"
+PITCH_METHOD = "pYIN"
 _FRAME = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class Melody:
+class PitchTracks:
     """Pitch of a recording and of its conversion: float32 [frames] in Hz at 100 frames a second, 0 is unvoiced."""
 
     source: np.ndarray
@@ -31,12 +31,12 @@ class Melody:
         return float(np.corrcoef(*curves)[0, 1])
 
 
-def compare_melody(source: np.ndarray, source_rate: int, converted: np.ndarray, rate: int) -> Melody:
+def track_pitch(source: np.ndarray, source_rate: int, converted: np.ndarray, rate: int) -> PitchTracks:
     """Pitch of two equally long recordings [samples] by probabilistic YIN (as librosa has it)."""
     source_f0 = _pyin(resample(source, source_rate, FEATURE_RATE))
     converted_f0 = _pyin(resample(converted, rate, FEATURE_RATE))
     frames = min(len(source_f0), len(converted_f0))
-    return Melody(source_f0[:frames], converted_f0[:frames])
+    return PitchTracks(source_f0[:frames], converted_f0[:frames])
 
 
 def _pyin(wave: np.ndarray) -> np.ndarray:

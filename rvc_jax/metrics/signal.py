@@ -41,13 +41,13 @@ _VIBRATO_FRAMES, _NOTE_FRAMES = 20, 30
 _NOTE_SEMITONES = 0.8
 
 
-def framed(wave: np.ndarray, rate: int) -> np.ndarray:
+def split_frames(wave: np.ndarray, rate: int) -> np.ndarray:
     """Whole frames of 32 ms, end to end: [samples] -> [frames, rate * 0.032]."""
     size = rate * 32 // 1000
     return wave[: len(wave) // size * size].reshape(len(wave) // size, size)
 
 
-def pauses(probability: np.ndarray) -> np.ndarray:
+def find_pauses(probability: np.ndarray) -> np.ndarray:
     """Frames of runs of at least 0.1 s without speech: probability [frames] -> bool [frames]."""
     return scipy.ndimage.binary_opening(probability < SPEECH_PROBABILITY, np.ones(_PAUSE_FRAMES, bool))
 
@@ -60,13 +60,13 @@ def signal_to_noise(frames: np.ndarray, probability: np.ndarray) -> float | None
     is steady is nowhere below itself, and what is louder than other frames is faint speech.
 
     Args:
-      frames: [frames, samples] as `framed` gives them.
+      frames: [frames, samples] as `split_frames` gives them.
       probability: of speech, [frames].
 
     Returns: None for less than a second, without speech, or without a pause to hear the noise in.
     """
     power = np.square(frames, dtype=np.float64).mean(axis=1)
-    speech, pause = power[probability >= SPEECH_PROBABILITY], power[pauses(probability)]
+    speech, pause = power[probability >= SPEECH_PROBABILITY], power[find_pauses(probability)]
     if len(power) < _NOISE_FRAMES or len(speech) < _PAUSE_FRAMES or len(pause) < _PAUSE_FRAMES:
         return None
     noise = max(min(np.percentile(pause, 10), np.percentile(power, 5)), _TINY)
@@ -81,7 +81,7 @@ def silent_share(frames: np.ndarray) -> float:
     return float((level < max(np.percentile(level, 95) - _SILENCE_BELOW_SPEECH_DB, _SILENCE_DBFS)).mean())
 
 
-def spectra(frames: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sum_spectra(frames: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Summed power spectra of the frames of speech and of the quieter half of the pauses, and how many those are.
 
     Both are in units of the slice's own mean power of speech, so that slices of any gain can be summed.
@@ -91,7 +91,7 @@ def spectra(frames: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np
     """
     window = np.hanning(frames.shape[1]).astype(np.float32)
     power = np.square(np.abs(scipy.fft.rfft(frames * window, axis=1)), dtype=np.float64)
-    speech, pause = power[probability >= SPEECH_PROBABILITY], power[pauses(probability)]
+    speech, pause = power[probability >= SPEECH_PROBABILITY], power[find_pauses(probability)]
     if len(speech) < max(_PAUSE_FRAMES, len(power) / 5) or not speech.any():
         return np.zeros((2, power.shape[1])), np.zeros(2, int)
     loudness = pause.sum(axis=1)
@@ -113,7 +113,7 @@ def bandwidth(speech: np.ndarray, pause: np.ndarray | None) -> float:
     return float(np.flatnonzero(heard)[-1] * FRAMES_PER_SECOND) if heard.any() else 0.0
 
 
-def flat_tops(wave: np.ndarray, rate: int, high_pass_hz: float) -> float:
+def flat_top_share(wave: np.ndarray, rate: int, high_pass_hz: float) -> float:
     """Share of the samples that lie on flat tops, as clipping leaves them; about half of the samples that were clipped.
 
     The ceiling is nowhere assumed: slices are normalised after they were clipped. Instead every half-wave (between two

@@ -17,12 +17,12 @@ from rvc_jax.audio.fourier import rfft
 from rvc_jax.audio.spectrogram import frames, mel_filters, periodic_hann
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE
 from rvc_jax.errors import UserError
-from rvc_jax.features.framing import checked_batch
-from rvc_jax.features.nn import checked_parameters
+from rvc_jax.features.framing import check_batch
+from rvc_jax.features.nn import convert_state_dict
 from rvc_jax.weights import store, torch_file
 
 WEIGHTS = "resemblyzer"
-HOW_TO_GET = "`rvc-jax download resemblyzer` brings the model that it is measured with (17 MB)"
+INSTALL_HINT = "`rvc-jax download resemblyzer` brings the model that it is measured with (17 MB)"
 CHANNELS = 256
 
 _WINDOW, _MELS, _LAYERS = 400, 40, 3
@@ -40,7 +40,7 @@ class SpeakerEncoder:
     def __init__(self, state: Mapping[str, np.ndarray]) -> None:
         """From Resemblyzer's state dict. Raises UserError if it is not that."""
         trial = (np.zeros((1, _PIECE, _MELS), np.float32),)
-        self._params = checked_parameters(from_state_dict, state, _embed, trial, "the weights of Resemblyzer")
+        self._params = convert_state_dict(from_state_dict, state, _embed, trial, "the weights of Resemblyzer")
 
     @classmethod
     def find(cls) -> SpeakerEncoder | None:
@@ -59,7 +59,7 @@ class SpeakerEncoder:
         Samples are a multiple of 320. The cosine of two embeddings, their product, is about 0.6 for two people and
         above 0.8 for two recordings of one.
         """
-        return np.asarray(_embeddings(self._params, *checked_batch(audio, lengths)))
+        return np.asarray(_embeddings(self._params, *check_batch(audio, lengths)))
 
 
 def from_state_dict(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -88,7 +88,7 @@ def _embeddings(params: Params, audio: jax.Array, lengths: jax.Array) -> jax.Arr
     embedded = _embed(params, pieces.reshape(-1, _PIECE, _MELS)).reshape(*pieces.shape[:2], CHANNELS)
     start = jnp.array(starts)
     counts = (start == 0) | (lengths[:, None] - start * FEATURE_HOP >= _LEAST_PIECE * FEATURE_HOP)
-    return _normalised(jnp.sum(embedded * counts[..., None], axis=1))
+    return _normalize(jnp.sum(embedded * counts[..., None], axis=1))
 
 
 def _mels(audio: jax.Array) -> jax.Array:
@@ -106,7 +106,7 @@ def _embed(params: Params, mels: jax.Array) -> jax.Array:
         x = jnp.swapaxes(mels, 0, 1)
         for i in range(_LAYERS):
             x = _lstm(params, f"lstm.{i}", x)
-        return _normalised(jax.nn.relu(x[-1] @ params["linear.kernel"] + params["linear.bias"]))
+        return _normalize(jax.nn.relu(x[-1] @ params["linear.kernel"] + params["linear.bias"]))
 
 
 def _lstm(params: Params, name: str, x: jax.Array) -> jax.Array:
@@ -125,5 +125,5 @@ def _lstm(params: Params, name: str, x: jax.Array) -> jax.Array:
     return jax.lax.scan(step, (start, start), given)[1]
 
 
-def _normalised(x: jax.Array) -> jax.Array:
+def _normalize(x: jax.Array) -> jax.Array:
     return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-9)

@@ -17,7 +17,7 @@ RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
 """Transform, hop and window in samples of the three spectrograms (Parallel WaveGAN, arXiv 1910.11480)."""
 _POWER_FLOOR = 1e-7
 
-MEASURES = ("mel", "stft", "f0_cents", "voicing_error", "similarity")
+METRIC_NAMES = ("mel", "stft", "f0_cents", "voicing_error", "similarity")
 """Log-mel error, distance of spectrograms, error of the pitch, share of frames that are voiced in one only, cosine of
 speaker embeddings. All but the last are better when lower."""
 
@@ -50,7 +50,7 @@ def _magnitudes(wave: jax.Array, transform: int, hop: int, window: int) -> jax.A
     return jnp.sqrt(jnp.maximum(jnp.square(spectrum.real) + jnp.square(spectrum.imag), _POWER_FLOOR))
 
 
-def pitch_measures(rendered: np.ndarray, target: np.ndarray, valid: np.ndarray) -> dict[str, float]:
+def pitch_error_metrics(rendered: np.ndarray, target: np.ndarray, valid: np.ndarray) -> dict[str, float]:
     """Of f0 [batch, frames] in Hz, 0 = unvoiced, over the frames that are valid [batch, frames].
 
     `voicing_error`: share of frames that are voiced in one only. `f0_cents`: root of the mean squared difference over
@@ -64,7 +64,7 @@ def pitch_measures(rendered: np.ndarray, target: np.ndarray, valid: np.ndarray) 
     return figures
 
 
-def score(figures: Mapping[str, float], by: BestBy) -> float:
+def ranking_score(figures: Mapping[str, float], by: BestBy) -> float:
     """What voices are ranked by: lower is better; infinite without the figure. Terms as in `TrainConfig`."""
     mel, stft, cents, voicing = (figures.get(name, math.inf) for name in ("mel", "stft", "f0_cents", "voicing_error"))
     similarity = figures.get("similarity", -math.inf)
@@ -73,13 +73,13 @@ def score(figures: Mapping[str, float], by: BestBy) -> float:
     return math.inf if math.isnan(value) else value
 
 
-def figures_text(figures: Mapping[str, float]) -> str:
+def format_metrics(figures: Mapping[str, float]) -> str:
     """Figures of a voice, to be read in one line."""
-    return ", ".join(measure_text(name, figures[name]) for name in MEASURES if name in figures)
+    return ", ".join(format_metric(name, figures[name]) for name in METRIC_NAMES if name in figures)
 
 
-def measure_text(name: str, value: float) -> str:
-    """One of `MEASURES` with its name and unit."""
+def format_metric(name: str, value: float) -> str:
+    """One of `METRIC_NAMES` with its name and unit."""
     return {
         "mel": f"log-mel error {value:.3f}",
         "stft": f"STFT distance {value:.3f}",

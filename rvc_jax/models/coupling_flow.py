@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rvc_jax.config import PLAIN, Forms, GeneratorConfig
-from rvc_jax.models.kernels.activations import masked
+from rvc_jax.config import REFERENCE, KernelConfig, GeneratorConfig
+from rvc_jax.models.kernels.activations import apply_mask
 from rvc_jax.models.layers import Conv, WaveNet
 from rvc_jax.models.parameters import Constant
 
@@ -15,7 +15,7 @@ from rvc_jax.models.parameters import Constant
 class ResidualCoupling(nnx.Module):
     """Shifts the second half of the channels by a function of the first (mean-only RealNVP, arXiv 1605.08803)."""
 
-    def __init__(self, config: GeneratorConfig, forms: Forms = PLAIN):
+    def __init__(self, config: GeneratorConfig, forms: KernelConfig = REFERENCE):
         half, hidden = config.inter_channels // 2, config.hidden_channels
         self.pre = Conv(half, hidden, 1)
         self.enc = WaveNet(hidden, config.flow_kernel, config.flow_layers, config.speaker_channels, forms)
@@ -23,9 +23,9 @@ class ResidualCoupling(nnx.Module):
 
     def __call__(self, x: jax.Array, mask: jax.Array, speaker: jax.Array, reverse: bool) -> jax.Array:
         first, second = jnp.split(x, 2, axis=-1)
-        hidden = masked(self.pre(first.astype(mask.dtype)), mask)
-        shift = masked(self.post(self.enc(hidden, mask, speaker)), mask).astype(x.dtype)
-        second = masked(second - shift, mask) if reverse else shift + masked(second, mask)
+        hidden = apply_mask(self.pre(first.astype(mask.dtype)), mask)
+        shift = apply_mask(self.post(self.enc(hidden, mask, speaker)), mask).astype(x.dtype)
+        second = apply_mask(second - shift, mask) if reverse else shift + apply_mask(second, mask)
         return jnp.concatenate([first, second], axis=-1)
 
 
@@ -39,7 +39,7 @@ class Flip(nnx.Module):
 class CouplingFlow(nnx.Module):
     """Couplings and flips in turn; `reverse` runs the inverse."""
 
-    def __init__(self, config: GeneratorConfig, forms: Forms = PLAIN):
+    def __init__(self, config: GeneratorConfig, forms: KernelConfig = REFERENCE):
         steps = range(config.flow_steps)
         self.flows = nnx.List([step for _ in steps for step in (ResidualCoupling(config, forms), Flip())])
 

@@ -9,19 +9,19 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rvc_jax.config import PLAIN, DiscriminatorConfig, Forms
+from rvc_jax.config import REFERENCE, DiscriminatorConfig, KernelConfig
 from rvc_jax.models.kernels.activations import leaky_relu
-from rvc_jax.models.kernels.convolution import Layout, fold
+from rvc_jax.models.kernels.convolution import SectionLayout, fold
 from rvc_jax.models.layers import Conv
 
-Judgement = tuple[jax.Array, list[list[jax.Array]]]
+DiscriminatorOutput = tuple[jax.Array, list[list[jax.Array]]]
 """Scores [batch, positions], and the feature maps of every layer, the scores' included, each in parts of equal size."""
 
 
 class ScaleDiscriminator(nnx.Module):
     """Strided grouped convolutions over the waveform."""
 
-    def __init__(self, config: DiscriminatorConfig, forms: Forms = PLAIN):
+    def __init__(self, config: DiscriminatorConfig, forms: KernelConfig = REFERENCE):
         self.fold_to = forms.fold_to
         inputs = (1, *config.scale_channels)
         layers = zip(config.scale_kernels, config.scale_strides, config.scale_groups, strict=True)
@@ -35,7 +35,7 @@ class ScaleDiscriminator(nnx.Module):
         if forms.sectioned and forms.merge_to:
             self.layouts, self.block = _layouts(self.convs, forms.merge_to)
 
-    def __call__(self, wave: jax.Array) -> Judgement:
+    def __call__(self, wave: jax.Array) -> DiscriminatorOutput:
         sections, maps = [wave[..., None]], []
         if wave.shape[1] % self.block == 0:
             sections = [fold(wave[..., None], 1, self.block)]
@@ -47,7 +47,7 @@ class ScaleDiscriminator(nnx.Module):
         return score, [*maps, *others]
 
 
-def _layouts(convs: Sequence[Conv], channels: int) -> tuple[list[Layout], int]:
+def _layouts(convs: Sequence[Conv], channels: int) -> tuple[list[SectionLayout], int]:
     """Of what comes out of the layers that widen the signal, if they are grouped, and the samples of a block.
 
     The last one has so many channels per section; every other one's sections are what those of the next layer take.
@@ -55,18 +55,18 @@ def _layouts(convs: Sequence[Conv], channels: int) -> tuple[list[Layout], int]:
     widening = list(itertools.takewhile(lambda conv: conv.outputs > conv.inputs, convs))
     if not widening or widening[-1].groups == 1:
         return [], 1
-    layouts = [Layout(min(channels, widening[-1].outputs), 1)]
+    layouts = [SectionLayout(min(channels, widening[-1].outputs), 1)]
     for conv in reversed(widening):
         of_next = layouts[0]
         groups = max(of_next.channels * conv.groups // conv.outputs, 1)
-        layouts.insert(0, Layout(groups * conv.inputs // conv.groups, of_next.factor * conv.stride))
+        layouts.insert(0, SectionLayout(groups * conv.inputs // conv.groups, of_next.factor * conv.stride))
     return layouts[1:], layouts[0].factor
 
 
 class PeriodDiscriminator(nnx.Module):
     """Convolutions over every `period`-th sample; the phases of the period are folded into the batch."""
 
-    def __init__(self, config: DiscriminatorConfig, period: int, forms: Forms = PLAIN):
+    def __init__(self, config: DiscriminatorConfig, period: int, forms: KernelConfig = REFERENCE):
         self.period = period
         inputs = (1, *config.period_channels)
         strides = [config.period_stride] * (len(config.period_channels) - 1) + [1]
@@ -77,7 +77,7 @@ class PeriodDiscriminator(nnx.Module):
         ])  # fmt: skip
         self.conv_post = Conv(inputs[-1], 1, 3, normed=True, public_trailing=1)
 
-    def __call__(self, wave: jax.Array) -> Judgement:
+    def __call__(self, wave: jax.Array) -> DiscriminatorOutput:
         batch, samples = wave.shape
         wave = jnp.pad(wave, ((0, 0), (0, -samples % self.period)), mode="reflect")
         columns = wave.reshape(batch, -1, self.period).swapaxes(1, 2).reshape(batch * self.period, -1, 1)
@@ -86,7 +86,7 @@ class PeriodDiscriminator(nnx.Module):
         return score.reshape(batch, self.period, -1).swapaxes(1, 2).reshape(batch, -1), maps
 
 
-def _judge(x: jax.Array, convs: nnx.List, conv_post: Conv, fold_to: int = 0) -> Judgement:
+def _judge(x: jax.Array, convs: nnx.List, conv_post: Conv, fold_to: int = 0) -> DiscriminatorOutput:
     """Maps of layers with few channels come folded: what is compared with them is so, too."""
     maps = []
     for conv in convs:
@@ -110,15 +110,15 @@ def _maybe_folded(x: jax.Array, conv: Conv, fold_to: int) -> jax.Array:
 class Discriminator(nnx.Module):
     """The scale discriminator and one discriminator for every period."""
 
-    def __init__(self, config: DiscriminatorConfig, forms: Forms = PLAIN):
+    def __init__(self, config: DiscriminatorConfig, forms: KernelConfig = REFERENCE):
         periods = [PeriodDiscriminator(config, period, forms) for period in config.periods]
         self.discriminators = nnx.List([ScaleDiscriminator(config, forms), *periods])
 
-    def judge(self, wave: jax.Array) -> list[Judgement]:
+    def judge(self, wave: jax.Array) -> list[DiscriminatorOutput]:
         """wave [batch, samples], in the dtype to compute in -> one judgement per sub-discriminator."""
         return [self.judge_by(number, wave) for number in range(len(self.discriminators))]
 
-    def judge_by(self, number: int, wave: jax.Array) -> Judgement:
+    def judge_by(self, number: int, wave: jax.Array) -> DiscriminatorOutput:
         """The judgement of one sub-discriminator."""
         with jax.named_scope(f"discriminators.{number}"):
             return self.discriminators[number](wave)

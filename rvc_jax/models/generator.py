@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rvc_jax.config import PLAIN, AudioConfig, Forms, GeneratorConfig
+from rvc_jax.config import REFERENCE, AudioConfig, KernelConfig, GeneratorConfig
 from rvc_jax.models.kernels.activations import leaky_relu
 from rvc_jax.models.kernels.convolution import fold
 from rvc_jax.models.layers import Conv, ConvTranspose, Linear
@@ -66,7 +66,7 @@ class HarmonicSource(nnx.Module):
 class ResidualBlock(nnx.Module):
     """Pairs of dilated and plain convolutions, each pair with a skip (`ResBlock1` of HiFi-GAN)."""
 
-    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...], forms: Forms = PLAIN):
+    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...], forms: KernelConfig = REFERENCE):
         shared = {"normed": True, "init": SMALL, "forms": forms}
         self.convs1 = nnx.List([Conv(channels, channels, kernel, dilation=d, **shared) for d in dilations])
         self.convs2 = nnx.List([Conv(channels, channels, kernel, **shared) for _ in dilations])
@@ -83,7 +83,7 @@ class ResidualBlock(nnx.Module):
 class Generator(nnx.Module):
     """Upsamples the latent to samples; after every upsampling the source is mixed in and the MRF's blocks averaged."""
 
-    def __init__(self, config: GeneratorConfig, audio: AudioConfig, forms: Forms = PLAIN):
+    def __init__(self, config: GeneratorConfig, audio: AudioConfig, forms: KernelConfig = REFERENCE):
         self.forms = forms
         widths = [config.upsample_initial_channels >> i for i in range(len(config.upsample_rates) + 1)]
         self.blocks_per_stage = len(config.resblock_kernels)

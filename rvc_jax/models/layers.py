@@ -8,19 +8,19 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rvc_jax.config import PLAIN, Forms
+from rvc_jax.config import REFERENCE, KernelConfig
 from rvc_jax.models.kernels import convolution
-from rvc_jax.models.kernels.activations import gated, layer_norm, leaky_relu, masked
-from rvc_jax.models.kernels.convolution import Layout
+from rvc_jax.models.kernels.activations import gated_tanh, layer_norm, leaky_relu, apply_mask
+from rvc_jax.models.kernels.convolution import SectionLayout
 from rvc_jax.models.kernels.weight_norm import (
-    is_probed,
+    has_probe,
     probed,
     probed_gate,
     probed_kernel,
     probed_leaky_relu,
     weight_norm,
 )
-from rvc_jax.models.parameters import Constant, Normal, fan_in_uniform, parameter
+from rvc_jax.models.parameters import Constant, Normal, fan_in_uniform, declare_parameter
 
 KERNEL_AXES = (2, 1, 0)
 
@@ -42,7 +42,7 @@ class Conv(nnx.Module):
         normed: bool = False,
         init: object = None,
         public_trailing: int = 0,
-        forms: Forms = PLAIN,
+        forms: KernelConfig = REFERENCE,
     ):
         self.inputs, self.outputs, self.forms = inputs, outputs, forms
         self.stride, self.dilation, self.groups, self.normed = stride, dilation, groups, normed
@@ -51,11 +51,11 @@ class Conv(nnx.Module):
         init = init or default
         shape = (kernel, inputs // groups, outputs)
         if normed:
-            self.weight_g = parameter((1, 1, outputs), Constant(1.0), KERNEL_AXES, public_trailing)
-            self.weight_v = parameter(shape, init, KERNEL_AXES, public_trailing)
+            self.weight_g = declare_parameter((1, 1, outputs), Constant(1.0), KERNEL_AXES, public_trailing)
+            self.weight_v = declare_parameter(shape, init, KERNEL_AXES, public_trailing)
         else:
-            self.weight = parameter(shape, init, KERNEL_AXES, public_trailing)
-        self.bias = parameter((outputs,), default if init is default else Constant(0.0), (0,)) if bias else None
+            self.weight = declare_parameter(shape, init, KERNEL_AXES, public_trailing)
+        self.bias = declare_parameter((outputs,), default if init is default else Constant(0.0), (0,)) if bias else None
 
     def kernel(self, dtype: jnp.dtype) -> jax.Array:
         return weight_norm(*self._parameters).astype(dtype)
@@ -76,9 +76,9 @@ class Conv(nnx.Module):
     def gated(self, x: jax.Array, condition: jax.Array) -> jax.Array:
         """`gated` of the halves of the result and a condition [batch, 1, out]."""
         shift = self.bias[...].astype(x.dtype) + condition
-        if is_probed(*self._parameters):
+        if has_probe(*self._parameters):
             return probed_gate(self._convolved, x, *self._parameters, shift)
-        return gated(*jnp.split(self._made(x)[0] + shift, 2, axis=-1))
+        return gated_tanh(*jnp.split(self._made(x)[0] + shift, 2, axis=-1))
 
     def halves(self, x: jax.Array) -> list[jax.Array]:
         """The result's channels in two halves, each by a convolution of its own, which can take along what is added."""
@@ -116,7 +116,7 @@ class Conv(nnx.Module):
         y = convolution.folded_conv(x, kernel, factor, self.stride, self.padding, self.dilation, self.groups)
         return self._biased(y, factor)
 
-    def sectioned(self, sections: list[jax.Array], after: Layout) -> list[jax.Array]:
+    def sectioned(self, sections: list[jax.Array], after: SectionLayout) -> list[jax.Array]:
         """The same for a signal in sections (`convolution.Layout`); it takes a stride and no dilation."""
         kernel = self.kernel(sections[0].dtype)
         parts = convolution.sectioned_conv(sections, kernel, after, self.stride, self.padding, self.groups)
@@ -133,11 +133,11 @@ class ConvTranspose(nnx.Module):
     As PyTorch's with padding (kernel - stride) / 2. The norm is taken per *input* channel, as PyTorch's is.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, init: object, forms: Forms = PLAIN):
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, init: object, forms: KernelConfig = REFERENCE):
         self.outputs, self.stride, self.form = outputs, stride, forms.upsampling
-        self.weight_g = parameter((1, 1, inputs), Constant(1.0), KERNEL_AXES)
-        self.weight_v = parameter((kernel, outputs, inputs), init, KERNEL_AXES)
-        self.bias = parameter((outputs,), fan_in_uniform(kernel * outputs), (0,))
+        self.weight_g = declare_parameter((1, 1, inputs), Constant(1.0), KERNEL_AXES)
+        self.weight_v = declare_parameter((kernel, outputs, inputs), init, KERNEL_AXES)
+        self.bias = declare_parameter((outputs,), fan_in_uniform(kernel * outputs), (0,))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel, probe = probed_kernel(self.weight_v[...], self.weight_g.get_value())
@@ -161,8 +161,8 @@ class Linear(nnx.Module):
 
     def __init__(self, inputs: int, outputs: int, init: object = None):
         default = fan_in_uniform(inputs)
-        self.weight = parameter((inputs, outputs), init or default, (1, 0))
-        self.bias = parameter((outputs,), Constant(0.0) if init else default, (0,))
+        self.weight = declare_parameter((inputs, outputs), init or default, (1, 0))
+        self.bias = declare_parameter((outputs,), Constant(0.0) if init else default, (0,))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return x @ self.weight[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
@@ -172,7 +172,7 @@ class Embedding(nnx.Module):
     """Integers [...] -> [..., channels], float32."""
 
     def __init__(self, count: int, channels: int):
-        self.weight = parameter((count, channels), Normal(1.0), (0, 1))
+        self.weight = declare_parameter((count, channels), Normal(1.0), (0, 1))
 
     def __call__(self, index: jax.Array) -> jax.Array:
         return jnp.take(self.weight[...], index, axis=0)
@@ -182,8 +182,8 @@ class LayerNorm(nnx.Module):
     """Over the channels, epsilon 1e-5, computed in float32; parameters named as in VITS."""
 
     def __init__(self, channels: int):
-        self.gamma = parameter((channels,), Constant(1.0), (0,))
-        self.beta = parameter((channels,), Constant(0.0), (0,))
+        self.gamma = declare_parameter((channels,), Constant(1.0), (0,))
+        self.beta = declare_parameter((channels,), Constant(0.0), (0,))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return layer_norm(x, self.gamma[...], self.beta[...])
@@ -192,7 +192,7 @@ class LayerNorm(nnx.Module):
 class WaveNet(nnx.Module):
     """Gated residual convolutions conditioned on the speaker: `WN` of VITS (arXiv 2106.06103; WaveNet, 1609.03499)."""
 
-    def __init__(self, channels: int, kernel: int, layers: int, speaker_channels: int, forms: Forms = PLAIN):
+    def __init__(self, channels: int, kernel: int, layers: int, speaker_channels: int, forms: KernelConfig = REFERENCE):
         self.channels, self.scan = channels, forms.scan
         self.cond_layer = Conv(speaker_channels, 2 * channels * layers, 1, normed=True)
         self.in_layers = nnx.List([
@@ -211,11 +211,11 @@ class WaveNet(nnx.Module):
             y = in_layer.gated(x, condition)
             if res_skip.outputs > self.channels:
                 residual, skip = res_skip.halves(y)
-                x = masked(x + residual, mask)
+                x = apply_mask(x + residual, mask)
             else:
                 skip = res_skip(y)
             output = output + skip
-        return masked(output, mask)
+        return apply_mask(output, mask)
 
     def _scanned(self, x: jax.Array, mask: jax.Array, conditions: list[jax.Array]) -> jax.Array:
         """The layers in a loop; the last one's missing residual half is zero."""
@@ -235,12 +235,12 @@ class WaveNet(nnx.Module):
             kernel, bias, outer_kernel, outer_bias, condition = weights
             gates = convolution.conv(x, kernel, 1, padding, 1, 1, forms) + bias + condition
             filtered, gate = jnp.split(gates, 2, axis=-1)
-            y = gated(filtered, gate) @ outer_kernel[0] + outer_bias
+            y = gated_tanh(filtered, gate) @ outer_kernel[0] + outer_bias
             residual, skip = jnp.split(y, 2, axis=-1)
-            return (masked(x + residual, mask), output + skip), None
+            return (apply_mask(x + residual, mask), output + skip), None
 
         (_, output), _ = jax.lax.scan(layer, (x, jnp.zeros_like(x)), stacked)
-        return masked(output, mask)
+        return apply_mask(output, mask)
 
 
 def _padded(layer: Conv, dtype: jnp.dtype, width: int) -> tuple[jax.Array, jax.Array]:

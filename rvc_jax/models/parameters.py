@@ -19,7 +19,7 @@ import numpy as np
 from flax import nnx
 
 from rvc_jax.models.kernels.packing import Packing
-from rvc_jax.models.kernels.weight_norm import Scale, squared_norm
+from rvc_jax.models.kernels.weight_norm import KnownNorm, squared_norm
 
 Parameters = dict[str, Any]
 
@@ -56,7 +56,7 @@ class Constant:
         return np.full(shape, self.value)
 
 
-def classic_name(name: str) -> str:
+def to_classic_name(name: str) -> str:
     """A parameter's name in classic checkpoints, whichever way PyTorch has spelt its weight norm."""
     for new, old in _WEIGHT_NORMS.items():
         name = name.removesuffix(new) + old if name.endswith(new) else name
@@ -68,7 +68,7 @@ def fan_in_uniform(fan_in: int) -> Uniform:
     return Uniform(1.0 / math.sqrt(fan_in))
 
 
-def parameter(shape: tuple[int, ...], init: Any, axes: tuple[int, ...], trailing: int = 0) -> nnx.Param:
+def declare_parameter(shape: tuple[int, ...], init: Any, axes: tuple[int, ...], trailing: int = 0) -> nnx.Param:
     """Declares a parameter.
 
     axes: permutation from our axes to the public ones (every one used here is its own inverse).
@@ -107,9 +107,9 @@ class Network:
         return {name[:-1] + "g": squared_norm(parameters[name]) for name in names}
 
     @staticmethod
-    def with_norms(parameters: Mapping[str, Any], squares: Mapping[str, Any]) -> Parameters:
+    def with_known_norms(parameters: Mapping[str, Any], squares: Mapping[str, Any]) -> Parameters:
         """Parameters to call the network with, which does not take these norms again."""
-        return dict(parameters) | {name: Scale(parameters[name], square) for name, square in squares.items()}
+        return dict(parameters) | {name: KnownNorm(parameters[name], square) for name, square in squares.items()}
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rvc_jax.config import PLAIN, AudioConfig, Forms, GeneratorConfig
+from rvc_jax.config import REFERENCE, AudioConfig, KernelConfig, GeneratorConfig
 from rvc_jax.models.coupling_flow import CouplingFlow
 from rvc_jax.models.generator import Generator
 from rvc_jax.models.layers import Embedding, sequence_mask
@@ -30,7 +30,7 @@ class Latents:
     mask: jax.Array
 
 
-def segments(x: jax.Array, start: jax.Array, length: int) -> jax.Array:
+def slice_segments(x: jax.Array, start: jax.Array, length: int) -> jax.Array:
     """Cuts [batch, time, ...] at `start` [batch] to [batch, length, ...]."""
     return jax.vmap(lambda row, begin: jax.lax.dynamic_slice_in_dim(row, begin, length))(x, start)
 
@@ -38,7 +38,7 @@ def segments(x: jax.Array, start: jax.Array, length: int) -> jax.Array:
 class Synthesizer(nnx.Module):
     """Parts are named as in public checkpoints. Computes in the dtype of `content`."""
 
-    def __init__(self, config: GeneratorConfig, audio: AudioConfig, forms: Forms = PLAIN, posterior: bool = True):
+    def __init__(self, config: GeneratorConfig, audio: AudioConfig, forms: KernelConfig = REFERENCE, posterior: bool = True):
         """posterior: with the posterior encoder, which only training needs."""
         self.segment_frames, self.hop = audio.segment_frames, audio.hop
         self.enc_p = PriorEncoder(config, forms)
@@ -79,9 +79,9 @@ class Synthesizer(nnx.Module):
             source_noise = jax.random.normal(source_rng, (f0.shape[0], self.segment_frames * self.hop))
         with jax.named_scope("flow"):
             mapped = self.flow(latent, mask, speaker)
-        cut = segments(latent, start, self.segment_frames).astype(content.dtype)
+        cut = slice_segments(latent, start, self.segment_frames).astype(content.dtype)
         with jax.named_scope("dec"):
-            wave = self.dec(cut, segments(f0, start, self.segment_frames), speaker, source_noise)
+            wave = self.dec(cut, slice_segments(f0, start, self.segment_frames), speaker, source_noise)
         return wave, Latents(prior_mean, prior_log, log, mapped, mask.astype(jnp.float32))
 
     def infer(
@@ -145,7 +145,7 @@ class Synthesizer(nnx.Module):
 def synthesizer(
     config: GeneratorConfig,
     audio: AudioConfig,
-    forms: Forms = PLAIN,
+    forms: KernelConfig = REFERENCE,
     packed: jnp.dtype | None = None,
     posterior: bool = True,
 ) -> Network:

@@ -12,12 +12,12 @@ from typing import Any
 _FLUSH_MINUTES = 30
 
 
-def content() -> Path:
+def content_folder() -> Path:
     """Folder of a runtime's files, which go with it; where this is not Colab, the folder one is in."""
-    return Path("/content") if here() and Path("/content").is_dir() else Path.cwd()
+    return Path("/content") if is_colab() and Path("/content").is_dir() else Path.cwd()
 
 
-def here() -> bool:
+def is_colab() -> bool:
     """Whether this is Colab."""
     try:
         return importlib.import_module("google.colab") is not None

@@ -15,12 +15,12 @@ MEASURED_STEPS = {"cpu": 4, "gpu": 96, "tpu": 96}
 """Steps of a measurement: the first, or those of the first dispatch, compile and do not count."""
 
 
-def steps_of(windows: int, epochs: int, preset: str, devices: int) -> int:
+def count_steps(windows: int, epochs: int, preset: str, devices: int) -> int:
     """Steps that a run takes with the preset's own batch."""
     return math.ceil(windows / (PRESETS[preset].train.batch_per_chip * devices)) * epochs
 
 
-def planned(chip: str, devices: int, preset: str) -> dict[str, Any] | None:
+def find_plan(chip: str, devices: int, preset: str) -> dict[str, Any] | None:
     """What the TPU's compiler estimated for that chip and preset; None if nobody asked it."""
     batch = PRESETS[preset].train.batch_per_chip
     shapes = {1: "1x1", 4: "2x2", 8: "2x4"}

@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from IPython.display import HTML, Audio, display
 
-from rvc_jax.errors import printable
+from rvc_jax.errors import make_printable
 
 _COLOURS = {"plain": "inherit", "good": "#1b6e36", "notice": "#9a6b00", "problem": "#b3261e"}
 Kind = Literal["plain", "good", "notice", "problem"]
 
 
-def say(text: str, kind: Kind = "plain") -> None:
+def show_text(text: str, kind: Kind = "plain") -> None:
     """A sentence."""
     display(_Sentence(text, kind))
 
@@ -59,6 +59,6 @@ class _Markup(HTML):
 
 class _Sentence(_Markup):
     def __init__(self, text: str, kind: Kind, share: float | None = None):
-        text = printable(text)
+        text = make_printable(text)
         bar = "" if share is None else f'<progress max="1" value="{share:.4f}" style="width:12em"></progress> '
         super().__init__(f'<div style="color:{_COLOURS[kind]};max-width:60em">{bar}{html.escape(text)}</div>', text)

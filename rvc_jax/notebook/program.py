@@ -18,7 +18,7 @@ _LAST_LINES = 3
 Listener = Callable[[dict[str, Any]], None]
 
 
-class Mistake(UserError):
+class NotebookError(UserError):
     """A UserError that a notebook shows as its one line. The cells below do not run then."""
 
     def _render_traceback_(self) -> list[str]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from rvc_jax.cli.display import duration
+from rvc_jax.cli.display import format_duration
 from rvc_jax.notebook.page import Line
-from rvc_jax.notebook.translations import Texts
+from rvc_jax.notebook.translations import Translations
 
 
 class Progress:
     """A listener for a command: one line, renewed in its place."""
 
-    def __init__(self, texts: Texts, units_per_hour: float | None = None):
+    def __init__(self, texts: Translations, units_per_hour: float | None = None):
         """units_per_hour: to tell what a training takes."""
         self._texts, self._units_per_hour = texts, units_per_hour
         self._began, self._line = time.monotonic(), Line()
@@ -33,7 +33,7 @@ class Progress:
         parts = [say("progress", step=event["step"], total=event["total_steps"], epoch=event["epoch"],
                      epochs=event["epochs"])]  # fmt: skip
         if seconds:
-            parts.append(say("left", time=duration(event["seconds_left"])))
+            parts.append(say("left", time=format_duration(event["seconds_left"])))
             parts.append(say("speed", speed=1 / seconds))
         if event.get("holdout") is not None:
             parts.append(say("hold-out", error=event["holdout"]))

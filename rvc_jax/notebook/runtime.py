@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from rvc_jax.config import Rate
 from rvc_jax.errors import UserError
 from rvc_jax.storage.files import write_json
-from rvc_jax.train.budget import known_rate
+from rvc_jax.train.budget import lookup_rate
 
 _GOOGLE = "0x1ae0"
 _TPUS = {"0x0063": "v5e", "0x006f": "v6e", "0x005e": "v4", "0x0062": "v5p", "0x0027": "v3", "0x0076": "v7x"}
@@ -40,7 +40,7 @@ class Accelerator(NamedTuple):
     @property
     def rate(self) -> Rate | None:
         """What an hour costs; None if it is not known."""
-        return known_rate(self.name)
+        return lookup_rate(self.name)
 
     @property
     def platforms(self) -> str:

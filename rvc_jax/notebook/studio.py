@@ -16,21 +16,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rvc_jax.cli.display import duration, size
+from rvc_jax.cli.display import format_duration, size
 from rvc_jax.config import Rate
 from rvc_jax.errors import UserError
 from rvc_jax.notebook import colab, estimate, runtime
-from rvc_jax.notebook.page import frame, play, say
-from rvc_jax.notebook.program import Mistake, Program
+from rvc_jax.notebook.page import frame, play, show_text
+from rvc_jax.notebook.program import NotebookError, Program
 from rvc_jax.notebook.progress import Progress
-from rvc_jax.notebook.translations import LANGUAGES, Texts
+from rvc_jax.notebook.translations import LANGUAGES, Translations
 from rvc_jax.notebook.workspace import Workspace, is_inside, is_name, recordings
 from rvc_jax.train.budget import Budget
 from rvc_jax.version import __version__
 
 _DRIVE = Path("drive")
 _MY_DRIVE = "MyDrive"
-_EXAMPLE = "from rvc_jax.data.sources import bundled_sample; print(bundled_sample('other'))"
+_EXAMPLE = "from rvc_jax.data.sources import find_bundled_sample; print(find_bundled_sample('other'))"
 _PAUSE = 1.0
 
 
@@ -45,21 +45,21 @@ def start(language: str, install_from: str = "", units_per_hour: float = 0) -> S
     Raises:
       Mistake: the installation failed, or JAX does not reach the accelerator.
     """
-    texts, found = Texts(LANGUAGES[language]), runtime.accelerator()
+    texts, found = Translations(LANGUAGES[language]), runtime.accelerator()
     rate = Rate(units_per_hour, 0.0) if units_per_hour > 0 else found.rate
-    say(texts(_about(found), name=found.name), "notice" if found.kind == "cpu" else "good")
-    say(texts("python", version=sys.version.split()[0]))
+    show_text(texts(_about(found), name=found.name), "notice" if found.kind == "cpu" else "good")
+    show_text(texts("python", version=sys.version.split()[0]))
     if rate:
-        say(texts("rate", units=rate.units_per_hour, hours=100 / rate.units_per_hour))
+        show_text(texts("rate", units=rate.units_per_hour, hours=100 / rate.units_per_hour))
     else:
-        say(texts("no rate"))
+        show_text(texts("no rate"))
     environment = {**os.environ, "JAX_PLATFORMS": found.platforms, "PYTHONUNBUFFERED": "1", "MPLBACKEND": "agg"}
     program = Program(_python(texts, install_from, found.kind), environment)
     try:
         devices = runtime.Devices(*json.loads(program.evaluate(runtime.PROBE)))
     except UserError as error:
-        raise Mistake(texts("no devices", reason=error)) from None
-    say(texts("installed", version=__version__, jax=devices.jax, devices=devices), "good")
+        raise NotebookError(texts("no devices", reason=error)) from None
+    show_text(texts("installed", version=__version__, jax=devices.jax, devices=devices), "good")
     return Studio(texts, program, found, devices, units_per_hour)
 
 
@@ -67,17 +67,17 @@ def _about(found: runtime.Accelerator) -> str:
     return "tpu other" if found.kind == "tpu" and found.rate is None else found.kind
 
 
-def _python(texts: Texts, install_from: str, kind: str) -> Path:
+def _python(texts: Translations, install_from: str, kind: str) -> Path:
     """A Python that has everything: this one, or one that is made."""
     if runtime.is_complete(kind):
         return Path(sys.executable)
     if not install_from:
-        raise Mistake(texts("no source"))
-    say(texts("installing"))
+        raise NotebookError(texts("no source"))
+    show_text(texts("installing"))
     try:
-        return runtime.install(install_from, kind, colab.content() / "rvc_jax_environment")
+        return runtime.install(install_from, kind, colab.content_folder() / "rvc_jax_environment")
     except UserError as error:
-        raise Mistake(texts("not installed", reason=error)) from None
+        raise NotebookError(texts("not installed", reason=error)) from None
 
 
 def _step(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,10 +87,10 @@ def _step(method: Callable[..., Any]) -> Callable[..., Any]:
     def shown(self: Studio, *arguments: Any, **options: Any) -> Any:
         try:
             return method(self, *arguments, **options)
-        except Mistake:
+        except NotebookError:
             raise
         except UserError as error:
-            raise Mistake(str(error)) from None
+            raise NotebookError(str(error)) from None
 
     return shown
 
@@ -99,7 +99,7 @@ class Studio:
     """Everything that the cells after the first one call. Their mistakes are `Mistake`s, of one line."""
 
     def __init__(
-        self, texts: Texts, program: Program, accelerator: runtime.Accelerator, devices: runtime.Devices,
+        self, texts: Translations, program: Program, accelerator: runtime.Accelerator, devices: runtime.Devices,
         units_per_hour: float = 0,
     ):  # fmt: skip
         """units_per_hour: of the whole runtime, as the user knows it; 0 is what the table has."""
@@ -117,34 +117,34 @@ class Studio:
         Raises Mistake if Drive is not there any more: what is written to its folder then is lost with the runtime.
         """
         if self._voice is None:
-            raise Mistake(self.texts("no voice"))
+            raise NotebookError(self.texts("no voice"))
         if self._voice.on_drive and colab.device(self._voice.path) != self._device:
-            raise Mistake(self.texts("drive gone"))
+            raise NotebookError(self.texts("drive gone"))
         return self._voice
 
     @_step
     def open_voice(self, name: str, use_drive: bool, drive_folder: str = "rvc_voices") -> None:
         """Step 2: where everything is kept, and what is there from before."""
         if not is_name(name := name.strip()):
-            raise Mistake(self.texts("bad name", name=name))
+            raise NotebookError(self.texts("bad name", name=name))
         if not is_inside(drive_folder := drive_folder.strip()):
-            raise Mistake(self.texts("bad folder", name=drive_folder))
-        on_drive = use_drive and colab.here()
-        root = (self._mounted() if on_drive else colab.content()) / drive_folder
+            raise NotebookError(self.texts("bad folder", name=drive_folder))
+        on_drive = use_drive and colab.is_colab()
+        root = (self._mounted() if on_drive else colab.content_folder()) / drive_folder
         self._voice = voice = Workspace(root, name, on_drive)
         self._device = colab.device(voice.path)
-        say(self.texts("on drive" if on_drive else "not on drive", folder=voice.path), "good" if on_drive else "notice")
+        show_text(self.texts("on drive" if on_drive else "not on drive", folder=voice.path), "good" if on_drive else "notice")
         if on_drive:  # without Drive nothing of it outlives the runtime, and the program's own place will do
             self.program.environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(voice.compiled))
         if there := list(self._there()):
-            say(self.texts("there", what=", ".join(there)))
+            show_text(self.texts("there", what=", ".join(there)))
 
     def _mounted(self) -> Path:
         try:
-            colab.mount(colab.content() / _DRIVE)
+            colab.mount(colab.content_folder() / _DRIVE)
         except Exception as error:  # whatever Colab raises: a refusal, a time limit
-            raise Mistake(self.texts("no mount", reason=error)) from None
-        return colab.content() / _DRIVE / _MY_DRIVE
+            raise NotebookError(self.texts("no mount", reason=error)) from None
+        return colab.content_folder() / _DRIVE / _MY_DRIVE
 
     def _there(self) -> Iterator[str]:
         voice = self.voice
@@ -165,29 +165,29 @@ class Studio:
         elif kind == "upload":
             self._upload(upload_more)
         else:
-            source = colab.content() / _DRIVE / folder.strip() if voice.on_drive else Path(folder.strip())
+            source = colab.content_folder() / _DRIVE / folder.strip() if voice.on_drive else Path(folder.strip())
             if not folder.strip() or not source.is_dir():
-                raise Mistake(self.texts("no folder", folder=source))
+                raise NotebookError(self.texts("no folder", folder=source))
         voice.note(speech=str(source))
-        say(self.texts("speech", count=len(recordings(source)), folder=source), "good")
+        show_text(self.texts("speech", count=len(recordings(source)), folder=source), "good")
 
     def _fetch(self, links: list[str]) -> None:
         if not links:
-            raise Mistake(self.texts("links needed"))
+            raise NotebookError(self.texts("links needed"))
         fetched = self.program.run("fetch", *links, "--out", self.voice.speech, listen=Progress(self.texts))
         for skipped in fetched["skipped"]:
-            say(self.texts("skipped", name=skipped["name"], reason=skipped["reason"]), "notice")
+            show_text(self.texts("skipped", name=skipped["name"], reason=skipped["reason"]), "notice")
 
     def _upload(self, more: bool) -> None:
         folder = self.voice.speech
         kept = len(recordings(folder)) if folder.is_dir() else 0
         if kept and not more:
-            say(self.texts("kept uploads", count=kept))
+            show_text(self.texts("kept uploads", count=kept))
             return
-        if not colab.here():
-            raise Mistake(self.texts("upload only"))
+        if not colab.is_colab():
+            raise NotebookError(self.texts("upload only"))
         if not colab.upload(folder):
-            raise Mistake(self.texts("nothing uploaded"))
+            raise NotebookError(self.texts("nothing uploaded"))
 
     @_step
     def prepare(self, preset: str) -> None:
@@ -195,11 +195,11 @@ class Studio:
         voice = self.voice
         speech = Path(voice.state.get("speech", ""))
         if "speech" not in voice.state or not speech.is_dir():
-            raise Mistake(self.texts("no speech"))
+            raise NotebookError(self.texts("no speech"))
         made_of = {"speech": str(speech), "preset": preset, "files": recordings(speech)}
         before = voice.state.get("dataset", {})
         if before.get("made_of") == made_of and (voice.dataset / "metadata.json").exists():
-            say(self.texts("prepared before"))
+            show_text(self.texts("prepared before"))
             info = before
         else:
             overwrite = ["--overwrite"] if (voice.dataset / "metadata.json").exists() else []
@@ -211,14 +211,14 @@ class Studio:
             voice.note(dataset={"made_of": made_of, "preset": preset, **kept})
             voice.audit.unlink(missing_ok=True)
         for name, reason in ((name, reason) for name, second, reason in info["dropped"] if second is None):
-            say(self.texts("skipped", name=name, reason=reason), "notice")  # files; slices are in the audit
-        say(self.texts("prepared", minutes=info["speech_minutes"], slices=info["train_slices"],
+            show_text(self.texts("skipped", name=name, reason=reason), "notice")  # files; slices are in the audit
+        show_text(self.texts("prepared", minutes=info["speech_minutes"], slices=info["train_slices"],
                        held=info["holdout_seconds"]), "good")  # fmt: skip
 
     def _prepared(self) -> dict[str, Any]:
         """What was noted of the dataset. Raises Mistake if there is none."""
         if not (dataset := self.voice.state.get("dataset")) or not self.voice.dataset.is_dir():
-            raise Mistake(self.texts("no dataset"))
+            raise NotebookError(self.texts("no dataset"))
         return dataset
 
     @_step
@@ -229,42 +229,42 @@ class Studio:
         if not voice.audit.exists() or "advice" not in voice.state:
             heard = self.program.run("audit", voice.dataset, "--out", voice.audit, listen=Progress(self.texts))
             voice.note(advice=heard["advice"])
-        say(self.texts("advice"))
+        show_text(self.texts("advice"))
         for advice in voice.state["advice"]:
             verdict = advice["verdict"]
-            say(f"{self.texts(verdict)}: {advice['text']} ({advice['reason']})", verdict)
+            show_text(f"{self.texts(verdict)}: {advice['text']} ({advice['reason']})", verdict)
         frame(voice.audit)
-        say(self.texts("page", file=voice.audit))
+        show_text(self.texts("page", file=voice.audit))
 
     @_step
     def estimate(self, epochs: int, measure: bool = True) -> None:
         """Step 4: time and units of the training, before it begins."""
         dataset = self._prepared()
-        steps = estimate.steps_of(dataset["train_slices"], epochs, dataset["preset"], self.devices.count)
-        plan = estimate.planned(self.accelerator.name, self.devices.count, dataset["preset"])
+        steps = estimate.count_steps(dataset["train_slices"], epochs, dataset["preset"], self.devices.count)
+        plan = estimate.find_plan(self.accelerator.name, self.devices.count, dataset["preset"])
         if plan is not None:
             step_seconds, source = plan["step_ms"] / 1000, self.texts("estimated by plan")
         elif (known := self._measured(dataset["preset"], measure)) is not None:
             step_seconds = known
             source = self.texts("estimated by steps", steps=estimate.MEASURED_STEPS[self.accelerator.kind])
         else:
-            say(self.texts("unknown"), "notice")
+            show_text(self.texts("unknown"), "notice")
             return
         seconds = steps * step_seconds
-        say(self.texts("estimate", epochs=epochs, steps=steps, milliseconds=1000 * step_seconds,
-                       minutes=duration(seconds), units=self._units(seconds)), "good")  # fmt: skip
-        say(source)
+        show_text(self.texts("estimate", epochs=epochs, steps=steps, milliseconds=1000 * step_seconds,
+                       minutes=format_duration(seconds), units=self._units(seconds)), "good")  # fmt: skip
+        show_text(source)
         if plan is not None:
             self._tell_compilation(plan["compile_s"])
         if done := self.voice.beat.get("step"):
-            say(self.texts("steps done", done=done))
+            show_text(self.texts("steps done", done=done))
 
     def _tell_compilation(self, seconds: float) -> None:
         folder = self.voice.compiled
         if folder.is_dir() and any(folder.iterdir()):
-            say(self.texts("compiled before"))
+            show_text(self.texts("compiled before"))
         else:
-            say(self.texts("compile", minutes=duration(seconds), units=self._units(seconds)))
+            show_text(self.texts("compile", minutes=format_duration(seconds), units=self._units(seconds)))
 
     def _units(self, seconds: float) -> str:
         if not self._units_per_hour:
@@ -276,7 +276,7 @@ class Studio:
         what = f"{self.devices} {preset}"
         measured = self.voice.state.get("measured", {})
         if what not in measured and measure:
-            say(self.texts("measuring"))
+            show_text(self.texts("measuring"))
             with tempfile.TemporaryDirectory() as folder:
                 trained = self.program.run(
                     "train", self.voice.dataset, "--run", Path(folder) / "run", "--steps",
@@ -299,10 +299,10 @@ class Studio:
 
             folder = self.voice.run / "metrics"
             notebook.start(f"--logdir {shlex.quote(str(folder))} --reload_interval 15")
-        except Mistake:
+        except NotebookError:
             raise
         except Exception as error:  # a picture of the training is no reason to go without it
-            say(self.texts("no tensorboard", reason=error), "notice")
+            show_text(self.texts("no tensorboard", reason=error), "notice")
 
     @_step
     def train(
@@ -311,7 +311,7 @@ class Studio:
         """Step 5: begins or continues the run; then, if that is wanted, exports the voice and ends the runtime."""
         voice, dataset = self.voice, self._prepared()
         spend = ["--budget", self._budget(budget)] if budget.strip() else []
-        say(self.texts("training"))
+        show_text(self.texts("training"))
         progress = Progress(self.texts, self._units_per_hour)
         trained = self.program.run(
             "train", voice.dataset, "--run", voice.run, "--preset", dataset["preset"], "--epochs", epochs,
@@ -320,10 +320,10 @@ class Studio:
         )  # fmt: skip
         stopped = trained["interrupted"] and not trained["used_up"]
         ending = "used up" if trained["used_up"] else "interrupted" if stopped else "trained"
-        say(self.texts(ending, steps=trained["steps"]), "notice" if stopped else "good")
+        show_text(self.texts(ending, steps=trained["steps"]), "notice" if stopped else "good")
         self._show_training(trained)
         if release and stopped:
-            say(self.texts("kept"), "notice")
+            show_text(self.texts("kept"), "notice")
         elif release:
             self.export(download=False)
             self.release(True, delay_minutes)
@@ -336,51 +336,51 @@ class Studio:
 
     def _show_training(self, trained: dict[str, Any]) -> None:
         if trained["holdout_before"] is not None and trained["holdout_after"] is not None:
-            say(self.texts("better", before=trained["holdout_before"], after=trained["holdout_after"]))
+            show_text(self.texts("better", before=trained["holdout_before"], after=trained["holdout_after"]))
         for sentence in trained["outlook"]:
-            say(sentence)
+            show_text(sentence)
         report = self.voice.run / "report.html"
         if report.exists():
-            say(self.texts("listen"))
+            show_text(self.texts("listen"))
             frame(report)
-            say(self.texts("page", file=report))
+            show_text(self.texts("page", file=report))
         if self.voice.on_drive:
-            say(self.texts("bin"))
+            show_text(self.texts("bin"))
 
     @_step
     def convert(self, where: str, file: str = "", transpose: str = "auto", format: str = "mp3") -> None:
         """Step 6, use: a recording spoken in the voice."""
         voice = self.voice
         if voice.best_step is None:
-            raise Mistake(self.texts("no run"))
+            raise NotebookError(self.texts("no run"))
         pitch = self._pitch(transpose.strip())
         voice.converted.mkdir(exist_ok=True)
         for source in self._sources(where.split()[0], file.strip()):
             out = voice.converted / f"{source.stem}.{format}"
             self.program.run("convert", voice.run, source, out, *pitch, listen=Progress(self.texts))
-            say(self.texts("source"))
+            show_text(self.texts("source"))
             play(source)
-            say(self.texts("converted", file=out), "good")
+            show_text(self.texts("converted", file=out), "good")
             play(out)
 
     def _pitch(self, transpose: str) -> list[str]:
         try:
             return ["--auto-transpose"] if transpose == "auto" else ["--transpose", f"{float(transpose):g}"]
         except ValueError:
-            raise Mistake(self.texts("bad transpose", transpose=transpose)) from None
+            raise NotebookError(self.texts("bad transpose", transpose=transpose)) from None
 
     def _sources(self, kind: str, file: str) -> list[Path]:
         if kind == "upload":
-            if not colab.here():
-                raise Mistake(self.texts("upload only"))
+            if not colab.is_colab():
+                raise NotebookError(self.texts("upload only"))
             if not (files := colab.upload(self.voice.recordings)):
-                raise Mistake(self.texts("nothing uploaded"))
+                raise NotebookError(self.texts("nothing uploaded"))
             return files
         if kind == "example":
             return list(Path(self.program.evaluate(_EXAMPLE)).glob("*.flac"))
-        path = colab.content() / _DRIVE / file if self.voice.on_drive else Path(file)
+        path = colab.content_folder() / _DRIVE / file if self.voice.on_drive else Path(file)
         if not file or not path.is_file():
-            raise Mistake(self.texts("no recording", file=path))
+            raise NotebookError(self.texts("no recording", file=path))
         return [path]
 
     @_step
@@ -388,10 +388,10 @@ class Studio:
         """Step 6, files: the voice for other tools, read back; a zip of it to the user's computer."""
         voice = self.voice
         if (step := voice.best_step) is None:
-            raise Mistake(self.texts("no run"))
+            raise NotebookError(self.texts("no run"))
         before = voice.state.get("export", {})
         if before.get("step") == step and before["files"] and voice.damaged_export() is None:
-            say(self.texts("export checked", files=", ".join(before["files"])), "good")
+            show_text(self.texts("export checked", files=", ".join(before["files"])), "good")
         else:
             voice.note(export={})
             written = self.program.run(
@@ -400,13 +400,13 @@ class Studio:
             files = {file["name"]: file["sha256"] for file in written["files"]}
             voice.note(export={"step": step, "files": files})
             for note in written["notes"]:
-                say(note)
-            say(self.texts("exported", files=", ".join(files), folder=voice.export), "good")
-        if download and colab.here():
+                show_text(note)
+            show_text(self.texts("exported", files=", ".join(files), folder=voice.export), "good")
+        if download and colab.is_colab():
             archive = self._archive()
-            say(self.texts("download", file=archive.name, size=size(archive.stat().st_size)))
+            show_text(self.texts("download", file=archive.name, size=size(archive.stat().st_size)))
             if voice.on_drive:
-                say(self.texts("download on drive"))
+                show_text(self.texts("download on drive"))
             colab.download(archive)
 
     def _archive(self) -> Path:
@@ -425,10 +425,10 @@ class Studio:
         """
         voice = self.voice
         if not wanted:
-            say(self.texts("stays"), "notice")
+            show_text(self.texts("stays"), "notice")
             return
-        if not colab.here():
-            say(self.texts("not on colab"))
+        if not colab.is_colab():
+            show_text(self.texts("not on colab"))
             return
         self._check_export(have_the_files)
         if delay_minutes > 0 and not self._waited(delay_minutes):
@@ -437,33 +437,33 @@ class Studio:
             try:
                 colab.send_to_drive()
             except Exception as error:  # whatever Colab raises: what is not on Drive must not be lost
-                raise Mistake(self.texts("not sent", reason=error)) from None
-        say(self.texts("releasing"), "good")  # nothing is shown after it
+                raise NotebookError(self.texts("not sent", reason=error)) from None
+        show_text(self.texts("releasing"), "good")  # nothing is shown after it
         try:
             colab.release()
         except Exception as error:
-            raise Mistake(self.texts("not released", reason=error)) from None
+            raise NotebookError(self.texts("not released", reason=error)) from None
 
     def _check_export(self, have_the_files: bool) -> None:
         voice = self.voice
         export = voice.state.get("export")
         if not export or not export.get("files"):
-            raise Mistake(self.texts("no export"))
+            raise NotebookError(self.texts("no export"))
         if (damaged := voice.damaged_export()) is not None:
-            raise Mistake(self.texts("export damaged", file=damaged))
+            raise NotebookError(self.texts("export damaged", file=damaged))
         if export["step"] != voice.best_step:
-            raise Mistake(self.texts("export older"))
+            raise NotebookError(self.texts("export older"))
         if not voice.on_drive and not have_the_files:
-            raise Mistake(self.texts("not safe"))
+            raise NotebookError(self.texts("not safe"))
 
     def _waited(self, minutes: float) -> bool:
         """Whether the time went by without the user stopping the cell."""
-        say(self.texts("waiting", minutes=minutes))
+        show_text(self.texts("waiting", minutes=minutes))
         end = time.monotonic() + 60 * minutes
         try:
             while time.monotonic() < end:
                 time.sleep(min(_PAUSE, max(end - time.monotonic(), 0)))
         except KeyboardInterrupt:
-            say(self.texts("kept"), "notice")
+            show_text(self.texts("kept"), "notice")
             return False
         return True

@@ -302,7 +302,7 @@ TEXTS: dict[str, tuple[str, str]] = {
 """By key: English, French. What stands in braces is filled in, and is the same in both."""
 
 
-class Texts:
+class Translations:
     """The texts of one language."""
 
     def __init__(self, language: Language):

@@ -1,7 +1,7 @@
 """The real training step, compiled for a TPU that need not be there.
 
 The compiler is the one of the package libtpu. It has to be told, before it is loaded, that there is no TPU here:
-`without_tpu` does that.
+`configure_without_tpu` does that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import time
 from typing import Any
 
-from rvc_jax.config import PLAIN, WINDOW_FRAMES, Forms, Preset, forms_for
+from rvc_jax.config import REFERENCE, WINDOW_FRAMES, KernelConfig, Preset, kernel_config_for
 from rvc_jax.errors import UserError
 from rvc_jax.plan.chips import Topology
 from rvc_jax.plan.hlo import Operation, operations
@@ -42,7 +42,7 @@ class Compiled:
         return self.arguments + self.temporaries + self.code
 
 
-def without_tpu() -> None:
+def configure_without_tpu() -> None:
     """Tells JAX and libtpu that this machine is no TPU's host. Call it before JAX is used."""
     os.environ |= {
         "JAX_PLATFORMS": "cpu",
@@ -56,8 +56,8 @@ def without_tpu() -> None:
     }
 
 
-def compile_step(preset: Preset, topology: Topology, batch_per_chip: int, forms: Forms | None = None) -> Compiled:
-    """Compile the training step for a slice, by default in the forms of its chip; `without_tpu` must have been called.
+def compile_step(preset: Preset, topology: Topology, batch_per_chip: int, forms: KernelConfig | None = None) -> Compiled:
+    """Compile the training step for a slice, by default in the forms of its chip; `configure_without_tpu` must have been called.
 
     Raises:
       UserError: libtpu is not installed, or the step does not fit into the chip's memory.
@@ -65,7 +65,7 @@ def compile_step(preset: Preset, topology: Topology, batch_per_chip: int, forms:
     import jax
 
     mesh = _mesh(topology)
-    forms = forms or forms_for("tpu", topology.chip.kind)
+    forms = forms or kernel_config_for("tpu", topology.chip.kind)
     networks, arguments = _step(preset, mesh, batch_per_chip * topology.chips, forms)
     began = time.perf_counter()
     try:
@@ -83,7 +83,7 @@ def compile_step(preset: Preset, topology: Topology, batch_per_chip: int, forms:
         arguments=_bytes_per_chip(arguments),
         temporaries=kept + max(one.temp_size_in_bytes for one in memory),
         code=sum(one.generated_code_size_in_bytes for one in memory),
-        flops=plain_flops(preset, batch_per_chip),
+        flops=count_reference_flops(preset, batch_per_chip),
         programs=times,
         operations=tuple(sorted(itertools.chain(*by_program.values()), key=lambda operation: -operation.cycles)),
     )
@@ -92,11 +92,11 @@ def compile_step(preset: Preset, topology: Topology, batch_per_chip: int, forms:
 def _programs(networks: Any, mesh: Any, arguments: tuple[Any, Any]) -> dict[str, Any]:
     import jax
 
-    from rvc_jax.train.split_step import compile_pieces
+    from rvc_jax.train.split_step import compile_split_step
     from rvc_jax.train.step import make_step
 
-    if networks.in_pieces:
-        return vars(compile_pieces(networks, lambda batch: batch, mesh, *arguments))
+    if networks.is_split:
+        return vars(compile_split_step(networks, lambda batch: batch, mesh, *arguments))
     with jax.set_mesh(mesh):
         step = jax.jit(make_step(networks), donate_argnums=0, compiler_options=networks.compiler_options)
         return {"step": step.lower(*arguments).compile()}
@@ -110,15 +110,15 @@ def _bytes_per_chip(shapes: Any) -> int:
     )
 
 
-def plain_flops(preset: Preset, batch: int) -> float:
+def count_reference_flops(preset: Preset, batch: int) -> float:
     """Operations of a step's convolutions and products in the plain form, a multiplication and an addition each."""
     import jax
 
-    from rvc_jax.plan.flops import count
+    from rvc_jax.plan.flops import count_flops
     from rvc_jax.train.step import make_step
 
-    networks, arguments = _step(preset, None, batch, PLAIN)
-    return count(jax.make_jaxpr(make_step(networks))(*arguments).jaxpr)
+    networks, arguments = _step(preset, None, batch, REFERENCE)
+    return count_flops(jax.make_jaxpr(make_step(networks))(*arguments).jaxpr)
 
 
 def _mesh(topology: Topology) -> Any:
@@ -137,20 +137,20 @@ def _mesh(topology: Topology) -> Any:
     return jax.sharding.Mesh(described.devices, ("data",), axis_types=(AxisType.Auto,))
 
 
-def _step(preset: Preset, mesh: Any, batch: int, forms: Forms) -> tuple[Any, tuple[Any, Any]]:
+def _step(preset: Preset, mesh: Any, batch: int, forms: KernelConfig) -> tuple[Any, tuple[Any, Any]]:
     """The networks, and the shapes of what a step takes: replicated state, divided batch."""
     import jax
     import jax.numpy as jnp
     from jax.sharding import NamedSharding, PartitionSpec
 
-    from rvc_jax.train.state import shaped, state_shapes
+    from rvc_jax.train.state import shape_of, abstract_state
     from rvc_jax.train.step import build_networks
 
     train = dataclasses.replace(preset.train, precision="bfloat16")
     networks = build_networks(dataclasses.replace(preset, train=train), 100, forms)
     everywhere, divided = (mesh and NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
-    state = state_shapes(networks.synthesizer, networks.discriminator, networks.optimizer, everywhere)
-    state = shaped(jax.eval_shape(networks.packed, state), everywhere)
+    state = abstract_state(networks.synthesizer, networks.discriminator, networks.optimizer, everywhere)
+    state = shape_of(jax.eval_shape(networks.packed, state), everywhere)
     shapes = {
         "wave": ((batch, WINDOW_FRAMES * preset.audio.hop), jnp.float32),
         "content": ((batch, WINDOW_FRAMES // 2, preset.generator.content_channels), jnp.float16),

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 
-def count(jaxpr: Any) -> float:
+def count_flops(jaxpr: Any) -> float:
     """Floating-point operations of all products and convolutions of a jaxpr, loops as often as they run."""
     total = 0.0
     for equation in jaxpr.eqns:
@@ -17,7 +17,7 @@ def count(jaxpr: Any) -> float:
             total += _convolution(equation)
         else:
             times = parameters.get("length", 1) if name == "scan" else 1
-            total += times * sum(count(inner) for inner in _inner(parameters))
+            total += times * sum(count_flops(inner) for inner in _inner(parameters))
     return total
 
 

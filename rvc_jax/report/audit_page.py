@@ -13,10 +13,10 @@ from rvc_jax.audio.filters import resample
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
 from rvc_jax.config import PRESETS, WINDOW_FRAMES
 from rvc_jax.data.audit.advice import Advice, advise, note_name
-from rvc_jax.data.audit.audit import Audit, Histogram, Voice, WorstSlice
+from rvc_jax.data.audit.audit import Audit, Histogram, SpeakerAudit, WorstSlice
 from rvc_jax.report.html import audio, figure, image, page, section, table
 from rvc_jax.report.svg import Curve, curves, histogram
-from rvc_jax.storage.files import replacing
+from rvc_jax.storage.files import atomic_write
 from rvc_jax.version import __version__
 
 _PLAYED_RATE = 24000
@@ -57,7 +57,7 @@ def write_audit(audit: Audit, waves: Sequence[np.ndarray], out: Path) -> None:
     ]
     lead = f"What rvc-jax {__version__} heard in <code>{html.escape(audit.dataset)}</code>, and what to make of it."
     name = Path(audit.dataset).name or audit.dataset
-    with replacing(out) as file:
+    with atomic_write(out) as file:
         file.write(page(f"Audit of “{name}”", lead, sections, _STYLE))
 
 
@@ -115,7 +115,7 @@ def _pitches(audit: Audit) -> str:
     return "".join(map(_pitch, voices[:_VOICES])) + left
 
 
-def _pitch(voice: Voice) -> str:
+def _pitch(voice: SpeakerAudit) -> str:
     low, middle, high = voice.pitch_hz.low, voice.pitch_hz.median, voice.pitch_hz.high
     if low is None:
         return ""

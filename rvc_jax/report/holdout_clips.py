@@ -9,7 +9,7 @@ from rvc_jax.errors import UserError
 from rvc_jax.report.run_page import Clip
 from rvc_jax.runs import checkpoint
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.learning_curve import kept
+from rvc_jax.runs.learning_curve import best_evaluation
 from rvc_jax.train.evaluator import Evaluator
 from rvc_jax.train.step import build_networks
 
@@ -35,7 +35,7 @@ def holdout_clips(run: RunFolder, data: VoiceDataset) -> list[Clip]:
         )
     ]
     if (best := _newest_voice(run, "best")) is not None:
-        line = kept(run.history()) or {}
+        line = best_evaluation(run.history()) or {}
         averaged = ", averaged weights" if line.get("best/which") == "ema" and line["step"] == best[0] else ""
         caption = (
             f"The best voice, of step {best[0]}{averaged}. Made from content and pitch alone. The closer to the "
@@ -56,15 +56,15 @@ def _newest_voice(run: RunFolder, which: str) -> tuple[int, Any] | None:
     """
     folder = run.best if which == "best" else run.checkpoints
     for left in reversed(range(_TRIES)):
-        newest = checkpoint.newest(folder)
+        newest = checkpoint.find_newest(folder)
         if newest is None:
             return None
         try:
             parameters = run.load_generator(which)[1]
         except (UserError, OSError):
-            if left == 0 or checkpoint.newest(folder) == newest:
+            if left == 0 or checkpoint.find_newest(folder) == newest:
                 raise
             continue
-        if checkpoint.newest(folder) == newest:
+        if checkpoint.find_newest(folder) == newest:
             return int(newest.name), parameters
     return None

@@ -10,7 +10,7 @@ import numpy as np
 
 from rvc_jax.audio.spectrogram import log_mel, mel_filters, spectrogram
 from rvc_jax.config import AudioConfig
-from rvc_jax.metrics.stft import MEASURES
+from rvc_jax.metrics.stft import METRIC_NAMES
 from rvc_jax.runs import learning_curve
 
 _INK, _BLUE, _ORANGE, _GREY = "#1f2933", "#1f6feb", "#d9730d", "#9aa5b1"
@@ -32,7 +32,7 @@ _MEASURES = {
 }
 
 
-def mel_figure(wave: np.ndarray, audio: AudioConfig, seconds: float) -> bytes:
+def plot_mel(wave: np.ndarray, audio: AudioConfig, seconds: float) -> bytes:
     """Log-mel of a waveform [samples] at the preset's rate, drawn on a time axis of `seconds`."""
     figure = _figure(_WIDTH, 2.1)
     axes = figure.subplots()
@@ -51,7 +51,7 @@ def mel_figure(wave: np.ndarray, audio: AudioConfig, seconds: float) -> bytes:
     return _png(figure)
 
 
-def pitch_figure(curves: Sequence[tuple[str, np.ndarray]]) -> bytes:
+def plot_pitch(curves: Sequence[tuple[str, np.ndarray]]) -> bytes:
     """Pitch curves: pairs of a name and f0 [frames] in Hz at 100 frames a second, 0 = unvoiced."""
     figure = _figure(_WIDTH, 2.8)
     axes = figure.subplots()
@@ -71,9 +71,9 @@ def pitch_figure(curves: Sequence[tuple[str, np.ndarray]]) -> bytes:
     return _png(figure)
 
 
-def learning_figure(history: Sequence[dict[str, Any]], mel_weight: float) -> bytes | None:
+def plot_learning_curve(history: Sequence[dict[str, Any]], mel_weight: float) -> bytes | None:
     """Mel error over the steps, on the training windows and on the hold-out; None if nothing was recorded."""
-    train, holdout, best = _series(history, "loss/mel"), _series(history, "holdout/mel"), learning_curve.kept(history)
+    train, holdout, best = _series(history, "loss/mel"), _series(history, "holdout/mel"), learning_curve.best_evaluation(history)
     if not train and not holdout:
         return None
     figure = _figure(_WIDTH, 3.0)
@@ -87,7 +87,7 @@ def learning_figure(history: Sequence[dict[str, Any]], mel_weight: float) -> byt
         label = "hold-out, averaged weights"
         axes.plot(*zip(*averaged, strict=True), color=_ORANGE, linewidth=2, marker="o", markersize=4, label=label)
     if best is not None:
-        value, colour = learning_curve.kept_mel(best), _ORANGE if best.get("best/which") == "ema" else _BLUE
+        value, colour = learning_curve.best_mel(best), _ORANGE if best.get("best/which") == "ema" else _BLUE
         axes.annotate(
             f"best {value:.3f}", (best["step"], value), (0, 9), textcoords="offset points", color=colour, ha="center",
         )  # fmt: skip
@@ -99,14 +99,14 @@ def learning_figure(history: Sequence[dict[str, Any]], mel_weight: float) -> byt
     return _png(figure)
 
 
-def measures_figure(history: Sequence[dict[str, Any]]) -> bytes | None:
+def plot_metrics(history: Sequence[dict[str, Any]]) -> bytes | None:
     """The hold-out by every measure, one small picture each; None in histories that have the mel error alone."""
-    curves = {name: (_series(history, f"holdout/{name}"), _series(history, f"holdout_ema/{name}")) for name in MEASURES}
+    curves = {name: (_series(history, f"holdout/{name}"), _series(history, f"holdout_ema/{name}")) for name in METRIC_NAMES}
     curves = {name: pair for name, pair in curves.items() if pair[0]}
     if set(curves) <= {"mel"}:
         return None
     figure = _figure(_WIDTH, 4.2)
-    best = learning_curve.kept(history)
+    best = learning_curve.best_evaluation(history)
     grid = figure.subplots(2, 3).ravel()
     for axes in grid[len(curves) :]:
         axes.set_axis_off()
@@ -125,7 +125,7 @@ def measures_figure(history: Sequence[dict[str, Any]]) -> bytes | None:
     return _png(figure)
 
 
-def losses_figure(history: Sequence[dict[str, Any]]) -> bytes | None:
+def plot_losses(history: Sequence[dict[str, Any]]) -> bytes | None:
     """The terms of the losses over the steps, one small picture each; None if nothing was recorded."""
     series = {title: _series(history, name) for name, title in _LOSSES.items()}
     series = {title: points for title, points in series.items() if points}
@@ -148,8 +148,8 @@ def _series(history: Sequence[dict[str, Any]], name: str) -> list[tuple[int, flo
 def _mel_row(hz: float, audio: AudioConfig) -> float:
     """Where a frequency is among the mel filters."""
     filters = mel_filters(audio.sample_rate, audio.n_fft, audio.n_mels, audio.f_min, audio.f_max)
-    centres = filters.argmax(axis=0) * audio.sample_rate / audio.n_fft
-    return float(np.interp(hz, centres, np.arange(len(centres)) + 0.5))
+    centers = filters.argmax(axis=0) * audio.sample_rate / audio.n_fft
+    return float(np.interp(hz, centers, np.arange(len(centers)) + 0.5))
 
 
 def _figure(width: float, height: float):

@@ -11,13 +11,13 @@ import numpy as np
 
 from rvc_jax.audio.filters import resample
 from rvc_jax.config import AudioConfig
-from rvc_jax.metrics.melody import METHOD, Melody
-from rvc_jax.metrics.stft import figures_text
+from rvc_jax.metrics.melody import PITCH_METHOD, PitchTracks
+from rvc_jax.metrics.stft import format_metrics
 from rvc_jax.report import html as blocks
 from rvc_jax.report import plots
 from rvc_jax.runs import learning_curve
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.storage.files import replacing
+from rvc_jax.storage.files import atomic_write
 from rvc_jax.version import __version__
 
 
@@ -37,7 +37,7 @@ def write_report(
     run: RunFolder,
     out: Path,
     clips: Sequence[Clip] = (),
-    melody: Melody | None = None,
+    melody: PitchTracks | None = None,
     table: Sequence[tuple[str, str]] = (),
     notices: Sequence[str] = (),
 ) -> None:
@@ -57,7 +57,7 @@ def write_report(
         blocks.section("Licences", "".join(f"<pre>{html.escape(notice)}</pre>" for notice in notices)),
     ]
     lead = f"A report of rvc-jax {__version__} on the run <code>{html.escape(str(run.path.name))}</code>."
-    with replacing(out) as file:
+    with atomic_write(out) as file:
         file.write(blocks.page(f"Voice “{', '.join(run.dataset.speakers)}”", lead, sections))
 
 
@@ -82,18 +82,18 @@ def _measured(run: RunFolder) -> list[tuple[str, str]]:
     lines = learning_curve.evaluations(history)
     if not lines:
         return []
-    rows, best = [], learning_curve.kept(history)
+    rows, best = [], learning_curve.best_evaluation(history)
     for name, line, which in (
         ("best voice", best, best.get("best/which", "raw")),
-        ("latest evaluation", lines[-1], learning_curve.better(lines[-1], run.preset.train.best_by)[0]),
+        ("latest evaluation", lines[-1], learning_curve.better_voice(lines[-1], run.preset.train.best_by)[0]),
     ):
         averaged = " (averaged weights)" if which == "ema" else ""
-        rows.append((name, f"step {line['step']}{averaged}: {figures_text(learning_curve.figures_of(line, which))}"))
+        rows.append((name, f"step {line['step']}{averaged}: {format_metrics(learning_curve.evaluation_metrics(line, which))}"))
     return rows
 
 
 def _outlook(run: RunFolder) -> list[str]:
-    return learning_curve.outlook(run.history(), run.preset.train)
+    return learning_curve.summary(run.history(), run.preset.train)
 
 
 def _sounds(clips: Sequence[Clip], audio: AudioConfig) -> str:
@@ -105,20 +105,20 @@ def _sounds(clips: Sequence[Clip], audio: AudioConfig) -> str:
         "The stripes are the harmonics of the voice: they should be narrow, and rise and fall with the melody.</p>"
     ]
     for clip in clips:
-        picture = plots.mel_figure(resample(clip.wave, clip.rate, audio.sample_rate), audio, seconds)
+        picture = plots.plot_mel(resample(clip.wave, clip.rate, audio.sample_rate), audio, seconds)
         parts.append(f"<h3>{html.escape(clip.title)}</h3><p class='small'>{html.escape(clip.caption)}</p>")
         parts.append(blocks.audio(clip.wave, clip.rate))
         parts.append(blocks.image(picture, f"Log-mel spectrogram: {clip.title}"))
     return blocks.section("Listen and look", "".join(parts))
 
 
-def _pitch(melody: Melody | None) -> str:
+def _pitch(melody: PitchTracks | None) -> str:
     if melody is None:
         return ""
-    picture = plots.pitch_figure([("recording", melody.source), ("converted", melody.converted)])
+    picture = plots.plot_pitch([("recording", melody.source), ("converted", melody.converted)])
     caption = (
         "The same melody, shifted to the range of the voice: the two curves should run in parallel. "
-        f"Measured with {METHOD}, which has no part in the conversion; "
+        f"Measured with {PITCH_METHOD}, which has no part in the conversion; "
         f"correlation of log f0 where both are voiced: {melody.correlation:.3f}."
     )
     return blocks.section("Pitch", blocks.image(picture, "Pitch of the recording and of its conversion", caption))
@@ -126,9 +126,9 @@ def _pitch(melody: Melody | None) -> str:
 
 def _curves(run: RunFolder) -> str:
     history = run.history()
-    learning = plots.learning_figure(history, run.preset.train.mel_weight)
-    measures = plots.measures_figure(history)
-    losses = plots.losses_figure(history)
+    learning = plots.plot_learning_curve(history, run.preset.train.mel_weight)
+    measures = plots.plot_metrics(history)
+    losses = plots.plot_losses(history)
     parts = []
     if learning:
         caption = (

@@ -20,7 +20,7 @@ from rvc_jax.storage.files import file_sha256, write_json
 HASHES = "sha256.json"
 _UNFINISHED = ".unfinished"
 
-StandIns = dict[str, Callable[[dict[str, Any]], Any]]
+FieldDefaults = dict[str, Callable[[dict[str, Any]], Any]]
 """By field: its value for checkpoints made before there was such a field, from the fields that were restored."""
 
 
@@ -35,7 +35,7 @@ def write(folder: Path, step: int, state: dict[str, Any]) -> None:
         unfinished.mkdir(parents=True)
         with _checkpointer() as checkpointer:
             checkpointer.save(unfinished.absolute() / "default", ocp.args.PyTreeSave(state))
-        write_json(unfinished / HASHES, _hashes(unfinished))
+        write_json(unfinished / HASHES, _hash_files(unfinished))
         _move(unfinished, folder / str(step))
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -56,7 +56,7 @@ def _move(unfinished: Path, folder: Path) -> None:
         os.replace(unfinished, folder)
         return
     try:
-        for file in sorted(_files(unfinished), key=lambda file: file.name == HASHES):
+        for file in sorted(_list_files(unfinished), key=lambda file: file.name == HASHES):
             target = folder / file.relative_to(unfinished)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, target)
@@ -71,10 +71,10 @@ def clear_unfinished(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def read(folder: Path, template: Any, stand_ins: StandIns | None = None) -> Any:
+def read(folder: Path, template: Any, field_defaults: FieldDefaults | None = None) -> Any:
     """The arrays of one checkpoint that `template` (arrays or shapes) names.
 
-    stand_ins: makes the fields that the checkpoint lacks.
+    field_defaults: makes the fields that the checkpoint lacks.
 
     Raises:
       UserError: if the checkpoint is damaged or holds something else.
@@ -82,18 +82,18 @@ def read(folder: Path, template: Any, stand_ins: StandIns | None = None) -> Any:
     damage = verify(folder)
     if damage is not None:
         raise UserError(f"{damage}; restore it from a copy, or train again")
-    return load(folder, template, stand_ins)
+    return load(folder, template, field_defaults)
 
 
-def load(folder: Path, template: Any, stand_ins: StandIns | None = None) -> Any:
+def load(folder: Path, template: Any, field_defaults: FieldDefaults | None = None) -> Any:
     """`read` without looking at the hashes."""
-    path, stand_ins = folder.absolute() / "default", stand_ins or {}
+    path, field_defaults = folder.absolute() / "default", field_defaults or {}
     wanted = {name: value for name, value in fields(template).items() if value is not None}
     try:
         with _checkpointer() as checkpointer:
             stored = checkpointer.metadata(path).item_metadata.tree
-            lacking = {name: wanted.pop(name) for name in stand_ins if name in wanted and name not in stored}
-            _check_form(folder, wanted, stored)
+            lacking = {name: wanted.pop(name) for name in field_defaults if name in wanted and name not in stored}
+            _check_structure(folder, wanted, stored)
             shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
             arguments = ocp.checkpoint_utils.construct_restore_args(shapes)
             restore = ocp.args.PyTreeRestore(shapes, restore_args=arguments, partial_restore=True)
@@ -104,7 +104,7 @@ def load(folder: Path, template: Any, stand_ins: StandIns | None = None) -> Any:
         reason = str(error).strip().split("\n")[0][:200]
         raise UserError(f"the checkpoint {folder} can't be read as this run's: {reason}") from error
     for name, like in lacking.items():
-        values[name] = jax.tree.map(_placed, stand_ins[name](values), like)
+        values[name] = jax.tree.map(_place_like, field_defaults[name](values), like)
     return type(template)(**values) if dataclasses.is_dataclass(template) else values
 
 
@@ -115,10 +115,10 @@ def fields(state: Any) -> dict[str, Any]:
     return dict(state)
 
 
-def _check_form(folder: Path, wanted: dict[str, Any], stored: dict[str, Any]) -> None:
+def _check_structure(folder: Path, wanted: dict[str, Any], stored: dict[str, Any]) -> None:
     """Raises UserError with the first array that the checkpoint lacks, or has in another shape."""
-    there = _by_path(stored)
-    for path, leaf in _by_path(wanted).items():
+    there = _flatten_by_path(stored)
+    for path, leaf in _flatten_by_path(wanted).items():
         if path not in there:
             raise UserError(
                 f"the checkpoint {folder} has no {path}: it is of another version of rvc-jax or another network; "
@@ -131,14 +131,14 @@ def _check_form(folder: Path, wanted: dict[str, Any], stored: dict[str, Any]) ->
             )
 
 
-def _by_path(tree: Any) -> dict[str, Any]:
+def _flatten_by_path(tree: Any) -> dict[str, Any]:
     def text(key: Any) -> str:
         return str(next(getattr(key, name) for name in ("key", "name", "idx") if hasattr(key, name)))
 
     return {"/".join(map(text, path)): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
-def _placed(value: Any, like: Any) -> Any:
+def _place_like(value: Any, like: Any) -> Any:
     sharding = getattr(like, "sharding", None)
     return value if sharding is None else jax.device_put(value, sharding)
 
@@ -151,7 +151,7 @@ def verify(folder: Path) -> str | None:
         return f"the checkpoint {folder} is damaged ({HASHES} is missing)"
     except ValueError:
         return f"the checkpoint {folder} is damaged ({HASHES} can't be read)"
-    actual = _hashes(folder)
+    actual = _hash_files(folder)
     for name, digest in expected.items():
         if actual.get(name) != digest:
             state = "does not match its hash" if name in actual else "is missing"
@@ -159,25 +159,25 @@ def verify(folder: Path) -> str | None:
     return None
 
 
-def steps(folder: Path) -> list[int]:
+def list_steps(folder: Path) -> list[int]:
     """The steps of all checkpoints in a folder, the oldest first."""
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit()) if folder.is_dir() else []
 
 
-def is_elsewhere(folder: Path) -> bool:
+def is_remote_only(folder: Path) -> bool:
     """Whether only the hashes of a checkpoint are here: it stands for one that is in the cloud (see `mirror`)."""
     return not (folder / "default").exists()
 
 
-def newest(folder: Path) -> Path | None:
+def find_newest(folder: Path) -> Path | None:
     """The folder of the newest checkpoint."""
-    found = steps(folder)
+    found = list_steps(folder)
     return folder / str(found[-1]) if found else None
 
 
-def _hashes(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): file_sha256(path) for path in _files(folder) if path.name != HASHES}
+def _hash_files(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): file_sha256(path) for path in _list_files(folder) if path.name != HASHES}
 
 
-def _files(folder: Path) -> list[Path]:
+def _list_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -115,12 +115,12 @@ class RunFolder:
         from rvc_jax.runs import checkpoint
 
         if step is not None:
-            saved = {number: folder for folder in (self.best, self.checkpoints) for number in checkpoint.steps(folder)}
+            saved = {number: folder for folder in (self.best, self.checkpoints) for number in checkpoint.list_steps(folder)}
             if step not in saved:
                 there = ", ".join(map(str, sorted(saved))) or "none"
                 raise UserError(f"the run {self.path} has no checkpoint of step {step}; it has {there}")
             return saved[step] / str(step)
-        folder = checkpoint.newest(self.best if which == "best" else self.checkpoints)
+        folder = checkpoint.find_newest(self.best if which == "best" else self.checkpoints)
         if folder is None:
             raise UserError(f"the run {self.path} holds no {which} voice yet: train it first")
         return folder

@@ -18,12 +18,12 @@ from rvc_jax.runs.progress import Report, TrainProgress, TrainResult
 from rvc_jax.storage.files import write_json
 
 FILE = "heartbeat.json"
-BEAT = 5.0
+INTERVAL = 5.0
 """Seconds between two beats."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Beat:
+class HeartbeatRecord:
     """What a run tells of itself. Times are seconds since 1970; what is not known yet is None."""
 
     state: str
@@ -52,28 +52,28 @@ class Beat:
     saved: float | None = None
 
 
-def read(run: Path) -> Beat | None:
+def read(run: Path) -> HeartbeatRecord | None:
     """The last beat of a run; None if it never had one, or the file is damaged."""
     try:
         values = json.loads((run / FILE).read_text())
-        names = {field.name for field in dataclasses.fields(Beat)}
-        return Beat(**{name: value for name, value in values.items() if name in names})
+        names = {field.name for field in dataclasses.fields(HeartbeatRecord)}
+        return HeartbeatRecord(**{name: value for name, value in values.items() if name in names})
     except (OSError, ValueError, TypeError, AttributeError):
         return None
 
 
-class Heartbeat:
+class HeartbeatWriter:
     """Beats in a thread for as long as its context lasts, whatever the training does meanwhile."""
 
     def __init__(self, run: Path, report: Report):
         """report: is passed all that the run tells."""
         self._run, self._report = run, report
         now = time.time()
-        self._beat = Beat("starting", "", now, now, platform.node(), os.getpid())
+        self._beat = HeartbeatRecord("starting", "", now, now, platform.node(), os.getpid())
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="heartbeat", daemon=True)
 
-    def __enter__(self) -> Heartbeat:
+    def __enter__(self) -> HeartbeatWriter:
         self._write()
         self._thread.start()
         return self
@@ -113,13 +113,13 @@ class Heartbeat:
         self._beat = dataclasses.replace(self._beat, **values)
 
     def _work(self) -> None:
-        while not self._over.wait(BEAT):
+        while not self._over.wait(INTERVAL):
             self._write()
 
     def _write(self) -> None:
         """A full disk is passed over: the next beat may find room."""
         with contextlib.suppress(OSError):
-            newest = checkpoint.newest(self._run / "checkpoints")
+            newest = checkpoint.find_newest(self._run / "checkpoints")
             saved = {"saved_step": int(newest.name), "saved": newest.stat().st_mtime} if newest else {}
             write_json(
                 self._run / FILE, dataclasses.asdict(dataclasses.replace(self._beat, alive=time.time(), **saved))

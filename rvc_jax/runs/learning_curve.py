@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rvc_jax.config import BestBy, TrainConfig
-from rvc_jax.metrics.stft import score
+from rvc_jax.metrics.stft import ranking_score
 from rvc_jax.train.state import last_step
 
 Line = Mapping[str, Any]
@@ -24,16 +24,16 @@ SCORE_NAMES: dict[BestBy, str] = {
     "score": "score",
 }  # fmt: skip
 
-_RISING = 4
+_MIN_RISING_EVALUATIONS = 4
 """Evaluations after the lowest one, at least, before anything is called overfitting."""
-_LEAST_RISE = 0.01
+_MIN_RISE = 0.01
 _CLEAR_RISE, _CLEAR_FALL = 2.2, 1.6
-_LEAST_POINTS = 6
-_LITTLE = 0.01
+_MIN_POINTS = 6
+_NEGLIGIBLE_GAIN = 0.01
 _POWERS = (0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 _OFFSETS = (0.0, 0.05, 0.2, 0.6)
 _DECAYS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.9, 1.4, 2.0)
-_DOUBT = 0.25
+_MODEL_UNCERTAINTY = 0.25
 """Share of the change from now on that no course is trusted with: none follows such a curve exactly."""
 _CONFIDENCE = 1.645
 """Standard deviations on both sides that hold 90 % of a normal distribution."""
@@ -44,7 +44,7 @@ class Point(NamedTuple):
     value: float
 
 
-class Projection(NamedTuple):
+class Forecast(NamedTuple):
     """An error at a step to come: the likeliest, and a range that should hold it nine times out of ten."""
 
     step: float
@@ -53,7 +53,7 @@ class Projection(NamedTuple):
     high: float
 
 
-def figures_of(line: Line, which: str = "raw") -> dict[str, float]:
+def evaluation_metrics(line: Line, which: str = "raw") -> dict[str, float]:
     """The measures of an evaluation's raw or averaged weights, by name; nothing in other lines."""
     prefix = f"{PREFIXES[which]}/"
     return {name.removeprefix(prefix): value for name, value in line.items() if name.startswith(prefix)}
@@ -63,28 +63,28 @@ def evaluations(history: Sequence[Line]) -> list[Line]:
     return [line for line in history if "holdout/mel" in line]
 
 
-def better(line: Line, by: BestBy) -> tuple[str, float]:
+def better_voice(line: Line, by: BestBy) -> tuple[str, float]:
     """Which of an evaluation's voices is the better one, and its score."""
-    scores = {which: score(figures, by) for which in PREFIXES if (figures := figures_of(line, which))}
+    scores = {which: ranking_score(figures, by) for which in PREFIXES if (figures := evaluation_metrics(line, which))}
     which = min(scores, key=scores.__getitem__)
     return which, scores[which]
 
 
-def kept(history: Sequence[Line]) -> Line | None:
+def best_evaluation(history: Sequence[Line]) -> Line | None:
     """The evaluation whose voice is kept as the best one; in histories that don't tell, that of the least mel error."""
     lines = evaluations(history)
     told = [line for line in lines if "best/which" in line]
     return told[-1] if told else min(lines, key=lambda line: line["holdout/mel"], default=None)
 
 
-def kept_mel(line: Line) -> float:
+def best_mel(line: Line) -> float:
     """Log-mel error of the voice that was kept of such an evaluation."""
-    return figures_of(line, line.get("best/which", "raw"))["mel"]
+    return evaluation_metrics(line, line.get("best/which", "raw"))["mel"]
 
 
 def holdout_curve(history: Sequence[Line], by: BestBy) -> list[Point]:
     """Score of the better voice of every evaluation that has one."""
-    points = [Point(line["step"], better(line, by)[1]) for line in evaluations(history)]
+    points = [Point(line["step"], better_voice(line, by)[1]) for line in evaluations(history)]
     return [point for point in points if math.isfinite(point.value)]
 
 
@@ -92,7 +92,7 @@ def training_curve(history: Sequence[Line]) -> list[Point]:
     return [Point(line["step"], line["loss/mel"]) for line in history if "loss/mel" in line]
 
 
-def stopping(history: Sequence[Line], recipe: TrainConfig) -> str:
+def early_stop_reason(history: Sequence[Line], recipe: TrainConfig) -> str:
     """Why the run should end now, if its patience has run out; else empty."""
     lowest, waited = Point(0, math.inf), 0
     for point in holdout_curve(history, recipe.best_by):
@@ -106,7 +106,7 @@ def stopping(history: Sequence[Line], recipe: TrainConfig) -> str:
     return f"stopped: {waited} evaluations have brought no better {name} than that of step {lowest.step}"
 
 
-def overfitting(history: Sequence[Line], by: BestBy) -> str:
+def overfitting_warning(history: Sequence[Line], by: BestBy) -> str:
     """A warning if the hold-out's score rises while the training error falls; else empty.
 
     Its lowest place is looked for in means of three; since then it must have risen clearly (Mann and Kendall's test of
@@ -114,27 +114,27 @@ def overfitting(history: Sequence[Line], by: BestBy) -> str:
     """
     points = holdout_curve(history, by)[1:]  # the first is the untrained voice
     values = np.array([point.value for point in points])
-    if len(values) < _RISING + 2:
+    if len(values) < _MIN_RISING_EVALUATIONS + 2:
         return ""
     means = np.convolve(values, np.ones(3) / 3, "valid")
     lowest = int(means.argmin()) + 1
     rising = len(values) - 1 - lowest
     training = np.array([value for step, value in training_curve(history) if step >= points[lowest].step])
-    if rising < _RISING or len(training) < _RISING:
+    if rising < _MIN_RISING_EVALUATIONS or len(training) < _MIN_RISING_EVALUATIONS:
         return ""
     rise = means[-1] - means[lowest - 1]
-    if rise < max(_LEAST_RISE * means[lowest - 1], 4 * _noise(values[-2 * (rising + 4) :])):
+    if rise < max(_MIN_RISE * means[lowest - 1], 4 * _estimate_noise(values[-2 * (rising + 4) :])):
         return ""
-    if _trend(values[lowest:]) < _CLEAR_RISE or _trend(training) > -_CLEAR_FALL:
+    if _mann_kendall(values[lowest:]) < _CLEAR_RISE or _mann_kendall(training) > -_CLEAR_FALL:
         return ""
-    best = kept(history)
+    best = best_evaluation(history)
     return (
         f"the hold-out's {SCORE_NAMES[by]} has been rising for {rising} evaluations while the training error falls "
         f"(overfitting): the voice of step {best['step']} is kept; more epochs will not help, more speech would"
     )
 
 
-def project(points: Sequence[Point], steps: Sequence[float]) -> list[Projection] | None:
+def forecast(points: Sequence[Point], steps: Sequence[float]) -> list[Forecast] | None:
     """What a falling error will be at later steps; None if there are too few points, or they don't clearly fall.
 
     Saturating curves a + b * (step + o)^-c and a + b * exp(-step / t) are fitted over grids of c, o and t, and every
@@ -143,10 +143,10 @@ def project(points: Sequence[Point], steps: Sequence[float]) -> list[Projection]
     """
     points = [point for point in points if point.step > 0]
     points = [point for point in points if point.step >= points[-1].step / 8]
-    if len(points) < _LEAST_POINTS:
+    if len(points) < _MIN_POINTS:
         return None
     at, values = (np.array(column, float) for column in zip(*points, strict=True))
-    if _trend(values) > -_CLEAR_FALL:
+    if _mann_kendall(values) > -_CLEAR_FALL:
         return None
     unit = at[-1]
     asked = np.array(steps, float) / unit
@@ -163,31 +163,31 @@ def project(points: Sequence[Point], steps: Sequence[float]) -> list[Projection]
     means = np.array([fit.values for fit in fits])
     spreads = variance * (1 + np.array([fit.leverages for fit in fits]))
     value = weights @ means
-    doubt = _DOUBT * (value - weights @ np.array([fit.now for fit in fits]))
+    doubt = _MODEL_UNCERTAINTY * (value - weights @ np.array([fit.now for fit in fits]))
     deviation = np.sqrt(weights @ (spreads + np.square(means - value)) + np.square(doubt))
     return [
-        Projection(step, float(v), max(float(v - _CONFIDENCE * d), 0.0), float(v + _CONFIDENCE * d))
+        Forecast(step, float(v), max(float(v - _CONFIDENCE * d), 0.0), float(v + _CONFIDENCE * d))
         for step, v, d in zip(steps, value, deviation, strict=True)
     ]
 
 
-def projection_text(history: Sequence[Line], recipe: TrainConfig) -> str:
+def describe_forecast(history: Sequence[Line], recipe: TrainConfig) -> str:
     """What the rest of the run and twice its epochs would probably bring, in words; empty if it can't be told."""
     points = holdout_curve(history, recipe.best_by)
     total = total_steps(history, recipe)
     if not points or total is None:
         return ""
     now, end = points[-1].step, max(total, points[-1].step)
-    projected = project(points, (now, end, 2 * end))
+    projected = forecast(points, (now, end, 2 * end))
     if projected is None:
         return ""
     here, at_end, twice = projected
     name, epochs = SCORE_NAMES[recipe.best_by], recipe.epochs
     parts = [f"the hold-out's {name} is now about {here.value:.3g}"]
     if now < end:
-        parts.append(f"at the end of the run (epoch {epochs}) it will probably be {_range_text(at_end)}")
-    more = f"with twice the epochs ({2 * epochs}) {_range_text(twice)}"
-    if here.value - twice.value < _LITTLE * here.value:
+        parts.append(f"at the end of the run (epoch {epochs}) it will probably be {_format_range(at_end)}")
+    more = f"with twice the epochs ({2 * epochs}) {_format_range(twice)}"
+    if here.value - twice.value < _NEGLIGIBLE_GAIN * here.value:
         more += ", which is next to no gain"
     return "; ".join([*parts, more])
 
@@ -198,10 +198,10 @@ def total_steps(history: Sequence[Line], recipe: TrainConfig) -> int | None:
     return last_step(recipe, round(told[-1]["step"] / told[-1]["epoch"])) if told else None
 
 
-def outlook(history: Sequence[Line], recipe: TrainConfig) -> list[str]:
+def summary(history: Sequence[Line], recipe: TrainConfig) -> list[str]:
     """Everything there is to say of a run's course, as sentences."""
-    warning = overfitting(history, recipe.best_by)
-    said = (stopping(history, recipe), warning, "" if warning else projection_text(history, recipe))
+    warning = overfitting_warning(history, recipe.best_by)
+    said = (early_stop_reason(history, recipe), warning, "" if warning else describe_forecast(history, recipe))
     return [sentence for sentence in said if sentence]
 
 
@@ -238,17 +238,17 @@ def _fit(shape: Any, at: np.ndarray, values: np.ndarray, asked: np.ndarray) -> _
     return _Fit(squares, float(fitted[0]) - now, now, wanted @ coefficients, leverages)
 
 
-def _trend(values: np.ndarray) -> float:
+def _mann_kendall(values: np.ndarray) -> float:
     """Mann and Kendall's statistic: standard deviations from no trend; above 0 for rising values."""
     n = len(values)
     total = float(np.sum(np.sign(values[None] - values[:, None])[np.triu_indices(n, 1)]))
     return math.copysign(max(abs(total) - 1, 0), total) / math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
 
 
-def _noise(values: np.ndarray) -> float:
+def _estimate_noise(values: np.ndarray) -> float:
     """Standard deviation around a smooth course, from second differences."""
     return float(np.sqrt(np.mean(np.square(np.diff(values, 2))) / 6))
 
 
-def _range_text(projected: Projection) -> str:
+def _format_range(projected: Forecast) -> str:
     return f"{projected.value:.3g} ({projected.low:.3g} to {projected.high:.3g})"

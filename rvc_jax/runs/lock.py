@@ -12,13 +12,13 @@ from pathlib import Path
 
 import psutil
 
-from rvc_jax.errors import UserError, shown
+from rvc_jax.errors import UserError, sanitize
 from rvc_jax.storage import places
 from rvc_jax.storage.files import write_json
 
-_ALIVE = 300.0
+_EXPIRY_SECONDS = 300.0
 """Seconds after the last sign of life for which a run counts as being trained."""
-_BEAT = 30.0
+_RENEW_SECONDS = 30.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Owner:
     """Of the last sign of life, in seconds since 1970; 0 after the end."""
 
 
-class Ownership:
+class RunLock:
     """The claim of a working folder on a URL, kept in `owner.json` there."""
 
     def __init__(self, url: str, folder: Path):
         """folder: has an identity from its first claim on."""
         self._url, self._file = url, folder / "identity.json"
-        self._place = places.joined(url, "owner.json")
+        self._place = places.join(url, "owner.json")
         self._beaten = 0.0
         try:
             self._identity = str(json.loads(self._file.read_text()))
@@ -53,10 +53,10 @@ class Ownership:
             return False
         age, is_here = time.time() - owner.time, owner.folder == self._identity
         gone = is_here and (owner.process == os.getpid() or not psutil.pid_exists(owner.process))
-        if abs(age) < _ALIVE and not gone:
+        if abs(age) < _EXPIRY_SECONDS and not gone:
             raise UserError(
-                f"{self._url} is being trained by process {owner.process} of {shown(owner.machine)}: end it first, or "
-                f"train into another place; if it is gone, wait {_ALIVE - age:.0f} s"
+                f"{self._url} is being trained by process {owner.process} of {sanitize(owner.machine)}: end it first, or "
+                f"train into another place; if it is gone, wait {_EXPIRY_SECONDS - age:.0f} s"
             )
         return is_here
 
@@ -68,11 +68,11 @@ class Ownership:
 
     def beat(self, now: bool = False) -> None:
         """A sign of life, if it is time for one. Raises UserError if another one has claimed the URL meanwhile."""
-        if time.monotonic() - self._beaten < _BEAT and not now:
+        if time.monotonic() - self._beaten < _RENEW_SECONDS and not now:
             return
         owner = self._read()
         if owner is not None and owner.folder != self._identity:
-            raise UserError(f"{self._url} is being trained by {shown(owner.machine)}, too, since this run began")
+            raise UserError(f"{self._url} is being trained by {sanitize(owner.machine)}, too, since this run began")
         self._write(time.time())
 
     def release(self, keep: bool) -> None:

@@ -18,17 +18,17 @@ from typing import Any
 from rvc_jax.errors import UserError
 from rvc_jax.runs import checkpoint
 from rvc_jax.storage import places
-from rvc_jax.storage.environment import home
+from rvc_jax.storage.environment import cache_dir
 from rvc_jax.storage.files import write_json
 
 _FILES = ("config.json", "history.jsonl", "index.npy", "spent.json", "heartbeat.json", "report.html")
-_KEPT = ("best", "checkpoints")
-WHERE = {"best": "best", "latest": "checkpoints"}
+_CHECKPOINT_FOLDERS = ("best", "checkpoints")
+VOICE_FOLDERS = {"best": "best", "latest": "checkpoints"}
 """The part of a run that a voice is in."""
-EVERYTHING = (*_FILES, "metrics", *_KEPT)
+ALL_PARTS = (*_FILES, "metrics", *_CHECKPOINT_FOLDERS)
 _STEP = re.compile("0|[1-9][0-9]{0,17}")
 _TRIES = 3
-_GROWING = ("history.jsonl", "heartbeat.json", "metrics")
+_APPENDED = ("history.jsonl", "heartbeat.json", "metrics")
 
 
 def is_mirrored(name: str) -> bool:
@@ -36,7 +36,7 @@ def is_mirrored(name: str) -> bool:
     first, *below = name.split("/")
     if not all(map(_is_plain, below)):
         return False
-    if first in _KEPT:
+    if first in _CHECKPOINT_FOLDERS:
         return len(below) > 1 and _STEP.fullmatch(below[0]) is not None
     return len(below) == 1 if first == "metrics" else first in _FILES and not below
 
@@ -51,10 +51,10 @@ def _is_plain(part: str) -> bool:
 def working_folder(url: str, purpose: str = "") -> Path:
     """Where a run at a URL is on this machine. purpose: readers have a folder of their own."""
     name = re.sub("[^A-Za-z0-9_-]", "_", url.rstrip("/").rpartition("/")[2])[:40]
-    return home() / "runs" / f"{name}-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:12]}{purpose}"
+    return cache_dir() / "runs" / f"{name}-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:12]}{purpose}"
 
 
-def local_run(run: places.Location, *wanted: str) -> Path:
+def fetch_run(run: places.Location, *wanted: str) -> Path:
     """The folder of a run to read from: itself, or a copy of what is wanted of the run at a URL, brought up to date.
 
     wanted: `config.json`, `history.jsonl`, `best`, `checkpoints`, ...: of checkpoints the newest intact one.
@@ -85,11 +85,11 @@ class Mirror:
         self._record = folder / "mirror.json"
         self._known: dict[str, list[Any]] = _read_record(self._record)
         """By name: size and time of the local file when it was the one at the URL, and that one's version, if known."""
-        self._there: dict[str, places.Entry] = {}
+        self._there: dict[str, places.RemoteFile] = {}
 
     def look(self) -> set[str]:
         """Lists what is at the URL. Returns the names that are no run's."""
-        found = places.listing(self.url)
+        found = places.list_versions(self.url)
         self._there = {name: entry for name, entry in found.items() if is_mirrored(name)}
         return set(found) - set(self._there)
 
@@ -98,11 +98,11 @@ class Mirror:
         """Whether nothing of a run is at the URL."""
         return not self._there
 
-    def newest_there(self) -> int:
+    def newest_remote_step(self) -> int:
         """The step of the newest finished checkpoint at the URL; -1 if there is none."""
-        return max(self._finished_there("checkpoints"), default=-1)
+        return max(self._finished_remote_steps("checkpoints"), default=-1)
 
-    def bring(self, wanted: Collection[str] = EVERYTHING) -> None:
+    def bring(self, wanted: Collection[str] = ALL_PARTS) -> None:
         """Makes the working folder what the URL has: of checkpoints the newest intact one, of older ones the hashes.
 
         Those stand for what is in the cloud: once they are removed here, `send` removes it there.
@@ -110,24 +110,24 @@ class Mirror:
         self.look()
         for name in self._there:
             top = name.partition("/")[0]
-            if top in wanted and top not in _KEPT:
+            if top in wanted and top not in _CHECKPOINT_FOLDERS:
                 self._get(name)
-        for kept in _KEPT:
+        for kept in _CHECKPOINT_FOLDERS:
             if kept in wanted:
-                self.bring_newest(kept)
+                self.pull_newest(kept)
         for name in list(self._local(wanted)):
             if name not in self._there or not self._is_finished(name):
                 (self.run / name).unlink(missing_ok=True)
                 self._known.pop(name, None)
-        for folder in (path for kept in _KEPT for path in (self.run / kept).glob("*")):
+        for folder in (path for kept in _CHECKPOINT_FOLDERS for path in (self.run / kept).glob("*")):
             if not any(path.is_file() for path in folder.rglob("*")):
                 shutil.rmtree(folder, ignore_errors=True)
         self._save()
 
-    def bring_newest(self, kept: str) -> None:
+    def pull_newest(self, kept: str) -> None:
         """Brings the newest intact one of the checkpoints at the URL, and the hashes of the older ones."""
         found = False
-        for step in sorted(self._finished_there(kept), reverse=True):
+        for step in sorted(self._finished_remote_steps(kept), reverse=True):
             folder, hashes = self.run / kept / str(step), f"{kept}/{step}/{checkpoint.HASHES}"
             if not found:
                 found = self._get_checkpoint(folder, f"{kept}/{step}/")
@@ -155,31 +155,31 @@ class Mirror:
         """
         missed = 0
         try:
-            for kept in _KEPT:
+            for kept in _CHECKPOINT_FOLDERS:
                 self._forget(kept)  # before anything comes, to take no more room than there is here
-            for kept in _KEPT:
-                for step in list(self._unsent(kept)):
-                    missed += not self._send_checkpoint(kept, step)
+            for kept in _CHECKPOINT_FOLDERS:
+                for step in list(self._unsent_steps(kept)):
+                    missed += not self._push_checkpoint(kept, step)
                     self._forget(kept)
-            self._send_files()
+            self._push_files()
         finally:
             self._save()
         return missed
 
-    def _send_checkpoint(self, kept: str, step: int) -> bool:
+    def _push_checkpoint(self, kept: str, step: int) -> bool:
         """Whether it has arrived: it may have been removed meanwhile."""
         *files, hashes = self._stamps(kept, step) or [("", [])]
         if not _is_hashes(hashes[0]) or not all(self._put(*file) for file in files):
             return False
         if kept == "checkpoints":  # a history must reach as far as the checkpoint that it is continued from
-            self._send_files()
+            self._push_files()
         return self._put(*hashes)
 
-    def _unsent(self, kept: str) -> Iterator[int]:
+    def _unsent_steps(self, kept: str) -> Iterator[int]:
         """The steps of finished checkpoints that the URL lacks, the newest first."""
-        for step in reversed(checkpoint.steps(self.run / kept)):
+        for step in reversed(checkpoint.list_steps(self.run / kept)):
             folder = self.run / kept / str(step)
-            is_whole = (folder / checkpoint.HASHES).exists() and not checkpoint.is_elsewhere(folder)
+            is_whole = (folder / checkpoint.HASHES).exists() and not checkpoint.is_remote_only(folder)
             if is_whole and not all(self._is_sent(*each) for each in self._stamps(kept, step)):
                 yield step
 
@@ -188,8 +188,8 @@ class Mirror:
         found = [(name, _stamp(self.run / name)) for name in self._local((f"{kept}/{step}",))]
         return sorted(found, key=lambda each: _is_hashes(each[0]))
 
-    def _send_files(self) -> None:
-        others = [name for name in EVERYTHING if name not in _KEPT]
+    def _push_files(self) -> None:
+        others = [name for name in ALL_PARTS if name not in _CHECKPOINT_FOLDERS]
         here = set(self._local(others))
         for name in sorted(here):
             self._put(name, _stamp(self.run / name))
@@ -201,7 +201,7 @@ class Mirror:
 
         The newest one stays until another one has arrived.
         """
-        finished = self._finished_there(kept)
+        finished = self._finished_remote_steps(kept)
         has_arrived = any((self.run / kept / str(step)).exists() for step in finished)
         spared = -1 if has_arrived else max(finished, default=-1)
         for name in sorted(self._there, key=lambda name: not _is_hashes(name)):
@@ -219,26 +219,26 @@ class Mirror:
         """Whether the file is at the URL as it was at the stamp; not if it was removed or written anew meanwhile."""
         if self._is_sent(name, stamp):
             return True
-        path, is_growing = self.run / name, name.partition("/")[0] in _GROWING
+        path, is_growing = self.run / name, name.partition("/")[0] in _APPENDED
         if _stamp(path) != stamp and not is_growing:
             return False
         try:
-            with _at_rest(path) if is_growing else contextlib.nullcontext(path) as source:
-                places.put(source, places.joined(self.url, name))
+            with _snapshot(path) if is_growing else contextlib.nullcontext(path) as source:
+                places.put(source, places.join(self.url, name))
         except (UserError, FileNotFoundError):
             if path.exists():
                 raise
             return False
-        self._there[name], self._known[name] = places.Entry(stamp[0], ""), [*stamp, ""]
+        self._there[name], self._known[name] = places.RemoteFile(stamp[0], ""), [*stamp, ""]
         return True
 
     def _get(self, name: str) -> None:
         if not self._is_same(name):
-            places.get(places.joined(self.url, name), self.run / name)
+            places.get(places.join(self.url, name), self.run / name)
             self._known[name] = [*_stamp(self.run / name), self._there[name].version]
 
     def _discard(self, name: str) -> None:
-        places.discard(places.joined(self.url, name))
+        places.discard(places.join(self.url, name))
         self._there.pop(name, None)
         self._known.pop(name, None)
 
@@ -252,9 +252,9 @@ class Mirror:
 
     def _is_finished(self, name: str) -> bool:
         top, _, rest = name.partition("/")
-        return top not in _KEPT or f"{top}/{rest.partition('/')[0]}/{checkpoint.HASHES}" in self._there
+        return top not in _CHECKPOINT_FOLDERS or f"{top}/{rest.partition('/')[0]}/{checkpoint.HASHES}" in self._there
 
-    def _finished_there(self, kept: str) -> list[int]:
+    def _finished_remote_steps(self, kept: str) -> list[int]:
         parts = [name.split("/") for name in self._there]
         return [int(part[1]) for part in parts if part[0] == kept and part[2:] == [checkpoint.HASHES]]
 
@@ -287,7 +287,7 @@ def _stamp(path: Path) -> list[int]:
 
 
 @contextlib.contextmanager
-def _at_rest(path: Path) -> Iterator[Path]:
+def _snapshot(path: Path) -> Iterator[Path]:
     """A copy of a file that is being written to: some services refuse what grows while it is sent."""
     with tempfile.TemporaryDirectory(prefix="rvc_jax-") as folder:
         yield Path(shutil.copyfile(path, Path(folder) / path.name))

@@ -62,7 +62,7 @@ class TrainResult:
 Report = Callable[[TrainProgress], None]
 
 
-class Clock:
+class StepTimer:
     """Seconds per step, without the first (which compiles) and without pauses."""
 
     def __init__(self) -> None:
@@ -89,6 +89,6 @@ class Clock:
         return self._seconds / self._steps if self._steps else math.nan
 
     @property
-    def known_step_seconds(self) -> float:
+    def step_seconds_or_zero(self) -> float:
         """0 while it is not known."""
         return 0.0 if math.isnan(self.step_seconds) else self.step_seconds

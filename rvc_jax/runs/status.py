@@ -8,19 +8,19 @@ from typing import Any
 
 from rvc_jax.runs import heartbeat, learning_curve
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.heartbeat import Beat
-from rvc_jax.runs.mirror import local_run
+from rvc_jax.runs.heartbeat import HeartbeatRecord
+from rvc_jax.runs.mirror import fetch_run
 from rvc_jax.storage.places import Location, is_remote
 
-_SILENT = 60.0
+_LOST_SECONDS = 60.0
 """Seconds without a sign of life after which a process is taken for gone."""
-_SILENT_REMOTE = 300.0
+_LOST_SECONDS_REMOTE = 300.0
 """The same where they have to arrive at a URL first."""
-_STILL = 600.0
+_STALLED_SECONDS = 600.0
 """Seconds without a step, at least, after which a living process counts as stalled."""
-_STILL_STARTING = 7200.0
+_STALLED_SECONDS_STARTING = 7200.0
 """The same before the first step: compiling takes long, on a TPU above all."""
-_STILL_STEPS = 200
+_STALLED_STEPS = 200
 """Or the time of so many steps, if that is longer."""
 
 
@@ -35,7 +35,7 @@ class Status:
     why: str
     advice: str
     """What to do about it; empty if nothing."""
-    beat: Beat | None
+    beat: HeartbeatRecord | None
     steps: int
     """Done, by the history if there is no beat."""
     holdout_best: float | None
@@ -43,7 +43,7 @@ class Status:
     outlook: tuple[str, ...]
 
     @property
-    def goes_on(self) -> bool:
+    def is_active(self) -> bool:
         """Whether more is to come."""
         return self.state in ("starting", "training", "stalled")
 
@@ -54,18 +54,18 @@ def status(run: Location, now: float | None = None) -> Status:
     Raises:
       UserError: if there is no run.
     """
-    folder = RunFolder.open(local_run(run, "history.jsonl", heartbeat.FILE))
+    folder = RunFolder.open(fetch_run(run, "history.jsonl", heartbeat.FILE))
     beat, history = heartbeat.read(folder.path), folder.history()
     state, why, advice = _state(beat, time.time() if now is None else now, is_remote(run))
-    best = learning_curve.kept(history)
+    best = learning_curve.best_evaluation(history)
     steps = max([beat.step if beat else 0, *(line["step"] for line in history)])
     return Status(
-        str(run), state, why, advice, beat, steps, learning_curve.kept_mel(best) if best else None,
-        best["step"] if best else None, tuple(learning_curve.outlook(history, folder.preset.train)),
+        str(run), state, why, advice, beat, steps, learning_curve.best_mel(best) if best else None,
+        best["step"] if best else None, tuple(learning_curve.summary(history, folder.preset.train)),
     )  # fmt: skip
 
 
-def _state(beat: Beat | None, now: float, remote: bool) -> tuple[str, str, str]:
+def _state(beat: HeartbeatRecord | None, now: float, remote: bool) -> tuple[str, str, str]:
     """State, why, and advice."""
     again = "`rvc-jax train` with the same folder continues it"
     if beat is None:
@@ -75,16 +75,16 @@ def _state(beat: Beat | None, now: float, remote: bool) -> tuple[str, str, str]:
     if beat.state not in ("starting", "training"):
         return beat.state, beat.why, again if beat.state == "failed" else ""
     silent = now - beat.alive
-    if silent > (_SILENT_REMOTE if remote else _SILENT):
+    if silent > (_LOST_SECONDS_REMOTE if remote else _LOST_SECONDS):
         where = f"process {beat.process} of {beat.machine}"
         return (
             "gone",
             f"no sign of life of {where} for {_minutes(silent)}",
             f"see whether the machine still runs; {again}",
         )
-    still, most = now - beat.moved, _STILL_STARTING if beat.state == "starting" else _STILL
+    still, most = now - beat.moved, _STALLED_SECONDS_STARTING if beat.state == "starting" else _STALLED_SECONDS
     if beat.steps_per_second:
-        most = max(most, _STILL_STEPS / beat.steps_per_second)
+        most = max(most, _STALLED_STEPS / beat.steps_per_second)
     if still > most:
         why = f"no step for {_minutes(still)}, though process {beat.process} of {beat.machine} lives"
         return "stalled", why, f"look at what it printed; end it, and {again}"

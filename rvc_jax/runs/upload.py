@@ -11,24 +11,24 @@ from pathlib import Path
 
 from rvc_jax.errors import UserError
 from rvc_jax.runs import checkpoint
-from rvc_jax.runs.lock import Ownership
+from rvc_jax.runs.lock import RunLock
 from rvc_jax.runs.mirror import Mirror, working_folder
 from rvc_jax.storage.places import Location, is_remote
 
-_LOOK = 1.0
+_POLL_SECONDS = 1.0
 """Seconds between looks for a new checkpoint, which is sent at once."""
-_EVERY = 60.0
+_UPLOAD_SECONDS = 60.0
 """Seconds after which history, curves and a sign of life are sent without one."""
 _WAITS = (10.0, 30.0, 60.0, 120.0, 240.0)
 """Seconds before the tries that follow a failed one; the last ones over and over."""
-_LAST_WAITS = (2.0, 10.0, 30.0)
+_FINAL_RETRY_SECONDS = (2.0, 10.0, 30.0)
 """The same at the end of the run."""
 
 Say = Callable[[str], None]
 
 
 @contextlib.contextmanager
-def kept_at(run: Location, say: Say) -> Iterator[Path]:
+def sync_run(run: Location, say: Say) -> Iterator[Path]:
     """The local folder of a run, for as long as it trains; one at a URL is there when the context ends.
 
     say: is told of what goes wrong meanwhile.
@@ -41,36 +41,36 @@ def kept_at(run: Location, say: Say) -> Iterator[Path]:
         yield Path(run)
         return
     folder = working_folder(str(run))
-    mirror, ownership = Mirror(str(run), folder), Ownership(str(run).rstrip("/"), folder)
+    mirror, ownership = Mirror(str(run), folder), RunLock(str(run).rstrip("/"), folder)
     _begin(mirror, ownership, say)
-    uploads, ended = Uploads(mirror, ownership, say), False
+    uploads, ended = Uploader(mirror, ownership, say), False
     try:
         yield mirror.run
         ended = True
     finally:
-        uploads.finish(_LAST_WAITS if ended else ())
+        uploads.finish(_FINAL_RETRY_SECONDS if ended else ())
 
 
-def _begin(mirror: Mirror, ownership: Ownership, say: Say) -> None:
+def _begin(mirror: Mirror, ownership: RunLock, say: Say) -> None:
     """Makes the working folder the run's newest state: it is that already if it was the last to train."""
     was_last = ownership.check()
     foreign = mirror.look() - {"owner.json"}
     if foreign and mirror.is_empty:
         raise UserError(f"{mirror.url} is not empty and holds no run of rvc-jax: name another place with --run")
-    newest = checkpoint.newest(mirror.run / "checkpoints")
-    if was_last and (mirror.run / "config.json").exists() and _newest_step(mirror.run) >= mirror.newest_there():
+    newest = checkpoint.find_newest(mirror.run / "checkpoints")
+    if was_last and (mirror.run / "config.json").exists() and _newest_step(mirror.run) >= mirror.newest_remote_step():
         if newest is not None and checkpoint.verify(newest) is not None:
-            mirror.bring_newest("checkpoints")
+            mirror.pull_newest("checkpoints")
     else:
-        _set_aside(mirror, say)
+        _move_aside(mirror, say)
         mirror.bring()
     ownership.claim()
 
 
-def _set_aside(mirror: Mirror, say: Say) -> None:
+def _move_aside(mirror: Mirror, say: Say) -> None:
     """What was trained here and never arrived at the URL, while another machine went on there, is not thrown away."""
     newest = _newest_step(mirror.run)
-    if newest > mirror.newest_there():
+    if newest > mirror.newest_remote_step():
         aside = mirror.run.with_name("run-before")
         shutil.rmtree(aside, ignore_errors=True)
         mirror.run.rename(aside)
@@ -78,13 +78,13 @@ def _set_aside(mirror: Mirror, say: Say) -> None:
 
 
 def _newest_step(run: Path) -> int:
-    return max(checkpoint.steps(run / "checkpoints"), default=-1)
+    return max(checkpoint.list_steps(run / "checkpoints"), default=-1)
 
 
-class Uploads:
+class Uploader:
     """Sends a working folder to its URL again and again, in a thread."""
 
-    def __init__(self, mirror: Mirror, ownership: Ownership, say: Say):
+    def __init__(self, mirror: Mirror, ownership: RunLock, say: Say):
         self._mirror, self._ownership, self._say = mirror, ownership, say
         self._over, self._told_missed = threading.Event(), False
         self._thread = threading.Thread(target=self._work, name="upload", daemon=True)
@@ -110,8 +110,8 @@ class Uploads:
                 time.sleep(wait or 0)
 
     def _work(self) -> None:
-        failures, sent, due = 0, None, time.monotonic() + _EVERY
-        while not self._over.wait(_LOOK):
+        failures, sent, due = 0, None, time.monotonic() + _UPLOAD_SECONDS
+        while not self._over.wait(_POLL_SECONDS):
             saved, now = self._saved(), time.monotonic()
             if now < due and (failures or saved == sent):
                 continue
@@ -122,7 +122,7 @@ class Uploads:
                 self._say(f"{error}; the run stands in {self._mirror.run}, the next try is in {wait:.0f} s")
                 failures, due = failures + 1, time.monotonic() + wait
             else:
-                failures, sent, due = 0, saved, time.monotonic() + _EVERY
+                failures, sent, due = 0, saved, time.monotonic() + _UPLOAD_SECONDS
 
     def _send(self, is_last: bool = False) -> None:
         self._ownership.beat(now=is_last)
@@ -136,4 +136,4 @@ class Uploads:
 
     def _saved(self) -> tuple[list[int], list[int]]:
         run = self._mirror.run
-        return checkpoint.steps(run / "checkpoints"), checkpoint.steps(run / "best")
+        return checkpoint.list_steps(run / "checkpoints"), checkpoint.list_steps(run / "best")

@@ -8,14 +8,14 @@ import warnings
 from pathlib import Path
 
 
-def home() -> Path:
+def cache_dir() -> Path:
     """Folder for what can be made again: $RVC_JAX_HOME, by default `rvc_jax` in the user's cache folder."""
     if named := os.environ.get("RVC_JAX_HOME"):
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rvc_jax"
 
 
-def quiet() -> None:
+def silence_libraries() -> None:
     """Keeps the libraries' remarks off the terminal. Call it before they are imported."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
@@ -34,7 +34,7 @@ def start_jax() -> None:
 
     if jax.config.jax_compilation_cache_dir:
         return
-    cache = home() / "xla"
+    cache = cache_dir() / "xla"
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError:

@@ -18,15 +18,15 @@ import numpy as np
 
 from rvc_jax.errors import UserError
 
-_SPARE = 64_000_000
+_SPARE_BYTES = 64_000_000
 """Bytes that must stay free on the disk."""
 
-RESERVED = re.compile(r"(?:CON|PRN|AUX|NUL|COM\d|LPT\d)(?:\..*)?", re.IGNORECASE)
+WINDOWS_RESERVED_NAME = re.compile(r"(?:CON|PRN|AUX|NUL|COM\d|LPT\d)(?:\..*)?", re.IGNORECASE)
 """Names of files that Windows keeps for itself."""
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to that becomes `path` when the block ends, and vanishes if it fails."""
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")  # two processes may write the same
     try:
@@ -38,7 +38,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def becoming(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """A folder to write into that becomes `folder` (new, or empty) when the block ends, and vanishes if it fails."""
     folder = folder.absolute()
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
@@ -57,10 +57,10 @@ def is_vacant(folder: Path) -> bool:
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
-def check_room(folder: Path, needed: int) -> None:
+def check_disk_space(folder: Path, needed: int) -> None:
     """Raises UserError unless the disk that a folder is on, or will be, takes so many bytes with some to spare."""
     parent = next(parent for parent in folder.absolute().parents if parent.exists())
-    needed += _SPARE
+    needed += _SPARE_BYTES
     if needed > (free := shutil.disk_usage(parent).free):
         raise UserError(f"{folder}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free on that disk")
 
@@ -82,10 +82,10 @@ def folder_bytes(path: Path) -> int:
 
 
 def write_json(path: Path, value: Any) -> None:
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(json.dumps(value, indent=1).encode())
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         np.save(file, array)

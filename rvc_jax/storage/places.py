@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rvc_jax.errors import UserError
-from rvc_jax.storage.files import replacing
+from rvc_jax.storage.files import atomic_write
 
 Location = Path | str
 """A local path, or a URL of one of fsspec's file systems."""
@@ -23,7 +23,7 @@ def is_remote(place: Location) -> bool:
     return "://" in str(place)
 
 
-def joined(place: Location, *names: str) -> Location:
+def join(place: Location, *names: str) -> Location:
     """A place below another one."""
     return "/".join([str(place).rstrip("/"), *names]) if is_remote(place) else Path(place).joinpath(*names)
 
@@ -43,7 +43,7 @@ def filesystem(place: Location) -> tuple[Any, str]:
 
 
 @contextlib.contextmanager
-def told(place: Location) -> Iterator[None]:
+def user_errors(place: Location) -> Iterator[None]:
     """What a remote service refuses (no such bucket, no permission, no network) becomes one line."""
     try:
         yield
@@ -59,7 +59,7 @@ def told(place: Location) -> Iterator[None]:
 def exists(place: Location) -> bool:
     if not is_remote(place):
         return os.path.lexists(place)
-    with told(place):
+    with user_errors(place):
         fs, path = filesystem(place)
         return fs.exists(path)
 
@@ -71,7 +71,7 @@ def read(place: Location) -> bytes | None:
             return Path(place).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
-    with told(place):
+    with user_errors(place):
         fs, path = filesystem(place)
         try:
             return fs.cat_file(path)
@@ -82,14 +82,14 @@ def read(place: Location) -> bytes | None:
 def write(place: Location, content: bytes) -> None:
     """Write a file in one move: object stores show whole objects only, other systems rename."""
     if is_remote(place):
-        with told(place):
+        with user_errors(place):
             fs, path = filesystem(place)
             fs.makedirs(path.rpartition("/")[0], exist_ok=True)
             fs.pipe_file(path, content)
         return
     path = Path(place)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(content)
 
 
@@ -98,20 +98,20 @@ def discard(place: Location) -> None:
     if not is_remote(place):
         Path(place).unlink(missing_ok=True)
         return
-    with told(place), contextlib.suppress(FileNotFoundError):
+    with user_errors(place), contextlib.suppress(FileNotFoundError):
         fs, path = filesystem(place)
         fs.rm_file(path)
 
 
-def files_below(place: str) -> list[tuple[str, str]]:
+def list_files(place: str) -> list[tuple[str, str]]:
     """(URL, name below the place) of all files of a remote folder, sorted; the name of a file that is named is ""."""
-    with told(place):
+    with user_errors(place):
         fs, root = filesystem(place)
         root = root.rstrip("/")
         return sorted((fs.unstrip_protocol(path), path[len(root) + 1 :]) for path in fs.find(root))
 
 
-class Entry(NamedTuple):
+class RemoteFile(NamedTuple):
     """A file of a remote folder."""
 
     bytes: int
@@ -119,14 +119,14 @@ class Entry(NamedTuple):
     """Another one whenever the file has been written anew."""
 
 
-def listing(place: str) -> dict[str, Entry]:
+def list_versions(place: str) -> dict[str, RemoteFile]:
     """All files of a remote folder by their names below it, as they are now."""
-    with told(place):
+    with user_errors(place):
         fs, root = filesystem(place)
         fs.invalidate_cache()
         root = root.rstrip("/")
         found = fs.find(root, detail=True)
-        return {path[len(root) + 1 :]: Entry(int(item["size"]), _version(item)) for path, item in found.items()}
+        return {path[len(root) + 1 :]: RemoteFile(int(item["size"]), _version(item)) for path, item in found.items()}
 
 
 def _version(item: dict[str, Any]) -> str:
@@ -135,9 +135,9 @@ def _version(item: dict[str, Any]) -> str:
 
 def get(place: str, path: Path) -> None:
     """Copy a file of a remote service to a local one, in one move."""
-    with told(place):
+    with user_errors(place):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             fs, source = filesystem(place)
             fs.get_file(source, file.name)
 
@@ -161,7 +161,7 @@ def local_folder(place: Location) -> Iterator[Path]:
         yield Path(place)
         return
     with tempfile.TemporaryDirectory(prefix="rvc_jax-") as folder:
-        for url, name in files_below(str(place)):
+        for url, name in list_files(str(place)):
             if "/" not in name:
                 get(url, Path(folder, name))
         yield Path(folder)
@@ -169,7 +169,7 @@ def local_folder(place: Location) -> Iterator[Path]:
 
 def put(path: Path, place: str) -> None:
     """Copy a local file to a place."""
-    with told(place):
+    with user_errors(place):
         fs, target = filesystem(place)
         fs.put_file(str(path), target)
 
@@ -177,20 +177,20 @@ def put(path: Path, place: str) -> None:
 def upload(folder: Path, place: str, last: str) -> None:
     """Copy a folder without sub-folders; the file named `last` goes last: where it is, everything is."""
     for path in sorted(folder.iterdir(), key=lambda path: (path.name == last, path.name)):
-        put(path, joined(place, path.name))
+        put(path, join(place, path.name))
 
 
 def copy(folder: str, place: str) -> None:
     """Copy a folder to another place of the same remote service."""
-    with told(place):
+    with user_errors(place):
         (fs, source), (_, target) = filesystem(folder), filesystem(place)
-        for _, name in files_below(folder):
+        for _, name in list_files(folder):
             fs.cp_file(f"{source}/{name}", f"{target}/{name}")
 
 
 def remove(place: str) -> None:
     """Remove a remote folder and everything below it, if it is there."""
-    with told(place):
+    with user_errors(place):
         fs, path = filesystem(place)
         if fs.exists(path):
             fs.rm(path, recursive=True)

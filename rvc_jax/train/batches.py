@@ -9,7 +9,7 @@ import numpy as np
 from rvc_jax.data.dataset import Windows
 
 
-class Batches:
+class BatchSampler:
     """Every window once per epoch, in a new order each; the last batch is filled from the same order's beginning."""
 
     def __init__(self, windows: int, batch: int, seed: int):
@@ -23,7 +23,7 @@ class Batches:
         order = np.random.default_rng([self._seed, epoch]).permutation(self._count)
         return np.take(order, np.arange(position * self._batch, (position + 1) * self._batch), mode="wrap")
 
-    def rows_from(self, step: int, steps: int) -> np.ndarray:
+    def rows_for_steps(self, step: int, steps: int) -> np.ndarray:
         """Those of the steps that begin with one: int32 [steps, batch]."""
         return np.stack([self.rows(step + i) for i in range(steps)]).astype(np.int32)
 

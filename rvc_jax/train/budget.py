@@ -14,8 +14,8 @@ from rvc_jax.config import RATES, Rate
 from rvc_jax.errors import UserError
 from rvc_jax.storage.files import write_json
 
-_WRITTEN = re.compile(r"(\$)?(\d+(?:\.\d+)?)\s*(units?|h|min|\$)?")
-_LEAST_RESERVE = 20.0
+_BUDGET_PATTERN = re.compile(r"(\$)?(\d+(?:\.\d+)?)\s*(units?|h|min|\$)?")
+_MIN_RESERVE = 20.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Budget:
 
         rate: of one chip; None is not known, and then only time can be a budget. Raises UserError.
         """
-        found = _WRITTEN.fullmatch(text.strip())
+        found = _BUDGET_PATTERN.fullmatch(text.strip())
         if found is None or bool(found[1]) == bool(found[3]) or float(found[2]) <= 0:
             raise UserError(f'--budget {text!r} cannot be read: write it as 5units, 2h, 90min or "$3"')
         amount, unit = float(found[2]), (found[1] or found[3]).rstrip("s")
@@ -53,7 +53,7 @@ class Budget:
         return f"${value:.2f}" if self.unit == "$" else f"{value:.2f} {'h' if self.unit == 'h' else 'units'}"
 
 
-class Meter:
+class BudgetMeter:
     """The time that a run has taken, over all commands that continued it."""
 
     def __init__(self, file: Path, budget: Budget | None, clock: Callable[[], float] = time.monotonic):
@@ -76,7 +76,7 @@ class Meter:
         """Whether so many seconds more would leave too little for the last evaluation and checkpoint."""
         if self._budget is None:
             return False
-        reserve = max(2 * self._slowest_pause, min(_LEAST_RESERVE, 0.1 * self._budget.seconds))
+        reserve = max(2 * self._slowest_pause, min(_MIN_RESERVE, 0.1 * self._budget.seconds))
         return self.spent + next_seconds + reserve > self._budget.seconds
 
     def text(self) -> str:
@@ -92,7 +92,7 @@ class Meter:
             write_json(self._file, {"seconds": self.spent})
 
 
-def known_rate(kind: str) -> Rate | None:
+def lookup_rate(kind: str) -> Rate | None:
     """What an hour of a device costs, by the name that JAX has for its kind; None if it is not in the table."""
     kind = kind.lower()
     names = {"v5 lite": "v5e", "v5e": "v5e", "v6 lite": "v6e", "v6e": "v6e", "t4": "T4", "l4": "L4", "a100": "A100"}

@@ -18,14 +18,14 @@ import numpy as np
 
 from rvc_jax.errors import UserError
 from rvc_jax.runs import checkpoint
-from rvc_jax.train.disk_quota import Space
+from rvc_jax.train.disk_quota import DiskQuota
 from rvc_jax.train.distributed import is_first
 
 _WAITS = (10.0, 30.0, 60.0, 120.0, 240.0)
 """Seconds before the tries that follow a full disk."""
-_LAST_WAIT = 2.0
+_FINAL_RETRY_SECONDS = 2.0
 """The same when the run is to end: who asked it to may not wait long."""
-_PATIENCE = 1.0
+_QUEUE_SECONDS = 1.0
 """Seconds that the training waits for a place in the line."""
 
 Say = Callable[[int, str], None]
@@ -35,10 +35,10 @@ def _silent(step: int, text: str) -> None:
     pass
 
 
-class Checkpoints:
+class CheckpointManager:
     """A folder of numbered checkpoints, the newest few of which are kept."""
 
-    def __init__(self, folder: Path, keep: int, keep_every: int = 0, say: Say = _silent, space: Space | None = None):
+    def __init__(self, folder: Path, keep: int, keep_every: int = 0, say: Say = _silent, space: DiskQuota | None = None):
         """keep_every: steps whose multiples are kept for good; 0 is none. say: is told (step, sentence) of trouble.
 
         space: the room that there is for the run.
@@ -63,13 +63,13 @@ class Checkpoints:
         if not is_first():
             return
         self.check()
-        if step in checkpoint.steps(self.folder) or (self._wanted is not None and self._wanted[0] == step):
+        if step in checkpoint.list_steps(self.folder) or (self._wanted is not None and self._wanted[0] == step):
             return
-        end = time.monotonic() + _PATIENCE
-        while self._in_line() and not self._waits and (time.monotonic() < end or self._is_for_good(self._in_line())):
+        end = time.monotonic() + _QUEUE_SECONDS
+        while self._in_line() and not self._waits and (time.monotonic() < end or self._is_permanent(self._in_line())):
             wait([self._saving], timeout=0.02)
             self.check()
-        newest = (step, _on_host(state))
+        newest = (step, _copy_to_host(state))
         with self._lock:
             left_out, is_idle = self._in_line(), self._wanted is None
             self._wanted = newest
@@ -94,20 +94,20 @@ class Checkpoints:
         finally:
             self._hurry.clear()
 
-    def restore(self, template: Any, stand_ins: checkpoint.StandIns | None = None) -> tuple[Any, list[str]] | None:
+    def restore(self, template: Any, field_defaults: checkpoint.FieldDefaults | None = None) -> tuple[Any, list[str]] | None:
         """The newest intact checkpoint in the form of `template`, and a sentence for each damaged one passed over.
 
         Damaged ones that an intact one stands in for are removed: their steps will be saved again. None if there is no
-        checkpoint at all. stand_ins: see `checkpoint.read`.
+        checkpoint at all. field_defaults: see `checkpoint.read`.
 
         Raises:
           UserError: if there are checkpoints and every one is damaged, or the newest intact one is of another form.
         """
         damages: dict[int, str] = {}
-        for step in reversed(checkpoint.steps(self.folder)):
+        for step in reversed(checkpoint.list_steps(self.folder)):
             damage = checkpoint.verify(self.folder / str(step))
             if damage is None:
-                state = checkpoint.load(self.folder / str(step), template, stand_ins)
+                state = checkpoint.load(self.folder / str(step), template, field_defaults)
                 for damaged in damages:
                     shutil.rmtree(self.folder / str(damaged))
                 return state, list(damages.values())
@@ -138,7 +138,7 @@ class Checkpoints:
                 self._begun = step
             try:
                 arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-                with self._space.room_for(step, arrays) if self._space else contextlib.nullcontext():
+                with self._space.reserve(step, arrays) if self._space else contextlib.nullcontext():
                     self._check_space(arrays)
                     checkpoint.write(self.folder, step, state)
             except Exception as error:
@@ -152,7 +152,7 @@ class Checkpoints:
                     ) from error
                 self._wait(step, attempt)
             else:
-                self._forget_old(step)
+                self._remove_old(step)
                 return step
 
     def _in_line(self) -> int:
@@ -160,11 +160,11 @@ class Checkpoints:
         wanted = self._wanted
         return wanted[0] if wanted is not None and wanted[0] != self._begun else 0
 
-    def _is_for_good(self, step: int) -> bool:
+    def _is_permanent(self, step: int) -> bool:
         return bool(self._keep_every) and step > 0 and step % self._keep_every == 0
 
     def _wait(self, step: int, attempt: int) -> None:
-        seconds = _LAST_WAIT if self._hurry.is_set() else _WAITS[attempt]
+        seconds = _FINAL_RETRY_SECONDS if self._hurry.is_set() else _WAITS[attempt]
         text = f"disk full: the checkpoint of step {step} does not fit in {self.folder}; the previous one stands"
         self._say(step, f"{text}. The next try is in {seconds:.0f} s")
         self._waits = True
@@ -180,16 +180,16 @@ class Checkpoints:
         if usage.total and usage.free < 1.2 * needed:  # some mounted clouds tell of no size at all
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    def _forget_old(self, saved: int) -> None:
+    def _remove_old(self, saved: int) -> None:
         """What is newer than the one just saved is of a time that was taken back."""
-        steps = checkpoint.steps(self.folder)
+        steps = checkpoint.list_steps(self.folder)
         kept = [step for step in steps if step <= saved][-self._keep :]
         for step in steps:
-            if step not in kept and (step > saved or not self._is_for_good(step)):
+            if step not in kept and (step > saved or not self._is_permanent(step)):
                 shutil.rmtree(self.folder / str(step), ignore_errors=True)
 
 
-def _on_host(state: Any) -> dict[str, Any]:
+def _copy_to_host(state: Any) -> dict[str, Any]:
     """A copy of the state's fields as NumPy arrays, whatever becomes of the device's."""
     for leaf in jax.tree.leaves(state):
         if isinstance(leaf, jax.Array):

@@ -15,7 +15,7 @@ from rvc_jax.config import Preset, TrainConfig
 from rvc_jax.errors import UserError
 from rvc_jax.runs import checkpoint
 from rvc_jax.storage.files import folder_bytes
-from rvc_jax.train.state import state_shapes
+from rvc_jax.train.state import abstract_state
 from rvc_jax.train.step import build_networks
 
 _GIGABYTE = 1e9
@@ -25,7 +25,7 @@ _FILES = 2e6
 """Bytes that a checkpoint takes beside its arrays: their names and shapes, the hashes."""
 
 
-class Space:
+class DiskQuota:
     """Keeps a run's folder within `max_gigabytes`, with the checkpoint that is being written."""
 
     def __init__(self, run: Path, recipe: TrainConfig, say: Callable[[int, str], None]):
@@ -36,7 +36,7 @@ class Space:
         self._told = False
 
     @contextlib.contextmanager
-    def room_for(self, step: int, arrays: int) -> Iterator[None]:
+    def reserve(self, step: int, arrays: int) -> Iterator[None]:
         """Room for a checkpoint with so many bytes of arrays, as long as it is being written.
 
         Raises UserError if there is none even without the older checkpoints.
@@ -65,15 +65,15 @@ class Space:
     def _taken(self) -> float:
         """Bytes of the folder, with those of checkpoints of which only the hashes are here, the rest in the cloud."""
         folders = self._checkpoints()
-        elsewhere = sum(checkpoint.is_elsewhere(folder) for folder in folders)
+        elsewhere = sum(checkpoint.is_remote_only(folder) for folder in folders)
         return folder_bytes(self._run) + (elsewhere * folder_bytes(folders[-1]) if elsewhere else 0)
 
     def _checkpoints(self) -> list[Path]:
         folder = self._run / "checkpoints"
-        return [folder / str(step) for step in checkpoint.steps(folder)]
+        return [folder / str(step) for step in checkpoint.list_steps(folder)]
 
 
-def check_space(run: Path, settings: Preset, index_bytes: int) -> None:
+def check_quota(run: Path, settings: Preset, index_bytes: int) -> None:
     """Raises UserError, with the needed size, if `max_gigabytes` is too little for a run.
 
     A new checkpoint is written while the one before it and the best voice stand. index_bytes: of `index.npy`.
@@ -83,7 +83,7 @@ def check_space(run: Path, settings: Preset, index_bytes: int) -> None:
         return
     networks = build_networks(settings, steps_per_epoch=1)
     parts = (networks.synthesizer, networks.discriminator, networks.optimizer)
-    state = state_shapes(*parts, None, settings.train.ema > 0)
+    state = abstract_state(*parts, None, settings.train.ema > 0)
     counted = ("checkpoints", "best", "index.npy")
     others = sum(folder_bytes(path) for path in run.glob("*") if path.name not in counted)
     arrays = 2 * _bytes_of(state) + _bytes_of(state.generator)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from rvc_jax.train.loader import Batch, widened
-from rvc_jax.train.split_step import PiecewiseDispatch
+from rvc_jax.train.split_step import SplitStep
 from rvc_jax.train.state import TrainState
 from rvc_jax.train.step import Metrics, Networks, Step, make_step
 
@@ -46,10 +46,10 @@ def make_dispatch(networks: Networks, step: Step, feed: Any, scale: float, steps
     return dispatch
 
 
-def compiled_dispatch(networks: Networks, feed: Any, scale: float, steps: int, mesh: Mesh) -> Dispatch:
+def compile_dispatch(networks: Networks, feed: Any, scale: float, steps: int, mesh: Mesh) -> Dispatch:
     """That function on a mesh, as one program or as four, compiled when it is first called; the state is used up."""
-    if networks.in_pieces:
-        return PiecewiseDispatch(networks, feed, scale, steps, mesh)
+    if networks.is_split:
+        return SplitStep(networks, feed, scale, steps, mesh)
     dispatch = make_dispatch(networks, make_step(networks), feed, scale, steps)
     dispatch = jax.jit(dispatch, donate_argnums=0, compiler_options=networks.compiler_options)
 

@@ -24,7 +24,7 @@ from rvc_jax.errors import UserError
 from rvc_jax.train.rendezvous import wait_for_all
 
 _METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/attributes/worker-network-endpoints"
-_LONGEST_WORDS = 1000
+_MAX_ERROR_BYTES = 1000
 """Bytes of a failure that the other processes are told."""
 
 
@@ -84,7 +84,7 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def from_first(make: Callable[[], Any]) -> Any:
+def broadcast_from_first(make: Callable[[], Any]) -> Any:
     """What `make` gives in the first process, in all of them; it has to fit into JSON.
 
     Raises:
@@ -111,7 +111,7 @@ def from_first(make: Callable[[], Any]) -> Any:
     return answer["value"]
 
 
-def in_all(make: Callable[[], Any]) -> Any:
+def run_in_all(make: Callable[[], Any]) -> Any:
     """What `make` gives in this process, once it has given something in every one.
 
     Raises:
@@ -124,8 +124,8 @@ def in_all(make: Callable[[], Any]) -> Any:
         value = make()
     except UserError as error:
         failure = error
-    words = np.zeros(_LONGEST_WORDS, np.uint8)
-    text = str(failure or "").encode()[:_LONGEST_WORDS]
+    words = np.zeros(_MAX_ERROR_BYTES, np.uint8)
+    text = str(failure or "").encode()[:_MAX_ERROR_BYTES]
     words[: len(text)] = np.frombuffer(text, np.uint8)
     rows = np.asarray(multihost_utils.process_allgather(words))
     if failure is not None:
@@ -136,28 +136,28 @@ def in_all(make: Callable[[], Any]) -> Any:
     return value
 
 
-def placed(array: np.ndarray, mesh: Mesh, *axes: str | None) -> jax.Array:
+def place_on_mesh(array: np.ndarray, mesh: Mesh, *axes: str | None) -> jax.Array:
     """An array that every process has, divided along the named axes of the mesh; each gives its devices their part."""
     sharding = NamedSharding(mesh, PartitionSpec(*axes))
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def replicated(tree: Any, shapes: Any, mesh: Mesh) -> Any:
+def replicate(tree: Any, shapes: Any, mesh: Mesh) -> Any:
     """Arrays of the first process (None elsewhere), of the given shapes, on every device of all processes."""
     if jax.process_count() == 1:
         return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
     if tree is None:
         tree = jax.tree.map(lambda shape: np.zeros(shape.shape, shape.dtype), shapes)
     arrays = multihost_utils.broadcast_one_to_all(tree)
-    state = jax.tree.map(lambda array: placed(np.asarray(array), mesh), arrays)
-    _meet(mesh)
+    state = jax.tree.map(lambda array: place_on_mesh(np.asarray(array), mesh), arrays)
+    _connect_devices(mesh)
     return state
 
 
-def _meet(mesh: Mesh) -> None:
+def _connect_devices(mesh: Mesh) -> None:
     """All devices add a number. The first step would be where they first meet, and some processes come to it long
     before the others have compiled it; waiting for a connection has its limit."""
-    ones = placed(np.ones(mesh.size, np.float32), mesh, "data")
+    ones = place_on_mesh(np.ones(mesh.size, np.float32), mesh, "data")
     jax.block_until_ready(jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, PartitionSpec()))(ones))
 
 
@@ -166,7 +166,7 @@ def own(tree: Any) -> Any:
     return jax.tree.map(lambda array: array.addressable_data(0) if isinstance(array, jax.Array) else array, tree)
 
 
-class Agreement:
+class AsyncAnyReduce:
     """Wishes of single processes that all have to follow in the same step: known one call late, without waiting."""
 
     def __init__(self, mesh: Mesh):
@@ -180,5 +180,5 @@ class Agreement:
             return wishes
         rows = np.tile(np.array(wishes, np.int32), (self._mesh.size, 1))
         late = self._pending
-        self._pending = self._any(placed(rows, self._mesh, "data"))
+        self._pending = self._any(place_on_mesh(rows, self._mesh, "data"))
         return [False] * len(wishes) if late is None else [bool(wish) for wish in np.asarray(late)]

@@ -15,8 +15,8 @@ from rvc_jax.data.dataset import VoiceDataset, Windows
 from rvc_jax.errors import UserError
 from rvc_jax.features.f0 import pitch_extractor
 from rvc_jax.features.f0.coarse import coarse_pitch
-from rvc_jax.metrics.speaker import HOW_TO_GET, SpeakerEncoder
-from rvc_jax.metrics.stft import pitch_measures, stft_distance
+from rvc_jax.metrics.speaker import INSTALL_HINT, SpeakerEncoder
+from rvc_jax.metrics.stft import pitch_error_metrics, stft_distance
 from rvc_jax.models.layers import sequence_mask
 from rvc_jax.models.parameters import Parameters
 from rvc_jax.runs.folder import RunFolder
@@ -24,7 +24,7 @@ from rvc_jax.train.batches import gather
 from rvc_jax.train.step import Batch, Networks, build_networks
 
 EVALUATION_BATCH = 8
-HEARD_WINDOWS = 8
+SCORED_WINDOWS = 8
 """Windows, spread over the hold-out, whose pitch and speaker are measured: up to 26 s."""
 
 
@@ -49,9 +49,9 @@ class Evaluator:
     def __init__(self, networks: Networks, holdout: Windows):
         self._networks, self._holdout = networks, holdout
         self._score = jax.jit(self._score_batch, compiler_options=networks.compiler_options)
-        self._heard = np.unique(np.linspace(0, len(holdout) - 1, HEARD_WINDOWS).round().astype(int))
+        self._heard = np.unique(np.linspace(0, len(holdout) - 1, SCORED_WINDOWS).round().astype(int))
         heard = (array[self._heard] for array in (holdout.wave, holdout.f0, holdout.lengths))
-        self._ear = _Ear(*heard, networks.preset.audio.sample_rate)
+        self._ear = PitchAndSpeaker(*heard, networks.preset.audio.sample_rate)
 
     @property
     def has_similarity(self) -> bool:
@@ -89,7 +89,7 @@ class Evaluator:
         return jnp.stack([error, stft, jnp.sum(mask)]), wave
 
 
-class _Ear:
+class PitchAndSpeaker:
     """Pitch and speaker of a few windows, compared with those of the real voice by the same methods."""
 
     def __init__(self, target: np.ndarray, f0: np.ndarray, lengths: np.ndarray, rate: int):
@@ -114,7 +114,7 @@ class _Ear:
     def compare(self, waves: list[np.ndarray]) -> dict[str, float]:
         """Figures of rendered waves [samples] at the voice's rate; without a model of speakers, no similarity."""
         audio, samples = self._at_feature_rate(waves), self._lengths * FEATURE_HOP
-        figures = pitch_measures(self._pitch(audio, samples), self._target_f0, self._valid)
+        figures = pitch_error_metrics(self._pitch(audio, samples), self._target_f0, self._valid)
         if self._speaker is not None:
             figures["similarity"] = np.mean(np.sum(self._speaker(audio, samples) * self._target_speaker, axis=1))
         return figures
@@ -144,7 +144,7 @@ def evaluate(run: RunFolder, dataset: VoiceDataset, which: str = "best") -> dict
     evaluator = Evaluator(build_networks(run.preset, steps_per_epoch=1), dataset.holdout)
     figures = {f"holdout_{name}": value for name, value in evaluator(parameters).figures.items()}
     if not evaluator.has_similarity:
-        figures["note"] = f"speaker similarity is not measured; {HOW_TO_GET}"
+        figures["note"] = f"speaker similarity is not measured; {INSTALL_HINT}"
     return {
         "voice": which,
         **figures,

@@ -6,17 +6,17 @@ import math
 
 import jax
 
-from rvc_jax.train.metric_writer import Recorder
+from rvc_jax.train.metric_writer import MetricWriter
 from rvc_jax.train.step import Metrics
 
 
-class LateMetrics:
+class DelayedMetrics:
     """Records metrics one dispatch after they were made: by then they are ready, and nothing waits for the device."""
 
-    def __init__(self, recorder: Recorder, every: int, steps_per_epoch: int):
+    def __init__(self, recorder: MetricWriter, every: int, steps_per_epoch: int):
         self.losses: dict[str, float] = {}
-        self.skipped = self.skipped_in_a_row = 0
-        self.last_bad = ""
+        self.skipped = self.consecutive_skips = 0
+        self.last_nonfinite = ""
         self._recorder, self._every, self._steps_per_epoch = recorder, every, steps_per_epoch
         self._pending: tuple[int, int, Metrics] | None = None
 
@@ -35,15 +35,15 @@ class LateMetrics:
 
     def forget(self) -> None:
         """What is not recorded yet belongs to steps that are taken back."""
-        self._pending, self.skipped_in_a_row = None, 0
+        self._pending, self.consecutive_skips = None, 0
 
     def _record(self, step: int, values: dict[str, float]) -> None:
         if values.pop("skipped"):
             self.skipped += 1
-            self.skipped_in_a_row += 1
-            self.last_bad = ", ".join(name for name, value in values.items() if not math.isfinite(value))
+            self.consecutive_skips += 1
+            self.last_nonfinite = ", ".join(name for name, value in values.items() if not math.isfinite(value))
             return
-        self.skipped_in_a_row = 0
+        self.consecutive_skips = 0
         if step == 1 or step % self._every == 0:
             self.losses = values
             self._recorder.scalars(step, {"epoch": step / self._steps_per_epoch} | values)

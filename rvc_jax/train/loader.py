@@ -15,8 +15,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rvc_jax.data.dataset import Windows
-from rvc_jax.train.batches import Batches
-from rvc_jax.train.distributed import placed
+from rvc_jax.train.batches import BatchSampler
+from rvc_jax.train.distributed import place_on_mesh
 
 Batch = dict[str, jax.Array]
 _SHARE_OF_MEMORY = 0.25
@@ -51,16 +51,16 @@ def widened(batch: Batch, scale: float) -> Batch:
     return dict(batch, wave=batch["wave"].astype(jnp.float32) * scale)
 
 
-class ResidentFeed:
+class ResidentLoader:
     """All windows on every device; a dispatch takes only the numbers of its windows with it."""
 
-    def __init__(self, windows: CompactWindows, batches: Batches, steps: int, mesh: Mesh):
+    def __init__(self, windows: CompactWindows, batches: BatchSampler, steps: int, mesh: Mesh):
         self._batches, self._steps, self._mesh = batches, steps, mesh
-        self.held = {name: placed(array, mesh) for name, array in windows.arrays.items()}
+        self.held = {name: place_on_mesh(array, mesh) for name, array in windows.arrays.items()}
 
     def __call__(self, step: int, count: int) -> Any:
         """The argument of a dispatch of `count` steps that begins with this one: int32 [steps, batch]."""
-        return placed(self._batches.rows_from(step, self._steps), self._mesh, None, "data")
+        return place_on_mesh(self._batches.rows_for_steps(step, self._steps), self._mesh, None, "data")
 
     @staticmethod
     def batch(held: Batch, rows: jax.Array, i: jax.Array) -> Batch:
@@ -71,13 +71,13 @@ class ResidentFeed:
         pass
 
 
-class StreamingFeed:
+class StreamingLoader:
     """The windows of one dispatch at a time; the next one's are gathered while the device works.
 
     Every process gathers those of its own devices.
     """
 
-    def __init__(self, windows: CompactWindows, batches: Batches, steps: int, mesh: Mesh):
+    def __init__(self, windows: CompactWindows, batches: BatchSampler, steps: int, mesh: Mesh):
         self._windows, self._batches, self._steps, self._mesh = windows, batches, steps, mesh
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="feed")
         self._ready: dict[int, Any] = {}
@@ -95,7 +95,7 @@ class StreamingFeed:
         return {name: array[i] for name, array in arrays.items()}
 
     def _gather(self, step: int) -> Batch:
-        rows = self._batches.rows_from(step, self._steps)
+        rows = self._batches.rows_for_steps(step, self._steps)
         return {name: _gathered(array, rows, self._mesh) for name, array in self._windows.arrays.items()}
 
     def close(self) -> None:

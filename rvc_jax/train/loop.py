@@ -17,26 +17,26 @@ from rvc_jax.config import Preset, from_dict, to_dict
 from rvc_jax.data.dataset import VoiceDataset, load_dataset
 from rvc_jax.errors import UserError
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.heartbeat import Heartbeat
-from rvc_jax.runs.progress import Clock, Report, TrainProgress, TrainResult
+from rvc_jax.runs.heartbeat import HeartbeatWriter
+from rvc_jax.runs.progress import StepTimer, Report, TrainProgress, TrainResult
 from rvc_jax.storage.places import Location, is_remote
 from rvc_jax.train import distributed
-from rvc_jax.train.batches import Batches
-from rvc_jax.train.budget import Meter
-from rvc_jax.train.checkpointing import Checkpoints
-from rvc_jax.train.disk_quota import Space
-from rvc_jax.train.dispatch import compiled_dispatch
-from rvc_jax.train.late_metrics import LateMetrics
-from rvc_jax.train.loader import CompactWindows, ResidentFeed, StreamingFeed, fits_on_device
-from rvc_jax.train.metric_writer import Recorder
-from rvc_jax.train.pretrained import first_parameters, origins
-from rvc_jax.train.resume import budget_of, changes, devices_of, settings_for
-from rvc_jax.train.signals import Interrupt
-from rvc_jax.train.state import STAND_INS, TrainState, create_state, last_step, scaled, state_shapes
+from rvc_jax.train.batches import BatchSampler
+from rvc_jax.train.budget import BudgetMeter
+from rvc_jax.train.checkpointing import CheckpointManager
+from rvc_jax.train.disk_quota import DiskQuota
+from rvc_jax.train.dispatch import compile_dispatch
+from rvc_jax.train.late_metrics import DelayedMetrics
+from rvc_jax.train.loader import CompactWindows, ResidentLoader, StreamingLoader, fits_on_device
+from rvc_jax.train.metric_writer import MetricWriter
+from rvc_jax.train.pretrained import load_initial_parameters, hash_pretrained_files
+from rvc_jax.train.resume import parse_budget, describe_changes, resolve_device_count, resolve_settings
+from rvc_jax.train.signals import StopSignal
+from rvc_jax.train.state import DEFAULTS_FOR_OLD_CHECKPOINTS, TrainState, create_state, last_step, scale_learning_rate, abstract_state
 from rvc_jax.train.step import build_networks
-from rvc_jax.train.validation import Holdout
+from rvc_jax.train.validation import Validator
 
-_MOST_RETURNS = 2
+_MAX_ROLLBACKS = 2
 
 
 def train(
@@ -56,27 +56,27 @@ def train(
     Raises:
       UserError: if dataset and run don't fit together, the run is damaged, or the disk is full.
     """
-    data = distributed.in_all(lambda: load_dataset(dataset))
+    data = distributed.run_in_all(lambda: load_dataset(dataset))
     place = dataset if is_remote(dataset) else Path(dataset).absolute()
 
     def prepared() -> dict[str, Any]:
-        settings = settings_for(run, data, preset, overrides or {})
-        notes, devices = changes(run, settings, data), devices_of(run, settings)
+        settings = resolve_settings(run, data, preset, overrides or {})
+        notes, devices = describe_changes(run, settings, data), resolve_device_count(run, settings)
         before = RunFolder.open_if_any(run)
-        started_from = origins(settings) if before is None else before.started_from
-        RunFolder(run, settings, data.info, place, devices, started_from).write(_index_rows(data))
+        started_from = hash_pretrained_files(settings) if before is None else before.started_from
+        RunFolder(run, settings, data.info, place, devices, started_from).write(_collect_index_rows(data))
         return {"preset": to_dict(settings), "devices": devices, "notes": notes, "data": data.info.fingerprint}
 
-    agreed = distributed.from_first(prepared)
+    agreed = distributed.broadcast_from_first(prepared)
     folder = RunFolder(run, from_dict(Preset, agreed["preset"]), data.info, place, agreed["devices"])
 
     def check_same() -> None:
         if agreed["data"] != data.info.fingerprint:
             raise UserError(f"the dataset {dataset} is not the same on every machine: copy it from the first one")
 
-    distributed.in_all(check_same)
+    distributed.run_in_all(check_same)
     if distributed.is_first():
-        with Heartbeat(run, report) as heartbeat:
+        with HeartbeatWriter(run, report) as heartbeat:
             result = Trainer(folder, data, heartbeat.listen, agreed["notes"]).run()
             heartbeat.ended(result)
         return result
@@ -93,32 +93,32 @@ class Trainer:
         self.folder, self.data, self.report, self.notes = folder, data, report, notes
         self.mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
         batch = recipe.batch_per_chip * recipe.accumulate * folder.devices
-        self.batches = Batches(len(data.train), batch, recipe.seed)
-        preset = dataclasses.replace(folder.preset, train=scaled(recipe, batch))
+        self.batches = BatchSampler(len(data.train), batch, recipe.seed)
+        preset = dataclasses.replace(folder.preset, train=scale_learning_rate(recipe, batch))
         self.networks = build_networks(preset, self.batches.steps_per_epoch)
         self.steps_per_dispatch = recipe.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else 32)
         self.returns, self.failed_at, self.rate = 0, 0, 1.0
-        self.agreement, self.stopped = distributed.Agreement(self.mesh), ""
-        self.meter = Meter(folder.path / "spent.json", budget_of(recipe))
+        self.agreement, self.stopped = distributed.AsyncAnyReduce(self.mesh), ""
+        self.meter = BudgetMeter(folder.path / "spent.json", parse_budget(recipe))
         self.total_steps = last_step(recipe, self.batches.steps_per_epoch)
         keep_every = recipe.keep_every * self.batches.steps_per_epoch
-        space = Space(folder.path, recipe, self._say)
-        self.holdout = Holdout(folder, data, self.networks, self._say, space)
-        self.checkpoints = Checkpoints(folder.checkpoints, recipe.keep_checkpoints, keep_every, self._say, space)
+        space = DiskQuota(folder.path, recipe, self._say)
+        self.holdout = Validator(folder, data, self.networks, self._say, space)
+        self.checkpoints = CheckpointManager(folder.checkpoints, recipe.keep_checkpoints, keep_every, self._say, space)
 
     def run(self) -> TrainResult:
         """Restore or start; then batch, step, metrics one step late, evaluate, save; finish."""
         state = self._restore()
         first = step = int(state.step)
-        recorder = Recorder(self.folder.path, first)
+        recorder = MetricWriter(self.folder.path, first)
         feed, dispatch = self._feed()
-        self.stopped = distributed.from_first(lambda: self.holdout.stopped)
+        self.stopped = distributed.broadcast_from_first(lambda: self.holdout.stopped)
         interrupted = False
-        used_up, over = distributed.from_first(lambda: [self.meter.is_used_up(0.0), self._is_over()])
-        late = LateMetrics(recorder, self.folder.preset.train.log_every, self.batches.steps_per_epoch)
-        clock = Clock()
+        used_up, over = distributed.broadcast_from_first(lambda: [self.meter.is_used_up(0.0), self._is_over()])
+        late = DelayedMetrics(recorder, self.folder.preset.train.log_every, self.batches.steps_per_epoch)
+        clock = StepTimer()
         try:
-            with Interrupt() as interrupt:
+            with StopSignal() as interrupt:
                 if first == 0:
                     self._evaluate(0, state, recorder)
                 while step < self.total_steps and not (interrupted or used_up or over or self.stopped):
@@ -129,12 +129,12 @@ class Trainer:
                     late.add(step, count, metrics)
                     clock.tick(count)
                     self.report(self._progress(step, clock, late.losses))
-                    interrupted, used_up, over = self.agreement(self._wishes(interrupt, count, clock))
+                    interrupted, used_up, over = self.agreement(self._stop_flags(interrupt, count, clock))
                     last = step == self.total_steps or interrupted or used_up or over
                     if last or self._due(step, self.folder.preset.train.save_every):
                         late.flush()
-                    if late.skipped_in_a_row >= self.folder.preset.train.skips_before_return:
-                        state, step = self._returned(step, late, recorder)
+                    if late.consecutive_skips >= self.folder.preset.train.skips_before_return:
+                        state, step = self._rollback(step, late, recorder)
                         continue
                     if last or self._due(step, self.folder.preset.train.evaluate_every):
                         with clock.paused():
@@ -153,26 +153,26 @@ class Trainer:
             self.meter.save()
         return self._result(first, step, clock, late.skipped, used_up, self._time_up if over else "")
 
-    def _wishes(self, interrupt: Interrupt, count: int, clock: Clock) -> list[bool]:
+    def _stop_flags(self, interrupt: StopSignal, count: int, clock: StepTimer) -> list[bool]:
         """What this process would end the run for: a signal, and the first one for its budget or its time, too."""
         if not distributed.is_first():
             return [bool(interrupt), False, False]
-        return [bool(interrupt), self.meter.is_used_up(count * clock.known_step_seconds), self._is_over()]
+        return [bool(interrupt), self.meter.is_used_up(count * clock.step_seconds_or_zero), self._is_over()]
 
-    def _evaluate(self, step: int, state: TrainState, recorder: Recorder) -> None:
+    def _evaluate(self, step: int, state: TrainState, recorder: MetricWriter) -> None:
         if distributed.is_first():
             self.holdout.evaluate(step, distributed.own(state), recorder)
-        self.stopped = distributed.from_first(lambda: self.holdout.stopped)
+        self.stopped = distributed.broadcast_from_first(lambda: self.holdout.stopped)
 
     def _restore(self) -> TrainState:
         """The newest checkpoint's state, or a new one; the first process's on every device of all."""
         networks, found = self.networks, {}
         parts = (networks.synthesizer, networks.discriminator, networks.optimizer)
         averaged = self.folder.preset.train.ema > 0
-        shapes = state_shapes(*parts, SingleDeviceSharding(self.mesh.local_devices[0]), averaged)
+        shapes = abstract_state(*parts, SingleDeviceSharding(self.mesh.local_devices[0]), averaged)
 
         def find() -> int:
-            restored = self.checkpoints.restore(shapes, STAND_INS)
+            restored = self.checkpoints.restore(shapes, DEFAULTS_FOR_OLD_CHECKPOINTS)
             found["state"], damages = restored or (self._new(averaged), [])
             step = int(found["state"].step)
             notes = [f"{damage}; continuing from step {step}" for damage in damages]
@@ -180,27 +180,27 @@ class Trainer:
                 self._say(step, note)
             return step
 
-        distributed.from_first(find)
+        distributed.broadcast_from_first(find)
         self.notes = []
-        return distributed.replicated(found.get("state"), shapes, self.mesh)
+        return distributed.replicate(found.get("state"), shapes, self.mesh)
 
     def _new(self, averaged: bool) -> TrainState:
-        *parameters, notes = first_parameters(self.networks)
+        *parameters, notes = load_initial_parameters(self.networks)
         for note in notes:
             self._say(0, note)
         create = lambda *parameters: create_state(*parameters, self.networks.optimizer, averaged)  # noqa: E731
         return jax.jit(create)(*parameters)  # one program, not one for every array
 
-    def _feed(self) -> tuple[ResidentFeed | StreamingFeed, Any]:
+    def _feed(self) -> tuple[ResidentLoader | StreamingLoader, Any]:
         """What brings the windows, and the function that trains on them."""
         windows = CompactWindows.of(self.data.train)
         held = self.folder.preset.train.data_on_device
         device = self.mesh.devices.flat[0]
         has_memory = device.platform != "cpu" and fits_on_device(windows, device)  # NumPy gathers faster than XLA there
         resident = has_memory if held == "auto" else held == "yes"
-        kind = ResidentFeed if resident else StreamingFeed
+        kind = ResidentLoader if resident else StreamingLoader
         feed = kind(windows, self.batches, self.steps_per_dispatch, self.mesh)
-        return feed, compiled_dispatch(self.networks, feed, windows.scale, self.steps_per_dispatch, self.mesh)
+        return feed, compile_dispatch(self.networks, feed, windows.scale, self.steps_per_dispatch, self.mesh)
 
     def _is_over(self) -> bool:
         minutes = self.folder.preset.train.minutes
@@ -216,12 +216,12 @@ class Trainer:
         periods = [epochs * self.batches.steps_per_epoch for epochs in (recipe.evaluate_every, recipe.save_every)]
         return min(self.total_steps, *((step // period + 1) * period for period in periods))
 
-    def _returned(self, step: int, late: LateMetrics, recorder: Recorder) -> tuple[TrainState, int]:
+    def _rollback(self, step: int, late: DelayedMetrics, recorder: MetricWriter) -> tuple[TrainState, int]:
         """The last good state, with half the learning rate. Raises UserError when that has been tried twice."""
-        cause = f"{late.skipped_in_a_row} steps up to {step} gave no finite loss and gradient ({late.last_bad})"
+        cause = f"{late.consecutive_skips} steps up to {step} gave no finite loss and gradient ({late.last_nonfinite})"
         if step > self.failed_at + self.batches.steps_per_epoch:  # the trouble before is over
             self.returns = 0
-        if self.returns == _MOST_RETURNS:
+        if self.returns == _MAX_ROLLBACKS:
             raise UserError(
                 f"the run {self.folder.path} stops: {cause}, also at a quarter of the learning rate. The last good "
                 "checkpoint stands; look for damaged speech with `rvc-jax audit`, or train with --precision float32"
@@ -251,7 +251,7 @@ class Trainer:
         nan = math.nan
         self.report(TrainProgress(step, self.total_steps, epoch, epochs, nan, nan, {}, holdout, message))
 
-    def _progress(self, step: int, clock: Clock, losses: dict[str, float]) -> TrainProgress:
+    def _progress(self, step: int, clock: StepTimer, losses: dict[str, float]) -> TrainProgress:
         epoch = math.ceil(step / self.batches.steps_per_epoch)
         left = clock.step_seconds * (self.total_steps - step)
         epochs = self.folder.preset.train.epochs
@@ -260,7 +260,7 @@ class Trainer:
             budget=self.meter.text(),
         )  # fmt: skip
 
-    def _result(self, first: int, step: int, clock: Clock, skipped: int, used_up: bool, over: str) -> TrainResult:
+    def _result(self, first: int, step: int, clock: StepTimer, skipped: int, used_up: bool, over: str) -> TrainResult:
         before, after = self.holdout.errors()
         stopped = (over or self.stopped) if step < self.total_steps else ""
         return TrainResult(
@@ -280,7 +280,7 @@ class Trainer:
         )
 
 
-def _index_rows(data: VoiceDataset) -> np.ndarray:
+def _collect_index_rows(data: VoiceDataset) -> np.ndarray:
     """Content features of the training windows without their padding [rows, channels]."""
     windows = data.train
     return np.concatenate([windows.content[i, : n // 2] for i, n in enumerate(windows.lengths)])

@@ -11,10 +11,10 @@ import numpy as np
 
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
 from rvc_jax.config import AudioConfig
-from rvc_jax.storage.files import replacing
+from rvc_jax.storage.files import atomic_write
 
 
-class Recorder:
+class MetricWriter:
     """Appends scalars, pictures and sound to a run's folder; after a resume nothing is recorded twice."""
 
     def __init__(self, run: Path, from_step: int):
@@ -31,14 +31,14 @@ class Recorder:
     def _begin(self, step: int) -> None:
         from tensorboardX import SummaryWriter
 
-        self._forget_after(step)
+        self._drop_after(step)
         self._board = SummaryWriter(str(self._run / "metrics"), purge_step=step + 1, flush_secs=10)
 
     def scalars(self, step: int, values: dict[str, float | str]) -> None:
         """Values by name, at a step; words go to the history only."""
         self._unwritten.append(json.dumps({"step": step, **values}) + "\n")
         self._append()
-        if not self._board_lives():
+        if not self._board_is_alive():
             return
         for name, value in values.items():
             if isinstance(value, str):
@@ -47,14 +47,14 @@ class Recorder:
 
     def speech(self, step: int, name: str, wave: np.ndarray, audio: AudioConfig) -> None:
         """A waveform [samples], to be heard and as its log-mel."""
-        if not self._board_lives():
+        if not self._board_is_alive():
             return
         peak = max(1.0, float(np.abs(wave).max(initial=0.0)))
         self._board.add_audio(f"holdout/{name}", wave[:, None] / peak, step, sample_rate=audio.sample_rate)
-        self._board.add_image(f"holdout/{name}", mel_picture(wave, audio), step, dataformats="HWC")
+        self._board.add_image(f"holdout/{name}", colorize_mel(wave, audio), step, dataformats="HWC")
 
     def close(self) -> None:
-        if self._board_lives():
+        if self._board_is_alive():
             self._board.close()
 
     def _append(self) -> None:
@@ -70,20 +70,20 @@ class Recorder:
         else:
             self._unwritten = []
 
-    def _board_lives(self) -> bool:
+    def _board_is_alive(self) -> bool:
         """TensorBoard's thread ends when the disk is full, and whoever gives it something then waits for ever."""
         worker = self._board.file_writer.event_writer._worker
         return worker is not None and worker.is_alive()
 
-    def _forget_after(self, step: int) -> None:
+    def _drop_after(self, step: int) -> None:
         """A run continues from its last checkpoint: what was recorded after it will happen again."""
         if self._history.exists():
             lines = [line for line in self._history.read_text().splitlines() if line.endswith("}")]
-            with replacing(self._history) as file:
+            with atomic_write(self._history) as file:
                 file.writelines(f"{line}\n".encode() for line in lines if json.loads(line)["step"] <= step)
 
 
-def mel_picture(wave: np.ndarray, audio: AudioConfig) -> np.ndarray:
+def colorize_mel(wave: np.ndarray, audio: AudioConfig) -> np.ndarray:
     """Log-mel of a waveform [samples] in colour, low frequencies below -> uint8 [mels, frames, 3]."""
     from matplotlib import colormaps
 

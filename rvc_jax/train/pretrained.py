@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from rvc_jax.config import PRESETS, Preset
-from rvc_jax.errors import UserError, shown
-from rvc_jax.models.parameters import Network, Parameters, classic_name
+from rvc_jax.errors import UserError, sanitize
+from rvc_jax.models.parameters import Network, Parameters, to_classic_name
 from rvc_jax.train.step import Networks
 from rvc_jax.weights import registry, safetensors_file, store, torch_file
 
@@ -19,7 +19,7 @@ _CONTENT = "enc_p.emb_phone.weight"
 _SPEAKERS = "emb_g.weight"
 
 
-def first_parameters(networks: Networks) -> tuple[Parameters, Parameters, list[str]]:
+def load_initial_parameters(networks: Networks) -> tuple[Parameters, Parameters, list[str]]:
     """Parameters that a new run starts from, of both networks, and a sentence for each that is not from scratch.
 
     Raises:
@@ -52,7 +52,7 @@ def read(file: Path) -> dict[str, np.ndarray]:
     arrays = {}
     for name, value in content.items() if isinstance(content, Mapping) else ():
         if isinstance(value, np.ndarray):
-            arrays[classic_name(name)] = value
+            arrays[to_classic_name(name)] = value
     if not arrays:
         raise UserError(f"{file} holds no network: name the .pth of a pretrained generator or discriminator")
     return arrays
@@ -64,7 +64,7 @@ def check(preset: Preset) -> None:
         _file(preset, kind)
 
 
-def origins(preset: Preset) -> dict[str, str]:
+def hash_pretrained_files(preset: Preset) -> dict[str, str]:
     """Name and SHA-256 of the file that a new run's generator and its discriminator start from, where there is one."""
     files = {kind: _file(preset, kind) for kind in _KINDS}
     return {kind: f"{file.name} {store.fingerprint(file)}" for kind, file in files.items() if file is not None}
@@ -74,7 +74,7 @@ def _file(preset: Preset, kind: str) -> Path | None:
     recipe = preset.train
     if named := getattr(recipe, f"pretrained_{kind}"):
         if not Path(named).is_file():
-            raise UserError(f"there is no file {shown(named)} to start from")
+            raise UserError(f"there is no file {sanitize(named)} to start from")
         return Path(named)
     letter = f"f0{kind[0].upper()}"
     known = [name for name in registry.names_for(preset) if name.startswith(letter)]

@@ -26,12 +26,12 @@ def wait_for_all(coordinator: str, processes: int, process: int, seconds: float)
         raise UserError(f"--process must be from 0 to {processes - 1}, not {process}")
     until = time.monotonic() + seconds
     if process == 0:
-        _receive(int(port), processes, seconds, until)
+        _accept_all(int(port), processes, seconds, until)
     else:
-        _call(host, int(port), process, seconds, until)
+        _connect_to_first(host, int(port), process, seconds, until)
 
 
-def _receive(port: int, processes: int, seconds: float, until: float) -> None:
+def _accept_all(port: int, processes: int, seconds: float, until: float) -> None:
     callers: dict[int, socket.socket] = {}
     try:
         with contextlib.ExitStack() as opened:
@@ -53,7 +53,7 @@ def _receive(port: int, processes: int, seconds: float, until: float) -> None:
         raise UserError(f"no process can be waited for at port {port}: {error.strerror or error}") from error
 
 
-def _call(host: str, port: int, process: int, seconds: float, until: float) -> None:
+def _connect_to_first(host: str, port: int, process: int, seconds: float, until: float) -> None:
     while time.monotonic() < until:
         with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=2.0) as first:
             first.sendall(_NUMBER.pack(process))

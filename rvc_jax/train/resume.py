@@ -10,23 +10,23 @@ import jax
 
 from rvc_jax.config import GENERATOR_PARTS, PRESETS, Preset, TrainConfig
 from rvc_jax.data.dataset import DatasetInfo, VoiceDataset
-from rvc_jax.errors import UserError, shown
+from rvc_jax.errors import UserError, sanitize
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.train import pretrained
-from rvc_jax.train.budget import Budget, known_rate
-from rvc_jax.train.disk_quota import check_space
+from rvc_jax.train.budget import Budget, lookup_rate
+from rvc_jax.train.disk_quota import check_quota
 
 
-def budget_of(recipe: TrainConfig) -> Budget | None:
+def parse_budget(recipe: TrainConfig) -> Budget | None:
     """The recipe's budget on this machine. Raises UserError for one that cannot be read."""
     text = recipe.budget
-    return Budget.parse(text, known_rate(jax.devices()[0].device_kind), jax.device_count()) if text else None
+    return Budget.parse(text, lookup_rate(jax.devices()[0].device_kind), jax.device_count()) if text else None
 
 
-_STEPS_OF = ("seed", "batch_per_chip", "accumulate", "optimizer")
+_FIXED_OPTIONS = ("seed", "batch_per_chip", "accumulate", "optimizer")
 """Options without which a run's step, or what it keeps from step to step, would be another."""
 
-_FREE = frozenset(
+_FREELY_CHANGEABLE = frozenset(
     {
         "epochs", "steps", "minutes", "pretrained", "pretrained_generator", "pretrained_discriminator", "budget",
         "data_on_device", "steps_per_dispatch", "rematerialise", "skips_before_return",
@@ -37,11 +37,11 @@ _FREE = frozenset(
 """Options that leave every step as it is: they may change without a word."""
 
 
-def settings_for(path: Path, data: VoiceDataset, preset: Preset | None, overrides: dict[str, Any]) -> Preset:
+def resolve_settings(path: Path, data: VoiceDataset, preset: Preset | None, overrides: dict[str, Any]) -> Preset:
     """What to train: as the run in the folder was started, checked against the dataset, or a new run's preset."""
     run = RunFolder.open_if_any(path)
     if run is None:
-        settings = _fit_preset(preset or PRESETS[data.info.preset], data.info)
+        settings = _adapt_preset(preset or PRESETS[data.info.preset], data.info)
     else:
         settings = run.preset
         _check_same(path, "preset", settings.name, (preset or settings).name)
@@ -52,24 +52,24 @@ def settings_for(path: Path, data: VoiceDataset, preset: Preset | None, override
         )
         if len(data.info.speakers) > 1 or len(run.dataset.speakers) > 1:
             _check_same(path, "speakers", ", ".join(run.dataset.speakers), ", ".join(data.info.speakers))
-        for name in _STEPS_OF:
+        for name in _FIXED_OPTIONS:
             _check_same_recipe(path, name, getattr(settings.train, name), overrides.get(name))
     settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, **overrides))
-    _check_recipe(settings.train)
-    check_space(path, settings, 2 * settings.generator.content_channels * int((data.train.lengths // 2).sum()))
+    check_recipe(settings.train)
+    check_quota(path, settings, 2 * settings.generator.content_channels * int((data.train.lengths // 2).sum()))
     if run is None:
         pretrained.check(settings)  # last: it may have to download them
     return settings
 
 
-def changes(path: Path, settings: Preset, data: VoiceDataset) -> list[str]:
+def describe_changes(path: Path, settings: Preset, data: VoiceDataset) -> list[str]:
     """What will be trained differently from here on than the run in the folder was until now, in sentences."""
     run, told = RunFolder.open_if_any(path), []
     if run is None:
         return []
     for field in dataclasses.fields(TrainConfig):
         old, new = getattr(run.preset.train, field.name), getattr(settings.train, field.name)
-        if old != new and field.name not in _FREE:
+        if old != new and field.name not in _FREELY_CHANGEABLE:
             told.append(f"--{field.name.replace('_', '-')} is {new} from here on, it was {old}")
     if run.dataset.fingerprint != data.info.fingerprint:
         old, new = run.dataset.train_slices, data.info.train_slices
@@ -77,7 +77,7 @@ def changes(path: Path, settings: Preset, data: VoiceDataset) -> list[str]:
     return told
 
 
-def devices_of(path: Path, settings: Preset) -> int:
+def resolve_device_count(path: Path, settings: Preset) -> int:
     """Accelerators whose windows make a step: as many as the run was started on.
 
     Raises:
@@ -90,17 +90,17 @@ def devices_of(path: Path, settings: Preset) -> int:
     if part % here:
         raise UserError(
             f"the run {path} was started on {devices} accelerators with {part} windows at once, which can't be divided "
-            f"among {here}: continue it on {_divisors(part)} of them, or train into another run folder"
+            f"among {here}: continue it on {_list_divisors(part)} of them, or train into another run folder"
         )
     return devices
 
 
-def _divisors(number: int) -> str:
+def _list_divisors(number: int) -> str:
     *some, last = [str(i) for i in range(1, number + 1) if number % i == 0]
     return f"{', '.join(some)} or {last}" if some else last
 
 
-def _check_recipe(recipe: TrainConfig) -> None:
+def check_recipe(recipe: TrainConfig) -> None:
     counts = ("epochs", "batch_per_chip", "evaluate_every", "save_every", "keep_checkpoints", "log_every")
     for name in (*counts, "skips_before_return", "discriminator_every", "accumulate"):
         if getattr(recipe, name) < 1:
@@ -116,8 +116,8 @@ def _check_recipe(recipe: TrainConfig) -> None:
         raise UserError(f"--ema must be from 0 to below 1, not {recipe.ema}")
     unknown = [part for part in recipe.frozen_parts if part not in GENERATOR_PARTS]
     if unknown:
-        raise UserError(f"--freeze: no part is called {shown(unknown[0])}; the parts are {', '.join(GENERATOR_PARTS)}")
-    budget_of(recipe)
+        raise UserError(f"--freeze: no part is called {sanitize(unknown[0])}; the parts are {', '.join(GENERATOR_PARTS)}")
+    parse_budget(recipe)
     if recipe.learning_rate <= 0:
         raise UserError(f"--learning-rate must be above 0, not {recipe.learning_rate}")
 
@@ -139,7 +139,7 @@ def _check_same_recipe(path: Path, name: str, of_run: object, given: object) -> 
         )
 
 
-def _fit_preset(preset: Preset, info: DatasetInfo) -> Preset:
+def _adapt_preset(preset: Preset, info: DatasetInfo) -> Preset:
     """The preset with the dataset's content width and room for its speakers."""
     if preset.audio.sample_rate != info.sample_rate:
         raise UserError(

@@ -7,14 +7,14 @@ import threading
 from types import FrameType
 
 
-class Interrupt:
+class StopSignal:
     """True once a signal has come. A second one is not held back."""
 
     def __init__(self) -> None:
         self._asked = False
         self._previous: dict[int, object] = {}
 
-    def __enter__(self) -> Interrupt:
+    def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._ask)

@@ -27,9 +27,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rvc_jax.models.parameters import Network, Parameters
 from rvc_jax.train import step as whole
-from rvc_jax.train.distributed import placed
+from rvc_jax.train.distributed import place_on_mesh
 from rvc_jax.train.loader import widened
-from rvc_jax.train.state import TrainState, shaped
+from rvc_jax.train.state import TrainState, shape_of
 from rvc_jax.train.step import Batch, Metrics, Networks, Rendered
 
 BatchOf = Callable[..., Batch]
@@ -72,7 +72,7 @@ class Kept:
         return self.tree.unflatten(next(others) if number is None else given[number] for number in self.parameters)
 
 
-def norms_of(state: TrainState) -> Norms:
+def measure_norms(state: TrainState) -> Norms:
     return Norms(Network.squared_norms(state.generator), Network.squared_norms(state.discriminator))
 
 
@@ -96,9 +96,9 @@ class Functions:
         """Parameters, their norms, the optimiser's state, and metrics."""
         state = TrainState(step, rate, {}, discriminator, (), optimizer)
         if self._in_turn:
-            state, metrics = whole.update_discriminators_in_turn(self._networks, state, rendered, norms)
+            state, metrics = whole.update_discriminator_in_turn(self._networks, state, rendered, norms)
         else:
-            loss = whole.discriminator_loss_of(self._networks, rendered, norms)
+            loss = whole.make_discriminator_loss(self._networks, rendered, norms)
             state, metrics = whole.update_discriminator(self._networks, state, loss)
         norms = Network.squared_norms(state.discriminator)
         return state.discriminator, norms, state.discriminator_optimizer, metrics
@@ -144,7 +144,7 @@ class Programs:
         return state, Norms(of_generator, of_discriminator), metrics
 
 
-def compile_pieces(networks: Networks, batch_of: BatchOf, mesh: Mesh, state: TrainState, *given: Any) -> Programs:
+def compile_split_step(networks: Networks, batch_of: BatchOf, mesh: Mesh, state: TrainState, *given: Any) -> Programs:
     """Compile the step for a state and what `batch_of` takes, arrays or their shapes: as many programs at a time as
     there are processors."""
     functions = Functions(networks, batch_of, mesh.size)
@@ -160,20 +160,20 @@ def compile_pieces(networks: Networks, batch_of: BatchOf, mesh: Mesh, state: Tra
         with jax.set_mesh(mesh):  # of this thread
             return traced.lower().compile()
 
-    norms = shaped(jax.eval_shape(norms_of, state), everywhere)
-    step, rate = shaped((state.step, state.rate), everywhere)
+    norms = shape_of(jax.eval_shape(measure_norms, state), everywhere)
+    step, rate = shape_of((state.step, state.rate), everywhere)
     render = traced(
         functions.render, state.generator, norms.generator, step, *given, results=(divided, Format(Layout.AUTO))
     )
     rendered, kept = render.out_info
-    rendered = shaped(rendered, divided)
+    rendered = shape_of(rendered, divided)
     update_discriminator = traced(
         functions.update_discriminator, state.discriminator, norms.discriminator, state.discriminator_optimizer, step,
         rate, rendered, donated=(0, 1, 2),
     )  # fmt: skip
-    metrics = shaped(update_discriminator.out_info[-1], everywhere)
+    metrics = shape_of(update_discriminator.out_info[-1], everywhere)
     judge = traced(
-        functions.judge, shaped(state.discriminator, everywhere), norms.discriminator, rendered,
+        functions.judge, shape_of(state.discriminator, everywhere), norms.discriminator, rendered,
         results=(everywhere, divided),
     )  # fmt: skip
     terms, cotangents = judge.out_info
@@ -186,7 +186,7 @@ def compile_pieces(networks: Networks, batch_of: BatchOf, mesh: Mesh, state: Tra
         )  # fmt: skip
         return compiled(traced(
             functions.update_generator, state.generator, state.generator_optimizer, state.average, step, rate, given,
-            shaped(terms, everywhere), shaped(cotangents, divided), metrics, donated=(0, 1, 2),
+            shape_of(terms, everywhere), shape_of(cotangents, divided), metrics, donated=(0, 1, 2),
         ))  # fmt: skip
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
@@ -202,12 +202,12 @@ def _stacked(rows: list[Metrics], count: jax.Array) -> Metrics:
     return jax.tree.map(lambda *values: jnp.where(is_there, jnp.stack(values), 0), *rows)
 
 
-class PiecewiseDispatch:
+class SplitStep:
     """As what `make_dispatch` makes, jitted: (state, held by the feed, given by it, count) -> (state, metrics)."""
 
     def __init__(self, networks: Networks, feed: Any, scale: float, steps: int, mesh: Mesh):
         self._networks, self._feed, self._scale, self._steps, self._mesh = networks, feed, scale, steps, mesh
-        self._numbers = [placed(np.array(i, np.int32), mesh) for i in range(steps)]
+        self._numbers = [place_on_mesh(np.array(i, np.int32), mesh) for i in range(steps)]
         self._stack = jax.jit(_stacked)
         self._programs: tuple[Any, Any, Programs] | None = None
 
@@ -231,10 +231,10 @@ class PiecewiseDispatch:
 
         def packed(state: TrainState) -> tuple[TrainState, Norms]:
             state = networks.packed(state)
-            return state, norms_of(state)
+            return state, measure_norms(state)
 
         pack = repacked(packed, state)
-        state = shaped(jax.eval_shape(networks.packed, state), sharding)
+        state = shape_of(jax.eval_shape(networks.packed, state), sharding)
         batch_of = lambda held, given, i: widened(self._feed.batch(held, given, i), self._scale)  # noqa: E731
-        programs = compile_pieces(networks, batch_of, self._mesh, state, held, given, self._numbers[0])
+        programs = compile_split_step(networks, batch_of, self._mesh, state, held, given, self._numbers[0])
         return pack, repacked(networks.unpacked, state), programs

@@ -43,7 +43,7 @@ _CLASSIC_BATCH = 8
 """Windows per step that the classic learning rate is for."""
 
 
-def scaled(config: TrainConfig, batch: int) -> TrainConfig:
+def scale_learning_rate(config: TrainConfig, batch: int) -> TrainConfig:
     """The recipe with its learning rate for a step of `batch` windows on all devices together.
 
     Linear: arXiv 1706.02677; by the root, as suits optimisers that divide by the gradient's size: arXiv 2205.10287.
@@ -100,7 +100,7 @@ def create_state(
     )
 
 
-def fresh_state(
+def init_state(
     generator: Network, discriminator: Network, transform: optax.GradientTransformation, seed: int
 ) -> TrainState:
     """A run's first state, from scratch."""
@@ -118,7 +118,7 @@ def averaged(
     return jax.tree.map(lambda old, now: kept * old + (1.0 - kept) * now, average, new)
 
 
-def state_shapes(
+def abstract_state(
     generator: Network,
     discriminator: Network,
     transform: optax.GradientTransformation,
@@ -131,15 +131,15 @@ def state_shapes(
         for network in (generator, discriminator)
     ]
     state = jax.eval_shape(lambda g, d: create_state(g, d, transform, averaged), *parameters)
-    return shaped(state, sharding)
+    return shape_of(state, sharding)
 
 
-def shaped(tree: Any, sharding: jax.sharding.Sharding | None) -> Any:
+def shape_of(tree: Any, sharding: jax.sharding.Sharding | None) -> Any:
     """Shapes in the place of arrays or other shapes."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
 
 
-STAND_INS: dict[str, Callable[[dict[str, Any]], Any]] = {
+DEFAULTS_FOR_OLD_CHECKPOINTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "rate": lambda fields: jnp.ones((), jnp.float32),
     "average": lambda fields: jax.tree.map(jnp.copy, fields["generator"]),
 }

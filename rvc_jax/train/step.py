@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import optax
 
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
-from rvc_jax.config import STEP_FRAMES, Forms, Preset, forms_for
+from rvc_jax.config import STEP_FRAMES, KernelConfig, Preset, kernel_config_for
 from rvc_jax.features.f0.coarse import coarse_pitch
-from rvc_jax.models.discriminator import Discriminator, Judgement
-from rvc_jax.models.kernels.weight_norm import is_probed, scale_name
+from rvc_jax.models.discriminator import Discriminator, DiscriminatorOutput
+from rvc_jax.models.kernels.weight_norm import has_probe, norm_name
 from rvc_jax.models.parameters import Network, Parameters
 from rvc_jax.models.precision import compute_dtype
-from rvc_jax.models.synthesizer import Latents, segments, synthesizer
+from rvc_jax.models.synthesizer import Latents, slice_segments, synthesizer
 from rvc_jax.train import losses
 from rvc_jax.train.optimizer import gradient_norm, joined, only, stepped, updated
 from rvc_jax.train.state import TrainState, averaged, optimizer
@@ -42,10 +42,10 @@ class Networks:
     discriminator_optimizer: optax.GradientTransformation
     """The same, updating as often as the discriminator is."""
     dtype: jnp.dtype
-    in_pieces: bool
+    is_split: bool
     """Whether the step is to be four programs (`train.pieces`) instead of one."""
     compiler_options: dict[str, str] | None
-    """Of the chip that the step is for (`Forms`), for `jax.jit`."""
+    """Of the chip that the step is for (`KernelConfig`), for `jax.jit`."""
 
     @property
     def is_packed(self) -> bool:
@@ -65,11 +65,11 @@ class Networks:
         return state
 
 
-def build_networks(preset: Preset, steps_per_epoch: int, forms: Forms | None = None) -> Networks:
+def build_networks(preset: Preset, steps_per_epoch: int, forms: KernelConfig | None = None) -> Networks:
     """Networks and optimiser that a preset asks for, by default in the forms that are fast on this machine's chip."""
     if forms is None:
         chip = jax.devices()[0]
-        forms = forms_for(chip.platform, chip.device_kind)
+        forms = kernel_config_for(chip.platform, chip.device_kind)
     packed = forms.packed and not preset.train.frozen_parts  # arrays of several parts can't be frozen for one
     forms = dataclasses.replace(forms, rematerialise=preset.train.rematerialise, packed=packed)
     dtype = compute_dtype(preset.train.precision)
@@ -84,7 +84,7 @@ def build_networks(preset: Preset, steps_per_epoch: int, forms: Forms | None = N
         optimizer(preset.train, steps_per_epoch),
         optimizer(preset.train, steps_per_epoch, preset.train.discriminator_every),
         dtype,
-        in_pieces=0 < forms.pieces_from <= size and preset.train.accumulate == 1,
+        is_split=0 < forms.split_step_from <= size and preset.train.accumulate == 1,
         compiler_options=forms.compiler_options,
     )
 
@@ -99,11 +99,11 @@ def make_step(networks: Networks) -> Step:
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         if networks.preset.train.accumulate > 1:
-            discriminator_loss, generator_gradients = _in_parts(networks, state, *_drawn(networks, state.step, batch))
+            discriminator_loss, generator_gradients = _accumulate(networks, state, *_drawn(networks, state.step, batch))
             state, metrics = update_discriminator(networks, state, discriminator_loss)
             return update_generator(networks, state, *generator_gradients(state.discriminator), metrics)
         rendered, pull = render(networks, state.generator, state.step, batch)
-        state, metrics = update_discriminator(networks, state, discriminator_loss_of(networks, rendered))
+        state, metrics = update_discriminator(networks, state, make_discriminator_loss(networks, rendered))
         terms, cotangents = judge(networks, state.discriminator, rendered)
         return update_generator(networks, state, terms, pull(cotangents)[0], metrics)
 
@@ -127,7 +127,7 @@ def render(
 ) -> tuple[Rendered, Callable[[tuple[jax.Array, Latents]], tuple[Parameters]]]:
     """What the generator makes of a batch, and the function from a gradient by its outputs to one by its parameters.
 
-    norms: of its kernels (`Network.squared_norms`), if they are known; so in `discriminator_loss_of` and `judge`.
+    norms: of its kernels (`Network.squared_norms`), if they are known; so in `make_discriminator_loss` and `judge`.
     """
     return _rendered(networks, parameters, *_drawn(networks, step, batch), norms)
 
@@ -136,17 +136,17 @@ def _rendered(
     networks: Networks, parameters: Parameters, batch: Batch, rng: jax.Array, norms: Parameters | None = None
 ) -> tuple[Rendered, Callable[[tuple[jax.Array, Latents]], tuple[Parameters]]]:
     speech = _speech(networks.preset, batch)
-    known = functools.partial(Network.with_norms, squares=norms or {})
+    known = functools.partial(Network.with_known_norms, squares=norms or {})
     outputs, pull = jax.vjp(lambda parameters: _render(networks, known(parameters), speech, rng), parameters)
     return Rendered(speech["real"], speech["target"], outputs), pull
 
 
-def discriminator_loss_of(
+def make_discriminator_loss(
     networks: Networks, rendered: Rendered, norms: Parameters | None = None
 ) -> Callable[[Parameters], jax.Array]:
     """The discriminator's loss as a function of its parameters."""
     fake = jax.lax.stop_gradient(rendered.outputs[0])
-    known = functools.partial(Network.with_norms, squares=norms or {})
+    known = functools.partial(Network.with_known_norms, squares=norms or {})
     return lambda parameters: _discriminator_loss(networks, known(parameters), rendered.real, fake)
 
 
@@ -155,7 +155,7 @@ def judge(
 ) -> tuple[Metrics, tuple[jax.Array, Latents]]:
     """The terms of the generator's loss, and its gradient by the generator's outputs."""
     speech = {"real": rendered.real, "target": rendered.target}
-    discriminator = Network.with_norms(discriminator, norms or {})
+    discriminator = Network.with_known_norms(discriminator, norms or {})
     loss = _generator_loss(networks, discriminator, speech, norms is not None)
     (cotangents, matching), terms = jax.grad(loss, argnums=(0, 1), has_aux=True)(rendered.outputs, jnp.ones(()))
     total = terms["loss/generator"] + matching
@@ -182,13 +182,13 @@ def update_generator(
 def _drawn(networks: Networks, step: jax.Array, batch: Batch) -> tuple[Batch, jax.Array]:
     """The batch with the starts of its segments, and what to draw the noise from."""
     rng = jax.random.fold_in(jax.random.key(networks.preset.train.seed), step)
-    batch = _shortened(jax.random.fold_in(rng, 0), batch, networks.preset.audio.hop)
+    batch = crop_windows(jax.random.fold_in(rng, 0), batch, networks.preset.audio.hop)
     start_rng, noise_rng = jax.random.split(rng)
-    start = _segment_starts(start_rng, batch["lengths"], networks.preset.audio.segment_frames)
+    start = draw_segment_starts(start_rng, batch["lengths"], networks.preset.audio.segment_frames)
     return dict(batch, start=start), noise_rng
 
 
-def _shortened(rng: jax.Array, batch: Batch, hop: int) -> Batch:
+def crop_windows(rng: jax.Array, batch: Batch, hop: int) -> Batch:
     """A part of STEP_FRAMES frames of every window, uniform among those that lie within what is not padding.
 
     It begins at an even frame: content has half as many.
@@ -210,7 +210,7 @@ def _shortened(rng: jax.Array, batch: Batch, hop: int) -> Batch:
     }
 
 
-def _segment_starts(rng: jax.Array, lengths: jax.Array, segment_frames: int) -> jax.Array:
+def draw_segment_starts(rng: jax.Array, lengths: jax.Array, segment_frames: int) -> jax.Array:
     """Uniform first frames [batch], such that the segment lies within each window where it is long enough."""
     room = jnp.maximum(lengths - segment_frames + 1, 1)
     return jnp.floor(jax.random.uniform(rng, lengths.shape) * room).astype(jnp.int32)
@@ -221,7 +221,7 @@ _GeneratorGradients = Callable[[Parameters], tuple[Metrics, Parameters]]
 """Of the updated discriminator: the terms of the generator's loss, and its gradient."""
 
 
-def _in_parts(
+def _accumulate(
     networks: Networks, state: TrainState, batch: Batch, rng: jax.Array
 ) -> tuple[_DiscriminatorLoss, _GeneratorGradients]:
     """The batch in `accumulate` parts, one after the other in the memory of one: losses and gradients are their means.
@@ -275,8 +275,8 @@ def _speech(preset: Preset, batch: Batch) -> Batch:
     return dict(
         batch,
         magnitudes=magnitudes,
-        real=segments(batch["wave"], batch["start"] * preset.audio.hop, preset.audio.segment_samples),
-        target=log_mel(segments(magnitudes, batch["start"], preset.audio.segment_frames), preset.audio),
+        real=slice_segments(batch["wave"], batch["start"] * preset.audio.hop, preset.audio.segment_samples),
+        target=log_mel(slice_segments(magnitudes, batch["start"], preset.audio.segment_frames), preset.audio),
     )
 
 
@@ -288,21 +288,21 @@ def _render(networks: Networks, parameters: Parameters, batch: Batch, rng: jax.A
     )  # fmt: skip
 
 
-def _judge(networks: Networks, parameters: Parameters, wave: jax.Array) -> list[Judgement]:
+def _judge(networks: Networks, parameters: Parameters, wave: jax.Array) -> list[DiscriminatorOutput]:
     return networks.discriminator(parameters, "judge", wave.astype(networks.dtype))
 
 
 def _discriminator_loss(networks: Networks, parameters: Parameters, real: jax.Array, fake: jax.Array) -> jax.Array:
-    return _loss_of(_judge(networks, parameters, _alternating(real, fake)))
+    return _loss_of(_judge(networks, parameters, _interleave(real, fake)))
 
 
-def _alternating(real: jax.Array, fake: jax.Array) -> jax.Array:
+def _interleave(real: jax.Array, fake: jax.Array) -> jax.Array:
     """Real and fake go through as one batch: half the passes over the weights. They alternate in it, so that both of a
     window stay on its device."""
     return jnp.stack([real, fake], axis=1).reshape(-1, real.shape[1])
 
 
-def _loss_of(judgements: list[Judgement]) -> jax.Array:
+def _loss_of(judgements: list[DiscriminatorOutput]) -> jax.Array:
     """The discriminator's loss, from what is made of alternating waves."""
     scores = [score.reshape(score.shape[0] // 2, 2, -1) for score, _ in judgements]
     return losses.discriminator_loss(*([(score[:, half], []) for score in scores] for half in (0, 1)))
@@ -334,7 +334,7 @@ def update_discriminator(networks: Networks, state: TrainState, loss: _Discrimin
     return dataclasses.replace(state, discriminator=parameters, discriminator_optimizer=optimizer_state), metrics
 
 
-def update_discriminators_in_turn(
+def update_discriminator_in_turn(
     networks: Networks, state: TrainState, rendered: Rendered, norms: Parameters
 ) -> tuple[TrainState, Metrics]:
     """As `update_discriminator`, but a sub-discriminator's large kernels are updated before the next one is begun:
@@ -344,14 +344,14 @@ def update_discriminators_in_turn(
     where any is. For packed parameters, without a norm to clip by.
     """
     network, old, optimizer_state = networks.discriminator, state.discriminator, state.discriminator_optimizer
-    parameters, pull = jax.vjp(lambda packed: network.packing.ready(Network.with_norms(packed, norms)), old)
+    parameters, pull = jax.vjp(lambda packed: network.packing.ready(Network.with_known_norms(packed, norms)), old)
     step = functools.partial(stepped, networks.preset.train, networks.discriminator_optimizer, state.rate)
-    wave, parts, loss, cotangents = _alternating(rendered.real, rendered.outputs[0]), [], jnp.zeros(()), {}
+    wave, parts, loss, cotangents = _interleave(rendered.real, rendered.outputs[0]), [], jnp.zeros(()), {}
     for number in range(1 + len(networks.preset.discriminator.periods)):
         own = {name: value for name, value in parameters.items() if name.startswith(f"discriminators.{number}.")}
         value, grads = jax.value_and_grad(_loss_of_one)(own, networks, parameters, number, wave)
-        large = [name for name in own if name in old and is_probed(own[name], own.get(scale_name(name)))]
-        of_norms = sum((jnp.sum(grads[scale_name(name)].norm) for name in large), value)
+        large = [name for name in own if name in old and has_probe(own[name], own.get(norm_name(name)))]
+        of_norms = sum((jnp.sum(grads[norm_name(name)].norm) for name in large), value)
         given = ({name: grads.get(name) for name in old}, old, optimizer_state)
         parts.append(step(*only(given, old, large), jnp.isfinite(of_norms)))
         wave, _ = jax.lax.optimization_barrier((wave, Network.squared_norms(parts[-1][0])))
@@ -377,7 +377,7 @@ def _loss_of_one(
     return _loss_of([judgement])
 
 
-def _large_apart(parameters: Parameters) -> Parameters:
+def _hide_large_parameters(parameters: Parameters) -> Parameters:
     """The same parameters, of which the compiler does not know that the large ones are: a convolution then makes its
     kernel on its way, which else is written and read again. Small ones are worth being made once."""
     large = {name: value for name, value in parameters.items() if sum(x.size for x in jax.tree.leaves(value)) > 1 << 20}
@@ -389,7 +389,7 @@ def _generator_loss(
 ) -> Callable[[tuple[jax.Array, Latents]], tuple[jax.Array, Metrics]]:
     recipe, audio = networks.preset.train, networks.preset.audio
     # Without its norm known, a kernel takes a pass over all of it: too much to do twice.
-    for_real = _large_apart(discriminator) if norms_known else discriminator
+    for_real = _hide_large_parameters(discriminator) if norms_known else discriminator
     real_judgements = _judge(networks, for_real, speech["real"])
 
     def loss(outputs: tuple[jax.Array, Latents], probe: jax.Array | None = None) -> tuple[jax.Array, Metrics]:
@@ -398,10 +398,10 @@ def _generator_loss(
         mel = jnp.mean(jnp.abs(log_mel(spectrogram(wave, audio), audio) - speech["target"]))
         both = (real_judgements, fake_judgements)
         matching = (
-            losses.feature_matching_loss(*both) if probe is None else losses.felt_feature_matching_loss(*both, probe)
+            losses.feature_loss(*both) if probe is None else losses.probed_feature_loss(*both, probe)
         )
         terms = {
-            "adversarial": losses.adversarial_loss(fake_judgements),
+            "adversarial": losses.generator_loss(fake_judgements),
             "feature_matching": recipe.feature_matching_weight * matching,
             "mel": recipe.mel_weight * mel,
             "kl": recipe.kl_weight * losses.kl_loss(latents),

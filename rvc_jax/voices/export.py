@@ -23,10 +23,10 @@ from rvc_jax.models.synthesizer import synthesizer
 from rvc_jax.runs import checkpoint
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.storage.files import file_sha256
-from rvc_jax.storage.places import Location, is_remote, joined, put
-from rvc_jax.voices.export_check import Clip, spectral_difference
+from rvc_jax.storage.places import Location, is_remote, join, put
+from rvc_jax.voices.export_check import ExportCheck, spectral_difference
 from rvc_jax.voices.formats import faiss_index, onnx_model, pth_writer, safetensors_voice
-from rvc_jax.voices.formats.pth_writer import NotAsWritten
+from rvc_jax.voices.formats.pth_writer import ReadBackError
 from rvc_jax.voices.formats.zip_archive import extract_model
 from rvc_jax.voices.model import CONTENT_CHANNELS, VoiceModel
 from rvc_jax.voices.model_card import CardFile, card
@@ -43,7 +43,7 @@ SAFETENSORS = "model.safetensors"
 TRAINING = ("G_2333333.pth", "D_2333333.pth")
 """By the number that RVC and Applio give to the latest checkpoint."""
 
-LOUDEST_DIFFERENCE = 1.0
+MAX_DIFFERENCE_DB = 1.0
 """dB between the spectra of the voice and of what a file gives back; float16 takes a few hundredths."""
 
 Listener = Callable[[str], None]
@@ -59,12 +59,12 @@ class ExportConfig:
     """Of the voice and its files; the run's if empty."""
     voice: Literal["best", "latest"] = "best"
     author: str = ""
-    licence_note: str = ""
+    license_note: str = ""
     """What the rights to the recordings are."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """What was written, and how it compared with the voice."""
 
     out: Location
@@ -78,7 +78,7 @@ class Exported:
 
 def export(
     place: Location, out: Location | None, config: ExportConfig, listener: Listener = lambda text: None
-) -> Exported:
+) -> ExportResult:
     """Write a voice in other tools' forms.
 
     Args:
@@ -94,20 +94,20 @@ def export(
         check_name(config.name)
     with_training = not {"checkpoints", "all"}.isdisjoint(config.formats)
     source = _named(open_source(place, config.voice, with_training=with_training), config)
-    formats, reasons = _chosen(config.formats, _unfit(source))
+    formats, reasons = _chosen(config.formats, _unavailable_formats(source))
     where = out if out is not None else _default_out(place)
     with _folder_for(where) as folder:
-        writer = _Writer(source, folder, listener, config.licence_note)
+        writer = _Writer(source, folder, listener, config.license_note)
         for each in formats:
             writer.write(each, optional=each not in config.formats)
         writer.finish(formats)
         files = writer.published()
         for file in files:
-            check_other(joined(where, file.name), place)
+            check_not_a_source(join(where, file.name), place)
         listener("moving the files to their place")
         for file in files:
             _publish(folder / file.name, where)
-    return Exported(where, source.model.facts["name"], files, writer.checks, (*reasons, *writer.notes, *_hints(source)))
+    return ExportResult(where, source.model.facts["name"], files, writer.checks, (*reasons, *writer.notes, *_hints(source)))
 
 
 def save_voice(path: Path, model: VoiceModel, rows: np.ndarray | None = None) -> list[Path]:
@@ -121,9 +121,9 @@ def save_voice(path: Path, model: VoiceModel, rows: np.ndarray | None = None) ->
       UserError: another ending, a voice that can't be had in that form, or a file did not come back as written.
     """
     kinds: dict[str, Format] = {".pth": "rvc", ".safetensors": "safetensors"}
-    check_out(path)
+    check_output_path(path)
     kind, source = kinds[path.suffix.lower()], VoiceSource(named(model, path.stem), rows)
-    if reason := _unfit(source).get(kind):
+    if reason := _unavailable_formats(source).get(kind):
         raise UserError(f"{path} can't be written: {reason}")
     with _folder_for(path.parent) as folder:
         writer = _Writer(source, folder, lambda text: None)
@@ -136,7 +136,7 @@ def save_voice(path: Path, model: VoiceModel, rows: np.ndarray | None = None) ->
     return list(written)
 
 
-def check_other(path: Location, *sources: Location) -> None:
+def check_not_a_source(path: Location, *sources: Location) -> None:
     """Raises UserError if a file to be written is one of those that were read."""
     for source in sources:
         both_here = not any(is_remote(each) or not Path(each).exists() for each in (path, source))
@@ -144,9 +144,9 @@ def check_other(path: Location, *sources: Location) -> None:
             raise UserError(f"{path} is the voice itself, and would be overwritten: name another place with --out")
 
 
-def check_out(path: Path, *sources: Location) -> None:
+def check_output_path(path: Path, *sources: Location) -> None:
     """Raises UserError unless a voice can be written to a path: by its ending, its folder, and what it is made of."""
-    check_other(path, *sources)
+    check_not_a_source(path, *sources)
     if path.suffix.lower() not in (".pth", ".safetensors"):
         raise UserError(f"{path}: a voice is written as .pth or .safetensors; name such a file")
     if path.is_dir() or not path.absolute().parent.is_dir():
@@ -173,11 +173,11 @@ def _chosen(asked: Sequence[str], unfit: Mapping[str, str]) -> tuple[tuple[Forma
     )
 
 
-def _unfit(source: VoiceSource) -> dict[str, str]:
+def _unavailable_formats(source: VoiceSource) -> dict[str, str]:
     """By format: why this voice can't be had in it."""
     model, reasons = source.model, {}
-    if not model.runs_elsewhere:
-        reasons |= dict.fromkeys(("rvc", "zip", "checkpoints"), _only_here(model))
+    if not model.is_rvc_compatible:
+        reasons |= dict.fromkeys(("rvc", "zip", "checkpoints"), _explain_incompatibility(model))
     elif source.run is None:
         reasons["checkpoints"] = "only a run has what training goes on from; this is a voice"
     elif source.run.preset.discriminator != _public_discriminator(model):
@@ -185,7 +185,7 @@ def _unfit(source: VoiceSource) -> dict[str, str]:
     return reasons
 
 
-def _only_here(model: VoiceModel) -> str:
+def _explain_incompatibility(model: VoiceModel) -> str:
     if model.content_encoder.startswith("whisper"):
         return (
             f"the voice hears through {model.content_encoder}, and RVC, Applio and w-okada's client only through "
@@ -201,14 +201,14 @@ def _public_discriminator(model: VoiceModel) -> Any:
 def _hints(source: VoiceSource) -> list[str]:
     """What whoever uses the files elsewhere should know."""
     encoder = source.model.content_encoder
-    if not source.model.runs_elsewhere or encoder == "contentvec":
+    if not source.model.is_rvc_compatible or encoder == "contentvec":
         return []
     return [f"its content encoder is {encoder}: choose it in Applio; RVC and w-okada's client have ContentVec alone"]
 
 
 def _default_out(place: Location) -> Location:
     if is_remote(place):
-        return joined(place, "voice")
+        return join(place, "voice")
     return (Path(place) if Path(place).is_dir() else Path(place).absolute().parent) / "voice"
 
 
@@ -240,7 +240,7 @@ def _folder_for(out: Location) -> Iterator[Path]:
 
 def _publish(file: Path, out: Location) -> None:
     if is_remote(out):
-        put(file, str(joined(out, file.name)))
+        put(file, str(join(out, file.name)))
     else:
         os.replace(file, Path(out) / file.name)
 
@@ -248,8 +248,8 @@ def _publish(file: Path, out: Location) -> None:
 class _Writer:
     """Writes and checks one format after the other."""
 
-    def __init__(self, source: VoiceSource, folder: Path, listener: Listener, licence_note: str = ""):
-        self.source, self.folder, self._listener, self._licence_note = source, folder, listener, licence_note
+    def __init__(self, source: VoiceSource, folder: Path, listener: Listener, license_note: str = ""):
+        self.source, self.folder, self._listener, self._licence_note = source, folder, listener, license_note
         name = source.model.facts["name"]
         self.index_name, self.card_name = f"{name}.index", f"{name}.md"
         self.main = {
@@ -259,14 +259,14 @@ class _Writer:
         self.checks: dict[str, dict[str, Any]] = {}
         self.notes: list[str] = []
         self._wanted: list[str] = []
-        self._clip: Clip | None = None
+        self._clip: ExportCheck | None = None
 
     def write(self, form: Format, optional: bool) -> None:
         """optional: a form that this machine lacks something for is noted, not an error."""
         self._listener(f"writing {form}")
         try:
             getattr(self, f"_write_{form.replace('-', '_')}")()
-        except NotAsWritten as error:
+        except ReadBackError as error:
             raise UserError(
                 f"the {form} export was read back and is not the voice ({error}): nothing was kept; check the disk"
             ) from None
@@ -292,17 +292,17 @@ class _Writer:
         return tuple(CardFile(path.name, path.stat().st_size, file_sha256(path)) for path in paths)
 
     def _heard(self, weights: dict[str, np.ndarray] | None = None, wave: np.ndarray | None = None) -> float:
-        """dB between the voice's clip and that of what was read back. Raises NotAsWritten if they differ."""
+        """dB between the voice's clip and that of what was read back. Raises ReadBackError if they differ."""
         clip = self.clip
         difference = spectral_difference(clip.spoken(weights) if wave is None else wave, clip.wave)
-        if not difference <= LOUDEST_DIFFERENCE:
-            raise NotAsWritten(f"a clip spoken by both differs by {difference:.2f} dB")
+        if not difference <= MAX_DIFFERENCE_DB:
+            raise ReadBackError(f"a clip spoken by both differs by {difference:.2f} dB")
         return difference
 
     @property
-    def clip(self) -> Clip:
+    def clip(self) -> ExportCheck:
         if self._clip is None:
-            self._clip = Clip(self.source.model, self.source.rows)
+            self._clip = ExportCheck(self.source.model, self.source.rows)
         return self._clip
 
     def _write_rvc(self) -> None:
@@ -318,7 +318,7 @@ class _Writer:
         if path.exists():
             return
         model = self.source.model.without_posterior()
-        found = pth_writer.write_checked(path, pth_writer.voice_content(model))["weight"]
+        found = pth_writer.write_checked(path, pth_writer.build_voice_content(model))["weight"]
         self.checks["rvc"] = {
             "tensors": len(found),
             "share_of_float16_rounding": pth_writer.rounding(found, model.weights),
@@ -356,9 +356,9 @@ class _Writer:
         found = safetensors_file.read(path)
         for name, array in model.weights.items():
             if name not in found or not np.array_equal(found[name], array):
-                raise NotAsWritten(f"{name} is not the voice's")
+                raise ReadBackError(f"{name} is not the voice's")
         if set(safetensors_file.metadata(path)) != {safetensors_voice.KEY}:
-            raise NotAsWritten("its description is missing")
+            raise ReadBackError("its description is missing")
         self.checks["safetensors"] = {"tensors": len(found), "speech_difference_db": self._heard(found)}
         self._wanted.append(SAFETENSORS)
 
@@ -368,21 +368,21 @@ class _Writer:
     def _write_onnx_rvc(self) -> None:
         self._make_onnx("onnx-rvc", "rvc")
 
-    def _make_onnx(self, form: Format, flavour: Literal["w-okada", "rvc"]) -> None:
+    def _make_onnx(self, form: Format, flavor: Literal["w-okada", "rvc"]) -> None:
         path, model = self.folder / self.main[form], self.source.model.without_posterior()
-        largest = onnx_model.write(path, model, flavour)
+        largest = onnx_model.write(path, model, flavor)
         import onnxruntime
 
-        session = onnxruntime.InferenceSession(onnx_model.without_noise(path.read_bytes()))
-        inputs = onnx_model.session_inputs(self.clip.inputs(), flavour, model.generator.has_pitch)
+        session = onnxruntime.InferenceSession(onnx_model.disable_noise(path.read_bytes()))
+        inputs = onnx_model.to_session_inputs(self.clip.inputs(), flavor, model.generator.has_pitch)
         wave = session.run(None, inputs)[0].reshape(-1)
         self.checks[form] = {"largest_difference": largest, "speech_difference_db": self._heard(wave=wave)}
         self._wanted.append(path.name)
 
     def _write_checkpoints(self) -> None:
-        step, epoch, rate, networks = training_state(self.source.run)
+        step, epoch, rate, networks = read_training_state(self.source.run)
         for name, weights in zip(TRAINING, networks, strict=True):
-            content = pth_writer.training_content(weights, epoch, self.source.run.preset.train, rate)
+            content = pth_writer.build_checkpoint_content(weights, epoch, self.source.run.preset.train, rate)
             pth_writer.write_checked(self.folder / name, content)
             self._wanted.append(name)
         self.notes.append(
@@ -395,18 +395,18 @@ class _Writer:
 def compare_rows(found: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
     """How the rows of an index compare with those it was made from; in any order.
 
-    Raises NotAsWritten unless they are the same, or fewer ones that stand for many (above 200,000) and lie among them.
+    Raises ReadBackError unless they are the same, or fewer ones that stand for many (above 200,000) and lie among them.
     """
     rows = np.asarray(rows, np.float32)
     if found.ndim != 2 or found.shape[1] != rows.shape[1] or not np.isfinite(found).all() or not len(found):
-        raise NotAsWritten("the index has no proper rows")
+        raise ReadBackError("the index has no proper rows")
     if len(found) == len(rows):
         if not np.array_equal(found, rows) and _hashes(found) != _hashes(rows):
-            raise NotAsWritten("the rows of the index are not those of the voice")
+            raise ReadBackError("the rows of the index are not those of the voice")
         return {"same_rows": True}
     inside = (found >= rows.min(0) - 1e-3) & (found <= rows.max(0) + 1e-3)
     if len(rows) <= 200_000 or len(found) > len(rows) or not inside.all():
-        raise NotAsWritten(f"the index has {len(found)} rows of the voice's {len(rows)}")
+        raise ReadBackError(f"the index has {len(found)} rows of the voice's {len(rows)}")
     return {"same_rows": False, "clustered_from": len(rows)}
 
 
@@ -415,7 +415,7 @@ def _hashes(rows: np.ndarray) -> list[bytes]:
     return sorted(hashlib.blake2b(row, digest_size=16).digest() for row in rows)
 
 
-def training_state(run: RunFolder) -> tuple[int, int, float, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+def read_training_state(run: RunFolder) -> tuple[int, int, float, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """Step, epoch, factor on the learning rate and both networks' state dicts of a run's newest checkpoint.
 
     Raises UserError if there is none, or it is damaged.

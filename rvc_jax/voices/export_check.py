@@ -21,7 +21,7 @@ _TRANSFORM = 1024
 _RANGE = 60.0
 
 
-class Clip:
+class ExportCheck:
     """The clip of a voice: a stretch of its own training speech's content, sung up a slide that ends unvoiced.
 
     No content encoder takes part, so that none has to be downloaded.

@@ -16,7 +16,7 @@ PARTS = {"prior": "enc_p", "flow": "flow", "decoder": "dec", "speakers": "emb_g"
 _SPEAKERS = "emb_g.weight"
 
 
-def blend(first: VoiceModel, second: VoiceModel, share: float, shares: Mapping[str, float | None]) -> VoiceModel:
+def merge_voices(first: VoiceModel, second: VoiceModel, share: float, shares: Mapping[str, float | None]) -> VoiceModel:
     """share * first + (1 - share) * second, for every array of the networks: as RVC and Applio mix voices.
 
     share: 0..1. shares: others for some of PARTS. The result can't be trained further: it has no posterior encoder. Of

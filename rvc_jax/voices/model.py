@@ -69,7 +69,7 @@ class VoiceModel:
         return any(name.startswith(_POSTERIOR) for name in self.weights)
 
     @property
-    def runs_elsewhere(self) -> bool:
+    def is_rvc_compatible(self) -> bool:
         """Whether other tools of the RVC world can speak in it: they know its content encoder and its sizes."""
         classic = GeneratorConfig(self.generator.upsample_rates, self.generator.upsample_kernels)
         content = CONTENT_CHANNELS[self.version]
@@ -114,7 +114,7 @@ def _network(generator: GeneratorConfig, audio: AudioConfig, posterior: bool) ->
     return synthesizer(generator, audio, posterior=posterior)
 
 
-def config_list(model: VoiceModel) -> list[Any]:
+def to_config_list(model: VoiceModel) -> list[Any]:
     """The 18 sizes of a public voice file, in their order."""
     sizes = model.generator
     return [
@@ -126,7 +126,7 @@ def config_list(model: VoiceModel) -> list[Any]:
     ]  # fmt: skip
 
 
-def from_config_list(
+def parse_config_list(
     values: Sequence[Any], version: Version, has_pitch: bool, content_channels: int, speakers: int
 ) -> tuple[GeneratorConfig, AudioConfig]:
     """The sizes that a public voice file tells in its 18 values.
@@ -148,7 +148,7 @@ def from_config_list(
             speaker_channels=speaker_channels, speakers=speakers, upsample_initial_channels=initial,
             resblock_kernels=tuple(kernels), resblock_dilations=tuple(map(tuple, dilations)), has_pitch=has_pitch,
         )  # fmt: skip
-        audio = audio_of(int(sample_rate), version, 2 * (bins - 1))
+        audio = audio_config_for(int(sample_rate), version, 2 * (bins - 1))
     except TypeError:
         raise ValueError("its config holds something that is no size") from None
     check_sizes(generator, audio)
@@ -207,7 +207,7 @@ def content_width(encoder: str, version: Version) -> int | None:
     return None
 
 
-def audio_of(sample_rate: int, version: Version, n_fft: int | None = None) -> AudioConfig:
+def audio_config_for(sample_rate: int, version: Version, n_fft: int | None = None) -> AudioConfig:
     """The preset's of that rate and version, or the nearest to it; n_fft: the transform that the voice has."""
     alike = [preset for preset in PRESETS.values() if preset.audio.sample_rate == sample_rate]
     near = [preset for preset in alike if preset.version == version] or alike or [PRESETS["40k"]]

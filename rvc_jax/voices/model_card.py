@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from rvc_jax.data.dataset import DatasetInfo
-from rvc_jax.errors import printable
-from rvc_jax.metrics.stft import MEASURES
+from rvc_jax.errors import make_printable
+from rvc_jax.metrics.stft import METRIC_NAMES
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.learning_curve import evaluations, figures_of, kept, outlook
+from rvc_jax.runs.learning_curve import evaluations, evaluation_metrics, best_evaluation, summary
 from rvc_jax.version import __version__
 from rvc_jax.voices.voice_source import VoiceSource
 
@@ -39,14 +39,14 @@ class CardFile(NamedTuple):
     sha256: str
 
 
-def card(source: VoiceSource, files: Sequence[CardFile] = (), licence_note: str = "") -> str:
+def card(source: VoiceSource, files: Sequence[CardFile] = (), license_note: str = "") -> str:
     """The card of a voice.
 
-    files: those that it is shared in; without them their part is left out. licence_note: what the rights to the
+    files: those that it is shared in; without them their part is left out. license_note: what the rights to the
     recordings are.
     """
     model = source.model
-    kind = f"An RVC {model.version} voice" if model.runs_elsewhere else "A voice of rvc_jax"
+    kind = f"An RVC {model.version} voice" if model.is_rvc_compatible else "A voice of rvc_jax"
     parts = [
         f"# {_plain(model.facts.get('name') or 'voice')}\n\n{kind} at {model.audio.sample_rate / 1000:g} kHz, "
         f"written by rvc_jax {__version__}.",
@@ -57,7 +57,7 @@ def card(source: VoiceSource, files: Sequence[CardFile] = (), licence_note: str 
     if files:
         parts.append("## Files\n\n" + _table(("file", "bytes", "SHA-256"), _file_rows(files)))
     parts.append("## Use\n\n" + "\n".join(f"- {line}" for line in _uses(source, files)))
-    parts.append(f"## Rights\n\n{_rights(source, licence_note)}\n\n{_CONSENT}")
+    parts.append(f"## Rights\n\n{_rights(source, license_note)}\n\n{_CONSENT}")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -104,18 +104,18 @@ def _speakers(data: DatasetInfo) -> list[tuple[str, str]]:
 def _holdout(run: RunFolder) -> str:
     """Scores of the best voice, beside those at the start, and what the course of the training tells."""
     history = run.history()
-    best = kept(history)
+    best = best_evaluation(history)
     if best is None:
         return "## Hold-out\n\nNo speech was held out of the training: nothing was measured."
-    first, now = figures_of(evaluations(history)[0]), figures_of(best, best.get("best/which", "raw"))
+    first, now = evaluation_metrics(evaluations(history)[0]), evaluation_metrics(best, best.get("best/which", "raw"))
     rows = [
         (_SCORES[name], f"{first[name]:.4g}" if name in first else "-", f"{now[name]:.4g}")
-        for name in MEASURES
+        for name in METRIC_NAMES
         if name in now
     ]
     text = f"## Hold-out\n\nMeasured on speech that was held out of the training. Best voice: step {best['step']}.\n\n"
     text += _table(("measure", "at the start", "best voice"), rows)
-    return text + "".join(f"\n\n{_plain(sentence)}" for sentence in outlook(history, run.preset.train))
+    return text + "".join(f"\n\n{_plain(sentence)}" for sentence in summary(history, run.preset.train))
 
 
 def _file_rows(files: Sequence[CardFile]) -> list[tuple[str, str, str]]:
@@ -129,7 +129,7 @@ def _uses(source: VoiceSource, files: Sequence[CardFile]) -> list[str]:
     pair = f"{name}.pth and {name}.index" if "index" in there else f"{name}.pth"
     archive = f"{name}.zip, or {pair}" if "zip" in there else pair
     lines = ["**rvc_jax**: `rvc-jax convert VOICE recording.wav spoken.wav`; VOICE is the run or a file of it."]
-    if not source.model.runs_elsewhere:
+    if not source.model.is_rvc_compatible:
         lines.append("Other tools of the RVC world can't use it: they lack its content encoder or its sizes.")
     elif "pth" in there:
         lines.append(f"**Applio**, **Ultimate RVC**: upload {archive}; embedder model: {encoder}.")
@@ -143,11 +143,11 @@ def _uses(source: VoiceSource, files: Sequence[CardFile]) -> list[str]:
     return lines
 
 
-def _rights(source: VoiceSource, licence_note: str) -> str:
+def _rights(source: VoiceSource, license_note: str) -> str:
     """What was said of the recordings' licence, now or in the dataset."""
     notes = source.run.dataset.notes if source.run is not None else ()
     told = [note for note in notes if re.search(r"\blicen[cs]e", note, re.IGNORECASE)]
-    said = ([licence_note] if licence_note else []) + told
+    said = ([license_note] if license_note else []) + told
     return "\n\n".join(map(_plain, said)) if said else _UNKNOWN_RIGHTS
 
 
@@ -158,5 +158,5 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def _plain(text: Any) -> str:
     """Text from outside in one line, without what Markdown or HTML would take for its own."""
-    text = printable(" ".join(str(text).split()))
+    text = make_printable(" ".join(str(text).split()))
     return re.sub(r"([\\|<>\[\]*])", r"\\\1", text)

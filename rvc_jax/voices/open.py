@@ -57,7 +57,7 @@ def open_voice(
 
 def find_voices(folder: Path) -> list[Path]:
     """The files in a folder that are voices by their names; training checkpoints are not."""
-    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in pth_reader.ENDINGS and path.is_file()]
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in pth_reader.VOICE_EXTENSIONS and path.is_file()]
     return [path for path in files if not path.name.startswith(_CHECKPOINTS)]
 
 

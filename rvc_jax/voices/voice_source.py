@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from rvc_jax.errors import UserError, shown
+from rvc_jax.errors import UserError, sanitize
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.mirror import WHERE, local_run
-from rvc_jax.storage.files import RESERVED
+from rvc_jax.runs.mirror import VOICE_FOLDERS, fetch_run
+from rvc_jax.storage.files import WINDOWS_RESERVED_NAME
 from rvc_jax.storage.places import Location, is_remote
 from rvc_jax.voices.model import VoiceModel
 
@@ -46,9 +46,9 @@ def open_source(
     """
     if is_remote(place) or (Path(place) / "config.json").is_file():
         every = step is not None or with_training
-        wanted = ("best", "checkpoints") if every else (WHERE[which],)
-        run = RunFolder.open(local_run(place, "history.jsonl", "index.npy", *wanted))
-        return _of_run(run, run_name(place), which, step)
+        wanted = ("best", "checkpoints") if every else (VOICE_FOLDERS[which],)
+        run = RunFolder.open(fetch_run(place, "history.jsonl", "index.npy", *wanted))
+        return _of_run(run, name_of_run(place), which, step)
     if step is not None:
         raise UserError(f"{place} is no run: only a run has checkpoints to choose from by their step")
     if not Path(place).exists():
@@ -64,32 +64,32 @@ def open_source(
 def named(model: VoiceModel, otherwise: str) -> VoiceModel:
     """A voice with a name that files can have: its own, made usable, or another one if it has none."""
     own = str(model.facts.get("name") or "")
-    name = usable_name(otherwise if not own or _CHECKPOINT.fullmatch(own) else own)
+    name = to_usable_name(otherwise if not own or _CHECKPOINT.fullmatch(own) else own)
     return dataclasses.replace(model, facts=dict(model.facts) | {"name": name})
 
 
-def run_name(place: Location) -> str:
+def name_of_run(place: Location) -> str:
     """A run's name: that of its folder."""
     last = str(place).rstrip("/") if is_remote(place) else str(Path(place).absolute())
-    return usable_name(re.split(r"[\\/]", last)[-1])
+    return to_usable_name(re.split(r"[\\/]", last)[-1])
 
 
-def usable_name(text: str) -> str:
+def to_usable_name(text: str) -> str:
     """A text in letters, digits, `-`, `.` and `_` that any system and any tool takes as a file's name."""
     text = re.sub(r"[^\w.-]+", "_", text).strip("._-")[:_LONGEST_NAME]
-    return f"voice_{text}" if not text or RESERVED.fullmatch(text) or _CHECKPOINT.fullmatch(text) else text
+    return f"voice_{text}" if not text or WINDOWS_RESERVED_NAME.fullmatch(text) or _CHECKPOINT.fullmatch(text) else text
 
 
 def check_name(name: str) -> None:
     """Raises UserError unless a voice's name can be that of files, on every system."""
     if not name or name != name.strip(" .") or not name.isprintable() or _FORBIDDEN.search(name):
         raise UserError(
-            f"--name {shown(name)!r} can't be the name of a file: use letters, digits, spaces, '-', '_' and '.'"
+            f"--name {sanitize(name)!r} can't be the name of a file: use letters, digits, spaces, '-', '_' and '.'"
         )
     if _CHECKPOINT.fullmatch(name):
-        raise UserError(f"--name {shown(name)!r} is how training checkpoints are called: take another")
-    if len(name.encode()) > _LONGEST_NAME or RESERVED.fullmatch(name):
-        raise UserError(f"--name {shown(name)!r} is too long, or Windows keeps it for itself: take another")
+        raise UserError(f"--name {sanitize(name)!r} is how training checkpoints are called: take another")
+    if len(name.encode()) > _LONGEST_NAME or WINDOWS_RESERVED_NAME.fullmatch(name):
+        raise UserError(f"--name {sanitize(name)!r} is too long, or Windows keeps it for itself: take another")
 
 
 def epochs_of(run: RunFolder, step: int) -> int:

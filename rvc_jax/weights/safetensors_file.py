@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from rvc_jax.errors import UserError
-from rvc_jax.storage.files import replacing
+from rvc_jax.storage.files import atomic_write
 
 _LARGEST_HEADER = 10_000_000
 _DTYPES = {
@@ -70,7 +70,7 @@ def write(path: str | Path, arrays: Mapping[str, np.ndarray], texts: Mapping[str
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     try:
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             file.write(len(text).to_bytes(8, "little") + text)
             for name in ordered:
                 file.write(np.ascontiguousarray(arrays[name], _DTYPES[_kind(arrays[name])]).reshape(-1).view(np.uint8))

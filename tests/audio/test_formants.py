@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from rvc_jax.audio.formants import HOP, REACH, shift_formants
+from rvc_jax.audio.formants import HOP, CONTEXT, shift_formants
 
 RATE = 16000
 FORMANTS = ((600, 90), (1700, 120), (2900, 160))
@@ -62,12 +62,12 @@ def test_no_shift_is_no_change(samples: int) -> None:
 def test_silence_stays_silent() -> None:
     wave = np.concatenate([vowel(120, 0.5), np.zeros(RATE, np.float32)])
     shifted = shift_formants(wave, 5)
-    assert np.isfinite(shifted).all() and np.abs(shifted[RATE // 2 + REACH :]).max() == 0
+    assert np.isfinite(shifted).all() and np.abs(shifted[RATE // 2 + CONTEXT :]).max() == 0
 
 
 def test_a_block_with_its_reach_is_part_of_the_whole() -> None:
     wave = vowel(130) + np.random.default_rng(0).normal(0, 1e-3, int(1.5 * RATE)).astype(np.float32)
     whole = shift_formants(wave, 3)
     begin, end = 20 * HOP, 52 * HOP + 77
-    block = shift_formants(wave[begin - REACH : end + REACH], 3)[REACH:-REACH]
+    block = shift_formants(wave[begin - CONTEXT : end + CONTEXT], 3)[CONTEXT:-CONTEXT]
     np.testing.assert_allclose(block, whole[begin:end], atol=1e-6)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from rvc_jax.audio import blocks as stream
-from rvc_jax.audio.loudness import integrated_loudness, match_volume_envelope, normalise, normalise_file, rms
+from rvc_jax.audio.loudness import integrated_loudness, match_volume_envelope, normalize_slice, normalize_file, rms
 from rvc_jax.audio.reading import load
 from rvc_jax.config import PrepareConfig
-from rvc_jax.data.sources import bundled_sample
+from rvc_jax.data.sources import find_bundled_sample
 
 CONFIG = PrepareConfig()
 
@@ -46,18 +46,18 @@ def test_rms_in_blocks_is_the_same(monkeypatch, block):
 def test_normalise_follows_the_formula():
     wave = noise(1000)
     expected = wave / np.abs(wave).max() * (0.9 * 0.75) + 0.25 * wave
-    np.testing.assert_allclose(normalise(wave, CONFIG), expected, rtol=1e-5)
-    assert normalise(wave, CONFIG).dtype == np.float32
+    np.testing.assert_allclose(normalize_slice(wave, CONFIG), expected, rtol=1e-5)
+    assert normalize_slice(wave, CONFIG).dtype == np.float32
 
 
 def test_normalise_brings_any_level_near_the_peak():
     whole = dataclasses.replace(CONFIG, normalise_mix=1.0)
-    assert np.abs(normalise(noise(1000) * 1e-3, whole)).max() == pytest.approx(0.9, rel=1e-5)
+    assert np.abs(normalize_slice(noise(1000) * 1e-3, whole)).max() == pytest.approx(0.9, rel=1e-5)
 
 
 def test_normalise_leaves_silence():
-    assert not normalise(np.zeros(10, np.float32), CONFIG).any()
-    assert normalise(np.zeros(0, np.float32), CONFIG).shape == (0,)
+    assert not normalize_slice(np.zeros(10, np.float32), CONFIG).any()
+    assert normalize_slice(np.zeros(0, np.float32), CONFIG).shape == (0,)
 
 
 def _change_rms_in_torch(source, source_rate, target, target_rate, mix):
@@ -94,7 +94,7 @@ def test_silence_stays_finite():
 
 
 def speech(rate: int, seconds: float | None = None) -> np.ndarray:
-    wave = load(bundled_sample("voice") / "ivr-concentrate.flac", rate)
+    wave = load(find_bundled_sample("voice") / "ivr-concentrate.flac", rate)
     return wave if seconds is None else np.resize(wave, round(seconds * rate))
 
 
@@ -137,8 +137,8 @@ def test_a_file_is_normalised(tmp_path, monkeypatch, on_disk, normalisation, pea
     monkeypatch.setattr(stream, "IN_MEMORY_SECONDS", 0 if on_disk else 100)
     monkeypatch.setattr(stream, "BLOCK", 10000)
     original = speech(40000) * 0.5
-    wave = stream.stored([original], 40000, tmp_path)
-    gain, notes = normalise_file(wave, 40000, dataclasses.replace(CONFIG, normalisation=normalisation))
+    wave = stream.collect_blocks([original], 40000, tmp_path)
+    gain, notes = normalize_file(wave, 40000, dataclasses.replace(CONFIG, normalisation=normalisation))
     np.testing.assert_allclose(wave, original * gain, rtol=1e-6)
     assert peak is None or np.abs(wave).max() == pytest.approx(peak)
     assert loudness is None or integrated_loudness([wave], 40000) == pytest.approx(loudness, abs=0.01)
@@ -150,13 +150,13 @@ def test_a_burst_of_damage_does_not_turn_the_voice_down():
     damaged[50000:50100] = 90
     for normalisation in ("pre", "loudness"):
         config = dataclasses.replace(CONFIG, normalisation=normalisation)
-        gain, _ = normalise_file(damaged.copy(), 40000, config)
-        assert gain == pytest.approx(normalise_file(speech(40000) * 0.1, 40000, config)[0], rel=0.05)
+        gain, _ = normalize_file(damaged.copy(), 40000, config)
+        assert gain == pytest.approx(normalize_file(speech(40000) * 0.1, 40000, config)[0], rel=0.05)
 
 
 def test_loudness_stops_where_peaks_would_clip():
     wave = speech(40000)
-    gain, (note,) = normalise_file(
+    gain, (note,) = normalize_file(
         wave, 40000, dataclasses.replace(CONFIG, normalisation="loudness", loudness_lufs=-10)
     )
     assert np.abs(wave).max() == pytest.approx(0.99, abs=1e-3) and gain > 1
@@ -169,7 +169,7 @@ def test_silence_and_crumbs_stay_as_they_are(normalisation):
     config = dataclasses.replace(CONFIG, normalisation=normalisation)
     dither = np.random.default_rng(0).normal(size=40000).astype(np.float32) * 1e-5
     for wave in (np.zeros(0, np.float32), np.zeros(40000, np.float32), dither):
-        assert normalise_file(wave.copy(), 40000, config) == (1.0, ())
+        assert normalize_file(wave.copy(), 40000, config) == (1.0, ())
     crumb = speech(40000, 0.3)
-    gain, _ = normalise_file(crumb, 40000, config)
+    gain, _ = normalize_file(crumb, 40000, config)
     assert gain == 1.0 or normalisation == "pre"

@@ -11,7 +11,7 @@ import soundfile
 
 from rvc_jax.audio import reading
 from rvc_jax.audio.filters import resampled_length
-from rvc_jax.audio.reading import AudioError, Coding, Writer, decode, decode_blocks, find_audio, load, save
+from rvc_jax.audio.reading import AudioError, EncodingOptions, Writer, decode, decode_blocks, find_audio, load, save
 from rvc_jax.errors import UserError
 
 RATE = 16000
@@ -286,7 +286,7 @@ def test_a_file_that_unpacks_to_far_more_than_it_holds(tmp_path, monkeypatch):
     with pytest.raises(AudioError, match=f"^{size} bytes that unpack to more than .* s: not a recording$"):
         decode(tmp_path / "a.flac")
     monkeypatch.setattr(reading, "MAX_HOURS", 1 / 60)
-    monkeypatch.setattr(reading, "_promised_samples", lambda file: 0)
+    monkeypatch.setattr(reading, "_header_samples", lambda file: 0)
     with pytest.raises(AudioError, match="longer than"):
         decode(tmp_path / "a.flac")
 
@@ -428,7 +428,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, stereo, ending):
 @pytest.mark.parametrize("ending", reading.SAVE_FORMATS)
 @pytest.mark.parametrize("file_rate", [0, 48000])
 def test_blocks_make_the_same_file_as_the_whole(tmp_path, stereo, ending, file_rate):
-    rate, coding = 40000, Coding(rate=file_rate)
+    rate, coding = 40000, EncodingOptions(rate=file_rate)
     save(tmp_path / f"whole{ending}", stereo[0], rate, coding)
     path = tmp_path / f"blocks{ending}"
     with Writer(path, rate, coding=coding) as writer:
@@ -457,11 +457,11 @@ def test_an_aborted_file_leaves_what_was_there(tmp_path, stereo, ending):
 def test_two_channels_and_bit_depths(tmp_path, stereo):
     for ending, depth, error in ((".wav", "24", 2e-7), (".flac", "24", 2e-7), (".wav", "float", 0)):
         path = tmp_path / f"{depth}{ending}"
-        with Writer(path, RATE, 2, Coding(bit_depth=depth)) as writer:
+        with Writer(path, RATE, 2, EncodingOptions(bit_depth=depth)) as writer:
             writer.write(stereo)
         wave, rate = decode(path)
         assert rate == RATE and wave.shape == stereo.shape and np.abs(wave - stereo).max() <= error
-    with Writer(tmp_path / "loud.wav", RATE, coding=Coding(bit_depth="float")) as writer:
+    with Writer(tmp_path / "loud.wav", RATE, coding=EncodingOptions(bit_depth="float")) as writer:
         writer.write(np.full(100, 1.5, np.float32))
     assert decode(tmp_path / "loud.wav")[0].max() == 1.5
     with Writer(tmp_path / "loud.wav", RATE) as writer:
@@ -474,14 +474,14 @@ def test_the_bit_rate_is_the_one_asked_for(tmp_path, ending):
     noise = np.random.default_rng(0).uniform(-0.3, 0.3, 4 * 48000).astype(np.float32)
     sizes = []
     for bit_rate in (32, 96):
-        save(tmp_path / f"a{ending}", noise, 48000, Coding(bit_rate=bit_rate))
+        save(tmp_path / f"a{ending}", noise, 48000, EncodingOptions(bit_rate=bit_rate))
         sizes.append((tmp_path / f"a{ending}").stat().st_size * 8 / 4 / 1000)
     assert sizes == pytest.approx([32, 96], rel=0.35) and sizes[1] > 2 * sizes[0]
 
 
 def test_an_mp3_of_few_bits_is_the_same_for_every_decoder(tmp_path, stereo):
     path = tmp_path / "a.mp3"
-    save(path, np.repeat(stereo[0], 3), 48000, Coding(bit_rate=32))
+    save(path, np.repeat(stereo[0], 3), 48000, EncodingOptions(bit_rate=32))
     with av.open(str(path)) as container:
         by_ffmpeg = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
     by_libsndfile = soundfile.read(path)[0]
@@ -492,16 +492,16 @@ def test_an_mp3_of_few_bits_is_the_same_for_every_decoder(tmp_path, stereo):
 @pytest.mark.parametrize(
     ("ending", "coding", "message"),
     [
-        (".flac", Coding(bit_depth="float"), r"\.flac files have no bit depth float; \.wav files have"),
-        (".mp3", Coding(bit_depth="24"), r"\.mp3 files have no bit depth 24; \.wav, \.flac files have"),
+        (".flac", EncodingOptions(bit_depth="float"), r"\.flac files have no bit depth float; \.wav files have"),
+        (".mp3", EncodingOptions(bit_depth="24"), r"\.mp3 files have no bit depth 24; \.wav, \.flac files have"),
         (
             ".wav",
-            Coding(bit_rate=96),
+            EncodingOptions(bit_rate=96),
             r"\.wav files have no bit rate to choose; \.mp3, \.m4a, \.aac, \.opus files",
         ),
-        (".ogg", Coding(bit_rate=96), r"\.ogg files have no bit rate to choose"),
-        (".mp3", Coding(bit_rate=999), r"a bit rate of 999 kbit/s is impossible in \.mp3 files: 16 to 320"),
-        (".opus", Coding(rate=44100), r"44100 Hz is impossible in \.opus files; use one of 8000, 12000"),
+        (".ogg", EncodingOptions(bit_rate=96), r"\.ogg files have no bit rate to choose"),
+        (".mp3", EncodingOptions(bit_rate=999), r"a bit rate of 999 kbit/s is impossible in \.mp3 files: 16 to 320"),
+        (".opus", EncodingOptions(rate=44100), r"44100 Hz is impossible in \.opus files; use one of 8000, 12000"),
     ],
 )
 def test_impossible_codings(tmp_path, stereo, ending, coding, message):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rvc_jax.audio import blocks
 from rvc_jax.audio.loudness import rms
-from rvc_jax.audio.slicing import chunks, cut, speech_pieces, windows
+from rvc_jax.audio.slicing import slice_evenly, slice_recording, find_speech, split_evenly
 from rvc_jax.config import PrepareConfig
 
 CONFIG = PrepareConfig()
@@ -70,13 +70,13 @@ def slices_frame_by_frame(wave: np.ndarray) -> list[tuple[int, int]]:
 def test_equals_the_state_machine(wave):
     threshold = 10 ** (CONFIG.silence_db / 20)
     expected = slices_frame_by_frame(wave) if (levels_of(wave) >= threshold).any() else []
-    assert speech_pieces(wave, RATE, CONFIG) == expected
+    assert find_speech(wave, RATE, CONFIG) == expected
 
 
 @settings(max_examples=150, deadline=None)
 @given(recordings)
 def test_pieces_are_ordered_and_only_silence_is_dropped(wave):
-    pieces = speech_pieces(wave, RATE, CONFIG)
+    pieces = find_speech(wave, RATE, CONFIG)
     edges = [edge for piece in pieces for edge in piece]
     assert edges == sorted(edges) and all(start < stop for start, stop in pieces)
     assert all(0 <= edge <= len(wave) for edge in edges)
@@ -92,24 +92,24 @@ def test_pieces_are_ordered_and_only_silence_is_dropped(wave):
 @settings(max_examples=30, deadline=None)
 @given(recordings, st.integers(1, 5000))
 def test_a_wave_that_is_metered_in_blocks_has_the_same_pieces(wave, block):
-    expected = speech_pieces(wave, RATE, CONFIG)
+    expected = find_speech(wave, RATE, CONFIG)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "BLOCK", block)
-        assert speech_pieces(wave, RATE, CONFIG) == expected
+        assert find_speech(wave, RATE, CONFIG) == expected
 
 
 def test_silence_has_no_pieces():
-    assert speech_pieces(np.zeros(0, np.float32), RATE, CONFIG) == []
-    assert speech_pieces(np.zeros(10 * RATE, np.float32), RATE, CONFIG) == []
-    assert speech_pieces(recording([(10, 0.0)]), RATE, CONFIG) == []
+    assert find_speech(np.zeros(0, np.float32), RATE, CONFIG) == []
+    assert find_speech(np.zeros(10 * RATE, np.float32), RATE, CONFIG) == []
+    assert find_speech(recording([(10, 0.0)]), RATE, CONFIG) == []
 
 
 def test_a_short_wave_is_one_piece():
-    assert speech_pieces(recording([(1.0, 0.2)]), RATE, CONFIG) == [(0, RATE)]
+    assert find_speech(recording([(1.0, 0.2)]), RATE, CONFIG) == [(0, RATE)]
 
 
 def test_two_sentences_with_a_long_pause():
-    pieces = speech_pieces(recording([(3, 0), (4, 0.2), (3, 0), (5, 0.2), (3, 0)]), RATE, CONFIG)
+    pieces = find_speech(recording([(3, 0), (4, 0.2), (3, 0), (5, 0.2), (3, 0)]), RATE, CONFIG)
     assert len(pieces) == 2
     for (start, stop), (speech_start, speech_stop) in zip(pieces, [(3, 7), (10, 15)], strict=True):
         assert 0 <= speech_start - start / RATE <= 0.55 and 0 <= stop / RATE - speech_stop <= 0.55
@@ -120,7 +120,7 @@ def test_two_sentences_with_a_long_pause():
 @given(start=st.integers(0, 10**7), seconds=st.floats(0, 60))
 def test_windows_cover_the_piece(rate, start, seconds):
     stop = start + int(seconds * rate)
-    result = windows(start, stop, rate, CONFIG)
+    result = split_evenly(start, stop, rate, CONFIG)
     assert all(0 < b - a <= round(3.3 * rate) for a, b in result)
     assert all(b - a == 3 * rate for a, b in result[:-1])
     assert all(later[0] - earlier[0] == round(2.7 * rate) for earlier, later in zip(result, result[1:], strict=False))
@@ -132,8 +132,8 @@ def test_windows_cover_the_piece(rate, start, seconds):
 
 
 def test_a_rest_up_to_the_overlap_is_kept_whole():
-    assert windows(0, 132000, 40000, CONFIG) == [(0, 132000)]
-    assert windows(0, 132001, 40000, CONFIG) == [(0, 120000), (108000, 132001)]
+    assert split_evenly(0, 132000, 40000, CONFIG) == [(0, 132000)]
+    assert split_evenly(0, 132001, 40000, CONFIG) == [(0, 120000), (108000, 132001)]
 
 
 @pytest.mark.parametrize("rate", [16000, 40000, 44100, 48000])
@@ -141,7 +141,7 @@ def test_a_rest_up_to_the_overlap_is_kept_whole():
 @given(samples=st.integers(0, 3000000), overlap=st.sampled_from([0.0, 0.1, 0.3, 1.5]))
 def test_chunks_are_equally_long_and_the_last_one_is_kept(rate, samples, overlap):
     config = dataclasses.replace(CONFIG, overlap_len=overlap)
-    result = chunks(samples, rate, config)
+    result = slice_evenly(samples, rate, config)
     assert result[0][0] == 0 and result[-1][1] == samples
     assert all(stop - start == round(3 * rate) for start, stop in result[:-1])
     assert 0 <= result[-1][1] - result[-1][0] <= round(3 * rate)
@@ -152,7 +152,7 @@ def test_chunks_are_equally_long_and_the_last_one_is_kept(rate, samples, overlap
 
 def test_the_ways_of_cutting():
     def cuts(wave, slicing):
-        return [(a / RATE, b / RATE) for a, b in cut(wave, RATE, dataclasses.replace(CONFIG, slicing=slicing))]
+        return [(a / RATE, b / RATE) for a, b in slice_recording(wave, RATE, dataclasses.replace(CONFIG, slicing=slicing))]
 
     two_sentences = recording([(2, 0.2), (2, 0.0), (4, 0.2)])
     (first, *_, last) = cuts(two_sentences, "auto")

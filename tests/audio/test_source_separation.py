@@ -11,7 +11,7 @@ import soundfile
 from rvc_jax.audio import source_separation
 from rvc_jax.audio.filters import resample
 from rvc_jax.audio.reading import load
-from rvc_jax.data.sources import bundled_sample
+from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.errors import UserError
 
 RATE = 48000
@@ -48,14 +48,14 @@ def package(monkeypatch):
     monkeypatch.setitem(sys.modules, "audio_separator", types.ModuleType("audio_separator"))
     monkeypatch.setitem(sys.modules, "audio_separator.separator", module)
     monkeypatch.setattr(Separator, "made", [])
-    source_separation._separator.cache_clear()
+    source_separation._load_separator.cache_clear()
     yield module
-    source_separation._separator.cache_clear()
+    source_separation._load_separator.cache_clear()
 
 
 @pytest.fixture(scope="module")
 def speech():
-    clips = [load(path, RATE) for path in sorted(bundled_sample("voice").glob("*.flac"))[:4]]
+    clips = [load(path, RATE) for path in sorted(find_bundled_sample("voice").glob("*.flac"))[:4]]
     return np.concatenate(clips)
 
 
@@ -68,7 +68,7 @@ def song(speech):
 
 def separated(wave, tmp_path, block=100000):
     blocks = [wave[:, start : start + block] for start in range(0, wave.shape[1], block)]
-    result = list(source_separation.vocals(blocks, RATE, tmp_path))
+    result = list(source_separation.isolate_vocals(blocks, RATE, tmp_path))
     assert all(part.shape[0] == 1 for part in result) and not list(tmp_path.iterdir())
     return np.concatenate(result, axis=1)[0]
 
@@ -109,12 +109,12 @@ def test_short_and_silent_music(package, song, tmp_path, samples):
 
 
 def test_no_blocks(package, tmp_path):
-    assert list(source_separation.vocals([], RATE, tmp_path)) == []
+    assert list(source_separation.isolate_vocals([], RATE, tmp_path)) == []
 
 
 def test_without_the_package(monkeypatch, song, tmp_path):
     monkeypatch.setitem(sys.modules, "audio_separator", None)
-    source_separation._separator.cache_clear()
+    source_separation._load_separator.cache_clear()
     with pytest.raises(UserError, match=r'audio-separator: pip install "rvc_jax\[separate\]"$'):
         separated(song, tmp_path)
 

@@ -20,11 +20,11 @@ def our_step(preset: Preset, batch: int, frames: int) -> Callable[[], None]:
     import jax
     from train_step import random_batch
 
-    from rvc_jax.train.state import fresh_state
+    from rvc_jax.train.state import init_state
     from rvc_jax.train.step import build_networks, make_step
 
     networks = build_networks(preset, steps_per_epoch=100)
-    state = jax.device_put(fresh_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0))
+    state = jax.device_put(init_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0))
     data = jax.device_put(random_batch(preset, batch, frames))
     step = jax.jit(make_step(networks), donate_argnums=0)
 

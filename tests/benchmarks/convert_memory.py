@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from rvc_jax.audio.reading import Coding, load
+from rvc_jax.audio.reading import EncodingOptions, load
 from rvc_jax.config import ConvertConfig, PrepareConfig
-from rvc_jax.data.sources import bundled_sample
+from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.infer.converter import Converter, Source
 from rvc_jax.infer.files import convert_file, write
 from rvc_jax.infer.voice import Voice
@@ -31,7 +31,7 @@ RATE = 48000
 
 def write_long_file(path: Path, minutes: float, share: float) -> None:
     """Speech in two channels of different level for a share of every two minutes, silence for the rest."""
-    clips = [load(file, RATE) for file in sorted(bundled_sample("voice").glob("*.flac"))]
+    clips = [load(file, RATE) for file in sorted(find_bundled_sample("voice").glob("*.flac"))]
     two_minutes = np.resize(np.concatenate(clips), 120 * RATE)[:, None] * np.array([0.5, 0.4], np.float32)
     two_minutes[round(share * len(two_minutes)) :] = 0
     wanted = round(minutes * 60 * RATE)
@@ -54,7 +54,7 @@ def micro_voice() -> Voice:
 def convert(source: Path, run: Path | None, config: ConvertConfig) -> None:
     out = source.with_name("converted.flac")
     if run is None:
-        write(out, Converter(micro_voice(), config).speak(Source.of_file(source)), Coding())
+        write(out, Converter(micro_voice(), config).speak(Source.of_file(source)), EncodingOptions())
     else:
         convert_file(run, source, out, config)
     print(f"{soundfile.info(out).frames} samples, {peak_memory() / 1e6:.0f} MB at most", end="")

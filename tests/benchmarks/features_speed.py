@@ -103,9 +103,9 @@ def pairs(whisper_onnx: str) -> Iterator[Pair]:
 def speech(batch: int, samples: int) -> np.ndarray:
     """Speech of the bundled sample, as often as is needed."""
     from rvc_jax.audio.reading import find_audio, load
-    from rvc_jax.data.sources import bundled_sample
+    from rvc_jax.data.sources import find_bundled_sample
 
-    wave = np.concatenate([load(path, RATE) for path in find_audio(bundled_sample("voice"))[:10]])
+    wave = np.concatenate([load(path, RATE) for path in find_audio(find_bundled_sample("voice"))[:10]])
     return np.resize(wave, (batch, samples)).astype(np.float32)
 
 

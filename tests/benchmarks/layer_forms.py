@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 
-from rvc_jax.config import PRESETS, Forms, Preset
+from rvc_jax.config import PRESETS, KernelConfig, Preset
 from rvc_jax.models.kernels.convolution import conv, conv_transpose, fold, folded_conv, folded_conv_transpose
 
 Layer = Callable[[jax.Array, jax.Array], jax.Array]
 Case = tuple[str, tuple[int, ...], tuple[int, ...], dict[str, Layer]]
 """Name, shape of the input, shape of the kernel, and the layer by form."""
-MINIMAL = Forms(minimal_from=1)
+MINIMAL = KernelConfig(winograd_from=1)
 """In float32; in bfloat16 it is the plain form."""
 
 
@@ -82,7 +82,7 @@ def discriminator_cases(preset: Preset, batch: int) -> Iterator[Case]:
         shared = {"stride": stride, "padding": width // 2, "dilation": 1, "groups": groups}
         forms = {"plain": functools.partial(conv, **shared)}
         if groups > 1:
-            forms |= {f"merged {n}": functools.partial(conv, forms=Forms(merge_to=n), **shared) for n in (32, 128, 256)}
+            forms |= {f"merged {n}": functools.partial(conv, forms=KernelConfig(merge_to=n), **shared) for n in (32, 128, 256)}
         if inputs == 1:
             forms |= {f"folded x{n}": folded(n, stride, width // 2) for n in (4, 8) if time_in % n == 0}
         yield f"scale.{number}", (batch, time_in, inputs), (width, inputs // groups, outputs), forms

@@ -18,15 +18,15 @@ import soundfile
 
 from rvc_jax.audio.reading import load
 from rvc_jax.config import PrepareConfig
-from rvc_jax.data.recording import finished_slice, open_recording, slices
-from rvc_jax.data.sources import bundled_sample
+from rvc_jax.data.recording import read_slice, open_recording, slices
+from rvc_jax.data.sources import find_bundled_sample
 
 RATE = 48000
 
 
 def write_long_file(path: Path, hours: float) -> None:
     """Repeat the bundled voice in two channels of different level, block by block."""
-    clips = [load(file, RATE) for file in sorted(bundled_sample("voice").glob("*.flac"))]
+    clips = [load(file, RATE) for file in sorted(find_bundled_sample("voice").glob("*.flac"))]
     speech = np.concatenate(clips)[:, None] * np.array([0.5, 0.4], np.float32)
     wanted = round(hours * 3600 * RATE)
     with soundfile.SoundFile(path, "w", RATE, 2, "PCM_16") as file:
@@ -67,9 +67,9 @@ def main() -> None:
         sliced = time.perf_counter()
         good = [(start, stop) for start, stop, reason in found if reason is None]
         print(f"slices {sliced - opened:.1f} s, {peak_memory():.2f} GiB: {len(good)} good ones of {len(found)}")
-        seconds = sum(len(finished_slice(recording, start, stop, config)) for start, stop in good) / rate
+        seconds = sum(len(read_slice(recording, start, stop, config)) for start, stop in good) / rate
         finished = time.perf_counter()
-        print(f"finished_slice {finished - sliced:.1f} s, {peak_memory():.2f} GiB: {seconds / 3600:.2f} h")
+        print(f"read_slice {finished - sliced:.1f} s, {peak_memory():.2f} GiB: {seconds / 3600:.2f} h")
 
 
 if __name__ == "__main__":

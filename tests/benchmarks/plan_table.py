@@ -17,11 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rvc_jax.cli.display import duration
+from rvc_jax.cli.display import format_duration
 from rvc_jax.config import PRESETS
 from rvc_jax.plan.chips import Topology
-from rvc_jax.plan.cost import rate_of
-from rvc_jax.storage.files import replacing
+from rvc_jax.plan.cost import resolve_rate
+from rvc_jax.storage.files import atomic_write
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -61,8 +61,8 @@ def cost_row(result: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _cost(seconds: float, place: Topology) -> str:
-    rate, hours = rate_of(place, None, None), place.chips * seconds / 3600
-    return f"{duration(seconds)}, {hours * rate.units_per_hour:.2f} units or ${hours * rate.dollars_per_hour:.2f}"
+    rate, hours = resolve_rate(place, None, None), place.chips * seconds / 3600
+    return f"{format_duration(seconds)}, {hours * rate.units_per_hour:.2f} units or ${hours * rate.dollars_per_hour:.2f}"
 
 
 PAGES = {
@@ -83,7 +83,7 @@ def write_tables(results: dict[str, dict[str, Any]]) -> None:
     for page, (header, row) in PAGES.items():
         before, rest = page.read_text().split(BEGIN)
         after = rest.split(END)[1]
-        with replacing(page) as file:
+        with atomic_write(page) as file:
             file.write(f"{before}{BEGIN}\n{table(results, header, row)}\n{END}{after}".encode())
 
 
@@ -102,7 +102,7 @@ def main() -> None:
             if key in results and not options.again:
                 continue
             results[key] = planned(topology, preset, options.batch_per_chip)
-            with replacing(file) as out:
+            with atomic_write(file) as out:
                 out.write((json.dumps(results, indent=1, sort_keys=True) + "\n").encode())
     write_tables(results)
 

@@ -16,24 +16,24 @@ from pathlib import Path
 from rvc_jax.audio.reading import find_audio, save
 from rvc_jax.config import ConvertConfig
 from rvc_jax.data.dataset import load_dataset
-from rvc_jax.data.sources import bundled_sample
+from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.infer.files import convert_file
-from rvc_jax.metrics.conversion import Comparison, compare
-from rvc_jax.metrics.conversion_table import table
+from rvc_jax.metrics.conversion import ConversionReport, measure_conversions
+from rvc_jax.metrics.conversion_table import format_rows
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.learning_curve import kept
+from rvc_jax.runs.learning_curve import best_evaluation
 from rvc_jax.storage.environment import start_jax
-from rvc_jax.storage.files import replacing
+from rvc_jax.storage.files import atomic_write
 
 PAGE = Path(__file__).parents[2] / "docs" / "quality.md"
 BEGIN, END = "<!-- quality_table.py -->", "<!-- end of quality_table.py -->"
 HOLDOUT_SLICES = 4
 
 
-def measured(run: RunFolder, folder: Path) -> dict[str, Comparison]:
+def measured(run: RunFolder, folder: Path) -> dict[str, ConversionReport]:
     """Figures by the heading of their column. The recordings are written to the folder."""
-    voice = bundled_sample("voice")
-    sentence = find_audio(bundled_sample("other"))[0]
+    voice = find_bundled_sample("voice")
+    sentence = find_audio(find_bundled_sample("other"))[0]
     spoken = folder / "sentence.wav"
     convert_file(run.path, sentence, spoken, ConvertConfig(auto_transpose=True))
     real, rendered = folder / "holdout", folder / "holdout_converted"
@@ -42,10 +42,10 @@ def measured(run: RunFolder, folder: Path) -> dict[str, Comparison]:
     for path in find_audio(real):
         convert_file(run.path, path, rendered / path.name, ConvertConfig())
     return {
-        "a sentence, converted": compare(spoken, sentence, voice),
-        "the sentence itself": compare(sentence, sentence, voice),
-        "hold-out, converted": compare(rendered, real, voice, real),
-        "the hold-out itself": compare(real, real, voice, real),
+        "a sentence, converted": measure_conversions(spoken, sentence, voice),
+        "the sentence itself": measure_conversions(sentence, sentence, voice),
+        "hold-out, converted": measure_conversions(rendered, real, voice, real),
+        "the hold-out itself": measure_conversions(real, real, voice, real),
     }
 
 
@@ -57,13 +57,13 @@ def write_holdout(run: RunFolder, folder: Path) -> None:
         save(folder / f"{i}.wav", holdout.wave[i][: int(holdout.lengths[i]) * audio.hop], audio.sample_rate)
 
 
-def text(columns: dict[str, Comparison], run: RunFolder) -> str:
-    rows = {heading: dict(table(column.mean)) for heading, column in columns.items()}
+def text(columns: dict[str, ConversionReport], run: RunFolder) -> str:
+    rows = {heading: dict(format_rows(column.mean)) for heading, column in columns.items()}
     lines = [f"| | {' | '.join(rows)} |", "|---|" + "---|" * len(rows)]
     for label in dict.fromkeys(label for column in rows.values() for label in column):
         lines.append(f"| {label} | {' | '.join(column.get(label, '-') for column in rows.values())} |")
     counts = ", ".join(str(len(column.conversions)) for column in columns.values())
-    best = kept(run.history()) or {}
+    best = best_evaluation(run.history()) or {}
     lines += [
         "",
         f"Preset {run.preset.name}, the best voice, of step {best.get('step', '?')}, "
@@ -84,7 +84,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         written = text(measured(run, Path(folder)), run)
     before, rest = PAGE.read_text().split(BEGIN)
-    with replacing(PAGE) as file:
+    with atomic_write(PAGE) as file:
         file.write(f"{before}{BEGIN}\n{written}\n{END}{rest.split(END)[1]}".encode())
 
 

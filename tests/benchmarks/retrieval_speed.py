@@ -66,10 +66,10 @@ def compare_search(features: np.ndarray, count: int, rounds: int) -> None:
     rows, queries = speechlike(features, count, 0), speechlike(features, QUERIES, 1)
     ours, exact = Index(rows), faiss.IndexFlatL2(rows.shape[1])
     exact.add(rows)
-    cells = faiss_index.cells_of(count)
+    cells = faiss_index.count_cells(count)
     quantiser = faiss.IndexFlatL2(rows.shape[1])
-    centres = rows[np.random.default_rng(2).choice(count, cells, replace=False)]  # as fast as trained ones
-    quantiser.add(centres)
+    centers = rows[np.random.default_rng(2).choice(count, cells, replace=False)]  # as fast as trained ones
+    quantiser.add(centers)
     ivf = faiss.IndexIVFFlat(quantiser, rows.shape[1], cells)
     ivf.is_trained = True
     ivf.add(rows)
@@ -94,7 +94,7 @@ def compare_search(features: np.ndarray, count: int, rounds: int) -> None:
 
 def compare_building(features: np.ndarray, count: int, theirs_too: bool) -> None:
     rows, queries = speechlike(features, count, 0), speechlike(features, QUERIES, 1)
-    channels, cells = rows.shape[1], faiss_index.cells_of(count)
+    channels, cells = rows.shape[1], faiss_index.count_cells(count)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ours.index"
         seconds = timed(lambda: faiss_index.write(path, rows))

@@ -29,7 +29,7 @@ import pitch_rmvpe_fcpe
 
 from rvc_jax.audio.reading import load
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE, PRESETS, WINDOW_FRAMES, ConvertConfig, PrepareConfig, Preset
-from rvc_jax.data.sources import bundled_sample
+from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.features import content as content_encoders
 from rvc_jax.features import f0 as pitch_extractors
 from rvc_jax.infer import converter as pipeline
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--presets", default="nano,40k")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    speech = np.concatenate([load(file, FEATURE_RATE) for file in sorted(bundled_sample("voice").glob("*.flac"))[:8]])
+    speech = np.concatenate([load(file, FEATURE_RATE) for file in sorted(find_bundled_sample("voice").glob("*.flac"))[:8]])
     beside = importlib.util.find_spec("torch") is not None
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start\n")
     print("| preset | setting | latency | a chunk | ours | PyTorch | ours / PyTorch | by processor time |")

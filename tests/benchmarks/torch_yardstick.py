@@ -105,11 +105,11 @@ def discriminator_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Te
     return sum((1 - r).square().mean() + f.square().mean() for r, f in pairs)
 
 
-def adversarial_loss(fake: list[list[Tensor]]) -> Tensor:
+def generator_loss(fake: list[list[Tensor]]) -> Tensor:
     return sum((1 - maps[-1].float()).square().mean() for maps in fake)
 
 
-def feature_matching_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
+def feature_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
     """Mean absolute difference of every feature map, summed."""
     pairs = ((r, f) for maps in zip(real, fake, strict=True) for r, f in zip(*maps, strict=True))
     return sum((r.detach().float() - f.float()).abs().mean() for r, f in pairs)
@@ -186,8 +186,8 @@ def _update_generator(
         real, fake = models.discriminator(real_wave), models.discriminator(fake_wave)
     fake_mel = log_mel(spectrogram(fake_wave.squeeze(1).float(), audio), audio)
     losses = {
-        "adversarial": adversarial_loss(fake),
-        "feature_matching": recipe.feature_matching_weight * feature_matching_loss(real, fake),
+        "adversarial": generator_loss(fake),
+        "feature_matching": recipe.feature_matching_weight * feature_loss(real, fake),
         "mel": recipe.mel_weight * F.l1_loss(fake_mel, mel),
         "kl": recipe.kl_weight * kl_loss(latents),
     }

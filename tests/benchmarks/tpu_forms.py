@@ -2,7 +2,7 @@
 
     python tests/benchmarks/tpu_forms.py --topology v6e:1x1 --forms scoped_vmem_kib=16384
 
-prints the time of each program, the memory and the time to compile, first as `FORMS` has it, then with what `--forms`
+prints the time of each program, the memory and the time to compile, first as `KERNEL_CONFIGS` has it, then with what `--forms`
 changes (each time the option is given).
 """
 
@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from rvc_jax.config import PRESETS, Forms, forms_for
+from rvc_jax.config import PRESETS, KernelConfig, kernel_config_for
 from rvc_jax.plan.chips import Topology
-from rvc_jax.plan.compile import compile_step, without_tpu
+from rvc_jax.plan.compile import compile_step, configure_without_tpu
 
 
-def with_fields(forms: Forms, assignments: list[str]) -> Forms:
+def with_fields(forms: KernelConfig, assignments: list[str]) -> KernelConfig:
     """Forms with fields set as in `fold_to=64` and `packed=True`."""
     kinds = {"True": True, "False": False}
     pairs = (assignment.split("=", 1) for assignment in assignments)
@@ -25,7 +25,7 @@ def with_fields(forms: Forms, assignments: list[str]) -> Forms:
     )
 
 
-def line(preset: str, topology: Topology, batch: int, forms: Forms) -> str:
+def line(preset: str, topology: Topology, batch: int, forms: KernelConfig) -> str:
     found = compile_step(PRESETS[preset], topology, batch, forms)
     programs = ", ".join(f"{name} {1000 * seconds:.2f}" for name, seconds in found.programs.items())
     return (
@@ -42,8 +42,8 @@ def main() -> None:
     parser.add_argument("--forms", nargs="+", action="append", default=[[]], help="what differs, as fold_to=64")
     options = parser.parse_args()
     topology = Topology.parse(options.topology)
-    own = forms_for("tpu", topology.chip.kind)
-    without_tpu()
+    own = kernel_config_for("tpu", topology.chip.kind)
+    configure_without_tpu()
     for changes in options.forms:
         found = line(options.preset, topology, options.batch_per_chip, with_fields(own, changes))
         print(f"{topology.name} {options.preset}, {' '.join(changes) or 'its own forms'}: {found}", flush=True)

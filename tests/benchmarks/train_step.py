@@ -20,10 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from tpu_forms import with_fields
 
-from rvc_jax.config import PRESETS, STEP_FRAMES, Forms, Preset, forms_for
+from rvc_jax.config import PRESETS, STEP_FRAMES, KernelConfig, Preset, kernel_config_for
 from rvc_jax.train.dispatch import make_dispatch
-from rvc_jax.train.loader import ResidentFeed
-from rvc_jax.train.state import fresh_state
+from rvc_jax.train.loader import ResidentLoader
+from rvc_jax.train.state import init_state
 from rvc_jax.train.step import build_networks, make_step
 
 
@@ -43,14 +43,14 @@ def random_batch(preset: Preset, batch: int, frames: int) -> dict[str, np.ndarra
 
 
 def measure(
-    preset: Preset, batch: int, frames: int, steps: int, forms: Forms, dispatch: int = 1, trace: Path | None = None
+    preset: Preset, batch: int, frames: int, steps: int, forms: KernelConfig, dispatch: int = 1, trace: Path | None = None
 ) -> dict[str, float]:
     """Compile time and the mean and fastest time of a step in seconds, and bytes of memory at the most."""
     networks = build_networks(preset, steps_per_epoch=100, forms=forms)
-    state = fresh_state(networks.synthesizer, networks.discriminator, networks.optimizer, preset.train.seed)
+    state = init_state(networks.synthesizer, networks.discriminator, networks.optimizer, preset.train.seed)
     held = jax.device_put(random_batch(preset, batch, frames))
     rows = jnp.tile(jnp.arange(batch), (dispatch, 1))
-    function = make_dispatch(networks, make_step(networks), ResidentFeed, 1.0, dispatch)
+    function = make_dispatch(networks, make_step(networks), ResidentLoader, 1.0, dispatch)
     arguments: tuple[Any, ...] = (held, rows, jnp.int32(dispatch))
     begin = time.perf_counter()
     function = jax.jit(function, donate_argnums=0, compiler_options=networks.compiler_options)
@@ -89,7 +89,7 @@ def main() -> None:
     preset = PRESETS[options.preset]
     preset = dataclasses.replace(preset, train=dataclasses.replace(preset.train, precision=options.precision))
     chip = jax.devices()[0]
-    forms = with_fields(forms_for(chip.platform, chip.device_kind), options.forms)
+    forms = with_fields(kernel_config_for(chip.platform, chip.device_kind), options.forms)
     figures = measure(preset, options.batch, options.frames, options.steps, forms, options.dispatch, options.trace)
     print(
         f"{options.preset}, batch {options.batch}, {options.frames} frames, {options.precision}, {chip.device_kind}, "

@@ -15,7 +15,7 @@ import pytest
 
 from rvc_jax.audio.reading import decode
 from rvc_jax.cli.main import COMMANDS, main
-from rvc_jax.cli.options import TrainOptions, field_help
+from rvc_jax.cli.options import TrainOptions, read_field_help
 from rvc_jax.config import ConvertConfig, FetchConfig, PrepareConfig, TrainConfig
 from rvc_jax.runs.folder import RunFolder
 
@@ -46,11 +46,11 @@ def test_without_arguments_there_is_help(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_every_option_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> None:
     for config in (FetchConfig, PrepareConfig, TrainConfig, ConvertConfig):
-        assert set(field_help(config)) == {field.name for field in dataclasses.fields(config)}
+        assert set(read_field_help(config)) == {field.name for field in dataclasses.fields(config)}
     assert main(["train", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "Passes over the training windows. (default: 200; nano:" in text
-    assert [field.name for field in dataclasses.fields(TrainOptions)] == list(field_help(TrainConfig))
+    assert [field.name for field in dataclasses.fields(TrainOptions)] == list(read_field_help(TrainConfig))
 
 
 @pytest.mark.parametrize("arguments", [["sing"], ["train"], ["convert", "a", "b", "c", "--protect", "much"]])

@@ -8,10 +8,10 @@ import pytest
 import soundfile
 
 from rvc_jax.audio.filters import high_pass, resample
-from rvc_jax.audio.loudness import normalise
+from rvc_jax.audio.loudness import normalize_slice
 from rvc_jax.config import PrepareConfig
 from rvc_jax.data.cache import Cache
-from rvc_jax.data.extraction import Extractors, ahead, analyse, features, recording_of
+from rvc_jax.data.extraction import Extractors, map_ahead, analyze, features, load_recording
 from rvc_jax.data.prepare import prepare
 from rvc_jax.data.sources import Cut, find_sources
 from rvc_jax.errors import UserError
@@ -29,7 +29,7 @@ def test_ahead_keeps_the_order_and_works_beforehand_but_not_far(monkeypatch):
         time.sleep(0.01 * (item % 2))
         return item
 
-    results = ahead(work, range(20))
+    results = map_ahead(work, range(20))
     assert next(results) == 0
     time.sleep(0.1)
     assert 1 < len(started) <= 4
@@ -39,9 +39,9 @@ def test_ahead_keeps_the_order_and_works_beforehand_but_not_far(monkeypatch):
 def test_features_do_not_depend_on_the_other_sources(sample_voice, tmp_path):
     cuts = find_sources(sample_voice).cuts
     together, alone = Cache(tmp_path / "together"), Cache(tmp_path / "alone")
-    analyses = list(analyse(cuts, CONFIG, together))
+    analyses = list(analyze(cuts, CONFIG, together))
     for cut, of_all in zip(cuts[3:5], analyses[3:5], strict=True):
-        (of_one,) = analyse([cut], CONFIG, alone)
+        (of_one,) = analyze([cut], CONFIG, alone)
         assert of_one == of_all
         for all_slices, one_slices in zip(
             features(of_all, 0, CONFIG, together), features(of_one, 0, CONFIG, alone), strict=True
@@ -53,11 +53,11 @@ def test_features_do_not_depend_on_the_other_sources(sample_voice, tmp_path):
 def test_a_cut_is_a_part_of_its_file_with_another_gain(sample_voice, tmp_path):
     path = next(sample_voice.glob("misc*"))
     cache = Cache(tmp_path)
-    whole, part = analyse([Cut(path, "whole", "a"), Cut(path, "part", "a", 1.0, 2.5, -6.0)], CONFIG, cache)
+    whole, part = analyze([Cut(path, "whole", "a"), Cut(path, "part", "a", 1.0, 2.5, -6.0)], CONFIG, cache)
     assert part.seconds == pytest.approx(1.5, abs=1e-3)
     assert part.key != whole.key
     assert part.slices[-1].stop == pytest.approx(1.5 * 16000, abs=2)
-    (beyond,) = analyse([Cut(path, "beyond", "a", 0.0, 1000.0)], CONFIG, cache)
+    (beyond,) = analyze([Cut(path, "beyond", "a", 0.0, 1000.0)], CONFIG, cache)
     assert "1000" in beyond.error and beyond.slices == ()
 
 
@@ -65,7 +65,7 @@ def test_an_extractor_that_gives_nan_stops_everything(sample_voice, tmp_path, mo
     content = Extractors.of(CONFIG).content
     monkeypatch.setattr(type(content), "__call__", lambda self, audio, lengths: np.full((16, 168, 384), np.nan))
     with pytest.raises(UserError, match="whisper-tiny gives values that are no numbers"):
-        list(analyse(find_sources(sample_voice).cuts, CONFIG, Cache(tmp_path)))
+        list(analyze(find_sources(sample_voice).cuts, CONFIG, Cache(tmp_path)))
     assert not [path for path in tmp_path.rglob("*.npz") if np.load(path)["array"].dtype == np.float16]
 
 
@@ -73,12 +73,12 @@ def test_a_file_that_changes_while_it_is_read_is_left_out(sample_voice, tmp_path
     path = Path(shutil.copy(sample_voice / "zrtp-check_sas.flac", tmp_path))
 
     def growing(*args):
-        recording = recording_of(*args)
+        recording = load_recording(*args)
         path.write_bytes(path.read_bytes() + b"more")
         return recording
 
-    monkeypatch.setattr("rvc_jax.data.extraction.recording_of", growing)
-    (analysis,) = analyse([Cut(path, "a", "b")], CONFIG, Cache(tmp_path / "cache"))
+    monkeypatch.setattr("rvc_jax.data.extraction.load_recording", growing)
+    (analysis,) = analyze([Cut(path, "a", "b")], CONFIG, Cache(tmp_path / "cache"))
     assert analysis.error == "it changed while it was read"
     assert not (tmp_path / "cache").exists()
 
@@ -110,13 +110,13 @@ def test_a_long_file_has_the_features_of_one_pass(sample_voice, tmp_path):
     soundfile.write(tmp_path / "long.wav", wave, rate)
     assert len(wave) / rate > 150
     cache = Cache(tmp_path / "cache")
-    (analysis,) = analyse([Cut(tmp_path / "long.wav", "long", "a")], CONFIG, cache)
+    (analysis,) = analyze([Cut(tmp_path / "long.wav", "long", "a")], CONFIG, cache)
     whole = high_pass(resample(wave, rate, 16000), 16000)
     numbers = analysis.blocks()[0][::8]
     audio, lengths = np.zeros((16, 336 * 160), np.float32), np.full(16, 336 * 160)
     for row, number in enumerate(numbers):
         start, stop, _ = analysis.slices[number]
-        audio[row, : stop - start] = normalise(whole[start:stop], CONFIG)
+        audio[row, : stop - start] = normalize_slice(whole[start:stop], CONFIG)
         lengths[row] = stop - start
     extractors = Extractors.of(CONFIG)
     f0, content = extractors.pitch(audio, lengths), extractors.content(audio, lengths)

@@ -10,8 +10,8 @@ lengths_of_slices = st.lists(st.integers(400, 3300), max_size=120)
 
 
 def choose(lengths):
-    target = holdout.target_seconds(sum(lengths) / 1000, PrepareConfig()) * 1000
-    return target, holdout.choose(lengths, target, BLOCK)
+    target = holdout.target_holdout_seconds(sum(lengths) / 1000, PrepareConfig()) * 1000
+    return target, holdout.choose_holdout(lengths, target, BLOCK)
 
 
 @settings(deadline=None, max_examples=200)
@@ -28,10 +28,10 @@ def test_the_size_is_the_wanted_one_within_half_a_slice(lengths):
 
 def test_the_target_has_bounds():
     config = PrepareConfig()
-    assert holdout.target_seconds(20, config) == 4  # a fifth
-    assert holdout.target_seconds(100, config) == 10  # holdout_min
-    assert holdout.target_seconds(600, config) == 30  # holdout
-    assert holdout.target_seconds(36000, config) == 60  # holdout_max
+    assert holdout.target_holdout_seconds(20, config) == 4  # a fifth
+    assert holdout.target_holdout_seconds(100, config) == 10  # holdout_min
+    assert holdout.target_holdout_seconds(600, config) == 30  # holdout
+    assert holdout.target_holdout_seconds(36000, config) == 60  # holdout_max
 
 
 def test_a_long_recording_gives_four_blocks_spread_over_it():
@@ -45,7 +45,7 @@ def test_a_long_recording_gives_four_blocks_spread_over_it():
 
 
 def test_no_holdout_when_none_is_wanted():
-    assert not holdout.choose([3000, 3000, 3000], 0, BLOCK).any()
+    assert not holdout.choose_holdout([3000, 3000, 3000], 0, BLOCK).any()
 
 
 ranges = st.lists(st.tuples(st.integers(0, 500), st.integers(1, 200)).map(lambda r: (r[0], r[0] + r[1])), max_size=5)
@@ -55,7 +55,7 @@ ranges = st.lists(st.tuples(st.integers(0, 500), st.integers(1, 200)).map(lambda
 @given(st.integers(0, 300), st.integers(1, 300), ranges, st.integers(1, 20))
 def test_what_is_left_is_free_of_the_holdout_on_the_grid_and_the_longest(start, length, held, step):
     stop = start + length
-    begin, end = holdout.without(start, stop, held, step)
+    begin, end = holdout.find_longest_free_range(start, stop, held, step)
     assert start <= begin <= end <= stop
     assert not any(a < end and b > begin for a, b in held) or begin == end
     assert (begin - start) % step == 0
@@ -69,7 +69,7 @@ def test_what_is_left_is_free_of_the_holdout_on_the_grid_and_the_longest(start, 
 
 
 def test_without_a_holdout_everything_is_left():
-    assert holdout.without(7, 100, [(0, 7), (100, 120)], 10) == (7, 100)
-    assert holdout.without(0, 100, [(95, 200)], 10) == (0, 90)
-    assert holdout.without(0, 100, [(0, 5)], 10) == (10, 100)
-    assert holdout.without(10, 20, [(0, 100)], 5) == (10, 10)
+    assert holdout.find_longest_free_range(7, 100, [(0, 7), (100, 120)], 10) == (7, 100)
+    assert holdout.find_longest_free_range(0, 100, [(95, 200)], 10) == (0, 90)
+    assert holdout.find_longest_free_range(0, 100, [(0, 5)], 10) == (10, 100)
+    assert holdout.find_longest_free_range(10, 20, [(0, 100)], 5) == (10, 10)

@@ -12,8 +12,8 @@ from rvc_jax.audio.filters import high_pass
 from rvc_jax.config import PrepareConfig
 from rvc_jax.data.dataset import Drop, load_dataset, read_info
 from rvc_jax.data.prepare import prepare
-from rvc_jax.data.sources import bundled_sample
-from rvc_jax.data.split import make_plan
+from rvc_jax.data.sources import find_bundled_sample
+from rvc_jax.data.split import split_slices
 from rvc_jax.errors import UserError
 from rvc_jax.features.content import content_encoder
 from rvc_jax.features.f0 import pitch_extractor
@@ -31,7 +31,7 @@ def dataset(sample_dataset):
 @pytest.fixture(scope="module")
 def speech():
     """13 seconds: (samples, rate)."""
-    return soundfile.read(bundled_sample("voice") / "zrtp-enroll_confirmed.flac", dtype="float32")
+    return soundfile.read(find_bundled_sample("voice") / "zrtp-enroll_confirmed.flac", dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,7 @@ def text_named_wav(folder, wave, rate):
 
 
 def truncated_flac(folder, wave, rate):
-    whole = (bundled_sample("voice") / "vm-choose_password.flac").read_bytes()
+    whole = (find_bundled_sample("voice") / "vm-choose_password.flac").read_bytes()
     (folder / "a.flac").write_bytes(whole[: len(whole) // 2])
 
 
@@ -315,7 +315,7 @@ def test_one_more_file_is_one_files_work(sample_voice, tmp_path, counted):
     counted.update(float32=0, float16=0)
     assert prepare(folder, tmp_path / "b", NANO, cache=tmp_path / "cache") == before
     assert counted == {"float32": 0, "float16": 0}
-    shutil.copy(bundled_sample("voice") / "zrtp-enroll_confirmed.flac", folder / "zz.flac")
+    shutil.copy(find_bundled_sample("voice") / "zrtp-enroll_confirmed.flac", folder / "zz.flac")
     (folder / "ivr-concentrate.flac").rename(folder / "a new name.flac")
     after = prepare(folder, tmp_path / "c", NANO, cache=tmp_path / "cache")
     assert after.files == before.files + 1
@@ -369,12 +369,12 @@ def test_a_file_that_is_replaced_before_it_is_written(clip, tmp_path, monkeypatc
     shutil.copy(clip, recording)
 
     def replacing(*args):
-        plan = make_plan(*args)
+        plan = split_slices(*args)
         wave, rate = soundfile.read(recording)
         soundfile.write(recording, wave[::-1], rate)
         return plan
 
-    monkeypatch.setattr("rvc_jax.data.prepare.make_plan", replacing)
+    monkeypatch.setattr("rvc_jax.data.prepare.split_slices", replacing)
     with pytest.raises(UserError, match=r"a\.wav has changed.*prepare again"):
         prepare(recording.parent, tmp_path / "out", NANO)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["speech"]
@@ -404,7 +404,7 @@ def test_speakers_have_numbers_names_and_a_share_of_the_holdout(tmp_path, sample
 
 def test_long_clips_are_windowed_and_nothing_is_lost(tmp_path):
     """The case that the PyTorch tools lose: clips of 39 s, taken as they are."""
-    wave, rate = soundfile.read(bundled_sample("voice") / "zrtp-enroll_confirmed.flac", dtype="float32")
+    wave, rate = soundfile.read(find_bundled_sample("voice") / "zrtp-enroll_confirmed.flac", dtype="float32")
     folder = tmp_path / "clips"
     folder.mkdir()
     for number in range(2):

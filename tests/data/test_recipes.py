@@ -16,8 +16,8 @@ from local_media_server import MediaServer
 
 from rvc_jax.config import FetchConfig
 from rvc_jax.data.fetch.fetch import fetch
-from rvc_jax.data.recipes import read_recipe, recipe_cuts
-from rvc_jax.data.sources import Cut, bundled_sample
+from rvc_jax.data.recipes import read_recipe, collect_recipe_cuts
+from rvc_jax.data.sources import Cut, find_bundled_sample
 from rvc_jax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
     made = tmp_path / "recipe"
     (made / "second").mkdir(parents=True)
     for path in (made / "speech.flac", made / "second" / "speech.flac"):
-        shutil.copy(bundled_sample("voice") / "ivr-concentrate.flac", path)
+        shutil.copy(find_bundled_sample("voice") / "ivr-concentrate.flac", path)
     return made
 
 
@@ -42,12 +42,12 @@ def written(folder: Path, text: str) -> Path:
 
 def test_the_bundled_recipe_gives_its_cuts_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.getaddrinfo", None)
-    sample = bundled_sample("voice").parent
+    sample = find_bundled_sample("voice").parent
     recipe = read_recipe(sample / "recipe.toml")
     assert (recipe.name, recipe.speaker) == ("the bundled sample", "voice")
     hold = "voice/ivr-on_hold_indefinitely.flac"
     novel = "other/sense_and_sensibility_01_austen_64kb-0870.flac"
-    assert recipe_cuts(recipe) == [
+    assert collect_recipe_cuts(recipe) == [
         Cut((sample / "voice/vm-tutorial_record_name.flac").resolve(), "voice/vm-tutorial_record_name.flac", "voice"),
         Cut((sample / hold).resolve(), f"{hold}[0.0-3.0]", "voice", 0.0, 3.0, -1.5),
         Cut((sample / hold).resolve(), f"{hold}[3.25-6.5]", "voice", 3.25, 6.5, 1.0),
@@ -79,7 +79,7 @@ def test_every_way_to_write_a_time_and_every_key(folder: Path) -> None:
         )
     )
     assert (recipe.name, recipe.speaker, recipe.licence) == ("recipe", "recipe", None)
-    cuts = [(cut.name, cut.speaker, cut.start, cut.stop, cut.gain_db) for cut in recipe_cuts(recipe)]
+    cuts = [(cut.name, cut.speaker, cut.start, cut.stop, cut.gain_db) for cut in collect_recipe_cuts(recipe)]
     assert cuts == [
         ("speech.flac[1.25-1.5]", "guest", 1.25, 1.5, 3.0),
         ("speech.flac[2.0-2.5]", "host", 2.0, 2.5, -1.5),
@@ -93,7 +93,7 @@ def test_files_by_their_whole_path_get_different_names(folder: Path, tmp_path: P
         tmp_path / "elsewhere",
         f"[[source]]\nfile = '{folder}/speech.flac'\n[[source]]\nfile = '{folder}/second/speech.flac'",
     )
-    assert [cut.name for cut in recipe_cuts(read_recipe(recipe))] == ["speech.flac", "speech.flac (2)"]
+    assert [cut.name for cut in collect_recipe_cuts(read_recipe(recipe))] == ["speech.flac", "speech.flac (2)"]
 
 
 @pytest.mark.parametrize(
@@ -173,13 +173,13 @@ def test_what_is_refused_in_a_cut(folder: Path, cuts: str, message: str) -> None
 
 def test_cuts_may_touch_but_a_recording_may_not_come_twice(folder: Path) -> None:
     path = written(folder, "[[source]]\nfile = 'speech.flac'\ncut = [{start = 1, end = 2}, {end = 1}, {start = 2}]")
-    assert len(recipe_cuts(read_recipe(path))) == 3
+    assert len(collect_recipe_cuts(read_recipe(path))) == 3
     path = written(folder, "[[source]]\nfile = 'speech.flac'\n" * 2)
     with pytest.raises(UserError, match="source 2 begins at 0 s, where source 1 has not ended: cuts must not overlap"):
-        recipe_cuts(read_recipe(path))
+        collect_recipe_cuts(read_recipe(path))
     twice = "[[source]]\nfile = 'speech.flac'\ncut = [{end = 2}]\n[[source]]\nfile = 'second/../speech.flac'\n"
     with pytest.raises(UserError, match="cuts must not overlap"):
-        recipe_cuts(read_recipe(written(folder, twice)))
+        collect_recipe_cuts(read_recipe(written(folder, twice)))
 
 
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_any_value_anywhere_is_a_recipe_or_one_line(folder: Path, form: str, key
     except UserError as error:
         assert "\n" not in str(error) and str(error).startswith(str(path))
     else:
-        assert all(cut.start >= 0 and (cut.stop is None or cut.stop > cut.start) for cut in recipe_cuts(recipe))
+        assert all(cut.start >= 0 and (cut.stop is None or cut.stop > cut.start) for cut in collect_recipe_cuts(recipe))
 
 
 # --- links ---
@@ -244,7 +244,7 @@ def test_links_are_fetched_once_and_cut(server: MediaServer, tmp_path: Path) -> 
         link = "{server.url}/talk.webm"
         """,
     )
-    first = recipe_cuts(read_recipe(path), tmp_path / "fetched", LOCAL)
+    first = collect_recipe_cuts(read_recipe(path), tmp_path / "fetched", LOCAL)
     (m4a,), (webm,) = ((tmp_path / "fetched").glob(pattern) for pattern in ("*.m4a", "*.webm"))
     assert first == [
         Cut(m4a, f"{m4a.name}[0.0-0.5]", "host", 0.0, 0.5, 0.0),
@@ -252,13 +252,13 @@ def test_links_are_fetched_once_and_cut(server: MediaServer, tmp_path: Path) -> 
         Cut(webm, webm.name, "host"),
     ]
     server.requests.clear()
-    assert recipe_cuts(read_recipe(path), tmp_path / "fetched", LOCAL) == first
+    assert collect_recipe_cuts(read_recipe(path), tmp_path / "fetched", LOCAL) == first
     assert not server.requests  # so that a recipe can be prepared again without a network
 
 
 def test_the_default_folder_is_shared(server: MediaServer, tmp_path: Path) -> None:
     path = written(tmp_path, f"[[source]]\nlink = '{server.url}/talk.m4a'")
-    (cut,) = recipe_cuts(read_recipe(path), config=LOCAL)
+    (cut,) = collect_recipe_cuts(read_recipe(path), config=LOCAL)
     assert cut.path.parent == tmp_path / "home" / "fetched"
 
 
@@ -266,23 +266,23 @@ def test_a_feed_is_taken_whole_but_not_cut(server: MediaServer, tmp_path: Path) 
     entries = [(name, f"{server.url}/{name}/talk.m4a") for name in ("monday", "tuesday")]
     link = server.feed("/show.xml", *entries, ("gone", f"{server.url}/gone.mp3"))
     path = written(tmp_path, f"[[source]]\nlink = '{link}'\ngain_db = 1.5")
-    cuts = recipe_cuts(read_recipe(path), tmp_path / "fetched", LOCAL)
+    cuts = collect_recipe_cuts(read_recipe(path), tmp_path / "fetched", LOCAL)
     assert [(cut.name[:6], cut.start, cut.stop, cut.gain_db) for cut in cuts] == [
         ("monday", 0.0, None, 1.5),
         ("tuesda", 0.0, None, 1.5),
     ]
     path = written(tmp_path, f"[[source]]\nlink = '{link}'\ncut = [{{start = 1}}]")
     with pytest.raises(UserError, match="source 1: this link leads to 2 recordings; cuts need a link to one"):
-        recipe_cuts(read_recipe(path), tmp_path / "fetched", LOCAL)
+        collect_recipe_cuts(read_recipe(path), tmp_path / "fetched", LOCAL)
 
 
 def test_a_link_that_fails_is_told_with_its_place(server: MediaServer, tmp_path: Path) -> None:
     path = written(tmp_path, f"[[source]]\nlink = '{server.url}/gone.mp3'")
     with pytest.raises(UserError, match=r"recipe\.toml: source 1: nothing was fetched: .*404"):
-        recipe_cuts(read_recipe(path), tmp_path / "fetched", LOCAL)
+        collect_recipe_cuts(read_recipe(path), tmp_path / "fetched", LOCAL)
     path = written(tmp_path, "[[source]]\nlink = 'http://127.0.0.1:9/talk.mp3'")
     with pytest.raises(UserError, match=r"recipe\.toml: source 1: .*--allow-private-addresses.*: rvc-jax fetch 'http:"):
-        recipe_cuts(read_recipe(path), tmp_path / "fetched")
+        collect_recipe_cuts(read_recipe(path), tmp_path / "fetched")
 
 
 def test_what_was_fetched_by_itself_before_is_taken(server: MediaServer, tmp_path: Path) -> None:
@@ -291,6 +291,6 @@ def test_what_was_fetched_by_itself_before_is_taken(server: MediaServer, tmp_pat
     fetch([link], tmp_path / "home" / "fetched", dataclasses.replace(LOCAL, start="1"))
     server.requests.clear()
     # Without LOCAL: what is there needs no leave to be fetched.
-    cuts = recipe_cuts(read_recipe(written(tmp_path, f"[[source]]\nlink = '{link}'")))
+    cuts = collect_recipe_cuts(read_recipe(written(tmp_path, f"[[source]]\nlink = '{link}'")))
     assert [(cut.start, cut.stop) for cut in cuts] == [(0.0, None)]  # the recipe says what is wanted
     assert not server.requests

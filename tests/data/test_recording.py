@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from rvc_jax.audio import blocks as stream
 from rvc_jax.audio import reading
 from rvc_jax.audio.filters import high_pass, resample
-from rvc_jax.audio.loudness import integrated_loudness, normalise
+from rvc_jax.audio.loudness import integrated_loudness, normalize_slice
 from rvc_jax.audio.reading import AudioError, decode, load
 from rvc_jax.config import PrepareConfig
-from rvc_jax.data.recording import drop_reason, finished_slice, open_recording, slices
-from rvc_jax.data.sources import bundled_sample
+from rvc_jax.data.recording import find_drop_reason, read_slice, open_recording, slices
+from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.errors import UserError
 
 CONFIG = PrepareConfig()
 RATE = 40000
-VOICE = sorted(bundled_sample("voice").glob("*.flac"))
-CLIP = bundled_sample("voice") / "ivr-concentrate.flac"
+VOICE = sorted(find_bundled_sample("voice").glob("*.flac"))
+CLIP = find_bundled_sample("voice") / "ivr-concentrate.flac"
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_a_file_at_the_wanted_rate(scratch, rate):
     assert recording.seconds == pytest.approx(soundfile.info(CLIP).duration, abs=1e-4)
     assert recording.broken.shape == recording.clipped.shape == (int(np.ceil(recording.seconds * 100)),)
     assert not recording.broken.any() and not recording.clipped.any()
-    assert drop_reason(recording, 0, len(recording.wave), CONFIG) is None
+    assert find_drop_reason(recording, 0, len(recording.wave), CONFIG) is None
 
 
 @settings(max_examples=40, deadline=None)
@@ -137,7 +137,7 @@ def test_non_finite_samples_damage_their_own_place_alone(read, speech):
     assert np.abs(recording.wave - read(wave, rate).wave)[: int(1.9 * RATE)].max() < 1e-6
     assert np.flatnonzero(recording.broken).tolist() == [200]
     for start, stop, reason in ((0, 2, None), (2.01, 4, None), (1, 2.001, "non-finite samples")):
-        assert drop_reason(recording, round(start * RATE), round(stop * RATE), CONFIG) == reason
+        assert find_drop_reason(recording, round(start * RATE), round(stop * RATE), CONFIG) == reason
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 44100])
@@ -182,20 +182,20 @@ def test_clipping_is_judged_on_the_original_samples(read, speech):
     wave, rate = speech
     square = np.sign(np.sin(2 * np.pi * 200 * np.arange(2 * rate) / rate))
     recording = read(square, rate, "PCM_16")
-    assert drop_reason(recording, 0, len(recording.wave), CONFIG) == "clipped"
+    assert find_drop_reason(recording, 0, len(recording.wave), CONFIG) == "clipped"
     hot = read(np.clip(wave * 20, -1, 1), rate, "PCM_16")
     assert 0.001 < hot.clipped.mean() < CONFIG.max_clipped
-    assert drop_reason(hot, 0, len(hot.wave), CONFIG) is None
+    assert find_drop_reason(hot, 0, len(hot.wave), CONFIG) is None
 
 
 def test_short_and_silent_parts_are_dropped(scratch):
-    path = bundled_sample("voice") / "ivr-message_self_destruct.flac"
+    path = find_bundled_sample("voice") / "ivr-message_self_destruct.flac"
     recording = open_recording(path, RATE, CONFIG, scratch)
-    assert drop_reason(recording, 0, 15999, CONFIG) == "shorter than 0.4 s"
-    assert drop_reason(recording, 0, 16000, CONFIG) is None
+    assert find_drop_reason(recording, 0, 15999, CONFIG) == "shorter than 0.4 s"
+    assert find_drop_reason(recording, 0, 16000, CONFIG) is None
     loudness = np.cumsum(np.abs(recording.wave), dtype=np.float64)
     pause = int((loudness[20000:] - loudness[:-20000]).argmin()) + 1
-    assert drop_reason(recording, pause, pause + 20000, CONFIG) == "silent"
+    assert find_drop_reason(recording, pause, pause + 20000, CONFIG) == "silent"
 
 
 def test_eight_channels_at_192_khz_become_mono(read, speech):
@@ -213,7 +213,7 @@ def test_files_without_speech_have_a_reason_and_no_nan(read, slicing):
         recording = read(np.zeros(int(seconds * 16000)), 16000)
         found = slices(recording, dataclasses.replace(CONFIG, slicing=slicing))
         assert {why for *_, why in found} <= {reason, "silent", "shorter than 0.4 s"} and found[-1][1] == RATE * seconds
-        assert all(np.isfinite(finished_slice(recording, start, stop, CONFIG)).all() for start, stop, _ in found)
+        assert all(np.isfinite(read_slice(recording, start, stop, CONFIG)).all() for start, stop, _ in found)
     one_sample = read(np.zeros(1), 192000)
     assert len(one_sample.wave) <= 1 and all(reasons(one_sample, slicing=slicing))
 
@@ -255,10 +255,10 @@ def test_thirty_one_clips_of_39_seconds_give_all_twenty_minutes(tmp_path, scratc
 def test_finished_slices_are_normalised_as_asked(scratch):
     recording = open_recording(CLIP, RATE, CONFIG, scratch)
     part = recording.wave[1000:50000].copy()
-    np.testing.assert_array_equal(finished_slice(recording, 1000, 50000, CONFIG), normalise(part, CONFIG))
+    np.testing.assert_array_equal(read_slice(recording, 1000, 50000, CONFIG), normalize_slice(part, CONFIG))
     for normalisation in ("none", "pre", "loudness"):
         config = dataclasses.replace(CONFIG, normalisation=normalisation)
-        finished = finished_slice(recording, 1000, 50000, config)
+        finished = read_slice(recording, 1000, 50000, config)
         np.testing.assert_array_equal(finished, part)
         assert finished.dtype == np.float32
 
@@ -297,13 +297,13 @@ def test_slices_without_speech_are_dropped(read, monkeypatch):
     """The detector stands in for itself: it hears speech where the level is above a threshold."""
     heard = []
 
-    def speech_in_slice(audio16k):
+    def speech_probability_in_slice(audio16k):
         heard.append(len(audio16k))
         frames = np.resize(audio16k, (-(-len(audio16k) // 512), 512))
         return (np.abs(frames).max(axis=1) > 0.1).astype(np.float32) * 0.8
 
     detector = types.ModuleType("rvc_jax.features.vad")
-    detector.speech_in_slice = speech_in_slice
+    detector.speech_probability_in_slice = speech_probability_in_slice
     monkeypatch.setitem(sys.modules, "rvc_jax.features.vad", detector)
     noise = np.random.default_rng(0).normal(size=12 * 16000) * np.repeat([0.05, 0.015], 6 * 16000)
     recording = read(noise, 16000)

@@ -3,10 +3,10 @@ import shutil
 import pytest
 import soundfile
 
-from rvc_jax.data.sources import Cut, bundled_sample, find_sources
+from rvc_jax.data.sources import Cut, find_bundled_sample, find_sources
 from rvc_jax.errors import UserError
 
-CLIP = bundled_sample("voice") / "ivr-concentrate.flac"
+CLIP = find_bundled_sample("voice") / "ivr-concentrate.flac"
 
 
 def make(folder, *names):
@@ -69,7 +69,7 @@ def test_remote_folders_are_listed_like_local_ones():
 
 
 def test_the_bundled_sample_is_free_short_and_48_khz():
-    voice, other = bundled_sample("voice"), bundled_sample("other")
+    voice, other = find_bundled_sample("voice"), find_bundled_sample("other")
     infos = [soundfile.info(path) for path in voice.glob("*.flac")]
     assert 150 < sum(info.duration for info in infos) <= 180
     assert {info.samplerate for info in infos} == {48000}

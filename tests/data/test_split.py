@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from rvc_jax.config import PrepareConfig
 from rvc_jax.data.dataset import Drop
-from rvc_jax.data.extraction import BLOCK, Analysis, Slice, slice_frames
+from rvc_jax.data.extraction import BLOCK, Analysis, Slice, count_slice_frames
 from rvc_jax.data.sources import Cut, Sources
-from rvc_jax.data.split import check, make_plan
+from rvc_jax.data.split import check_settings, split_slices
 from rvc_jax.errors import UserError
 
 CONFIG = PrepareConfig(preset="nano").resolved()
@@ -27,7 +27,7 @@ def windows(count, start=0):
 
 
 def plan_of(*analyses):
-    return make_plan(Sources(Path("speech"), tuple(a.cut for a in analyses)), CONFIG, analyses)
+    return split_slices(Sources(Path("speech"), tuple(a.cut for a in analyses)), CONFIG, analyses)
 
 
 def ranges(plan, split, number):
@@ -99,7 +99,7 @@ BAD_SETTINGS = [
 @pytest.mark.parametrize("values", BAD_SETTINGS, ids=str)
 def test_settings_that_make_no_sense_are_refused(values):
     with pytest.raises(UserError, match=r"impossible|too short|not between"):
-        check(PrepareConfig(preset="nano", **values))
+        check_settings(PrepareConfig(preset="nano", **values))
 
 
 @settings(deadline=None, max_examples=50)
@@ -129,6 +129,6 @@ def test_blocks_hold_the_good_slices_in_order():
 
 
 def test_frames_are_an_even_number_and_no_more_than_a_window():
-    assert slice_frames(0, 3 * RATE, RATE) == 300
-    assert slice_frames(5, 5 + 160 * 41 + 159, RATE) == 40
-    assert slice_frames(0, 10 * RATE, RATE) == 336
+    assert count_slice_frames(0, 3 * RATE, RATE) == 300
+    assert count_slice_frames(5, 5 + 160 * 41 + 159, RATE) == 40
+    assert count_slice_frames(0, 10 * RATE, RATE) == 336

@@ -37,14 +37,14 @@ def test_tfds_build_makes_the_same_dataset_as_prepare(tfds_command, sample_voice
 
 
 def test_tfds_build_takes_the_bundled_sample_and_refuses_a_missing_folder(tmp_path):
-    from rvc_jax.data.sources import bundled_sample
+    from rvc_jax.data.sources import find_bundled_sample
     from rvc_jax.data.tfds_builder import _speech_folder, tfds
     from rvc_jax.errors import UserError
 
     def manager(**named):
         return tfds.download.DownloadManager(download_dir=tmp_path, manual_dir_instructions="x", **named)
 
-    assert _speech_folder(manager(manual_dir=tmp_path / "manual")) == bundled_sample("voice")
+    assert _speech_folder(manager(manual_dir=tmp_path / "manual")) == find_bundled_sample("voice")
     with pytest.raises(UserError, match="missing"):
         _speech_folder(manager(manual_dir=tmp_path / "missing"))
     (tmp_path / "mine").mkdir()
@@ -82,8 +82,8 @@ def test_another_file_moves_no_record_to_another_shard(sample_voice, tmp_path, m
 
 
 def test_twice_as_many_shards_split_every_shard():
-    from rvc_jax.data.tfds_writer import shard_of
+    from rvc_jax.data.tfds_writer import shard_index
 
     hashes = [number * (1 << 128) // 1000 for number in range(1000)]
-    assert {shard_of(key, 8) for key in [*hashes, (1 << 128) - 1]} == set(range(8))
-    assert all(shard_of(key, 16) // 2 == shard_of(key, 8) for key in hashes)
+    assert {shard_index(key, 8) for key in [*hashes, (1 << 128) - 1]} == set(range(8))
+    assert all(shard_index(key, 16) // 2 == shard_index(key, 8) for key in hashes)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvc_jax.data.timecode import parse_time, part_name
+from rvc_jax.data.timecode import parse_time, name_cut
 from rvc_jax.errors import UserError
 
 
@@ -57,8 +57,8 @@ def test_a_text_is_a_time_or_one_clear_line(text: str) -> None:
 
 
 def test_parts_are_named_by_their_times() -> None:
-    assert part_name("speech.m4a", 62.5, 190) == "speech.m4a[62.5-190.0]"
-    assert part_name("speech.m4a", 0, None) == "speech.m4a"
-    assert part_name("speech.m4a", 0, 1.25) == "speech.m4a[0.0-1.25]"
-    assert part_name("speech.m4a", 0.001, None) == "speech.m4a[0.001-end]"
-    assert part_name("a", 1 / 3, 2 / 3) != part_name("a", 1 / 3, 2 / 3 + 1e-5)
+    assert name_cut("speech.m4a", 62.5, 190) == "speech.m4a[62.5-190.0]"
+    assert name_cut("speech.m4a", 0, None) == "speech.m4a"
+    assert name_cut("speech.m4a", 0, 1.25) == "speech.m4a[0.0-1.25]"
+    assert name_cut("speech.m4a", 0.001, None) == "speech.m4a[0.001-end]"
+    assert name_cut("a", 1 / 3, 2 / 3) != name_cut("a", 1 / 3, 2 / 3 + 1e-5)

@@ -17,6 +17,7 @@ from pages import PAGES, ROOT, Command, all_commands, prose
 
 from rvc_jax.cli import main as cli
 from rvc_jax.config import PRESETS
+from rvc_jax.infer import files as files_module
 from rvc_jax.infer import folder
 from rvc_jax.runs import checkpoint
 from rvc_jax.voices import export as exports
@@ -128,9 +129,9 @@ def here(made: Path, warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     for entry in made.iterdir():
         (tmp_path / entry.name).symlink_to(entry)
     monkeypatch.chdir(tmp_path)
-    for module in (files, folder):
+    for module in (files_module, folder):
         monkeypatch.setattr(module, "warm_converter", warm)
-    monkeypatch.setattr(VoiceModel, "runs_elsewhere", True)
+    monkeypatch.setattr(VoiceModel, "is_rvc_compatible", True)
     monkeypatch.setattr(exports, "_public_discriminator", lambda model: PRESETS["nano"].discriminator)
     return tmp_path
 
@@ -145,7 +146,7 @@ def small(command: Command) -> tuple[str, ...]:
     "arguments", dict.fromkeys(small(command) for command in OURS if reason(command) is None), ids=shlex.join
 )
 def test_our_command_does_its_work(arguments: tuple[str, ...], here: Path, server) -> None:
-    step = str(checkpoint.steps(here / "run" / "checkpoints")[-1])
+    step = str(checkpoint.list_steps(here / "run" / "checkpoints")[-1])
     stands_for = {"https://...": f"{server.url}/talk.flac", "12000": step}
     words = [stands_for.get(word, word) for word in arguments]
     if "--out" in words:
@@ -176,7 +177,7 @@ def test_a_script_s_options_are_understood(command: Command, monkeypatch: pytest
     monkeypatch.setattr(os, "environ", os.environ.copy())
     try:
         with pytest.raises(Understood):
-            runpy.run_path(str(script), run_name="__main__")
+            runpy.run_path(str(script), name_of_run="__main__")
     except ModuleNotFoundError as error:
         pytest.skip(f"{error.name} is not installed")
 

@@ -114,9 +114,9 @@ def test_refusals(encoders, speech, kind):
 @pytest.fixture(autouse=True)
 def fresh_factory():
     """Encoders are made once per process; here each test makes its own."""
-    content._made.cache_clear()
+    content._load.cache_clear()
     yield
-    content._made.cache_clear()
+    content._load.cache_clear()
 
 
 def test_the_bundled_encoder():

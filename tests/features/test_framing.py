@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rvc_jax.audio.spectrogram import frames
-from rvc_jax.features.framing import reflect_after
+from rvc_jax.features.framing import pad_rows_reflect
 
 
 @settings(max_examples=25, deadline=None)
@@ -20,7 +20,7 @@ from rvc_jax.features.framing import reflect_after
 def test_reflect_after_pads_every_row_as_numpy_pads_it_alone(lengths, left, right, behind):
     rng = np.random.default_rng(0)
     audio = rng.normal(size=(len(lengths), max(lengths) + behind)).astype(np.float32)  # noise behind the ends, too
-    padded = np.asarray(reflect_after(audio, np.array(lengths), left, right))
+    padded = np.asarray(pad_rows_reflect(audio, np.array(lengths), left, right))
     assert padded.shape == (len(lengths), left + audio.shape[1] + right)
     for row, length, alone in zip(padded, lengths, audio, strict=True):
         expected = np.pad(alone[:length], (left, right), mode="reflect")
@@ -29,7 +29,7 @@ def test_reflect_after_pads_every_row_as_numpy_pads_it_alone(lengths, left, righ
 
 
 def test_reflect_after_is_compiled_once_for_all_lengths():
-    compiled = jax.jit(reflect_after, static_argnums=(2, 3))
+    compiled = jax.jit(pad_rows_reflect, static_argnums=(2, 3))
     audio = np.ones((2, 50), np.float32)
     for lengths in ([50, 20], [2, 49]):
         compiled(audio, np.array(lengths), 5, 8)

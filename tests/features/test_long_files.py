@@ -11,8 +11,8 @@ from rvc_jax.audio import reading
 from rvc_jax.audio.filters import high_pass, resample
 from rvc_jax.audio.reading import decode, find_audio, load
 from rvc_jax.config import FEATURE_RATE, PrepareConfig
-from rvc_jax.data.recording import Recording, finished_slice, open_recording, slices
-from rvc_jax.data.sources import bundled_sample
+from rvc_jax.data.recording import Recording, read_slice, open_recording, slices
+from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.features.content import content_encoder
 from rvc_jax.features.f0 import pitch_extractor
 
@@ -24,7 +24,7 @@ WINDOW = 336 * 160
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     """40 s of speech in stereo."""
-    speech = np.concatenate([load(file, FILE_RATE) for file in find_audio(bundled_sample("voice"))])[: 40 * FILE_RATE]
+    speech = np.concatenate([load(file, FILE_RATE) for file in find_audio(find_bundled_sample("voice"))])[: 40 * FILE_RATE]
     path = tmp_path_factory.mktemp("long") / "speech.wav"
     soundfile.write(path, speech[:, None] * np.array([0.5, 0.4], np.float32), FILE_RATE, "FLOAT")
     return path
@@ -52,7 +52,7 @@ def batch(recording: Recording, cuts: list[tuple[int, int]]) -> tuple[np.ndarray
     """The slices as extractors get them."""
     audio, lengths = np.zeros((16, WINDOW), np.float32), np.full(16, WINDOW)
     for row, cut in enumerate(cuts[:16]):
-        samples = resample(finished_slice(recording, *cut, CONFIG), RATE, FEATURE_RATE)[:WINDOW]
+        samples = resample(read_slice(recording, *cut, CONFIG), RATE, FEATURE_RATE)[:WINDOW]
         audio[row, : len(samples)], lengths[row] = samples, len(samples)
     return audio, lengths
 

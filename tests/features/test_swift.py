@@ -5,7 +5,7 @@ import pytest
 from rows import cut_rows
 
 from rvc_jax.errors import UserError
-from rvc_jax.features.f0 import NAMES, pitch_extractor
+from rvc_jax.features.f0 import PITCH_METHODS, pitch_extractor
 from rvc_jax.features.f0.swift import detect, resample_frames
 
 
@@ -87,7 +87,7 @@ def test_refuses_other_shapes(swift):
 
 
 def test_the_factory(swift):
-    assert pitch_extractor("swift") is swift and swift.name == "swift" in NAMES
+    assert pitch_extractor("swift") is swift and swift.name == "swift" in PITCH_METHODS
     assert len(swift.fingerprint) == 64
     with pytest.raises(UserError, match="unknown pitch method 'rmwpe'; known are: .*rmvpe"):
         pitch_extractor("rmwpe")

@@ -21,7 +21,7 @@ import worker
 from rvc_jax.audio.reading import AudioError, decode
 from rvc_jax.cli.main import main
 from rvc_jax.data.dataset import DatasetInfo, iterate, read_info
-from rvc_jax.data.sources import bundled_sample
+from rvc_jax.data.sources import find_bundled_sample
 
 pytest.importorskip("resource")
 
@@ -143,7 +143,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
 def good(folder: Path) -> DatasetInfo:
     """The dataset `good` beside the folder: of the good recording alone."""
     (folder.parent / "one").mkdir()
-    shutil.copy(bundled_sample("voice") / "vm-choose_password.flac", folder.parent / "one" / "good.flac")
+    shutil.copy(find_bundled_sample("voice") / "vm-choose_password.flac", folder.parent / "one" / "good.flac")
     return prepared(folder.parent, "one", "good")
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import soundfile
 
 from rvc_jax.audio.reading import load
-from rvc_jax.data.sources import bundled_sample
+from rvc_jax.data.sources import find_bundled_sample
 
 RATE = 16000
 
@@ -63,7 +63,7 @@ _BY_FFMPEG = {
 @functools.cache
 def speech() -> np.ndarray:
     """float32 [samples] at RATE: two seconds of the bundled voice."""
-    return load(bundled_sample("voice") / "zrtp-enroll_confirmed.flac", RATE)[RATE : 3 * RATE]
+    return load(find_bundled_sample("voice") / "zrtp-enroll_confirmed.flac", RATE)[RATE : 3 * RATE]
 
 
 @functools.cache

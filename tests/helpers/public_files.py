@@ -13,7 +13,7 @@ import numpy as np
 
 from rvc_jax.config import PRESETS, GeneratorConfig
 from rvc_jax.models.synthesizer import synthesizer
-from rvc_jax.voices.model import VoiceModel, config_list
+from rvc_jax.voices.model import VoiceModel, to_config_list
 from rvc_jax.weights import torch_file
 
 SMALL = {
@@ -72,7 +72,7 @@ def classic(model: VoiceModel, **changes: Any) -> dict[str, Any]:
     """What RVC's WebUI writes; a change to None leaves the key out."""
     half = OrderedDict((name, array.astype(np.float16)) for name, array in model.weights.items())
     content = {
-        "weight": half, "config": config_list(model), "info": "120epoch",
+        "weight": half, "config": to_config_list(model), "info": "120epoch",
         "sr": f"{model.audio.sample_rate // 1000}k", "f0": int(model.generator.has_pitch), "version": model.version,
     }  # fmt: skip
     return {name: value for name, value in (content | changes).items() if value is not None}

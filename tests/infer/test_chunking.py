@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rvc_jax.infer.chunking import CHUNK_FRAMES, CONTEXT_FRAMES, FADE_FRAMES, Chunk, Rows, join, plan_chunks
+from rvc_jax.infer.chunking import CHUNK_FRAMES, CONTEXT_FRAMES, FADE_FRAMES, Chunk, LazyRows, join, plan_chunks
 
 
 def joined(waves: list[np.ndarray | None], chunks: list[Chunk], hop: int) -> np.ndarray:
@@ -78,7 +78,7 @@ def test_rows_are_computed_once_on_the_way_and_forgotten(size: int, count: int, 
         computed.append(number)
         return np.arange(number * size, (number + 1) * size, dtype=float)[:, None] + 1
 
-    rows = Rows(compute, size, count)
+    rows = LazyRows(compute, size, count)
     for start in range(0, count, step):
         numbers = np.arange(start, start + length)
         np.testing.assert_array_equal(rows.read(start, start + length)[:, 0], np.where(numbers < count, numbers + 1, 0))

@@ -14,7 +14,7 @@ from micro import MICRO
 from rvc_jax.audio.loudness import rms
 from rvc_jax.audio.reading import decode, load
 from rvc_jax.config import PRESETS, ConvertConfig, PrepareConfig
-from rvc_jax.data.sources import bundled_sample
+from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.errors import UserError
 from rvc_jax.features.content import ContentEncoder, content_encoder
 from rvc_jax.features.f0 import PitchExtractor, pitch_extractor
@@ -23,7 +23,7 @@ from rvc_jax.infer import compiled_voice
 from rvc_jax.infer import converter as pipeline
 from rvc_jax.infer.chunking import CONTEXT_FRAMES, plan_chunks
 from rvc_jax.infer.converter import Converter
-from rvc_jax.infer.recording import Source, listen
+from rvc_jax.infer.recording import Source, prepare_input
 from rvc_jax.infer.recording_features import RecordingFeatures
 from rvc_jax.infer.voice import Voice
 from rvc_jax.models.synthesizer import synthesizer
@@ -74,7 +74,7 @@ def decibels(error: np.ndarray, reference: np.ndarray) -> float:
 @pytest.fixture(scope="module")
 def long_clip() -> np.ndarray:
     """32 seconds of real speech."""
-    files = sorted(bundled_sample("voice").glob("*.flac"))
+    files = sorted(find_bundled_sample("voice").glob("*.flac"))
     return np.concatenate([load(file, 16000) for file in files[:8]])[: 32 * 16000 + 77]
 
 
@@ -102,7 +102,7 @@ def test_a_short_recording_is_what_the_network_makes_of_it(clip: np.ndarray, tra
     """Up to a window of training, nothing but the plain network, with reflected margins; the gate is open."""
     converter = Converter(trained, ConvertConfig(noise_scale=0, index_rate=0, silence_db=-300))
     audio = clip[16000 : 16000 + 330 * 160]
-    features = RecordingFeatures(listen(Source.of_array(audio, 16000), trained.prepare, -300), *extractors(trained))
+    features = RecordingFeatures(prepare_input(Source.of_array(audio, 16000), trained.prepare, -300), *extractors(trained))
     content = np.repeat(features.content(0), 2, axis=0)[: features.count].astype(np.float32)
     source_key = jax.random.split(jax.random.key(0))[1]
     noise = compiled_voice._noise(source_key, jnp.arange(features.count), 160).reshape(1, -1)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer import f0_curve
-from rvc_jax.infer.f0_curve import PitchCurve, Points, read_points, replaced, tuned, whole_semitones
+from rvc_jax.infer.f0_curve import F0Curve, F0Points, read_f0_points, replace_from_points, snap_to_scale, round_to_semitones
 from rvc_jax.infer.options import check_options
 
 PITCHES = st.lists(st.just(0.0) | st.floats(40, 1200), min_size=1, max_size=50).map(
@@ -31,7 +31,7 @@ def notes_of(f0: np.ndarray) -> np.ndarray:
 @settings(max_examples=100, deadline=None)
 @given(PITCHES, KEYS, st.sampled_from(list(SCALES)))
 def test_full_autotune_gives_the_nearest_notes_of_the_scale(f0: np.ndarray, key: str, scale: str) -> None:
-    result = tuned(f0, 1.0, key, scale)
+    result = snap_to_scale(f0, 1.0, key, scale)
     assert result.dtype == np.float32 and ((result > 0) == (f0 > 0)).all()
     before, after = notes_of(f0[f0 > 0]), notes_of(result[f0 > 0])
     assert np.abs(after - after.round()).max(initial=0) < 1e-4
@@ -39,7 +39,7 @@ def test_full_autotune_gives_the_nearest_notes_of_the_scale(f0: np.ndarray, key:
     nearest = np.abs(before[:, None] - allowed).min(axis=1)
     assert np.abs(np.abs(after - before) - nearest).max(initial=0) < 1e-4
     assert np.isin(after.round(), allowed).all()
-    np.testing.assert_allclose(tuned(result, 1.0, key, scale), result, rtol=1e-6)  # already in tune
+    np.testing.assert_allclose(snap_to_scale(result, 1.0, key, scale), result, rtol=1e-6)  # already in tune
 
 
 @settings(max_examples=50, deadline=None)
@@ -47,40 +47,40 @@ def test_full_autotune_gives_the_nearest_notes_of_the_scale(f0: np.ndarray, key:
 def test_autotune_goes_its_share_of_the_way(f0: np.ndarray, strength: float, key: str) -> None:
     voiced = f0 > 0
     before, whole, some = (
-        notes_of(curve[voiced]) for curve in (f0, tuned(f0, 1, key, "major"), tuned(f0, strength, key, "major"))
+        notes_of(curve[voiced]) for curve in (f0, snap_to_scale(f0, 1, key, "major"), snap_to_scale(f0, strength, key, "major"))
     )
     np.testing.assert_allclose(some, before + strength * (whole - before), atol=1e-4)
 
 
 def test_autotune_on_known_notes() -> None:
     f0 = np.float32([0, 452.0, 427.0, 261.6, 277.0, 100.0])
-    np.testing.assert_allclose(tuned(f0, 1.0), [0, 440, 440 * 2 ** (-1 / 12), 261.63, 277.18, 97.999], atol=0.01)
-    in_c = tuned(f0, 1.0, "C", "major")  # 427 Hz is 52 cents under A: a G sharp if there is one
+    np.testing.assert_allclose(snap_to_scale(f0, 1.0), [0, 440, 440 * 2 ** (-1 / 12), 261.63, 277.18, 97.999], atol=0.01)
+    in_c = snap_to_scale(f0, 1.0, "C", "major")  # 427 Hz is 52 cents under A: a G sharp if there is one
     np.testing.assert_allclose(in_c, [0, 440, 440, 261.63, 261.63, 97.999], atol=0.02)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.floats(50, 1100), st.floats(50, 1200))
 def test_whole_semitones_meet_the_target(median: float, target: float) -> None:
-    shift = whole_semitones(median, target)
+    shift = round_to_semitones(median, target)
     assert shift == int(shift)
     assert abs(12 * np.log2(median * 2 ** (shift / 12) / target)) <= 0.5 + 1e-9
 
 
 def test_which_shift_is_chosen() -> None:
-    assert PitchCurve(ConvertConfig(transpose=1.5)).semitones(100, 200) == 1.5
-    assert PitchCurve(ConvertConfig(transpose=1.5, auto_transpose=True)).semitones(100, 200) == 13.5
-    assert PitchCurve(ConvertConfig(proposed_pitch=True)).semitones(110, 200) == 6
+    assert F0Curve(ConvertConfig(transpose=1.5)).semitones(100, 200) == 1.5
+    assert F0Curve(ConvertConfig(transpose=1.5, auto_transpose=True)).semitones(100, 200) == 13.5
+    assert F0Curve(ConvertConfig(proposed_pitch=True)).semitones(110, 200) == 6
     proposed = ConvertConfig(proposed_pitch=True, proposed_pitch_threshold=255, transpose=-1)
-    assert PitchCurve(proposed).semitones(110, 0) == 14
+    assert F0Curve(proposed).semitones(110, 0) == 14
     for config in (ConvertConfig(auto_transpose=True), proposed):
-        assert PitchCurve(config).semitones(0, 0) == config.transpose  # nothing is voiced
+        assert F0Curve(config).semitones(0, 0) == config.transpose  # nothing is voiced
 
 
 def test_autotune_comes_after_the_shift() -> None:
-    spoken = PitchCurve(ConvertConfig(autotune=True)).spoken(np.float32([220, 0]), 0, 0.4)
+    spoken = F0Curve(ConvertConfig(autotune=True)).spoken(np.float32([220, 0]), 0, 0.4)
     np.testing.assert_allclose(spoken, [220, 0], rtol=1e-6)
-    spoken = PitchCurve(ConvertConfig(autotune=True)).spoken(np.float32([220, 0]), 0, 0.6)
+    spoken = F0Curve(ConvertConfig(autotune=True)).spoken(np.float32([220, 0]), 0, 0.6)
     np.testing.assert_allclose(spoken, [220 * 2 ** (1 / 12), 0], rtol=1e-6)
 
 
@@ -88,7 +88,7 @@ def test_a_file_takes_the_place_of_the_pitch(tmp_path: Path) -> None:
     path = tmp_path / "curve.csv"
     path.write_text("0.02,100\n0.06,400\n0.08,0\n0.1,200\n")
     f0 = np.full(16, 150, np.float32)
-    spoken = PitchCurve(ConvertConfig(f0_file=path, transpose=12)).spoken(f0, -2, 12)
+    spoken = F0Curve(ConvertConfig(f0_file=path, transpose=12)).spoken(f0, -2, 12)
     expected = [300, 300, 300, 300, 100, 141.42, 200, 282.84, 400, 0, 0, 0, 200, 300, 300, 300]
     np.testing.assert_allclose(spoken, expected, rtol=1e-4)
 
@@ -101,9 +101,9 @@ def test_a_file_takes_the_place_of_the_pitch(tmp_path: Path) -> None:
 def test_frames_are_told_one_by_one(points: list[tuple[int, float]], cut: int) -> None:
     """In blocks as in one; and at a point the curve is the point."""
     times, hz = (np.array(column, np.float64) for column in zip(*sorted(points), strict=True))
-    curve, f0 = Points(times / 400, hz), np.full(100, 77, np.float32)
-    whole = replaced(f0, -10, curve)
-    blocks = [replaced(f0[:cut], -10, curve), replaced(f0[cut:], cut - 10, curve)]
+    curve, f0 = F0Points(times / 400, hz), np.full(100, 77, np.float32)
+    whole = replace_from_points(f0, -10, curve)
+    blocks = [replace_from_points(f0[:cut], -10, curve), replace_from_points(f0[cut:], cut - 10, curve)]
     np.testing.assert_array_equal(whole, np.concatenate(blocks))
     for time, value in zip(times, hz, strict=True):
         if time % 4 == 0:
@@ -123,7 +123,7 @@ def test_frames_are_told_one_by_one(points: list[tuple[int, float]], cut: int) -
 def test_ways_to_write_a_pitch_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "curve.csv"
     path.write_text(text, encoding="utf-8")
-    points = read_points(path)
+    points = read_f0_points(path)
     assert points.seconds.tolist() == [0, 0.5] and points.hz.tolist() == [100, 200]
 
 
@@ -158,15 +158,15 @@ def test_wrong_pitch_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text
     path = tmp_path / "curve.csv"
     path.write_bytes(text)
     with pytest.raises(UserError, match=message) as raised:
-        read_points(path)
+        read_f0_points(path)
     assert str(path) in str(raised.value) and str(raised.value).isprintable()
 
 
 def test_pitch_files_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read: No such file"):
-        read_points(tmp_path / "gone.csv")
+        read_f0_points(tmp_path / "gone.csv")
     with pytest.raises(UserError, match="is not a file"):
-        read_points(tmp_path)
+        read_f0_points(tmp_path)
 
 
 @pytest.mark.parametrize(

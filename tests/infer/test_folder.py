@@ -15,7 +15,7 @@ from rvc_jax.infer import files as file
 from rvc_jax.infer import folder
 from rvc_jax.infer.converter import Source
 from rvc_jax.infer.folder import convert_folder
-from rvc_jax.infer.postprocess import Spoken
+from rvc_jax.infer.postprocess import ConvertedAudio
 
 RATE = 16000
 
@@ -26,11 +26,11 @@ class UpsideDown:
     def __init__(self, config: ConvertConfig):
         self.config, self.calls = config, 0
 
-    def speak(self, source: Source, progress=lambda share: None) -> Spoken:
+    def speak(self, source: Source, progress=lambda share: None) -> ConvertedAudio:
         self.calls += 1
         progress(1.0)
         wave = np.concatenate(list(source.blocks()), axis=1)
-        return Spoken(source.rate, 0.0, -wave[0], None, 1.0)
+        return ConvertedAudio(source.rate, 0.0, -wave[0], None, 1.0)
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_mistakes_are_told_before_a_voice_is_loaded(voices: list[UpsideDown], sp
 
 
 def test_a_voice_that_fails_on_a_recording_goes_on(voices, speech: Path, tmp_path: Path, monkeypatch) -> None:
-    def short(self: UpsideDown, source: Source, progress: object) -> Spoken:
+    def short(self: UpsideDown, source: Source, progress: object) -> ConvertedAudio:
         raise AudioError("too short")
 
     monkeypatch.setattr(UpsideDown, "speak", short)

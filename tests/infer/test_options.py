@@ -11,7 +11,7 @@ from micro import MICRO
 from rvc_jax.audio.reading import load
 from rvc_jax.config import ConvertConfig, PrepareConfig
 from rvc_jax.infer.converter import Converter
-from rvc_jax.infer.f0_curve import PitchCurve
+from rvc_jax.infer.f0_curve import F0Curve
 from rvc_jax.infer.voice import Voice
 from rvc_jax.models.synthesizer import synthesizer
 
@@ -51,13 +51,13 @@ def test_a_pitch_file_is_what_is_spoken(
 ) -> None:
     """The curve that a transposition made, given as a file, makes the same sound."""
     curves = []
-    spoken = PitchCurve.spoken
+    spoken = F0Curve.spoken
 
-    def kept(self: PitchCurve, f0: np.ndarray, first: int, semitones: float) -> np.ndarray:
+    def kept(self: F0Curve, f0: np.ndarray, first: int, semitones: float) -> np.ndarray:
         curves.append((first, spoken(self, f0, first, semitones)))
         return curves[-1][1]
 
-    monkeypatch.setattr(PitchCurve, "spoken", kept)
+    monkeypatch.setattr(F0Curve, "spoken", kept)
     transposed = converted(voice, clip, transpose=4)
     path = tmp_path / "curve.csv"
     times = [(first + number, value) for first, curve in curves for number, value in enumerate(curve)]

@@ -78,7 +78,7 @@ def test_voices_of_about_the_same_size_share_a_program() -> None:
     before = None
     for count in (40_000, 40_500, 40_960):
         Index(random.standard_normal((count, 4)).astype(np.float32)).retrieve(np.zeros((9, 4), np.float32))
-        programs = retrieval._mean_of_nearest._cache_size()
+        programs = retrieval._average_nearest._cache_size()
         assert before in (None, programs)
         before = programs
 

@@ -19,7 +19,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 import rvc_jax
-from rvc_jax.notebook.translations import Texts
+from rvc_jax.notebook.translations import Translations
 
 COLAB = Path(__file__).parents[2] / "launch" / "colab"
 NOTEBOOK = COLAB / "rvc_jax.ipynb"
@@ -108,7 +108,7 @@ def first_time(colab: Colab, sample_voice: Path, monkeypatch: pytest.MonkeyPatch
 
     shown = colab.run(monkeypatch, LANGUAGE="Français", EPOCHS=1, **VALUES)
 
-    french = Texts("fr")
+    french = Translations("fr")
     for key in ("cpu", "unknown", "training", "listen"):
         assert french(key) in shown
     assert french("on drive", folder=colab.voice) in shown and "L'entraînement est terminé" in shown
@@ -130,7 +130,7 @@ def again(colab: Colab, monkeypatch: pytest.MonkeyPatch, until: str = "") -> lis
     calls, steps = len(colab.calls), colab.step
     history = (colab.voice / "run" / "history.jsonl").read_text()
     shown = colab.run(monkeypatch, until, LANGUAGE="English", EPOCHS=2, **VALUES)
-    english = Texts("en")
+    english = Translations("en")
     assert english("there run", state="finished", step=steps) in shown
     assert english("kept uploads", count=7) in shown and english("prepared before") in shown
     assert english("trained", steps=2 * steps) in shown and colab.step == 2 * steps

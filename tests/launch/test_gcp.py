@@ -478,7 +478,7 @@ def test_eight_processes_train_a_voice(sample_dataset: Path, tmp_path: Path) -> 
     assert done.returncode == 0, f"{done.stderr}\n{logs[0]}"
     assert len(logs) == hosts and "finished" in logs[0]
     run = RunFolder.open(tmp_path / "buckets" / "speech" / "run")
-    assert run.devices == hosts and checkpoint.steps(run.path / "checkpoints")[-1] == run.history()[-1]["step"]
+    assert run.devices == hosts and checkpoint.list_steps(run.path / "checkpoints")[-1] == run.history()[-1]["step"]
     assert list((tmp_path / "out" / "voice").glob("*.safetensors"))
     assert world.slices == {} and world.deleted == 1
 

@@ -9,7 +9,7 @@ import pytest
 
 from rvc_jax.audio.reading import load
 from rvc_jax.errors import UserError
-from rvc_jax.metrics.asr import Recogniser, error_rate, words
+from rvc_jax.metrics.asr import SpeechRecognizer, error_rate, words
 from rvc_jax.weights import store
 
 installed = importlib.util.find_spec("faster_whisper") is not None
@@ -52,22 +52,22 @@ def test_words_are_what_is_spoken(text: str, expected: list[str]) -> None:
 
 def test_without_weights_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "find", lambda name: None)
-    assert Recogniser.find() is None
+    assert SpeechRecognizer.find() is None
 
 
 @pytest.mark.skipif(not installed, reason="faster-whisper is not installed")
 def test_what_is_no_model_is_refused_and_no_hub_is_asked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no tokenizer\.json"):
-        Recogniser(tmp_path, "x")
+        SpeechRecognizer(tmp_path, "x")
     (tmp_path / "tokenizer.json").write_text("{}")
     (tmp_path / "model.bin").write_bytes(b"no model")
     with pytest.raises(UserError, match="no model that faster-whisper can run"):
-        Recogniser(tmp_path, "x")
+        SpeechRecognizer(tmp_path, "x")
 
 
 @pytest.mark.skipif(not installed or english is None, reason="faster-whisper or its model is not here")
 def test_a_sentence_is_understood(other_clip: Path) -> None:
-    model = Recogniser(english, "faster-whisper-tiny.en")
+    model = SpeechRecognizer(english, "faster-whisper-tiny.en")
     assert not model.is_multilingual and model.knows("en") and not model.knows("fr")
     heard = model(load(other_clip, 16000))
     assert heard.language == "en" and {"dashwood", "leisure", "prudently"} <= set(words(heard.text))

@@ -10,7 +10,7 @@ import pytest
 
 from rvc_jax.audio.filters import resample
 from rvc_jax.audio.reading import load
-from rvc_jax.metrics.melody import compare_melody
+from rvc_jax.metrics.melody import track_pitch
 
 
 @pytest.fixture(scope="module")
@@ -19,18 +19,18 @@ def speech(other_clip: Path) -> np.ndarray:
 
 
 def test_the_same_melody_at_another_level_and_rate_correlates(speech: np.ndarray) -> None:
-    melody = compare_melody(speech, 16000, 0.3 * resample(speech, 16000, 22050), 22050)
+    melody = track_pitch(speech, 16000, 0.3 * resample(speech, 16000, 22050), 22050)
     assert melody.correlation > 0.98
     voiced = melody.source[melody.source > 0]
     assert len(voiced) > 120 and 85 < np.median(voiced) < 125
 
 
 def test_another_melody_does_not(speech: np.ndarray) -> None:
-    assert compare_melody(speech, 16000, speech[::-1], 16000).correlation < 0.7
+    assert track_pitch(speech, 16000, speech[::-1], 16000).correlation < 0.7
 
 
 def test_without_a_melody_there_is_no_correlation(speech: np.ndarray) -> None:
     buzz = np.zeros_like(speech)
     buzz[::160] = 0.5
-    assert math.isnan(compare_melody(speech, 16000, buzz, 16000).correlation)
-    assert math.isnan(compare_melody(speech, 16000, np.zeros_like(speech), 16000).correlation)
+    assert math.isnan(track_pitch(speech, 16000, buzz, 16000).correlation)
+    assert math.isnan(track_pitch(speech, 16000, np.zeros_like(speech), 16000).correlation)

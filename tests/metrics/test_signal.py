@@ -9,8 +9,8 @@ import scipy.signal
 from rvc_jax.audio.filters import high_pass, resample
 from rvc_jax.audio.reading import find_audio, load
 from rvc_jax.data.audit.slice_metrics import CLIPPED_SHARE, MUSIC_LINES, MUSIC_NOTES
-from rvc_jax.data.sources import bundled_sample
-from rvc_jax.features.vad import speech_in_slice
+from rvc_jax.data.sources import find_bundled_sample
+from rvc_jax.features.vad import speech_probability_in_slice
 from rvc_jax.metrics import signal as quality
 
 RATE = 48000
@@ -19,14 +19,14 @@ RATE = 48000
 @pytest.fixture(scope="module")
 def slices() -> list[np.ndarray]:
     """Real speech at 48 kHz in slices of 3 s."""
-    waves = [load(path, RATE) for path in find_audio(bundled_sample("voice"))[:10]]
+    waves = [load(path, RATE) for path in find_audio(find_bundled_sample("voice"))[:10]]
     return [wave[start : start + 3 * RATE] for wave in waves for start in range(0, len(wave) - 3 * RATE, 3 * RATE)]
 
 
 def listen(wave: np.ndarray, rate: int = RATE) -> tuple[np.ndarray, np.ndarray]:
     """Frames, and the probability of speech in them."""
-    frames = quality.framed(wave, rate)
-    return frames, speech_in_slice(resample(wave, rate, 16000))[: len(frames)]
+    frames = quality.split_frames(wave, rate)
+    return frames, speech_probability_in_slice(resample(wave, rate, 16000))[: len(frames)]
 
 
 def white(wave: np.ndarray, level_db: float) -> np.ndarray:
@@ -58,7 +58,7 @@ def test_no_ratio_without_speech_or_pause(slices):
 
 
 def band(waves: list[np.ndarray]) -> float:
-    spectra, counts = zip(*(quality.spectra(*listen(wave)) for wave in waves), strict=True)
+    spectra, counts = zip(*(quality.sum_spectra(*listen(wave)) for wave in waves), strict=True)
     (speech, pause), (speech_count, pause_count) = sum(spectra), sum(counts)
     return quality.bandwidth(speech / speech_count, pause / pause_count)
 
@@ -80,7 +80,7 @@ def test_the_whole_band_is_found(slices):
 
 
 def test_what_is_no_speech_has_no_spectrum():
-    sums, counts = quality.spectra(*listen(white(np.ones(3 * RATE, np.float32), -20)))
+    sums, counts = quality.sum_spectra(*listen(white(np.ones(3 * RATE, np.float32), -20)))
     assert not sums.any() and not counts.any()
 
 
@@ -91,28 +91,28 @@ def test_clipping_is_found_after_normalisation_and_filters(slices, share, high_p
     for wave in slices:
         ceiling = np.quantile(np.abs(wave), 1 - share)
         clipped = high_pass(resample(np.clip(wave, -ceiling, ceiling), RATE, 40000), 40000, high_pass_hz)
-        found.append(quality.flat_tops(0.7 * clipped / np.abs(clipped).max(), 40000, high_pass_hz))
+        found.append(quality.flat_top_share(0.7 * clipped / np.abs(clipped).max(), 40000, high_pass_hz))
     assert min(found) > CLIPPED_SHARE
     assert 0.2 * share < np.median(found) < share
 
 
 def test_clean_speech_tones_and_silence_are_not_clipped(slices):
-    assert max(quality.flat_tops(wave, RATE, 48.0) for wave in slices) < CLIPPED_SHARE
+    assert max(quality.flat_top_share(wave, RATE, 48.0) for wave in slices) < CLIPPED_SHARE
     time = np.arange(3 * RATE) / RATE
     for hz in (80, 440, 3000):
-        assert quality.flat_tops(np.sin(2 * np.pi * hz * time).astype(np.float32), RATE, 0.0) == 0
-    assert quality.flat_tops(np.zeros(RATE, np.float32), RATE, 48.0) == 0
-    assert quality.flat_tops(np.ones(10, np.float32), RATE, 48.0) == 0
+        assert quality.flat_top_share(np.sin(2 * np.pi * hz * time).astype(np.float32), RATE, 0.0) == 0
+    assert quality.flat_top_share(np.zeros(RATE, np.float32), RATE, 48.0) == 0
+    assert quality.flat_top_share(np.ones(10, np.float32), RATE, 48.0) == 0
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5])
 def test_silence_is_counted(slices, share):
     wave = slices[0][: 2 * RATE]
-    own = quality.silent_share(quality.framed(wave, RATE))
+    own = quality.silent_share(quality.split_frames(wave, RATE))
     silent = round(len(wave) * share / (1 - share))
     padded = np.concatenate([wave, np.zeros(silent, np.float32)])
-    assert quality.silent_share(quality.framed(padded, RATE)) == pytest.approx(share + own * (1 - share), abs=0.02)
-    assert quality.silent_share(quality.framed(np.zeros(RATE), RATE)) == 1.0
+    assert quality.silent_share(quality.split_frames(padded, RATE)) == pytest.approx(share + own * (1 - share), abs=0.02)
+    assert quality.silent_share(quality.split_frames(np.zeros(RATE), RATE)) == 1.0
 
 
 def chord(notes: list[int], seconds: float = 3.0) -> np.ndarray:
@@ -159,7 +159,7 @@ def test_a_sung_melody_holds_notes_and_a_spoken_one_does_not():
 
 def test_a_single_frame_is_no_pause():
     probability = np.array([1, 0, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0])
-    assert np.flatnonzero(quality.pauses(probability)).tolist() == [4, 5, 6, 11, 12, 13, 14]
+    assert np.flatnonzero(quality.find_pauses(probability)).tolist() == [4, 5, 6, 11, 12, 13, 14]
 
 
 def test_a_telephone_is_narrow(slices):

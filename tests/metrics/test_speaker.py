@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rvc_jax.audio.reading import decode
-from rvc_jax.data.sources import bundled_sample
+from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.errors import UserError
 from rvc_jax.metrics.speaker import CHANNELS, WEIGHTS, SpeakerEncoder
 from rvc_jax.weights import store, torch_file
@@ -18,13 +18,13 @@ needs_weights = pytest.mark.skipif(found is None, reason="the package resemblyze
 
 
 def speech(part: str, name: str) -> np.ndarray:
-    wave, rate = decode(bundled_sample(part) / name)
+    wave, rate = decode(find_bundled_sample(part) / name)
     return librosa.resample(wave.mean(axis=0), orig_sr=rate, target_sr=16000)[:SAMPLES]
 
 
 def voices() -> list[np.ndarray]:
     names = ("ivr-concentrate.flac", "zrtp-check_sas.flac")
-    other = next(bundled_sample("other").glob("*.flac")).name
+    other = next(find_bundled_sample("other").glob("*.flac")).name
     return [*(speech("voice", name) for name in names), speech("other", other)]
 
 

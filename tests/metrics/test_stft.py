@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE, WINDOW_FRAMES
-from rvc_jax.metrics.stft import MEASURES, RESOLUTIONS, figures_text, pitch_measures, score, stft_distance
-from rvc_jax.train.evaluator import _Ear
+from rvc_jax.metrics.stft import METRIC_NAMES, RESOLUTIONS, format_metrics, pitch_error_metrics, ranking_score, stft_distance
+from rvc_jax.train.evaluator import PitchAndSpeaker
 
 FIGURES = {"mel": 0.9, "stft": 1.5, "f0_cents": 50.0, "voicing_error": 0.1, "similarity": 0.8}
 
@@ -53,10 +53,10 @@ def test_pitch_is_compared_where_both_are_voiced() -> None:
     target = np.array([[100.0, 200.0, 0.0, 0.0, 100.0, 50.0]])
     rendered = np.array([[200.0, 200.0, 90.0, 0.0, 0.0, 900.0]])
     valid = np.array([[True] * 5 + [False]])
-    figures = pitch_measures(rendered, target, valid)
+    figures = pitch_error_metrics(rendered, target, valid)
     assert figures["f0_cents"] == pytest.approx(np.sqrt((1200**2 + 0) / 2))
     assert figures["voicing_error"] == pytest.approx(2 / 5)
-    assert pitch_measures(0 * rendered, target, valid) == {"voicing_error": pytest.approx(3 / 5)}
+    assert pitch_error_metrics(0 * rendered, target, valid) == {"voicing_error": pytest.approx(3 / 5)}
 
 
 def harmonic(f0: float, rate: int, seconds: float) -> np.ndarray:
@@ -71,7 +71,7 @@ def test_a_tone_that_is_fifty_cents_sharp_is_heard_as_that() -> None:
         row[: length * rate // 100] = harmonic(f0, rate, length / 100)
         pitch[:length] = f0
     known[0, 100:120] *= 2  # where the dataset has another pitch than is heard, nothing is compared
-    ear = _Ear(target, known, frames, rate)
+    ear = PitchAndSpeaker(target, known, frames, rate)
     assert not ear._valid[0, 100:120].any() and ear._valid.sum() == 480
     same = ear.compare(list(target))
     assert same["f0_cents"] == 0 and same["voicing_error"] == 0
@@ -88,9 +88,9 @@ def test_a_tone_that_is_fifty_cents_sharp_is_heard_as_that() -> None:
 
 def test_scores_are_as_documented_and_worst_where_a_figure_is_missing() -> None:
     expected = {"mel": 0.9, "stft": 1.5, "similarity": 0.2, "score": 3.0}
-    assert {by: score(FIGURES, by) for by in expected} == pytest.approx(expected)
+    assert {by: ranking_score(FIGURES, by) for by in expected} == pytest.approx(expected)
     without = {name: value for name, value in FIGURES.items() if name not in ("similarity", "f0_cents")}
-    assert [by for by in expected if score(without, by) == np.inf] == ["similarity", "score"]
-    assert score(FIGURES | {"mel": float("nan")}, "mel") == np.inf
-    assert set(FIGURES) == set(MEASURES)
-    assert figures_text(without) == "log-mel error 0.900, STFT distance 1.500, voicing errors 10.0 %"
+    assert [by for by in expected if ranking_score(without, by) == np.inf] == ["similarity", "score"]
+    assert ranking_score(FIGURES | {"mel": float("nan")}, "mel") == np.inf
+    assert set(FIGURES) == set(METRIC_NAMES)
+    assert format_metrics(without) == "log-mel error 0.900, STFT distance 1.500, voicing errors 10.0 %"

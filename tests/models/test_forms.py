@@ -13,26 +13,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvc_jax.config import FORMS, PRESETS, Forms, forms_for
+from rvc_jax.config import KERNEL_CONFIGS, PRESETS, KernelConfig, kernel_config_for
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.kernels import convolution, weight_norm, winograd
-from rvc_jax.models.kernels.weight_norm import Scale
-from rvc_jax.models.kernels.winograd import WIDEST
+from rvc_jax.models.kernels.weight_norm import KnownNorm
+from rvc_jax.models.kernels.winograd import MAX_TAPS
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import synthesizer
-from rvc_jax.plan.flops import count as operations
+from rvc_jax.plan.flops import count_flops as operations
 
 NANO = PRESETS["nano"]
 SPEECH = {
-    "fold": Forms(fold_to=128),
-    "scan": Forms(scan=True),
-    "dilated": Forms(upsampling="dilated"),
-    "products": Forms(offsets="products"),
-    "packed": Forms(packed=True),
-    "minimal, scan": Forms(minimal_from=32, scan=True),
-    "gpu": FORMS["gpu"],
-    "rematerialise": Forms(rematerialise=True),
-    "all": Forms(fold_to=64, scan=True, rematerialise=True, merge_to=128, offsets="products", packed=True),
+    "fold": KernelConfig(fold_to=128),
+    "scan": KernelConfig(scan=True),
+    "dilated": KernelConfig(upsampling="dilated"),
+    "products": KernelConfig(offsets="products"),
+    "packed": KernelConfig(packed=True),
+    "minimal, scan": KernelConfig(winograd_from=32, scan=True),
+    "gpu": KERNEL_CONFIGS["gpu"],
+    "rematerialise": KernelConfig(rematerialise=True),
+    "all": KernelConfig(fold_to=64, scan=True, rematerialise=True, merge_to=128, offsets="products", packed=True),
 }
 
 
@@ -79,7 +79,7 @@ def test_minimal_filtering_is_the_plain_convolution(time: int, width: int, strid
     x = jnp.asarray(random.standard_normal((2, time, 4)), jnp.float32)
     kernel = jnp.asarray(random.standard_normal((width, 4, 3)), jnp.float32)
     plain, pull = jax.vjp(lambda x, kernel: convolution.conv(x, kernel, stride, padding, 1, 1), x, kernel)
-    fast = lambda x, kernel: convolution.conv(x, kernel, stride, padding, 1, 1, Forms(minimal_from=3))  # noqa: E731
+    fast = lambda x, kernel: convolution.conv(x, kernel, stride, padding, 1, 1, KernelConfig(winograd_from=3))  # noqa: E731
     ours, our_pull = jax.vjp(fast, x, kernel)
     assert ours.shape == plain.shape
     close(ours, plain)
@@ -88,7 +88,7 @@ def test_minimal_filtering_is_the_plain_convolution(time: int, width: int, strid
 
 
 @pytest.mark.parametrize(
-    ("size", "width"), [(size, width) for width in range(2, WIDEST + 1) for size in range(2, 6) if size + width <= 10]
+    ("size", "width"), [(size, width) for width in range(2, MAX_TAPS + 1) for size in range(2, 6) if size + width <= 10]
 )
 def test_every_tile_of_minimal_filtering(size: int, width: int) -> None:
     random = np.random.default_rng(0)
@@ -101,15 +101,15 @@ def test_every_tile_of_minimal_filtering(size: int, width: int) -> None:
 def test_minimal_filtering_takes_fewer_products() -> None:
     x, kernel = jax.ShapeDtypeStruct((2, 20, 256), jnp.float32), jax.ShapeDtypeStruct((5, 256, 512), jnp.float32)
     conv = lambda forms: jax.make_jaxpr(lambda x, kernel: convolution.conv(x, kernel, 1, 2, 1, 1, forms))(x, kernel)  # noqa: E731
-    plain, minimal = (operations(conv(forms).jaxpr) for forms in (Forms(), Forms(minimal_from=256)))
+    plain, minimal = (operations(conv(forms).jaxpr) for forms in (KernelConfig(), KernelConfig(winograd_from=256)))
     assert plain == 2 * 2 * 20 * 5 * 256 * 512
     assert minimal == plain * 9 / 25
-    assert operations(conv(Forms(minimal_from=257)).jaxpr) == plain
+    assert operations(conv(KernelConfig(winograd_from=257)).jaxpr) == plain
 
 
-def test_minimal_filtering_is_for_float32() -> None:
+def test_winograd_is_for_float32() -> None:
     x, kernel = jnp.ones((1, 8, 64), jnp.bfloat16), jnp.ones((5, 64, 64), jnp.bfloat16)
-    jaxpr = jax.make_jaxpr(lambda x, kernel: convolution.conv(x, kernel, 1, 2, 1, 1, Forms(minimal_from=64)))(x, kernel)
+    jaxpr = jax.make_jaxpr(lambda x, kernel: convolution.conv(x, kernel, 1, 2, 1, 1, KernelConfig(winograd_from=64)))(x, kernel)
     assert "dot_general" not in str(jaxpr)
 
 
@@ -119,10 +119,10 @@ def test_merged_groups_are_the_same_convolution(groups: int, channels: int) -> N
     x = jnp.asarray(random.standard_normal((2, 40, 4 * groups)), jnp.float32)
     kernel = jnp.asarray(random.standard_normal((5, 4, 2 * groups)), jnp.float32)
     plain = convolution.conv(x, kernel, 2, 2, 1, groups)
-    merged = convolution.groups_merged(2 * groups, groups, channels)
+    merged = convolution.count_merged_groups(2 * groups, groups, channels)
     assert merged == fewer_of(groups, channels)
-    close(convolution.conv(x, kernel, 2, 2, 1, groups, Forms(merge_to=channels)), plain)
-    close(convolution._conv(x, convolution.dense(kernel, groups), (2, 2), 2), plain)
+    close(convolution.conv(x, kernel, 2, 2, 1, groups, KernelConfig(merge_to=channels)), plain)
+    close(convolution._conv(x, convolution.merge_groups(kernel, groups), (2, 2), 2), plain)
 
 
 def fewer_of(groups: int, channels: int) -> int:
@@ -140,7 +140,7 @@ def test_forms_of_upsampling(width: int, stride: int) -> None:
     close(convolution.folded_conv_transpose(convolution.fold(x, 6, 3), kernel, stride, 3), spread)
 
 
-def voice(forms: Forms, norms_known: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
+def voice(forms: KernelConfig, norms_known: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
     """A rendered segment, and the gradient of a loss of all that is made of it."""
     random = np.random.default_rng(0)
     frames = 40
@@ -169,14 +169,14 @@ def differentiated(network: Network, loss: Callable, norms_known: bool) -> tuple
     packing = network.packing
     parameters = packing.pack(parameters) if packing else parameters
     squares = Network.squared_norms(parameters) if norms_known else {}
-    of_known = lambda parameters: loss(Network.with_norms(parameters, squares))  # noqa: E731
+    of_known = lambda parameters: loss(Network.with_known_norms(parameters, squares))  # noqa: E731
     (_, other), grads = jax.jit(jax.value_and_grad(of_known, has_aux=True))(parameters)
     return other, packing.unpack(grads) if packing else grads
 
 
 @pytest.mark.parametrize("form", SPEECH)
 def test_the_voice_and_its_gradients(form: str) -> None:
-    plain, plain_grads = voice(Forms())
+    plain, plain_grads = voice(KernelConfig())
     wave, grads = voice(SPEECH[form])
     close(wave, plain)
     for name, expected in plain_grads.items():
@@ -187,8 +187,8 @@ def test_the_voice_and_its_gradients(form: str) -> None:
 @pytest.mark.parametrize("packed", [True, False])
 def test_the_gradients_of_large_kernels_with_known_norms(packed: bool) -> None:
     """Of activations, gates, sums and transposed convolutions: a kernel's norm learns from signals alone."""
-    plain, plain_grads = voice(Forms())
-    wave, grads = voice(Forms(packed=packed, upsampling="by stride"), norms_known=True)
+    plain, plain_grads = voice(KernelConfig())
+    wave, grads = voice(KernelConfig(packed=packed, upsampling="by stride"), norms_known=True)
     close(wave, plain)
     for name, expected in plain_grads.items():
         close(grads[name], expected, 1e-3)
@@ -214,9 +214,9 @@ def test_the_gradients_of_a_discriminator_with_known_norms() -> None:
 
 def test_a_kernel_of_no_norm_does_not_spoil_the_gradient() -> None:
     x, direction = jnp.ones((1, 4, 2)), jnp.ones((3, 2, 2))
-    scale = Scale(jnp.array([0.0, 2.0])[None, None], weight_norm.squared_norm(direction))
+    scale = KnownNorm(jnp.array([0.0, 2.0])[None, None], weight_norm.squared_norm(direction))
 
-    def loss(scale: Scale) -> jax.Array:
+    def loss(scale: KnownNorm) -> jax.Array:
         kernel, probe = weight_norm._probed_weight_norm(direction, scale)
         return jnp.sum(weight_norm.probed(convolution.conv(x, kernel, 1, 1, 1, 1), probe))
 
@@ -227,17 +227,17 @@ def test_a_kernel_of_no_norm_does_not_spoil_the_gradient() -> None:
 @pytest.mark.parametrize(
     "forms",
     [
-        FORMS["cpu"],
-        Forms(merge_to=128),
-        Forms("dilated", merge_to=128, fold_to=128),
-        Forms(merge_to=128, fold_to=256),
-        FORMS["tpu v5 lite"],
+        KERNEL_CONFIGS["cpu"],
+        KernelConfig(merge_to=128),
+        KernelConfig("dilated", merge_to=128, fold_to=128),
+        KernelConfig(merge_to=128, fold_to=256),
+        KERNEL_CONFIGS["tpu v5 lite"],
     ],
 )
 @pytest.mark.parametrize("preset", ["nano", "40k", pytest.param("48k", marks=pytest.mark.heavy)])
-def test_judgements(forms: Forms, preset: str) -> None:
+def test_judgements(forms: KernelConfig, preset: str) -> None:
     config = dataclasses.replace(PRESETS[preset].discriminator, periods=(2,))
-    networks = [Network(Discriminator(config, each)) for each in (Forms(), forms)]
+    networks = [Network(Discriminator(config, each)) for each in (KernelConfig(), forms)]
     parameters = networks[0].init(0)
     samples = PRESETS[preset].audio.segment_samples
     wave = jnp.asarray(np.random.default_rng(0).standard_normal((1, samples)), jnp.float32)
@@ -259,7 +259,7 @@ def test_sections_and_their_gradients(samples: int) -> None:
     parameters = Network(Discriminator(config)).init(0)
     wave = jnp.asarray(np.random.default_rng(0).standard_normal((2, samples)), jnp.float32)
 
-    def results(forms: Forms) -> tuple[list, tuple]:
+    def results(forms: KernelConfig) -> tuple[list, tuple]:
         network = Network(Discriminator(config, forms))
 
         def loss(parameters: dict, wave: jax.Array) -> tuple[jax.Array, list]:
@@ -269,8 +269,8 @@ def test_sections_and_their_gradients(samples: int) -> None:
         gradients, maps = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(parameters, wave)
         return maps, gradients
 
-    plain_maps, plain = results(Forms())
-    maps, ours = results(Forms(merge_to=16, sectioned=True))
+    plain_maps, plain = results(KernelConfig())
+    maps, ours = results(KernelConfig(merge_to=16, sectioned=True))
     assert [len(parts) for parts in maps] == ([2, 4, 4, 1, 1] if samples == 192 else [1] * 5)
     for (one,), parts in zip(plain_maps, maps, strict=True):
         close(joined(parts, one.shape), one)
@@ -296,7 +296,7 @@ def test_packed_parameters_come_back_as_they_were() -> None:
 
 
 def with_known_norm(direction: jax.Array, scale: jax.Array) -> jax.Array:
-    return weight_norm.weight_norm(direction, Scale(scale, weight_norm.squared_norm(direction)))
+    return weight_norm.weight_norm(direction, KnownNorm(scale, weight_norm.squared_norm(direction)))
 
 
 def test_norms_that_are_known_give_the_same_kernels_and_gradients() -> None:
@@ -323,8 +323,8 @@ def test_what_is_not_finite_in_a_normed_kernel_shows_in_its_scale() -> None:
 
 
 def test_every_platform_has_forms() -> None:
-    assert forms_for("cpu", "cpu") == FORMS["cpu"]
-    assert forms_for("gpu", "NVIDIA H100 80GB HBM3") == FORMS["gpu"]
-    assert forms_for("tpu", "TPU v5 lite") == FORMS["tpu v5 lite"]
-    assert forms_for("tpu", "TPU v9") == FORMS["tpu v6 lite"]
-    assert forms_for("metal", "M1") == FORMS["cpu"]
+    assert kernel_config_for("cpu", "cpu") == KERNEL_CONFIGS["cpu"]
+    assert kernel_config_for("gpu", "NVIDIA H100 80GB HBM3") == KERNEL_CONFIGS["gpu"]
+    assert kernel_config_for("tpu", "TPU v5 lite") == KERNEL_CONFIGS["tpu v5 lite"]
+    assert kernel_config_for("tpu", "TPU v9") == KERNEL_CONFIGS["tpu v6 lite"]
+    assert kernel_config_for("metal", "M1") == KERNEL_CONFIGS["cpu"]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rvc_jax.config import PRESETS, Forms
+from rvc_jax.config import PRESETS, KernelConfig
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.generator import sine_cycles
 from rvc_jax.models.kernels.convolution import conv, conv_transpose
@@ -162,6 +162,6 @@ def test_merged_groups_are_exact(inputs: int, outputs: int, groups: int, time: i
             x, w, (4,), [(20, 20)], dimension_numbers=("NWC", "WIO", "NWC"), feature_group_count=groups
         )
     )
-    merged = value_and_gradients(lambda x, w: conv(x, w, 4, 20, 1, groups, Forms(merge_to=16)))
+    merged = value_and_gradients(lambda x, w: conv(x, w, 4, 20, 1, groups, KernelConfig(merge_to=16)))
     for expected, actual in zip(plain, merged, strict=True):
         assert float(jnp.linalg.norm(actual - expected) / jnp.linalg.norm(expected)) < 1e-5

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rvc_jax.models.parameters import Network
-from rvc_jax.models.prior_encoder import RelativeAttention, _picked, _placed, gathered, spread
+from rvc_jax.models.prior_encoder import RelativeAttention, pick_from_band, place_in_band, gather_offsets, scatter_offsets
 
 WINDOW, REACH = 3, 8
 
@@ -48,8 +48,8 @@ def test_a_band_over_everything_is_plain_attention(attention: tuple[Network, dic
 
 def test_offsets_are_put_where_plain_attention_has_them() -> None:
     near = jnp.asarray(np.random.default_rng(2).standard_normal((2, REACH, 2 * WINDOW + 1)))
-    placed = _placed(near, REACH)
-    np.testing.assert_array_equal(placed[..., REACH : 2 * REACH], spread(near, WINDOW))
-    np.testing.assert_array_equal(_picked(placed, REACH, WINDOW), near)
+    placed = place_in_band(near, REACH)
+    np.testing.assert_array_equal(placed[..., REACH : 2 * REACH], scatter_offsets(near, WINDOW))
+    np.testing.assert_array_equal(pick_from_band(placed, REACH, WINDOW), near)
     inner = jnp.pad(placed[..., REACH : 2 * REACH], [(0, 0), (0, 0), (REACH, REACH)])
-    np.testing.assert_array_equal(_picked(inner, REACH, WINDOW), gathered(placed[..., REACH : 2 * REACH], WINDOW))
+    np.testing.assert_array_equal(pick_from_band(inner, REACH, WINDOW), gather_offsets(placed[..., REACH : 2 * REACH], WINDOW))

@@ -22,7 +22,7 @@ def displayed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_text_from_outside_is_no_markup(displayed: list[Any]) -> None:
-    page.say("<script>alert(1)</script>\x1b[2J", "notice")
+    page.show_text("<script>alert(1)</script>\x1b[2J", "notice")
     assert "<script>" not in displayed[0].data and "&lt;script&gt;" in displayed[0].data
     assert "\x1b" not in displayed[0].data and repr(displayed[0]) == "<script>alert(1)</script>?[2J"
 

@@ -11,7 +11,7 @@ import pytest
 from rvc_jax.config import RATES
 from rvc_jax.errors import UserError
 from rvc_jax.notebook import runtime, studio
-from rvc_jax.notebook.program import Mistake
+from rvc_jax.notebook.program import NotebookError
 from rvc_jax.notebook.runtime import Accelerator, accelerator, install, is_complete, requirements
 
 NOWHERE = Path("/nonexistent")
@@ -106,7 +106,7 @@ def test_an_accelerator_needs_its_plugin(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_start_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "is_complete", lambda kind: False)
-    with pytest.raises(Mistake, match="INSTALL_FROM est vide"):
+    with pytest.raises(NotebookError, match="INSTALL_FROM est vide"):
         studio.start("Français")
 
 
@@ -125,5 +125,5 @@ def test_start_says_what_a_runtime_costs(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_start_says_that_jax_does_not_reach_the_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "is_complete", lambda kind: True)
     monkeypatch.setattr(runtime, "PROBE", "raise RuntimeError('Unable to initialize backend')")
-    with pytest.raises(Mistake, match="Unable to initialize backend.*Restart the session"):
+    with pytest.raises(NotebookError, match="Unable to initialize backend.*Restart the session"):
         studio.start("English")

@@ -14,10 +14,10 @@ import pytest
 from rvc_jax.config import RATES
 from rvc_jax.errors import UserError
 from rvc_jax.notebook import colab, studio
-from rvc_jax.notebook.program import Mistake
+from rvc_jax.notebook.program import NotebookError
 from rvc_jax.notebook.runtime import Accelerator, Devices
 from rvc_jax.notebook.studio import Studio
-from rvc_jax.notebook.translations import Texts
+from rvc_jax.notebook.translations import Translations
 
 V5E = Accelerator("tpu", "v5e")
 T4 = Accelerator("gpu", "Tesla T4")
@@ -94,8 +94,8 @@ class FakeColab:
         self.calls: list[str] = []
         self.chosen: list[str] = []
         self.fails: dict[str, Exception] = {}
-        monkeypatch.setattr(colab, "content", lambda: content)
-        monkeypatch.setattr(colab, "here", lambda: True)
+        monkeypatch.setattr(colab, "content_folder", lambda: content)
+        monkeypatch.setattr(colab, "is_colab", lambda: True)
         for name in ("mount", "send_to_drive", "release", "download"):
             monkeypatch.setattr(colab, name, self._called(name))
         monkeypatch.setattr(colab, "upload", self._upload)
@@ -128,7 +128,7 @@ class Room:
 
     def studio(self, accelerator: Accelerator = V5E, units_per_hour: float = 0, use_drive: bool = True) -> Studio:
         devices = Devices("TPU v5 lite", 1, "0.12.0")
-        made = Studio(Texts("en"), self.commands, accelerator, devices, units_per_hour)
+        made = Studio(Translations("en"), self.commands, accelerator, devices, units_per_hour)
         made.open_voice("ada", use_drive)
         return made
 
@@ -170,25 +170,25 @@ def test_without_drive(room: Room) -> None:
 
 def test_drive_that_was_refused(room: Room) -> None:
     room.colab.fails["mount"] = ValueError("mount failed")
-    with pytest.raises(Mistake, match="mount failed.*untick USE_GOOGLE_DRIVE"):
+    with pytest.raises(NotebookError, match="mount failed.*untick USE_GOOGLE_DRIVE"):
         room.studio()
 
 
 @pytest.mark.parametrize("name", ["", "../ada", "a/b", "ada.", "con", "G_2333333", "x" * 61, "a\nb", ".ada"])
 def test_names_that_are_none(room: Room, name: str) -> None:
-    with pytest.raises(Mistake, match="can't be a name"):
+    with pytest.raises(NotebookError, match="can't be a name"):
         room.studio().open_voice(name, False)
 
 
 @pytest.mark.parametrize("folder", ["", "..", "a/../../b", "/etc"])
 def test_folders_outside_of_drive(room: Room, folder: str) -> None:
-    with pytest.raises(Mistake, match="inside your Drive"):
+    with pytest.raises(NotebookError, match="inside your Drive"):
         room.studio().open_voice("ada", True, folder)
 
 
 def test_a_mistake_is_one_line_in_a_notebook(room: Room) -> None:
-    with pytest.raises(Mistake) as caught:
-        Studio(Texts("fr"), room.commands, V5E, Devices("", 1, "")).prepare("40k")
+    with pytest.raises(NotebookError) as caught:
+        Studio(Translations("fr"), room.commands, V5E, Devices("", 1, "")).prepare("40k")
     (line,) = caught.value._render_traceback_()
     assert "Lancez d'abord l'étape 2" in line and "Traceback" not in line
 
@@ -205,13 +205,13 @@ def test_uploads_are_asked_for_once(room: Room) -> None:
 
 
 def test_nothing_was_chosen(room: Room) -> None:
-    with pytest.raises(Mistake, match="Nothing was uploaded"):
+    with pytest.raises(NotebookError, match="Nothing was uploaded"):
         room.studio().add_speech("upload (envoyer)")
 
 
 def test_links(room: Room) -> None:
     made = room.studio()
-    with pytest.raises(Mistake, match="LINKS is empty"):
+    with pytest.raises(NotebookError, match="LINKS is empty"):
         made.add_speech("links (liens)", "  ")
     made.add_speech("links (liens)", "https://a.example/1 https://a.example/2")
     assert room.commands.asked[0][1:3] == ["https://a.example/1", "https://a.example/2"]
@@ -220,7 +220,7 @@ def test_links(room: Room) -> None:
 
 def test_a_folder_of_drive_is_used_where_it_is(room: Room) -> None:
     made = room.studio()
-    with pytest.raises(Mistake, match="no folder .*MyDrive/talks"):
+    with pytest.raises(NotebookError, match="no folder .*MyDrive/talks"):
         made.add_speech("folder (dossier)", folder="MyDrive/talks")
     talks = room.content / "drive" / "MyDrive" / "talks"
     talks.mkdir()
@@ -260,7 +260,7 @@ def test_steps_before_their_time(room: Room) -> None:
     }
     for words, steps in early.items():
         for step in steps:
-            with pytest.raises(Mistake, match=words):
+            with pytest.raises(NotebookError, match=words):
                 step()
     assert room.commands.asked == [] and "release" not in room.colab.calls
 
@@ -314,7 +314,7 @@ def test_the_training_command(room: Room) -> None:
 
 def test_a_budget_that_is_none(room: Room) -> None:
     made = room.prepared()
-    with pytest.raises(Mistake, match="cannot be read"):
+    with pytest.raises(NotebookError, match="cannot be read"):
         made.train(300, "a lot")
     assert "train" not in room.commands.names()
 
@@ -339,10 +339,10 @@ def test_a_stopped_training_keeps_the_runtime(room: Room) -> None:
 def test_a_failure_keeps_the_runtime(room: Room, command: str) -> None:
     made = room.prepared()
     room.commands.fails[command] = "disk full: the voice"
-    with pytest.raises(Mistake, match="^disk full: the voice$"):
+    with pytest.raises(NotebookError, match="^disk full: the voice$"):
         made.train(300, release=True)
     assert "release" not in room.colab.calls
-    with pytest.raises(Mistake, match="The runtime stays"):
+    with pytest.raises(NotebookError, match="The runtime stays"):
         made.release(True)
     assert "release" not in room.colab.calls
 
@@ -368,7 +368,7 @@ def test_an_export_that_is_not_right_keeps_the_runtime(
     made = room.trained()
     made.export()
     change(made)
-    with pytest.raises(Mistake, match=words):
+    with pytest.raises(NotebookError, match=words):
         made.release(True)
     assert "release" not in room.colab.calls
     made.export()
@@ -380,7 +380,7 @@ def test_drive_that_does_not_take_the_export_keeps_the_runtime(room: Room) -> No
     made = room.trained()
     made.export()
     room.colab.fails["send_to_drive"] = ValueError("timed out")
-    with pytest.raises(Mistake, match="did not take everything: timed out"):
+    with pytest.raises(NotebookError, match="did not take everything: timed out"):
         made.release(True)
     assert "release" not in room.colab.calls
 
@@ -390,7 +390,7 @@ def test_drive_that_is_gone_keeps_the_runtime(room: Room, monkeypatch: pytest.Mo
     made.export()
     monkeypatch.setattr(colab, "device", lambda folder: 1)  # the runtime's own disk is under that path now
     for step in (lambda: made.release(True), lambda: made.train(300), made.export):
-        with pytest.raises(Mistake, match="not mounted any more"):
+        with pytest.raises(NotebookError, match="not mounted any more"):
             step()
     assert "release" not in room.colab.calls and room.commands.names().count("train") == 1
 
@@ -399,14 +399,14 @@ def test_colab_that_does_not_release_says_what_to_do(room: Room) -> None:
     made = room.trained()
     made.export()
     room.colab.fails["release"] = RuntimeError("500")
-    with pytest.raises(Mistake, match="500.*by hand"):
+    with pytest.raises(NotebookError, match="500.*by hand"):
         made.release(True)
 
 
 def test_without_drive_the_files_must_be_the_users(room: Room) -> None:
     made = room.trained(use_drive=False)
     made.export()
-    with pytest.raises(Mistake, match="I_HAVE_THE_FILES"):
+    with pytest.raises(NotebookError, match="I_HAVE_THE_FILES"):
         made.release(True)
     assert room.colab.calls == ["upload", "download"]
     made.release(True, have_the_files=True)
@@ -452,17 +452,17 @@ def test_converting(room: Room) -> None:
     assert [Path(each[3]).name for each in asked] == ["song.wav", "talk.wav"]
     assert all(each[4:] == ["--transpose", "-12"] for each in asked)
     assert [text for text in room.shown if text.startswith("[s")] == ["[song.mp3]", "[song.wav]"]
-    with pytest.raises(Mistake, match="TRANSPOSE 'up'"):
+    with pytest.raises(NotebookError, match="TRANSPOSE 'up'"):
         made.convert("upload (envoyer)", transpose="up")
-    with pytest.raises(Mistake, match="no recording"):
+    with pytest.raises(NotebookError, match="no recording"):
         made.convert("file (fichier)", "MyDrive/none.mp3")
 
 
 def test_outside_of_colab(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(colab, "here", lambda: False)
+    monkeypatch.setattr(colab, "is_colab", lambda: False)
     made = room.studio()
     assert room.colab.calls == [] and made.voice.path == room.content / "rvc_voices" / "ada"
-    with pytest.raises(Mistake, match="no upload outside of Colab"):
+    with pytest.raises(NotebookError, match="no upload outside of Colab"):
         made.add_speech("upload (envoyer)")
     made.release(True)
     assert "not Colab" in room.shown[-1]

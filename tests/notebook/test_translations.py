@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rvc_jax.notebook import translations
-from rvc_jax.notebook.translations import TEXTS, Texts
+from rvc_jax.notebook.translations import TEXTS, Translations
 
 SOURCES = Path(translations.__file__).parent.glob("*.py")
 
@@ -48,4 +48,4 @@ def test_every_text_is_used_and_every_used_one_is_there() -> None:
 def test_french_has_its_own_signs() -> None:
     for _, french in TEXTS.values():
         assert not re.search(r"\w[:;!?](\s|$)", french), french  # a space comes before them
-    assert Texts("fr")("speech", count=2, folder="x") == "Parole : 2 fichiers dans x."
+    assert Translations("fr")("speech", count=2, folder="x") == "Parole : 2 fichiers dans x."

@@ -23,7 +23,7 @@ import numpy as np
 import optax
 
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
-from rvc_jax.config import FORMS, PRESETS, Preset, TrainConfig
+from rvc_jax.config import KERNEL_CONFIGS, PRESETS, Preset, TrainConfig
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.parameters import Network, Parameters
 from rvc_jax.models.synthesizer import Latents, synthesizer
@@ -79,7 +79,7 @@ class Golden:
         self.preset = preset_for(rate)
         self.file = np.load(folder / f"parity_{rate}.npz")
         self.generator = synthesizer(self.preset.generator, self.preset.audio)
-        self.discriminator = Network(Discriminator(self.preset.discriminator, FORMS["cpu"]))
+        self.discriminator = Network(Discriminator(self.preset.discriminator, KERNEL_CONFIGS["cpu"]))
         value = load_reference(folder).value
         self.generator_weights = weights(self.generator, "G.", value, salt)
         self.discriminator_weights = weights(self.discriminator, "D.", value, salt)
@@ -172,8 +172,8 @@ def training_rows(golden: Golden) -> Iterator[Row]:
         wave, latents = outputs
         real, judged = judge(p, real_wave), judge(p, wave)
         terms = {
-            "loss.adv": losses.adversarial_loss(judged),
-            "loss.fm": 2.0 * losses.feature_matching_loss(real, judged),
+            "loss.adv": losses.generator_loss(judged),
+            "loss.fm": 2.0 * losses.feature_loss(real, judged),
             "loss.kl": losses.kl_loss(latents),
         }
         return sum(terms.values()), terms

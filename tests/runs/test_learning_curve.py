@@ -12,14 +12,14 @@ import pytest
 from rvc_jax.config import TrainConfig
 from rvc_jax.runs.learning_curve import (
     Point,
-    better,
+    better_voice,
     holdout_curve,
-    kept,
-    outlook,
-    overfitting,
-    project,
-    projection_text,
-    stopping,
+    best_evaluation,
+    summary,
+    overfitting_warning,
+    forecast,
+    describe_forecast,
+    early_stop_reason,
     total_steps,
 )
 
@@ -61,11 +61,11 @@ def course(kind: str, noise: float, seed: int, count: int = 60) -> list[dict[str
 def test_rising_hold_outs_are_warned_of_in_time(noise: float) -> None:
     for seed in range(5):
         warned = [
-            bool(overfitting(lines, "mel")) for lines in until_every_evaluation(course("overfitting", noise, seed))
+            bool(overfitting_warning(lines, "mel")) for lines in until_every_evaluation(course("overfitting", noise, seed))
         ]
         assert not any(warned[:22]) and all(warned[-10:])
-    text = overfitting(course("overfitting", 0.003, 0), "mel")
-    best = kept(course("overfitting", 0.003, 0))["step"]
+    text = overfitting_warning(course("overfitting", 0.003, 0), "mel")
+    best = best_evaluation(course("overfitting", 0.003, 0))["step"]
     assert (
         re.search("rising for (39|40|41) evaluations", text)
         and f"the voice of step {best} is kept; more epochs will not help" in text
@@ -78,7 +78,7 @@ def test_noise_is_not_called_overfitting(kind: str) -> None:
     alarms = 0
     for noise in (0.003, 0.01, 0.03):
         for seed in range(25):
-            alarms += any(overfitting(lines, "mel") for lines in until_every_evaluation(course(kind, noise, seed)))
+            alarms += any(overfitting_warning(lines, "mel") for lines in until_every_evaluation(course(kind, noise, seed)))
     assert alarms <= 2
 
 
@@ -87,19 +87,19 @@ def test_a_rising_hold_out_beside_a_rising_training_error_is_not_overfitting() -
     for line in lines:
         if "loss/mel" in line:
             line["loss/mel"] = 40 + 0.01 * line["step"]
-    assert overfitting(lines, "mel") == ""
-    assert overfitting([line for line in lines if "loss/mel" not in line], "mel") == ""
+    assert overfitting_warning(lines, "mel") == ""
+    assert overfitting_warning([line for line in lines if "loss/mel" not in line], "mel") == ""
 
 
 def test_patience_runs_out_after_so_many_evaluations_without_a_better_voice() -> None:
     values = np.array([2.0, 1.0, 0.9, 0.95, 0.8995, 0.91, 0.5])
     lines = until_every_evaluation(history(values, np.ones(99)))
     recipe = TrainConfig(patience=3, least_improvement=0.002)
-    stopped = [stopping(line, recipe) for line in lines]
+    stopped = [early_stop_reason(line, recipe) for line in lines]
     assert stopped[:5] == [""] * 5 and stopped[6] == ""
     assert stopped[5] == "stopped: 3 evaluations have brought no better log-mel error than that of step 180"
-    assert not any(stopping(line, TrainConfig(patience=3, least_improvement=0.0)) for line in lines)
-    assert not any(stopping(line, TrainConfig(patience=0)) for line in lines)
+    assert not any(early_stop_reason(line, TrainConfig(patience=3, least_improvement=0.0)) for line in lines)
+    assert not any(early_stop_reason(line, TrainConfig(patience=0)) for line in lines)
 
 
 CURVES = {
@@ -119,7 +119,7 @@ def test_projections_hold_in_nine_cases_out_of_ten() -> None:
         values = curve(steps, a, b, c) + random.normal(0, noise, len(steps))
         points = [Point(0, 2.0), *map(Point, steps, values)]
         end = steps[-1]
-        projected = project(points, (2 * end, 4 * end))
+        projected = forecast(points, (2 * end, 4 * end))
         assert projected is not None
         for one in projected:
             truth = curve(one.step, a, b, c) + random.normal(0, noise)
@@ -132,37 +132,37 @@ def test_projections_hold_in_nine_cases_out_of_ten() -> None:
 def test_nothing_is_projected_from_little_or_from_what_does_not_fall() -> None:
     random = np.random.default_rng(2)
     falling = [Point(90 * i, 0.8 + 1 / (i + 1)) for i in range(20)]
-    assert project(falling[:5], [9000]) is None and project(falling, [9000]) is not None
+    assert forecast(falling[:5], [9000]) is None and forecast(falling, [9000]) is not None
     for _ in range(20):
         flat = [Point(90 * i, value) for i, value in enumerate(0.8 + random.normal(0, 0.02, 30))]
-        assert project(flat, [9000]) is None or project(flat, [9000])[0].low < 0.8
-    assert project([Point(90 * i, 0.8 + 0.01 * i) for i in range(30)], [9000]) is None
-    assert project([], [9000]) is None
+        assert forecast(flat, [9000]) is None or forecast(flat, [9000])[0].low < 0.8
+    assert forecast([Point(90 * i, 0.8 + 0.01 * i) for i in range(30)], [9000]) is None
+    assert forecast([], [9000]) is None
 
 
 def test_the_outlook_in_words() -> None:
     recipe = TrainConfig(epochs=1000)
     running = course("falling", 0.003, 0)
     assert total_steps(running, recipe) == 9000
-    assert outlook(running, recipe) == [projection_text(running, recipe)]
-    text = projection_text(running, recipe)
+    assert summary(running, recipe) == [describe_forecast(running, recipe)]
+    text = describe_forecast(running, recipe)
     assert "now about 0.82" in text and "(epoch 1000)" in text and "twice the epochs (2000)" in text
-    assert "end of the run" not in projection_text(running, TrainConfig(epochs=590))
-    assert "next to no gain" in projection_text(course("plateau", 0.0001, 0, 40), TrainConfig(epochs=400))
+    assert "end of the run" not in describe_forecast(running, TrainConfig(epochs=590))
+    assert "next to no gain" in describe_forecast(course("plateau", 0.0001, 0, 40), TrainConfig(epochs=400))
     ill = course("overfitting", 0.003, 0)
-    assert outlook(ill, TrainConfig(patience=10)) == [
-        stopping(ill, TrainConfig(patience=10)), overfitting(ill, "mel"),
+    assert summary(ill, TrainConfig(patience=10)) == [
+        early_stop_reason(ill, TrainConfig(patience=10)), overfitting_warning(ill, "mel"),
     ]  # fmt: skip
-    assert outlook([], recipe) == [] and outlook(running[:3], recipe) == []
+    assert summary([], recipe) == [] and summary(running[:3], recipe) == []
 
 
 def test_the_better_of_raw_and_averaged_weights_counts_and_old_histories_are_read() -> None:
     line = {"step": 9, "holdout/mel": 0.9, "holdout_ema/mel": 0.8, "holdout/stft": 1.0, "holdout_ema/stft": 1.1}
-    assert better(line, "mel") == ("ema", 0.8) and better(line, "stft") == ("raw", 1.0)
-    assert better({"step": 9, "holdout/mel": 0.9}, "mel") == ("raw", 0.9)
+    assert better_voice(line, "mel") == ("ema", 0.8) and better_voice(line, "stft") == ("raw", 1.0)
+    assert better_voice({"step": 9, "holdout/mel": 0.9}, "mel") == ("raw", 0.9)
     assert holdout_curve([{"step": 9, "holdout/mel": 0.9}, {"step": 18, "loss/mel": 3.0}], "mel") == [Point(9, 0.9)]
     assert holdout_curve([line], "similarity") == []
     old = [{"step": 0, "holdout/mel": 2.0}, {"step": 9, "holdout/mel": 0.9}, {"step": 18, "holdout/mel": 1.0}]
-    assert kept(old)["step"] == 9
-    assert kept([old[0], old[1], old[2] | {"best/which": "ema"}])["step"] == 18
-    assert kept([]) is None
+    assert best_evaluation(old)["step"] == 9
+    assert best_evaluation([old[0], old[1], old[2] | {"best/which": "ema"}])["step"] == 18
+    assert best_evaluation([]) is None

@@ -13,12 +13,12 @@ import pytest
 
 from rvc_jax.errors import UserError
 from rvc_jax.runs import heartbeat
-from rvc_jax.runs.heartbeat import Beat, Heartbeat
+from rvc_jax.runs.heartbeat import HeartbeatRecord, HeartbeatWriter
 from rvc_jax.runs.progress import TrainProgress, TrainResult
 from rvc_jax.runs.status import _state, as_plain, status
 
 NOW = 1_000_000.0
-TRAINING = Beat(
+TRAINING = HeartbeatRecord(
     "training", "", NOW - 3, NOW - 5, "host", 7, step=40, total_steps=100, steps_per_second=2.0, seconds_left=30.0
 )
 
@@ -54,9 +54,9 @@ def test_a_run_that_never_told_anything() -> None:
 
 
 def test_a_run_tells_how_it_is_doing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heartbeat, "BEAT", 0.02)
+    monkeypatch.setattr(heartbeat, "INTERVAL", 0.02)
     told = []
-    with Heartbeat(tmp_path, told.append) as beating:
+    with HeartbeatWriter(tmp_path, told.append) as beating:
         assert heartbeat.read(tmp_path).state == "starting"
         nan = math.nan
         beating.listen(TrainProgress(0, 100, 0, 4, nan, nan, {}, None, "compiling"))
@@ -69,7 +69,7 @@ def test_a_run_tells_how_it_is_doing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert first.message == "step 0: compiling" and first.process == os.getpid()
 
 
-def until(run: Path, is_so) -> Beat:
+def until(run: Path, is_so) -> HeartbeatRecord:
     for _ in range(500):
         if is_so(beat := heartbeat.read(run)):
             return beat
@@ -88,7 +88,7 @@ def until(run: Path, is_so) -> Beat:
 )
 def test_how_it_ended(tmp_path: Path, changes: dict, state: str, why: str) -> None:
     result = TrainResult(tmp_path, 60, 2, 0, 1.0, None, None, False)
-    with Heartbeat(tmp_path, lambda progress: None) as beating:
+    with HeartbeatWriter(tmp_path, lambda progress: None) as beating:
         beating.ended(dataclasses.replace(result, **changes))
     beat = heartbeat.read(tmp_path)
     assert (beat.state, beat.why, beat.step) == (state, why, 60)
@@ -99,7 +99,7 @@ def test_how_it_ended(tmp_path: Path, changes: dict, state: str, why: str) -> No
     [(UserError("disk full"), "failed", "disk full"), (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt")],
 )
 def test_an_error_is_told(tmp_path: Path, error: BaseException, state: str, why: str) -> None:
-    with pytest.raises(type(error)), Heartbeat(tmp_path, lambda progress: None):
+    with pytest.raises(type(error)), HeartbeatWriter(tmp_path, lambda progress: None):
         raise error
     assert (heartbeat.read(tmp_path).state, heartbeat.read(tmp_path).why) == (state, why)
 
@@ -114,7 +114,7 @@ def test_the_status_of_a_trained_run(tiny_run: Path) -> None:
     now = status(tiny_run)
     assert (now.state, now.steps, now.beat.saved_step) == ("finished", now.beat.total_steps, now.steps)
     assert now.beat.steps_per_second > 0 and set(now.beat.losses) >= {"loss/mel", "loss/kl"}
-    assert now.holdout_best > 0 and now.best_step <= now.steps and not now.goes_on
+    assert now.holdout_best > 0 and now.best_step <= now.steps and not now.is_active
     assert json.loads(json.dumps(as_plain(now)))["saved_step"] == now.steps
 
 

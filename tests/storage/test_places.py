@@ -24,11 +24,11 @@ def bucket(sample_voice):
 def test_speech_cache_and_dataset_may_all_be_elsewhere(bucket, sample_dataset):
     info = prepare(f"{bucket}/callie", f"{bucket}/out", NANO, cache=f"{bucket}/cache")
     assert info == read_info(sample_dataset) == read_info(f"{bucket}/out")
-    names = [name for _, name in places.files_below(f"{bucket}/out")]
+    names = [name for _, name in places.list_files(f"{bucket}/out")]
     assert names == sorted(path.name for path in sample_dataset.iterdir())
     for name in names:
         assert places.read(f"{bucket}/out/{name}") == (sample_dataset / name).read_bytes()
-    assert len(places.files_below(f"{bucket}/cache")) == 18  # six files: slices, pitch, content
+    assert len(places.list_files(f"{bucket}/cache")) == 18  # six files: slices, pitch, content
     dataset, local = load_dataset(f"{bucket}/out"), load_dataset(sample_dataset)
     np.testing.assert_array_equal(dataset.train.wave, local.train.wave)
     assert len(list(iterate(f"{bucket}/out", "holdout"))) == info.holdout_slices
@@ -65,8 +65,8 @@ def test_a_write_is_whole_or_not_at_all(tmp_path, monkeypatch):
         places.write(place, b"new")
     assert (place.read_bytes(), [path.name for path in place.parent.iterdir()]) == (b"old", ["b.bin"])
     assert places.read(tmp_path / "none") is None
-    assert places.joined("s3://bucket/", "a", "b") == "s3://bucket/a/b"
-    assert places.joined(tmp_path, "a") == tmp_path / "a"
+    assert places.join("s3://bucket/", "a", "b") == "s3://bucket/a/b"
+    assert places.join(tmp_path, "a") == tmp_path / "a"
 
 
 def test_an_emulated_s3(s3, sample_voice, sample_dataset):
@@ -98,5 +98,5 @@ def test_workers_of_beam_write_to_s3_themselves(s3, sample_voice, sample_dataset
     assert "metadata.json" in uploaded and not [name for name in uploaded if "tfrecord" in name]
     assert info == read_info("s3://written/out")
     assert {path.rpartition("/")[0] for path in s3.find("written")} == {"written/out"}
-    made = {name: places.read(url) for url, name in places.files_below("s3://written/out")}
+    made = {name: places.read(url) for url, name in places.list_files("s3://written/out")}
     assert made == {path.name: path.read_bytes() for path in sample_dataset.iterdir()}

@@ -1,6 +1,6 @@
 """A process, of several or alone, that trains a tiny voice: `DATASET RUN OPTIONS CLUSTER`, the last two as JSON.
 
-With the option `in_pieces`, its step is four programs. It tells every step and the result, a JSON object per line; a
+With the option `is_split`, its step is four programs. It tells every step and the result, a JSON object per line; a
 user's mistake ends it with 2.
 """
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 from micro import MICRO
 
-from rvc_jax.config import FORMS, ClusterConfig
+from rvc_jax.config import KERNEL_CONFIGS, ClusterConfig
 from rvc_jax.errors import UserError
 from rvc_jax.runs.progress import TrainProgress
-from rvc_jax.storage.environment import quiet
+from rvc_jax.storage.environment import silence_libraries
 from rvc_jax.train.distributed import join, leave
 from rvc_jax.train.loop import train
 
@@ -25,9 +25,9 @@ def tell(progress: TrainProgress) -> None:
 
 dataset, run, options, cluster = sys.argv[1:]
 settings = json.loads(options)
-if settings.pop("in_pieces", False):
-    FORMS["cpu"] = dataclasses.replace(FORMS["cpu"], pieces_from=1)
-quiet()
+if settings.pop("is_split", False):
+    KERNEL_CONFIGS["cpu"] = dataclasses.replace(KERNEL_CONFIGS["cpu"], split_step_from=1)
+silence_libraries()
 try:
     join(ClusterConfig(**json.loads(cluster)))
     result = train(Path(dataset), Path(run), MICRO, settings, tell)

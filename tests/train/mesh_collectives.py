@@ -7,13 +7,13 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from micro import MICRO
 from train_step import random_batch
 
-from rvc_jax.train.state import state_shapes
+from rvc_jax.train.state import abstract_state
 from rvc_jax.train.step import build_networks, make_step
 
 networks = build_networks(MICRO, steps_per_epoch=2)
 mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 everywhere, divided = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
-state = state_shapes(networks.synthesizer, networks.discriminator, networks.optimizer, everywhere)
+state = abstract_state(networks.synthesizer, networks.discriminator, networks.optimizer, everywhere)
 arrays = random_batch(MICRO, 8, 64)
 batch = {name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=divided) for name, array in arrays.items()}
 with jax.set_mesh(mesh):

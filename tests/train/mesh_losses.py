@@ -11,9 +11,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from micro import MICRO
 from train_step import random_batch
 
-from rvc_jax.config import FORMS
-from rvc_jax.train.split_step import compile_pieces, norms_of
-from rvc_jax.train.state import TrainState, fresh_state
+from rvc_jax.config import KERNEL_CONFIGS
+from rvc_jax.train.split_step import compile_split_step, measure_norms
+from rvc_jax.train.state import TrainState, init_state
 from rvc_jax.train.step import Batch, Metrics, Networks, build_networks, make_step
 
 mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
@@ -25,11 +25,11 @@ def whole(networks: Networks, state: TrainState) -> Callable[[TrainState], tuple
     return lambda state: step(state, batch)
 
 
-def in_pieces(networks: Networks, state: TrainState) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
-    assert networks.in_pieces
+def is_split(networks: Networks, state: TrainState) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
+    assert networks.is_split
     as_it_is: Callable[[Batch], Batch] = lambda batch: batch  # noqa: E731
-    step = compile_pieces(networks, as_it_is, mesh, state, batch)
-    norms: list[Any] = [norms_of(state)]
+    step = compile_split_step(networks, as_it_is, mesh, state, batch)
+    norms: list[Any] = [measure_norms(state)]
 
     def stepped(state: TrainState) -> tuple[TrainState, Metrics]:
         state, norms[0], metrics = step(state, norms[0], batch)
@@ -38,9 +38,9 @@ def in_pieces(networks: Networks, state: TrainState) -> Callable[[TrainState], t
     return stepped
 
 
-for name, form in [("whole", whole), ("in pieces", in_pieces)][: 1 + (jax.device_count() > 1)]:
-    networks = build_networks(MICRO, 2, dataclasses.replace(FORMS["cpu"], pieces_from=1))
-    state = fresh_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0)
+for name, form in [("whole", whole), ("in pieces", is_split)][: 1 + (jax.device_count() > 1)]:
+    networks = build_networks(MICRO, 2, dataclasses.replace(KERNEL_CONFIGS["cpu"], split_step_from=1))
+    state = init_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0)
     with jax.set_mesh(mesh):
         state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
         step = form(networks, state)

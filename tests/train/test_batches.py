@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rvc_jax.data.dataset import Windows
-from rvc_jax.train.batches import Batches, gather
+from rvc_jax.train.batches import BatchSampler, gather
 
 
 def windows(count: int) -> Windows:
@@ -25,7 +25,7 @@ def windows(count: int) -> Windows:
 
 @given(count=st.integers(1, 60), batch=st.integers(1, 24), epoch=st.integers(0, 3))
 def test_an_epoch_holds_every_window(count: int, batch: int, epoch: int) -> None:
-    batches = Batches(count, batch, seed=1)
+    batches = BatchSampler(count, batch, seed=1)
     first = epoch * batches.steps_per_epoch
     rows = np.concatenate([batches.rows(first + i) for i in range(batches.steps_per_epoch)])
     assert set(rows[:count]) == set(range(count))
@@ -33,13 +33,13 @@ def test_an_epoch_holds_every_window(count: int, batch: int, epoch: int) -> None
 
 
 def test_a_step_is_the_same_whenever_it_is_asked_for() -> None:
-    batches, again = (Batches(50, 8, seed=3) for _ in range(2))
+    batches, again = (BatchSampler(50, 8, seed=3) for _ in range(2))
     list(map(batches.rows, range(20)))
     np.testing.assert_array_equal(batches.rows(11), again.rows(11))
     assert not np.array_equal(batches.rows(0), batches.rows(batches.steps_per_epoch))
-    assert not np.array_equal(batches.rows(0), Batches(50, 8, seed=4).rows(0))
+    assert not np.array_equal(batches.rows(0), BatchSampler(50, 8, seed=4).rows(0))
 
 
 def test_a_batch_gathers_the_rows() -> None:
-    batches = Batches(10, 4, seed=0)
+    batches = BatchSampler(10, 4, seed=0)
     np.testing.assert_array_equal(gather(windows(10), batches.rows(2))["wave"][:, 0], batches.rows(2))

@@ -8,7 +8,7 @@ import pytest
 
 from rvc_jax.config import RATES, Rate
 from rvc_jax.errors import UserError
-from rvc_jax.train.budget import Budget, Meter, known_rate
+from rvc_jax.train.budget import Budget, BudgetMeter, lookup_rate
 
 RATE = Rate(units_per_hour=4.0, dollars_per_hour=1.5)
 
@@ -50,7 +50,7 @@ def test_amounts_are_those_of_the_time() -> None:
 
 def test_the_meter_goes_on_where_it_was_and_keeps_time_for_the_end(tmp_path: Path) -> None:
     now = 100.0
-    meter = Meter(tmp_path / "spent.json", Budget.parse("10min", None, 1), lambda: now)
+    meter = BudgetMeter(tmp_path / "spent.json", Budget.parse("10min", None, 1), lambda: now)
     now += 300
     assert meter.spent == 300 and not meter.is_used_up(10)
     assert meter.text() == "0.08 h spent, 0.08 h left"
@@ -58,20 +58,20 @@ def test_the_meter_goes_on_where_it_was_and_keeps_time_for_the_end(tmp_path: Pat
     meter.pause(60)
     assert not meter.is_used_up(179) and meter.is_used_up(181)
     meter.save()
-    later = Meter(tmp_path / "spent.json", Budget.parse("10min", None, 1), lambda: now)
+    later = BudgetMeter(tmp_path / "spent.json", Budget.parse("10min", None, 1), lambda: now)
     assert later.spent == 300
     (tmp_path / "spent.json").write_text("damaged")
-    assert Meter(tmp_path / "spent.json", None, lambda: now).spent == 0
+    assert BudgetMeter(tmp_path / "spent.json", None, lambda: now).spent == 0
 
 
 def test_without_a_budget_nothing_ends(tmp_path: Path) -> None:
-    meter = Meter(tmp_path / "spent.json", None)
+    meter = BudgetMeter(tmp_path / "spent.json", None)
     assert not meter.is_used_up(1e9) and meter.text() == ""
 
 
 def test_devices_are_known_by_their_kind() -> None:
-    assert known_rate("TPU v5 lite") == RATES["v5e"]
-    assert known_rate("TPU v6 lite") == RATES["v6e"]
-    assert known_rate("NVIDIA L4") == RATES["L4"]
-    assert known_rate("NVIDIA A100-SXM4-40GB") == RATES["A100"]
-    assert known_rate("cpu") is None
+    assert lookup_rate("TPU v5 lite") == RATES["v5e"]
+    assert lookup_rate("TPU v6 lite") == RATES["v6e"]
+    assert lookup_rate("NVIDIA L4") == RATES["L4"]
+    assert lookup_rate("NVIDIA A100-SXM4-40GB") == RATES["A100"]
+    assert lookup_rate("cpu") is None

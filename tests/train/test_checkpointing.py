@@ -15,7 +15,7 @@ import pytest
 
 from rvc_jax.errors import UserError
 from rvc_jax.runs import checkpoint
-from rvc_jax.train.checkpointing import Checkpoints
+from rvc_jax.train.checkpointing import CheckpointManager
 
 
 @jax.tree_util.register_dataclass
@@ -35,8 +35,8 @@ def old(step: int) -> Old:
     return Old(jnp.int32(step), {"w": jnp.full((3, 4), step, jnp.float32)})
 
 
-def saved(folder: Path, steps: range | list[int], **options: int) -> Checkpoints:
-    checkpoints = Checkpoints(folder, **options)
+def saved(folder: Path, steps: range | list[int], **options: int) -> CheckpointManager:
+    checkpoints = CheckpointManager(folder, **options)
     for step in steps:
         checkpoints.save(step, old(step))
     checkpoints.finish()
@@ -59,23 +59,23 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, Callable[[],
 
 def test_the_newest_few_and_every_so_many_are_kept(tmp_path: Path) -> None:
     checkpoints = saved(tmp_path, range(0, 90, 10), keep=2, keep_every=30)
-    assert checkpoint.steps(tmp_path) == [30, 60, 70, 80]
+    assert checkpoint.list_steps(tmp_path) == [30, 60, 70, 80]
     checkpoints.save(40, old(40))  # the run went back: what came later is another future's
     checkpoints.finish()
-    assert checkpoint.steps(tmp_path) == [30, 40]
+    assert checkpoint.list_steps(tmp_path) == [30, 40]
 
 
 def test_the_training_does_not_wait_for_a_slow_disk_and_the_newest_is_saved(tmp_path: Path, disk: Any) -> None:
     (free, begun), said = disk, []
-    checkpoints = Checkpoints(tmp_path, keep=5, say=lambda step, text: said.append((step, text)))
+    checkpoints = CheckpointManager(tmp_path, keep=5, say=lambda step, text: said.append((step, text)))
     checkpoints.save(10, old(10))
     begun()
     for step in (20, 30, 40):
         checkpoints.save(step, old(step))
-    assert checkpoint.steps(tmp_path) == []
+    assert checkpoint.list_steps(tmp_path) == []
     free.set()
     checkpoints.finish()
-    assert checkpoint.steps(tmp_path) == [10, 40]
+    assert checkpoint.list_steps(tmp_path) == [10, 40]
     assert np.array_equal(checkpoints.restore(old(0))[0].weights["w"], np.full((3, 4), 40.0))
     ((step, text),) = said
     assert step == 30 and "that of step 20 is left out" in text
@@ -83,7 +83,7 @@ def test_the_training_does_not_wait_for_a_slow_disk_and_the_newest_is_saved(tmp_
 
 def test_what_is_kept_for_good_is_waited_for(tmp_path: Path, disk: Any) -> None:
     free, begun = disk
-    checkpoints = Checkpoints(tmp_path, keep=1, keep_every=20)
+    checkpoints = CheckpointManager(tmp_path, keep=1, keep_every=20)
     checkpoints.save(10, old(10))
     begun()
     checkpoints.save(20, old(20))
@@ -94,17 +94,17 @@ def test_what_is_kept_for_good_is_waited_for(tmp_path: Path, disk: Any) -> None:
     free.set()
     third.join(60)
     checkpoints.finish()
-    assert checkpoint.steps(tmp_path) == [20, 30]
+    assert checkpoint.list_steps(tmp_path) == [20, 30]
 
 
 def test_what_a_kill_left_half_written_is_no_checkpoint(tmp_path: Path) -> None:
     saved(tmp_path, [1], keep=2)
     (tmp_path / "2.unfinished" / "default").mkdir(parents=True)
-    state, damages = Checkpoints(tmp_path, keep=2).restore(old(0))
+    state, damages = CheckpointManager(tmp_path, keep=2).restore(old(0))
     assert (int(state.step), damages, [path.name for path in tmp_path.iterdir()]) == (1, [], ["1"])
     (tmp_path / "1" / "sha256.json").unlink()
     with pytest.raises(UserError, match="sha256.json is missing.*no intact checkpoint is left"):
-        Checkpoints(tmp_path, keep=2).restore(old(0))
+        CheckpointManager(tmp_path, keep=2).restore(old(0))
 
 
 def test_an_older_form_is_filled_up_or_refused_by_name(tmp_path: Path) -> None:

@@ -23,10 +23,10 @@ from rvc_jax.runs.mirror import Mirror
 from rvc_jax.storage import places
 from rvc_jax.storage.files import folder_bytes
 from rvc_jax.train import disk_quota as space_module
-from rvc_jax.train.checkpointing import Checkpoints
-from rvc_jax.train.disk_quota import Space
+from rvc_jax.train.checkpointing import CheckpointManager
+from rvc_jax.train.disk_quota import DiskQuota
 from rvc_jax.train.loop import train
-from rvc_jax.train.resume import _check_recipe
+from rvc_jax.train.resume import check_recipe
 
 MEGABYTES = 4
 """Of a checkpoint in these tests; random numbers are stored in hardly less."""
@@ -67,9 +67,9 @@ def saved(run: Path, steps: list[int], megabytes: float, keep: int, every: int) 
     """What was said and the most that the folder took, after saving a voice before every checkpoint."""
     said: list[str] = []
     recipe = TrainConfig(max_gigabytes=megabytes / 1000, keep_checkpoints=keep)
-    space = Space(run, recipe, lambda step, text: said.append(text))
-    checkpoints = Checkpoints(run / "checkpoints", keep, every, space=space)
-    best = Checkpoints(run / "best", keep=1, space=space)
+    space = DiskQuota(run, recipe, lambda step, text: said.append(text))
+    checkpoints = CheckpointManager(run / "checkpoints", keep, every, space=space)
+    best = CheckpointManager(run / "best", keep=1, space=space)
     with Watch(run) as watch:
         for step in steps:
             best.save(step, state(step, 1))
@@ -88,9 +88,9 @@ def saved(run: Path, steps: list[int], megabytes: float, keep: int, every: int) 
 )
 def test_the_oldest_go_first_down_to_the_one_before_the_new(tmp_path: Path, megabytes: float, left: list) -> None:
     said, most = saved(tmp_path, [10, 20, 30, 40, 50, 60], megabytes, keep=3, every=10)
-    assert checkpoint.steps(tmp_path / "checkpoints") == left
+    assert checkpoint.list_steps(tmp_path / "checkpoints") == left
     assert all(checkpoint.verify(tmp_path / "checkpoints" / str(step)) is None for step in left)
-    assert checkpoint.steps(tmp_path / "best") == [60]
+    assert checkpoint.list_steps(tmp_path / "best") == [60]
     assert MEGABYTES * 1e6 < most <= megabytes * 1e6
     assert len(said) == (megabytes < 60)
 
@@ -114,7 +114,7 @@ def test_the_room_at_a_url_is_kept_to_as_well(tmp_path: Path, monkeypatch: pytes
     def watched(act: Callable, *arguments: object) -> None:
         nonlocal had_one
         act(*arguments)
-        there = places.listing(url)
+        there = places.list_versions(url)
         sizes.append(sum(entry.bytes for entry in there.values()))
         has_one = any(name.startswith("checkpoints/") and name.endswith("sha256.json") for name in there)
         assert has_one or not had_one
@@ -125,7 +125,7 @@ def test_the_room_at_a_url_is_kept_to_as_well(tmp_path: Path, monkeypatch: pytes
     for first in range(0, 60, 10 * every):
         saved(mirror.run, list(range(first, first + 10 * every, 10)), limit / 1e6, keep=3, every=0)
         assert mirror.send() == 0
-    there = places.listing(url)
+    there = places.list_versions(url)
     assert MEGABYTES * 1.5e6 < max(sizes) <= limit and sum(entry.bytes for entry in there.values()) <= limit
     fsspec.filesystem("memory").rm("/space", recursive=True)
 
@@ -136,12 +136,12 @@ def test_checkpoints_of_which_only_the_hashes_are_here_count_as_whole(tmp_path: 
     for step in ("10", "20"):
         shutil.rmtree(tmp_path / "checkpoints" / step / "default")
     saved(tmp_path, [40], 16, keep=4, every=0)
-    assert checkpoint.steps(tmp_path / "checkpoints") == [20, 30, 40]
+    assert checkpoint.list_steps(tmp_path / "checkpoints") == [20, 30, 40]
 
 
 def test_a_limit_is_at_least_zero() -> None:
     with pytest.raises(UserError, match="--max-gigabytes must be at least 0, not -1"):
-        _check_recipe(dataclasses.replace(TrainConfig(), max_gigabytes=-1))
+        check_recipe(dataclasses.replace(TrainConfig(), max_gigabytes=-1))
 
 
 def test_a_run_that_cannot_fit_is_refused_and_with_the_named_size_it_fits(sample_dataset: Path, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_run_that_cannot_fit_is_refused_and_with_the_named_size_it_fits(sample
     with Watch(run) as watch:
         train(sample_dataset, run, MICRO, {"max_gigabytes": needed, **options, "keep_every": 1})
     assert 1e6 < watch.most <= needed * 1e9
-    assert checkpoint.steps(run / "checkpoints")[-1] == checkpoint.steps(run / "best")[-1]
+    assert checkpoint.list_steps(run / "checkpoints")[-1] == checkpoint.list_steps(run / "best")[-1]
 
 
 def test_a_folder_that_cannot_be_renamed_is_moved_by_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,4 +183,4 @@ def test_a_folder_that_cannot_be_renamed_is_moved_by_files(tmp_path: Path, monke
 def test_a_mount_that_tells_of_no_size_is_not_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=0, used=0, free=0))
     saved(tmp_path, [10], 0, keep=1, every=0)
-    assert checkpoint.steps(tmp_path / "checkpoints") == [10]
+    assert checkpoint.list_steps(tmp_path / "checkpoints") == [10]

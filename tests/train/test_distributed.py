@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 import pytest
-from on_devices import output_on, start_on
+from on_devices import run_on_devices, start_on_devices
 
 from rvc_jax.config import ClusterConfig, TrainConfig
 from rvc_jax.errors import UserError
@@ -23,8 +23,8 @@ from rvc_jax.runs import checkpoint
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.train import distributed
 from rvc_jax.train.rendezvous import wait_for_all
-from rvc_jax.train.resume import devices_of
-from rvc_jax.train.state import scaled
+from rvc_jax.train.resume import resolve_device_count
+from rvc_jax.train.state import scale_learning_rate
 
 HERE = Path(__file__).parent
 
@@ -32,7 +32,7 @@ HERE = Path(__file__).parent
 def start(dataset: Path, run: Path, devices: int, cluster: dict[str, Any], **options: Any) -> subprocess.Popen[str]:
     options = {"log_every": 1, "evaluate_every": 1000, "save_every": 1000} | options
     script = HERE / "cluster_process.py"
-    return start_on(devices, script, dataset, run, json.dumps(options), json.dumps(cluster))
+    return start_on_devices(devices, script, dataset, run, json.dumps(options), json.dumps(cluster))
 
 
 def start_two(dataset: Path, run: Path, **options: Any) -> list[subprocess.Popen[str]]:
@@ -58,7 +58,7 @@ def losses(run: Path) -> list[dict[str, float]]:
 def together(sample_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two processes with two devices each, a batch of 8 in all; two epochs of two steps in four programs."""
     run = tmp_path_factory.mktemp("together") / "run"
-    for process in start_two(sample_dataset, run, epochs=2, in_pieces=True):
+    for process in start_two(sample_dataset, run, epochs=2, is_split=True):
         assert ended(process)["steps"] == 4
     return run
 
@@ -79,7 +79,7 @@ def test_two_processes_give_the_losses_of_one(together: Path, alone: list[dict[s
 
 def test_the_first_process_alone_writes_the_run(together: Path) -> None:
     assert RunFolder.open(together).devices == 4
-    assert checkpoint.steps(together / "checkpoints") == [4]
+    assert checkpoint.list_steps(together / "checkpoints") == [4]
     assert checkpoint.verify(together / "checkpoints" / "4") is None
     assert len(losses(together)) == 4  # not twice
 
@@ -99,11 +99,11 @@ def test_a_batch_that_cannot_be_divided_is_refused(together: Path, monkeypatch: 
     preset = RunFolder.open(together).preset
     monkeypatch.setattr(jax, "device_count", lambda: 3)
     with pytest.raises(UserError, match="on 4 accelerators with 8 windows .* among 3: continue it on 1, 2, 4 or 8"):
-        devices_of(together, preset)
+        resolve_device_count(together, preset)
 
 
 def test_devices_exchange_nothing_but_gradients() -> None:
-    assert set(output_on(4, HERE / "mesh_collectives.py").split()) == {"all-reduce"}
+    assert set(run_on_devices(4, HERE / "mesh_collectives.py").split()) == {"all-reduce"}
 
 
 def test_a_signal_to_one_process_ends_all(sample_dataset: Path, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_signal_to_one_process_ends_all(sample_dataset: Path, tmp_path: Path) 
             break
     results = [ended(process) for process in (first, second)]
     assert results[0]["interrupted"] and results[0]["steps"] == results[1]["steps"] < 30
-    assert checkpoint.steps(tmp_path / "run" / "checkpoints") == [results[0]["steps"]]
+    assert checkpoint.list_steps(tmp_path / "run" / "checkpoints") == [results[0]["steps"]]
 
 
 def test_a_mistake_ends_all_with_the_same_words(sample_dataset: Path, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_the_environment_tells_of_peers(
 
 def test_a_larger_batch_may_raise_the_learning_rate() -> None:
     def rate(rule: str, batch: int) -> float:
-        return scaled(TrainConfig(learning_rate=1e-4, scale_learning_rate=rule), batch).learning_rate
+        return scale_learning_rate(TrainConfig(learning_rate=1e-4, scale_learning_rate=rule), batch).learning_rate
 
     assert rate("none", 64) == 1e-4
     assert rate("linear", 64) == pytest.approx(8e-4) and rate("sqrt", 64) == pytest.approx(8**0.5 * 1e-4)

@@ -11,14 +11,14 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from micro import MICRO
 
-from rvc_jax.config import WINDOW_FRAMES, Forms
+from rvc_jax.config import WINDOW_FRAMES, KernelConfig
 from rvc_jax.data.dataset import Windows
-from rvc_jax.train.batches import Batches
-from rvc_jax.train.dispatch import compiled_dispatch
+from rvc_jax.train.batches import BatchSampler
+from rvc_jax.train.dispatch import compile_dispatch
 from rvc_jax.train.evaluator import Evaluator
-from rvc_jax.train.loader import CompactWindows, ResidentFeed, StreamingFeed, fits_on_device, widened
-from rvc_jax.train.split_step import Functions, norms_of
-from rvc_jax.train.state import TrainState, fresh_state
+from rvc_jax.train.loader import CompactWindows, ResidentLoader, StreamingLoader, fits_on_device, widened
+from rvc_jax.train.split_step import Functions, measure_norms
+from rvc_jax.train.state import TrainState, init_state
 from rvc_jax.train.step import build_networks, make_step, render
 
 FRAMES = 40
@@ -51,16 +51,16 @@ def test_samples_keep_sixteen_bits_whatever_their_level() -> None:
 
 
 def trained(
-    kind: type, steps: int, counts: list[int], forms: Forms | None = None, saved: TrainState | None = None
+    kind: type, steps: int, counts: list[int], forms: KernelConfig | None = None, saved: TrainState | None = None
 ) -> tuple[TrainState, list[dict[str, float]]]:
     """A run over random windows, cut into dispatches of the given numbers of steps; saved: to go on from."""
     compact = CompactWindows.of(windows(10))
     mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
-    feed = kind(compact, Batches(10, 4, seed=5), steps, mesh)
+    feed = kind(compact, BatchSampler(10, 4, seed=5), steps, mesh)
     networks = build_networks(PRESET, 3, forms)
-    new = saved or fresh_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0)
+    new = saved or init_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0)
     state = jax.device_put(new, NamedSharding(mesh, PartitionSpec()))
-    dispatch = compiled_dispatch(networks, feed, compact.scale, steps, mesh)
+    dispatch = compile_dispatch(networks, feed, compact.scale, steps, mesh)
     rows, step = [], int(new.step)
     for count in counts:
         state, metrics = dispatch(state, feed.held, feed(step, count), np.int32(count))
@@ -74,20 +74,20 @@ def trained(
 
 @pytest.fixture(scope="module")
 def one_by_one() -> tuple[TrainState, list[dict[str, float]]]:
-    return trained(ResidentFeed, 1, [1] * 5)
+    return trained(ResidentLoader, 1, [1] * 5)
 
 
 @pytest.mark.parametrize(
     ("kind", "steps", "counts", "forms"),
     [
-        (ResidentFeed, 4, [4, 1], Forms(packed=True)),
-        (StreamingFeed, 3, [2, 3], None),
-        (ResidentFeed, 3, [3, 2], Forms(packed=True, pieces_from=1)),
+        (ResidentLoader, 4, [4, 1], KernelConfig(packed=True)),
+        (StreamingLoader, 3, [2, 3], None),
+        (ResidentLoader, 3, [3, 2], KernelConfig(packed=True, split_step_from=1)),
     ],
     ids=["resident and packed", "streamed", "in four programs"],
 )
 def test_dispatches_are_the_steps_one_by_one(
-    kind: type, steps: int, counts: list[int], forms: Forms | None, one_by_one: tuple
+    kind: type, steps: int, counts: list[int], forms: KernelConfig | None, one_by_one: tuple
 ) -> None:
     state, rows = trained(kind, steps, counts, forms)
     expected_state, expected = one_by_one
@@ -104,7 +104,7 @@ def test_dispatches_are_the_steps_one_by_one(
 @pytest.mark.usefixtures("every_kernel_is_large")
 def test_large_kernels_are_updated_as_all_others_are(one_by_one: tuple) -> None:
     """By gradients that nothing has summed over, and those of one sub-discriminator before the next one's are known."""
-    state, rows = trained(ResidentFeed, 3, [3, 2], Forms(packed=True, pieces_from=1))
+    state, rows = trained(ResidentLoader, 3, [3, 2], KernelConfig(packed=True, split_step_from=1))
     expected_state, expected = one_by_one
     for row, other in zip(rows, expected, strict=True):
         norms = [name for name in row if name.startswith("gradient_norm")]  # they leave large kernels out
@@ -125,8 +125,8 @@ def test_large_kernels_are_updated_as_all_others_are(one_by_one: tuple) -> None:
 def test_four_programs_skip_what_is_not_finite(bad: str) -> None:
     """A wave makes everything stay; weights that are not finite make their sub-discriminator's kernels stay, and all
     others that are not of one sub-discriminator alone."""
-    networks = build_networks(PRESET, 3, Forms(packed=True, pieces_from=1))
-    state = networks.packed(fresh_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0))
+    networks = build_networks(PRESET, 3, KernelConfig(packed=True, split_step_from=1))
+    state = networks.packed(init_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0))
     compact = CompactWindows.of(windows(4))
     batch = widened(compact.arrays, compact.scale)
     if bad == "wave":
@@ -139,7 +139,7 @@ def test_four_programs_skip_what_is_not_finite(bad: str) -> None:
     with jax.set_mesh(mesh):
         rendered = jax.jit(lambda: render(networks, state.generator, state.step, batch)[0])()
     functions = Functions(networks, lambda batch: batch)
-    given = (state.discriminator, norms_of(state).discriminator, state.discriminator_optimizer, state.step, state.rate)
+    given = (state.discriminator, measure_norms(state).discriminator, state.discriminator_optimizer, state.step, state.rate)
     parameters, _, optimizer, metrics = jax.jit(functions.update_discriminator)(*given, rendered)
     assert float(metrics["skipped"]) == 1
     own = {
@@ -153,51 +153,51 @@ def test_four_programs_skip_what_is_not_finite(bad: str) -> None:
 
 
 def test_four_programs_go_on_bit_for_bit() -> None:
-    forms = Forms(packed=True, pieces_from=1)
-    state, rows = trained(ResidentFeed, 3, [3, 2], forms)
-    saved, first = trained(ResidentFeed, 3, [3], forms)
-    again, last = trained(ResidentFeed, 3, [2], forms, jax.device_get(saved))
+    forms = KernelConfig(packed=True, split_step_from=1)
+    state, rows = trained(ResidentLoader, 3, [3, 2], forms)
+    saved, first = trained(ResidentLoader, 3, [3], forms)
+    again, last = trained(ResidentLoader, 3, [2], forms, jax.device_get(saved))
     assert first + last == rows
     same = jax.tree.map(lambda a, b: bool((a == b).all()), jax.device_get(again), jax.device_get(state))
     assert all(jax.tree.leaves(same))
 
 
 def test_what_is_kept_for_the_gradient_holds_no_copies_of_parameters() -> None:
-    networks = build_networks(PRESET, 3, Forms(packed=True, pieces_from=1))
-    state = networks.packed(fresh_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0))
+    networks = build_networks(PRESET, 3, KernelConfig(packed=True, split_step_from=1))
+    state = networks.packed(init_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0))
     compact = CompactWindows.of(windows(2))
     functions = Functions(networks, lambda: widened(compact.arrays, compact.scale))
-    traced = jax.jit(functions.render).trace(state.generator, norms_of(state).generator, state.step)
+    traced = jax.jit(functions.render).trace(state.generator, measure_norms(state).generator, state.step)
     parameters = {id(variable) for variable in traced.jaxpr.jaxpr.invars[: len(state.generator)]}
     _, kept = traced.out_info
     assert not parameters & {id(variable) for variable in traced.jaxpr.jaxpr.outvars}
     assert len(kept.arrays) == sum(number is None for number in kept.parameters) < len(kept.parameters)
 
 
-@pytest.mark.parametrize("pieces_from", [0, 1], ids=["one program", "four"])
-def test_a_chips_options_reach_the_compiler(pieces_from: int) -> None:
+@pytest.mark.parametrize("split_step_from", [0, 1], ids=["one program", "four"])
+def test_a_chips_options_reach_the_compiler(split_step_from: int) -> None:
     """One that has no such memory says so."""
-    forms = Forms(scoped_vmem_kib=4096, pieces_from=pieces_from)
+    forms = KernelConfig(scoped_vmem_kib=4096, split_step_from=split_step_from)
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_tpu_scoped_vmem_limit_kib"):
-        trained(ResidentFeed, 1, [1], forms)
+        trained(ResidentLoader, 1, [1], forms)
 
 
 def test_a_chips_options_reach_the_compiler_of_the_evaluation() -> None:
-    networks = build_networks(PRESET, 3, Forms(scoped_vmem_kib=4096))
+    networks = build_networks(PRESET, 3, KernelConfig(scoped_vmem_kib=4096))
     evaluator = Evaluator(networks, windows(2, frames=WINDOW_FRAMES))
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_tpu_scoped_vmem_limit_kib"):
         evaluator(networks.synthesizer.init(0))
 
 
 def test_streaming_is_bit_for_bit_what_the_device_holds(one_by_one: tuple) -> None:
-    state, rows = trained(StreamingFeed, 1, [1] * 5)
+    state, rows = trained(StreamingLoader, 1, [1] * 5)
     assert rows == one_by_one[1]
     assert all(np.array_equal(state.generator[name], value) for name, value in one_by_one[0].generator.items())
 
 
 def test_a_step_without_a_finite_gradient_changes_nothing_and_says_so() -> None:
     networks = build_networks(PRESET, 3)
-    state = fresh_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0)
+    state = init_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0)
     compact = CompactWindows.of(windows(4))
     batch = widened(compact.arrays, compact.scale)
     step = jax.jit(make_step(networks))

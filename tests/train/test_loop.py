@@ -48,7 +48,7 @@ def test_a_run_learns_and_keeps_what_it_promises(finished: Path) -> None:
     assert len(holdout) == 4 and min(holdout[1:]) < holdout[0]
     assert len(list((finished / "checkpoints").glob("*"))) == MICRO.train.keep_checkpoints
     best = holdout.index(min(holdout)) * (history[-1]["step"] // 3)
-    assert checkpoint.newest(finished / "best").name == str(best)
+    assert checkpoint.find_newest(finished / "best").name == str(best)
     assert list((finished / "metrics").glob("events.*"))
     index = RunFolder.open(finished).index()
     assert index.dtype == np.float16 and index.shape[1] == 384
@@ -80,7 +80,7 @@ def test_a_flipped_byte_is_noticed_and_the_checkpoint_before_it_serves(
     finished: Path, sample_dataset: Path, tmp_path: Path
 ) -> None:
     run = shutil.copytree(finished, tmp_path / "run")
-    damaged = checkpoint.newest(run / "checkpoints")
+    damaged = checkpoint.find_newest(run / "checkpoints")
     flip_byte(damaged)
     with pytest.raises(UserError, match="does not match its hash"):
         RunFolder.open(run).load_generator("latest")
@@ -157,7 +157,7 @@ def test_a_full_disk_is_said_and_tried_again_and_in_the_end_stops_the_run(
     frees: bool, sample_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpointing, "_WAITS", (0.5,) * 3)
-    monkeypatch.setattr(checkpointing, "_LAST_WAIT", 0.5)
+    monkeypatch.setattr(checkpointing, "_FINAL_RETRY_SECONDS", 0.5)
     disk, said = tmp_path / "disk", []
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", disk], check=False).returncode:
@@ -175,11 +175,11 @@ def test_a_full_disk_is_said_and_tried_again_and_in_the_end_stops_the_run(
     try:
         if frees:
             assert not train(sample_dataset, disk / "run", overrides=SETTINGS, report=fill_or_free).interrupted
-            assert checkpoint.verify(checkpoint.newest(disk / "run" / "checkpoints")) is None
+            assert checkpoint.verify(checkpoint.find_newest(disk / "run" / "checkpoints")) is None
         else:
             with pytest.raises(UserError, match="disk full.*3 more tries; the previous one stands"):
                 train(sample_dataset, disk / "run", overrides=SETTINGS, report=fill_or_free)
-            assert checkpoint.newest(disk / "run" / "checkpoints").name == "2"
+            assert checkpoint.find_newest(disk / "run" / "checkpoints").name == "2"
             (disk / "ballast").unlink()
             assert train(sample_dataset, disk / "run", overrides=SETTINGS).resumed_from == 2
         assert any("disk full" in text and "the previous one stands. The next try" in text for text in said)

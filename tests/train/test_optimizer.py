@@ -8,9 +8,9 @@ import numpy as np
 import optax
 
 from rvc_jax.config import STEP_FRAMES, WINDOW_FRAMES, TrainConfig
-from rvc_jax.models.kernels.weight_norm import LARGE
+from rvc_jax.models.kernels.weight_norm import LARGE_KERNEL
 from rvc_jax.train.optimizer import gradient_norm, joined, only, stepped, updated
-from rvc_jax.train.step import _shortened
+from rvc_jax.train.step import crop_windows
 
 HOP = 4
 
@@ -25,7 +25,7 @@ def test_a_step_takes_every_part_of_a_long_window_alike() -> None:
         "lengths": np.array(lengths, np.int32),
         "speaker": np.arange(4, dtype=np.int32),
     }
-    draw = jax.jit(lambda seed: _shortened(jax.random.key(seed), windows, HOP))
+    draw = jax.jit(lambda seed: crop_windows(jax.random.key(seed), windows, HOP))
     parts = [jax.device_get(draw(seed)) for seed in range(300)]
     for part in parts:
         assert part["f0"].shape == (4, STEP_FRAMES)
@@ -43,7 +43,7 @@ def test_a_step_takes_every_part_of_a_long_window_alike() -> None:
 
 def test_windows_of_no_more_frames_are_taken_whole() -> None:
     windows = {"f0": jnp.zeros((2, STEP_FRAMES)), "lengths": jnp.array([STEP_FRAMES, 7])}
-    assert _shortened(jax.random.key(0), windows, HOP) is windows
+    assert crop_windows(jax.random.key(0), windows, HOP) is windows
 
 
 def test_parts_make_the_step_of_the_whole() -> None:
@@ -65,10 +65,10 @@ def test_parts_make_the_step_of_the_whole() -> None:
 
 
 def test_the_norm_leaves_large_kernels_out_unless_it_is_clipped_by() -> None:
-    large = jnp.full(LARGE, 2.0)
+    large = jnp.full(LARGE_KERNEL, 2.0)
     grads = {
         "a.weight_v": large, "a.weight_g": jnp.array([3.0]), "b.weight": large, "b.bias": jnp.array([4.0]),
-        "2 as c.weight": jnp.zeros((2, LARGE)), "d.weight": jnp.zeros(3),
+        "2 as c.weight": jnp.zeros((2, LARGE_KERNEL)), "d.weight": jnp.zeros(3),
     }  # fmt: skip
     assert float(gradient_norm(grads)) == 5
     clipped = TrainConfig(clip_norm=1.0)

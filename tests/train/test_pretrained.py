@@ -14,7 +14,7 @@ from rvc_jax.errors import UserError
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import synthesizer
-from rvc_jax.train.pretrained import first_parameters, origins
+from rvc_jax.train.pretrained import load_initial_parameters, hash_pretrained_files
 from rvc_jax.train.step import build_networks
 from rvc_jax.weights import torch_file
 
@@ -23,7 +23,7 @@ NANO = PRESETS["nano"]
 
 def starting_from(preset: Preset = NANO, **recipe: str) -> tuple[dict, dict, list[str]]:
     preset = dataclasses.replace(preset, train=dataclasses.replace(preset.train, **recipe))
-    return first_parameters(build_networks(preset, 1))
+    return load_initial_parameters(build_networks(preset, 1))
 
 
 def generator_file(path: Path, half: bool = True, new_names: bool = False, **changes: object) -> dict[str, np.ndarray]:
@@ -59,8 +59,8 @@ def test_a_run_remembers_what_it_started_from(tmp_path: Path) -> None:
     generator_file(tmp_path / "G.pth")
     recipe = dataclasses.replace(NANO.train, pretrained_generator=str(tmp_path / "G.pth"))
     digest = hashlib.sha256((tmp_path / "G.pth").read_bytes()).hexdigest()
-    assert origins(dataclasses.replace(NANO, train=recipe)) == {"generator": f"G.pth {digest}"}
-    assert origins(NANO) == {}
+    assert hash_pretrained_files(dataclasses.replace(NANO, train=recipe)) == {"generator": f"G.pth {digest}"}
+    assert hash_pretrained_files(NANO) == {}
 
 
 def test_other_speakers_and_other_content_are_said(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from rvc_jax.config import TrainConfig
 from rvc_jax.errors import UserError
 from rvc_jax.train import optimizer as update
 from rvc_jax.train import step as step_module
-from rvc_jax.train.resume import _check_recipe
+from rvc_jax.train.resume import check_recipe
 from rvc_jax.train.state import TrainState, averaged, create_state, learning_rate, optimizer
 from rvc_jax.train.step import Networks, build_networks, make_step
 
@@ -151,7 +151,7 @@ def test_a_step_with_an_average_a_frozen_part_and_a_rare_discriminator() -> None
 )
 def test_what_makes_no_sense_is_refused(changes: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        _check_recipe(dataclasses.replace(TrainConfig(), **changes))
+        check_recipe(dataclasses.replace(TrainConfig(), **changes))
 
 
 def test_accumulated_losses_and_gradients_are_the_means_of_the_parts() -> None:
@@ -172,12 +172,12 @@ def test_accumulated_losses_and_gradients_are_the_means_of_the_parts() -> None:
             terms, cotangents = step_module.judge(networks, discriminator, rendered)
             return terms, pull(cotangents)[0]
 
-        return step_module.discriminator_loss_of(networks, rendered), generator_gradients
+        return step_module.make_discriminator_loss(networks, rendered), generator_gradients
 
     whole = jax.jit(lambda batch, rng: results(in_one, batch, rng))
     parts = [jax.tree.map(lambda array, i=i: array[i::2], batch) for i in range(2)]
     halves = [whole(part, each) for part, each in zip(parts, jax.random.split(rng, 2), strict=True)]
     expected = jax.tree.map(lambda a, b: (a + b) / 2, *halves)
-    ours = jax.jit(lambda batch, rng: results(step_module._in_parts, batch, rng))(batch, rng)
+    ours = jax.jit(lambda batch, rng: results(step_module._accumulate, batch, rng))(batch, rng)
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
         assert float(jnp.abs(one - other).max()) <= 1e-4 * max(float(jnp.abs(other).max()), 1e-2)

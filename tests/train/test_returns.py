@@ -16,7 +16,7 @@ from micro import MICRO
 from rvc_jax.errors import UserError
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.train import dispatch, loop
-from rvc_jax.train.budget import Meter
+from rvc_jax.train.budget import BudgetMeter
 from rvc_jax.train.state import TrainState
 from rvc_jax.train.step import Batch, Metrics
 
@@ -83,7 +83,7 @@ def test_a_budget_ends_the_run_in_time_to_save_and_a_larger_one_continues(
     sample_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = itertools.count(0, 10)
-    monkeypatch.setattr(loop, "Meter", functools.partial(Meter, clock=lambda: float(next(ticks))))
+    monkeypatch.setattr(loop, "Meter", functools.partial(BudgetMeter, clock=lambda: float(next(ticks))))
     run = tmp_path / "run"
     result = train(sample_dataset, run, overrides=SETTINGS | {"budget": "2min", "epochs": 40})
     assert result.used_up and result.interrupted and 0 < result.steps < 30

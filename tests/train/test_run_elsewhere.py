@@ -27,11 +27,11 @@ from rvc_jax.cli.main import main
 from rvc_jax.config import PRESETS
 from rvc_jax.errors import UserError
 from rvc_jax.runs import checkpoint, lock, upload
-from rvc_jax.runs.lock import Ownership
-from rvc_jax.runs.mirror import EVERYTHING, Mirror, is_mirrored, local_run, working_folder
-from rvc_jax.runs.upload import kept_at
+from rvc_jax.runs.lock import RunLock
+from rvc_jax.runs.mirror import ALL_PARTS, Mirror, is_mirrored, fetch_run, working_folder
+from rvc_jax.runs.upload import sync_run
 from rvc_jax.storage import places
-from rvc_jax.storage.environment import home
+from rvc_jax.storage.environment import cache_dir
 
 OPTIONS = ("--epochs", "4", "--save-every", "1", "--evaluate-every", "2", "--log-every", "1")
 
@@ -70,12 +70,12 @@ def save(run: Path, step: int, keep: int = 2) -> None:
     (run / "metrics" / "events.1").write_bytes(bytes(step))
     for kept, number in (("best", 1), ("checkpoints", keep)):
         checkpoint.write(run / kept, step, state(step))
-        for old in checkpoint.steps(run / kept)[:-number]:
+        for old in checkpoint.list_steps(run / kept)[:-number]:
             shutil.rmtree(run / kept / str(old))
 
 
 def names(url: str) -> set[str]:
-    return set(places.listing(url))
+    return set(places.list_versions(url))
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -83,20 +83,20 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_was_removed_here_goes_there_and_a_new_machine_has_the_newest(url: str, other_machine: Any) -> None:
-    with kept_at(url, print) as run:
+    with sync_run(url, print) as run:
         for step in (1, 2, 3):
             save(run, step)
     here = content(run)
     assert {name: places.read(f"{url}/{name}") for name in names(url) - {"owner.json"}} == here
     assert {name.split("/")[1] for name in here if "/" in name} == {"2", "3", "events.1"}
     other_machine()
-    with kept_at(url, print) as run:
+    with sync_run(url, print) as run:
         brought = content(run)
         assert set(here) - set(brought) == {
             name for name in here if name.startswith("checkpoints/2/") and not name.endswith(checkpoint.HASHES)
         }
         assert brought == {name: here[name] for name in brought}
-        assert checkpoint.is_elsewhere(run / "checkpoints" / "2")
+        assert checkpoint.is_remote_only(run / "checkpoints" / "2")
         save(run, 4)
     assert {name.split("/")[1] for name in names(url) if name.startswith("checkpoints/")} == {"3", "4"}
     assert (run / "history.jsonl").read_text() == places.read(f"{url}/history.jsonl").decode() == "".join(
@@ -124,27 +124,27 @@ def test_a_half_sent_checkpoint_is_nobodys_newest(
         mirror.send()
     assert any(name.startswith("checkpoints/2/") for name in names(url))
     other_machine()
-    run = local_run(url, *EVERYTHING)
-    assert checkpoint.steps(run / "checkpoints") == [1] and checkpoint.verify(run / "checkpoints" / "1") is None
+    run = fetch_run(url, *ALL_PARTS)
+    assert checkpoint.list_steps(run / "checkpoints") == [1] and checkpoint.verify(run / "checkpoints" / "1") is None
     assert mirror.send() == 0  # the first machine is there again, and sends the rest
-    assert checkpoint.newest(local_run(url, *EVERYTHING) / "checkpoints").name == "2"
+    assert checkpoint.find_newest(fetch_run(url, *ALL_PARTS) / "checkpoints").name == "2"
 
 
 def test_a_damaged_one_at_the_url_is_passed_over(url: str, other_machine: Any) -> None:
-    with kept_at(url, print) as run:
+    with sync_run(url, print) as run:
         save(run, 1)
         save(run, 2)
     (damaged,) = [name for name in names(url) if name.startswith("checkpoints/2/default/_METADATA")]
     places.write(f"{url}/{damaged}", b"{}")
     other_machine()
-    run = local_run(url, *EVERYTHING)
+    run = fetch_run(url, *ALL_PARTS)
     assert [checkpoint.verify(run / "checkpoints" / step) is None for step in ("1", "2")] == [True, False]
 
 
 def test_what_goes_while_it_is_read_is_looked_for_again(
     url: str, other_machine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with kept_at(url, print) as run:
+    with sync_run(url, print) as run:
         save(run, 1)
     other_machine()
     get = places.get
@@ -158,56 +158,56 @@ def test_what_goes_while_it_is_read_is_looked_for_again(
         get(place, path)
 
     monkeypatch.setattr(places, "get", late)
-    assert checkpoint.read(checkpoint.newest(local_run(url, "best") / "best"), state(0))["w"][0, 0] == 2
+    assert checkpoint.read(checkpoint.find_newest(fetch_run(url, "best") / "best"), state(0))["w"][0, 0] == 2
 
 
 def test_the_working_folder_stands_where_it_was_the_last_to_train(url: str, other_machine: Any) -> None:
-    with kept_at(url, print) as run:
+    with sync_run(url, print) as run:
         save(run, 1)
     save(run, 2)  # killed before it was sent
-    with kept_at(url, print) as run:
-        assert checkpoint.steps(run / "checkpoints") == [1, 2]
-    assert checkpoint.newest(local_run(url, "checkpoints") / "checkpoints").name == "2"
+    with sync_run(url, print) as run:
+        assert checkpoint.list_steps(run / "checkpoints") == [1, 2]
+    assert checkpoint.find_newest(fetch_run(url, "checkpoints") / "checkpoints").name == "2"
 
 
 def test_what_never_arrived_is_set_aside_when_another_machine_went_on(
     url: str, other_machine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, said = Path(os.environ["RVC_JAX_HOME"]), []
-    with kept_at(url, print) as run:
+    with sync_run(url, print) as run:
         save(run, 1)
     save(run, 5)
     other_machine()
-    with kept_at(url, print) as run:
+    with sync_run(url, print) as run:
         save(run, 2)
     monkeypatch.setenv("RVC_JAX_HOME", str(first))
-    with kept_at(url, said.append) as run:
-        assert checkpoint.newest(run / "checkpoints").name == "2"
-        assert checkpoint.newest(run.with_name("run-before") / "checkpoints").name == "5"
+    with sync_run(url, said.append) as run:
+        assert checkpoint.find_newest(run / "checkpoints").name == "2"
+        assert checkpoint.find_newest(run.with_name("run-before") / "checkpoints").name == "5"
     assert len(said) == 1 and "up to step 5, is in" in said[0]
 
 
 def test_two_machines_at_once_are_refused_and_a_second_claim_is_noticed(
     url: str, other_machine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload, "_LAST_WAITS", (0.01,))
+    monkeypatch.setattr(upload, "_FINAL_RETRY_SECONDS", (0.01,))
     said: list[str] = []
     with pytest.raises(UserError, match="too, since this run began; not everything is at"):  # noqa: SIM117
-        with kept_at(url, said.append) as run:
+        with sync_run(url, said.append) as run:
             save(run, 1)
             other_machine()
             refusal = r"is being trained by process \d+ of .* if it is gone, wait \d+ s"
-            with pytest.raises(UserError, match=refusal), kept_at(url, print):
+            with pytest.raises(UserError, match=refusal), sync_run(url, print):
                 pass
-            monkeypatch.setattr(lock, "_ALIVE", 0.0)
-            Ownership(url, working_folder(url)).claim()
+            monkeypatch.setattr(lock, "_EXPIRY_SECONDS", 0.0)
+            RunLock(url, working_folder(url)).claim()
     assert json.loads(places.read(f"{url}/owner.json"))["time"] > 0  # the other's
 
 
 def test_a_failing_upload_is_said_and_tried_again(
     url: str, other_machine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload, "_LOOK", 0.02)
+    monkeypatch.setattr(upload, "_POLL_SECONDS", 0.02)
     monkeypatch.setattr(upload, "_WAITS", (0.05,))
     said, arrived = [], threading.Event()
     put, failures = places.put, 2
@@ -222,38 +222,38 @@ def test_a_failing_upload_is_said_and_tried_again(
         put(path, place)
 
     monkeypatch.setattr(places, "put", fails)
-    with kept_at(url, said.append) as run:
+    with sync_run(url, said.append) as run:
         save(run, 1)
         assert arrived.wait(20)
     assert len(said) == 2 and all("cannot be reached" in text and "next try is in" in text for text in said)
-    monkeypatch.setattr(upload, "_LAST_WAITS", (0.01, 0.01))
+    monkeypatch.setattr(upload, "_FINAL_RETRY_SECONDS", (0.01, 0.01))
     with pytest.raises(UserError, match=r"cannot be reached.*; not everything is at .*same command on this machine"):  # noqa: SIM117
-        with kept_at(url, said.append) as run:
+        with sync_run(url, said.append) as run:
             failures = 1000
             save(run, 2)
     failures = 0
-    with kept_at(url, print) as run:
-        assert checkpoint.newest(run / "checkpoints").name == "2"
+    with sync_run(url, print) as run:
+        assert checkpoint.find_newest(run / "checkpoints").name == "2"
     assert "checkpoints/2/sha256.json" in names(url)
 
 
 def test_an_end_by_an_error_sends_what_there_is_and_keeps_the_error(url: str, other_machine: Any) -> None:
-    with pytest.raises(UserError, match="disk full"), kept_at(url, print) as run:
+    with pytest.raises(UserError, match="disk full"), sync_run(url, print) as run:
         save(run, 1)
         raise UserError("disk full")
     assert "checkpoints/1/sha256.json" in names(url)
-    with pytest.raises(UserError, match="refused"), kept_at("memory://bucket/nothing", print):
+    with pytest.raises(UserError, match="refused"), sync_run("memory://bucket/nothing", print):
         raise UserError("refused")
     assert not names("memory://bucket/nothing")
 
 
 def test_a_place_with_something_else_is_left_alone(url: str, other_machine: Any) -> None:
     places.write(f"{url}/thesis.txt", b"years of work")
-    with pytest.raises(UserError, match="is not empty and holds no run"), kept_at(url, print):
+    with pytest.raises(UserError, match="is not empty and holds no run"), sync_run(url, print):
         pass
     assert names(url) == {"thesis.txt"}
     with pytest.raises(UserError, match="there is no run of rvc-jax at memory://bucket/none"):
-        local_run("memory://bucket/none", "best")
+        fetch_run("memory://bucket/none", "best")
 
 
 PARTS = st.sampled_from(
@@ -269,15 +269,15 @@ def test_no_name_leads_out_of_the_folder(name: str) -> None:
     if is_mirrored(name):
         path = Path(os.path.normpath(root / name))
         assert path.relative_to(root).as_posix() == name and len(path.parts) > len(root.parts)
-        assert path.parts[len(root.parts)] in EVERYTHING and "\\" not in name and "\0" not in name
+        assert path.parts[len(root.parts)] in ALL_PARTS and "\\" not in name and "\0" not in name
 
 
 @given(st.lists(st.lists(PARTS, min_size=1, max_size=4).map("/".join), max_size=6))
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_hostile_listing_writes_nothing_outside(tmp_path: Path, hostile: list[str]) -> None:
-    entries = {name: places.Entry(1, "1") for name in (*hostile, "metrics/events", "checkpoints/../../evil", "/evil")}
+    entries = {name: places.RemoteFile(1, "1") for name in (*hostile, "metrics/events", "checkpoints/../../evil", "/evil")}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(places, "listing", lambda place: entries)
+        patch.setattr(places, "list_versions", lambda place: entries)
         asked: list[Path] = []
         patch.setattr(places, "get", lambda place, path: asked.append(path))
         Mirror("memory://b", tmp_path / "w").bring()
@@ -329,7 +329,7 @@ def test_killed_and_continued_by_another_machine_from_s3(
     assert (result["run"], result["resumed_from"], result["steps"]) == (run, killed_at, 8)
 
     other_machine()  # whose training does not matter any more
-    assert_same(left_alone, local_run(run, *EVERYTHING))
+    assert_same(left_alone, fetch_run(run, *ALL_PARTS))
     assert len(finished_there(run)) == 2 and f"{run}/report.html" in {f"s3://{name}" for name in s3.find("voices")}
 
     other_machine()
@@ -340,7 +340,7 @@ def test_killed_and_continued_by_another_machine_from_s3(
     assert main(["info", run, "--json"]) == 0
     info = json.loads(capsys.readouterr().out)
     assert (info["kind"], info["path"], info["steps"]) == ("run", run, 8)
-    assert info["bytes"] == sum(entry.bytes for entry in places.listing(run).values())
+    assert info["bytes"] == sum(entry.bytes for entry in places.list_versions(run).values())
     s3.rm_file("voices/callie/report.html")
     assert main(["report", run]) == 0 and f"{run}/report.html" in capsys.readouterr().out
     assert b"<html" in places.read(f"{run}/report.html")
@@ -350,7 +350,7 @@ def test_killed_and_continued_by_another_machine_from_s3(
 def test_a_service_that_is_gone_at_the_end_is_exit_code_2(
     url: str, sample_dataset: Path, other_machine: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(upload, "_LAST_WAITS", (0.01,))
+    monkeypatch.setattr(upload, "_FINAL_RETRY_SECONDS", (0.01,))
     put = places.put
 
     def fails(path: Path, place: str) -> None:
@@ -363,6 +363,6 @@ def test_a_service_that_is_gone_at_the_end_is_exit_code_2(
     assert main(command) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert "cannot be reached: nothing answers; not everything is at" in last
-    assert str(home() / "runs") in last and "the same command on this machine sends it" in last
+    assert str(cache_dir() / "runs") in last and "the same command on this machine sends it" in last
     monkeypatch.setattr(places, "put", put)
     assert main(command) == 0 and finished_there(url) == [2]

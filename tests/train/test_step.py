@@ -12,21 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from micro import MICRO, NANO
-from on_devices import output_on
+from on_devices import run_on_devices
 
 from rvc_jax.config import PRESETS, TrainConfig
 from rvc_jax.data.dataset import load_dataset
 from rvc_jax.models.synthesizer import Latents
 from rvc_jax.train.batches import gather
-from rvc_jax.train.state import fresh_state, learning_rate
-from rvc_jax.train.step import _generator_loss, _segment_starts, build_networks, make_step
+from rvc_jax.train.state import init_state, learning_rate
+from rvc_jax.train.step import _generator_loss, draw_segment_starts, build_networks, make_step
 
 HERE = Path(__file__).parent
 GOLDEN = HERE.parent / "parity" / "features.npz"
 
 
 def steps_on(devices: int) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in output_on(devices, HERE / "mesh_losses.py").splitlines()]
+    return [json.loads(line) for line in run_on_devices(devices, HERE / "mesh_losses.py").splitlines()]
 
 
 def test_eight_devices_give_the_losses_of_one() -> None:
@@ -41,7 +41,7 @@ def test_eight_devices_give_the_losses_of_one() -> None:
 
 def test_segments_start_anywhere_in_a_window_and_nowhere_else() -> None:
     lengths = np.array([32, 33, 40, 336, 20], np.int32)
-    draw = jax.vmap(lambda key: _segment_starts(key, lengths, 32))
+    draw = jax.vmap(lambda key: draw_segment_starts(key, lengths, 32))
     starts = np.asarray(draw(jax.random.split(jax.random.key(0), 20_000)))
     assert starts.min(axis=0).tolist() == [0, 0, 0, 0, 0]
     assert starts.max(axis=0).tolist() == [0, 1, 8, 304, 0]
@@ -79,7 +79,7 @@ def test_nano_learns_ten_seconds_of_speech_by_heart(sample_dataset: Path) -> Non
     windows = load_dataset(sample_dataset).train
     longest = np.argsort(windows.lengths)[-4:]
     assert 900 <= windows.lengths[longest].sum() <= 1200
-    state = jax.device_put(fresh_state(networks.synthesizer, networks.discriminator, networks.optimizer, 1234))
+    state = jax.device_put(init_state(networks.synthesizer, networks.discriminator, networks.optimizer, 1234))
     batch = jax.device_put(gather(windows, longest))
     step, errors = jax.jit(make_step(networks), donate_argnums=0), []
     for _ in range(80):

@@ -12,14 +12,14 @@ from micro import MICRO
 from rvc_jax.data.dataset import load_dataset
 from rvc_jax.errors import UserError
 from rvc_jax.metrics.speaker import SpeakerEncoder
-from rvc_jax.metrics.stft import MEASURES
+from rvc_jax.metrics.stft import METRIC_NAMES
 from rvc_jax.runs import checkpoint
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.learning_curve import figures_of, kept
+from rvc_jax.runs.learning_curve import evaluation_metrics, best_evaluation
 from rvc_jax.train import loop
-from rvc_jax.train.metric_writer import Recorder
+from rvc_jax.train.metric_writer import MetricWriter
 from rvc_jax.train.step import build_networks
-from rvc_jax.train.validation import Holdout
+from rvc_jax.train.validation import Validator
 
 SETTINGS = {
     "epochs": 12, "evaluate_every": 1, "save_every": 12, "log_every": 1, "precision": "float32",
@@ -35,7 +35,7 @@ def test_a_run_ends_when_its_patience_does_and_goes_on_with_more(sample_dataset:
     per_epoch = result.steps
     assert result.stopped == "stopped: 1 evaluations have brought no better log-mel error than that of step 0"
     assert (result.interrupted, result.used_up, result.epochs) == (False, False, 1)
-    assert checkpoint.newest(run / "checkpoints").name == str(per_epoch)
+    assert checkpoint.find_newest(run / "checkpoints").name == str(per_epoch)
     again = train(sample_dataset, run, overrides=SETTINGS)
     assert (again.steps, again.resumed_from, again.stopped) == (per_epoch, per_epoch, result.stopped)
     more = train(sample_dataset, run, overrides={"patience": 0, "epochs": 2})
@@ -43,10 +43,10 @@ def test_a_run_ends_when_its_patience_does_and_goes_on_with_more(sample_dataset:
 
     history = RunFolder.open(run).history()
     lines = [line for line in history if "holdout/mel" in line]
-    measured = set(MEASURES) if SpeakerEncoder.find() else set(MEASURES) - {"similarity"}
+    measured = set(METRIC_NAMES) if SpeakerEncoder.find() else set(METRIC_NAMES) - {"similarity"}
     assert [line["step"] for line in lines] == [0, per_epoch, 2 * per_epoch]
-    assert measured - {"f0_cents"} <= set(figures_of(lines[-1])) <= measured
-    assert checkpoint.newest(run / "best").name == str(kept(history)["step"])
+    assert measured - {"f0_cents"} <= set(evaluation_metrics(lines[-1])) <= measured
+    assert checkpoint.find_newest(run / "best").name == str(best_evaluation(history)["step"])
     evaluated = [text for text in said if text and text.startswith("hold-out: log-mel error")]
     assert len(evaluated) == 2 and "STFT distance" in evaluated[0]
     hints = [text for text in said if text and "rvc-jax download resemblyzer" in text]
@@ -63,15 +63,15 @@ def test_the_better_of_raw_and_averaged_weights_is_kept_and_named(
     folder = RunFolder(tmp_path / "run", trained.preset, trained.dataset)
     folder.write(trained.index())
     said: list[str] = []
-    holdout = Holdout(folder, data, networks, lambda step, text, error: said.append(text))
-    recorder = Recorder(folder.path, 0)
+    holdout = Validator(folder, data, networks, lambda step, text, error: said.append(text))
+    recorder = MetricWriter(folder.path, 0)
     states = [(poor, poor), (poor, good), (poor, None)]
     for step, (raw, average) in enumerate(states):
         holdout.evaluate(step, types.SimpleNamespace(generator=raw, average=average), recorder)
     holdout.finish()
     first, second, third = folder.history()
-    assert not figures_of(first, "ema") and not figures_of(third, "ema")
-    assert figures_of(second, "raw") == pytest.approx(figures_of(first, "raw"))
+    assert not evaluation_metrics(first, "ema") and not evaluation_metrics(third, "ema")
+    assert evaluation_metrics(second, "raw") == pytest.approx(evaluation_metrics(first, "raw"))
     assert second["holdout_ema/mel"] < second["holdout/mel"]
     assert [line.get("best/which") for line in (first, second, third)] == ["raw", "ema", None]
     assert holdout.errors() == (first["holdout/mel"], second["holdout_ema/mel"])

@@ -24,18 +24,18 @@ from rvc_jax.runs.folder import RunFolder
 from rvc_jax.storage.files import file_sha256
 from rvc_jax.voices import export as exports
 from rvc_jax.voices.export import ExportConfig, compare_rows, export, save_voice
-from rvc_jax.voices.export_check import Clip, spectral_difference
+from rvc_jax.voices.export_check import ExportCheck, spectral_difference
 from rvc_jax.voices.formats import pth_writer
-from rvc_jax.voices.formats.pth_writer import NotAsWritten
-from rvc_jax.voices.model import VoiceModel, config_list
-from rvc_jax.voices.voice_source import check_name, clock, named, usable_name
+from rvc_jax.voices.formats.pth_writer import ReadBackError
+from rvc_jax.voices.model import VoiceModel, to_config_list
+from rvc_jax.voices.voice_source import check_name, clock, named, to_usable_name
 from rvc_jax.weights import safetensors_file, torch_file
 
 
 @pytest.fixture
 def public(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small voices pass for such that other tools can load, and their discriminators as well."""
-    monkeypatch.setattr(VoiceModel, "runs_elsewhere", True)
+    monkeypatch.setattr(VoiceModel, "is_rvc_compatible", True)
     monkeypatch.setattr(exports, "_public_discriminator", lambda model: MICRO.discriminator)
 
 
@@ -193,12 +193,12 @@ def test_an_index_must_have_the_rows() -> None:
     changed = rows.copy()
     changed[3, 5] += 1e-3
     for wrong in (changed, rows[:-1], rows[:, :-1], np.full_like(rows, np.nan), rows[:0], rows[0]):
-        with pytest.raises(NotAsWritten):
+        with pytest.raises(ReadBackError):
             compare_rows(wrong, ROWS)
     many = np.random.default_rng(1).standard_normal((200_001, 2)).astype(np.float32)
     assert compare_rows(many[:10_000] * 0.5, many) == {"same_rows": False, "clustered_from": 200_001}
     for wrong in (many[:10_000] * 9, np.concatenate([many, many])):
-        with pytest.raises(NotAsWritten):
+        with pytest.raises(ReadBackError):
             compare_rows(wrong, many)
 
 
@@ -216,13 +216,13 @@ def test_the_clip_hears_every_part() -> None:
     model = make_model(1)
     # Upsampling layers begin so faint that little but the source is heard.
     loud = model.weights | {f"dec.ups.{i}.weight_g": 30 * model.weights[f"dec.ups.{i}.weight_g"] for i in range(3)}
-    clip = Clip(dataclasses.replace(model, weights=loud), ROWS)
+    clip = ExportCheck(dataclasses.replace(model, weights=loud), ROWS)
     assert clip.wave.shape == (64 * 160,) and np.isfinite(clip.wave).all() and clip.wave.std() > 1e-4
     assert np.array_equal(clip.content[::2], ROWS[14:46].astype(np.float32))
     for part in ("enc_p.", "flow.", "dec.", "emb_g."):
         changed = {name: array + 0.1 for name, array in loud.items() if name.startswith(part)}
         assert spectral_difference(clip.spoken(loud | changed), clip.wave) > 0.01, part
-    assert Clip(model, None).wave.shape == clip.wave.shape
+    assert ExportCheck(model, None).wave.shape == clip.wave.shape
 
 
 def test_a_voice_in_one_file(public, index_file, tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_names_are_made_usable() -> None:
     assert named(checkpoint_of, "my experiment").facts["name"] == "my_experiment"
     for name in ("Callie", "my voice 2", "Élise", "声", "a.b-c_d"):
         check_name(name)
-    made = {name: usable_name(name) for name in ("my voice", "../../etc", "con", "", "a\nb", "x" * 300, "Élise 2")}
+    made = {name: to_usable_name(name) for name in ("my voice", "../../etc", "con", "", "a\nb", "x" * 300, "Élise 2")}
     assert made["my voice"] == "my_voice" and made["../../etc"] == "etc" and made["Élise 2"] == "Élise_2"
     for name in made.values():
         check_name(name)
@@ -362,7 +362,7 @@ def test_what_is_written_opens_again(public, whisper_run: Path, tmp_path: Path, 
     for name in ("small.pth", "small.zip"):
         found = opened.open_voice(tmp_path / name)
         assert 0 < pth_writer.rounding(found.model.weights, best.without_posterior().weights) <= 1
-        assert (config_list(found.model), found.model.version) == (config_list(best), "v2")
+        assert (to_config_list(found.model), found.model.version) == (to_config_list(best), "v2")
         assert (found.model.facts["author"], found.model.facts["epoch"]) == ("somebody", 1)
         np.testing.assert_array_equal(found.index, ROWS.astype(np.float32))
     for name, model in (("model.safetensors", best), ("G_2333333.pth", newest)):

@@ -16,7 +16,7 @@ import rvc_jax.voices.export as exports
 from rvc_jax.cli.main import main
 from rvc_jax.errors import UserError
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.voices.merge import PARTS, blend
+from rvc_jax.voices.merge import PARTS, merge_voices
 from rvc_jax.voices.model import VoiceModel
 from rvc_jax.weights import safetensors_file
 
@@ -25,13 +25,13 @@ FIRST, SECOND = make_model(1), make_model(2)
 
 def test_the_ends_are_the_voices_themselves() -> None:
     for share, voice in ((1, FIRST), (0, SECOND)):
-        mixed = blend(FIRST, SECOND, share, {})
+        mixed = merge_voices(FIRST, SECOND, share, {})
         assert mixed.weights.keys() == voice.without_posterior().weights.keys()
         assert all(np.array_equal(mixed.weights[name], voice.weights[name]) for name in mixed.weights)
 
 
 def test_a_quarter_is_a_quarter() -> None:
-    mixed = blend(FIRST, SECOND, 0.25, {})
+    mixed = merge_voices(FIRST, SECOND, 0.25, {})
     for name, array in mixed.weights.items():
         assert array.dtype == np.float32
         expected = 0.25 * FIRST.weights[name] + 0.75 * SECOND.weights[name]
@@ -41,7 +41,7 @@ def test_a_quarter_is_a_quarter() -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_has_a_share_of_its_own(part: str) -> None:
-    mixed = blend(FIRST, SECOND, 0, {part: 1.0} | {other: None for other in PARTS if other != part})
+    mixed = merge_voices(FIRST, SECOND, 0, {part: 1.0} | {other: None for other in PARTS if other != part})
     ours = [name for name, array in mixed.weights.items() if np.array_equal(array, FIRST.weights[name])]
     differing = [name for name in mixed.weights if not np.array_equal(FIRST.weights[name], SECOND.weights[name])]
     assert {name.partition(".")[0] for name in set(ours) & set(differing)} == {PARTS[part]}
@@ -51,7 +51,7 @@ def test_a_part_has_a_share_of_its_own(part: str) -> None:
 def test_the_fewer_speakers_are_kept() -> None:
     fewer = dataclasses.replace(MICRO, generator=dataclasses.replace(MICRO.generator, speakers=3))
     speakers = {"speakers": ("a", "b", "c", "d")}
-    mixed = blend(dataclasses.replace(FIRST, **speakers), make_model(2, fewer), 0.5, {})
+    mixed = merge_voices(dataclasses.replace(FIRST, **speakers), make_model(2, fewer), 0.5, {})
     assert mixed.generator.speakers == 3 and mixed.weights["emb_g.weight"].shape == (3, 4)
     assert mixed.speakers == ("a", "b", "c")
     assert mixed.network().public_shapes == {name: array.shape for name, array in mixed.weights.items()}
@@ -71,11 +71,11 @@ def test_the_fewer_speakers_are_kept() -> None:
 )
 def test_different_kinds_are_not_mixed(change: dict, told: str) -> None:
     with pytest.raises(UserError, match=told):
-        blend(FIRST, dataclasses.replace(SECOND, **change), 0.5, {})
+        merge_voices(FIRST, dataclasses.replace(SECOND, **change), 0.5, {})
 
 
 def test_an_unknown_fingerprint_is_no_hindrance() -> None:
-    mixed = blend(dataclasses.replace(FIRST, content_fingerprint=None), SECOND, 0.5, {})
+    mixed = merge_voices(dataclasses.replace(FIRST, content_fingerprint=None), SECOND, 0.5, {})
     assert mixed.content_fingerprint == SECOND.content_fingerprint
 
 
@@ -84,7 +84,7 @@ def test_an_unknown_fingerprint_is_no_hindrance() -> None:
 )
 def test_shares_have_a_range(share: float, shares: dict, told: str) -> None:
     with pytest.raises(UserError, match=told):
-        blend(FIRST, SECOND, share, shares)
+        merge_voices(FIRST, SECOND, share, shares)
 
 
 def test_the_command_mixes_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
@@ -98,7 +98,7 @@ def test_the_command_mixes_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert np.array_equal(found["dec.conv_pre.weight"], ours["dec.conv_pre.weight"])
     np.testing.assert_allclose(found["emb_g.weight"], 0.25 * ours["emb_g.weight"] + 0.75 * theirs["emb_g.weight"], 1e-6)
 
-    monkeypatch.setattr(VoiceModel, "runs_elsewhere", True)
+    monkeypatch.setattr(VoiceModel, "is_rvc_compatible", True)
     written = {}
 
     def write(path: Path, rows: np.ndarray) -> None:

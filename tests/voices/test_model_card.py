@@ -38,7 +38,7 @@ def test_a_run_tells_what_it_is_of(tmp_path: Path) -> None:
 
 
 def test_rights_are_told(tmp_path: Path) -> None:
-    text = card(open_source(make_run(tmp_path / "a").path), licence_note="CC-BY 4.0,\nby the speaker")
+    text = card(open_source(make_run(tmp_path / "a").path), license_note="CC-BY 4.0,\nby the speaker")
     assert "CC-BY 4.0, by the speaker" in text and "not stated" not in text
     notes = ("two files are quiet", "the licence of the recordings: public domain")
     text = card(open_source(make_run(tmp_path / "b", notes=notes).path))
@@ -53,7 +53,7 @@ def test_a_voice_without_holdout_says_so(tmp_path: Path) -> None:
 
 
 def test_files_are_told_with_their_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(VoiceModel, "runs_elsewhere", True)
+    monkeypatch.setattr(VoiceModel, "is_rvc_compatible", True)
     files = (
         CardFile("made.pth", 12, "12" * 32),
         CardFile("made.onnx", 3, "34" * 32),

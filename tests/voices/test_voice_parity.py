@@ -135,6 +135,6 @@ def test_a_file_of_full_size_speaks_as_the_golden_output(tmp_path: Path) -> None
 def test_these_are_pytorch_s_new_names() -> None:
     normed = torch.nn.utils.parametrizations.weight_norm(torch.nn.ConvTranspose1d(3, 2, 4))
     found = {name: value.detach().numpy() for name, value in normed.state_dict().items()}
-    old = pth_reader.public_names({f"dec.ups.0.{name}": array for name, array in found.items()})
+    old = pth_reader.to_public_names({f"dec.ups.0.{name}": array for name, array in found.items()})
     shapes = {name.removeprefix("dec.ups.0."): array.shape for name, array in old.items()}
     assert shapes == {"weight_g": (3, 1, 1), "weight_v": (3, 2, 4), "bias": (2,)}

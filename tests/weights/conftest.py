@@ -10,7 +10,7 @@ import pytest
 from weights_server import CONTENT, Server, sha256
 
 from rvc_jax.weights import store, transfer
-from rvc_jax.weights.registry import Entry, File
+from rvc_jax.weights.registry import WeightsEntry, WeightsFile
 
 
 @pytest.fixture
@@ -31,14 +31,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def register(monkeypatch: pytest.MonkeyPatch) -> Callable[..., File]:
+def register(monkeypatch: pytest.MonkeyPatch) -> Callable[..., WeightsFile]:
     """Puts an entry `toy` of one file into the registry."""
 
-    def register(*urls: str, content: bytes | None = CONTENT, **fields: Any) -> File:
+    def register(*urls: str, content: bytes | None = CONTENT, **fields: Any) -> WeightsFile:
         if content is not None:
             fields = {"sha256": sha256(content), "size": len(content)} | fields
-        file = File("toys/toy.pth", urls, **fields)
-        monkeypatch.setitem(store.ENTRIES, "toy", Entry("toy", (file,), "MIT", "a toy"))
+        file = WeightsFile("toys/toy.pth", urls, **fields)
+        monkeypatch.setitem(store.ENTRIES, "toy", WeightsEntry("toy", (file,), "MIT", "a toy"))
         return file
 
     return register

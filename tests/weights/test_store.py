@@ -19,7 +19,7 @@ import pytest
 from weights_server import CONTENT, OTHER, WHOLE, Handler, Server, endless, left, refusal, serve, sha256, status
 
 from rvc_jax.weights import store, transfer
-from rvc_jax.weights.registry import Entry, File
+from rvc_jax.weights.registry import WeightsEntry, WeightsFile
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -46,8 +46,8 @@ def test_an_entry_of_several_files_is_a_folder(server: Server, monkeypatch: pyte
     files = []
     for name, content in (("config.json", b"{}"), ("pytorch_model.bin", CONTENT)):
         server.paths[f"/{name}"] = serve(content)
-        files.append(File(f"toy/{name}", (f"{server.url}/{name}",)))
-    monkeypatch.setitem(store.ENTRIES, "toy", Entry("toy", tuple(files), "MIT", "a toy"))
+        files.append(WeightsFile(f"toy/{name}", (f"{server.url}/{name}",)))
+    monkeypatch.setitem(store.ENTRIES, "toy", WeightsEntry("toy", tuple(files), "MIT", "a toy"))
     assert store.path("toy") == home / "weights/toy"
     assert (home / "weights/toy/pytorch_model.bin").read_bytes() == CONTENT
     (home / "weights/toy/config.json").unlink()

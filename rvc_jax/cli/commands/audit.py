@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rvc_jax.cli.display import Display, show
+from rvc_jax.cli.display import Display, print_result
 from rvc_jax.cli.options import Json, Place
 from rvc_jax.storage.environment import start_jax
 
@@ -32,5 +32,5 @@ def audit(dataset: Place, out: Path = Path("audit.html"), as_json: Json = False)
         except OSError as error:
             raise UserError(f"{out} cannot be written: {error.strerror}") from error
     result = {"out": out, "audit": measured, "advice": advise(measured)}
-    show(result, [*summary(measured), ("page", str(out))], as_json)
+    print_result(result, [*summary(measured), ("page", str(out))], as_json)
     return 0

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from rvc_jax.cli.display import show
+from rvc_jax.cli.display import print_result
 from rvc_jax.cli.options import Json, Run, Which
 from rvc_jax.storage.environment import start_jax
 
@@ -27,20 +27,20 @@ def card(
     """
     start_jax()
     from rvc_jax.errors import UserError
-    from rvc_jax.storage.files import replacing
+    from rvc_jax.storage.files import atomic_write
     from rvc_jax.voices.model_card import card as make_card
     from rvc_jax.voices.voice_source import open_source
 
-    text = make_card(open_source(run, voice), licence_note=license_note)
+    text = make_card(open_source(run, voice), license_note=license_note)
     if out is not None:
         if out.is_dir() or not out.absolute().parent.is_dir():
             raise UserError(f"{out} cannot be written: name a file in a folder that exists")
-        with replacing(out) as file:
+        with atomic_write(out) as file:
             file.write(text.encode())
     if as_json:
-        show({"out": out, "card": text}, [], as_json)
+        print_result({"out": out, "card": text}, [], as_json)
     elif out is None:
         print(text, end="")
     else:
-        show(None, [("card", str(out))], as_json)
+        print_result(None, [("card", str(out))], as_json)
     return 0

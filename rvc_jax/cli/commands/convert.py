@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from rvc_jax.cli.display import Display, duration, show
+from rvc_jax.cli.display import Display, format_duration, print_result
 from rvc_jax.cli.options import Json, OptionalPlace, Out, Run, Source, Which
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
@@ -109,7 +109,7 @@ def _show(out: Path, converted: Any, as_json: bool) -> None:
         ("length", f"{seconds:.1f} s at {converted.rate} Hz"),
         ("transposed", f"{converted.transpose:+g} semitones"),
     ]
-    show(result, rows, as_json)
+    print_result(result, rows, as_json)
 
 
 def _folder(chosen: dict[str, Any], source: Path, out: Path, format: str | None, overwrite: bool, as_json: bool) -> int:
@@ -128,11 +128,11 @@ def _folder(chosen: dict[str, Any], source: Path, out: Path, format: str | None,
     total = len(result.converted) + len(result.present) + len(result.failed)
     rows = [
         ("folder", str(out)),
-        ("converted", f"{len(result.converted)} of {total} recordings, {duration(result.seconds)}"),
+        ("converted", f"{len(result.converted)} of {total} recordings, {format_duration(result.seconds)}"),
         *([("there before", f"{len(result.present)}; --overwrite converts them again")] if result.present else []),
         *(("failed", reason) for _, reason in result.failed),
     ]
     failed = [{"source": source / name, "reason": reason} for name, reason in result.failed]
     counts = {"converted": len(result.converted), "present": len(result.present), "failed": failed}
-    show({"out": out, "seconds": result.seconds, **counts}, rows, as_json)
+    print_result({"out": out, "seconds": result.seconds, **counts}, rows, as_json)
     return 1 if result.failed else 0

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from rvc_jax.cli.display import Display, show, size
+from rvc_jax.cli.display import Display, print_result, size
 from rvc_jax.cli.options import Json, Preset
 from rvc_jax.config import PRESETS
 from rvc_jax.errors import UserError
@@ -30,7 +30,7 @@ def download(names: Names = (), all_for: Preset = None, list_all: List = False, 
 
     if list_all:
         entries = _listed()
-        show(entries, [(entry["name"], _line(entry)) for entry in entries], as_json)
+        print_result(entries, [(entry["name"], _line(entry)) for entry in entries], as_json)
         return 0
     if not names and all_for is None:
         raise UserError("nothing to download: give names (`rvc-jax download --list` shows them) or --all-for PRESET")
@@ -38,7 +38,7 @@ def download(names: Names = (), all_for: Preset = None, list_all: List = False, 
     with Display() as display:
         paths = _fetch(list(wanted), display)
     rows = [(name, str(path)) for name, path in paths.items()]
-    show(paths, rows or [(str(all_for), "needs no download: its weights come with the package")], as_json)
+    print_result(paths, rows or [(str(all_for), "needs no download: its weights come with the package")], as_json)
     return 0
 
 

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tyro.conf import Positional
 
-from rvc_jax.cli.display import Display, show
+from rvc_jax.cli.display import Display, print_result
 from rvc_jax.cli.options import Json, OptionalPlace, Which
-from rvc_jax.config import QualityConfig
+from rvc_jax.config import EvaluateConfig
 from rvc_jax.errors import UserError
 from rvc_jax.storage.environment import start_jax
 
 if TYPE_CHECKING:
-    from rvc_jax.metrics.conversion import Comparison
+    from rvc_jax.metrics.conversion import ConversionReport
 
 _Run = Annotated[Positional[str | None], tyro.conf.arg(metavar="[RUN]", help_behavior_hint="")]
 _Sounds = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 
 
 def evaluate(
-    comparison: QualityConfig,
+    comparison: EvaluateConfig,
     run: _Run = None,
     dataset: OptionalPlace = None,
     voice: Which = "best",
@@ -55,45 +55,45 @@ def evaluate(
     start_jax()
     if run is not None:
         figures = _of_run(run, dataset, voice)
-        show(figures, [(name.replace("_", " "), _text(value)) for name, value in figures.items()], as_json)
+        print_result(figures, [(name.replace("_", " "), _text(value)) for name, value in figures.items()], as_json)
         return 0
     if converted is None:
         raise UserError("there is nothing to measure without --converted: name the recording that came out")
-    from rvc_jax.metrics.conversion import compare
+    from rvc_jax.metrics.conversion import measure_conversions
 
     with Display() as display:
-        compared = compare(
+        compared = measure_conversions(
             converted, source, target, reference, comparison,
             lambda done, total, name: display.update("measuring", done, total, name),
         )  # fmt: skip
-    show(compared, _rows(compared), as_json)
+    print_result(compared, _rows(compared), as_json)
     return 0
 
 
 def _of_run(run: str, dataset: str | None, voice: Which) -> dict[str, Any]:
     from rvc_jax.data.dataset import load_dataset
     from rvc_jax.runs.folder import RunFolder
-    from rvc_jax.runs.mirror import WHERE, local_run
+    from rvc_jax.runs.mirror import VOICE_FOLDERS, fetch_run
     from rvc_jax.train.evaluator import evaluate as run_evaluate
 
-    folder = RunFolder.open(local_run(run, WHERE[voice]))
+    folder = RunFolder.open(fetch_run(run, VOICE_FOLDERS[voice]))
     dataset = dataset or folder.dataset_path
     if dataset is None:
         raise UserError(f"{run} does not tell where its dataset is: name it with --dataset")
     return run_evaluate(folder, load_dataset(dataset), voice)
 
 
-def _rows(compared: Comparison) -> Iterator[tuple[str, str]]:
+def _rows(compared: ConversionReport) -> Iterator[tuple[str, str]]:
     """The figures, or their mean and a line per conversion; then what there is to know."""
-    from rvc_jax.metrics.conversion_table import brief, table
+    from rvc_jax.metrics.conversion_table import summarize, format_rows
 
     conversions = compared.conversions
     if len(conversions) > 1:
         yield "conversions", f"{len(conversions)}; means over those that have a figure:"
-    yield from table(compared.mean)
+    yield from format_rows(compared.mean)
     for item in conversions:
         if len(conversions) > 1:
-            yield item.name, brief(item.figures)
+            yield item.name, summarize(item.figures)
         for said, text in item.transcripts.items() if len(conversions) == 1 else ():
             yield f"words of {said}", text or "(none)"
         for note in item.notes:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from rvc_jax.cli.display import Display, show, size
+from rvc_jax.cli.display import Display, print_result, size
 from rvc_jax.cli.options import Json, OptionalPlace, Run, Which
 from rvc_jax.storage.environment import start_jax
 
@@ -42,11 +42,11 @@ def export(
         author: Who made the voice, to be told in its files.
         license_note: What the rights to the recordings are, for the model card.
     """
-    from rvc_jax.errors import UserError, shown
+    from rvc_jax.errors import UserError, sanitize
 
     for each in formats:
         if each not in _CHOICES:
-            raise UserError(f"--format {shown(each)} is unknown: choose from {', '.join(_CHOICES)}")
+            raise UserError(f"--format {sanitize(each)} is unknown: choose from {', '.join(_CHOICES)}")
     start_jax()
     from rvc_jax.voices.export import ExportConfig
     from rvc_jax.voices.export import export as run_export
@@ -61,7 +61,7 @@ def export(
     rows += [("note", note) for note in written.notes]
     files = [file._asdict() for file in written.files]
     result = {"out": written.out, "name": written.name, "files": files, "checks": written.checks}
-    show(result | {"notes": written.notes}, rows, as_json)
+    print_result(result | {"notes": written.notes}, rows, as_json)
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
-from rvc_jax.cli.display import show
+from rvc_jax.cli.display import print_result
 from rvc_jax.cli.options import Json, OptionalInt, Which
 from rvc_jax.storage.environment import start_jax
 
@@ -31,13 +31,13 @@ def extract(
         voice: Of a run without --step, its newest checkpoint or its best voice.
     """
     start_jax()
-    from rvc_jax.voices.export import check_out, save_voice
+    from rvc_jax.voices.export import check_output_path, save_voice
     from rvc_jax.voices.voice_source import open_source
 
-    check_out(out, checkpoint)
+    check_output_path(out, checkpoint)
     source = open_source(checkpoint, voice, step)
     facts = source.model.facts
     written = save_voice(out, source.model.without_posterior())
     rows = [("written", str(out)), *(("of step", str(facts["step"])) for _ in range(1) if facts.get("step"))]
-    show({"files": written, "step": facts.get("step"), "epoch": facts.get("epoch")}, rows, as_json)
+    print_result({"files": written, "step": facts.get("step"), "epoch": facts.get("epoch")}, rows, as_json)
     return 0

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
-from rvc_jax.cli.display import Display, show
+from rvc_jax.cli.display import Display, print_result
 from rvc_jax.cli.options import Json
 from rvc_jax.config import FetchConfig
 
@@ -33,5 +33,5 @@ def fetch(urls: _Links, out: Path, fetching: FetchConfig, as_json: Json = False)
         ("sound", f"{result.minutes:.1f} min"),
         *(("skipped", f"{skipped.name}: {skipped.reason}") for skipped in result.skipped),
     ]
-    show({"minutes": result.minutes, "folder": out, "files": result.files, "skipped": result.skipped}, rows, as_json)
+    print_result({"minutes": result.minutes, "folder": out, "files": result.files, "skipped": result.skipped}, rows, as_json)
     return 0

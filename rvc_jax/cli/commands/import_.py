@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import Positional
 
-from rvc_jax.cli.display import show, size
+from rvc_jax.cli.display import print_result, size
 from rvc_jax.cli.options import Json, OptionalPlace, Preset
 
 _File = Annotated[Positional[Path], tyro.conf.arg(metavar="FILE")]
@@ -43,7 +43,7 @@ def import_(
     from rvc_jax.voices.formats import native, pth_reader
     from rvc_jax.voices.open import open_voice
 
-    native.check_new(out)
+    native.check_vacant(out)
     opened = open_voice(file, index, preset, content_encoder)
     model = opened.model
     if name:
@@ -55,7 +55,7 @@ def import_(
     native.write(out, model, opened.index, critic, origin)
     rows = 0 if opened.index is None else len(opened.index)
     result = {"out": out, **model.summary(), "index_rows": rows, "discriminator": critic is not None}
-    show(result, _rows(result, opened.index_name), as_json)
+    print_result(result, _rows(result, opened.index_name), as_json)
     return 0
 
 

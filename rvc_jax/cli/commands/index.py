@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from tyro.conf import Positional
 
-from rvc_jax.cli.display import Display, show, size
+from rvc_jax.cli.display import Display, print_result, size
 from rvc_jax.cli.options import Json
 from rvc_jax.errors import UserError
 from rvc_jax.storage.environment import start_jax
@@ -56,7 +56,7 @@ def index(source: _Features, out: Path, seed: int = 0, as_json: Json = False) ->
     table += [("cells", str(result["cells"]))] if result["cells"] else []
     if result["cells"] and result["channels"] not in CONTENT_CHANNELS.values():
         table.append(("note", "other tools have no features of that width: their voices take 256 (v1) or 768 (v2)"))
-    show(result, [*table, ("time", f"{result['seconds']:.1f} s")], as_json)
+    print_result(result, [*table, ("time", f"{result['seconds']:.1f} s")], as_json)
     return 0
 
 
@@ -69,9 +69,9 @@ def _rows(source: str) -> np.ndarray:
 
         return faiss_index.read(source)
     from rvc_jax.runs.folder import RunFolder
-    from rvc_jax.runs.mirror import local_run
+    from rvc_jax.runs.mirror import fetch_run
 
-    rows = RunFolder.open(local_run(source, "index.npy")).index()
+    rows = RunFolder.open(fetch_run(source, "index.npy")).index()
     if rows is None:
         raise UserError(f"the run {source} has no index.npy: train it, or give the features as .npy")
     return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rvc_jax.cli.display import drop_text, show
+from rvc_jax.cli.display import format_drop, print_result
 from rvc_jax.cli.options import Json, Place
 
 
@@ -31,10 +31,10 @@ def inspect(dataset: Place, as_json: Json = False) -> int:
         ("holdout", f"{info.holdout_slices} slices, {info.holdout_seconds:.0f} s"),
         *((f"record {name}", text) for name, text in shapes.items()),
         *((f"setting {name}", str(value)) for name, value in info.config.items()),
-        *(("dropped", drop_text(drop)) for drop in info.dropped),
+        *(("dropped", format_drop(drop)) for drop in info.dropped),
         *(("note", note) for note in info.notes),
     ]
-    show({"path": dataset, "record": shapes, **info.to_dict()}, rows, as_json)
+    print_result({"path": dataset, "record": shapes, **info.to_dict()}, rows, as_json)
     return 0
 
 

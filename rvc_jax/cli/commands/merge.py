@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
-from rvc_jax.cli.display import show
+from rvc_jax.cli.display import print_result
 from rvc_jax.cli.options import Json
 from rvc_jax.storage.environment import start_jax
 
@@ -47,20 +47,20 @@ def merge(
     import numpy as np
 
     from rvc_jax.errors import UserError
-    from rvc_jax.voices.export import check_out, save_voice
-    from rvc_jax.voices.merge import blend
+    from rvc_jax.voices.export import check_output_path, save_voice
+    from rvc_jax.voices.merge import merge_voices
     from rvc_jax.voices.voice_source import open_source
 
     for path in out:
-        check_out(path, first, second)
+        check_output_path(path, first, second)
     sources = {"a": open_source(first), "b": open_source(second)}
     shares = {"prior": ratio_prior, "flow": ratio_flow, "decoder": ratio_decoder, "speakers": ratio_speakers}
-    model = blend(sources["a"].model, sources["b"].model, ratio, shares)
+    model = merge_voices(sources["a"].model, sources["b"].model, ratio, shares)
     wanted = {"none": (), "both": ("a", "b")}.get(index, (index,))
     rows = [sources[each].rows for each in wanted]
     if any(each is None for each in rows):
         raise UserError(f"--index {index} is not possible: a voice has no content features; use --index none")
     joined = np.concatenate(rows) if rows else None
     written = [file for path in out for file in save_voice(path, model, joined)]
-    show({"files": written}, [("written", str(file)) for file in written], as_json)
+    print_result({"files": written}, [("written", str(file)) for file in written], as_json)
     return 0

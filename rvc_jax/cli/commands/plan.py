@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from rvc_jax.cli.display import Display, duration, show, size
+from rvc_jax.cli.display import Display, format_duration, print_result, size
 from rvc_jax.cli.options import Json, OptionalInt, OptionalPlace
 from rvc_jax.config import PRESETS, PresetName
 from rvc_jax.errors import UserError
@@ -47,32 +47,32 @@ def plan(
         dollars_per_hour: Dollars per chip and hour, in the place of the table's.
     """
     from rvc_jax.plan.chips import Topology
-    from rvc_jax.plan.compile import without_tpu
+    from rvc_jax.plan.compile import configure_without_tpu
 
     slices = [Topology.parse(name) for name in topology]
     if batch_per_chip < 1:
         raise UserError(f"batch-per-chip must be at least 1, not {batch_per_chip}")
-    without_tpu()
+    configure_without_tpu()
     from rvc_jax.plan.compile import compile_step
-    from rvc_jax.plan.cost import rate_of, run_cost, windows_of
+    from rvc_jax.plan.cost import resolve_rate, estimate_run_cost, count_windows
     from rvc_jax.storage.environment import start_jax
 
     start_jax()
     settings = PRESETS[preset]
     settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, rematerialise=rematerialise))
-    windows = _windows(dataset) if dataset else windows_of(minutes)
+    windows = _windows(dataset) if dataset else count_windows(minutes)
     results = []
     for place in slices:
         with Display() as display:
             display.message(f"compiling {preset} for {place.name}; this takes minutes")
             compiled = compile_step(settings, place, batch_per_chip)
-        rate = rate_of(place, units_per_hour, dollars_per_hour)
-        cost = run_cost(
+        rate = resolve_rate(place, units_per_hour, dollars_per_hour)
+        cost = estimate_run_cost(
             compiled.step_seconds, compiled.compile_seconds, windows, epochs or settings.train.epochs,
             batch_per_chip * place.chips, place, rate,
         )  # fmt: skip
         results.append(_result(preset, place, batch_per_chip, compiled, cost, per_op))
-    show(results, [row for result in results for row in _rows(result)], as_json)
+    print_result(results, [row for result in results for row in _rows(result)], as_json)
     return 0
 
 
@@ -115,7 +115,7 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("step", f"{result['step_ms']:.1f} ms ({result['estimated_by']})"),
         ("utilisation", f"{result['utilisation']:.0%} of the chip's peak, {result['flops'] / 1e12:.2f} TFLOP a step"),
         ("memory per chip", f"{size(result['hbm_bytes'])} of {size(result['hbm_available'])}: {parts}"),
-        ("run", f"{result['steps']} steps, {result['steps_per_epoch']} per epoch: {duration(3600 * result['hours'])}"),
+        ("run", f"{result['steps']} steps, {result['steps_per_epoch']} per epoch: {format_duration(3600 * result['hours'])}"),
         ("cost", f"{result['units']:.1f} Colab units, or ${result['dollars']:.2f} in the cloud; rates change"),
     ]
     if len(result["programs_ms"]) > 1:

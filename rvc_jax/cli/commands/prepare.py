@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
-from rvc_jax.cli.display import Display, drop_text, show
+from rvc_jax.cli.display import Display, format_drop, print_result
 from rvc_jax.cli.options import Json, OptionalPlace
 from rvc_jax.config import PrepareConfig
 from rvc_jax.storage.environment import start_jax
@@ -54,8 +54,8 @@ def prepare(
             (f"speaker {number}", f"{name}: {minutes:.1f} min, median pitch {f0:.0f} Hz")
             for number, (name, minutes, f0) in enumerate(speakers)
         ),
-        *(("dropped", drop_text(drop)) for drop in info.dropped),
+        *(("dropped", format_drop(drop)) for drop in info.dropped),
         *(("note", note) for note in info.notes),
     ]
-    show({"path": str(out), **info.to_dict()}, rows, as_json)
+    print_result({"path": str(out), **info.to_dict()}, rows, as_json)
     return 0

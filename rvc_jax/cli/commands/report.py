@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from rvc_jax.cli.display import show
+from rvc_jax.cli.display import print_result
 from rvc_jax.cli.options import Json, OptionalPlace, Run
 from rvc_jax.errors import UserError
 from rvc_jax.storage.environment import start_jax
@@ -28,27 +28,27 @@ def report(run: Run, dataset: OptionalPlace = None, out: OptionalPath = None, as
     """
     start_jax()
     from rvc_jax.runs.folder import RunFolder
-    from rvc_jax.runs.learning_curve import evaluations, outlook
-    from rvc_jax.runs.mirror import local_run
-    from rvc_jax.storage.places import is_remote, joined, put
+    from rvc_jax.runs.learning_curve import evaluations, summary
+    from rvc_jax.runs.mirror import fetch_run
+    from rvc_jax.storage.places import is_remote, join, put
 
     if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
         raise UserError(f"{out} cannot be written: name a file in a folder that exists")
-    folder = RunFolder.open(local_run(run, "history.jsonl", "best", "checkpoints"))
-    missing = write_run_report(folder.path, dataset, out)
+    folder = RunFolder.open(fetch_run(run, "history.jsonl", "best", "checkpoints"))
+    missing = write_report_of_run(folder.path, dataset, out)
     if out is None and is_remote(run):
-        put(folder.path / "report.html", joined(run, "report.html"))
-    page = out or joined(run, "report.html")
+        put(folder.path / "report.html", join(run, "report.html"))
+    page = out or join(run, "report.html")
     history = folder.history()
-    sentences = outlook(history, folder.preset.train)
+    sentences = summary(history, folder.preset.train)
     rows = [("page", str(page)), ("evaluations", str(len(evaluations(history))))]
     rows += [("outlook", sentence) for sentence in sentences]
     rows += [("without sound", missing)] if missing else []
-    show({"out": page, "outlook": sentences, "without_sound": missing}, rows, as_json)
+    print_result({"out": page, "outlook": sentences, "without_sound": missing}, rows, as_json)
     return 0
 
 
-def write_run_report(run: Path, dataset: Location | None = None, out: Path | None = None) -> str:
+def write_report_of_run(run: Path, dataset: Location | None = None, out: Path | None = None) -> str:
     """Writes a run's page, and says why if the hold-out could not be rendered into it.
 
     dataset: the run's own by default, and then the page is written without it too. Raises UserError if a named one

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from rvc_jax.cli.display import duration, show
+from rvc_jax.cli.display import format_duration, print_result
 from rvc_jax.cli.options import Json, Run
 from rvc_jax.errors import UserError
 
@@ -23,7 +23,7 @@ def status(run: Run, as_json: Json = False) -> int:
     from rvc_jax.runs.status import status as read_status
 
     now = read_status(run)
-    show(as_plain(now), _rows(now), as_json)
+    print_result(as_plain(now), _rows(now), as_json)
     return 0
 
 
@@ -46,7 +46,7 @@ def watch(run: Run, every: float = 10.0) -> int:
         if (line := _line(now)) != last:
             print(line, flush=True)
             last = line
-        if not now.goes_on:
+        if not now.is_active:
             return 0 if now.state == "finished" else 1
         time.sleep(every)
 
@@ -61,8 +61,8 @@ def _rows(now: Status) -> list[tuple[str, str]]:
         rows.append(("epochs", f"{beat.epoch} of {beat.epochs}"))
     if beat and beat.steps_per_second:
         rows.append(("speed", f"{beat.steps_per_second:.2f} steps/s"))
-    if beat and beat.seconds_left and now.goes_on:
-        rows.append(("left", duration(beat.seconds_left)))
+    if beat and beat.seconds_left and now.is_active:
+        rows.append(("left", format_duration(beat.seconds_left)))
     if beat and beat.losses:
         rows.append(("losses", ", ".join(f"{name.split('/')[-1]} {value:.2f}" for name, value in beat.losses.items())))
     if now.holdout_best is not None:
@@ -70,7 +70,7 @@ def _rows(now: Status) -> list[tuple[str, str]]:
     if beat and beat.budget:
         rows.append(("budget", beat.budget))
     if beat and beat.saved is not None:
-        rows.append(("last save", f"step {beat.saved_step}, {duration(max(time.time() - beat.saved, 0))} ago"))
+        rows.append(("last save", f"step {beat.saved_step}, {format_duration(max(time.time() - beat.saved, 0))} ago"))
     rows += [("message", beat.message)] if beat and beat.message else []
     return rows + [("outlook", sentence) for sentence in now.outlook]
 
@@ -80,8 +80,8 @@ def _line(now: Status) -> str:
     parts = [now.state + (f" ({now.why})" if now.why else "")]
     if beat and beat.total_steps:
         parts.append(f"step {now.steps}/{beat.total_steps}, epoch {beat.epoch}/{beat.epochs}")
-    if beat and beat.seconds_left and now.goes_on:
-        parts.append(f"{duration(beat.seconds_left)} left")
+    if beat and beat.seconds_left and now.is_active:
+        parts.append(f"{format_duration(beat.seconds_left)} left")
     if now.holdout_best is not None:
         parts.append(f"hold-out {now.holdout_best:.3f}")
     parts += [beat.budget] if beat and beat.budget else []

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from rvc_jax.config import PRESETS
-from rvc_jax.data.audit.audit import Audit, Voice
+from rvc_jax.data.audit.audit import Audit, SpeakerAudit
 from rvc_jax.data.audit.slice_metrics import DC_OFFSET, NOISY_DB
 
 Verdict = Literal["good", "notice", "problem"]
@@ -50,7 +50,7 @@ def note_name(hz: float) -> str:
     return f"{_NOTES[number % 12]}{number // 12 - 1}"
 
 
-def recommended_preset(audit: Audit) -> str | None:
+def recommend_preset(audit: Audit) -> str | None:
     """The preset of the least rate that holds the speech's band; None if no speech was heard, or for `nano`."""
     if not audit.bandwidth_hz or audit.preset == "nano":
         return None
@@ -66,7 +66,7 @@ def recommended_preset(audit: Audit) -> str | None:
     return fitting[-1][1]
 
 
-def _amount(audit: Audit, voice: Voice) -> Advice:
+def _amount(audit: Audit, voice: SpeakerAudit) -> Advice:
     minutes = voice.minutes
     topic = "amount of speech" if len(audit.voices) == 1 else f"speech of {voice.name}"
     reason = _ENOUGH
@@ -93,7 +93,7 @@ def _amounts(audit: Audit) -> Advice:
 
 
 def _preset(audit: Audit) -> Advice:
-    rate, reach, best = audit.sample_rate / 1000, audit.bandwidth_hz / 1000, recommended_preset(audit)
+    rate, reach, best = audit.sample_rate / 1000, audit.bandwidth_hz / 1000, recommend_preset(audit)
     topic = "sample rate and preset"
     how = "where a quarter of the speech is still 6 dB above the pauses and at most 70 dB below its own peak"
     if not reach:
@@ -194,7 +194,7 @@ def _dropped(audit: Audit) -> Iterator[Advice]:
         yield Advice("dropped", "notice", text, reasons)
 
 
-def _span(audit: Audit, voice: Voice) -> Advice:
+def _span(audit: Audit, voice: SpeakerAudit) -> Advice:
     topic = "pitch span" if len(audit.voices) == 1 else f"pitch span of {voice.name}"
     low, high = voice.pitch_hz.low, voice.pitch_hz.high
     if low is None:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from rvc_jax.data.audit import slice_metrics
-from rvc_jax.data.audit.slice_metrics import SliceQuality, SliceSound, examine, faults
+from rvc_jax.data.audit.slice_metrics import SliceMetrics, SliceSignature, measure_slice, rank_faults
 from rvc_jax.data.dataset import DatasetInfo, iterate, read_info
 from rvc_jax.metrics.fingerprint import FRAMES_PER_SECOND as PRINTS_PER_SECOND
-from rvc_jax.metrics.fingerprint import Fingerprint, Repeat, repeats
+from rvc_jax.metrics.fingerprint import Fingerprint, Repeat, find_repeats
 from rvc_jax.metrics.signal import FRAMES_PER_SECOND, bandwidth
 from rvc_jax.storage.places import Location
 
@@ -53,7 +53,7 @@ class Spread:
 
 
 @dataclasses.dataclass(frozen=True)
-class Voice:
+class SpeakerAudit:
     """One speaker."""
 
     name: str
@@ -113,7 +113,7 @@ class Audit:
     dataset: str
     preset: str
     sample_rate: int
-    voices: tuple[Voice, ...]
+    voices: tuple[SpeakerAudit, ...]
     files: int
     source_minutes: float
     speech_minutes: float
@@ -187,13 +187,13 @@ def measure(
     """The audit of (split, record) pairs; the description of their dataset tells what they are."""
     total = info.train_slices + info.holdout_slices
     high_pass_hz = float(info.config.get("high_pass_hz", 0.0))
-    slices: list[SliceQuality] = []
+    slices: list[SliceMetrics] = []
     prints: list[Fingerprint] = []
     bands = _Bands()
     pitch = np.zeros((len(info.speakers), len(_PITCH_EDGES) - 1), int)
     frames = 0
     for split, record in records:
-        item, sound = examine(split, record, info.sample_rate, high_pass_hz)
+        item, sound = measure_slice(split, record, info.sample_rate, high_pass_hz)
         slices.append(item)
         prints.append(sound.fingerprint)
         bands.add(item.file, sound)
@@ -248,7 +248,7 @@ class _Bands:
         self._spectra: dict[str, np.ndarray] = {}
         self._frames: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(2, int))
 
-    def add(self, file: str, sound: SliceSound) -> None:
+    def add(self, file: str, sound: SliceSignature) -> None:
         self._spectra[file] = self._spectra.get(file, 0) + sound.spectra.astype(np.float32)
         self._frames[file] += sound.spectra_frames
 
@@ -311,14 +311,14 @@ class _Bands:
 class _Repeated:
     """Sound that is in several slices. A slice is a repetition of one that comes before it by file and time."""
 
-    def __init__(self, slices: Sequence[SliceQuality], prints: Sequence[Fingerprint]) -> None:
+    def __init__(self, slices: Sequence[SliceMetrics], prints: Sequence[Fingerprint]) -> None:
         order = sorted(range(len(slices)), key=lambda i: (slices[i].file, slices[i].start))
         self._slices = [slices[i] for i in order]
         ordered = [prints[i] for i in order]
         files, starts = [item.file for item in self._slices], [item.start for item in self._slices]
-        self._pairs = repeats(ordered, files, starts)
-        self.seconds: dict[SliceQuality, float] = {}
-        self.where: dict[SliceQuality, str] = {}
+        self._pairs = find_repeats(ordered, files, starts)
+        self.seconds: dict[SliceMetrics, float] = {}
+        self.where: dict[SliceMetrics, str] = {}
         covered: dict[int, np.ndarray] = {}
         for pair in self._pairs:
             mask = covered.setdefault(pair.second, np.zeros(len(ordered[pair.second].bits), bool))
@@ -339,7 +339,7 @@ class _Repeated:
                 total[held_out] = max(total[held_out], pair.frames)
         return sum(total.values()) / PRINTS_PER_SECOND
 
-    def share(self, item: SliceQuality) -> tuple[float, str] | None:
+    def share(self, item: SliceMetrics) -> tuple[float, str] | None:
         """Which share of a slice is there before, and where; None if none is."""
         if item not in self.seconds:
             return None
@@ -364,12 +364,12 @@ class _Repeated:
 
 
 def _worst(
-    slices: Sequence[SliceQuality], narrow: dict[str, float], repeated: _Repeated, loudness: float | None
+    slices: Sequence[SliceMetrics], narrow: dict[str, float], repeated: _Repeated, loudness: float | None
 ) -> tuple[WorstSlice, ...]:
     """The slices with the gravest faults; where too few have any, those that come nearest to one."""
     ranked = []
     for item in slices:
-        found = sorted(faults(item, loudness or 0.0, narrow.get(item.file), repeated.share(item)), reverse=True)
+        found = sorted(rank_faults(item, loudness or 0.0, narrow.get(item.file), repeated.share(item)), reverse=True)
         wrong = list(itertools.takewhile(lambda fault: fault[0] >= 1, found))
         severity = sum(fault[0] for fault in wrong) if wrong else found[0][0]
         reasons = [text for _, text in wrong] or [f"no fault; nearest to one: {found[0][1]}"]
@@ -377,19 +377,19 @@ def _worst(
     return tuple(sorted(ranked, key=lambda item: (-item.severity, item.file, item.start))[:WORST])
 
 
-def _voice(name: str, minutes: float, counts: np.ndarray) -> Voice:
+def _voice(name: str, minutes: float, counts: np.ndarray) -> SpeakerAudit:
     """counts: frames per 10 cents."""
-    centres = (_PITCH_EDGES[:-1] + _PITCH_EDGES[1:]) / 2
+    centers = (_PITCH_EDGES[:-1] + _PITCH_EDGES[1:]) / 2
     below = np.cumsum(counts)
     quantiles = [None] * 3
     if below[-1]:
-        semitones = centres[np.searchsorted(below, np.array([0.05, 0.5, 0.95]) * below[-1])]
+        semitones = centers[np.searchsorted(below, np.array([0.05, 0.5, 0.95]) * below[-1])]
         quantiles = (440 * 2 ** ((semitones - 69) / 12)).tolist()
-    notes = np.round(centres).astype(int)
+    notes = np.round(centers).astype(int)
     first = int(notes[0])
     per_note = np.bincount(notes - first, weights=counts).astype(int)
     edges = tuple(float(note) - 0.5 for note in range(first, first + len(per_note) + 1))
-    return Voice(name, minutes, Spread(*quantiles), Histogram(edges, tuple(per_note.tolist())))
+    return SpeakerAudit(name, minutes, Spread(*quantiles), Histogram(edges, tuple(per_note.tolist())))
 
 
 def _pitch_counts(f0: np.ndarray) -> np.ndarray:

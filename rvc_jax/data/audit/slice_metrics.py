@@ -30,7 +30,7 @@ NARROW_SHARE = 0.6
 _NARROW_SEVERITY = 1.3
 
 
-class SliceQuality(NamedTuple):
+class SliceMetrics(NamedTuple):
     """Measures of a slice; shares are 0..1."""
 
     split: str
@@ -61,7 +61,7 @@ class SliceQuality(NamedTuple):
         return (self.lines or 0.0) >= MUSIC_LINES or self.notes >= MUSIC_NOTES
 
 
-class SliceSound(NamedTuple):
+class SliceSignature(NamedTuple):
     """What is kept of a slice until the whole dataset is known."""
 
     fingerprint: Fingerprint
@@ -70,15 +70,15 @@ class SliceSound(NamedTuple):
     spectra_frames: np.ndarray
 
 
-def examine(split: str, record: dict[str, Any], rate: int, high_pass_hz: float) -> tuple[SliceQuality, SliceSound]:
+def measure_slice(split: str, record: dict[str, Any], rate: int, high_pass_hz: float) -> tuple[SliceMetrics, SliceSignature]:
     """Measure one record of a dataset of that rate, whose sources went through that high-pass filter."""
     wave = np.asarray(record["wave"], np.float32)
     audio16k = resample(wave, rate, FEATURE_RATE)
-    frames = quality.framed(wave, rate)
-    probability = vad.speech_in_slice(audio16k)[: len(frames)]
+    frames = quality.split_frames(wave, rate)
+    probability = vad.speech_probability_in_slice(audio16k)[: len(frames)]
     frames = frames[: len(probability)]
     loudness = integrated_loudness([wave], rate)
-    measured = SliceQuality(
+    measured = SliceMetrics(
         split=split,
         file=record["source"],
         speaker=int(record["speaker"]),
@@ -88,15 +88,15 @@ def examine(split: str, record: dict[str, Any], rate: int, high_pass_hz: float) 
         silence=quality.silent_share(frames),
         loudness=loudness if math.isfinite(loudness) else None,
         signal_to_noise=quality.signal_to_noise(frames, probability),
-        flat_tops=quality.flat_tops(wave, rate, high_pass_hz),
+        flat_tops=quality.flat_top_share(wave, rate, high_pass_hz),
         dc_offset=abs(float(wave.mean(dtype=np.float64))) if len(wave) else 0.0,
         lines=quality.steady_lines(audio16k),
         notes=quality.held_notes(np.asarray(record["f0"])),
     )
-    return measured, SliceSound(fingerprint(audio16k), *quality.spectra(frames, probability))
+    return measured, SliceSignature(fingerprint(audio16k), *quality.sum_spectra(frames, probability))
 
 
-def faults(item: SliceQuality, loudness: float, narrow_hz: float | None, repeated: tuple[float, str] | None):
+def rank_faults(item: SliceMetrics, loudness: float, narrow_hz: float | None, repeated: tuple[float, str] | None):
     """What is or comes near to being wrong with a slice: pairs of a severity and a text, from 1 on a fault.
 
     Args:

@@ -16,7 +16,7 @@ import av
 
 from rvc_jax.config import FetchConfig
 from rvc_jax.data.fetch.errors import explain
-from rvc_jax.data.fetch.sidecar import NOTE_SUFFIX, Chapter, SourceNote, read_note, write_note
+from rvc_jax.data.fetch.sidecar import SIDECAR_SUFFIX, Chapter, Sidecar, read_sidecar, write_sidecar
 from rvc_jax.data.progress import Listener, Progress, silent
 from rvc_jax.data.timecode import parse_time
 from rvc_jax.errors import UserError
@@ -35,11 +35,11 @@ _NOT_ENDED = "a live stream that has not ended: fetch it when there is a recordi
 
 
 @dataclasses.dataclass(frozen=True)
-class Fetched:
+class FetchedRecording:
     """A recording in the folder."""
 
     path: Path
-    note: SourceNote
+    note: Sidecar
     new: bool
     """False if it had been there before."""
 
@@ -52,7 +52,7 @@ class Fetched:
 
 
 @dataclasses.dataclass(frozen=True)
-class Skipped:
+class SkippedRecording:
     """A recording that could not be fetched, or of which nothing is wanted."""
 
     name: str
@@ -65,8 +65,8 @@ class FetchResult:
     """What became of the links."""
 
     folder: Path
-    files: tuple[Fetched, ...]
-    skipped: tuple[Skipped, ...]
+    files: tuple[FetchedRecording, ...]
+    skipped: tuple[SkippedRecording, ...]
 
     @property
     def minutes(self) -> float:
@@ -111,8 +111,8 @@ class _Fetch:
 
         self._folder, self._config, self._listener = folder, config, listener
         self._wanted = _Wanted.of(config)
-        self._files: dict[Path, Fetched] = {}
-        self._skipped: list[Skipped] = []
+        self._files: dict[Path, FetchedRecording] = {}
+        self._skipped: list[SkippedRecording] = []
         self._log = Log()
         self._stack = contextlib.ExitStack()
         self._started: Client | None = None
@@ -134,14 +134,14 @@ class _Fetch:
 
     def _check(self, links: list[str]) -> None:
         """Refuse links before anything is fetched; of those that are in the folder nothing is asked for."""
-        from rvc_jax.data.fetch.network_guard import Refused, check_link
-        from rvc_jax.data.fetch.ytdlp import plain_link
+        from rvc_jax.data.fetch.network_guard import RefusedError, check_link
+        from rvc_jax.data.fetch.ytdlp import clean_link
 
         try:
             for link in links:
-                if not self._archive.find(plain_link(link)):
+                if not self._archive.find(clean_link(link)):
                     check_link(link, self._config.allow_private_addresses)
-        except Refused as error:
+        except RefusedError as error:
             raise UserError(str(error)) from error
 
     def _client(self) -> Client:
@@ -154,10 +154,10 @@ class _Fetch:
 
     def _follow(self, link: str, told: dict[str, Any], depth: int) -> None:
         """Fetch what a link leads to; `told` is what the page with the link says of it."""
-        from rvc_jax.data.fetch.network_guard import limited_work
-        from rvc_jax.data.fetch.ytdlp import plain_link
+        from rvc_jax.data.fetch.network_guard import limit_cpu_time
+        from rvc_jax.data.fetch.ytdlp import clean_link
 
-        plain, extractor = plain_link(link), told.get("ie_key")
+        plain, extractor = clean_link(link), told.get("ie_key")
         name = str(told.get("title") or told.get("link_title") or plain)
         if known := self._archive.find(plain) or self._archive.find(_key(extractor, told.get("id"))):
             self._keep(*known)
@@ -165,7 +165,7 @@ class _Fetch:
             self._skip(name, plain, "playlists in playlists, without an end")
         else:
             with self._failing(name, plain):
-                with limited_work():
+                with limit_cpu_time():
                     info = self._client().extract_info(link, download=False, process=False, ie_key=extractor)
                 self._take(info or {"_type": "playlist", "entries": []}, told, plain, depth)
 
@@ -209,7 +209,7 @@ class _Fetch:
         from rvc_jax.data.fetch.ytdlp import NAME_FIELD
 
         title = _printable(str(info.get("title") or info.get("id") or link))
-        if not self._client().names_recordings(info.get("extractor_key")):
+        if not self._client().has_recording_ids(info.get("extractor_key")):
             info["extractor_key"] = _NAMELESS
         if known := self._archive.find(link) or self._archive.find(_key(info.get("extractor_key"), info.get("id"))):
             self._keep(*known)
@@ -235,36 +235,36 @@ class _Fetch:
             self._skip(title, link, reason or "there is no sound in the file")
         else:
             note = _note(done, link, title, path, duration or _seconds(done.get("duration")))
-            self._done(Fetched(path, dataclasses.replace(note, chapters=chapters, cuts=cuts), new=True))
+            self._done(FetchedRecording(path, dataclasses.replace(note, chapters=chapters, cuts=cuts), new=True))
 
-    def _keep(self, path: Path, note: SourceNote) -> None:
+    def _keep(self, path: Path, note: Sidecar) -> None:
         """A recording that is there already; what is wanted of it may have changed."""
         cuts, reason = self._wanted.parts(note.chapters, note.duration)
         if reason:
             self._skip(note.title, note.link, reason)
         elif path not in self._files:
-            self._done(Fetched(path, dataclasses.replace(note, cuts=cuts), new=False))
+            self._done(FetchedRecording(path, dataclasses.replace(note, cuts=cuts), new=False))
 
-    def _done(self, file: Fetched) -> None:
-        write_note(file.path, file.note)
+    def _done(self, file: FetchedRecording) -> None:
+        write_sidecar(file.path, file.note)
         self._archive.add(file.path, file.note)
         self._files[file.path] = file
         self._listener(Progress("fetch", 1, 1, file.path.name))
 
     def _skip(self, name: str, link: str, reason: str) -> None:
-        self._skipped.append(Skipped(_printable(name), _printable(link), _printable(reason)))
+        self._skipped.append(SkippedRecording(_printable(name), _printable(link), _printable(reason)))
 
     @contextlib.contextmanager
     def _failing(self, name: str, link: str) -> Iterator[None]:
         """What fails is one recording; a disk that fails, fails for all."""
-        from rvc_jax.data.fetch.network_guard import Refused
+        from rvc_jax.data.fetch.network_guard import RefusedError
 
         self._log.warnings.clear()
         try:
             yield
         except UserError:
             raise
-        except Refused as error:
+        except RefusedError as error:
             self._skip(name, link, str(error))
         except Exception as error:  # extractors trip in any way over sites that have changed
             if "No space left on device" in str(error):
@@ -277,7 +277,7 @@ class _Fetch:
 
     def _progress(self, state: dict[str, Any]) -> None:
         """What yt-dlp calls after every block. Raises Refused for what becomes too large or takes too long."""
-        from rvc_jax.data.fetch.network_guard import Refused
+        from rvc_jax.data.fetch.network_guard import RefusedError
 
         done, total, config = state.get("downloaded_bytes") or 0, state.get("total_bytes") or 0, self._config
         reason = None
@@ -288,7 +288,7 @@ class _Fetch:
         if reason:
             for left in self._folder.glob(f"{Path(state.get('tmpfilename') or '').stem or 'nothing'}*"):
                 left.unlink()
-            raise Refused(reason)
+            raise RefusedError(reason)
         total = total or state.get("total_bytes_estimate") or 0
         if state.get("status") != "downloading" or (total and done >= total):
             return  # that it is whole is told when it has its note
@@ -340,31 +340,31 @@ class _Archive:
     """The recordings of a folder, by their links and by their sites' names for them."""
 
     def __init__(self, folder: Path) -> None:
-        self._found: dict[str, tuple[Path, SourceNote]] = {}
-        for file in sorted(folder.glob(f"*{NOTE_SUFFIX}")):
-            path = file.with_name(file.name.removesuffix(NOTE_SUFFIX))
+        self._found: dict[str, tuple[Path, Sidecar]] = {}
+        for file in sorted(folder.glob(f"*{SIDECAR_SUFFIX}")):
+            path = file.with_name(file.name.removesuffix(SIDECAR_SUFFIX))
             with contextlib.suppress(UserError):  # a damaged note: the recording gets a new one
-                if path.is_file() and (note := read_note(path)):
+                if path.is_file() and (note := read_sidecar(path)):
                     self.add(path, note)
 
-    def add(self, path: Path, note: SourceNote) -> None:
+    def add(self, path: Path, note: Sidecar) -> None:
         for key in (note.link, _key(note.extractor, note.id)):
             if key:
                 self._found[key] = (path, note)
 
-    def find(self, key: str | None) -> tuple[Path, SourceNote] | None:
+    def find(self, key: str | None) -> tuple[Path, Sidecar] | None:
         return self._found.get(key or "")
 
 
-def _note(info: dict[str, Any], link: str, title: str, path: Path, duration: float | None) -> SourceNote:
+def _note(info: dict[str, Any], link: str, title: str, path: Path, duration: float | None) -> Sidecar:
     from yt_dlp.version import __version__
 
-    from rvc_jax.data.fetch.ytdlp import plain_link
+    from rvc_jax.data.fetch.ytdlp import clean_link
 
     uploader = info.get("uploader") or info.get("channel") or info.get("creator")
-    return SourceNote(
+    return Sidecar(
         link=link,
-        page=plain_link(str(info.get("webpage_url") or link)),
+        page=clean_link(str(info.get("webpage_url") or link)),
         extractor=str(info.get("extractor_key")),
         id=str(info.get("id")),
         title=title,

@@ -40,7 +40,7 @@ _MOST_WORK = 30.0
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
-class Refused(RequestError):
+class RefusedError(RequestError):
     """What is not done, whoever asks for it; never tried again. The text is for the user."""
 
 
@@ -56,11 +56,11 @@ def check_link(link: str, allow_private: bool = False) -> None:
         parts = urllib.parse.urlsplit(link)
         host, _ = urllib.parse.unquote(parts.hostname or ""), parts.port
     except ValueError as error:
-        raise Refused(f"this is no link: {_shortened(link)}") from error
+        raise RefusedError(f"this is no link: {_shortened(link)}") from error
     if not parts.scheme or (not host and parts.scheme not in ("file", "data")):
-        raise Refused(f"this is no link: {_shortened(link)}; give it whole, from its https:// on")
+        raise RefusedError(f"this is no link: {_shortened(link)}; give it whole, from its https:// on")
     if parts.scheme not in ("http", "https"):
-        raise Refused(f"{parts.scheme}: links are not fetched, only http and https ones: {_shortened(link)}")
+        raise RefusedError(f"{parts.scheme}: links are not fetched, only http and https ones: {_shortened(link)}")
     if allow_private:
         return
     try:
@@ -68,7 +68,7 @@ def check_link(link: str, allow_private: bool = False) -> None:
     except OSError:
         return
     except UnicodeError as error:
-        raise Refused(f"this is no link: {_shortened(link)}") from error
+        raise RefusedError(f"this is no link: {_shortened(link)}") from error
     for address in addresses:
         check_address(str(address), host)
 
@@ -77,7 +77,7 @@ def check_address(address: str, host: str) -> None:
     """Refuse numeric addresses that are not public. Raises Refused."""
     if not is_public(address):
         named = host if host == address else f"{host} ({address})"
-        raise Refused(
+        raise RefusedError(
             f"{named} is an address of this machine or a private network; pass --allow-private-addresses if it is yours"
         )
 
@@ -95,7 +95,7 @@ def is_public(address: str) -> bool:
 
 
 @contextlib.contextmanager
-def limited_work() -> Iterator[None]:
+def limit_cpu_time() -> Iterator[None]:
     """Ends the computing of its block after `_MOST_WORK` seconds; waiting is free.
 
     Some of yt-dlp's regular expressions take hours for a page that is made to be slow. Without effect on Windows and
@@ -111,7 +111,7 @@ def limited_work() -> Iterator[None]:
 
     def look(*_: Any) -> None:  # the timer runs with every thread of the process
         if time.thread_time() - began > _MOST_WORK:
-            raise Refused(f"looking through the page takes more than {_MOST_WORK:.0f} seconds")
+            raise RefusedError(f"looking through the page takes more than {_MOST_WORK:.0f} seconds")
 
     before = signal.signal(signal.SIGVTALRM, look)
     signal.setitimer(signal.ITIMER_VIRTUAL, 0.5, 0.5)
@@ -122,7 +122,7 @@ def limited_work() -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before)
 
 
-class FencedRH(UrllibRH):
+class GuardedRH(UrllibRH):
     """yt-dlp's handler for urllib (its name must end so), with a fence around every request and every answer."""
 
     def __init__(self, allow_private: bool, **options: Any) -> None:
@@ -271,7 +271,7 @@ def _read_all(read: Callable[[int], bytes], timeout: float) -> bytes:
     while block := read(_BLOCK):
         data += block
         if len(data) > _MAX_PAGE:
-            raise Refused(f"a page of more than {_MAX_PAGE >> 20} MB is not read")
+            raise RefusedError(f"a page of more than {_MAX_PAGE >> 20} MB is not read")
         if time.monotonic() - began > _PAGE_TIMEOUTS * timeout:
             raise TransportError(f"stalled: {len(data)} bytes in {_PAGE_TIMEOUTS * timeout:.0f} seconds")
     return bytes(data)
@@ -280,7 +280,7 @@ def _read_all(read: Callable[[int], bytes], timeout: float) -> bytes:
 def _unpacked(data: bytes, coding: str) -> bytes:
     """A packed page, unless it swells beyond the limit."""
     if coding not in ("gzip", "x-gzip", "deflate"):
-        raise Refused(f"the server packs its answer in a way that is not known here ({_shortened(coding)})")
+        raise RefusedError(f"the server packs its answer in a way that is not known here ({_shortened(coding)})")
     for bits in (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS):  # 32: gzip or zlib, by the header; negative: no header
         unpacker = zlib.decompressobj(bits)
         try:
@@ -288,7 +288,7 @@ def _unpacked(data: bytes, coding: str) -> bytes:
         except zlib.error:
             continue
         if unpacker.unconsumed_tail:
-            raise Refused(f"a page of more than {_MAX_PAGE >> 20} MB is not read")
+            raise RefusedError(f"a page of more than {_MAX_PAGE >> 20} MB is not read")
         if unpacker.eof:
             return unpacked
     raise TransportError("the server's answer is damaged: it cannot be unpacked")

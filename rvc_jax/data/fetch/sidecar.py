@@ -12,7 +12,7 @@ from rvc_jax.errors import UserError
 from rvc_jax.storage.files import write_json
 from rvc_jax.storage.places import Location, read
 
-NOTE_SUFFIX = ".source.json"
+SIDECAR_SUFFIX = ".source.json"
 _FORMAT = 1
 
 
@@ -28,7 +28,7 @@ class Chapter:
 
 
 @dataclasses.dataclass(frozen=True)
-class SourceNote:
+class Sidecar:
     """What is known of a fetched recording; `NAME.source.json` beside the recording NAME."""
 
     link: str
@@ -55,30 +55,30 @@ class SourceNote:
     """Wanted parts, as seconds of start and end (None is the recording's); none at all means the whole."""
 
 
-def note_path(recording: Path) -> Path:
-    return recording.with_name(recording.name + NOTE_SUFFIX)
+def sidecar_path(recording: Path) -> Path:
+    return recording.with_name(recording.name + SIDECAR_SUFFIX)
 
 
-def write_note(recording: Path, note: SourceNote) -> None:
-    write_json(note_path(recording), {"format": _FORMAT, **dataclasses.asdict(note)})
+def write_sidecar(recording: Path, note: Sidecar) -> None:
+    write_json(sidecar_path(recording), {"format": _FORMAT, **dataclasses.asdict(note)})
 
 
-def read_note(recording: Location) -> SourceNote | None:
+def read_sidecar(recording: Location) -> Sidecar | None:
     """The note of a recording; None if it has none.
 
     Raises:
       UserError: what is there is no such note.
     """
-    content = read(f"{recording}{NOTE_SUFFIX}")
+    content = read(f"{recording}{SIDECAR_SUFFIX}")
     if content is None:
         return None
     try:
         return _note(json.loads(content))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise UserError(f"{recording}{NOTE_SUFFIX} is damaged; fetch the recording again, or delete it") from error
+        raise UserError(f"{recording}{SIDECAR_SUFFIX} is damaged; fetch the recording again, or delete it") from error
 
 
-def wanted_parts(recording: Location) -> tuple[tuple[float, float | None], ...]:
+def read_wanted_cuts(recording: Location) -> tuple[tuple[float, float | None], ...]:
     """Seconds of start and end (None: to the end) of every part that was asked for when a recording was fetched.
 
     A recording without a note is wanted whole: ((0.0, None),).
@@ -86,16 +86,16 @@ def wanted_parts(recording: Location) -> tuple[tuple[float, float | None], ...]:
     Raises:
       UserError: its note is damaged.
     """
-    note = read_note(recording)
+    note = read_sidecar(recording)
     return note.cuts if note is not None and note.cuts else ((0.0, None),)
 
 
-def _note(value: dict[str, Any]) -> SourceNote:
+def _note(value: dict[str, Any]) -> Sidecar:
     if value.pop("format") != _FORMAT:
         raise ValueError("a format of another version")
     chapters = tuple(Chapter(str(item["title"]), *_span(item["start"], item["end"])) for item in value.pop("chapters"))
     cuts = tuple(_span(start, stop) for start, stop in value.pop("cuts"))
-    note = SourceNote(**value, chapters=chapters, cuts=cuts)
+    note = Sidecar(**value, chapters=chapters, cuts=cuts)
     texts = (note.link, note.page, note.extractor, note.id, note.title, note.fetched_at, note.sha256, note.yt_dlp)
     optional = (note.uploader, note.licence)
     if not all(isinstance(text, str) for text in texts) or not all(isinstance(text, str | None) for text in optional):

@@ -22,9 +22,9 @@ from yt_dlp.utils import PlaylistEntries, unsmuggle_url
 
 from rvc_jax.audio.reading import AUDIO_EXTENSIONS
 from rvc_jax.data.fetch.errors import explain
-from rvc_jax.data.fetch.network_guard import FencedRH
+from rvc_jax.data.fetch.network_guard import GuardedRH
 from rvc_jax.errors import UserError
-from rvc_jax.storage.environment import home
+from rvc_jax.storage.environment import cache_dir
 
 if TYPE_CHECKING:
     from rvc_jax.config import FetchConfig
@@ -72,7 +72,7 @@ class Client(yt_dlp.YoutubeDL):
                 "noprogress": True,
                 "color": "never",
                 "logger": log,
-                "cachedir": str(home() / "yt-dlp"),
+                "cachedir": str(cache_dir() / "yt-dlp"),
                 "cookiefile": _cookie_text(config.cookies),
                 "cookiesfrombrowser": _browser(config.cookies_from_browser),
                 "format": self._formats,
@@ -99,13 +99,13 @@ class Client(yt_dlp.YoutubeDL):
         FFmpegPostProcessor._ffmpeg_location.reset(self._ffmpeg)
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> Any:
-        return super().build_request_director([functools.partial(FencedRH, self._allow_private)])
+        return super().build_request_director([functools.partial(GuardedRH, self._allow_private)])
 
     def prepare_filename(self, info_dict: Any, *_: Any, **__: Any) -> str:
         """In the place of yt-dlp's templates: nothing that a site calls itself reaches the disk as it came."""
         return str(self._folder / f"{info_dict.get(NAME_FIELD, 'playlist')}.{info_dict.get('ext', _OTHER_ENDING)}")
 
-    def names_recordings(self, extractor: str | None) -> bool:
+    def has_recording_ids(self, extractor: str | None) -> bool:
         """Whether an extractor is for a site that has names for its recordings; others number what is on a page."""
         try:
             return extractor != "Generic" and bool(self.get_info_extractor(extractor)._VALID_URL)
@@ -131,7 +131,7 @@ class Client(yt_dlp.YoutubeDL):
             raise UserError(explain(str(error))) from error
 
 
-def plain_link(link: str) -> str:
+def clean_link(link: str) -> str:
     """A link without what yt-dlp hides in it for itself, and without a password: for eyes and notes."""
     link = unsmuggle_url(link)[0]
     start, slashes, rest = link.partition("://")

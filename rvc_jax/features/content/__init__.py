@@ -39,11 +39,11 @@ def content_encoder(name: str, version: Literal["v1", "v2"] = "v2") -> ContentEn
 
     Raises UserError for an unknown name, or weights that cannot be had or are not such a model's.
     """
-    return _made(name, version)
+    return _load(name, version)
 
 
 @functools.lru_cache
-def _made(name: str, version: Literal["v1", "v2"]) -> ContentEncoder:
+def _load(name: str, version: Literal["v1", "v2"]) -> ContentEncoder:
     if name.startswith("whisper-"):
         from rvc_jax.features.content.whisper import WhisperContent
 

@@ -18,7 +18,7 @@ from jax import lax
 
 from rvc_jax.errors import UserError
 from rvc_jax.features.content import hubert_weights
-from rvc_jax.features.framing import reflect_after
+from rvc_jax.features.framing import pad_rows_reflect
 from rvc_jax.features.nn import (
     NORM_EPSILON,
     Parameters,
@@ -26,8 +26,8 @@ from rvc_jax.features.nn import (
     layer_norm,
     linear,
     transformer_layer,
-    valid_frames,
-    whole_frames,
+    frame_mask,
+    trim_to_frames,
 )
 
 _V1_LAYERS = 9
@@ -59,7 +59,7 @@ class HubertContent:
         Raises UserError if the model has not what v1 takes.
         """
         if version == "v1":
-            parameters = _ninth_layer_projected(parameters, name)
+            parameters = _select_v1_layers(parameters, name)
         else:
             parameters = {key: array for key, array in parameters.items() if not key.startswith("final_projection.")}
         self._parameters = {key: jnp.asarray(array, jnp.float32) for key, array in parameters.items()}
@@ -73,13 +73,13 @@ class HubertContent:
         return cls(*hubert_weights.load(name), version, name)
 
     def __call__(self, audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-        return np.asarray(_content(self._parameters, *whole_frames(audio, lengths)))
+        return np.asarray(_content(self._parameters, *trim_to_frames(audio, lengths)))
 
 
-def _ninth_layer_projected(parameters: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+def _select_v1_layers(parameters: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     if "final_projection.kernel" not in parameters:
         raise UserError(f"{name}: this model has no final projection, which v1 voices need; take contentvec, or v2")
-    if hubert_weights.layers(parameters) < _V1_LAYERS or pre_normalised(parameters):
+    if hubert_weights.layers(parameters) < _V1_LAYERS or normalizes_first(parameters):
         raise UserError(f"{name}: v1 voices take the ninth layer of a HuBERT base, which this is not; take v2")
     behind = re.compile(r"layers\.(\d+)\.")
     number = {key: int(match[1]) for key in parameters if (match := behind.match(key))}
@@ -88,7 +88,7 @@ def _ninth_layer_projected(parameters: dict[str, np.ndarray], name: str) -> dict
 
 @jax.jit
 def _content(parameters: Parameters, audio: jax.Array, lengths: jax.Array) -> jax.Array:
-    return encode(parameters, reflect_after(audio, lengths, _MARGIN, _MARGIN), lengths + 2 * _MARGIN)
+    return encode(parameters, pad_rows_reflect(audio, lengths, _MARGIN, _MARGIN), lengths + 2 * _MARGIN)
 
 
 def encode(parameters: Parameters, audio: jax.Array, lengths: jax.Array) -> jax.Array:
@@ -102,12 +102,12 @@ def encode(parameters: Parameters, audio: jax.Array, lengths: jax.Array) -> jax.
         # Row by row: the first convolutions' outputs (22 MB for 3.36 s) are what takes memory, and then fit the cache.
         x = lax.map(lambda row: _convolutions(parameters, *row), (audio, lengths))
         x = linear(parameters, "projection", layer_norm(parameters, "projection.norm", x))
-        valid = valid_frames(x, _frames(lengths, hubert_weights.CONV_KERNELS))
+        valid = frame_mask(x, _frames(lengths, hubert_weights.CONV_KERNELS))
         x = _transformer(parameters, jnp.where(valid[..., None], x, 0), valid)
         return linear(parameters, "final_projection", x) if "final_projection.kernel" in parameters else x
 
 
-def pre_normalised(parameters: Parameters | dict[str, np.ndarray]) -> bool:
+def normalizes_first(parameters: Parameters | dict[str, np.ndarray]) -> bool:
     """Whether layers are normalised before every part: the models that normalise all convolutions (large)."""
     return "conv.1.norm.scale" in parameters
 
@@ -117,7 +117,7 @@ def _convolutions(parameters: Parameters, audio: jax.Array, length: jax.Array) -
     x = audio[None, :, None]
     for i, stride in enumerate(hubert_weights.CONV_STRIDES):
         x = _conv(parameters, f"conv.{i}", x, stride, (0, 0))
-        if pre_normalised(parameters):
+        if normalizes_first(parameters):
             x = layer_norm(parameters, f"conv.{i}.norm", x)
         elif i == 0:
             x = _time_norm(parameters, "conv.0.norm", x, _frames(length, hubert_weights.CONV_KERNELS[:1]))
@@ -142,7 +142,7 @@ def _time_norm(parameters: Parameters, name: str, x: jax.Array, frames: jax.Arra
 
 def _transformer(parameters: Parameters, x: jax.Array, valid: jax.Array) -> jax.Array:
     """Frames x [batch, time, channels], zero where not valid [batch, time]."""
-    norm_first = pre_normalised(parameters)
+    norm_first = normalizes_first(parameters)
     width = parameters["position.kernel"].shape[0]
     x = x + gelu(_conv(parameters, "position", x, 1, (width // 2, (width - 1) // 2)))
     x = x if norm_first else layer_norm(parameters, "norm", x)

@@ -20,8 +20,8 @@ from rvc_jax.audio.fourier import rfft
 from rvc_jax.audio.spectrogram import frames, mel_filters, periodic_hann
 from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE
 from rvc_jax.errors import UserError
-from rvc_jax.features.framing import reflect_after
-from rvc_jax.features.nn import Parameters, gelu, layer_norm, transformer_layer, valid_frames, whole_frames
+from rvc_jax.features.framing import pad_rows_reflect
+from rvc_jax.features.nn import Parameters, gelu, layer_norm, transformer_layer, frame_mask, trim_to_frames
 from rvc_jax.weights import bundled
 
 MAX_MEL_FRAMES = 3000
@@ -67,7 +67,7 @@ class WhisperContent:
             raise UserError(f"{file}: is not a checkpoint of Whisper") from None
 
     def __call__(self, audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-        return np.asarray(_content(self._parameters, *whole_frames(audio, lengths)))
+        return np.asarray(_content(self._parameters, *trim_to_frames(audio, lengths)))
 
 
 @jax.jit
@@ -83,14 +83,14 @@ def log_mel(audio: jax.Array, n_mels: int = 80, lengths: jax.Array | None = None
     if lengths are given, are 0.
     """
     lengths = jnp.full(audio.shape[0], audio.shape[1]) if lengths is None else lengths
-    framed = frames(reflect_after(audio, lengths, _N_FFT // 2, _N_FFT // 2), _N_FFT, FEATURE_HOP)
+    framed = frames(pad_rows_reflect(audio, lengths, _N_FFT // 2, _N_FFT // 2), _N_FFT, FEATURE_HOP)
     framed = framed[:, : audio.shape[1] // FEATURE_HOP]
     spectrum = rfft(framed * periodic_hann(_N_FFT))
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
     filters = mel_filters(FEATURE_RATE, _N_FFT, n_mels, 0.0, None)
     mel = jnp.matmul(power, filters, precision=jax.lax.Precision.HIGHEST)
     log = jnp.log10(jnp.maximum(mel, _MEL_FLOOR))
-    valid = valid_frames(log, lengths // FEATURE_HOP)[..., None]
+    valid = frame_mask(log, lengths // FEATURE_HOP)[..., None]
     highest = log.max(axis=(1, 2), keepdims=True, where=valid, initial=math.log10(_MEL_FLOOR))
     return jnp.where(valid, (jnp.maximum(log, highest - 8.0) + 4.0) / 4.0, 0.0)
 
@@ -106,7 +106,7 @@ def encode(parameters: Parameters, mel: jax.Array, lengths: jax.Array | None = N
     with jax.default_matmul_precision("float32"):
         x = gelu(_convolution(parameters, "conv1", mel, stride=1))
         x = gelu(_convolution(parameters, "conv2", x, stride=2))
-        valid = valid_frames(x, jnp.full(x.shape[0], x.shape[1]) if lengths is None else lengths)
+        valid = frame_mask(x, jnp.full(x.shape[0], x.shape[1]) if lengths is None else lengths)
         x = x + sinusoids(x.shape[1], x.shape[2])
         for i in range(layers(parameters)):
             x = transformer_layer(parameters, f"blocks.{i}", x, valid, norm_first=True)

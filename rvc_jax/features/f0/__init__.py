@@ -27,7 +27,7 @@ class PitchExtractor(Protocol):
         ...
 
 
-NAMES: tuple[str, ...] = get_args(PitchMethod)
+PITCH_METHODS: tuple[str, ...] = get_args(PitchMethod)
 
 
 @functools.lru_cache
@@ -56,4 +56,4 @@ def pitch_extractor(name: str) -> PitchExtractor:
         from rvc_jax.features.f0.classical import ClassicalPitch
 
         return ClassicalPitch(name)
-    raise UserError(f"unknown pitch method {name!r}; known are: {', '.join(NAMES)}")
+    raise UserError(f"unknown pitch method {name!r}; known are: {', '.join(PITCH_METHODS)}")

@@ -94,7 +94,7 @@ def _world_extension() -> ModuleType:
     package = importlib.util.find_spec("pyworld")
     spec = package and importlib.machinery.PathFinder.find_spec(name, package.submodule_search_locations)
     if spec is None:
-        raise _missing("pyworld")
+        raise _missing_package_error("pyworld")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     sys.modules[name] = module  # whoever imports pyworld afterwards gets the same; it cannot be loaded twice
@@ -105,7 +105,7 @@ def _praat() -> Method:
     try:
         import parselmouth
     except ModuleNotFoundError as error:
-        raise _missing("praat-parselmouth") from error
+        raise _missing_package_error("praat-parselmouth") from error
 
     def pitch(samples: np.ndarray, frames: int) -> np.ndarray:
         if len(samples) < _PRAAT_WINDOW:
@@ -123,7 +123,7 @@ def _praat() -> Method:
     return pitch
 
 
-def _missing(package: str) -> UserError:
+def _missing_package_error(package: str) -> UserError:
     methods = [name for name, needed in _PACKAGES.items() if needed == package]
     return UserError(
         f'pitch by {" or ".join(methods)} needs the package {package}: pip install "rvc_jax[pitch]", '

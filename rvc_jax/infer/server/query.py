@@ -10,9 +10,9 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-from rvc_jax.audio.reading import SAVE_FORMATS, check_coding
+from rvc_jax.audio.reading import SAVE_FORMATS, check_encoding
 from rvc_jax.config import ConvertConfig
-from rvc_jax.errors import UserError, shown
+from rvc_jax.errors import UserError, sanitize
 from rvc_jax.infer.options import coding
 
 FORMATS = tuple(extension[1:] for extension in SAVE_FORMATS)
@@ -66,7 +66,7 @@ def parse_options(query: Iterable[tuple[str, str]]) -> tuple[ConvertConfig, str]
         values[name] = _format(text) if name == "format" else _value(name, OPTIONS[name], text)
     extension = values.pop("format", FORMATS[0])
     config = ConvertConfig(**values)
-    check_coding(f".{extension}", coding(config))
+    check_encoding(f".{extension}", coding(config))
     return config, extension
 
 
@@ -74,12 +74,12 @@ def _unknown(given: str) -> str:
     if given.replace("-", "_") in {field.name for field in dataclasses.fields(ConvertConfig)}:
         return f"{given} can't be set over HTTP"
     near = difflib.get_close_matches(given[:40], [*OPTIONS, "format"], 1)
-    return f"there is no option {shown(given, 40)!r}" + (f"; did you mean {near[0]}?" if near else "")
+    return f"there is no option {sanitize(given, 40)!r}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _format(text: str) -> str:
     if text.lower() not in FORMATS:
-        raise UserError(f"format must be one of {', '.join(FORMATS)}, not {shown(text, 40)!r}")
+        raise UserError(f"format must be one of {', '.join(FORMATS)}, not {sanitize(text, 40)!r}")
     return text.lower()
 
 
@@ -94,7 +94,7 @@ def _value(name: str, kind: Any, text: str) -> Any:
         words = typing.get_args(kind)
         value, wanted = text if text in words else None, f"one of {', '.join(map(str, words))}"
     if value is None:
-        raise UserError(f"{name} must be {wanted}, not {shown(text, 40)!r}")
+        raise UserError(f"{name} must be {wanted}, not {sanitize(text, 40)!r}")
     return value
 
 

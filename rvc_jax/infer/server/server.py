@@ -22,14 +22,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from aiohttp import web
 
-from rvc_jax.audio.reading import AudioError, Coding, save
+from rvc_jax.audio.reading import AudioError, EncodingOptions, save
 from rvc_jax.config import ConvertConfig, ServeConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.converter import Conversion, Listener, RecordingError
 from rvc_jax.infer.options import check_range, coding
 from rvc_jax.infer.server.limits import LimitedServer, Refusal, check_sender, is_local, save_body, send
 from rvc_jax.infer.server.query import FORMATS, OPTIONS, parse_options
-from rvc_jax.infer.warm_voice import TooLong, read_recording
+from rvc_jax.infer.warm_voice import RecordingTooLong, read_recording
 from rvc_jax.version import __version__
 
 MEDIA_TYPES = {
@@ -220,7 +220,7 @@ class VoiceServer:
         if isinstance(error, _Dropped):
             self._log("a conversion was dropped: nobody waits for it")
             return Refusal(503, "the server is stopping", close=True)
-        if isinstance(error, TooLong):
+        if isinstance(error, RecordingTooLong):
             return Refusal(413, str(error))
         if isinstance(error, (AudioError, RecordingError)):
             return Refusal(400, f"the recording can't be converted: {error}")
@@ -235,7 +235,7 @@ class _Dropped(Exception):
     """Nobody waits for this conversion."""
 
 
-def _save(out: Path, conversion: Conversion, coding: Coding) -> None:
+def _save(out: Path, conversion: Conversion, coding: EncodingOptions) -> None:
     try:
         save(out, conversion.wave, conversion.rate, coding)
     except UserError as error:

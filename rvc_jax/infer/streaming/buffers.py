@@ -12,16 +12,16 @@ from rvc_jax.audio.blocks import Resampler
 from rvc_jax.audio.filters import high_pass_zero_phase
 from rvc_jax.audio.loudness import rms
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE, WINDOW_FRAMES
-from rvc_jax.infer.recording import FADE, HOLD, PADDED_SECONDS
+from rvc_jax.infer.recording import GATE_FADE, GATE_HOLD, MIN_SECONDS
 
-RINGING = 15
+FILTER_RINGING = 15
 """Seconds times Hz: how long a high-pass filter rings until it is 120 dB down, by its corner."""
 
 _DELAY_BLOCKS = 500
 
 
 @functools.lru_cache
-def resampler_delay(rate: int, quality: str) -> float:
+def measure_resampler_delay(rate: int, quality: str) -> float:
     """Seconds of sound at most that a resampler to 16 kHz holds back; it works in blocks of its own. Measured."""
     if rate == FEATURE_RATE:
         return 0.0
@@ -33,13 +33,13 @@ def resampler_delay(rate: int, quality: str) -> float:
     return most + len(block) / rate
 
 
-class Sound:
+class InputBuffer:
     """A recording at 16 kHz as far as it has been heard, without what nobody asks for any more."""
 
     def __init__(self, corner_hz: float, gain: float):
         """corner_hz: of the high-pass filter, 0 is none; gain: of everything that is read."""
         self._corner, self._gain = corner_hz, np.float32(gain)
-        self._edge = math.ceil(2 * RINGING / corner_hz * FEATURE_RATE) if corner_hz else 0
+        self._edge = math.ceil(2 * FILTER_RINGING / corner_hz * FEATURE_RATE) if corner_hz else 0
         self._kept, self._first = np.zeros(0, np.float32), 0
         self.ended = False
 
@@ -53,7 +53,7 @@ class Sound:
 
     def end(self) -> None:
         """Nothing more will come; what is very short gets silence behind it, as a recording does."""
-        missing = round(PADDED_SECONDS * FEATURE_RATE) - self.samples
+        missing = round(MIN_SECONDS * FEATURE_RATE) - self.samples
         self._kept = np.pad(self._kept, (0, max(missing, 0)))
         self.ended = True
 
@@ -110,7 +110,7 @@ class Timeline:
             self._values, self._first = self._values[cut:], frame
 
 
-class Loudness:
+class SilenceGate:
     """Where something is heard, and the gate that lets it through; see `recording.Recording`."""
 
     def __init__(self, silence_db: float):
@@ -133,13 +133,13 @@ class Loudness:
 
     def gate(self, start: int, stop: int) -> np.ndarray:
         """float32 [stop - start] from 0 to 1, by frame."""
-        gate = scipy.ndimage.uniform_filter1d(self._heard().astype(np.float32), 2 * FADE + 1)
+        gate = scipy.ndimage.uniform_filter1d(self._heard().astype(np.float32), 2 * GATE_FADE + 1)
         return gate[np.clip(np.arange(start, stop) - self._levels.first, 0, len(gate) - 1)]
 
     def forget(self, frame: int) -> None:
         """What is before this frame and is not needed for it."""
-        self._levels.forget(frame - 2 * (HOLD + FADE))
+        self._levels.forget(frame - 2 * (GATE_HOLD + GATE_FADE))
 
     def _heard(self) -> np.ndarray:
         levels = self._levels.read(self._levels.first, self._levels.end)
-        return scipy.ndimage.maximum_filter1d(levels > self._least, 2 * HOLD + 1)
+        return scipy.ndimage.maximum_filter1d(levels > self._least, 2 * GATE_HOLD + 1)

@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rvc_jax.audio.blocks import Resampler, spans
+from rvc_jax.audio.blocks import Resampler, block_ranges
 from rvc_jax.audio.filters import resampled_length
 from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE, FRAMES_PER_SECOND, WINDOW_FRAMES, ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.chunking import CONTEXT_FRAMES, FADE_FRAMES
-from rvc_jax.infer.compiled_voice import REACH, SHORT_FRAMES
+from rvc_jax.infer.compiled_voice import ATTENTION_RADIUS, SHORT_FRAMES
 from rvc_jax.infer.converter import Converter
-from rvc_jax.infer.recording import listen
-from rvc_jax.infer.streaming.buffers import RINGING, Loudness, Sound, Timeline, resampler_delay
+from rvc_jax.infer.recording import prepare_input
+from rvc_jax.infer.streaming.buffers import FILTER_RINGING, SilenceGate, InputBuffer, Timeline, measure_resampler_delay
 from rvc_jax.infer.voice import Voice
 
 _STRIDE = WINDOW_FRAMES - 2 * CONTEXT_FRAMES
@@ -113,14 +113,14 @@ class StreamingConverter:
         It is a chunk, what is heard behind it, and what the change of the sample rate holds back.
         """
         waiting = (self._sizes.chunk + self._sizes.ahead) / FRAMES_PER_SECOND + self._sizes.filter_ahead / FEATURE_RATE
-        return waiting + resampler_delay(self.input_rate, self._quality)
+        return waiting + measure_resampler_delay(self.input_rate, self._quality)
 
     def reset(self) -> None:
         """Forget what was pushed and begin a new recording."""
         sizes, content = self._sizes, self._converter._content.channels
         self._resampler = Resampler(self.input_rate, FEATURE_RATE, quality=self._quality)
-        self._sound = Sound(self._corner, 10 ** (self.streaming.gain_db / 20))
-        self._loudness = Loudness(self.config.silence_db)
+        self._sound = InputBuffer(self._corner, 10 ** (self.streaming.gain_db / 20))
+        self._loudness = SilenceGate(self.config.silence_db)
         self._content = Timeline(-CONTEXT_FRAMES, content, dtype=np.float16)
         self._f0, self._phase = Timeline(-CONTEXT_FRAMES), Timeline(-CONTEXT_FRAMES, dtype=np.float64)
         self._phase.write(-CONTEXT_FRAMES, np.zeros(1))
@@ -144,7 +144,7 @@ class StreamingConverter:
         if broken := int((~np.isfinite(samples)).sum()):
             raise UserError(f"{broken} of {len(samples)} samples are not numbers (NaN or infinite)")
         ready = []
-        for start, stop in spans(len(samples), self.input_rate):  # what is kept stays short, however much comes at once
+        for start, stop in block_ranges(len(samples), self.input_rate):  # what is kept stays short, however much comes at once
             if self._whole and not self._given:
                 self._pushed.append(samples[start:stop].copy())
             self._sound.append(self._resampler.push(samples[start:stop]))
@@ -175,10 +175,10 @@ class StreamingConverter:
         chunk, fade = _frames(streaming.chunk_seconds), _frames(streaming.crossfade_seconds)
         past = context if streaming.context_seconds is None else _frames(streaming.context_seconds)
         whole = CONTEXT_FRAMES + fade, context, CONTEXT_FRAMES
-        ringing = math.ceil(RINGING / self._corner * FEATURE_RATE) if self._corner and self._whole else 0
+        ringing = math.ceil(FILTER_RINGING / self._corner * FEATURE_RATE) if self._corner and self._whole else 0
         ahead = whole if self._whole else _shared(_frames(streaming.lookahead_seconds), whole)
         prior = past + CONTEXT_FRAMES + chunk + ahead[0] + ahead[1]
-        return _Sizes(chunk, fade, *ahead, -(-prior // REACH) * REACH, ringing)
+        return _Sizes(chunk, fade, *ahead, -(-prior // ATTENTION_RADIUS) * ATTENTION_RADIUS, ringing)
 
     def _needed(self) -> int:
         """Samples at 16 kHz that must have been heard before the next chunk can be spoken."""
@@ -273,7 +273,7 @@ class StreamingConverter:
         start = max(heard - self._sizes.prior, -CONTEXT_FRAMES)
         content = self._content.read(start, heard, self._sizes.prior)
         f0 = self._f0.read(start, heard, self._sizes.prior)
-        rows = self._converter._loaded.prior(content, f0, heard - start, REACH)
+        rows = self._converter._loaded.prior(content, f0, heard - start, ATTENTION_RADIUS)
         return rows[first - start : stop - start]
 
     def _forget(self, end: int) -> None:
@@ -290,7 +290,7 @@ def at_gain(converter: Converter, gain_db: float) -> Converter:
     """The converter of whole recordings, at a fixed gain in the place of the level that recordings are brought to."""
     other = copy.copy(converter)
     prepare, silence_db, gain = converter.voice.prepare, converter.config.silence_db, 10 ** (gain_db / 20)
-    other._listened = lambda source: dataclasses.replace(listen(source, prepare, silence_db), gain=gain)
+    other._listened = lambda source: dataclasses.replace(prepare_input(source, prepare, silence_db), gain=gain)
     return other
 
 

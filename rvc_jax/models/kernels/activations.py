@@ -31,7 +31,7 @@ leaky_relu.defvjp(_leaky_relu_forward, lambda *given: (leaky_relu_backward(*give
 
 
 @jax.custom_vjp
-def gated(filtered: jax.Array, gate: jax.Array) -> jax.Array:
+def gated_tanh(filtered: jax.Array, gate: jax.Array) -> jax.Array:
     """tanh(filtered) * sigmoid(gate), of one shape."""
     return jnp.tanh(filtered) * jax.nn.sigmoid(gate)
 
@@ -41,22 +41,22 @@ def _gated_forward(filtered: jax.Array, gate: jax.Array) -> tuple[jax.Array, tup
     return filtered * gate, (filtered, gate)
 
 
-def gated_backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def gated_tanh_backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Gradients by both halves, from their tanh and sigmoid."""
     filtered, gate = kept
     return gradient * gate * (1 - filtered * filtered), gradient * filtered * gate * (1 - gate)
 
 
-gated.defvjp(_gated_forward, gated_backward)
+gated_tanh.defvjp(_gated_forward, gated_tanh_backward)
 
 
 @jax.custom_vjp
-def masked(x: jax.Array, mask: jax.Array) -> jax.Array:
+def apply_mask(x: jax.Array, mask: jax.Array) -> jax.Array:
     """x * mask, of which mask is a constant."""
     return x * mask
 
 
-masked.defvjp(lambda x, mask: (x * mask, mask), lambda mask, gradient: (gradient * mask, None))
+apply_mask.defvjp(lambda x, mask: (x * mask, mask), lambda mask, gradient: (gradient * mask, None))
 
 
 @jax.custom_vjp

@@ -15,26 +15,26 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rvc_jax.config import PLAIN, Forms
-from rvc_jax.models.kernels.winograd import WIDEST, minimal_conv
+from rvc_jax.config import REFERENCE, KernelConfig
+from rvc_jax.models.kernels.winograd import MAX_TAPS, winograd_conv
 
 _LAYOUT = ("NWC", "WIO", "NWC")
 Padding = tuple[int, int]
 
 
 def conv(
-    x: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int, groups: int, forms: Forms = PLAIN
+    x: jax.Array, kernel: jax.Array, stride: int, padding: int, dilation: int, groups: int, forms: KernelConfig = REFERENCE
 ) -> jax.Array:
     """x [batch, time, in], kernel [width, in / groups, out] -> [batch, time', out]."""
     if groups > 1 and forms.merge_to:
         return _merged_conv(x, kernel, stride, padding, dilation, groups, forms.merge_to)
-    wide = 0 < forms.minimal_from <= min(kernel.shape[1:])
-    if wide and groups == dilation == 1 and stride < len(kernel) <= WIDEST and x.dtype == jnp.float32:
-        return _minimal_conv(x, kernel, stride, padding)
+    wide = 0 < forms.winograd_from <= min(kernel.shape[1:])
+    if wide and groups == dilation == 1 and stride < len(kernel) <= MAX_TAPS and x.dtype == jnp.float32:
+        return _winograd_conv(x, kernel, stride, padding)
     return _conv(x, kernel, (padding, padding), stride, dilation, groups)
 
 
-def _minimal_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
+def _winograd_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
     """By minimal filtering, strides folded into channels."""
     width, inputs, outputs = kernel.shape
     frames = (x.shape[1] + 2 * padding - width) // stride + 1
@@ -43,7 +43,7 @@ def _minimal_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int) ->
     end = (frames + taps - 1) * stride - padding  # of the input that is met
     x = x[:, :end]
     x = jnp.pad(x, ((0, 0), (padding, end - x.shape[1]), (0, 0)))
-    return minimal_conv(fold(x, inputs, stride), kernel.reshape(taps, stride * inputs, outputs))
+    return winograd_conv(fold(x, inputs, stride), kernel.reshape(taps, stride * inputs, outputs))
 
 
 def _merged_conv(
@@ -55,10 +55,10 @@ def _merged_conv(
     if stride > 1 and dilation == 1 and x.shape[1] % stride == 0:
         kernel, edges = _whole_blocks(kernel, stride, padding)
         stride, block = 1, stride
-    merged = groups_merged(kernel.shape[2], groups, channels)
+    merged = count_merged_groups(kernel.shape[2], groups, channels)
 
     def convolved(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return _conv(fold(x, x.shape[-1], block), _folded(dense(kernel, merged), block), edges, stride, dilation)
+        return _conv(fold(x, x.shape[-1], block), _folded(merge_groups(kernel, merged), block), edges, stride, dilation)
 
     parts = [jnp.split(array, groups // merged, axis=-1) for array in (x, kernel)]
     return jnp.concatenate([convolved(*part) for part in zip(*parts, strict=True)], axis=-1)
@@ -68,7 +68,7 @@ def _whole_blocks(kernel: jax.Array, stride: int, padding: int) -> tuple[jax.Arr
     """A kernel with zeros around it, as many taps as some blocks of `stride` time steps have, and how many blocks of
     padding it takes."""
     inputs, outputs = kernel.shape[1:]
-    folded, edges = folded_kernel(kernel, 1, stride, padding, 1)
+    folded, edges = fold_kernel(kernel, 1, stride, padding, 1)
     return folded.reshape(-1, inputs, outputs), edges
 
 
@@ -103,12 +103,12 @@ def folded_conv(
 
     x [batch, time / (factor * stride), factor * stride * in] -> [batch, time / (factor * stride), factor * out].
     """
-    kernel, padding = folded_kernel(dense(kernel, groups), factor, stride, padding, dilation)
+    kernel, padding = fold_kernel(merge_groups(kernel, groups), factor, stride, padding, dilation)
     return _conv(x, kernel, padding)
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class SectionLayout:
     """A signal as a list of sections: each is some of the channels, `factor` time steps of theirs side by side:
     [batch, time / factor, factor * channels]."""
 
@@ -118,7 +118,7 @@ class Layout:
 
 
 def sectioned_conv(
-    sections: list[jax.Array], kernel: jax.Array, after: Layout, stride: int, padding: int, groups: int
+    sections: list[jax.Array], kernel: jax.Array, after: SectionLayout, stride: int, padding: int, groups: int
 ) -> list[jax.Array]:
     """`conv` of a signal in sections, of which each section of what comes out takes one.
 
@@ -130,14 +130,14 @@ def sectioned_conv(
 
 
 def _sectioned_kernels(
-    kernel: jax.Array, after: Layout, stride: int, padding: int, groups: int
+    kernel: jax.Array, after: SectionLayout, stride: int, padding: int, groups: int
 ) -> tuple[list[jax.Array], Padding]:
-    """`folded_kernel` of every section."""
+    """`fold_kernel` of every section."""
     width, _, outputs = kernel.shape
-    merged = groups_merged(outputs, groups, after.channels)
+    merged = count_merged_groups(outputs, groups, after.channels)
 
     def split(kernel: jax.Array) -> list[jax.Array]:
-        return [dense(part, merged) for part in jnp.split(kernel, outputs // after.channels, axis=-1)]
+        return [merge_groups(part, merged) for part in jnp.split(kernel, outputs // after.channels, axis=-1)]
 
     if after.factor == 1:
         kernel, edges = _whole_blocks(kernel, stride, padding)
@@ -153,7 +153,7 @@ def _sectioned_kernels(
     return [_folded(product("rpw,pwic->ric", moved, part), after.factor * stride) for part in wide], edges
 
 
-def folded_kernel(
+def fold_kernel(
     kernel: jax.Array, factor: int, stride: int, padding: int, dilation: int
 ) -> tuple[jax.Array, Padding]:
     """The kernel [taps, factor * stride * in, factor * out] that does to a folded signal what `kernel` [width, in, out]
@@ -178,7 +178,7 @@ def _placed(width: int, factor: int, stride: int, padding: int, dilation: int) -
     return [before * block + step for step in first], (before + after + 1) * block, (before, after)
 
 
-def groups_merged(outputs: int, groups: int, channels: int) -> int:
+def count_merged_groups(outputs: int, groups: int, channels: int) -> int:
     """How many groups are put together, until they have up to `channels` of all the output channels."""
     merged = min(max(channels * groups // outputs, 1), groups)
     while groups % merged:
@@ -186,7 +186,7 @@ def groups_merged(outputs: int, groups: int, channels: int) -> int:
     return merged
 
 
-def dense(kernel: jax.Array, groups: int) -> jax.Array:
+def merge_groups(kernel: jax.Array, groups: int) -> jax.Array:
     """Groups put together, with zeros between them: [width, in / groups, out] -> [width, in, out]."""
     if groups == 1:
         return kernel
@@ -200,7 +200,7 @@ def dense(kernel: jax.Array, groups: int) -> jax.Array:
 
 
 def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int, form: str = "subpixel") -> jax.Array:
-    """x [batch, time, in], kernel [width, out, in] -> [batch, time * stride, out]. form: `Forms.upsampling`.
+    """x [batch, time, in], kernel [width, out, in] -> [batch, time * stride, out]. form: `KernelConfig.upsampling`.
 
     PyTorch's transposed convolution with padding (width - stride) / 2.
     """
@@ -220,7 +220,7 @@ def folded_conv_transpose(x: jax.Array, kernel: jax.Array, stride: int, factor: 
     """
     kernel, (before, after) = _phases(kernel, stride)
     if factor > 1:
-        kernel, (before, after) = folded_kernel(kernel, factor, 1, before, 1)
+        kernel, (before, after) = fold_kernel(kernel, factor, 1, before, 1)
     return _conv(x, kernel, (before, after))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rvc_jax.models.kernels.weight_norm import is_large, scale_name, weight_norm
+from rvc_jax.models.kernels.weight_norm import is_large, norm_name, weight_norm
 
 Parameters = dict[str, Any]
 
@@ -51,8 +51,8 @@ class Packing:
         scales: dict[str, None] = {}
         for key, names in self._groups.items():
             if key.endswith(".weight_v") and len(names) > 1:
-                packed[key] = weight_norm(packed[key], packed.pop(scale_name(key))).astype(self._dtype)
-                scales |= {scale_name(name): None for name in names}
+                packed[key] = weight_norm(packed[key], packed.pop(norm_name(key))).astype(self._dtype)
+                scales |= {norm_name(name): None for name in names}
         return self._unpacked(packed) | scales
 
     def _packed(self, parameters: Parameters) -> Parameters:

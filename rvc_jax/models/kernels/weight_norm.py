@@ -18,20 +18,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rvc_jax.models.kernels.activations import gated, gated_backward, leaky_relu, leaky_relu_backward
+from rvc_jax.models.kernels.activations import gated_tanh, gated_tanh_backward, leaky_relu, leaky_relu_backward
 
-LARGE = 300_000
+LARGE_KERNEL = 300_000
 """Elements of a kernel that is worth a sum over signals instead, and stays alone when parameters are packed: taking
 it out of many would cost more than the operations that are saved."""
 
 
 def is_large(elements: int) -> bool:
-    return elements >= LARGE
+    return elements >= LARGE_KERNEL
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Scale:
+class KnownNorm:
     """The norms [..., 1, 1, b] that kernels are to have, and the squared ones [..., b] of their directions, known."""
 
     norm: jax.Array
@@ -43,7 +43,7 @@ class Scale:
         return jax.lax.rsqrt(self.square)[..., None, None, :]
 
 
-def scale_name(name: str) -> str:
+def norm_name(name: str) -> str:
     """Name of a kernel's norm, from that of its direction."""
     return name.removesuffix("weight_v") + "weight_g"
 
@@ -53,32 +53,32 @@ def squared_norm(direction: jax.Array) -> jax.Array:
     return jnp.sum(jnp.square(direction), axis=(-3, -2))
 
 
-def weight_norm(direction: jax.Array, scale: jax.Array | Scale | None) -> jax.Array:
+def weight_norm(direction: jax.Array, scale: jax.Array | KnownNorm | None) -> jax.Array:
     """Kernels of direction `direction` [..., kernel, a, b] and norm `scale` [..., 1, 1, b], or made already (None)."""
     if scale is None:
         return direction
-    if isinstance(scale, Scale):
+    if isinstance(scale, KnownNorm):
         return _weight_norm(direction, scale)
     return direction * (scale / jnp.sqrt(squared_norm(direction))[..., None, None, :])
 
 
 @jax.custom_vjp
-def _weight_norm(direction: jax.Array, scale: Scale) -> jax.Array:
+def _weight_norm(direction: jax.Array, scale: KnownNorm) -> jax.Array:
     """The gradient is that of the whole, as if the norm were taken here."""
     return direction * (scale.norm * scale.inverse)
 
 
-def _weight_norm_backward(kept: tuple[jax.Array, Scale], gradient: jax.Array) -> tuple[jax.Array, Scale]:
+def _weight_norm_backward(kept: tuple[jax.Array, KnownNorm], gradient: jax.Array) -> tuple[jax.Array, KnownNorm]:
     direction, scale = kept
     along = jnp.sum(gradient * direction, axis=(-3, -2), keepdims=True)
     return _by_direction_and_norm(direction, scale, gradient, scale.inverse * along)
 
 
 def _by_direction_and_norm(
-    direction: jax.Array, scale: Scale, gradient: jax.Array, by_norm: jax.Array
-) -> tuple[jax.Array, Scale]:
+    direction: jax.Array, scale: KnownNorm, gradient: jax.Array, by_norm: jax.Array
+) -> tuple[jax.Array, KnownNorm]:
     by_direction = scale.norm * scale.inverse * (gradient - direction * (scale.inverse * by_norm))
-    return by_direction, Scale(by_norm, jnp.zeros_like(scale.square))
+    return by_direction, KnownNorm(by_norm, jnp.zeros_like(scale.square))
 
 
 _weight_norm.defvjp(
@@ -86,29 +86,29 @@ _weight_norm.defvjp(
 )
 
 
-def is_probed(direction: jax.Array, scale: jax.Array | Scale | None) -> bool:
+def has_probe(direction: jax.Array, scale: jax.Array | KnownNorm | None) -> bool:
     """Whether a kernel has a probe: it is large, and its norm is known."""
-    return isinstance(scale, Scale) and is_large(direction.size)
+    return isinstance(scale, KnownNorm) and is_large(direction.size)
 
 
-def probed_kernel(direction: jax.Array, scale: jax.Array | Scale | None) -> tuple[jax.Array, jax.Array | None]:
+def probed_kernel(direction: jax.Array, scale: jax.Array | KnownNorm | None) -> tuple[jax.Array, jax.Array | None]:
     """`weight_norm` of one kernel [kernel, a, b], and its probe [b] if its norm is known.
 
     What the kernel gives, or what a transposed convolution is given, has to pass through one of the functions below
     with the probe.
     """
-    if is_probed(direction, scale):
+    if has_probe(direction, scale):
         return _probed_weight_norm(direction, scale)
     return weight_norm(direction, scale), None
 
 
 @jax.custom_vjp
-def _probed_weight_norm(direction: jax.Array, scale: Scale) -> tuple[jax.Array, jax.Array]:
+def _probed_weight_norm(direction: jax.Array, scale: KnownNorm) -> tuple[jax.Array, jax.Array]:
     """A kernel whose norm is 0 learns nothing of what norm it should have."""
     return _weight_norm(direction, scale), jnp.ones(direction.shape[-1:], direction.dtype)
 
 
-def _probed_backward(kept: tuple[jax.Array, Scale], gradients: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Scale]:
+def _probed_backward(kept: tuple[jax.Array, KnownNorm], gradients: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, KnownNorm]:
     direction, scale = kept
     gradient, by_probe = gradients
     by_norm = jnp.where(scale.norm == 0, 0.0, by_probe / scale.norm)
@@ -165,7 +165,7 @@ Convolution = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, jax.Array]]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def probed_gate(conv: Convolution, x: jax.Array, direction: jax.Array, scale: Scale, shift: jax.Array) -> jax.Array:
+def probed_gate(conv: Convolution, x: jax.Array, direction: jax.Array, scale: KnownNorm, shift: jax.Array) -> jax.Array:
     """`gated` of both halves of what a convolution gives, and shift [batch, 1, channels].
 
     Forwards, a convolution for each half, of which the second takes the gate along: channels that are no multiple of
@@ -175,7 +175,7 @@ def probed_gate(conv: Convolution, x: jax.Array, direction: jax.Array, scale: Sc
 
 
 def _gate_forward(
-    conv: Convolution, x: jax.Array, direction: jax.Array, scale: Scale, shift: jax.Array
+    conv: Convolution, x: jax.Array, direction: jax.Array, scale: KnownNorm, shift: jax.Array
 ) -> tuple[jax.Array, tuple]:
     half = shift.shape[-1] // 2
 
@@ -184,12 +184,12 @@ def _gate_forward(
         return conv(x, *parameters)[0] + by
 
     halves = [of_part(slice(half)), of_part(slice(half, None))]
-    return gated(*halves), (x, direction, scale, shift, halves)
+    return gated_tanh(*halves), (x, direction, scale, shift, halves)
 
 
 def _gate_backward(conv: Convolution, kept: tuple, gradient: jax.Array) -> tuple:
     x, direction, scale, shift, halves = kept
-    by_halves = gated_backward((jnp.tanh(halves[0]), jax.nn.sigmoid(halves[1])), gradient)
+    by_halves = gated_tanh_backward((jnp.tanh(halves[0]), jax.nn.sigmoid(halves[1])), gradient)
     by_shift = jnp.concatenate([jnp.sum(by.astype(jnp.float32), 1, keepdims=True) for by in by_halves], axis=-1)
     along = jnp.concatenate([_along(by, half) for by, half in zip(by_halves, halves, strict=True)])
     _, pull = jax.vjp(conv, x, direction, scale)

@@ -25,13 +25,13 @@ _POINTS: dict[int, tuple[float, ...]] = {
 }
 """By their number: each counts with both signs, and infinity and, if the number is even, 0 come to them. Of fractions
 of whole numbers up to 8 those with the least rounding errors."""
-WIDEST = 8
+MAX_TAPS = 8
 """Taps of a kernel, at the most."""
 _LARGEST_TILE = 5
 """Above it, evaluating costs what the products save."""
 
 
-def minimal_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def winograd_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """A convolution without edges: x [batch, time, in], kernel [width, in, out] -> [batch, time - width + 1, out].
 
     Its rounding errors are up to ten times those of the plain sum: for float32.

@@ -19,8 +19,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from rvc_jax.errors import UserError, shown
-from rvc_jax.storage.files import replacing
+from rvc_jax.errors import UserError, sanitize
+from rvc_jax.storage.files import atomic_write
 
 MOST_ROWS = 200_000
 """Rows that an index holds; of more, REDUCED_ROWS centres are made first, as RVC does."""
@@ -48,7 +48,7 @@ _OTHERS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Written:
+class WrittenIndex:
     """What became an index."""
 
     rows: int
@@ -59,12 +59,12 @@ class Written:
     cells: int
 
 
-def cells_of(rows: int) -> int:
+def count_cells(rows: int) -> int:
     """Number of cells by RVC's formula; 1 where that gives none."""
     return max(1, min(int(16 * math.sqrt(rows)), rows // _ROWS_PER_CELL))
 
 
-def write(path: Path | str, rows: np.ndarray, seed: int = 0) -> Written:
+def write(path: Path | str, rows: np.ndarray, seed: int = 0) -> WrittenIndex:
     """Makes an `IVF{n},Flat` index, to be searched with one probe, that faiss reads. Row 0 gets the id 0, and so on.
 
     rows: [rows, channels], any float type. No cell is empty: other tools get NaN from a search that ends in such a one.
@@ -78,15 +78,15 @@ def write(path: Path | str, rows: np.ndarray, seed: int = 0) -> Written:
 
     if len(rows) > MOST_ROWS:
         rows = kmeans(rows, REDUCED_ROWS, seed, rows_per_cluster=10)
-    centres = kmeans(rows, cells_of(len(rows)), seed)
-    numbers = assign(rows, centres)
+    centers = kmeans(rows, count_cells(len(rows)), seed)
+    numbers = assign(rows, centers)
     used, numbers = np.unique(numbers, return_inverse=True)  # rows that are equal leave cells empty
     try:
-        with replacing(path) as file:
-            _write(file, rows, centres[used], numbers)
+        with atomic_write(path) as file:
+            _write(file, rows, centers[used], numbers)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
-    return Written(len(rows), given, rows.shape[1], len(used))
+    return WrittenIndex(len(rows), given, rows.shape[1], len(used))
 
 
 def _checked(path: Path, rows: np.ndarray) -> np.ndarray:
@@ -101,19 +101,19 @@ def _checked(path: Path, rows: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _write(file: BinaryIO, rows: np.ndarray, centres: np.ndarray, numbers: np.ndarray) -> None:
+def _write(file: BinaryIO, rows: np.ndarray, centers: np.ndarray, numbers: np.ndarray) -> None:
     channels = rows.shape[1]
 
     def start(kind: bytes, count: int) -> None:
         file.write(kind + _HEADER.pack(channels, count, _UNUSED, _UNUSED, True, _L2))
 
     start(b"IwFl", len(rows))
-    file.write(struct.pack("<QQ", len(centres), 1))
-    start(b"IxF2", len(centres))
-    file.write(struct.pack("<Q", centres.size) + centres.astype("<f4").tobytes())
+    file.write(struct.pack("<QQ", len(centers), 1))
+    start(b"IxF2", len(centers))
+    file.write(struct.pack("<Q", centers.size) + centers.astype("<f4").tobytes())
     file.write(struct.pack("<BQ", 0, 0))  # no map of ids: it is made when something asks for it
-    sizes = np.bincount(numbers, minlength=len(centres))
-    file.write(b"ilar" + struct.pack("<QQ", len(centres), 4 * channels))
+    sizes = np.bincount(numbers, minlength=len(centers))
+    file.write(b"ilar" + struct.pack("<QQ", len(centers), 4 * channels))
     file.write(b"full" + struct.pack("<Q", len(sizes)) + sizes.astype("<u8").tobytes())
     order = np.argsort(numbers, kind="stable")
     for ids in np.split(order, np.cumsum(sizes)[:-1]):
@@ -181,8 +181,8 @@ class _Reader:
             return self._with_ids(depth)
         name = next((name for start, name in _OTHERS.items() if kind.startswith(start)), None)
         if name is None:
-            raise _Damaged(f"it begins with {shown(repr(kind)[1:])}")
-        letters = shown(kind.decode("latin-1"))
+            raise _Damaged(f"it begins with {sanitize(repr(kind)[1:])}")
+        letters = sanitize(kind.decode("latin-1"))
         raise _OtherKind(f"a faiss index of another kind ({name}, {letters}); only Flat and IVF,Flat hold the features")
 
     def _header(self) -> tuple[int, int]:
@@ -219,7 +219,7 @@ class _Reader:
         cells, _ = self._number(), self._number()
         if cells > self.left // (4 * channels):
             raise _Damaged(f"it cannot hold the centres of {cells} cells")
-        self._centres(cells, channels, depth - 1)
+        self._centers(cells, channels, depth - 1)
         if kind in _OLD_IVF:
             ids = [self._array("<i8", self._number()) for _ in range(cells)]
             self._id_map()
@@ -234,13 +234,13 @@ class _Reader:
             rows.put(self._array("<i8", size), some)
         return rows.all()
 
-    def _centres(self, cells: int, channels: int, depth: int) -> None:
+    def _centers(self, cells: int, channels: int, depth: int) -> None:
         try:
-            centres = self.index(depth)
+            centers = self.index(depth)
         except _OtherKind as error:
             raise _OtherKind(f"its cells are found by {error}") from None
-        if centres.shape != (cells, channels):
-            raise _Damaged(f"{cells} cells have {len(centres)} centres")
+        if centers.shape != (cells, channels):
+            raise _Damaged(f"{cells} cells have {len(centers)} centres")
 
     def _old_cell(self, kind: bytes, size: int, channels: int) -> np.ndarray:
         unit = 1 if kind == b"IvFL" else 4  # the length is told in bytes, or in numbers

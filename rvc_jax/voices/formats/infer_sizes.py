@@ -19,7 +19,7 @@ from rvc_jax.voices.model import CONTENT_CHANNELS, Version
 _MOST_LAYERS = 64
 
 
-def version_of(weights: Mapping[str, np.ndarray], told: str | None = None) -> Version:
+def infer_version(weights: Mapping[str, np.ndarray], told: str | None = None) -> Version:
     """v1 or v2: as the width of the content features says, or as `told` where that says neither."""
     width = shape(weights, "enc_p.emb_phone.weight", 2)[1]
     by_width = {channels: version for version, channels in CONTENT_CHANNELS.items()}
@@ -78,23 +78,23 @@ def matching(weights: Mapping[str, np.ndarray], version: Version) -> list[Preset
 
     Raises ValueError as `measured` does.
     """
-    alike = [preset for preset in PRESETS.values() if has_upsampling_of(weights, preset)]
+    alike = [preset for preset in PRESETS.values() if matches_upsampling(weights, preset)]
     return [preset for preset in alike if preset.version == version] or alike
 
 
-def has_upsampling_of(weights: Mapping[str, np.ndarray], preset: Preset) -> bool:
+def matches_upsampling(weights: Mapping[str, np.ndarray], preset: Preset) -> bool:
     """Whether nothing in the decoder's and the posterior encoder's shapes speaks against a preset."""
     sizes = preset.generator
     if measured(weights)["upsample_kernels"] != sizes.upsample_kernels:
         return False
     if "enc_q.pre.weight" in weights and shape(weights, "enc_q.pre.weight", 3)[1] != preset.audio.spectrogram_bins:
         return False
-    strides = source_strides(weights)
+    strides = infer_source_strides(weights)
     rests = [int(np.prod(sizes.upsample_rates[stage + 1 :])) for stage in range(len(sizes.upsample_rates))]
     return not strides or strides == rests
 
 
-def source_strides(weights: Mapping[str, np.ndarray]) -> list[int]:
+def infer_source_strides(weights: Mapping[str, np.ndarray]) -> list[int]:
     """What is left to upsample after every stage; nothing for a voice without pitch."""
     stages = count(weights, r"dec\.noise_convs\.(\d+)\.weight")
     kernels = [shape(weights, f"dec.noise_convs.{stage}.weight", 3)[2] for stage in range(stages)]

@@ -31,25 +31,25 @@ def kmeans(rows: np.ndarray, clusters: int, seed: int = 0, rows_per_cluster: int
         rows = rows[np.sort(random.choice(len(rows), rows_per_cluster * clusters, replace=False))]
     count, first, key = len(rows), random.choice(len(rows), clusters, replace=False), jax.random.key(seed)
     rows, mean = _centred(rows)
-    blocks, centres, passes = _blocks(rows), jnp.asarray(rows[first]), _ALL_PASSES
+    blocks, centers, passes = _blocks(rows), jnp.asarray(rows[first]), _ALL_PASSES
     del rows
     if min(blocks.shape[-1], count) > _COARSE_CHANNELS:
         axes = _principal_axes(blocks)
-        numbers = _lloyd(_product(blocks, axes), count, _product(centres, axes), key, _COARSE_PASSES)[1]
-        centres, passes = _means(blocks, numbers, count, clusters, key), _FINE_PASSES
-    return np.asarray(_lloyd(blocks, count, centres, key, passes)[0]) + mean
+        numbers = _lloyd(_product(blocks, axes), count, _product(centers, axes), key, _COARSE_PASSES)[1]
+        centers, passes = _means(blocks, numbers, count, clusters, key), _FINE_PASSES
+    return np.asarray(_lloyd(blocks, count, centers, key, passes)[0]) + mean
 
 
-def assign(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
+def assign(rows: np.ndarray, centers: np.ndarray) -> np.ndarray:
     """Number of the nearest centre of each row: int32 [rows]."""
-    centres, mean = _centred(centres)
+    centers, mean = _centred(centers)
     at_once = min(_BLOCKS_AT_ONCE, -(-len(rows) // _ROWS_AT_ONCE)) * _ROWS_AT_ONCE
     numbers = []
     for begin in range(0, len(rows), max(at_once, 1)):
         some = np.zeros((at_once, rows.shape[1]), np.float32)
         part = rows[begin : begin + at_once]
         some[: len(part)] = part - mean
-        numbers.append(np.asarray(_nearest(_blocks(some), jnp.asarray(centres)).reshape(-1))[: len(part)])
+        numbers.append(np.asarray(_nearest(_blocks(some), jnp.asarray(centers)).reshape(-1))[: len(part)])
     return np.concatenate(numbers) if numbers else np.zeros(0, np.int32)
 
 
@@ -74,15 +74,15 @@ def _blocks(rows: np.ndarray) -> jax.Array:
 
 
 @jax.jit
-def _nearest(blocks: jax.Array, centres: jax.Array) -> jax.Array:
+def _nearest(blocks: jax.Array, centers: jax.Array) -> jax.Array:
     """Number of each row's centre, the first of equal ones: int32 [blocks, rows]."""
-    half_norms = jnp.sum(centres**2, axis=-1)[:, None] / 2
-    numbers = jnp.arange(len(centres), dtype=jnp.int32)[:, None]
+    half_norms = jnp.sum(centers**2, axis=-1)[:, None] / 2
+    numbers = jnp.arange(len(centers), dtype=jnp.int32)[:, None]
 
     def search(_: None, block: jax.Array) -> tuple[None, jax.Array]:
-        closeness = _product(centres, block.T) - half_norms
+        closeness = _product(centers, block.T) - half_norms
         is_nearest = closeness == closeness.max(axis=0)  # twice as fast as argmax on a CPU
-        return None, jnp.where(is_nearest, numbers, len(centres)).min(axis=0)
+        return None, jnp.where(is_nearest, numbers, len(centers)).min(axis=0)
 
     return jax.lax.scan(search, None, blocks)[1]
 
@@ -101,13 +101,13 @@ def _means(blocks: jax.Array, numbers: jax.Array, count: int, clusters: int, key
 
 @functools.partial(jax.jit, static_argnames="passes")
 def _lloyd(
-    blocks: jax.Array, count: int, centres: jax.Array, key: jax.Array, passes: int
+    blocks: jax.Array, count: int, centers: jax.Array, key: jax.Array, passes: int
 ) -> tuple[jax.Array, jax.Array]:
     """Centres [clusters, channels] after so many passes, and each row's number before the last one was made."""
 
     def one_pass(state: tuple[jax.Array, jax.Array], key: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
         numbers = _nearest(blocks, state[0])
-        return (_means(blocks, numbers, count, len(centres), key), numbers), None
+        return (_means(blocks, numbers, count, len(centers), key), numbers), None
 
-    start = (centres, jnp.zeros(blocks.shape[:2], jnp.int32))
+    start = (centers, jnp.zeros(blocks.shape[:2], jnp.int32))
     return jax.lax.scan(one_pass, start, jax.random.split(key, passes))[0]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rvc_jax.errors import shown
+from rvc_jax.errors import sanitize
 from rvc_jax.weights.torch_file import Opaque
 
 _HARMLESS = ("builtins.getattr", "builtins.int", "builtins.str", "builtins.float", "builtins.bool", "builtins.dict",
@@ -40,7 +40,7 @@ def plain(value: Any) -> Any:
         case float():
             return float(value) if math.isfinite(value) else None
         case str():
-            return shown(value, _LONGEST_TEXT)
+            return sanitize(value, _LONGEST_TEXT)
         case np.ndarray() if value.size == 1:
             return plain(value.reshape(-1)[0].item())
         case list() | tuple() if len(value) <= _MOST_ITEMS:
@@ -52,11 +52,11 @@ def plain(value: Any) -> Any:
 
 def facts(content: Mapping[Any, Any], without: tuple[str, ...]) -> dict[str, Any]:
     """The settings of a file's content that have plain values, by name; the first few, of those that it may have."""
-    found = {shown(name, 40): plain(value) for name, value in list(content.items())[:200] if name not in without}
+    found = {sanitize(name, 40): plain(value) for name, value in list(content.items())[:200] if name not in without}
     return dict([(name, value) for name, value in found.items() if value not in (None, "", [])][:_MOST_ITEMS])
 
 
-def rate_of(value: Any) -> int | None:
+def parse_sample_rate(value: Any) -> int | None:
     """A sample rate in Hz, however it is spelt: 40000, "40k", "40000", an enumeration's HZ_40K; None if it is none."""
     value = plain(value)
     if isinstance(value, str):
@@ -75,11 +75,11 @@ def _is_flat(value: Any) -> bool:
 def _member(record: Opaque) -> Any:
     args = record.args if type(record.args) is tuple else ()
     if record.name == "builtins.getattr" and len(args) == 2 and type(args[1]) is str:
-        return shown(args[1], _LONGEST_TEXT)
+        return sanitize(args[1], _LONGEST_TEXT)
     if record.name.endswith("multiarray.scalar"):
         return _number(*args) if len(args) == 2 else None
     if record.name.startswith("pathlib.") and all(type(part) is str for part in args):
-        return shown("/".join(args), _LONGEST_TEXT)
+        return sanitize("/".join(args), _LONGEST_TEXT)
     return plain(args[0]) if len(args) == 1 and type(args[0]) in (str, int, float, bool) else None
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rvc_jax.errors import UserError
-from rvc_jax.storage.files import becoming, check_room, is_vacant, write_array, write_json
+from rvc_jax.storage.files import atomic_folder, check_disk_space, is_vacant, write_array, write_json
 from rvc_jax.version import __version__
 from rvc_jax.voices.formats import pth_reader, safetensors_voice
 from rvc_jax.voices.index import read_index
@@ -47,9 +47,9 @@ def write(
       UserError: something is at `folder` already, or it cannot be written.
     """
     try:
-        check_new(folder)
-        check_room(folder, sum(4 * array.size for array in [*model.weights.values(), *(discriminator or {}).values()]))
-        with becoming(folder) as unfinished:
+        check_vacant(folder)
+        check_disk_space(folder, sum(4 * array.size for array in [*model.weights.values(), *(discriminator or {}).values()]))
+        with atomic_folder(folder) as unfinished:
             safetensors_voice.write(unfinished / MODEL, model)
             if index is not None:
                 write_array(unfinished / INDEX, index.astype(np.float16))
@@ -61,7 +61,7 @@ def write(
         raise UserError(f"{folder} cannot be written: {error.strerror or error}") from None
 
 
-def check_new(folder: Path) -> None:
+def check_vacant(folder: Path) -> None:
     """Raises UserError unless a folder can be made there: there is nothing, or an empty one."""
     if not is_vacant(folder):
         raise UserError(f"{folder} exists already; name a new folder with --out")

@@ -63,7 +63,7 @@ class Graph:
         bounds = [bound if isinstance(bound, str) else [bound] for bound in (start, stop)]
         return self("Slice", x, *bounds, [axis], [step])
 
-    def reversed_channels(self, x: str) -> str:
+    def reverse_channels(self, x: str) -> str:
         return self.slice(x, 1, -1, -_ENDLESS, -1)
 
     def kernel(self, layer: str) -> np.ndarray:
@@ -112,7 +112,7 @@ class Graph:
             output = y if output is None else self("Add", output, y)
         return self("Mul", output, mask)
 
-    def serialized(self, inputs: Sequence[Typed], output: tuple[str, Typed], metadata: Mapping[str, str]) -> bytes:
+    def serialize(self, inputs: Sequence[Typed], output: tuple[str, Typed], metadata: Mapping[str, str]) -> bytes:
         """The file of this graph, checked for being valid ONNX. output: a value, and what it is to be called."""
         import onnx
         from onnx import helper, numpy_helper

@@ -23,18 +23,18 @@ import numpy as np
 from rvc_jax.config import PITCH_BINS
 from rvc_jax.errors import UserError
 from rvc_jax.models.generator import SINE_AMPLITUDE, UNVOICED_NOISE, VOICED_NOISE
-from rvc_jax.storage.files import replacing
+from rvc_jax.storage.files import atomic_write
 from rvc_jax.voices.formats.onnx_graph import Graph
 from rvc_jax.voices.model import PUBLIC_ENCODER, VoiceModel
 
-Flavour = Literal["w-okada", "rvc"]
+Flavor = Literal["w-okada", "rvc"]
 """w-okada: inputs feats, p_len, pitch, pitchf, sid; the noise is drawn inside. rvc: phone, phone_lengths, pitch,
 pitchf, ds, rnd. Each program feeds its own names and only one feeds noise: they can't be one file."""
 
 TOLERANCE = 1e-3
 """Largest difference from the voice in JAX, of a wave in -1..1, that a file may have."""
 
-_NAMES: dict[Flavour, tuple[str, str, str]] = {
+_NAMES: dict[Flavor, tuple[str, str, str]] = {
     "w-okada": ("feats", "p_len", "sid"),
     "rvc": ("phone", "phone_lengths", "ds"),
 }
@@ -44,7 +44,7 @@ _WOKADA_EMBEDDERS = {PUBLIC_ENCODER: "hubert_base", "japanese-hubert-base": "hub
 _CHECKED_FRAMES = (50, 37)  # of the check: all frames, and how many of them are there
 
 
-def write(path: Path, model: VoiceModel, flavour: Flavour = "w-okada") -> float:
+def write(path: Path, model: VoiceModel, flavor: Flavor = "w-okada") -> float:
     """Write a voice as one ONNX file (float32), read it back and compare it with the voice in JAX.
 
     Inputs, by the names of the flavour: content [1, frames, channels], number of frames [1] int64, coarse pitch
@@ -58,8 +58,8 @@ def write(path: Path, model: VoiceModel, flavour: Flavour = "w-okada") -> float:
       UserError: if the packages are missing, or the file is not the voice; then nothing is kept.
     """
     _require_packages()
-    data = _serialized(model, flavour)
-    with replacing(path) as file:
+    data = _serialized(model, flavor)
+    with atomic_write(path) as file:
         file.write(data)
         file.flush()
         return _checked(Path(file.name).read_bytes(), model, path)
@@ -107,18 +107,18 @@ def example(model: VoiceModel, frames: int, length: int, seed: int = 0) -> dict[
     }
 
 
-def session_inputs(values: dict[str, np.ndarray], flavour: Flavour, has_pitch: bool) -> dict[str, np.ndarray]:
+def to_session_inputs(values: dict[str, np.ndarray], flavor: Flavor, has_pitch: bool) -> dict[str, np.ndarray]:
     """`example`'s as a file of that flavour takes them."""
-    content, lengths, speaker = _NAMES[flavour]
+    content, lengths, speaker = _NAMES[flavor]
     inputs = {content: values["content"], lengths: values["lengths"], speaker: values["speaker"]}
     if has_pitch:
         inputs |= {"pitch": values["pitch"], "pitchf": values["f0"]}
-    if flavour == "rvc":
+    if flavor == "rvc":
         inputs["rnd"] = values["noise"].swapaxes(1, 2)
     return inputs
 
 
-def without_noise(data: bytes) -> bytes:
+def disable_noise(data: bytes) -> bytes:
     """The file with the noise that is drawn inside off."""
     import onnx
 
@@ -140,11 +140,11 @@ def _require_packages() -> None:
 def _checked(data: bytes, model: VoiceModel, path: Path) -> float:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(without_noise(data), providers=["CPUExecutionProvider"])
-    flavour: Flavour = "rvc" if "rnd" in [value.name for value in session.get_inputs()] else "w-okada"
+    session = onnxruntime.InferenceSession(disable_noise(data), providers=["CPUExecutionProvider"])
+    flavor: Flavor = "rvc" if "rnd" in [value.name for value in session.get_inputs()] else "w-okada"
     values = example(model, *_CHECKED_FRAMES)
-    (audio,) = session.run(None, session_inputs(values, flavour, model.generator.has_pitch))
-    if flavour == "w-okada":
+    (audio,) = session.run(None, to_session_inputs(values, flavor, model.generator.has_pitch))
+    if flavor == "w-okada":
         values["noise"] = np.zeros_like(values["noise"])
     network = model.network()
     infer = jax.jit(lambda parameters, *inputs: network(parameters, "infer", *inputs))
@@ -158,19 +158,19 @@ def _checked(data: bytes, model: VoiceModel, path: Path) -> float:
     return difference
 
 
-def _serialized(model: VoiceModel, flavour: Flavour) -> bytes:
+def _serialized(model: VoiceModel, flavor: Flavor) -> bytes:
     from onnx import TensorProto
 
     real, whole, sizes = TensorProto.FLOAT, TensorProto.INT64, model.generator
-    content, lengths, speaker = _NAMES[flavour]
+    content, lengths, speaker = _NAMES[flavor]
     pitch = [("pitch", whole, [1, "frames"]), ("pitchf", real, [1, "frames"])] if sizes.has_pitch else []
-    noise = [("rnd", real, [1, sizes.inter_channels, "frames"])] if flavour == "rvc" else []
+    noise = [("rnd", real, [1, sizes.inter_channels, "frames"])] if flavor == "rvc" else []
     inputs = [(content, real, [1, "frames", sizes.content_channels]), (lengths, whole, [1]), *pitch]
     inputs += [(speaker, whole, [1]), *noise]
     voice = _Voice(model)
     audio = voice.audio(content, lengths, speaker, "rnd" if noise else None)
     output = (audio, ("audio", real, [1, 1, "samples"]))
-    return voice.graph.serialized(inputs, output, {"metadata": json.dumps(metadata(model))})
+    return voice.graph.serialize(inputs, output, {"metadata": json.dumps(metadata(model))})
 
 
 class _Voice:
@@ -192,7 +192,7 @@ class _Voice:
         if noise is None:
             noise = graph("Mul", graph("RandomNormalLike", mean), graph.named(_NOISE_SCALE, _WOKADA_NOISE))
         latent = graph("Add", mean, graph("Mul", graph("Exp", log_deviation), noise))
-        latent = self.coupling_flow_reversed(graph("Mul", latent, self.mask))
+        latent = self.reverse_coupling_flow(graph("Mul", latent, self.mask))
         return self.generator(graph("Mul", latent, self.mask))
 
     def prior_encoder(self, content: str) -> list[str]:
@@ -261,11 +261,11 @@ class _Voice:
         x = graph("Relu", graph.conv(f"{layer}.conv_1", graph("Mul", x, self.mask)))
         return graph("Mul", graph.conv(f"{layer}.conv_2", graph("Mul", x, self.mask)), self.mask)
 
-    def coupling_flow_reversed(self, x: str) -> str:
+    def reverse_coupling_flow(self, x: str) -> str:
         graph = self.graph
         for step in reversed(range(self.sizes.flow_steps)):
             layer = f"flow.flows.{2 * step}"  # the odd ones reverse the channels
-            first, second = graph.split(graph.reversed_channels(x), 2)
+            first, second = graph.split(graph.reverse_channels(x), 2)
             hidden = graph("Mul", graph.conv(f"{layer}.pre", first), self.mask)
             hidden = graph.wave_net(f"{layer}.enc", hidden, self.mask, self.speaker, self.sizes.flow_layers)
             shift = graph("Mul", graph.conv(f"{layer}.post", hidden), self.mask)

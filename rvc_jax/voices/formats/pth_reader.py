@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from rvc_jax.config import CONTENT_ENCODERS, PRESETS, AudioConfig, GeneratorConfig, from_dict
-from rvc_jax.errors import UserError, shown
-from rvc_jax.models.parameters import classic_name
+from rvc_jax.errors import UserError, sanitize
+from rvc_jax.models.parameters import to_classic_name
 from rvc_jax.voices.formats import infer_sizes, legacy_values, safetensors_voice, sniff
-from rvc_jax.voices.formats.sniff import Kind
+from rvc_jax.voices.formats.sniff import FileKind
 from rvc_jax.voices.model import (  # fmt: skip
     CONTENT_CHANNELS,
     PUBLIC_ENCODER,
@@ -28,13 +28,13 @@ from rvc_jax.voices.model import (  # fmt: skip
     VoiceModel,
     check_sizes,
     content_width,
-    from_config_list,
+    parse_config_list,
 )
 from rvc_jax.weights import safetensors_file, torch_file
 
 VOICE, CHECKPOINT, PRETRAINED = "voice", "training checkpoint of a generator", "pretrained generator"
-OURS = "voice of rvc-jax"
-ENDINGS = (".pth", ".safetensors", ".zip", ".pt", ".ckpt")
+NATIVE_VOICE = "voice of rvc-jax"
+VOICE_EXTENSIONS = (".pth", ".safetensors", ".zip", ".pt", ".ckpt")
 """Of files that voices are in."""
 
 _WEIGHT, _CONFIG, _MODEL = "weight", "config", "model"
@@ -94,7 +94,7 @@ def read_discriminator(path: str | Path, model: VoiceModel) -> dict[str, np.ndar
 
     path = Path(path)
     try:
-        weights = public_names(_arrays(_content(path)))
+        weights = to_public_names(_arrays(_content(path)))
     except _Not as kind:
         raise UserError(f"{path} is no discriminator: it is {kind.args[0].name}; name the D_*.pth") from None
     if not any(name.startswith("discriminators.") for name in weights):
@@ -109,14 +109,14 @@ def read_discriminator(path: str | Path, model: VoiceModel) -> dict[str, np.ndar
     raise UserError(f"{path} is a discriminator of other sizes than RVC's: it can't be trained further here")
 
 
-def public_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def to_public_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Arrays under the names that they have in public files, whichever way the tool spells weight norms."""
     for wrapper in _WRAPPERS:
         if arrays and all(name.startswith(wrapper) for name in arrays):
             arrays = {name.removeprefix(wrapper): array for name, array in arrays.items()}
     found = {}
     for name, array in arrays.items():
-        name = classic_name(name)
+        name = to_classic_name(name)
         if _NORMED.fullmatch(name) and array.ndim > 1:  # a tool has multiplied the two parts of a weight norm out
             array = np.asarray(array, np.float32)
             axes = tuple(range(1, array.ndim))
@@ -137,7 +137,7 @@ def _ours(path: Path) -> VoiceModel:
     texts = safetensors_file.metadata(path)
     weights = safetensors_file.read(path)
     if safetensors_voice.KEY not in texts:
-        if kind := sniff.by_names(weights):
+        if kind := sniff.sniff_names(weights):
             raise _Not(kind)
         raise ValueError("its header has nothing of a voice of rvc-jax; name the .pth that it was made from")
     try:
@@ -153,7 +153,7 @@ def _ours(path: Path) -> VoiceModel:
     if not speakers or any(type(text) is not str for text in (*texts_told, *speakers)):
         raise ValueError("what it tells of its voice is damaged")
     check_sizes(generator, audio)
-    facts = {"kind": OURS} | facts
+    facts = {"kind": NATIVE_VOICE} | facts
     return _checked(VoiceModel(generator, audio, version, weights, encoder, fingerprint, tuple(speakers), facts))
 
 
@@ -165,12 +165,12 @@ def _foreign(path: Path, preset: str | None) -> VoiceModel:
     kind = _kind_of(content)
     _check_vocoder(content)
     arrays = _arrays(content)
-    weights = public_names(arrays)
-    if other := sniff.by_names(arrays) or sniff.by_names(weights):
+    weights = to_public_names(arrays)
+    if other := sniff.sniff_names(arrays) or sniff.sniff_names(weights):
         raise _Not(other)
     if _CONTENT not in weights:
-        raise ValueError(f"none of its arrays is one of RVC's (they are {sniff.some_names(weights)})")
-    version = infer_sizes.version_of(weights, legacy_values.plain(content.get("version")))
+        raise ValueError(f"none of its arrays is one of RVC's (they are {sniff.list_first_names(weights)})")
+    version = infer_sizes.infer_version(weights, legacy_values.plain(content.get("version")))
     generator, audio = _sizes(content, weights, version, preset)
     facts = _facts(path, content, kind)
     speakers = _speakers(content, generator)
@@ -181,16 +181,16 @@ def _foreign(path: Path, preset: str | None) -> VoiceModel:
 def _content(path: Path) -> Mapping[str, Any]:
     """What a PyTorch file holds, which is a mapping."""
     if sniff.is_archive(path):
-        raise _Not(Kind("a zip archive that is no PyTorch file", f"name it {path.stem}.zip, and give it as it is"))
-    if kind := sniff.by_head(path):
+        raise _Not(FileKind("a zip archive that is no PyTorch file", f"name it {path.stem}.zip, and give it as it is"))
+    if kind := sniff.sniff_head(path):
         raise _Not(kind)
     content = torch_file.read(path, placeholders=legacy_values.is_harmless)
     if isinstance(content, torch_file.Opaque):
-        raise _Not(Kind(f"an object of the class {shown(content.name)}", "name a file of weights: a voice's .pth"))
+        raise _Not(FileKind(f"an object of the class {sanitize(content.name)}", "name a file of weights: a voice's .pth"))
     if isinstance(content, np.ndarray):
-        raise _Not(Kind(f"a single array of shape {content.shape}", "name a voice's .pth"))
+        raise _Not(FileKind(f"a single array of shape {content.shape}", "name a voice's .pth"))
     if not isinstance(content, Mapping):
-        raise _Not(Kind(f"a {type(content).__name__} with nothing of a voice", "name a voice's .pth"))
+        raise _Not(FileKind(f"a {type(content).__name__} with nothing of a voice", "name a voice's .pth"))
     return content
 
 
@@ -199,7 +199,7 @@ def _kind_of(content: Mapping[str, Any]) -> str:
     if isinstance(content.get(_WEIGHT), Mapping):
         return VOICE
     if {"param_groups", "state"} <= content.keys():
-        raise _Not(Kind("an optimiser's state", "name the generator's G_*.pth, or the voice's .pth"))
+        raise _Not(FileKind("an optimiser's state", "name the generator's G_*.pth, or the voice's .pth"))
     if isinstance(content.get(_MODEL), Mapping):
         return CHECKPOINT if isinstance(content.get("optimizer"), Mapping) else PRETRAINED
     return PRETRAINED
@@ -213,8 +213,8 @@ def _arrays(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
             break
     arrays = {str(name): value for name, value in content.items() if isinstance(value, np.ndarray)}
     if not arrays:
-        raise _Not(Kind(
-            f"a PyTorch file without weights (it has {sniff.some_names(content) or 'nothing'})",
+        raise _Not(FileKind(
+            f"a PyTorch file without weights (it has {sniff.list_first_names(content) or 'nothing'})",
             "name a voice's .pth",
         ))  # fmt: skip
     return arrays
@@ -224,10 +224,10 @@ def _check_vocoder(content: Mapping[str, Any]) -> None:
     """Raises `_Not` for a voice that says that it is another network, which the shapes of its weights may not show."""
     vocoder = legacy_values.plain(content.get("vocoder"))
     if isinstance(vocoder, str) and vocoder.lower().replace(" ", "-") not in _PLAIN_VOCODERS:
-        raise _Not(Kind(f"a voice with the vocoder {shown(vocoder)}", f"only HiFi-GAN is known here: {_ELSEWHERE}"))
+        raise _Not(FileKind(f"a voice with the vocoder {sanitize(vocoder)}", f"only HiFi-GAN is known here: {_ELSEWHERE}"))
     for fork in ("vits2_mode", "v3_mode"):
         if legacy_values.plain(content.get(fork)):
-            raise _Not(Kind(f"a voice of a fork's own architecture ({fork})", _ELSEWHERE))
+            raise _Not(FileKind(f"a voice of a fork's own architecture ({fork})", _ELSEWHERE))
 
 
 def _sizes(
@@ -239,8 +239,8 @@ def _sizes(
     if isinstance(config, (list, tuple)) and preset is None:
         values = [legacy_values.plain(value) for value in config[:_MOST_OF_CONFIG]]
         if values:
-            values[-1] = legacy_values.rate_of(values[-1]) or legacy_values.rate_of(content.get("sr")) or values[-1]
-        generator, audio = from_config_list(
+            values[-1] = legacy_values.parse_sample_rate(values[-1]) or legacy_values.parse_sample_rate(content.get("sr")) or values[-1]
+        generator, audio = parse_config_list(
             values, version, measured["has_pitch"], measured["content_channels"], measured["speakers"]
         )
         if differ := [name for name in measured if name in _TOLD and getattr(generator, name) != measured[name]]:
@@ -266,8 +266,8 @@ _TOLD = (
 def _preset(weights: dict[str, np.ndarray], version: Version, name: str | None) -> Any:
     if name is not None:
         if name not in PRESETS:
-            raise ValueError(f"there is no preset {shown(name)}; there are {', '.join(PRESETS)}")
-        if not infer_sizes.has_upsampling_of(weights, PRESETS[name]):
+            raise ValueError(f"there is no preset {sanitize(name)}; there are {', '.join(PRESETS)}")
+        if not infer_sizes.matches_upsampling(weights, PRESETS[name]):
             alike = ", ".join(preset.name for preset in infer_sizes.matching(weights, version))
             raise ValueError(f"it is not of --preset {name}{f': it is of {alike}' if alike else ''}")
         return PRESETS[name]
@@ -284,7 +284,7 @@ def _preset(weights: dict[str, np.ndarray], version: Version, name: str | None) 
 def _facts(path: Path, content: Mapping[str, Any], kind: str) -> dict[str, Any]:
     found = legacy_values.facts(content, _NOT_FACTS)
     name = found.get("model_name")
-    told = {"kind": kind, "name": name if isinstance(name, str) else shown(path.stem, 100)}
+    told = {"kind": kind, "name": name if isinstance(name, str) else sanitize(path.stem, 100)}
     epoch = found.get("epoch", found.get("iteration"))
     if epoch is None and (counted := re.match(r"(\d{1,9}) ?epoch", str(found.get("info", "")))):
         epoch = int(counted[1])
@@ -316,7 +316,7 @@ def _with_encoder(model: VoiceModel, named: str | None) -> VoiceModel:
     width = content_width(encoder, model.version)
     if width is None and named is None and not model.content_fingerprint:
         raise ValueError(
-            f"it was trained with the content encoder {shown(encoder)!r}, which is not known here (known are "
+            f"it was trained with the content encoder {sanitize(encoder)!r}, which is not known here (known are "
             f"{', '.join(CONTENT_ENCODERS)}): `rvc-jax import --content-encoder` takes its folder, its file or "
             "OWNER/NAME on the Hugging Face hub"
         )
@@ -356,4 +356,4 @@ def _checked(model: VoiceModel) -> VoiceModel:
 
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - 1} more are" if len(names) > 1 else " is"
-    return shown(names[0], 80) + more
+    return sanitize(names[0], 80) + more

@@ -17,7 +17,7 @@ import numpy as np
 
 from rvc_jax.config import CONTENT_ENCODERS, TrainConfig
 from rvc_jax.errors import UserError
-from rvc_jax.voices.model import VoiceModel, config_list
+from rvc_jax.voices.model import VoiceModel, to_config_list
 from rvc_jax.weights import torch_file
 
 HALF_ROUNDING = 2.0**-11
@@ -36,11 +36,11 @@ _GRADIENT_SCALER = {
 """As PyTorch's begins. Applio's float16 training asks for one, and begins anew at epoch 1 if it is not told."""
 
 
-class NotAsWritten(Exception):
+class ReadBackError(Exception):
     """What was read back is not what was to be written; the text tells where they differ."""
 
 
-def voice_content(model: VoiceModel, now: datetime.datetime | None = None) -> OrderedDict[str, Any]:
+def build_voice_content(model: VoiceModel, now: datetime.datetime | None = None) -> OrderedDict[str, Any]:
     """What a voice's .pth holds, for `torch_file.write`.
 
     model: its `facts` may have name, epoch, step, author and dataset_length ("HH:MM:SS"). now: the moment that the file
@@ -51,7 +51,7 @@ def voice_content(model: VoiceModel, now: datetime.datetime | None = None) -> Or
     """
     facts = model.facts
     name, epoch, step = str(facts.get("name") or "voice"), _count(facts.get("epoch")), _count(facts.get("step"))
-    rate, sizes = f"{model.audio.sample_rate // 1000}k", config_list(model)
+    rate, sizes = f"{model.audio.sample_rate // 1000}k", to_config_list(model)
     identity = f"{name}-{epoch}-{step}-{rate}-{model.version}-{sizes}"
     weights = model.without_posterior().weights
     return OrderedDict(
@@ -74,7 +74,7 @@ def voice_content(model: VoiceModel, now: datetime.datetime | None = None) -> Or
     )
 
 
-def training_content(
+def build_checkpoint_content(
     weights: Mapping[str, np.ndarray], epoch: int, recipe: TrainConfig, rate: float = 1.0
 ) -> dict[str, Any]:
     """What a G_*.pth or D_*.pth holds, for `torch_file.write`.
@@ -113,7 +113,7 @@ def write_checked(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     Returns: what was read.
 
     Raises:
-      NotAsWritten: the disk gives back something else.
+      ReadBackError: the disk gives back something else.
       UserError: the file cannot be written or read.
     """
     torch_file.write(path, content)
@@ -125,16 +125,16 @@ def write_checked(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
 def rounding(found: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]) -> float:
     """The largest share of float16's rounding that any weight of a file has taken, of those it was made from.
 
-    Raises NotAsWritten above 1, or if a weight is not there.
+    Raises ReadBackError above 1, or if a weight is not there.
     """
     largest = 0.0
     for name, array in weights.items():
         if name not in found or found[name].shape != array.shape:
-            raise NotAsWritten(f"{name} is missing, or of another shape")
+            raise ReadBackError(f"{name} is missing, or of another shape")
         allowed = HALF_ROUNDING * np.abs(array, dtype=np.float64) + HALF_STEP
         share = float((np.abs(found[name].astype(np.float64) - array) / allowed).max(initial=0.0))
         if not share <= 1.0:  # NaN as well
-            raise NotAsWritten(f"{name} is not the voice's, beyond the rounding of float16")
+            raise ReadBackError(f"{name} is not the voice's, beyond the rounding of float16")
         largest = max(largest, share)
     return largest
 
@@ -165,19 +165,19 @@ def _compare(where: str, found: Any, wanted: Any) -> None:
     if isinstance(wanted, np.ndarray):
         same = isinstance(found, np.ndarray) and found.dtype == wanted.dtype and found.shape == wanted.shape
         if not same or found.tobytes() != wanted.tobytes():
-            raise NotAsWritten(f"{where} is not the array that was written")
+            raise ReadBackError(f"{where} is not the array that was written")
         return
     if type(found) is not type(wanted):
-        raise NotAsWritten(f"{where} is a {type(found).__name__}, not a {type(wanted).__name__}")
+        raise ReadBackError(f"{where} is a {type(found).__name__}, not a {type(wanted).__name__}")
     if isinstance(wanted, Mapping):
         if list(found) != list(wanted):
-            raise NotAsWritten(f"{where} has other keys")
+            raise ReadBackError(f"{where} has other keys")
         for key in wanted:
             _compare(f"{key} of {where}", found[key], wanted[key])
     elif isinstance(wanted, (list, tuple)):
         if len(found) != len(wanted):
-            raise NotAsWritten(f"{where} has {len(found)} entries, not {len(wanted)}")
+            raise ReadBackError(f"{where} has {len(found)} entries, not {len(wanted)}")
         for number, pair in enumerate(zip(found, wanted, strict=True)):
             _compare(f"entry {number} of {where}", *pair)
     elif found != wanted:
-        raise NotAsWritten(f"{where} is {found!r}, not {wanted!r}")
+        raise ReadBackError(f"{where} is {found!r}, not {wanted!r}")

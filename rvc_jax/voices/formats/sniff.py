@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rvc_jax.errors import UserError, shown
+from rvc_jax.errors import UserError, sanitize
 
 _HEAD = 4096
 
 
-class Kind(NamedTuple):
+class FileKind(NamedTuple):
     """A kind of file that a voice is not."""
 
     name: str
@@ -24,8 +24,8 @@ class Kind(NamedTuple):
 _UNPACK = "unpack it, and give the .pth that is in it"
 _AGAIN = "it was not downloaded whole: download it again"
 
-_HEADS: tuple[tuple[re.Pattern[bytes], Kind], ...] = tuple(
-    (re.compile(pattern, re.DOTALL), Kind(*kind))
+_HEADS: tuple[tuple[re.Pattern[bytes], FileKind], ...] = tuple(
+    (re.compile(pattern, re.DOTALL), FileKind(*kind))
     for pattern, *kind in (
         (rb"\s*<(!|html|head|body|\?xml)", "a web page, saved under this name",
          "open the link in a browser, and download the file itself"),
@@ -53,8 +53,8 @@ _HEADS: tuple[tuple[re.Pattern[bytes], Kind], ...] = tuple(
     )
 )  # fmt: skip
 
-_ARCHITECTURES: tuple[tuple[str, Kind], ...] = tuple(
-    (pattern, Kind(*kind))
+_ARCHITECTURES: tuple[tuple[str, FileKind], ...] = tuple(
+    (pattern, FileKind(*kind))
     for pattern, *kind in (
         (r"discriminators\.\d+\.", "a discriminator (D)",
          "it trains a voice and does not speak: name the generator (G), and this one with "
@@ -90,19 +90,19 @@ _ARCHITECTURES: tuple[tuple[str, Kind], ...] = tuple(
 )  # fmt: skip
 
 
-def by_head(path: Path) -> Kind | None:
+def sniff_head(path: Path) -> FileKind | None:
     """The kind that a file's first bytes tell; None if a voice may begin so.
 
     Raises:
       UserError: if it is not there, no file, or can't be read.
     """
-    head = first_bytes(path)
+    head = read_head(path)
     if not head:
-        return Kind("empty", _AGAIN)
+        return FileKind("empty", _AGAIN)
     return next((kind for pattern, kind in _HEADS if pattern.match(head)), None)
 
 
-def first_bytes(path: Path) -> bytes:
+def read_head(path: Path) -> bytes:
     """The beginning of a file. Raises UserError if it is not there, no file, or can't be read."""
     try:
         if not path.is_file():
@@ -114,13 +114,13 @@ def first_bytes(path: Path) -> bytes:
 
 
 def is_safetensors(path: Path) -> bool:
-    head = first_bytes(path)
+    head = read_head(path)
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 40
 
 
 def is_archive(path: Path) -> bool:
     """Whether it is a zip archive that is no PyTorch file, whatever its name."""
-    if first_bytes(path)[:2] != b"PK":
+    if read_head(path)[:2] != b"PK":
         return False
     try:
         with zipfile.ZipFile(path) as archive:
@@ -129,7 +129,7 @@ def is_archive(path: Path) -> bool:
         return path.suffix.lower() == ".zip"
 
 
-def by_names(names: Mapping[str, Any]) -> Kind | None:
+def sniff_names(names: Mapping[str, Any]) -> FileKind | None:
     """The kind of network that arrays of such names are of; None if it is RVC's, or unknown."""
     for pattern, kind in _ARCHITECTURES:
         if any(re.match(pattern, str(name)) for name in names):
@@ -137,7 +137,7 @@ def by_names(names: Mapping[str, Any]) -> Kind | None:
     return None
 
 
-def some_names(names: Mapping[str, Any]) -> str:
+def list_first_names(names: Mapping[str, Any]) -> str:
     """The first few, for a message."""
-    listed = ", ".join(shown(name, 40) for name in list(names)[:3])
+    listed = ", ".join(sanitize(name, 40) for name in list(names)[:3])
     return listed + (", ..." if len(names) > 3 else "")

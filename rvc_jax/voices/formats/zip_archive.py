@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from rvc_jax.errors import UserError, shown
-from rvc_jax.storage.files import RESERVED, becoming, check_room, is_vacant
+from rvc_jax.errors import UserError, sanitize
+from rvc_jax.storage.files import WINDOWS_RESERVED_NAME, atomic_folder, check_disk_space, is_vacant
 
 MOST_BYTES = 4 << 30
 """Of a voice, unpacked; those of RVC have a few hundred megabytes at most."""
@@ -37,7 +37,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # LZMA takes memory by th
 _FIXED_HEADER = 30
 _ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".xz")
 _LONGEST_NAME = 100
-_shown = functools.partial(shown, limit=_LONGEST_NAME)
+_shown = functools.partial(sanitize, limit=_LONGEST_NAME)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ def extract_model(archive: Path, folder: Path) -> ModelFiles:
         with _opened(archive) as file, zipfile.ZipFile(file) as members:
             pth, index = _voice(members)
             _check_room(folder, [pth, *index])
-            with becoming(folder) as unfinished:
+            with atomic_folder(folder) as unfinished:
                 names = [_unpack(members, member, unfinished) for member in (pth, *index)]
     except UserError:
         raise
@@ -183,7 +183,7 @@ def _is_junk(name: str) -> bool:
 def _check_room(folder: Path, members: Sequence[zipfile.ZipInfo]) -> None:
     if not is_vacant(folder):
         raise UserError(f"{folder} exists already; name a new folder")
-    check_room(folder, sum(member.file_size for member in members))
+    check_disk_space(folder, sum(member.file_size for member in members))
 
 
 def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> str:
@@ -204,4 +204,4 @@ def _file_name(name: str) -> str:
     stem = "".join(c if c.isprintable() and c not in '<>:"/\\|?*' else "_" for c in stem)[:_LONGEST_NAME].strip(" .")
     while len(stem.encode()) > 2 * _LONGEST_NAME:
         stem = stem[:-1]
-    return f"{'_' if not stem or RESERVED.fullmatch(stem) else ''}{stem}.{ending.lower()}"
+    return f"{'_' if not stem or WINDOWS_RESERVED_NAME.fullmatch(stem) else ''}{stem}.{ending.lower()}"

@@ -14,9 +14,10 @@ import soundfile
 from rvc_jax.audio.reading import decode, save
 from rvc_jax.cli.main import main
 from rvc_jax.config import ConvertConfig
+from rvc_jax.infer import files as files_module
 from rvc_jax.infer import folder
 from rvc_jax.infer.converter import Source
-from rvc_jax.infer.postprocess import Spoken
+from rvc_jax.infer.postprocess import ConvertedAudio
 
 RATE = 16000
 
@@ -25,15 +26,15 @@ class UpsideDown:
     def __init__(self, config: ConvertConfig):
         self.config = config
 
-    def speak(self, source: Source, progress) -> Spoken:
+    def speak(self, source: Source, progress) -> ConvertedAudio:
         progress(1.0)
         wave = np.concatenate(list(source.blocks()), axis=1)
-        return Spoken(source.rate, 0.0, -wave[0], None, 1.0)
+        return ConvertedAudio(source.rate, 0.0, -wave[0], None, 1.0)
 
 
 @pytest.fixture(autouse=True)
 def voice(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (files, folder):
+    for module in (files_module, folder):
         monkeypatch.setattr(module, "warm_converter", lambda run, config, which, index: UpsideDown(config))
 
 

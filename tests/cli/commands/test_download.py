@@ -18,7 +18,7 @@ from rvc_jax.cli import main as cli
 from rvc_jax.cli.commands.download import download
 from rvc_jax.config import PRESETS
 from rvc_jax.weights import store
-from rvc_jax.weights.registry import ENTRIES, Entry, File, names_for
+from rvc_jax.weights.registry import ENTRIES, WeightsEntry, WeightsFile, names_for
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +33,8 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             content = f"{name}'s {file.path}".encode() * 1000
             place.write_bytes(content)
             sha256 = file.sha256 and hashlib.sha256(content).hexdigest()
-            files.append(File(file.path, file.urls, sha256, sha256 and len(content)))
-        monkeypatch.setitem(store.ENTRIES, name, Entry(name, tuple(files), "MIT", "small"))
+            files.append(WeightsFile(file.path, file.urls, sha256, sha256 and len(content)))
+        monkeypatch.setitem(store.ENTRIES, name, WeightsEntry(name, tuple(files), "MIT", "small"))
     handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
     monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

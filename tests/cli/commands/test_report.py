@@ -48,7 +48,7 @@ def test_while_a_run_trains(run: Path, tmp_path: Path, capsys: pytest.CaptureFix
     out = tmp_path / "page.html"
     with (run / "history.jsonl").open("a") as file:
         file.write('{"step": 99, "holdout/m')
-    best = checkpoint.newest(run / "best")
+    best = checkpoint.find_newest(run / "best")
     (run / "best" / f"{int(best.name) + 5}.orbax-checkpoint-tmp-7").mkdir()
     shutil.rmtree(run / "checkpoints")
     assert main(["report", str(run), "--out", str(out)]) == 0
@@ -62,7 +62,7 @@ def test_while_a_run_trains(run: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_voice_that_vanishes_while_it_is_read_is_read_anew(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, load = RunFolder.open(run), RunFolder.load_generator
-    old = checkpoint.newest(folder.best)
+    old = checkpoint.find_newest(folder.best)
     new = old.with_name(str(int(old.name) + 1))
 
     def replaced(self: RunFolder, which: str) -> tuple:
@@ -98,10 +98,10 @@ def test_both_kinds_of_weights_are_drawn() -> None:
     names = [f"{kind}/{name}" for kind in ("holdout", "holdout_ema") for name in ("mel", "stft")]
     lines = [{"step": 9 * i, **dict.fromkeys(names, 1 / (i + 1))} for i in range(4)]
     lines[2]["best/which"] = "ema"
-    both = plots.learning_figure(lines, 45.0), plots.measures_figure(lines)
+    both = plots.plot_learning_curve(lines, 45.0), plots.plot_metrics(lines)
     raw = [
         {name: value for name, value in line.items() if "ema" not in name and name != "best/which"} for line in lines
     ]
-    alone = plots.learning_figure(raw, 45.0), plots.measures_figure(raw)
+    alone = plots.plot_learning_curve(raw, 45.0), plots.plot_metrics(raw)
     assert all(one != other for one, other in zip(both, alone, strict=True))
-    assert plots.measures_figure([{"step": 0, "holdout/mel": 1.0}]) is None
+    assert plots.plot_metrics([{"step": 0, "holdout/mel": 1.0}]) is None

@@ -47,7 +47,7 @@ def test_watching_ends_with_the_run(tiny_run: Path, tmp_path: Path, capsys: pyte
     assert main(["watch", str(run)]) == 0
 
 
-def tell(run: Path, beat: heartbeat.Beat, **changes: object) -> None:
+def tell(run: Path, beat: heartbeat.HeartbeatRecord, **changes: object) -> None:
     now = dataclasses.replace(beat, **{"alive": time.time(), "moved": time.time()} | changes)
     write_json(run / heartbeat.FILE, dataclasses.asdict(now))
 

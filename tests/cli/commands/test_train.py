@@ -49,17 +49,17 @@ def test_a_run_is_limited_by_steps_and_a_command_follows(sample_dataset: Path, t
 def test_what_cannot_be_done_at_the_end_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(after_training.shutil, "which", lambda name: None)
     with pytest.raises(UserError, match="no command called shutdown"):
-        after_training.check("shutdown")
+        after_training.check_action("shutdown")
     with pytest.raises(UserError, match="--at-end is empty"):
-        after_training.check(" ")
-    after_training.check("nothing")
-    assert after_training.carry_out("nothing") == 0
+        after_training.check_action(" ")
+    after_training.check_action("nothing")
+    assert after_training.run_action("nothing") == 0
 
 
 def test_processes_but_the_first_switch_off_machines_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     done = []
-    monkeypatch.setattr(after_training, "carry_out", lambda what: done.append(what) or 0)
+    monkeypatch.setattr(after_training, "run_action", lambda what: done.append(what) or 0)
     monkeypatch.setattr(after_training.platform, "node", lambda: "host-1")
     for what, first in (("shutdown", "host-1"), ("exit", "host-0"), ("echo done", "host-0"), ("shutdown", "host-0")):
-        assert after_training.carry_out_beside(what, first) == 0
+        assert after_training.run_action_on_other_machine(what, first) == 0
     assert done == ["shutdown"]

@@ -15,12 +15,12 @@ import soundfile
 
 from rvc_jax.audio.filters import high_pass, resample
 from rvc_jax.audio.reading import find_audio, load
-from rvc_jax.cli.display import plain
+from rvc_jax.cli.display import to_plain
 from rvc_jax.config import PRESETS, PrepareConfig, to_dict
-from rvc_jax.data.audit.advice import Advice, advise, note_name, recommended_preset
+from rvc_jax.data.audit.advice import Advice, advise, note_name, recommend_preset
 from rvc_jax.data.audit.audit import WORST, Audit, audit, measure, read_waves
 from rvc_jax.data.dataset import DatasetInfo, Drop, iterate, read_info
-from rvc_jax.data.sources import bundled_sample
+from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.errors import UserError
 
 RATE = 48000
@@ -30,7 +30,7 @@ Files = dict[str, np.ndarray]
 @pytest.fixture(scope="module")
 def speech() -> Files:
     """Ten recordings of the bundled voice, 48 kHz."""
-    return {path.name: load(path, RATE) for path in find_audio(bundled_sample("voice"))[:10]}
+    return {path.name: load(path, RATE) for path in find_audio(find_bundled_sample("voice"))[:10]}
 
 
 def describe(preset: str, files: int, minutes: float, slices: int, speakers: tuple[str, ...]) -> DatasetInfo:
@@ -110,7 +110,7 @@ def test_a_low_passed_dataset_is_told_its_preset(speech, edge, preset):
     cut = {name: resample(resample(wave, RATE, 2 * edge), 2 * edge, RATE) for name, wave in speech.items()}
     found = audited(cut)
     assert found.bandwidth_hz == pytest.approx(edge, rel=0.06)
-    assert recommended_preset(found) == preset
+    assert recommend_preset(found) == preset
     advice = topics(found)["sample rate and preset"]
     assert advice.verdict == "problem"
     assert (
@@ -122,11 +122,11 @@ def test_a_low_passed_dataset_is_told_its_preset(speech, edge, preset):
 def test_a_preset_that_the_speech_fills_is_right(speech):
     found = audited(speech, "32k")
     advice = topics(found)["sample rate and preset"]
-    assert (advice.verdict, recommended_preset(found)) == ("good", "32k")
+    assert (advice.verdict, recommend_preset(found)) == ("good", "32k")
     assert "may hold more" in advice.reason
     of_v1 = dataclasses.replace(found, preset="48k-v1", sample_rate=48000)
-    assert recommended_preset(of_v1) == "32k-v1"
-    assert recommended_preset(dataclasses.replace(found, preset="nano")) is None
+    assert recommend_preset(of_v1) == "32k-v1"
+    assert recommend_preset(dataclasses.replace(found, preset="nano")) is None
 
 
 def test_one_dull_file_is_named(speech):
@@ -296,7 +296,7 @@ def test_slices_of_nothing_are_measured_too(samples):
     assert (found.bandwidth_hz, found.spectrum, found.speech_share) == (0.0, None, 0.0)
     assert found.worst[0].severity > 1
     assert topics(found)["sample rate and preset"].verdict == "problem"
-    json.dumps(plain(found), allow_nan=False)
+    json.dumps(to_plain(found), allow_nan=False)
 
 
 def test_a_prepared_dataset(sample_dataset: Path):
@@ -308,8 +308,8 @@ def test_a_prepared_dataset(sample_dataset: Path):
     assert found.slices == total and found.files == info.files
     assert found.voices[0].pitch_hz.median == pytest.approx(info.median_f0, rel=0.01)
     assert 7000 < found.bandwidth_hz <= 8000
-    json.dumps(plain(found), allow_nan=False)
-    assert plain(audit(sample_dataset)) == plain(found)
+    json.dumps(to_plain(found), allow_nan=False)
+    assert to_plain(audit(sample_dataset)) == to_plain(found)
 
 
 def test_the_sound_of_slices_is_found_again(sample_dataset: Path):

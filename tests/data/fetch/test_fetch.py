@@ -27,8 +27,8 @@ from local_media_server import MediaServer
 from rvc_jax.audio.reading import AUDIO_EXTENSIONS, decode, find_audio
 from rvc_jax.config import FetchConfig
 from rvc_jax.data.fetch.fetch import _file_name, fetch
-from rvc_jax.data.fetch.sidecar import NOTE_SUFFIX, note_path, read_note, wanted_parts
-from rvc_jax.data.sources import bundled_sample
+from rvc_jax.data.fetch.sidecar import SIDECAR_SUFFIX, sidecar_path, read_sidecar, read_wanted_cuts
+from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.errors import UserError
 
 LOCAL = FetchConfig(allow_private_addresses=True, timeout=1.0, retries=1)
@@ -48,7 +48,7 @@ def test_a_file_arrives_as_it_is_with_a_note_of_where_it_is_from(server: MediaSe
     assert file.new and not result.skipped
     assert file.path.read_bytes() == server.media["talk.m4a"]
     assert decode(file.path)[0].shape[1] == pytest.approx(2 * 48000, abs=2048)
-    note = json.loads(note_path(file.path).read_text())
+    note = json.loads(sidecar_path(file.path).read_text())
     assert note["link"] == note["page"] == link
     assert (note["title"], note["extractor"], note["id"]) == ("talk", "Generic", "talk")
     assert note["sha256"] == hashlib.sha256(server.media["talk.m4a"]).hexdigest()
@@ -57,7 +57,7 @@ def test_a_file_arrives_as_it_is_with_a_note_of_where_it_is_from(server: MediaSe
     assert datetime.timedelta(0) <= age < datetime.timedelta(minutes=5)
     assert note["yt_dlp"] and note["cuts"] == []
     assert result.minutes == pytest.approx(2 / 60, rel=0.05)
-    assert names(tmp_path / "out") == [file.path.name, file.path.name + NOTE_SUFFIX]
+    assert names(tmp_path / "out") == [file.path.name, file.path.name + SIDECAR_SUFFIX]
 
 
 def test_a_feed_gives_everything_but_what_was_removed_and_the_second_time_nothing_again(
@@ -205,13 +205,13 @@ def test_a_file_without_its_note_or_with_a_damaged_one_gets_a_new_one(server: Me
     link = f"{server.url}/talk.flac"
     (file,) = fetch([link], tmp_path, LOCAL).files
     for damage in (None, b"", b"{}", b'{"format": 2}', b"[" * 100_000):
-        note_path(file.path).unlink() if damage is None else note_path(file.path).write_bytes(damage)
+        sidecar_path(file.path).unlink() if damage is None else sidecar_path(file.path).write_bytes(damage)
         if damage is not None:
             with pytest.raises(UserError, match="is damaged"):
-                wanted_parts(file.path)
+                read_wanted_cuts(file.path)
         server.requests.clear()
         assert fetch([link], tmp_path, LOCAL).files[0].path == file.path
-        assert read_note(file.path).sha256 == file.note.sha256
+        assert read_sidecar(file.path).sha256 == file.note.sha256
         assert len(server.requests) == 1  # a look at the link, no transfer
 
 
@@ -226,7 +226,7 @@ def test_parts_are_noted_for_preparation_and_can_be_changed_without_a_transfer(
     def parts(**options: str) -> tuple:
         (file,) = fetch([link], tmp_path, dataclasses.replace(LOCAL, **options)).files
         assert file.path.read_bytes() == server.media["talk.flac"]
-        return wanted_parts(file.path)
+        return read_wanted_cuts(file.path)
 
     assert parts(start="0:00.5", end="1.25") == ((0.5, 1.25),)
     asked = server.asked("/talk.flac")
@@ -237,7 +237,7 @@ def test_parts_are_noted_for_preparation_and_can_be_changed_without_a_transfer(
     assert server.asked("/talk.flac") == asked
     with pytest.raises(UserError, match=r"ends \(2.0 s\) before --start"):
         parts(start="2:00")
-    assert wanted_parts(tmp_path / "another.wav") == ((0.0, None),)
+    assert read_wanted_cuts(tmp_path / "another.wav") == ((0.0, None),)
 
 
 def test_chapters_are_chosen_by_their_titles(server: MediaServer, tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_chapters_are_chosen_by_their_titles(server: MediaServer, tmp_path: Path
     server.pages["/speech.html"] = ("text/html", html.encode())
     link = f"{server.url}/speech.html"
     (file,) = fetch([link], tmp_path, dataclasses.replace(LOCAL, chapters="^part")).files
-    assert wanted_parts(file.path) == ((0.5, 1.25), (1.5, None))
+    assert read_wanted_cuts(file.path) == ((0.5, 1.25), (1.5, None))
     assert (file.note.title, file.note.uploader) == ("A speech in parts", "A speaker")
     assert [chapter.title for chapter in file.note.chapters] == [name for name, _, _ in clips]
     assert file.seconds == pytest.approx(1.25, abs=0.05)
@@ -328,7 +328,7 @@ def test_endings_that_preparation_does_not_know_are_replaced(server: MediaServer
 
 def test_files_without_sound_are_not_kept(server: MediaServer, tmp_path: Path) -> None:
     server.pages["/talk.mp3"] = ("audio/mpeg", b"<html>Please accept our cookies</html>" * 50)
-    spying = b"#EXTM3U\n#EXTINF:1,\n" + str(bundled_sample("voice") / "ivr-concentrate.flac").encode() + b"\n"
+    spying = b"#EXTM3U\n#EXTINF:1,\n" + str(find_bundled_sample("voice") / "ivr-concentrate.flac").encode() + b"\n"
     server.pages["/spy.mp3"] = ("audio/mpeg", spying)
     links = [f"{server.url}/{name}" for name in ("silent-film.mp4", "talk.mp3", "spy.mp3")]
     with pytest.raises(UserError):
@@ -394,7 +394,7 @@ def test_a_full_disk_ends_everything(server: MediaServer, tmp_path: Path, monkey
 def test_what_was_fetched_sounds_like_the_original(server: MediaServer, tmp_path: Path) -> None:
     (file,) = fetch([f"{server.url}/talk.webm"], tmp_path, LOCAL).files
     got, rate = decode(file.path)
-    original, original_rate = decode(bundled_sample("voice") / "ivr-concentrate.flac")
+    original, original_rate = decode(find_bundled_sample("voice") / "ivr-concentrate.flac")
     assert rate == original_rate
     length = min(got.shape[1], 2 * rate)
     assert np.corrcoef(np.abs(got[0, :length]), np.abs(original[0, :length]))[0, 1] > 0.9

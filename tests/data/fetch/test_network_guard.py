@@ -21,7 +21,7 @@ from local_media_server import MediaServer
 from rvc_jax.config import FetchConfig
 from rvc_jax.data.fetch import network_guard
 from rvc_jax.data.fetch.fetch import fetch
-from rvc_jax.data.fetch.network_guard import Refused, check_link, is_public
+from rvc_jax.data.fetch.network_guard import RefusedError, check_link, is_public
 from rvc_jax.errors import UserError
 
 LOCAL = FetchConfig(allow_private_addresses=True, timeout=1.0, retries=1)
@@ -68,7 +68,7 @@ def test_links_that_are_not_of_the_web_are_refused(link: str, tmp_path: Path) ->
     ],
 )  # fmt: skip
 def test_addresses_that_are_not_public_are_refused(host: str) -> None:
-    with pytest.raises(Refused, match="--allow-private-addresses"):
+    with pytest.raises(RefusedError, match="--allow-private-addresses"):
         check_link(f"http://{host}/talk.mp3")
     check_link(f"http://{host}/talk.mp3", allow_private=True)
 

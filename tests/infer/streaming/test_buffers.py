@@ -11,15 +11,15 @@ from rvc_jax.audio.blocks import Resampler
 from rvc_jax.audio.filters import resample
 from rvc_jax.audio.reading import load
 from rvc_jax.config import FEATURE_RATE, PrepareConfig
-from rvc_jax.infer.recording import Recording, Source, listen
-from rvc_jax.infer.streaming.buffers import Loudness, Sound, Timeline, resampler_delay
+from rvc_jax.infer.recording import Recording, Source, prepare_input
+from rvc_jax.infer.streaming.buffers import SilenceGate, InputBuffer, Timeline, measure_resampler_delay
 
 
 @pytest.fixture(scope="module")
 def recording(other_clip: Path) -> Recording:
     wave = load(other_clip, 16000)[:80077].copy()
     wave[20000:40000] = 0
-    return listen(Source.of_array(wave, 16000), PrepareConfig(), -60.0)
+    return prepare_input(Source.of_array(wave, 16000), PrepareConfig(), -60.0)
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +46,12 @@ def test_resampling_by_blocks_is_that_of_the_whole(rate: int, quality: str) -> N
     assert sum(map(len, parts)) == len(expected)
     inner = slice(800, -800)  # the two qualities ring differently at the ends
     np.testing.assert_allclose(np.concatenate(parts)[inner], expected[inner], atol=2e-3)
-    assert late <= resampler_delay(rate, quality) <= late + 0.05
+    assert late <= measure_resampler_delay(rate, quality) <= late + 0.05
 
 
 def test_a_stretch_reads_as_that_of_the_whole_recording(recording: Recording, raw: np.ndarray) -> None:
     """Filtered, levelled, and reflected beyond both ends, also after what is old has been forgotten."""
-    sound = Sound(PrepareConfig().high_pass_hz, recording.gain)
+    sound = InputBuffer(PrepareConfig().high_pass_hz, recording.gain)
     sound.append(raw[:50000])
     known = 40000 + 5000
     np.testing.assert_allclose(sound.read(-7000, 40000, known), recording.read(-7000, 40000), atol=1e-5)
@@ -63,13 +63,13 @@ def test_a_stretch_reads_as_that_of_the_whole_recording(recording: Recording, ra
 
 
 def test_loudness_is_that_of_the_whole_recording(recording: Recording) -> None:
-    loudness, wave = Loudness(-60.0), recording.wave * np.float32(recording.gain)
+    loudness, wave = SilenceGate(-60.0), recording.wave * np.float32(recording.gain)
     loudness.measure(0, wave[: 200 * 160])
     loudness.forget(140)
     loudness.measure(120, wave[120 * 160 : 500 * 160])
     loudness.measure(440, wave[440 * 160 :])
     frames = recording.frames
-    expected = recording.heard_frames()[48 + 140 :]
+    expected = recording.audible_frames()[48 + 140 :]
     assert 0.2 < expected.mean() < 0.9
     np.testing.assert_array_equal(loudness.heard(140, frames + 48, frames), expected)
     np.testing.assert_array_equal(loudness.gate(140, 501), recording.gate()[140:501])

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rvc_jax.models.kernels.activations import attention_weights, gated, leaky_relu, masked
+from rvc_jax.models.kernels.activations import attention_weights, gated_tanh, leaky_relu, apply_mask
 
 
 def value_and_gradient(function: Callable, x: jax.Array, cotangent: np.ndarray) -> tuple[jax.Array, jax.Array]:
@@ -44,8 +44,8 @@ def test_leaky_relu_at_zero_is_pytorchs() -> None:
 def test_gated() -> None:
     x, gate = draw(2, 5, 3), 2 * draw(2, 5, 3)[::-1]
     for ours, theirs in (
-        (lambda x: gated(x, gate), lambda x: jnp.tanh(x) * jax.nn.sigmoid(gate)),
-        (lambda gate: gated(x, gate), lambda gate: jnp.tanh(x) * jax.nn.sigmoid(gate)),
+        (lambda x: gated_tanh(x, gate), lambda x: jnp.tanh(x) * jax.nn.sigmoid(gate)),
+        (lambda gate: gated_tanh(x, gate), lambda gate: jnp.tanh(x) * jax.nn.sigmoid(gate)),
     ):
         for mine, plain in zip(value_and_gradient(ours, x, x), value_and_gradient(theirs, x, x), strict=True):
             np.testing.assert_allclose(mine, plain, atol=1e-6)
@@ -53,7 +53,7 @@ def test_gated() -> None:
 
 def test_masked_passes_no_gradient_where_it_is_zero() -> None:
     mask = (np.arange(6) < 4).astype(np.float32)[None, :, None]
-    value, gradient = value_and_gradient(lambda x: masked(x, mask), draw(2, 6, 3), draw(2, 6, 3))
+    value, gradient = value_and_gradient(lambda x: apply_mask(x, mask), draw(2, 6, 3), draw(2, 6, 3))
     np.testing.assert_array_equal(value, draw(2, 6, 3) * mask)
     np.testing.assert_array_equal(gradient, draw(2, 6, 3) * mask)
 
@@ -81,7 +81,7 @@ def test_little_is_kept_for_the_gradient() -> None:
 
     x, mask = jnp.asarray(draw(2, 64, 64)), jnp.ones((2, 64, 1))
     assert kept(lambda x: leaky_relu(x, 0.1), x) == x.nbytes
-    assert kept(lambda x: gated(x, x), x) == 2 * x.nbytes
-    assert kept(lambda x: masked(x, mask), x) == mask.nbytes
+    assert kept(lambda x: gated_tanh(x, x), x) == 2 * x.nbytes
+    assert kept(lambda x: apply_mask(x, mask), x) == mask.nbytes
     assert kept(lambda x: attention_weights(x, mask > 0), x) == x.nbytes
     assert kept(lambda x: jax.nn.softmax(jnp.where(mask > 0, x, -1e4)), x) > 1.2 * x.nbytes

@@ -18,7 +18,7 @@ from rvc_jax.data.dataset import DatasetInfo
 from rvc_jax.errors import UserError
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.voices.formats import faiss_index
-from rvc_jax.voices.formats.faiss_index import Written, cells_of, read, write
+from rvc_jax.voices.formats.faiss_index import WrittenIndex, count_cells, read, write
 
 faiss = pytest.importorskip("faiss")
 
@@ -26,8 +26,8 @@ faiss = pytest.importorskip("faiss")
 def speechlike(count: int, channels: int, seed: int = 0) -> np.ndarray:
     """Rows around a number of centres, float32 [count, channels]."""
     random = np.random.default_rng(seed)
-    centres = 3 * np.random.default_rng(99).standard_normal((40, channels))
-    return (centres[random.integers(40, size=count)] + random.standard_normal((count, channels))).astype(np.float32)
+    centers = 3 * np.random.default_rng(99).standard_normal((40, channels))
+    return (centers[random.integers(40, size=count)] + random.standard_normal((count, channels))).astype(np.float32)
 
 
 def recall(index: Any, rows: np.ndarray, queries: np.ndarray) -> float:
@@ -55,7 +55,7 @@ def refusal(path: Path) -> str:
 ])  # fmt: skip
 def test_faiss_reads_and_searches_it(tmp_path: Path, count: int, channels: int, cells: int) -> None:
     rows, path = speechlike(count, channels), tmp_path / "voice.index"
-    assert write(path, rows.astype(np.float64)) == Written(count, count, channels, cells)
+    assert write(path, rows.astype(np.float64)) == WrittenIndex(count, count, channels, cells)
     index = faiss.read_index(str(path))
     assert (index.ntotal, index.d, index.nlist, index.nprobe) == (count, channels, cells, 1)
     assert index.is_trained and index.metric_type == faiss.METRIC_L2
@@ -73,7 +73,7 @@ def test_faiss_reads_and_searches_it(tmp_path: Path, count: int, channels: int, 
 def test_its_cells_are_as_good_as_those_of_faiss(tmp_path: Path) -> None:
     rows, queries = speechlike(6000, 160), speechlike(300, 160, seed=1)
     write(tmp_path / "voice.index", rows)
-    theirs = faiss.index_factory(160, f"IVF{cells_of(len(rows))},Flat")
+    theirs = faiss.index_factory(160, f"IVF{count_cells(len(rows))},Flat")
     theirs.train(rows)
     theirs.add(rows)
     ours = recall(faiss.read_index(str(tmp_path / "voice.index")), rows, queries)
@@ -100,9 +100,9 @@ def test_very_many_rows_become_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(faiss_index, "MOST_ROWS", 1000)
     monkeypatch.setattr(faiss_index, "REDUCED_ROWS", 100)
     rows = speechlike(1500, 8)
-    assert write(tmp_path / "voice.index", rows) == Written(100, 1500, 8, 2)
-    centres = read(tmp_path / "voice.index")
-    nearest = np.square(rows[:, None] - centres).sum(-1).min(1).mean()
+    assert write(tmp_path / "voice.index", rows) == WrittenIndex(100, 1500, 8, 2)
+    centers = read(tmp_path / "voice.index")
+    nearest = np.square(rows[:, None] - centers).sum(-1).min(1).mean()
     assert nearest < 0.7 * np.square(rows[:, None] - rows[None, :100]).sum(-1).min(1).mean()
 
 

@@ -19,7 +19,7 @@ from public_files import TUPLES_OF_TUPLES, Call, applio, checkpoint, classic, sm
 
 from rvc_jax.errors import UserError
 from rvc_jax.voices.formats import native, pth_reader, safetensors_voice
-from rvc_jax.voices.model import VoiceModel, config_list
+from rvc_jax.voices.model import VoiceModel, to_config_list
 from rvc_jax.weights import safetensors_file
 
 
@@ -161,7 +161,7 @@ def test_other_models_are_told(tmp_path: Path, case: str) -> None:
 
 def config(voice: VoiceModel, **entries: Any) -> dict[str, Any]:
     """A voice whose config has other entries, by their numbers."""
-    values = config_list(voice)
+    values = to_config_list(voice)
     for number, value in entries.items():
         values[int(number[1:])] = value
     return classic(voice, config=values)
@@ -180,7 +180,7 @@ VOICES: dict[str, tuple[Callable[[VoiceModel], Any], str]] = {
     "a vocoder's enumeration": (
         lambda voice: applio(voice, vocoder=Call("ultimate_rvc.typing_extra.Vocoder", ("RefineGAN",))), "RefineGAN"
     ),
-    "17 entries": (lambda voice: classic(voice, config=config_list(voice)[:17]), "17 entries, not 18"),
+    "17 entries": (lambda voice: classic(voice, config=to_config_list(voice)[:17]), "17 entries, not 18"),
     "no entry": (lambda voice: classic(voice, config=[]), "0 entries, not 18"),
     "blocks of kind 2": (lambda voice: config(voice, _9="2"), "residual blocks are of kind '2'"),
     "a text for a size": (lambda voice: config(voice, _2="192"), "no size"),
@@ -202,7 +202,7 @@ VOICES: dict[str, tuple[Callable[[VoiceModel], Any], str]] = {
     "no rates": (lambda voice: config(voice, _12=[], _14=[]), "is not possible"),
     "other dilations": (lambda voice: config(voice, _11=[[1, 3]] * 3), "parts that RVC's network lacks"),
     "an unknown rate": (lambda voice: config(voice, _17=11025), "does not make 11025 Hz"),
-    "no rate at all": (lambda voice: classic(voice, sr=None, config=[*config_list(voice)[:17], None]), "no size"),
+    "no rate at all": (lambda voice: classic(voice, sr=None, config=[*to_config_list(voice)[:17], None]), "no size"),
     "a layer is missing": (lambda voice: weights(voice, "dec.ups.1."), "layers are not numbered"),
     "the last layer is missing": (lambda voice: weights(voice, "dec.ups.3."), "its weights have"),
     "a bias is missing": (lambda voice: weights(voice, "enc_p.proj.bias"), "not whole: enc_p.proj.bias is missing"),
@@ -379,7 +379,7 @@ def test_a_folder_appears_whole_or_not_at_all(
 
 
 def test_no_name_of_a_voice_is_taken_for_another_model(voice: VoiceModel) -> None:
-    from rvc_jax.voices.formats.sniff import by_names
+    from rvc_jax.voices.formats.sniff import sniff_names
 
     whole = small_voice(posterior=True).weights
-    assert by_names(whole) is None and by_names(voice.weights) is None
+    assert sniff_names(whole) is None and sniff_names(voice.weights) is None

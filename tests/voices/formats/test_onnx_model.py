@@ -15,7 +15,7 @@ from micro import MICRO
 from rvc_jax.config import PRESETS, Preset
 from rvc_jax.errors import UserError
 from rvc_jax.models.synthesizer import synthesizer
-from rvc_jax.voices.formats.onnx_model import check, example, metadata, session_inputs, without_noise, write
+from rvc_jax.voices.formats.onnx_model import check, example, metadata, to_session_inputs, disable_noise, write
 from rvc_jax.voices.model import VoiceModel
 
 onnx = pytest.importorskip("onnx")
@@ -43,7 +43,7 @@ def session(data: bytes):
 
 def difference(data: bytes, model: VoiceModel, frames: int, length: int) -> float:
     values = example(model, frames, length, seed=frames)
-    (audio,) = session(data).run(None, session_inputs(values, "rvc", model.generator.has_pitch))
+    (audio,) = session(data).run(None, to_session_inputs(values, "rvc", model.generator.has_pitch))
     network = model.network()
     expected = network(network.from_public(model.weights), "infer", *map(jax.numpy.asarray, values.values()))
     assert audio.shape == (1, 1, frames * model.audio.hop)
@@ -62,7 +62,7 @@ def spoken(tmp_path_factory):
 @pytest.mark.parametrize(("frames", "length"), [(20, 20), (37, 37), (200, 150), (1, 1)])
 def test_same_as_jax_for_any_length(spoken, frames, length):
     path, model = spoken
-    assert difference(without_noise(path.read_bytes()), model, frames, length) < 1e-4
+    assert difference(disable_noise(path.read_bytes()), model, frames, length) < 1e-4
 
 
 def test_voice_without_pitch(tmp_path):
@@ -79,7 +79,7 @@ def test_voice_without_pitch(tmp_path):
 def test_whole_presets(name, tmp_path):
     path, model = tmp_path / "voice.onnx", voice(PRESETS[name])
     assert write(path, model, "rvc") < 1e-4
-    assert max(difference(without_noise(path.read_bytes()), model, frames, frames) for frames in (20, 100)) < 1e-4
+    assert max(difference(disable_noise(path.read_bytes()), model, frames, frames) for frames in (20, 100)) < 1e-4
 
 
 def test_inputs_of_both_kinds(spoken, tmp_path):
@@ -122,11 +122,11 @@ def test_noise_is_drawn_inside_as_loud_as_ours(spoken, tmp_path):
         arguments = [*values.values()][:-1]
         return np.asarray(network(parameters, "infer", *map(jax.numpy.asarray, [*arguments, noise, source])))
 
-    changer, inputs = session((tmp_path / "w.onnx").read_bytes()), session_inputs(values, "w-okada", True)
+    changer, inputs = session((tmp_path / "w.onnx").read_bytes()), to_session_inputs(values, "w-okada", True)
     theirs = np.std(changer.run(None, inputs)[0] - changer.run(None, inputs)[0])
     expected = np.std(ours(1) - ours(2))
     assert math.isclose(theirs, expected, rel_tol=0.15)
-    spoken_again = session(without_noise((tmp_path / "w.onnx").read_bytes()))
+    spoken_again = session(disable_noise((tmp_path / "w.onnx").read_bytes()))
     assert np.array_equal(spoken_again.run(None, inputs)[0], spoken_again.run(None, inputs)[0])
 
 

@@ -17,7 +17,7 @@ from rvc_jax.errors import UserError
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.parameters import Network
 from rvc_jax.voices.formats import pth_reader, safetensors_voice
-from rvc_jax.voices.model import VoiceModel, config_list
+from rvc_jax.voices.model import VoiceModel, to_config_list
 from rvc_jax.weights import torch_file
 
 PUBLIC = [name for name in PRESETS if name != "nano"]
@@ -63,7 +63,7 @@ def test_our_own_files_tell_everything(tmp_path: Path) -> None:
 
 
 def with_rate(voice: VoiceModel, rate: Any) -> dict[str, Any]:
-    return classic(voice, config=[*config_list(voice)[:-1], rate])
+    return classic(voice, config=[*to_config_list(voice)[:-1], rate])
 
 
 def with_weights(voice: VoiceModel, change: Callable[[dict], dict]) -> dict[str, Any]:
@@ -102,12 +102,12 @@ ODD: dict[str, Callable[[VoiceModel], Any]] = {
         voice, sr=Call(SAMPLE_RATE, (40000,)), embedder_model=Call("ultimate_rvc.typing_extra.Model", ("contentvec",)),
         vocoder=Call("ultimate_rvc.typing_extra.Vocoder", ("HiFi-GAN",)), overtrain_info="100",
     ),
-    "a config in a tuple": lambda voice: classic(voice, config=tuple(config_list(voice))),
+    "a config in a tuple": lambda voice: classic(voice, config=tuple(to_config_list(voice))),
     "a config with 109 speakers": lambda voice: classic(
-        voice, config=[*config_list(voice)[:15], 109, *config_list(voice)[16:]]
+        voice, config=[*to_config_list(voice)[:15], 109, *to_config_list(voice)[16:]]
     ),
     "a residual block of number 1": lambda voice: classic(
-        voice, config=[*config_list(voice)[:9], 1, *config_list(voice)[10:]]
+        voice, config=[*to_config_list(voice)[:9], 1, *to_config_list(voice)[10:]]
     ),
     "float32": lambda voice: with_weights(voice, dict),
     "bfloat16": lambda voice: with_weights(voice, converted(ml_dtypes.bfloat16)),
@@ -228,9 +228,9 @@ def test_a_voice_of_full_size_has_its_457_tensors(tmp_path: Path) -> None:
     whole = VoiceModel(preset.generator, preset.audio, "v2", {}).network()
     weights = {name: np.zeros(shape, np.float16) for name, shape in whole.public_shapes.items()}
     model = VoiceModel(preset.generator, preset.audio, "v2", weights)
-    assert len(weights) == 457 and config_list(model)[15:] == [109, 256, 40000]
+    assert len(weights) == 457 and to_config_list(model)[15:] == [109, 256, 40000]
     torch_file.write(tmp_path / "real.pth", classic(model))
     found = pth_reader.read(tmp_path / "real.pth")
     assert (found.generator, found.audio, len(found.weights)) == (preset.generator, preset.audio, 457)
-    assert found.runs_elsewhere and not found.has_posterior
+    assert found.is_rvc_compatible and not found.has_posterior
     assert 27e6 < sum(array.size for array in found.weights.values()) < 28e6

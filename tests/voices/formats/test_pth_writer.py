@@ -17,9 +17,9 @@ from rvc_jax.config import PRESETS, TrainConfig
 from rvc_jax.errors import UserError
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.parameters import Network
-from rvc_jax.voices.export_check import Clip, spectral_difference
+from rvc_jax.voices.export_check import ExportCheck, spectral_difference
 from rvc_jax.voices.formats import pth_writer
-from rvc_jax.voices.formats.pth_writer import NotAsWritten, training_content, voice_content, write_checked
+from rvc_jax.voices.formats.pth_writer import ReadBackError, build_checkpoint_content, build_voice_content, write_checked
 from rvc_jax.voices.model import VoiceModel
 from rvc_jax.weights import torch_file
 
@@ -52,7 +52,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, VoiceModel]:
     facts = {"name": "made", "epoch": 7, "step": 700, "author": "somebody", "dataset_length": "00:20:00"}
     model = VoiceModel(preset.generator, preset.audio, "v2", weights, speakers=("callie",), facts=facts)
     path = tmp_path_factory.mktemp("voice") / "made.pth"
-    write_checked(path, voice_content(model))
+    write_checked(path, build_voice_content(model))
     return path, model
 
 
@@ -96,20 +96,20 @@ def test_the_table_by_pytorch(full: tuple[Path, VoiceModel]) -> None:
 
 
 def test_what_is_not_known_is_none() -> None:
-    content = voice_content(dataclasses.replace(make_model(1), facts={}))
+    content = build_voice_content(dataclasses.replace(make_model(1), facts={}))
     assert (content["author"], content["dataset_length"]) == (None, None)
     assert (content["model_name"], content["info"], content["epoch"]) == ("voice", "0epoch", 0)
     numbers = {"epoch": np.int64(3), "step": np.int32(9), "name": np.str_("x")}
-    content = voice_content(dataclasses.replace(make_model(1), facts=numbers))
+    content = build_voice_content(dataclasses.replace(make_model(1), facts=numbers))
     assert [type(content[key]) for key in ("epoch", "step", "model_name")] == [int, int, str]
 
 
 def test_other_kinds_of_voices() -> None:
     model = make_model(1)
     silent = dataclasses.replace(model, generator=dataclasses.replace(model.generator, has_pitch=False), version="v1")
-    content = voice_content(silent)
+    content = build_voice_content(silent)
     assert (content["f0"], content["version"], content["sr"]) == (0, "v1", "16k")
-    custom = voice_content(dataclasses.replace(model, content_encoder="/home/somebody/hubert"))
+    custom = build_voice_content(dataclasses.replace(model, content_encoder="/home/somebody/hubert"))
     assert custom["embedder_model"] == "custom" and "somebody" not in str(custom["config"])
 
 
@@ -119,17 +119,17 @@ def test_what_float16_cannot_hold_is_an_error(value: float, told: str) -> None:
     broken = model.weights["dec.conv_pre.weight"].copy()
     broken[0, 0, 0] = value
     with pytest.raises(UserError, match="dec.conv_pre.weight") as caught:
-        voice_content(dataclasses.replace(model, weights=model.weights | {"dec.conv_pre.weight": broken}))
+        build_voice_content(dataclasses.replace(model, weights=model.weights | {"dec.conv_pre.weight": broken}))
     assert told in str(caught.value)
     hidden = {"enc_q.pre.bias": np.full_like(model.weights["enc_q.pre.bias"], 7e4)}
-    voice_content(dataclasses.replace(model, weights=model.weights | hidden))  # it is not in the file
+    build_voice_content(dataclasses.replace(model, weights=model.weights | hidden))  # it is not in the file
 
 
 def test_the_largest_of_float16_is_kept(tmp_path: Path) -> None:
     model = make_model(1)
     weights = model.weights | {"dec.conv_pre.bias": np.full_like(model.weights["dec.conv_pre.bias"], -65504.0)}
     model = dataclasses.replace(model, weights=weights)
-    found = write_checked(tmp_path / "a.pth", voice_content(model))["weight"]
+    found = write_checked(tmp_path / "a.pth", build_voice_content(model))["weight"]
     assert (found["dec.conv_pre.bias"] == -65504).all()
     assert 0.9 < pth_writer.rounding(found, model.without_posterior().weights) <= 1
 
@@ -139,13 +139,13 @@ def test_rounding_knows_its_bound() -> None:
     assert pth_writer.rounding({"a": weights["a"].astype(np.float16)}, weights) == pytest.approx(1, abs=1e-2)
     assert pth_writer.rounding(weights, weights) == 0
     for found in ({}, {"a": weights["a"][:2]}, {"a": weights["a"] * np.float32(1.001)}, {"a": weights["a"] * np.nan}):
-        with pytest.raises(NotAsWritten):
+        with pytest.raises(ReadBackError):
             pth_writer.rounding(found, weights)
 
 
 @pytest.mark.parametrize("change", ["bytes", "key", "type", "value", "length"])
 def test_a_file_that_came_out_otherwise_is_noticed(tmp_path: Path, monkeypatch, change: str) -> None:
-    content, write = voice_content(make_model(1)), torch_file.write
+    content, write = build_voice_content(make_model(1)), torch_file.write
 
     def damaged(path: Path, value: OrderedDict) -> None:
         value = OrderedDict(value)
@@ -161,7 +161,7 @@ def test_a_file_that_came_out_otherwise_is_noticed(tmp_path: Path, monkeypatch, 
         write(path, value)
 
     monkeypatch.setattr(torch_file, "write", damaged)
-    with pytest.raises(NotAsWritten):
+    with pytest.raises(ReadBackError):
         write_checked(tmp_path / "a.pth", content)
 
 
@@ -174,7 +174,7 @@ def test_a_torn_file_is_noticed(tmp_path: Path, monkeypatch) -> None:
 
     monkeypatch.setattr(torch_file, "write", torn)
     with pytest.raises(UserError, match="a.pth"):
-        write_checked(tmp_path / "a.pth", voice_content(make_model(1)))
+        write_checked(tmp_path / "a.pth", build_voice_content(make_model(1)))
 
 
 @pytest.mark.parametrize("kind", ["generator", "discriminator"])
@@ -191,7 +191,7 @@ def test_training_goes_on_in_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyP
         module = torch_models.Discriminator(MICRO.discriminator)
         network = Network(Discriminator(MICRO.discriminator))
         weights = network.to_public(network.init(1))
-    write_checked(tmp_path / "2333333.pth", training_content(weights, 5, TrainConfig(), rate=0.5))
+    write_checked(tmp_path / "2333333.pth", build_checkpoint_content(weights, 5, TrainConfig(), rate=0.5))
     content = torch.load(tmp_path / "2333333.pth", weights_only=True, map_location="cpu")
     assert list(content) == ["model", "iteration", "optimizer", "learning_rate", "scaler"]
     assert (content["iteration"], content["learning_rate"]) == (5, 1e-4)
@@ -221,7 +221,7 @@ def test_training_goes_on_in_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_an_optimiser_of_another_network_is_refused_by_pytorch() -> None:
     torch = pytest.importorskip("torch")
-    content = training_content({"a": np.zeros(2, np.float32), "b": np.zeros(3, np.float32)}, 1, TrainConfig())
+    content = build_checkpoint_content({"a": np.zeros(2, np.float32), "b": np.zeros(3, np.float32)}, 1, TrainConfig())
     adamw = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))])
     with pytest.raises(ValueError, match="size of optimizer"):
         adamw.load_state_dict(content["optimizer"])
@@ -242,13 +242,13 @@ def test_pytorch_speaks_as_we_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         for name, array in model.weights.items()
     }  # fmt: skip
     model = dataclasses.replace(model, weights=weights)
-    write_checked(tmp_path / "a.pth", voice_content(model))
+    write_checked(tmp_path / "a.pth", build_voice_content(model))
     module = torch_models.Synthesizer(MICRO.generator, MICRO.audio).eval()
     content = torch.load(tmp_path / "a.pth", weights_only=True)
     missing, unexpected = module.load_state_dict(content["weight"], strict=False)
     assert not unexpected and {name.partition(".")[0] for name in missing} == {"enc_q"}
 
-    clip = Clip(model, ROWS)
+    clip = ExportCheck(model, ROWS)
     inputs = {name: torch.from_numpy(value.copy()) for name, value in clip.inputs().items()}
     with torch.no_grad():
         names = ("content", "pitch", "f0", "lengths", "speaker")
