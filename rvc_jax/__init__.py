@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from rvc_jax.version import __version__
 
-TYPE_CHECKING = False  # as type checkers know it; `typing` alone would double the time of this import
+TYPE_CHECKING = (
+    False  # as type checkers know it; `typing` alone would double the time of this import
+)
 if TYPE_CHECKING:
     from rvc_jax.infer.api import SpeakingVoice, load_voice
 

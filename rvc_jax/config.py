@@ -1,8 +1,9 @@
 """Every preset, default and table, in one place.
 
-The command line, a run's `config.json` and the code all read these frozen dataclasses; a default stated elsewhere is
-a mistake. The text under a field is its help on the command line. Figures of the recipe are those of RVC v2
-(`VITS`: arXiv 2106.06103, `HiFi-GAN`: arXiv 2010.05646, and the public RVC implementation).
+The command line, a run's `config.json` and the code all read these frozen dataclasses; a default
+stated elsewhere is a mistake. The text under a field is its help on the command line. Figures of
+the recipe are those of RVC v2 (`VITS`: arXiv 2106.06103, `HiFi-GAN`: arXiv 2010.05646, and the
+public RVC implementation).
 """
 
 from __future__ import annotations
@@ -24,16 +25,36 @@ CONTENT_HOP = 2 * FEATURE_HOP
 """Samples of the 16 kHz copy per frame of content: content runs at half the frame rate."""
 
 WINDOW_FRAMES = 336
-"""Frames of every training window: the longest slice (3.3 s) rounded up to a multiple of 16: one shape serves all."""
+"""Frames of every training window: the longest slice (3.3 s) rounded up to a multiple of 16: one
+shape serves all."""
 
 
 STEP_FRAMES = 304
-"""Frames of a window that a training step takes: slices of 3 s and a little. Of a longer one it draws a part."""
+"""Frames of a window that a training step takes: slices of 3 s and a little. Of a longer one it
+draws a part."""
 
 BitDepth = Literal["16", "24", "float"]
 """Of samples in lossless sound files."""
 
-Key = Literal["C", "C#", "Db", "D", "D#", "Eb", "E", "F", "F#", "Gb", "G", "G#", "Ab", "A", "A#", "Bb", "B"]
+Key = Literal[
+    "C",
+    "C#",
+    "Db",
+    "D",
+    "D#",
+    "Eb",
+    "E",
+    "F",
+    "F#",
+    "Gb",
+    "G",
+    "G#",
+    "Ab",
+    "A",
+    "A#",
+    "Bb",
+    "B",
+]
 """First note of a scale."""
 
 
@@ -66,7 +87,8 @@ class AudioConfig:
 
 @dataclasses.dataclass(frozen=True)
 class GeneratorConfig:
-    """Sizes of the synthesizer: prior encoder, posterior encoder, coupling flow, NSF-HiFi-GAN decoder."""
+    """Sizes of the synthesizer: prior encoder, posterior encoder, coupling flow, NSF-HiFi-GAN
+    decoder."""
 
     upsample_rates: tuple[int, ...]
     upsample_kernels: tuple[int, ...]
@@ -89,7 +111,8 @@ class GeneratorConfig:
     resblock_kernels: tuple[int, ...] = (3, 7, 11)
     resblock_dilations: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
     has_pitch: bool = True
-    """Some public voices were trained without pitch (f0 = 0): they have no harmonic source, and hear none."""
+    """Some public voices were trained without pitch (f0 = 0): they have no harmonic source, and
+    hear none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,39 +137,49 @@ class KernelConfig:
     """
 
     upsampling: Literal["subpixel", "dilated", "by stride"] = "subpixel"
-    """Transposed convolutions: all phases as channels of a plain convolution, or a convolution over spread input; "by
-    stride" is that for strides above 2, whose kernels are large, and the first for the others."""
+    """Transposed convolutions: all phases as channels of a plain convolution, or a convolution over
+    spread input; "by stride" is that for strides above 2, whose kernels are large, and the first
+    for the others."""
     merge_to: int = 0
-    """Groups of a convolution are merged, with zeros between them, as long as there are no more output channels than
-    this, each merged group is computed by itself, and its stride is folded into channels; 0 is never."""
+    """Groups of a convolution are merged, with zeros between them, as long as there are no more
+    output channels than this, each merged group is computed by itself, and its stride is folded
+    into channels; 0 is never."""
     sectioned: bool = False
-    """The scale discriminator's first layers, up to the widest, hand their signal on in sections, each the channels and
-    time steps that one of the next layer takes, so that nothing is laid anew; of `merge_to` channels in the last."""
+    """The scale discriminator's first layers, up to the widest, hand their signal on in sections,
+    each the channels and time steps that one of the next layer takes, so that nothing is laid anew;
+    of `merge_to` channels in the last."""
     fold_to: int = 0
-    """Neighbouring time steps are folded into channels where there are fewer channels than this; 0 is never."""
+    """Neighbouring time steps are folded into channels where there are fewer channels than this; 0
+    is never."""
     winograd_from: int = 0
-    """Convolutions with so many input and output channels or more take fewer multiplications, where they are in float32
-    (`models.minimal_filtering`); 0 is never."""
+    """Convolutions with so many input and output channels or more take fewer multiplications, where
+    they are in float32 (`models.minimal_filtering`); 0 is never."""
     offsets: Literal["shifted", "products"] = "shifted"
-    """Attention's scores by offset, put beside their keys: by reading padded rows shifted, or by products with ones and
-    zeros."""
+    """Attention's scores by offset, put beside their keys: by reading padded rows shifted, or by
+    products with ones and zeros."""
     packed: bool = False
     """Parameters of equal shape lie in one array during training: far fewer small operations."""
     scan: bool = False
     """Layers of equal shape run in a loop: much less to compile, a little slower."""
     rematerialise: bool = False
-    """Compute activations of the generator again for the gradient, instead of keeping them: less memory, slower."""
+    """Compute activations of the generator again for the gradient, instead of keeping them: less
+    memory, slower."""
     split_step_from: int = 0
-    """Parameters from which on the training step is four programs instead of one: less to compile, and all at the same
-    time; 0 is never."""
+    """Parameters from which on the training step is four programs instead of one: less to compile,
+    and all at the same time; 0 is never."""
     scoped_vmem_kib: int = 0
-    """Fast memory that one operation of a TPU may work in. The less, the smaller are its pieces, the less code there is
-    and the sooner it is compiled; 0 is as much as the compiler takes by itself."""
+    """Fast memory that one operation of a TPU may work in. The less, the smaller are its pieces,
+    the less code there is and the sooner it is compiled; 0 is as much as the compiler takes by
+    itself."""
 
     @property
     def compiler_options(self) -> dict[str, str] | None:
         """As `jax.jit` takes them."""
-        return {"xla_tpu_scoped_vmem_limit_kib": str(self.scoped_vmem_kib)} if self.scoped_vmem_kib else None
+        return (
+            {"xla_tpu_scoped_vmem_limit_kib": str(self.scoped_vmem_kib)}
+            if self.scoped_vmem_kib
+            else None
+        )
 
 
 REFERENCE = KernelConfig()
@@ -171,8 +204,13 @@ KERNEL_CONFIGS: dict[str, KernelConfig] = {
 
 
 def kernel_config_for(platform: str, kind: str = "") -> KernelConfig:
-    """The forms of a chip: `device.platform` and `device.device_kind` of JAX. Unknown TPUs are taken for v6e."""
-    return KERNEL_CONFIGS.get(kind.lower()) or KERNEL_CONFIGS.get(platform) or KERNEL_CONFIGS["tpu v6 lite" if platform == "tpu" else "cpu"]
+    """The forms of a chip: `device.platform` and `device.device_kind` of JAX. Unknown TPUs are
+    taken for v6e."""
+    return (
+        KERNEL_CONFIGS.get(kind.lower())
+        or KERNEL_CONFIGS.get(platform)
+        or KERNEL_CONFIGS["tpu v6 lite" if platform == "tpu" else "cpu"]
+    )
 
 
 class Rate(NamedTuple):
@@ -191,7 +229,8 @@ RATES: dict[str, Rate] = {
     "L4": Rate(1.70, 0.70),
     "A100": Rate(6.00, 3.70),
 }
-"""Colab: as users reported it in 2025 and 2026. Cloud: about the list prices in the United States. They change."""
+"""Colab: as users reported it in 2025 and 2026. Cloud: about the list prices in the United States.
+They change."""
 
 
 GENERATOR_PARTS = ("enc_p", "enc_q", "flow", "dec", "emb_g")
@@ -211,26 +250,28 @@ class TrainConfig:
     minutes: float = 0.0
     """Minutes, over all commands that continue the run, after which it ends; 0 is no limit."""
     pretrained: Literal["default", "none"] = "default"
-    """Networks that a new run starts from. default: those that the RVC world trained for the preset (`rvc-jax download`
-    brings them; nano has none); none: from scratch."""
+    """Networks that a new run starts from. default: those that the RVC world trained for the preset
+    (`rvc-jax download` brings them; nano has none); none: from scratch."""
     pretrained_generator: str = ""
     """A generator's .pth or .safetensors to start from, in the place of the default one."""
     pretrained_discriminator: str = ""
     """A discriminator's .pth or .safetensors to start from, in the place of the default one."""
     freeze: str = ""
-    """Parts of the generator that stay as they are, separated by commas: enc_p, enc_q, flow, dec, emb_g (prior and
-    posterior encoder, coupling flow, decoder, speakers)."""
+    """Parts of the generator that stay as they are, separated by commas: enc_p, enc_q, flow, dec,
+    emb_g (prior and posterior encoder, coupling flow, decoder, speakers)."""
     batch_per_chip: int = 8
-    """Windows per accelerator and step (or part of a step, see accumulate); a multiple of 8 on TPU."""
+    """Windows per accelerator and step (or part of a step, see accumulate); a multiple of 8 on
+    TPU."""
     accumulate: int = 1
     """Parts of a step, one after the other: so many times the batch in the memory of one."""
     learning_rate: float = 1e-4
     """Of both networks, in the first epoch."""
     scale_learning_rate: Literal["none", "sqrt", "linear"] = "none"
-    """Raise the learning rate for more than 8 windows per step, by the root of how many times as many there are, or by
-    how many times."""
+    """Raise the learning rate for more than 8 windows per step, by the root of how many times as
+    many there are, or by how many times."""
     schedule: Literal["classic", "constant", "cosine"] = "classic"
-    """Course of the learning rate. classic: falls by a factor per epoch; cosine: to a hundredth, over all epochs."""
+    """Course of the learning rate. classic: falls by a factor per epoch; cosine: to a hundredth,
+    over all epochs."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises to its value."""
     optimizer: Literal["adamw", "adam", "nadamw", "radam", "adabelief", "lion"] = "adamw"
@@ -248,8 +289,8 @@ class TrainConfig:
     clip_norm: float = 0.0
     """Gradients of a network with a larger norm are scaled down to it; 0 is off."""
     ema: float = 0.0
-    """Keep the generator's weights averaged over the steps, each step with so much of the average before (0.999); 0 is
-    off. The hold-out then scores both, and the better voice is kept."""
+    """Keep the generator's weights averaged over the steps, each step with so much of the average
+    before (0.999); 0 is off. The hold-out then scores both, and the better voice is kept."""
     discriminator_every: int = 1
     """Steps per update of the discriminator."""
     mel_weight: float = 45.0
@@ -259,30 +300,34 @@ class TrainConfig:
     feature_matching_weight: float = 2.0
     """Share of the difference of the discriminator's feature maps."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Arithmetic of the networks; parameters and losses are always float32. auto: bfloat16 on TPU and GPU."""
+    """Arithmetic of the networks; parameters and losses are always float32. auto: bfloat16 on TPU
+    and GPU."""
     seed: int = 1234
     """Of the first parameters, the order of the windows, the segments and the noise."""
     budget: str = ""
-    """What the run may take, over all commands that continue it: 2h, 90min, 5units (of Colab), $3. It ends in time to
-    save."""
+    """What the run may take, over all commands that continue it: 2h, 90min, 5units (of Colab), $3.
+    It ends in time to save."""
     data_on_device: Literal["auto", "yes", "no"] = "auto"
-    """Hold all training windows in the accelerator's memory, or bring them in as they are needed. auto: hold them if
-    they take no more than a quarter of it; never on a CPU."""
+    """Hold all training windows in the accelerator's memory, or bring them in as they are needed.
+    auto: hold them if they take no more than a quarter of it; never on a CPU."""
     steps_per_dispatch: int = 0
-    """Steps that the accelerator takes in one go, without the host; 0 chooses: 1 on a CPU, 32 elsewhere."""
+    """Steps that the accelerator takes in one go, without the host; 0 chooses: 1 on a CPU, 32
+    elsewhere."""
     rematerialise: bool = False
-    """Compute the generator's activations again for the gradient instead of keeping them: less memory, slower."""
+    """Compute the generator's activations again for the gradient instead of keeping them: less
+    memory, slower."""
     skips_before_return: int = 5
-    """Steps without a finite loss and gradient, one after the other, after which the run returns to its last
-    checkpoint with half the learning rate. Single ones are left out and counted."""
+    """Steps without a finite loss and gradient, one after the other, after which the run returns to
+    its last checkpoint with half the learning rate. Single ones are left out and counted."""
     evaluate_every: int = 10
     """Epochs between evaluations on the hold-out."""
     best_by: BestBy = "mel"
-    """Which voice is the best on the hold-out. mel: lowest log-mel error; stft: lowest multi-resolution STFT distance;
-    similarity: most similar speaker; score: lowest sum of log-mel error, STFT distance, pitch error in semitones and
-    share of voicing errors."""
+    """Which voice is the best on the hold-out. mel: lowest log-mel error; stft: lowest
+    multi-resolution STFT distance; similarity: most similar speaker; score: lowest sum of log-mel
+    error, STFT distance, pitch error in semitones and share of voicing errors."""
     patience: int = 0
-    """Evaluations without a better voice after which the run ends; 0 is never: the best voice is kept either way."""
+    """Evaluations without a better voice after which the run ends; 0 is never: the best voice is
+    kept either way."""
     least_improvement: float = 0.002
     """Share by which the score must fall for a voice to count as better for the patience."""
     save_every: int = 10
@@ -290,10 +335,12 @@ class TrainConfig:
     keep_checkpoints: int = 2
     """Newest checkpoints kept, beside the best voice."""
     keep_every: int = 0
-    """Epochs between checkpoints that are kept for good; 0 keeps none. Multiples of --save-every are met."""
+    """Epochs between checkpoints that are kept for good; 0 keeps none. Multiples of --save-every
+    are met."""
     max_gigabytes: float = 0.0
-    """Most that the run's folder may take, with the checkpoint that is being written: those of --keep-every and then
-    older ones of --keep-checkpoints make room. The same at a URL; 0 is no limit."""
+    """Most that the run's folder may take, with the checkpoint that is being written: those of
+    --keep-every and then older ones of --keep-checkpoints make room. The same at a URL; 0 is no
+    limit."""
     log_every: int = 50
     """Steps between TensorBoard scalars."""
 
@@ -304,13 +351,14 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ClusterConfig:
-    """Processes that train together, one per machine. A TPU slice's, Slurm's and Open MPI's find each other; elsewhere
-    the same command is started on every machine, with these."""
+    """Processes that train together, one per machine. A TPU slice's, Slurm's and Open MPI's find
+    each other; elsewhere the same command is started on every machine, with these."""
 
     coordinator: str = ""
     """HOST:PORT of the first process's machine, with a free port."""
     processes: int = 0
-    """Processes that train together; 1 is alone, whatever the machine tells; 0 is what the machine tells."""
+    """Processes that train together; 1 is alone, whatever the machine tells; 0 is what the machine
+    tells."""
     process: int = -1
     """Which of the processes this one is, from 0; that is the first, which writes the run."""
     join_seconds: int = 300
@@ -319,12 +367,20 @@ class ClusterConfig:
 
 PresetName = Literal["40k", "48k", "32k", "40k-v1", "48k-v1", "32k-v1", "nano"]
 PitchMethod = Literal["swift", "rmvpe", "fcpe", "crepe", "crepe-tiny", "harvest", "dio", "pm"]
-"""swift is bundled; harvest, dio and pm run on the CPU and need the extra `pitch`; the others are downloaded."""
+"""swift is bundled; harvest, dio and pm run on the CPU and need the extra `pitch`; the others are
+downloaded."""
 
 CONTENT_ENCODERS = (
-    "contentvec", "spin", "spin-v2", "chinese-hubert-base", "japanese-hubert-base", "korean-hubert-base",
-    "whisper-tiny", "whisper-base", "whisper-small",
-)  # fmt: skip
+    "contentvec",
+    "spin",
+    "spin-v2",
+    "chinese-hubert-base",
+    "japanese-hubert-base",
+    "korean-hubert-base",
+    "whisper-tiny",
+    "whisper-base",
+    "whisper-small",
+)
 """Content encoders by name; whisper-tiny comes with the package, the others are downloaded."""
 
 
@@ -352,7 +408,9 @@ _V1_PERIODS = DiscriminatorConfig(periods=(2, 3, 5, 7, 11, 17))
 
 def _v1(audio: AudioConfig, rates: tuple[int, ...], kernels: tuple[int, ...]) -> Preset:
     name = f"{audio.sample_rate // 1000}k-v1"
-    return Preset(name, "v1", audio, GeneratorConfig(rates, kernels, content_channels=256), _V1_PERIODS)
+    return Preset(
+        name, "v1", audio, GeneratorConfig(rates, kernels, content_channels=256), _V1_PERIODS
+    )
 
 
 _NANO = Preset(
@@ -396,7 +454,11 @@ PRESETS: dict[str, Preset] = {
         Preset("48k", "v2", _AUDIO_48K, GeneratorConfig((12, 10, 2, 2), (24, 20, 4, 4))),
         Preset("32k", "v2", _AUDIO_32K, GeneratorConfig((10, 8, 2, 2), (20, 16, 4, 4))),
         _v1(_AUDIO_40K, (10, 10, 2, 2), (16, 16, 4, 4)),
-        _v1(dataclasses.replace(_AUDIO_48K, segment_frames=24), (10, 6, 2, 2, 2), (16, 16, 4, 4, 4)),
+        _v1(
+            dataclasses.replace(_AUDIO_48K, segment_frames=24),
+            (10, 6, 2, 2, 2),
+            (16, 16, 4, 4, 4),
+        ),
         _v1(_AUDIO_32K, (10, 4, 2, 2, 2), (16, 16, 4, 4, 4)),
         _NANO,
     )
@@ -414,19 +476,23 @@ class FetchConfig:
     """How recordings are fetched."""
 
     start: str | None = None
-    """Where the wanted part begins, in seconds or h:mm:ss. The whole file is kept; preparation cuts it."""
+    """Where the wanted part begins, in seconds or h:mm:ss. The whole file is kept; preparation cuts
+    it."""
     end: str | None = None
     """Where the wanted part ends, in seconds or h:mm:ss."""
     chapters: str | None = None
-    """Regular expression: only chapters whose title it is found in are wanted, in capitals or not."""
+    """Regular expression: only chapters whose title it is found in are wanted, in capitals or
+    not."""
     cookies: Path | None = None
     """Cookies of a browser that is signed in to the site: cookies.txt in Netscape format."""
     cookies_from_browser: str | None = None
-    """Browser on this machine to take the cookies from, as NAME or NAME:PROFILE: firefox, chrome, safari..."""
+    """Browser on this machine to take the cookies from, as NAME or NAME:PROFILE: firefox, chrome,
+    safari..."""
     retries: int = 10
     """How often a transfer that broke off is continued."""
     timeout: float = 30.0
-    """Seconds without an answer, or with less than 1 kB of a file, after which a transfer has broken off."""
+    """Seconds without an answer, or with less than 1 kB of a file, after which a transfer has
+    broken off."""
     max_gigabytes: float = 4.0
     """Larger files are not fetched."""
     max_hours: float = 3.0
@@ -446,15 +512,16 @@ class PrepareConfig:
     f0_method: PitchMethod | None = None
     """How pitch is found; if not given: swift for nano, rmvpe for the others."""
     content_encoder: str | None = None
-    """What is said, in features without a speaker; voices keep to the encoder that they were trained with. A name
-    (contentvec, spin, spin-v2, chinese-, japanese- or korean-hubert-base, whisper-tiny, -base or -small), a folder with
-    a HuBERT model (config.json beside model.safetensors or pytorch_model.bin), a fairseq .pt file, or OWNER/NAME on the
-    Hugging Face hub; if not given: whisper-tiny for nano, contentvec for the others."""
+    """What is said, in features without a speaker; voices keep to the encoder that they were
+    trained with. A name (contentvec, spin, spin-v2, chinese-, japanese- or korean-hubert-base,
+    whisper-tiny, -base or -small), a folder with a HuBERT model (config.json beside
+    model.safetensors or pytorch_model.bin), a fairseq .pt file, or OWNER/NAME on the Hugging Face
+    hub; if not given: whisper-tiny for nano, contentvec for the others."""
     speakers: Literal["folders", "one"] = "folders"
     """folders: every sub-folder is a speaker of its own; one: everything is one person's speech."""
     slicing: Literal["auto", "simple", "skip"] = "auto"
-    """auto cuts at silences, then into windows; simple cuts windows of equal length; skip takes every file as one slice
-    (a file that is too long for a slice is cut into windows)."""
+    """auto cuts at silences, then into windows; simple cuts windows of equal length; skip takes
+    every file as one slice (a file that is too long for a slice is cut into windows)."""
     chunk_len: float = 3.0
     """Length of a slice, in seconds."""
     overlap_len: float = 0.3
@@ -484,8 +551,9 @@ class PrepareConfig:
     vad_min_speech: float = 0.2
     """Share of a slice that must be speech."""
     normalisation: Literal["none", "pre", "post", "loudness"] = "post"
-    """none; pre brings the peak of every file to full scale; post the peak of every slice towards `normalise_peak`;
-    loudness brings every file to `loudness_lufs` (EBU R128; peaks stay below 0.99)."""
+    """none; pre brings the peak of every file to full scale; post the peak of every slice towards
+    `normalise_peak`; loudness brings every file to `loudness_lufs` (EBU R128; peaks stay below
+    0.99)."""
     normalise_peak: float = 0.9
     """Peak of the slices after post-normalisation; 1 is full scale."""
     normalise_mix: float = 0.75
@@ -524,11 +592,14 @@ class ConvertConfig:
     transpose: float = 0.0
     """Shift of the pitch in semitones."""
     auto_transpose: bool = False
-    """Choose the shift, in whole semitones, that brings the recording's median pitch to the voice's."""
+    """Choose the shift, in whole semitones, that brings the recording's median pitch to the
+    voice's."""
     proposed_pitch: bool = False
-    """Choose the shift, in whole semitones, that brings the recording's median pitch to the one stated below."""
+    """Choose the shift, in whole semitones, that brings the recording's median pitch to the one
+    stated below."""
     proposed_pitch_threshold: float = 155.0
-    """Median pitch in Hz that proposed_pitch goes for, 50..1200: about 155 for men's voices, 255 for women's."""
+    """Median pitch in Hz that proposed_pitch goes for, 50..1200: about 155 for men's voices, 255
+    for women's."""
     autotune: bool = False
     """Draw the pitch to the nearest notes of a scale, after it is shifted."""
     autotune_strength: float = 1.0
@@ -538,31 +609,35 @@ class ConvertConfig:
     autotune_key: Key | None = None
     """First note of the major or minor scale."""
     f0_file: Path | None = None
-    """File with the pitch to be spoken, in lines of seconds,Hz with 0 for unvoiced. From its first to its last time it
-    takes the place of the recording's pitch, and is not shifted; between two points it moves evenly in cents."""
+    """File with the pitch to be spoken, in lines of seconds,Hz with 0 for unvoiced. From its first
+    to its last time it takes the place of the recording's pitch, and is not shifted; between two
+    points it moves evenly in cents."""
     formant_shift: float = 0.0
-    """Shift of the recording's resonances in semitones, -12..12, which leaves its pitch alone: up makes a large
-    speaker sound smaller to the content encoder, down the reverse; 0 is off."""
+    """Shift of the recording's resonances in semitones, -12..12, which leaves its pitch alone: up
+    makes a large speaker sound smaller to the content encoder, down the reverse; 0 is off."""
     f0_method: PitchMethod | None = None
     """How the recording's pitch is found; if not given, as in the voice's dataset."""
     index_rate: float = 0.3
     """Share of features retrieved from the training speech, 0..1; 0 is off."""
     protect: float = 0.33
-    """Protection of unvoiced sounds when features are retrieved from an index, 0..0.5; 0.5 is off."""
+    """Protection of unvoiced sounds when features are retrieved from an index, 0..0.5; 0.5 is
+    off."""
     volume_envelope: float = 1.0
     """1 keeps the voice's own loudness, 0 follows the recording's, between them a mix."""
     noise_scale: float = 0.66666
     """Spread of the latent noise; 0 is deterministic and flatter."""
     silence_db: float = -60.0
-    """Level, in dB of full scale, below which a recording is silence; the result is silent there."""
+    """Level, in dB of full scale, below which a recording is silence; the result is silent
+    there."""
     speaker: int = 0
     """Number of the speaker, in a voice of several."""
     speaker_mix: str = ""
     """Mixture of speakers by number and share, in the place of one: "0:0.7,1:0.3"."""
     stereo: Literal["mono", "keep-side"] = "mono"
-    """What becomes of a stereo recording, whose middle (the mean of its channels) is converted. mono: that is the
-    result; keep-side: stereo again, with the recording's side (half of left minus right) as it is, not delayed and not
-    changed but for the sample rate, as for a voice amid music."""
+    """What becomes of a stereo recording, whose middle (the mean of its channels) is converted.
+    mono: that is the result; keep-side: stereo again, with the recording's side (half of left
+    minus right) as it is, not delayed and not changed but for the sample rate, as for a voice
+    amid music."""
     seed: int = 0
     """Of the noise: the same seed gives the same sound."""
     clean_audio: bool = False
@@ -572,7 +647,8 @@ class ConvertConfig:
     resample_rate: int = 0
     """Sample rate of the result in Hz, 8000..192000; 0 keeps the voice's."""
     bit_rate: int = 0
-    """Of mp3, m4a, aac and opus files, in kbit/s; 0 is the format's usual one (160, 128, 128, 96)."""
+    """Of mp3, m4a, aac and opus files, in kbit/s; 0 is the format's usual one (160, 128, 128,
+    96)."""
     bit_depth: BitDepth = "16"
     """Of wav and flac files; float (32 bit) is for wav alone."""
 
@@ -586,8 +662,8 @@ class ServeConfig:
     port: int = 8765
     """Port to listen at; 0 takes any free one."""
     open_to_network: bool = False
-    """Allow a host that other machines reach: whoever reaches it can use the voice, there is no password, and nothing
-    is encrypted."""
+    """Allow a host that other machines reach: whoever reaches it can use the voice, there is no
+    password, and nothing is encrypted."""
     max_megabytes: float = 200.0
     """Largest recording that is taken, in megabytes as it is sent."""
     max_seconds: float = 600.0
@@ -595,7 +671,8 @@ class ServeConfig:
     max_waiting: int = 64
     """Recordings that may wait while one is converted; further ones are refused."""
     timeout: float = 30.0
-    """Seconds that a client may take for its request, and for the answer; a second more for every 64 kB of them."""
+    """Seconds that a client may take for its request, and for the answer; a second more for every
+    64 kB of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -605,9 +682,11 @@ class EvaluateConfig:
     start: float = 0.0
     """Second of the recordings that the measured stretch begins at."""
     seconds: float = 30.0
-    """Length of that stretch, at most; it bounds time and memory, whatever the recordings' length."""
+    """Length of that stretch, at most; it bounds time and memory, whatever the recordings'
+    length."""
     language: str | None = None
-    """Language that is spoken, as a code (en, fr, ...); if not given, as it is heard in the source."""
+    """Language that is spoken, as a code (en, fr, ...); if not given, as it is heard in the
+    source."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -616,7 +695,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type, values: dict[str, Any]) -> Any:
-    """The inverse of `to_dict`: rebuilds a dataclass, nested ones and tuples included; unknown keys are a TypeError."""
+    """The inverse of `to_dict`: rebuilds a dataclass, nested ones and tuples included; unknown keys
+    are a TypeError."""
     nested = {
         "audio": AudioConfig,
         "generator": GeneratorConfig,

@@ -16,21 +16,24 @@ from typing import TYPE_CHECKING, Any
 import xla_flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Compiling is most of what the tests do: what one test or subprocess has compiled serves the others.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "rvc_jax-tests-xla"))
+# Compiling is most of what the tests do: what one test or subprocess has compiled serves the
+# others.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "rvc_jax-tests-xla")
+)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 os.environ.setdefault("XLA_FLAGS", xla_flags.quick(0))
 
-# Features in the cache are those of the code, and the flags, that computed them: every session has a cache of its own,
-# whatever the caller has; the workers of pytest-xdist share their session's.
+# Features in the cache are those of the code, and the flags, that computed them: every session has
+# a cache of its own, whatever the caller has; the workers of pytest-xdist share their session's.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["RVC_JAX_HOME"] = tempfile.mkdtemp(prefix="rvc_jax-tests-home-")
     atexit.register(shutil.rmtree, os.environ["RVC_JAX_HOME"], ignore_errors=True)
 os.environ.setdefault("RVC_JAX_OFFLINE", "1")
 
-# Run with nohup, or in the background of a script, we would ignore these signals, and so would every process that a
-# test starts and sends one: what is handled here is as usual there.
+# Run with nohup, or in the background of a script, we would ignore these signals, and so would
+# every process that a test starts and sends one: what is handled here is as usual there.
 if threading.current_thread() is threading.main_thread():
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -71,11 +74,14 @@ LONG_FILES = (
     "docs/test_commands.py",
     "train/test_recipe.py",
 )
-"""What takes a worker half a minute to three, the longest first: begun last, it would let the other worker wait."""
+"""What takes a worker half a minute to three, the longest first: begun last, it would let the other
+worker wait."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if hasattr(config.option, "loadscopereorder"):  # pytest-xdist would begin with the files of the most tests
+    if hasattr(
+        config.option, "loadscopereorder"
+    ):  # pytest-xdist would begin with the files of the most tests
         config.option.loadscopereorder = False
 
 
@@ -105,11 +111,14 @@ def sample_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+def made_once(
+    factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]
+) -> Path:
     """A folder that the first worker of a session to want it makes, for all of them."""
     alone = "PYTEST_XDIST_WORKER" not in os.environ
     base = factory.getbasetemp() if alone else factory.getbasetemp().parent
-    folder, done = base / f"shared-{name}" / name, base / f"shared-{name}" / "done"
+    folder = base / f"shared-{name}" / name
+    done = base / f"shared-{name}" / "done"
     folder.parent.mkdir(exist_ok=True)
     with (folder.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -125,7 +134,11 @@ def sample_dataset(sample_voice: Path, tmp_path_factory: pytest.TempPathFactory)
     """A dataset of `sample_voice` for the preset nano. Read it only; copy it to change it."""
     from rvc_jax.data.prepare import prepare
 
-    return made_once(tmp_path_factory, "callie", lambda out: prepare(sample_voice, out, PrepareConfig(preset="nano")))
+    return made_once(
+        tmp_path_factory,
+        "callie",
+        lambda out: prepare(sample_voice, out, PrepareConfig(preset="nano")),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -137,11 +150,21 @@ def media() -> dict[str, bytes]:
 
 
 @pytest.fixture
-def server(media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MediaServer]:
-    """A server on this machine that has the media; nothing asks a proxy for it, and nothing is fetched already."""
+def server(
+    media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[MediaServer]:
+    """A server on this machine that has the media; nothing asks a proxy for it, and nothing is
+    fetched already."""
     from local_media_server import serving
 
-    for proxy in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+    for proxy in (
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    ):
         monkeypatch.delenv(proxy, raising=False)
     monkeypatch.setenv("RVC_JAX_HOME", str(tmp_path / "home"))
     with serving(media) as running:
@@ -150,7 +173,8 @@ def server(media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 @pytest.fixture(scope="session")
 def tiny_run(sample_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of `sample_dataset` after a few steps, made by the command line. Read it only; copy it to change it."""
+    """A run of `sample_dataset` after a few steps, made by the command line. Read it only; copy it
+    to change it."""
     from rvc_jax.cli.main import main
 
     def train(run: Path) -> None:
@@ -190,7 +214,9 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             "AWS_DEFAULT_REGION": "us-east-1",
         }.items():
             monkeypatch.setenv(name, value)
-        fsspec.get_filesystem_class("s3").clear_instance_cache()  # those of a server that is gone
+        fsspec.get_filesystem_class(
+            "s3"
+        ).clear_instance_cache()  # those of a server that is gone
         yield remote.filesystem("s3://speech")[0]
     finally:
         server.stop()

@@ -1,4 +1,5 @@
-"""A server on this machine with what the internet has: recordings, feeds, pages, and things that go wrong."""
+"""A server on this machine with what the internet has: recordings, feeds, pages, and things that go
+wrong."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ import soundfile
 
 def make_media(source: Path, seconds: float) -> dict[str, bytes]:
     """The beginning of a recording as files of several formats, by name."""
-    wave, rate = soundfile.read(source, dtype="float32", frames=int(seconds * soundfile.info(source).samplerate))
+    wave, rate = soundfile.read(
+        source, dtype="float32", frames=int(seconds * soundfile.info(source).samplerate)
+    )
     flac = io.BytesIO()
     soundfile.write(flac, wave, rate, format="FLAC")
     half = len(wave) // 2
@@ -35,13 +38,17 @@ def make_media(source: Path, seconds: float) -> dict[str, bytes]:
     }
 
 
-def _encoded(wave: np.ndarray, rate: int, container: str, codec: str | None, pictures: int = 0) -> bytes:
+def _encoded(
+    wave: np.ndarray, rate: int, container: str, codec: str | None, pictures: int = 0
+) -> bytes:
     """A wave [samples] and black pictures, ten a second, as a file."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container) as output:
         video = output.add_stream("mpeg4", rate=10) if pictures else None
         if video is not None:
-            video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+            video.width = 32
+            video.height = 32
+            video.pix_fmt = "yuv420p"
         audio = output.add_stream(codec, rate=rate, layout="mono") if codec else None
         if audio is not None:
             frame = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
@@ -53,12 +60,24 @@ def _encoded(wave: np.ndarray, rate: int, container: str, codec: str | None, pic
             output.mux(audio.encode(None))
         if video is not None:
             for _ in range(pictures):
-                output.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
+                output.mux(
+                    video.encode(
+                        av.VideoFrame.from_ndarray(
+                            np.zeros((32, 32, 3), np.uint8), format="rgb24"
+                        )
+                    )
+                )
             output.mux(video.encode(None))
     return buffer.getvalue()
 
 
-TYPES = {"m4a": "audio/mp4", "mp4": "video/mp4", "webm": "audio/webm", "flac": "audio/flac", "ts": "video/mp2t"}
+TYPES = {
+    "m4a": "audio/mp4",
+    "mp4": "video/mp4",
+    "webm": "audio/webm",
+    "flac": "audio/flac",
+    "ts": "video/mp2t",
+}
 
 
 @dataclasses.dataclass
@@ -137,7 +156,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             elif path in state.redirects:
                 self._head(302, {"Location": state.redirects[path], "Content-Length": "0"})
             elif path == "/bomb.html":
-                self._send(200, "text/html", gzip.compress(bytes(100 << 20), 1), body, {"Content-Encoding": "gzip"})
+                self._send(
+                    200,
+                    "text/html",
+                    gzip.compress(bytes(100 << 20), 1),
+                    body,
+                    {"Content-Encoding": "gzip"},
+                )
             elif path == "/endless.html":
                 self._endless(body, b"<html>" + bytes(1 << 20), 0)
             elif path == "/endless.mp3":
@@ -155,7 +180,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self._send(404, "text/plain", b"gone", body)
 
     def _media(self, path: str, name: str, state: MediaServer, body: bool) -> None:
-        content, status, headers = state.media[name], 200, dict(state.headers.get(path, {}))
+        content = state.media[name]
+        status = 200
+        headers = dict(state.headers.get(path, {}))
         wanted = self.headers.get("Range")
         start = 0
         if wanted:
@@ -165,20 +192,36 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         kind = TYPES[name.rpartition(".")[2]]
         if body and state.breaks.get(path, 0):
             state.breaks[path] -= 1
-            self._head(status, {**headers, "Content-Type": kind, "Content-Length": str(len(content) - start)})
+            self._head(
+                status,
+                {**headers, "Content-Type": kind, "Content-Length": str(len(content) - start)},
+            )
             self.wfile.write(content[start : start + (len(content) - start) // 2])
             self.close_connection = True
             return
         if body and path in state.pauses:
-            self._head(status, {**headers, "Content-Type": kind, "Content-Length": str(len(content) - start)})
+            self._head(
+                status,
+                {**headers, "Content-Type": kind, "Content-Length": str(len(content) - start)},
+            )
             for offset in range(start, len(content), 1024):
                 self.wfile.write(content[offset : offset + 1024])
                 time.sleep(state.pauses[path])
             return
         self._send(status, kind, content[start:], body, headers)
 
-    def _send(self, status: int, kind: str, content: bytes, body: bool, headers: dict[str, str] | None = None) -> None:
-        self._head(status, {**(headers or {}), "Content-Type": kind, "Content-Length": str(len(content))})
+    def _send(
+        self,
+        status: int,
+        kind: str,
+        content: bytes,
+        body: bool,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        self._head(
+            status,
+            {**(headers or {}), "Content-Type": kind, "Content-Length": str(len(content))},
+        )
         if body:
             self.wfile.write(content)
 

@@ -15,16 +15,28 @@ MICRO = dataclasses.replace(
     NANO,
     audio=dataclasses.replace(NANO.audio, segment_frames=8),
     generator=dataclasses.replace(
-        NANO.generator, inter_channels=16, hidden_channels=16, filter_channels=16, attention_layers=1,
-        posterior_layers=2, flow_layers=1, speaker_channels=4, upsample_initial_channels=16, resblock_kernels=(3, 5),
+        NANO.generator,
+        inter_channels=16,
+        hidden_channels=16,
+        filter_channels=16,
+        attention_layers=1,
+        posterior_layers=2,
+        flow_layers=1,
+        speaker_channels=4,
+        upsample_initial_channels=16,
+        resblock_kernels=(3, 5),
         resblock_dilations=((1,), (3,)),
     ),
     discriminator=DiscriminatorConfig(
-        periods=(2, 3), scale_channels=(4, 8, 8), scale_kernels=(15, 11, 5), scale_strides=(1, 4, 1),
-        scale_groups=(1, 4, 1), period_channels=(4, 8),
+        periods=(2, 3),
+        scale_channels=(4, 8, 8),
+        scale_kernels=(15, 11, 5),
+        scale_strides=(1, 4, 1),
+        scale_groups=(1, 4, 1),
+        period_channels=(4, 8),
     ),
     train=dataclasses.replace(NANO.train, precision="float32"),
-)  # fmt: skip
+)
 """Every part of nano, with as few layers and channels as there can be; it reads nano's datasets."""
 
 if __name__ == "__main__":

@@ -14,9 +14,14 @@ def start_on_devices(devices: int, script: Path, *arguments: object) -> subproce
     """Starts a script, which finds the modules that stand in `tests` and in its benchmarks."""
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     folders = (str(_TESTS), str(_TESTS / "benchmarks"), os.environ.get("PYTHONPATH", ""))
-    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+    environment = os.environ | {
+        "XLA_FLAGS": flags,
+        "PYTHONPATH": os.pathsep.join(filter(None, folders)),
+    }
     command = [sys.executable, str(script), *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def run_on_devices(devices: int, script: Path) -> str:

@@ -18,14 +18,16 @@ def build() -> str:
     """The notebook's file: without outputs, the same from the same source."""
     notebook = jupytext.reads(SOURCE.read_text(), fmt="py:percent")
     for number, cell in enumerate(notebook.cells):
-        cell.id, cell.metadata = f"cell-{number:02}", {"cellView": "form"} if cell.cell_type == "code" else {}
+        cell.id = f"cell-{number:02}"
+        cell.metadata = {"cellView": "form"} if cell.cell_type == "code" else {}
     notebook.metadata = {
         "accelerator": "TPU",
         "colab": {"provenance": [], "toc_visible": True},
         "kernelspec": {"name": "python3", "display_name": "Python 3"},
         "language_info": {"name": "python"},
     }
-    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    notebook.nbformat = 4
+    notebook.nbformat_minor = 5
     nbformat.validate(notebook)
     return nbformat.writes(notebook) + "\n"
 

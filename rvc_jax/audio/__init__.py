@@ -1,1 +1,2 @@
-"""Signal processing on arrays; only `io` decodes and saves files (`stream` and `separate` keep scratch files)."""
+"""Signal processing on arrays; only `io` decodes and saves files (`stream` and `separate` keep
+scratch files)."""

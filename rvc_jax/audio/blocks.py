@@ -26,7 +26,8 @@ _INAUDIBLE = 1e-30
 
 
 class Resampler:
-    """Another sample rate for blocks as they come; all together as `filters.resample` of the whole."""
+    """Another sample rate for blocks as they come; all together as `filters.resample` of the
+    whole."""
 
     def __init__(self, from_rate: int, to_rate: int, channels: int = 1, quality: str = "VHQ"):
         """quality: soxr's name of it."""
@@ -34,11 +35,16 @@ class Resampler:
         self._rates = from_rate, to_rate
         is_same = from_rate == to_rate
         self._stream = (
-            None if is_same else soxr.ResampleStream(from_rate, to_rate, channels, dtype="float32", quality=quality)
+            None
+            if is_same
+            else soxr.ResampleStream(
+                from_rate, to_rate, channels, dtype="float32", quality=quality
+            )
         )
 
     def push(self, block: np.ndarray, last: bool = False) -> np.ndarray:
-        """What is ready of the blocks so far. block: float32 [samples] or [samples, channels], maybe none."""
+        """What is ready of the blocks so far. block: float32 [samples] or [samples, channels],
+        maybe none."""
         self.taken += len(block)
         ready = block if self._stream is None else self._stream.resample_chunk(block, last=last)
         if last:
@@ -49,8 +55,11 @@ class Resampler:
         return ready
 
 
-def resample_blocks(blocks: Iterable[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
-    """Change the sample rate of blocks [samples]; together they equal `filters.resample` of the whole."""
+def resample_blocks(
+    blocks: Iterable[np.ndarray], from_rate: int, to_rate: int
+) -> Iterator[np.ndarray]:
+    """Change the sample rate of blocks [samples]; together they equal `filters.resample` of the
+    whole."""
     if from_rate == to_rate:
         yield from blocks
         return
@@ -62,8 +71,11 @@ def resample_blocks(blocks: Iterable[np.ndarray], from_rate: int, to_rate: int) 
         yield rest
 
 
-def high_pass_blocks(blocks: Iterable[np.ndarray], rate: int, corner_hz: float) -> Iterator[np.ndarray]:
-    """Remove rumble from blocks [samples]; together they equal `filters.high_pass` of the whole. 0 Hz is off."""
+def high_pass_blocks(
+    blocks: Iterable[np.ndarray], rate: int, corner_hz: float
+) -> Iterator[np.ndarray]:
+    """Remove rumble from blocks [samples]; together they equal `filters.high_pass` of the whole. 0
+    Hz is off."""
     if not corner_hz:
         yield from blocks
         return
@@ -71,33 +83,41 @@ def high_pass_blocks(blocks: Iterable[np.ndarray], rate: int, corner_hz: float) 
     state = np.zeros((len(sections), 2))
     for block in blocks:
         filtered, state = scipy.signal.sosfilt(sections, block.astype(np.float64), zi=state)
-        state[np.abs(state) < _INAUDIBLE] = 0  # denormal numbers are slow, and digital silence is full of them
+        state[np.abs(state) < _INAUDIBLE] = (
+            0  # denormal numbers are slow, and digital silence is full of them
+        )
         yield filtered.astype(np.float32)
 
 
-def high_pass_blocks_zero_phase(blocks: Iterable[np.ndarray], rate: int, corner_hz: float) -> Iterator[np.ndarray]:
+def high_pass_blocks_zero_phase(
+    blocks: Iterable[np.ndarray], rate: int, corner_hz: float
+) -> Iterator[np.ndarray]:
     """As `filters.high_pass_zero_phase` of the whole, to the rounding of float32. 0 Hz is off.
 
-    Every stretch is filtered with what is heard around it, for so long that nothing remains of where it was cut: the
-    filter rings for about 15 / corner seconds until it is 120 dB down.
+    Every stretch is filtered with what is heard around it, for so long that nothing remains of
+    where it was cut: the filter rings for about 15 / corner seconds until it is 120 dB down.
     """
     if not corner_hz:
         yield from blocks
         return
     edge = math.ceil(30 / corner_hz * rate)
     blocks = map(_add_inaudible_dither, blocks)
-    held, before = np.zeros(0, np.float32), 0  # the first samples of what is held have been given already
+    # the first samples of what is held have been given already
+    held = np.zeros(0, np.float32)
+    before = 0
     for block in blocks:
         held = np.concatenate([held, block])
         if len(held) >= before + max(BLOCK, 2 * edge) + edge:
             yield high_pass_zero_phase(held, rate, corner_hz)[before:-edge]
-            held, before = held[-2 * edge :], edge
+            held = held[-2 * edge :]
+            before = edge
     if len(held) > before:
         yield high_pass_zero_phase(held, rate, corner_hz)[before:]
 
 
 def _add_inaudible_dither(block: np.ndarray) -> np.ndarray:
-    """What no high-pass takes away, 400 dB down: else a filter would die away into denormal numbers, which are slow."""
+    """What no high-pass takes away, 400 dB down: else a filter would die away into denormal
+    numbers, which are slow."""
     tiny = np.full(len(block), 1e-20, np.float32)
     tiny[::2] *= -1
     return block + tiny
@@ -106,10 +126,12 @@ def _add_inaudible_dither(block: np.ndarray) -> np.ndarray:
 def collect_blocks(blocks: Iterable[np.ndarray], rate: int, scratch: Path) -> np.ndarray:
     """Put blocks together: float32 [samples], writeable.
 
-    A wave of more than `IN_MEMORY_SECONDS` is a memmap of a nameless file in `scratch`, which vanishes with it. Raises
-    UserError where that file finds no room.
+    A wave of more than `IN_MEMORY_SECONDS` is a memmap of a nameless file in `scratch`, which
+    vanishes with it. Raises UserError where that file finds no room.
     """
-    held, samples, file = [], 0, None
+    held = []
+    samples = 0
+    file = None
     with contextlib.ExitStack() as stack:
         try:
             for block in blocks:
@@ -125,7 +147,9 @@ def collect_blocks(blocks: Iterable[np.ndarray], rate: int, scratch: Path) -> np
             return np.memmap(file, np.float32, "r+", shape=(samples,))
         except OSError as error:
             what = f"{scratch} cannot hold a recording while it is prepared"
-            raise UserError(f"{what}: {error.strerror}; name a folder with more room in TMPDIR") from error
+            raise UserError(
+                f"{what}: {error.strerror}; name a folder with more room in TMPDIR"
+            ) from error
 
 
 def block_ranges(samples: int, size: int | None = None) -> Iterator[tuple[int, int]]:
@@ -135,8 +159,11 @@ def block_ranges(samples: int, size: int | None = None) -> Iterator[tuple[int, i
 
 
 def read_range(wave: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """The samples start..stop of a wave, copied if it lies on the disk: the pages that were read are let go again."""
-    mapped = getattr(wave, "_mmap", None)  # a memmap's copy is called a memmap, too, and has none
+    """The samples start..stop of a wave, copied if it lies on the disk: the pages that were read
+    are let go again."""
+    mapped = getattr(
+        wave, "_mmap", None
+    )  # a memmap's copy is called a memmap, too, and has none
     if mapped is None:
         return wave[start:stop]
     samples = np.array(wave[start:stop])

@@ -12,7 +12,9 @@ from rvc_jax.errors import UserError
 _ORDER = 5
 
 
-def high_pass(wave: np.ndarray, rate: int, corner_hz: float = PrepareConfig.high_pass_hz) -> np.ndarray:
+def high_pass(
+    wave: np.ndarray, rate: int, corner_hz: float = PrepareConfig.high_pass_hz
+) -> np.ndarray:
     """Remove rumble with a causal fifth-order Butterworth filter, as RVC's preparation does.
 
     Args:
@@ -20,7 +22,8 @@ def high_pass(wave: np.ndarray, rate: int, corner_hz: float = PrepareConfig.high
       rate: sample rate in Hz.
       corner_hz: frequency that comes out 3 dB lower; 0 leaves the wave as it is.
 
-    Returns: float32, same shape; computed in float64 as second-order sections, which stay accurate where the corner is
+    Returns: float32, same shape; computed in float64 as second-order sections, which stay accurate
+    where the corner is
       a thousandth of the sample rate.
     """
     if wave.shape[-1] == 0 or not corner_hz:
@@ -29,8 +32,11 @@ def high_pass(wave: np.ndarray, rate: int, corner_hz: float = PrepareConfig.high
     return scipy.signal.sosfilt(sections, wave.astype(np.float64)).astype(np.float32)
 
 
-def high_pass_zero_phase(wave: np.ndarray, rate: int, corner_hz: float = PrepareConfig.high_pass_hz) -> np.ndarray:
-    """The same filter run forwards and backwards, so that nothing is delayed, as RVC's conversion does.
+def high_pass_zero_phase(
+    wave: np.ndarray, rate: int, corner_hz: float = PrepareConfig.high_pass_hz
+) -> np.ndarray:
+    """The same filter run forwards and backwards, so that nothing is delayed, as RVC's conversion
+    does.
 
     The corner comes out 6 dB lower. Args and result as in `high_pass`.
     """
@@ -38,13 +44,18 @@ def high_pass_zero_phase(wave: np.ndarray, rate: int, corner_hz: float = Prepare
         return wave.astype(np.float32)
     sections = high_pass_sections(rate, corner_hz)
     edge = min(3 * (_ORDER + 1), wave.shape[-1] - 1)
-    return scipy.signal.sosfiltfilt(sections, wave.astype(np.float64), padlen=edge).astype(np.float32)
+    return scipy.signal.sosfiltfilt(sections, wave.astype(np.float64), padlen=edge).astype(
+        np.float32
+    )
 
 
 def high_pass_sections(rate: int, corner_hz: float) -> np.ndarray:
-    """Second-order sections of the high-pass filter. Raises UserError for a corner that the rate cannot hold."""
+    """Second-order sections of the high-pass filter. Raises UserError for a corner that the rate
+    cannot hold."""
     if not 0 < corner_hz < rate / 2:
-        raise UserError(f"a high-pass filter of {corner_hz:g} Hz is impossible at {rate} Hz; take 48, or 0 for none")
+        raise UserError(
+            f"a high-pass filter of {corner_hz:g} Hz is impossible at {rate} Hz; take 48, or 0 for none"
+        )
     return scipy.signal.butter(_ORDER, corner_hz, "high", fs=rate, output="sos")
 
 

@@ -1,4 +1,5 @@
-"""Level of a wave: the level meter, the normalisers of slices and of files, the loudness matching of conversions."""
+"""Level of a wave: the level meter, the normalisers of slices and of files, the loudness matching
+of conversions."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _LUFS_OFFSET = -0.691
 
 
 def rms(wave: np.ndarray, frame: int, hop: int) -> np.ndarray:
-    """Root mean square over centred frames; outside the wave there is silence (like `librosa.feature.rms`).
+    """Root mean square over centred frames; outside the wave there is silence (like
+    `librosa.feature.rms`).
 
     Args:
       wave: [samples]; one on the disk is read block by block.
@@ -31,7 +33,9 @@ def rms(wave: np.ndarray, frame: int, hop: int) -> np.ndarray:
     for first, last in stream.block_ranges(len(levels), max(stream.BLOCK // hop, 1)):
         start = first * hop - frame // 2
         stop = start + (last - 1 - first) * hop + frame
-        part = stream.read_range(wave, max(start, 0), min(stop, len(wave))).astype(np.float32, copy=False)
+        part = stream.read_range(wave, max(start, 0), min(stop, len(wave))).astype(
+            np.float32, copy=False
+        )
         padded = np.pad(part, (max(-start, 0), max(stop - len(wave), 0)))
         frames = np.lib.stride_tricks.sliding_window_view(padded, frame)[::hop]
         levels[first:last] = np.sqrt(np.einsum("ft,ft->f", frames, frames) / frame)
@@ -39,7 +43,8 @@ def rms(wave: np.ndarray, frame: int, hop: int) -> np.ndarray:
 
 
 def normalize_slice(wave: np.ndarray, config: PrepareConfig) -> np.ndarray:
-    """Bring the peak of a slice towards `normalise_peak`, keeping some of its own level (RVC's preparation).
+    """Bring the peak of a slice towards `normalise_peak`, keeping some of its own level (RVC's
+    preparation).
 
     Args:
       wave: [samples] float32.
@@ -55,21 +60,27 @@ def slice_gain(peak: float, config: PrepareConfig) -> float:
     return config.normalise_peak * config.normalise_mix / peak + 1 - config.normalise_mix
 
 
-def normalize_file(wave: np.ndarray, rate: int, config: PrepareConfig) -> tuple[float, tuple[str, ...]]:
+def normalize_file(
+    wave: np.ndarray, rate: int, config: PrepareConfig
+) -> tuple[float, tuple[str, ...]]:
     """Multiply a whole recording by its `file_gain`, in place; args and result as there."""
     gain, notes = file_gain(wave, rate, config)
     if gain != 1:
         for start, stop in stream.block_ranges(len(wave)):
-            stream.write_range(wave, start, stream.read_range(wave, start, stop) * np.float32(gain))
+            stream.write_range(
+                wave, start, stream.read_range(wave, start, stop) * np.float32(gain)
+            )
     return gain, notes
 
 
-def file_gain(wave: np.ndarray, rate: int, config: PrepareConfig) -> tuple[float, tuple[str, ...]]:
+def file_gain(
+    wave: np.ndarray, rate: int, config: PrepareConfig
+) -> tuple[float, tuple[str, ...]]:
     """What brings a whole recording to full scale ("pre") or to `loudness_lufs` ("loudness").
 
-    Seconds with a peak above `max_peak` are damage and are not measured. Digital silence stays as it is, and so does
-    what is shorter than 0.4 s or below -70 LUFS with "loudness"; peaks of more than 0.99 are not made for the sake of
-    loudness.
+    Seconds with a peak above `max_peak` are damage and are not measured. Digital silence stays as
+    it is, and so does what is shorter than 0.4 s or below -70 LUFS with "loudness"; peaks of more
+    than 0.99 are not made for the sake of loudness.
 
     Args:
       wave: float32 [samples]; a memmap as well.
@@ -79,7 +90,13 @@ def file_gain(wave: np.ndarray, rate: int, config: PrepareConfig) -> tuple[float
     """
     if config.normalisation not in ("pre", "loudness"):
         return 1.0, ()
-    peak = max((float(np.abs(block).max()) for block in _undamaged_seconds(wave, rate, config.max_peak)), default=0.0)
+    peak = max(
+        (
+            float(np.abs(block).max())
+            for block in _undamaged_seconds(wave, rate, config.max_peak)
+        ),
+        default=0.0,
+    )
     if peak < _SILENT_PEAK:
         return 1.0, ()
     if config.normalisation == "pre":
@@ -95,7 +112,9 @@ def _undamaged_seconds(wave: np.ndarray, rate: int, max_peak: float) -> Iterator
         yield second if np.abs(second).max() <= max_peak else np.zeros_like(second)
 
 
-def _loudness_gain(loudness: float, peak: float, target: float) -> tuple[float, tuple[str, ...]]:
+def _loudness_gain(
+    loudness: float, peak: float, target: float
+) -> tuple[float, tuple[str, ...]]:
     if loudness < _GATE_LUFS:
         return 1.0, ()
     wanted = 10 ** ((target - loudness) / 20)
@@ -117,7 +136,8 @@ def integrated_loudness(blocks: Iterable[np.ndarray], rate: int) -> float:
     step = rate // 10  # windows of 0.4 s overlap by three quarters
     sections = _k_weighting(rate)
     state = np.zeros((len(sections), 2))
-    rest, powers = np.zeros(0), []
+    rest = np.zeros(0)
+    powers = []
     for block in blocks:
         weighted, state = scipy.signal.sosfilt(sections, block.astype(np.float64), zi=state)
         squares = np.concatenate([rest, np.square(weighted)])
@@ -133,14 +153,20 @@ def integrated_loudness(blocks: Iterable[np.ndarray], rate: int) -> float:
 
 
 def _k_weighting(rate: int) -> np.ndarray:
-    """Second-order sections of BS.1770's two filters at any rate; at 48 kHz they are those of the standard's tables."""
+    """Second-order sections of BS.1770's two filters at any rate; at 48 kHz they are those of the
+    standard's tables."""
     angle = math.tan(math.pi * 1681.974450955533 / rate)
     high = 10 ** (3.999843853973347 / 20)
-    middle, damped = high**0.4996667741545416, angle / 0.7071752369554196
+    middle = high**0.4996667741545416
+    damped = angle / 0.7071752369554196
     shelf = [
-        high + middle * damped + angle**2, 2 * (angle**2 - high), high - middle * damped + angle**2,
-        1 + damped + angle**2, 2 * (angle**2 - 1), 1 - damped + angle**2,
-    ]  # fmt: skip
+        high + middle * damped + angle**2,
+        2 * (angle**2 - high),
+        high - middle * damped + angle**2,
+        1 + damped + angle**2,
+        2 * (angle**2 - 1),
+        1 - damped + angle**2,
+    ]
     angle = math.tan(math.pi * 38.13547087602444 / rate)
     damped = angle / 0.5003270373238773
     first = 1 + damped + angle**2
@@ -151,9 +177,11 @@ def _k_weighting(rate: int) -> np.ndarray:
 def match_volume_envelope(
     source: np.ndarray, source_rate: int, target: np.ndarray, target_rate: int, mix: float
 ) -> np.ndarray:
-    """Give a converted voice the loudness of the recording that it was made from (RVC's `change_rms`).
+    """Give a converted voice the loudness of the recording that it was made from (RVC's
+    `change_rms`).
 
-    Both levels are metered in frames of a second every half second and interpolated over the target's samples.
+    Both levels are metered in frames of a second every half second and interpolated over the
+    target's samples.
 
     Args:
       source: [samples] the recording, at source_rate Hz.
@@ -171,11 +199,13 @@ def match_volume_envelope(
 def volume_gains(
     source: np.ndarray, source_rate: int, target: np.ndarray, target_rate: int, mix: float
 ) -> Callable[[int, int], np.ndarray]:
-    """What `match_volume_envelope` multiplies the target by: a function (start, stop) -> [stop - start].
+    """What `match_volume_envelope` multiplies the target by: a function (start, stop) -> [stop -
+    start].
 
     Args as there, waves on the disk as well; neither is empty.
     """
-    wanted, present = _half_second_levels(source, source_rate), _half_second_levels(target, target_rate)
+    wanted = _half_second_levels(source, source_rate)
+    present = _half_second_levels(target, target_rate)
 
     def gains(start: int, stop: int) -> np.ndarray:
         over = [_interpolate(levels, start, stop, len(target)) for levels in (wanted, present)]
@@ -189,6 +219,7 @@ def _half_second_levels(wave: np.ndarray, rate: int) -> np.ndarray:
 
 
 def _interpolate(levels: np.ndarray, start: int, stop: int, length: int) -> np.ndarray:
-    """Levels at start..stop of `length` points spread evenly over them; both count their samples as intervals."""
+    """Levels at start..stop of `length` points spread evenly over them; both count their samples as
+    intervals."""
     points = (np.arange(start, stop) + 0.5) * (len(levels) / length) - 0.5
     return np.interp(points, np.arange(len(levels)), levels)

@@ -1,4 +1,5 @@
-"""Audio files in; `writing`, whose names are given here too, puts them out. Nothing else of `audio` knows files."""
+"""Audio files in; `writing`, whose names are given here too, puts them out. Nothing else of `audio`
+knows files."""
 
 from __future__ import annotations
 
@@ -21,16 +22,52 @@ from rvc_jax.audio.writing import SAVE_FORMATS, EncodingOptions, Writer, check_e
 from rvc_jax.errors import UserError
 
 __all__ = [
-    "AUDIO_EXTENSIONS", "AudioError", "EncodingOptions", "MAX_HOURS", "SAVE_FORMATS", "Writer", "check_encoding", "decode",
-    "decode_blocks", "find_audio", "load", "save",
-]  # fmt: skip
+    "AUDIO_EXTENSIONS",
+    "AudioError",
+    "EncodingOptions",
+    "MAX_HOURS",
+    "SAVE_FORMATS",
+    "Writer",
+    "check_encoding",
+    "decode",
+    "decode_blocks",
+    "find_audio",
+    "load",
+    "save",
+]
 
 _LIBSNDFILE_EXTENSIONS = (
-    ".wav", ".wave", ".w64", ".rf64", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".caf",
-)  # fmt: skip
+    ".wav",
+    ".wave",
+    ".w64",
+    ".rf64",
+    ".flac",
+    ".mp3",
+    ".ogg",
+    ".oga",
+    ".opus",
+    ".aif",
+    ".aiff",
+    ".aifc",
+    ".au",
+    ".caf",
+)
 _FFMPEG_EXTENSIONS = (
-    ".m4a", ".m4b", ".aac", ".wma", ".amr", ".mp4", ".m4v", ".mkv", ".mka", ".mov", ".webm", ".avi", ".3gp", ".ts",
-)  # fmt: skip
+    ".m4a",
+    ".m4b",
+    ".aac",
+    ".wma",
+    ".amr",
+    ".mp4",
+    ".m4v",
+    ".mkv",
+    ".mka",
+    ".mov",
+    ".webm",
+    ".avi",
+    ".3gp",
+    ".ts",
+)
 AUDIO_EXTENSIONS = frozenset(_LIBSNDFILE_EXTENSIONS + _FFMPEG_EXTENSIONS)
 """Endings of files that are taken for recordings when a folder is searched."""
 
@@ -39,22 +76,30 @@ MAX_HOURS = 24
 
 _BLOCK = 2048
 _BLOCK_VALUES = 1 << 20  # samples of all channels together: eleven seconds of stereo at 48 kHz
-_MIN_RATE, _MAX_RATE = 4000, 768000
+_MIN_RATE = 4000
+_MAX_RATE = 768000
 _MAX_CHANNELS = 64
-_MAX_VALUES_PER_BYTE = 4000  # FLAC packs digital silence at 700; only a file made to fill disks goes further
+_MAX_VALUES_PER_BYTE = (
+    4000  # FLAC packs digital silence at 700; only a file made to fill disks goes further
+)
 _UNKNOWN_SAMPLES = 1 << 40
-_UNKNOWN_BYTES = 0x7FFF0000  # what programs write into a wav header while they do not know the length
+_UNKNOWN_BYTES = (
+    0x7FFF0000  # what programs write into a wav header while they do not know the length
+)
 _GUESSED_CODECS = {"ansi", "rawvideo"}  # what ffmpeg takes any .txt or .raw file for
 _FFMPEG_OPTIONS = {  # a play list would make ffmpeg open other files and addresses
     "protocol_whitelist": "none",
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,flv,mpegts,mpeg,nut,rm,aac,ac3,eac3,amr,amrnb,"
     "amrwb,ape,dts,tta,tak,wv,mpc,mpc8,dsf,mp3,ogg,flac,wav,w64,aiff,au,caf,tty,rawvideo",
 }
-_DURATION = re.compile(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d*)?)")  # Matroska's tag: "00:00:10.023000000"
+_DURATION = re.compile(
+    r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d*)?)"
+)  # Matroska's tag: "00:00:10.023000000"
 _LOSSY_TOLERANCE = 0.2  # seconds that coders may add or swallow at the ends
 _CUT_TOLERANCE = 0.5  # seconds that a cut may reach over the end of the file
 _TAG_OPTIONS = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-"""Tags that are no text are no reason to refuse a recording; from PyAV 19 on they are none without being told."""
+"""Tags that are no text are no reason to refuse a recording; from PyAV 19 on they are none without
+being told."""
 
 
 class AudioError(UserError):
@@ -62,16 +107,19 @@ class AudioError(UserError):
 
 
 def find_audio(folder: Path) -> list[Path]:
-    """All recordings in a folder and its sub-folders, sorted; hidden files and folders are left out.
+    """All recordings in a folder and its sub-folders, sorted; hidden files and folders are left
+    out.
 
-    Links are followed; a folder that several of them lead to is searched once. Raises UserError for a folder that is
-    none or that may not be read.
+    Links are followed; a folder that several of them lead to is searched once. Raises UserError for
+    a folder that is none or that may not be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder")
-    found, seen = [], set()
-    folders, linked = [folder], []
+    found = []
+    seen = set()
+    folders = [folder]
+    linked = []
     while folders or linked:
         current = (folders or linked).pop(0)
         try:
@@ -92,7 +140,8 @@ def find_audio(folder: Path) -> list[Path]:
 
 
 def load(path: Path | str, rate: int) -> np.ndarray:
-    """Read a file as mono at the given rate: float32 [samples]. Raises AudioError as `decode` does."""
+    """Read a file as mono at the given rate: float32 [samples]. Raises AudioError as `decode`
+    does."""
     channels, file_rate = decode(path)
     return resample(channels.mean(axis=0), file_rate, rate)
 
@@ -100,27 +149,32 @@ def load(path: Path | str, rate: int) -> np.ndarray:
 def decode(path: Path | str) -> tuple[np.ndarray, int]:
     """Read any audio or video file that libsndfile or ffmpeg decodes.
 
-    Returns: float32 [channels, samples] as the file has them (NaN included), and the sample rate in Hz.
+    Returns: float32 [channels, samples] as the file has them (NaN included), and the sample rate in
+    Hz.
 
     Raises:
-      AudioError: missing, empty, not audio, a video without sound, or shorter than its header promises; longer than
-        `MAX_HOURS`, or with a sample rate or number of channels that no recording has.
+      AudioError: missing, empty, not audio, a video without sound, or shorter than its header
+        promises; longer than `MAX_HOURS`, or with a sample rate or number of channels that no
+        recording has.
     """
     rate, blocks = decode_blocks(path)
     return np.concatenate(list(blocks), axis=1), rate
 
 
-def decode_blocks(path: Path | str, start: float = 0.0, stop: float | None = None) -> tuple[int, Iterator[np.ndarray]]:
+def decode_blocks(
+    path: Path | str, start: float = 0.0, stop: float | None = None
+) -> tuple[int, Iterator[np.ndarray]]:
     """Read a file, or a cut of it, block by block, so that its length does not matter.
 
     Args:
       start, stop: the cut in seconds, to the sample; None is the end of the file.
 
-    Returns: the sample rate in Hz, and float32 blocks [channels, samples] as `decode` returns them in one.
+    Returns: the sample rate in Hz, and float32 blocks [channels, samples] as `decode` returns them
+    in one.
 
     Raises:
-      AudioError: as `decode`, here or when the blocks are read; the last block comes before it is known that the file
-        is shorter than promised. A cut beyond the end of the file.
+      AudioError: as `decode`, here or when the blocks are read; the last block comes before it is
+        known that the file is shorter than promised. A cut beyond the end of the file.
     """
     if not 0 <= start < (math.inf if stop is None else stop) or stop == math.inf:
         raise AudioError(f"a cut from {start:g} s to {_format_end(stop)} is impossible")
@@ -167,24 +221,33 @@ def _open(path: Path, start: float) -> _Source:
     except (soundfile.LibsndfileError, TypeError, MemoryError):  # TypeError: headerless .raw
         source = _open_ffmpeg(path, status.st_size)
     if not _MIN_RATE <= source.rate <= _MAX_RATE:
-        raise AudioError(f"a sample rate of {source.rate} Hz; {_MIN_RATE} to {_MAX_RATE} Hz can be read")
+        raise AudioError(
+            f"a sample rate of {source.rate} Hz; {_MIN_RATE} to {_MAX_RATE} Hz can be read"
+        )
     if source.channels > _MAX_CHANNELS:
         raise AudioError(f"{source.channels} channels; up to {_MAX_CHANNELS} can be read")
     if source.promised > 3600 * MAX_HOURS:
         hours = source.promised / 3600
-        raise AudioError(f"{hours:.0f} hours by its header; up to {MAX_HOURS} can be read: cut it into several files")
+        raise AudioError(
+            f"{hours:.0f} hours by its header; up to {MAX_HOURS} can be read: cut it into several files"
+        )
     return source
 
 
 def _read(source: _Source, start: float, stop: float | None) -> Iterator[np.ndarray]:
-    """The samples of a cut in blocks of about `_BLOCK_VALUES`; AudioError at the end if there were too few."""
+    """The samples of a cut in blocks of about `_BLOCK_VALUES`; AudioError at the end if there were
+    too few."""
     first = round(start * source.rate)
     last = None if stop is None else round(stop * source.rate)
     position = source.first
-    pieces, held, broken = [], 0, False
+    pieces = []
+    held = 0
+    broken = False
     try:
         for piece in source.pieces:
-            wanted = piece[:, max(first - position, 0) : None if last is None else max(last - position, 0)]
+            wanted = piece[
+                :, max(first - position, 0) : None if last is None else max(last - position, 0)
+            ]
             position += piece.shape[1]
             _check_amount(source, position)
             if wanted.shape[1]:
@@ -192,7 +255,8 @@ def _read(source: _Source, start: float, stop: float | None) -> Iterator[np.ndar
                 held += wanted.size
             if held >= _BLOCK_VALUES:
                 yield np.concatenate(pieces, axis=1)
-                pieces, held = [], 0
+                pieces = []
+                held = 0
             if last is not None and position >= last:
                 break
     except _DecodeError:
@@ -207,19 +271,28 @@ def _check_amount(source: _Source, samples: int) -> None:
     if samples > 3600 * MAX_HOURS * source.rate:
         raise AudioError(f"longer than {MAX_HOURS} hours: cut it into several files")
     if samples * source.channels > _MAX_VALUES_PER_BYTE * source.bytes + _BLOCK_VALUES:
-        raise AudioError(f"{source.bytes} bytes that unpack to more than {samples // source.rate} s: not a recording")
+        raise AudioError(
+            f"{source.bytes} bytes that unpack to more than {samples // source.rate} s: not a recording"
+        )
 
 
-def _check_end(source: _Source, seconds: float, start: float, stop: float | None, broken: bool) -> None:
-    """Raise AudioError if a file that was read to its end is empty, broken, or too short: for its header or a cut."""
+def _check_end(
+    source: _Source, seconds: float, start: float, stop: float | None, broken: bool
+) -> None:
+    """Raise AudioError if a file that was read to its end is empty, broken, or too short: for its
+    header or a cut."""
     if seconds < source.promised - source.tolerance - 0.5 / source.rate:
-        raise AudioError(f"truncated: header promises {source.promised:.1f} s, {seconds:.1f} s could be read")
+        raise AudioError(
+            f"truncated: header promises {source.promised:.1f} s, {seconds:.1f} s could be read"
+        )
     if broken:
         raise AudioError(f"broken after {seconds:.1f} s")
     if not seconds:
         raise AudioError("no samples in it")
     if seconds <= start or (stop is not None and seconds < stop - _CUT_TOLERANCE):
-        raise AudioError(f"{seconds:.1f} s long: it cannot be cut from {start:g} s to {_format_end(stop)}")
+        raise AudioError(
+            f"{seconds:.1f} s long: it cannot be cut from {start:g} s to {_format_end(stop)}"
+        )
 
 
 def _format_end(stop: float | None) -> str:
@@ -228,17 +301,29 @@ def _format_end(stop: float | None) -> str:
 
 def _open_soundfile(path: Path, size: int, start: float) -> _Source:
     file = soundfile.SoundFile(os.fsencode(path))
-    exact = file.format == "FLAC" or file.subtype.startswith(("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW"))
+    exact = file.format == "FLAC" or file.subtype.startswith(
+        ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+    )
     first = 0
     if start and exact and file.seekable():
         try:
             first = file.seek(min(round(start * file.samplerate), file.frames))
-        except soundfile.LibsndfileError:  # FLAC that ends before: reading from the beginning will tell where
+        except (
+            soundfile.LibsndfileError
+        ):  # FLAC that ends before: reading from the beginning will tell where
             file.close()
             file = soundfile.SoundFile(os.fsencode(path))
     promised = _header_samples(file) / file.samplerate
     tolerance = 0 if exact else _LOSSY_TOLERANCE
-    return _Source(file.samplerate, file.channels, size, promised, tolerance, _soundfile_pieces(file), first)
+    return _Source(
+        file.samplerate,
+        file.channels,
+        size,
+        promised,
+        tolerance,
+        _soundfile_pieces(file),
+        first,
+    )
 
 
 def _soundfile_pieces(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
@@ -253,9 +338,12 @@ def _soundfile_pieces(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
 def _header_samples(file: soundfile.SoundFile) -> float:
     """Samples that the header speaks of; 0 if it does not tell.
 
-    libsndfile replaces the size in a wav, aiff or au header by what is there, and leaves a word of it in its log.
+    libsndfile replaces the size in a wav, aiff or au header by what is there, and leaves a word of
+    it in its log.
     """
-    corrected = re.search(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", file.extra_info)
+    corrected = re.search(
+        r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", file.extra_info
+    )
     if corrected is None:
         return file.frames if file.frames < _UNKNOWN_SAMPLES else 0
     promised, present = map(int, corrected.groups())
@@ -265,13 +353,16 @@ def _header_samples(file: soundfile.SoundFile) -> float:
 
 
 def _open_ffmpeg(path: Path, size: int) -> _Source:
-    """ffmpeg gets an open file, not a name: there are names that it takes for an address or a command."""
+    """ffmpeg gets an open file, not a name: there are names that it takes for an address or a
+    command."""
     file = _File(io.FileIO(path))
     try:
         container = av.open(file, options=_FFMPEG_OPTIONS, **_TAG_OPTIONS)
         if not container.streams.audio:
             pictures = [stream.codec_context.name for stream in container.streams.video]
-            raise AudioError("not audio" if set(pictures) <= _GUESSED_CODECS else "no audio stream")
+            raise AudioError(
+                "not audio" if set(pictures) <= _GUESSED_CODECS else "no audio stream"
+            )
         stream = container.streams.audio[0]
         if stream.codec_context is None:
             raise AudioError("coded in a way that ffmpeg does not know")
@@ -284,7 +375,9 @@ def _open_ffmpeg(path: Path, size: int) -> _Source:
         file.close()
         raise AudioError("not audio") from error
     pieces = _ffmpeg_pieces(file, container, stream, resampler)
-    return _Source(stream.rate, stream.layout.nb_channels, size, promised, _LOSSY_TOLERANCE, pieces)
+    return _Source(
+        stream.rate, stream.layout.nb_channels, size, promised, _LOSSY_TOLERANCE, pieces
+    )
 
 
 class _File(io.BufferedReader):
@@ -298,7 +391,10 @@ class _File(io.BufferedReader):
 
 
 def _ffmpeg_pieces(
-    file: BinaryIO, container: av.container.InputContainer, stream: av.AudioStream, resampler: av.AudioResampler
+    file: BinaryIO,
+    container: av.container.InputContainer,
+    stream: av.AudioStream,
+    resampler: av.AudioResampler,
 ) -> Iterator[np.ndarray]:
     channels = None  # a damaged stream may change them on its way
     with file, container:
@@ -310,12 +406,16 @@ def _ffmpeg_pieces(
                     if len(samples) != channels:
                         raise _DecodeError
                     yield samples
-        except (av.FFmpegError, ValueError) as error:  # ValueError: another rate or layout from here on
+        except (
+            av.FFmpegError,
+            ValueError,
+        ) as error:  # ValueError: another rate or layout from here on
             raise _DecodeError from error
 
 
 def _header_seconds(container: av.container.InputContainer, stream: av.AudioStream) -> float:
-    """Length of the stream by its header; 0 where ffmpeg would have to guess it from the bit rate."""
+    """Length of the stream by its header; 0 where ffmpeg would have to guess it from the bit
+    rate."""
     if tagged := _DURATION.fullmatch(stream.metadata.get("DURATION", "")):
         hours, minutes, seconds = map(float, tagged.groups())
         return 3600 * hours + 60 * minutes + seconds

@@ -1,7 +1,8 @@
 """Where a recording is cut into slices: at silences, into windows of equal length, or not at all.
 
-The pieces between silences are those of openvpi's audio slicer, which RVC uses; their windows are those of RVC's
-preparation. Nothing is lost in any mode: what is no use is for others to tell, and to say why.
+The pieces between silences are those of openvpi's audio slicer, which RVC uses; their windows are
+those of RVC's preparation. Nothing is lost in any mode: what is no use is for others to tell, and
+to say why.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from rvc_jax.audio.loudness import rms
 from rvc_jax.config import FRAMES_PER_SECOND, WINDOW_FRAMES, PrepareConfig
 
 
-def slice_recording(wave: np.ndarray, rate: int, config: PrepareConfig) -> list[tuple[int, int]]:
+def slice_recording(
+    wave: np.ndarray, rate: int, config: PrepareConfig
+) -> list[tuple[int, int]]:
     """Cut a recording as `config.slicing` says.
 
     Args:
@@ -29,7 +32,9 @@ def slice_recording(wave: np.ndarray, rate: int, config: PrepareConfig) -> list[
         pieces = [(0, len(wave))]
         if len(wave) * FRAMES_PER_SECOND <= WINDOW_FRAMES * rate:
             return pieces
-    return [window for start, stop in pieces for window in split_evenly(start, stop, rate, config)]
+    return [
+        window for start, stop in pieces for window in split_evenly(start, stop, rate, config)
+    ]
 
 
 def slice_evenly(samples: int, rate: int, config: PrepareConfig) -> list[tuple[int, int]]:
@@ -47,7 +52,8 @@ def find_speech(wave: np.ndarray, rate: int, config: PrepareConfig) -> list[tupl
       wave: [samples], finite.
       rate: sample rate in Hz.
 
-    Returns: (start, stop) in samples, ordered and disjoint. What lies between them is silence. A wave with nothing
+    Returns: (start, stop) in samples, ordered and disjoint. What lies between them is silence. A
+    wave with nothing
       above the threshold has no pieces; one without a silence to cut at is one piece.
     """
     hop = max(round(config.silence_hop * rate), 1)
@@ -59,11 +65,18 @@ def find_speech(wave: np.ndarray, rate: int, config: PrepareConfig) -> list[tupl
     cuts = _find_silences(levels, silent, rate / hop, config)
     starts = [0] + [after * hop for _, after in cuts]
     stops = [before * hop for before, _ in cuts] + [len(wave)]
-    return [(start, min(stop, len(wave))) for start, stop in zip(starts, stops, strict=True) if start < stop]
+    return [
+        (start, min(stop, len(wave)))
+        for start, stop in zip(starts, stops, strict=True)
+        if start < stop
+    ]
 
 
-def split_evenly(start: int, stop: int, rate: int, config: PrepareConfig) -> list[tuple[int, int]]:
-    """Divide a piece into overlapping windows; the rest, up to window + overlap long, is kept whole.
+def split_evenly(
+    start: int, stop: int, rate: int, config: PrepareConfig
+) -> list[tuple[int, int]]:
+    """Divide a piece into overlapping windows; the rest, up to window + overlap long, is kept
+    whole.
 
     Args:
       start, stop: the piece, in samples.
@@ -88,7 +101,8 @@ def _stride(rate: int, config: PrepareConfig) -> int:
 def _find_silences(
     levels: np.ndarray, silent: np.ndarray, frames_per_second: float, config: PrepareConfig
 ) -> list[tuple[int, int]]:
-    """The (first, last) frame of every stretch to leave out; first == last cuts without leaving anything out."""
+    """The (first, last) frame of every stretch to leave out; first == last cuts without leaving
+    anything out."""
     kept = round(config.silence_max_kept * frames_per_second)
     min_length = round(config.silence_min_length * frames_per_second)
     min_interval = round(config.silence_min_interval * frames_per_second)
@@ -110,7 +124,8 @@ def _find_silences(
 
 
 def _trim_silence(levels: np.ndarray, begin: int, end: int, kept: int) -> tuple[int, int]:
-    """What to leave out of the silent frames begin..end-1, so that at most `kept` of them stay on either side."""
+    """What to leave out of the silent frames begin..end-1, so that at most `kept` of them stay on
+    either side."""
     if end - begin <= kept:
         quietest = _quietest(levels, begin, end)
         return quietest, quietest

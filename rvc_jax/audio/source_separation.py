@@ -25,7 +25,9 @@ _PEAK = 0.5  # the package scales down what is louder than 0.9, each segment by 
 _separator_lock = threading.Lock()
 
 
-def isolate_vocals(blocks: Iterable[np.ndarray], rate: int, scratch: Path) -> Iterator[np.ndarray]:
+def isolate_vocals(
+    blocks: Iterable[np.ndarray], rate: int, scratch: Path
+) -> Iterator[np.ndarray]:
     """Keep the voice alone, in segments of five minutes that are faded into each other.
 
     Args:
@@ -49,8 +51,11 @@ def isolate_vocals(blocks: Iterable[np.ndarray], rate: int, scratch: Path) -> It
         yield voice[None] if is_last else voice[None, :-overlap]
 
 
-def _split_segments(blocks: Iterable[np.ndarray], length: int, overlap: int) -> Iterator[tuple[np.ndarray, bool]]:
-    """([one or two channels, samples], whether it is the last); each begins with the overlap that ended the one before.
+def _split_segments(
+    blocks: Iterable[np.ndarray], length: int, overlap: int
+) -> Iterator[tuple[np.ndarray, bool]]:
+    """([one or two channels, samples], whether it is the last); each begins with the overlap that
+    ended the one before.
 
     The last one is longer than the overlap, and at most `length` + 2 overlaps long.
     """
@@ -93,7 +98,9 @@ def _load_separator() -> tuple[Any, tempfile.TemporaryDirectory[str]]:
         from audio_separator.separator import Separator
     except ImportError as error:
         command = 'pip install "rvc_jax[separate]"'
-        raise UserError(f"taking the voice out of music needs the package audio-separator: {command}") from error
+        raise UserError(
+            f"taking the voice out of music needs the package audio-separator: {command}"
+        ) from error
     outputs = tempfile.TemporaryDirectory(prefix="rvc_jax-vocals-")
     try:
         separator = Separator(
@@ -111,4 +118,6 @@ def _load_separator() -> tuple[Any, tempfile.TemporaryDirectory[str]]:
 
 def _separation_error(error: BaseException) -> UserError:
     text = " ".join(str(error).split()) or type(error).__name__
-    return UserError(f"audio-separator failed: {text}; it needs the program ffmpeg, and the network for its first run")
+    return UserError(
+        f"audio-separator failed: {text}; it needs the program ffmpeg, and the network for its first run"
+    )

@@ -1,4 +1,5 @@
-"""What follows a training that has ended by itself: nothing, the end of the process, of the machine, or a command."""
+"""What follows a training that has ended by itself: nothing, the end of the process, of the
+machine, or a command."""
 
 from __future__ import annotations
 
@@ -18,9 +19,13 @@ def check_action(at_end: str) -> None:
     if at_end != "shutdown":
         return
     if shutil.which("shutdown") is None:
-        raise UserError("--at-end shutdown: this machine has no command called shutdown; give one of your own")
+        raise UserError(
+            "--at-end shutdown: this machine has no command called shutdown; give one of your own"
+        )
     if hasattr(os, "geteuid") and os.geteuid() != 0:
-        raise UserError('--at-end shutdown needs the rights of root; give a command, as "sudo -n shutdown -h now"')
+        raise UserError(
+            '--at-end shutdown needs the rights of root; give a command, as "sudo -n shutdown -h now"'
+        )
 
 
 def run_action(at_end: str) -> int:
@@ -36,10 +41,14 @@ def run_action(at_end: str) -> int:
     print(f"at the end: {at_end}", file=sys.stderr, flush=True)
     code = subprocess.run(at_end, shell=True, check=False).returncode  # by the user's own wish
     if code:
-        print(f"the command at the end failed with exit code {code}; the training is saved", file=sys.stderr)
+        print(
+            f"the command at the end failed with exit code {code}; the training is saved",
+            file=sys.stderr,
+        )
     return code if 0 <= code < 256 else 1
 
 
 def run_action_on_other_machine(at_end: str, first: str) -> int:
-    """For a process that is not the first, which runs on the machine `first`: it switches off another one, its own."""
+    """For a process that is not the first, which runs on the machine `first`: it switches off
+    another one, its own."""
     return run_action(at_end) if at_end == "shutdown" and platform.node() != first else 0

@@ -1,4 +1,5 @@
-"""What is this? A dataset, a run, a voice, an index, a recording, a PyTorch file: the main figures of each."""
+"""What is this? A dataset, a run, a voice, an index, a recording, a PyTorch file: the main figures
+of each."""
 
 from __future__ import annotations
 
@@ -40,7 +41,10 @@ def _remote(place: str) -> dict[str, Any]:
         from rvc_jax.runs.mirror import fetch_run
 
         described = _run(fetch_run(place, "history.jsonl"))
-        return described | {"path": place, "bytes": sum(entry.bytes for entry in places.list_versions(place).values())}
+        return described | {
+            "path": place,
+            "bytes": sum(entry.bytes for entry in places.list_versions(place).values()),
+        }
     if places.exists(places.join(place, "metadata.json")):
         from rvc_jax.data.dataset import read_info
 
@@ -61,17 +65,24 @@ def _folder(path: Path) -> dict[str, Any]:
 
     if is_voice(path):
         return _opened(path) | {"made_of": described(path).get("made_of")}
-    recordings, voices = find_audio(path), find_voices(path)
+    recordings = find_audio(path)
+    voices = find_voices(path)
     if voices and not recordings:
-        return {"kind": "folder of voices", "path": str(path), "files": [voice.name for voice in voices]}
+        return {
+            "kind": "folder of voices",
+            "path": str(path),
+            "files": [voice.name for voice in voices],
+        }
     if not recordings:
-        raise UserError(f"{path} is neither a dataset nor a run of rvc-jax, and holds no recordings")
+        raise UserError(
+            f"{path} is neither a dataset nor a run of rvc-jax, and holds no recordings"
+        )
     return {"kind": "folder of recordings", "path": str(path), "files": len(recordings)}
 
 
 def _run(path: Path) -> dict[str, Any]:
     from rvc_jax.runs.folder import RunFolder
-    from rvc_jax.runs.learning_curve import evaluations, best_evaluation, best_mel
+    from rvc_jax.runs.learning_curve import best_evaluation, best_mel, evaluations
 
     run = RunFolder.open(path)
     history = run.history()
@@ -107,7 +118,9 @@ def _recording(path: Path) -> dict[str, Any]:
     except AudioError as error:
         if (kind := sniff_head(path)) and kind.name != "a recording":
             raise UserError(f"{path} is {kind.name}; {kind.advice}") from error
-        raise UserError(f"{path} is nothing that rvc-jax knows: as a recording it is {error}") from error
+        raise UserError(
+            f"{path} is nothing that rvc-jax knows: as a recording it is {error}"
+        ) from error
     return {
         "kind": "recording",
         "path": str(path),
@@ -148,13 +161,24 @@ def _voice_or_other(path: Path) -> dict[str, Any]:
     from rvc_jax.weights import safetensors_file, torch_file
 
     is_torch = path.suffix.lower() != ".safetensors"
-    content = torch_file.read(path, placeholders=True) if is_torch else safetensors_file.read(path)
+    content = (
+        torch_file.read(path, placeholders=True) if is_torch else safetensors_file.read(path)
+    )
     content = content if isinstance(content, dict) else {}
-    inner = next((content[key] for key in ("model", "weight") if isinstance(content.get(key), dict)), content)
+    inner = next(
+        (content[key] for key in ("model", "weight") if isinstance(content.get(key), dict)),
+        content,
+    )
     known = sniff_names(inner)
     kind = known.name if known else "PyTorch file" if is_torch else "safetensors file"
     keys = list(map(str, content))
-    return {"kind": kind, "path": str(path), "bytes": path.stat().st_size, "keys": keys, "no_voice": reason}
+    return {
+        "kind": kind,
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "keys": keys,
+        "no_voice": reason,
+    }
 
 
 def _index(path: Path) -> dict[str, Any]:
@@ -163,6 +187,10 @@ def _index(path: Path) -> dict[str, Any]:
     rows = faiss_index.read(path)
     version = {256: "v1", 768: "v2"}.get(rows.shape[1])
     return {
-        "kind": "retrieval index", "path": str(path), "rows": len(rows), "channels": rows.shape[1],
-        "for_voices_of": version, "bytes": path.stat().st_size,
-    }  # fmt: skip
+        "kind": "retrieval index",
+        "path": str(path),
+        "rows": len(rows),
+        "channels": rows.shape[1],
+        "for_voices_of": version,
+        "bytes": path.stat().st_size,
+    }

@@ -1,4 +1,5 @@
-"""How the command line shows progress and results: bars on a terminal, plain lines elsewhere, JSON for machines.
+"""How the command line shows progress and results: bars on a terminal, plain lines elsewhere, JSON
+for machines.
 
 Progress goes to standard error, results to standard output.
 """
@@ -22,29 +23,45 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_LINES = 5.0
 _TERMS = {
-    "loss/mel": "mel", "loss/kl": "kl", "loss/feature_matching": "fm", "loss/adversarial": "adv",
+    "loss/mel": "mel",
+    "loss/kl": "kl",
+    "loss/feature_matching": "fm",
+    "loss/adversarial": "adv",
     "loss/discriminator": "disc",
-}  # fmt: skip
-_STAGES = {"fetch": "fetching", "download": "downloading", "features": "analysing", "write": "writing"}
+}
+_STAGES = {
+    "fetch": "fetching",
+    "download": "downloading",
+    "features": "analysing",
+    "write": "writing",
+}
 
 
 class Display:
     """Shows how far a command is. Use it as a context."""
 
     def __init__(self, form: Literal["auto", "lines", "json"] = "auto"):
-        """form: a bar on a terminal and lines elsewhere, lines anywhere, or a JSON object per line."""
+        """form: a bar on a terminal and lines elsewhere, lines anywhere, or a JSON object per
+        line."""
         self._form = form
 
     def __enter__(self) -> Display:
-        self._stage, self._shown = "", -math.inf
+        self._stage = ""
+        self._shown = -math.inf
         self._bars = None
         if self._form == "auto" and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
-            columns = (TextColumn("{task.description:<10}"), BarColumn(12), TextColumn("{task.percentage:>3.0f}%"))
+            columns = (
+                TextColumn("{task.description:<10}"),
+                BarColumn(12),
+                TextColumn("{task.percentage:>3.0f}%"),
+            )
             self._bars = Progress(
-                *columns, TextColumn("{task.fields[text]}", markup=False), console=Console(stderr=True)
+                *columns,
+                TextColumn("{task.fields[text]}", markup=False),
+                console=Console(stderr=True),
             )
             self._bars.start()
             self._tasks: dict[str, Any] = {}
@@ -64,11 +81,18 @@ class Display:
             return
         now = time.monotonic()
         if stage != self._stage or done >= total or now - self._shown > _SECONDS_BETWEEN_LINES:
-            self._stage, self._shown = stage, now
+            self._stage = stage
+            self._shown = now
             if self._form == "json":
-                self._tell({"event": stage, "done": done, "total": total, "text": text, **facts})
+                self._tell(
+                    {"event": stage, "done": done, "total": total, "text": text, **facts}
+                )
                 return
-            print(f"{stage} {100 * done / total:.0f}% {text}".rstrip(), file=sys.stderr, flush=True)
+            print(
+                f"{stage} {100 * done / total:.0f}% {text}".rstrip(),
+                file=sys.stderr,
+                flush=True,
+            )
 
     def message(self, text: str) -> None:
         """A line that stays."""
@@ -82,7 +106,12 @@ class Display:
 
     def prepare(self, progress: Progress) -> None:
         """The listener for `data.prepare`."""
-        self.update(_STAGES.get(progress.stage, progress.stage), progress.done, progress.total, progress.message)
+        self.update(
+            _STAGES.get(progress.stage, progress.stage),
+            progress.done,
+            progress.total,
+            progress.message,
+        )
 
     def train(self, progress: TrainProgress) -> None:
         """The listener for `train`."""
@@ -91,7 +120,9 @@ class Display:
             if progress.step == 0:
                 self.message("compiling the training step; this may take a minute")
             return
-        parts = [f"step {progress.step}/{progress.total_steps}"]  # on a narrow terminal, what comes first is seen
+        parts = [
+            f"step {progress.step}/{progress.total_steps}"
+        ]  # on a narrow terminal, what comes first is seen
         if math.isfinite(progress.step_seconds):
             parts.append(f"{format_duration(progress.seconds_left)} left")
         if progress.budget:
@@ -101,9 +132,17 @@ class Display:
             parts.append(f"{1 / progress.step_seconds:.2f} steps/s")
         if progress.holdout is not None:
             parts.append(f"hold-out {progress.holdout:.3f}")
-        if terms := [f"{name} {progress.losses[key]:.2f}" for key, name in _TERMS.items() if key in progress.losses]:
+        if terms := [
+            f"{name} {progress.losses[key]:.2f}"
+            for key, name in _TERMS.items()
+            if key in progress.losses
+        ]:
             parts.append("losses: " + " ".join(terms))
-        facts = {key: value for key, value in dataclasses.asdict(progress).items() if key != "message"}
+        facts = {
+            key: value
+            for key, value in dataclasses.asdict(progress).items()
+            if key != "message"
+        }
         self.update("training", progress.step, progress.total_steps, ", ".join(parts), **facts)
 
     @staticmethod
@@ -129,7 +168,10 @@ def print_result(result: Any, rows: Iterable[tuple[str, str]], as_json: bool) ->
 def to_plain(value: Any) -> Any:
     """The value in containers that JSON has; what is not a number there becomes null."""
     if dataclasses.is_dataclass(value):
-        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: to_plain(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+        }
     if isinstance(value, dict):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

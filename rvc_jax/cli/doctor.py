@@ -14,11 +14,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 PACKAGES = {
-    "jax": "jax", "jaxlib": "jaxlib", "flax": "flax.nnx", "optax": "optax", "orbax-checkpoint": "orbax.checkpoint",
-    "numpy": "numpy", "scipy": "scipy.signal", "librosa": "librosa", "soundfile": "soundfile", "soxr": "soxr",
-    "av": "av", "tensorflow-datasets": "tensorflow_datasets", "tensorboardX": "tensorboardX",
-    "matplotlib": "matplotlib", "tyro": "tyro", "rich": "rich", "psutil": "psutil",
-}  # fmt: skip
+    "jax": "jax",
+    "jaxlib": "jaxlib",
+    "flax": "flax.nnx",
+    "optax": "optax",
+    "orbax-checkpoint": "orbax.checkpoint",
+    "numpy": "numpy",
+    "scipy": "scipy.signal",
+    "librosa": "librosa",
+    "soundfile": "soundfile",
+    "soxr": "soxr",
+    "av": "av",
+    "tensorflow-datasets": "tensorflow_datasets",
+    "tensorboardX": "tensorboardX",
+    "matplotlib": "matplotlib",
+    "tyro": "tyro",
+    "rich": "rich",
+    "psutil": "psutil",
+}
 """Packages the program needs, and the module of each that must import."""
 
 _GIGABYTE = 1e9
@@ -37,7 +50,11 @@ class Check(NamedTuple):
 
 def run_checks() -> Iterator[Check]:
     """All checks, in order; none of them raises."""
-    yield Check("python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield Check(
+        "python",
+        True,
+        f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+    )
     yield _guarded("tensorflow", _tensorflow)
     for package, module in PACKAGES.items():
         yield _guarded(package, functools.partial(_version, package, module))
@@ -84,7 +101,9 @@ def _devices() -> str:
     for device in jax.devices():
         statistics = device.memory_stats() or {}
         limit = statistics.get("bytes_limit")
-        described.append(device.device_kind + (f" with {limit / _GIGABYTE:.1f} GB" if limit else ""))
+        described.append(
+            device.device_kind + (f" with {limit / _GIGABYTE:.1f} GB" if limit else "")
+        )
     kinds = [f"{described.count(kind)} x {kind}" for kind in dict.fromkeys(described)]
     return f"{jax.default_backend()}: {', '.join(kinds)}"
 
@@ -95,10 +114,18 @@ def _machine() -> Iterator[Check]:
     memory = psutil.virtual_memory()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield Check("processor", True, f"{cores} cores")
-    total, free = memory.total / _GIGABYTE, memory.available / _GIGABYTE
-    yield Check("memory", free >= 4, f"{free:.1f} of {total:.1f} GB free (4 GB are enough)", essential=False)
+    total = memory.total / _GIGABYTE
+    free = memory.available / _GIGABYTE
+    yield Check(
+        "memory",
+        free >= 4,
+        f"{free:.1f} of {total:.1f} GB free (4 GB are enough)",
+        essential=False,
+    )
     disk = shutil.disk_usage(".").free / _GIGABYTE
-    yield Check("disk", disk >= 2, f"{disk:.1f} GB free here (2 GB are enough)", essential=False)
+    yield Check(
+        "disk", disk >= 2, f"{disk:.1f} GB free here (2 GB are enough)", essential=False
+    )
 
 
 def _weights(name: str) -> str:
@@ -135,7 +162,9 @@ def _formats() -> Iterator[Check]:
     with tempfile.TemporaryDirectory() as folder:
         for ending in SAVE_FORMATS:
             path = Path(folder) / f"sound{ending}"
-            yield _guarded(f"write and read {ending}", functools.partial(_write_and_read, path, save))
+            yield _guarded(
+                f"write and read {ending}", functools.partial(_write_and_read, path, save)
+            )
         for ending, codec in ((".m4a", "aac"), (".opus", "libopus"), (".mkv", "aac")):
             path = Path(folder) / f"sound{ending}"
             encode = functools.partial(_encode, codec)
@@ -162,7 +191,10 @@ def _encode(codec: str, path: Path, wave: Any, rate: int) -> None:
         stream = container.add_stream(codec, rate=rate, layout="mono")
         size = stream.codec_context.frame_size or 960
         for start in range(0, len(wave), size):
-            frame = av.AudioFrame.from_ndarray(wave[None, start : start + size], format="fltp", layout="mono")
-            frame.sample_rate, frame.pts = rate, start
+            frame = av.AudioFrame.from_ndarray(
+                wave[None, start : start + size], format="fltp", layout="mono"
+            )
+            frame.sample_rate = rate
+            frame.pts = start
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

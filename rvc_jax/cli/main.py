@@ -1,4 +1,5 @@
-"""The command line. Options are the fields of the configurations; a command imports the heavy packages it needs."""
+"""The command line. Options are the fields of the configurations; a command imports the heavy
+packages it needs."""
 
 from __future__ import annotations
 
@@ -34,15 +35,18 @@ from rvc_jax.cli.commands.report import report, write_report_of_run
 from rvc_jax.cli.commands.serve import serve
 from rvc_jax.cli.commands.status import status, watch
 from rvc_jax.cli.display import Display, format_drop, print_result, size
-from rvc_jax.cli.options import AtEnd, Json, OptionalInt, Place, Preset, TrainOptions  # fmt: skip
+from rvc_jax.cli.options import AtEnd, Json, OptionalInt, Place, Preset, TrainOptions
 from rvc_jax.config import PRESETS, ClusterConfig
 from rvc_jax.errors import UserError, make_printable
 from rvc_jax.storage.environment import silence_libraries, start_jax
 from rvc_jax.version import __version__
 
 
-def quickstart(out: Path = Path("rvc_jax_quickstart"), epochs: OptionalInt = None, as_json: Json = False) -> int:
-    """Prepare, train, measure and use the bundled voice: the whole way, in a few minutes on two CPU cores.
+def quickstart(
+    out: Path = Path("rvc_jax_quickstart"), epochs: OptionalInt = None, as_json: Json = False
+) -> int:
+    """Prepare, train, measure and use the bundled voice: the whole way, in a few minutes on two CPU
+    cores.
 
     Args:
         out: Folder for everything that is made; running again continues there.
@@ -54,7 +58,10 @@ def quickstart(out: Path = Path("rvc_jax_quickstart"), epochs: OptionalInt = Non
     with Display() as display:
         result = run_quickstart(out, display, epochs)
     if result is None:
-        print("interrupted; the training is saved, and the same command continues it", file=sys.stderr)
+        print(
+            "interrupted; the training is saved, and the same command continues it",
+            file=sys.stderr,
+        )
         return 0
     print_result(result, result.rows(), as_json)
     return 0
@@ -70,17 +77,18 @@ def train(
     progress: Literal["auto", "lines", "json"] = "auto",
     as_json: Json = False,
 ) -> int:
-    """Train a voice on a dataset, or continue a run. Ctrl-C saves and ends; the same command continues.
+    """Train a voice on a dataset, or continue a run. Ctrl-C saves and ends; the same command
+    continues.
 
     Args:
         dataset: Folder made by `rvc-jax prepare`, also at gs:// or s3://.
         run: Folder of the run: settings, checkpoints, curves, report. Also at gs:// or s3://.
         preset: Voice format; the dataset's own if not given.
-        at_end: What to do when the training is finished or its budget used up, after everything is saved: nothing; exit
-            (end the process at once, also in a notebook); shutdown (switch the machine off, or all that took part); or
-            a command for the shell, of the first process.
-        progress: How progress is told, on standard error. auto: a line that is renewed on a terminal, lines elsewhere;
-            json: an object per line.
+        at_end: What to do when the training is finished or its budget used up, after everything is
+            saved: nothing; exit (end the process at once, also in a notebook); shutdown (switch the
+            machine off, or all that took part); or a command for the shell, of the first process.
+        progress: How progress is told, on standard error. auto: a line that is renewed on a
+            terminal, lines elsewhere; json: an object per line.
     """
     at_ends.check_action(at_end)
     start_jax()
@@ -91,9 +99,19 @@ def train(
 
     join(cluster)
     with Display(progress) as display, contextlib.ExitStack() as stack:
-        folder = Path(broadcast_from_first(lambda: str(stack.enter_context(sync_run(run, display.message)))))
-        given = {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
-        result = run_train(dataset, folder, PRESETS[preset] if preset else None, given, display.train)
+        folder = Path(
+            broadcast_from_first(
+                lambda: str(stack.enter_context(sync_run(run, display.message)))
+            )
+        )
+        given = {
+            name: value
+            for name, value in dataclasses.asdict(recipe).items()
+            if value is not None
+        }
+        result = run_train(
+            dataset, folder, PRESETS[preset] if preset else None, given, display.train
+        )
         first = broadcast_from_first(platform.node)
         leave()
         if not is_first():
@@ -102,7 +120,11 @@ def train(
             display.message("writing the report")
             write_report_of_run(folder, dataset)
     result = dataclasses.replace(result, run=run)
-    ending = "interrupted; the same command continues" if result.interrupted else result.stopped or "finished"
+    ending = (
+        "interrupted; the same command continues"
+        if result.interrupted
+        else result.stopped or "finished"
+    )
     if result.used_up:
         ending = "the budget is used up; the same command with a larger one continues"
     error = None
@@ -111,7 +133,12 @@ def train(
     rows = [
         ("run", f"{run} ({ending})"),
         ("steps", f"{result.steps} ({result.steps - result.resumed_from} of them now)"),
-        ("speed", f"{result.steps_per_second:.2f} steps/s" if result.steps_per_second else "too few steps to tell"),
+        (
+            "speed",
+            f"{result.steps_per_second:.2f} steps/s"
+            if result.steps_per_second
+            else "too few steps to tell",
+        ),
         ("hold-out log-mel error", error or "the dataset has no hold-out"),
     ]
     rows += [("outlook", sentence) for sentence in result.outlook]
@@ -125,8 +152,11 @@ def train(
     return at_ends.run_action(at_end) if result.has_ended else 0
 
 
-def info(path: Annotated[Positional[str], tyro.conf.arg(metavar="PATH")], as_json: Json = False) -> int:
-    """Tell what something is: a dataset, a run, a voice, a retrieval index, a recording, a PyTorch file.
+def info(
+    path: Annotated[Positional[str], tyro.conf.arg(metavar="PATH")], as_json: Json = False
+) -> int:
+    """Tell what something is: a dataset, a run, a voice, a retrieval index, a recording, a PyTorch
+    file.
 
     Args:
         path: File or folder; of a run or a dataset also at gs:// or s3://.
@@ -139,7 +169,12 @@ def info(path: Annotated[Positional[str], tyro.conf.arg(metavar="PATH")], as_jso
         if name == "dropped":
             rows += [("dropped", format_drop(drop)) for drop in value]
         elif name != "config":
-            rows.append((name.replace("_", " "), size(value) if name == "bytes" else _figure_text(value)))
+            rows.append(
+                (
+                    name.replace("_", " "),
+                    size(value) if name == "bytes" else _figure_text(value),
+                )
+            )
     print_result(described, rows, as_json)
     return 0
 
@@ -156,7 +191,9 @@ def doctor(as_json: Json = False) -> int:
             print(f"{mark:<4} {check.name:<22} {check.detail}", flush=True)
     broken = [check.name for check in checks if check.essential and not check.ok]
     if as_json:
-        print_result({"ok": not broken, "checks": [check._asdict() for check in checks]}, [], as_json)
+        print_result(
+            {"ok": not broken, "checks": [check._asdict() for check in checks]}, [], as_json
+        )
     else:
         print(f"broken: {', '.join(broken)}" if broken else "everything essential works")
     return 1 if broken else 0
@@ -187,12 +224,13 @@ COMMANDS = {
         download,
         info,
         doctor,
-    )  # fmt: skip
+    )
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command and returns the exit code: 0, 1 (some of it failed), 2 (the user's mistake) or 130 (Ctrl-C)."""
+    """Runs a command and returns the exit code: 0, 1 (some of it failed), 2 (the user's mistake) or
+    130 (Ctrl-C)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments == ["--version"]:
         print(f"rvc-jax {__version__}")
@@ -223,21 +261,32 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
-    """A thread that writes to a full disk is passed over: the main thread meets the same and tells of it."""
+    """A thread that writes to a full disk is passed over: the main thread meets the same and tells
+    of it."""
     if _disk_full(failure.exc_value) is None:
         threading.__excepthook__(failure)
 
 
 def _disk_full(error: BaseException | None) -> str | None:
-    """What to say if a full disk is the error or a cause of it, in whoever's words; None if it is not."""
+    """What to say if a full disk is the error or a cause of it, in whoever's words; None if it is
+    not."""
     found = None
     while error is not None:
-        text, file = str(error), getattr(error, "filename", None) or "a file could not be written"
-        of_numpy = isinstance(error, OSError) and "requested and" in text and text.endswith("written")
+        text = str(error)
+        file = getattr(error, "filename", None) or "a file could not be written"
+        of_numpy = (
+            isinstance(error, OSError) and "requested and" in text and text.endswith("written")
+        )
         if isinstance(error, UserError) and text.startswith("disk full"):
             return text
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in text or of_numpy:
-            found = found or f"disk full: {file}; free some space and run the same command again"
+        if (
+            getattr(error, "errno", None) == errno.ENOSPC
+            or "No space left on device" in text
+            or of_numpy
+        ):
+            found = (
+                found or f"disk full: {file}; free some space and run the same command again"
+            )
         error = error.__cause__ or error.__context__
     return found
 

@@ -21,7 +21,9 @@ Place = Annotated[Positional[str], tyro.conf.arg(metavar="DATASET")]
 """A folder, or a URL that fsspec knows (gs://, s3://)."""
 Out = Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")]
 Which = Literal["best", "latest"]
-Preset = Annotated[PresetName | None, tyro.conf.arg(metavar=f"{{{','.join(PRESETS)}}}", help_behavior_hint="")]
+Preset = Annotated[
+    PresetName | None, tyro.conf.arg(metavar=f"{{{','.join(PRESETS)}}}", help_behavior_hint="")
+]
 OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 OptionalPlace = Annotated[str | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 AtEnd = Annotated[str, tyro.conf.arg(metavar="nothing|exit|shutdown|COMMAND")]
@@ -40,17 +42,23 @@ def read_field_help(config: type) -> dict[str, str]:
 
 
 def _train_options() -> type:
-    """TrainConfig with None for what was not given: then the preset's value holds, or the run's when it continues."""
-    helps, types = read_field_help(TrainConfig), typing.get_type_hints(TrainConfig)
+    """TrainConfig with None for what was not given: then the preset's value holds, or the run's
+    when it continues."""
+    helps = read_field_help(TrainConfig)
+    types = typing.get_type_hints(TrainConfig)
     fields = []
     for field in dataclasses.fields(TrainConfig):
         choices = typing.get_args(types[field.name])
         metavar = f"{{{','.join(choices)}}}" if choices else types[field.name].__name__.upper()
         hint = f"({_defaults(field.name)})"
-        argument = tyro.conf.arg(help=helps.get(field.name), help_behavior_hint=hint, metavar=metavar)
+        argument = tyro.conf.arg(
+            help=helps.get(field.name), help_behavior_hint=hint, metavar=metavar
+        )
         annotation = Annotated[types[field.name] | None, argument]
         fields.append((field.name, annotation, dataclasses.field(default=None)))
-    return dataclasses.make_dataclass("TrainOptions", fields, frozen=True, namespace={"__doc__": TrainConfig.__doc__})
+    return dataclasses.make_dataclass(
+        "TrainOptions", fields, frozen=True, namespace={"__doc__": TrainConfig.__doc__}
+    )
 
 
 def _defaults(name: str) -> str:
@@ -59,7 +67,9 @@ def _defaults(name: str) -> str:
     for preset in PRESETS.values():
         presets.setdefault(getattr(preset.train, name), []).append(preset.name)
     common, *others = sorted(presets, key=lambda value: -len(presets[value]))
-    return f"default: {common}" + "".join(f"; {', '.join(presets[value])}: {value}" for value in others)
+    return f"default: {common}" + "".join(
+        f"; {', '.join(presets[value])}: {value}" for value in others
+    )
 
 
 TrainOptions = _train_options()

@@ -1,4 +1,5 @@
-"""The whole way in one command: the bundled voice is prepared, trained, measured, and speaks somebody else's words."""
+"""The whole way in one command: the bundled voice is prepared, trained, measured, and speaks
+somebody else's words."""
 
 from __future__ import annotations
 
@@ -59,7 +60,11 @@ class QuickstartResult:
 
     def rows(self) -> list[tuple[str, str]]:
         """The result as a table."""
-        speed = "trained before" if self.steps_per_second is None else f"{self.steps_per_second:.2f} steps/s"
+        speed = (
+            "trained before"
+            if self.steps_per_second is None
+            else f"{self.steps_per_second:.2f} steps/s"
+        )
         fall = 100 * (1 - self.holdout_after / self.holdout_before)
         error = f"{self.holdout_before:.3f} untrained, {self.holdout_after:.3f} trained: {fall:.0f} % lower"
         return [
@@ -67,36 +72,56 @@ class QuickstartResult:
             ("slices", f"{self.train_slices} to train on, {self.holdout_slices} held out"),
             ("training", f"{self.steps} steps, {speed}"),
             ("hold-out log-mel error", error),
-            ("f0 correlation", f"{self.f0_correlation:.3f} ({PITCH_METHOD}, transposed by {self.transpose:+g} semitones)"),
-            ("time and memory", f"{self.seconds:.0f} s, at most {self.peak_memory_bytes / 1e9:.1f} GB"),
+            (
+                "f0 correlation",
+                f"{self.f0_correlation:.3f} ({PITCH_METHOD}, transposed by {self.transpose:+g} semitones)",
+            ),
+            (
+                "time and memory",
+                f"{self.seconds:.0f} s, at most {self.peak_memory_bytes / 1e9:.1f} GB",
+            ),
             ("files", ", ".join(str(path) for path in self.files)),
         ]
 
 
-def quickstart(out: Path, listener: Listener, epochs: int | None = None) -> QuickstartResult | None:
-    """Makes `dataset/`, `run/`, `converted.wav` and `report.html` in a folder; what is complete there is used again.
+def quickstart(
+    out: Path, listener: Listener, epochs: int | None = None
+) -> QuickstartResult | None:
+    """Makes `dataset/`, `run/`, `converted.wav` and `report.html` in a folder; what is complete
+    there is used again.
 
-    epochs: passes over the speech, by default those of the preset nano. Returns None if Ctrl-C ended the training.
+    epochs: passes over the speech, by default those of the preset nano. Returns None if Ctrl-C
+    ended the training.
 
     Raises:
       UserError: if something else is in the folder, or the sample is not installed.
     """
     began = time.monotonic()
-    sample, dataset = find_bundled_sample("voice"), out / "dataset"
+    sample = find_bundled_sample("voice")
+    dataset = out / "dataset"
     _prepare_once(sample, dataset, listener)
-    trained = train(dataset, out / "run", overrides={"epochs": epochs} if epochs else {}, report=listener.train)
+    trained = train(
+        dataset,
+        out / "run",
+        overrides={"epochs": epochs} if epochs else {},
+        report=listener.train,
+    )
     if trained.interrupted:
         return None
     run = RunFolder.open(out / "run")
     listener.message("converting another speaker's words")
     other = find_audio(find_bundled_sample("other"))[0]
     channels, rate = decode(other)
-    conversion = Converter(Voice.from_run(run), ConvertConfig(auto_transpose=True))(channels, rate, listener.convert)
+    conversion = Converter(Voice.from_run(run), ConvertConfig(auto_transpose=True))(
+        channels, rate, listener.convert
+    )
     save(out / "converted.wav", conversion.wave, conversion.rate)
     listener.message("measuring the melody and writing the report")
     melody = track_pitch(channels.mean(axis=0), rate, conversion.wave, conversion.rate)
     result = _result(run, trained, conversion, melody, out, time.monotonic() - began)
-    clips = _conversion_clips(channels.mean(axis=0), rate, conversion) + holdout_clips(run, load_dataset(dataset))
+    clips = _conversion_clips(channels.mean(axis=0), rate, conversion) + holdout_clips(
+        run, load_dataset(dataset)
+    )
     notices = [(folder / "LICENSE.txt").read_text() for folder in (sample, other.parent)]
     write_report(run, out / "report.html", clips, melody, result.rows(), notices)
     return result
@@ -107,13 +132,20 @@ def _prepare_once(source: Path, out: Path, listener: Listener) -> None:
     if not out.is_dir() or not any(out.iterdir()):
         prepare(source, out, config, listener.prepare)
     elif read_info(out).config != to_dict(config):
-        raise UserError(f"{out} was prepared in another way: remove it, or name another folder with --out")
+        raise UserError(
+            f"{out} was prepared in another way: remove it, or name another folder with --out"
+        )
     else:
         listener.message(f"{out} is there already and is used again")
 
 
 def _result(
-    run: RunFolder, trained: TrainResult, conversion: Conversion, melody: PitchTracks, out: Path, seconds: float
+    run: RunFolder,
+    trained: TrainResult,
+    conversion: Conversion,
+    melody: PitchTracks,
+    out: Path,
+    seconds: float,
 ) -> QuickstartResult:
     return QuickstartResult(
         speech_minutes=run.dataset.speech_minutes,
@@ -133,7 +165,12 @@ def _result(
 
 def _conversion_clips(source: np.ndarray, rate: int, conversion: Conversion) -> list[Clip]:
     return [
-        Clip("The recording (source)", "Another speaker, whose words and melody are to be kept.", source, rate),
+        Clip(
+            "The recording (source)",
+            "Another speaker, whose words and melody are to be kept.",
+            source,
+            rate,
+        ),
         Clip(
             "Converted",
             "The same words at the same moments, but with the stripes as far apart as the voice has them: "

@@ -24,14 +24,17 @@ class BeamSettings:
     runner: str
     """A name that Beam knows: DirectRunner, DataflowRunner, FlinkRunner, SparkRunner, ..."""
     options: str = ""
-    """Options of the runner, as on a command line; workers elsewhere need rvc_jax, the sources and the cache there."""
+    """Options of the runner, as on a command line; workers elsewhere need rvc_jax, the sources and
+    the cache there."""
 
     def pipeline_options(self) -> Any:
         """Raises UserError if Beam is not installed or the options cannot be read."""
         try:
             from apache_beam.options.pipeline_options import PipelineOptions
         except ImportError as error:
-            raise UserError('Apache Beam is not installed: pip install "rvc_jax[beam]"') from error
+            raise UserError(
+                'Apache Beam is not installed: pip install "rvc_jax[beam]"'
+            ) from error
         try:
             words = shlex.split(self.options)
             return PipelineOptions([*_QUIET, *words], runner=self.runner)
@@ -42,10 +45,12 @@ class BeamSettings:
 def analyze_with_beam(
     cuts: Sequence[Cut], config: PrepareConfig, cache: Cache, settings: BeamSettings
 ) -> list[Analysis]:
-    """`analysis.analyze`, a few cuts at a time on the workers of a Beam pipeline; all results go through the cache.
+    """`analysis.analyze`, a few cuts at a time on the workers of a Beam pipeline; all results go
+    through the cache.
 
-    Workers compute what the cache lacks; then the analyses are read from there. Beam finds out how many cuts a worker
-    should take at a time: one if they are long, more if they are so short that they would not fill a batch.
+    Workers compute what the cache lacks; then the analyses are read from there. Beam finds out how
+    many cuts a worker should take at a time: one if they are long, more if they are so short that
+    they would not fill a batch.
 
     Raises:
       UserError: Beam is not installed, or the pipeline failed.
@@ -63,7 +68,9 @@ def analyze_with_beam(
                 | apache_beam.FlatMap(_Analyse(config, cache))
             )
     except Exception as error:  # whatever the engine and its workers say
-        raise UserError(f"the Beam pipeline failed on {settings.runner}: {_last_line(error)}") from error
+        raise UserError(
+            f"the Beam pipeline failed on {settings.runner}: {_last_line(error)}"
+        ) from error
     return list(analyze(cuts, config, cache))
 
 

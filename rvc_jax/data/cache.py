@@ -21,9 +21,11 @@ def make_cache_key(*parts: Any) -> str:
 
 
 class Cache:
-    """A folder of results by key, local or remote, shared by everybody who names it; made as needed.
+    """A folder of results by key, local or remote, shared by everybody who names it; made as
+    needed.
 
-    Entries are written in one move. One that does not read (a damaged disk) is removed: it is as good as none.
+    Entries are written in one move. One that does not read (a damaged disk) is removed: it is as
+    good as none.
     """
 
     def __init__(self, root: Location | None = None) -> None:

@@ -75,10 +75,14 @@ class DatasetInfo:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DatasetInfo:
-        """The inverse of `to_dict`, also after a way through JSON. Raises TypeError if it is something else."""
+        """The inverse of `to_dict`, also after a way through JSON. Raises TypeError if it is
+        something else."""
         values = dict(values)
         values["dropped"] = tuple(Drop(*drop) for drop in values["dropped"])
-        values |= {name: tuple(values[name]) for name in ("speakers", "speaker_minutes", "speaker_median_f0", "notes")}
+        values |= {
+            name: tuple(values[name])
+            for name in ("speakers", "speaker_minutes", "speaker_median_f0", "notes")
+        }
         return cls(**values)
 
 
@@ -126,12 +130,16 @@ def read_info(path: Location) -> DatasetInfo:
         if not isinstance(metadata, dict) or metadata.pop("format", None) != FORMAT:
             raise _not_ours(path)
         if (version := metadata.pop("version", None)) != VERSION:
-            raise UserError(f"{path} is a dataset of version {version}, this program reads {VERSION}; prepare it again")
+            raise UserError(
+                f"{path} is a dataset of version {version}, this program reads {VERSION}; prepare it again"
+            )
         return DatasetInfo.from_dict(metadata)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is damaged (metadata.json does not read); prepare it again") from error
+        raise UserError(
+            f"{path} is damaged (metadata.json does not read); prepare it again"
+        ) from error
 
 
 def load_dataset(path: Location) -> VoiceDataset:
@@ -142,12 +150,16 @@ def load_dataset(path: Location) -> VoiceDataset:
     """
     info = read_info(path)
     with places.local_folder(path) as folder:
-        splits = [_pad(_records(folder, path, split, info), count, info, path) for split, count in _counts(info)]
+        splits = [
+            _pad(_records(folder, path, split, info), count, info, path)
+            for split, count in _counts(info)
+        ]
     return VoiceDataset(info, *splits)
 
 
 def iterate(path: Location, split: Literal["train", "holdout"]) -> Iterator[dict[str, Any]]:
-    """The records of a split one by one, unpadded, as `data.records` makes them; a record takes about half a megabyte.
+    """The records of a split one by one, unpadded, as `data.records` makes them; a record takes
+    about half a megabyte.
 
     Raises:
       UserError: as `load_dataset` does, once the damage is met.
@@ -161,7 +173,9 @@ def _counts(info: DatasetInfo) -> tuple[tuple[Literal["train", "holdout"], int],
     return ("train", info.train_slices), ("holdout", info.holdout_slices)
 
 
-def _records(folder: Path, path: Location, split: str, info: DatasetInfo) -> Iterator[dict[str, Any]]:
+def _records(
+    folder: Path, path: Location, split: str, info: DatasetInfo
+) -> Iterator[dict[str, Any]]:
     """Records of the dataset in a local folder; errors name the place that the user named."""
     from rvc_jax.data.tfds_import import import_tfds
 
@@ -173,14 +187,18 @@ def _records(folder: Path, path: Location, split: str, info: DatasetInfo) -> Ite
     with _report_damage(path):
         builder = tfds.builder_from_directory(str(folder))
         reading = tfds.ReadConfig(try_autocache=False)  # every record is read once
-        for record in tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False, read_config=reading)):
+        for record in tfds.as_numpy(
+            builder.as_dataset(split=split, shuffle_files=False, read_config=reading)
+        ):
             count += 1
             yield record | {"source": record["source"].decode("utf-8")}
         if count != expected:
             raise ValueError(f"{count} of {expected} records")
 
 
-def _pad(records: Iterable[dict[str, Any]], slices: int, info: DatasetInfo, path: Location) -> Windows:
+def _pad(
+    records: Iterable[dict[str, Any]], slices: int, info: DatasetInfo, path: Location
+) -> Windows:
     """Records as arrays. Raises UserError unless they have the shapes that `info` promises."""
     hop = PRESETS[info.preset].audio.hop
     windows = Windows(
@@ -207,13 +225,16 @@ def _pad(records: Iterable[dict[str, Any]], slices: int, info: DatasetInfo, path
 
 @contextlib.contextmanager
 def _report_damage(path: Location) -> Iterator[None]:
-    """Whatever reading the records raises becomes one line: what TensorFlow says of them is its own affair."""
+    """Whatever reading the records raises becomes one line: what TensorFlow says of them is its own
+    affair."""
     try:
         yield
     except (MemoryError, UserError):
         raise
     except Exception as error:
-        raise UserError(f"{path} is damaged (a record does not read); prepare it again") from error
+        raise UserError(
+            f"{path} is damaged (a record does not read); prepare it again"
+        ) from error
 
 
 def _not_ours(path: Location) -> UserError:

@@ -1,7 +1,8 @@
-"""The expensive part of preparation: the slices of every source with their pitch and content, kept in the cache.
+"""The expensive part of preparation: the slices of every source with their pitch and content, kept
+in the cache.
 
-What a source's slices are, and their features, depends on the source and the settings alone, never on the other
-sources: one more file is one more file's work, whichever process does it.
+What a source's slices are, and their features, depends on the source and the settings alone, never
+on the other sources: one more file is one more file's work, whichever process does it.
 """
 
 from __future__ import annotations
@@ -19,10 +20,17 @@ import numpy as np
 
 from rvc_jax.audio.filters import resample
 from rvc_jax.audio.reading import AudioError
-from rvc_jax.config import FEATURE_HOP, FEATURE_RATE, PRESETS, WINDOW_FRAMES, PrepareConfig, to_dict
+from rvc_jax.config import (
+    FEATURE_HOP,
+    FEATURE_RATE,
+    PRESETS,
+    WINDOW_FRAMES,
+    PrepareConfig,
+    to_dict,
+)
 from rvc_jax.data.cache import Cache, make_cache_key
 from rvc_jax.data.progress import Listener, Progress, silent
-from rvc_jax.data.recording import Recording, read_slice, open_recording, slices
+from rvc_jax.data.recording import Recording, open_recording, read_slice, slices
 from rvc_jax.data.sources import Cut
 from rvc_jax.errors import UserError
 from rvc_jax.features.content import ContentEncoder, content_encoder
@@ -35,11 +43,19 @@ BLOCK = 64
 """Slices per entry of the cache: what a kill can lose."""
 
 _ROUND = 1
-"""Raise it when slices come out otherwise than before with the same settings: it is part of every key."""
+"""Raise it when slices come out otherwise than before with the same settings: it is part of every
+key."""
 
 _NOT_ABOUT_SLICES = (
-    "preset", "f0_method", "content_encoder", "speakers", "holdout", "holdout_min", "holdout_max", "feature_batch",
-)  # fmt: skip
+    "preset",
+    "f0_method",
+    "content_encoder",
+    "speakers",
+    "holdout",
+    "holdout_min",
+    "holdout_max",
+    "feature_batch",
+)
 _MOST_THREADS = 8
 
 Item = TypeVar("Item")
@@ -80,7 +96,8 @@ class Analysis:
 
 @dataclasses.dataclass(frozen=True)
 class Extractors:
-    """The pitch extractor and the content encoder that a configuration names. Raises UserError as those do."""
+    """The pitch extractor and the content encoder that a configuration names. Raises UserError as
+    those do."""
 
     pitch: PitchExtractor
     content: ContentEncoder
@@ -88,11 +105,15 @@ class Extractors:
     @classmethod
     def of(cls, config: PrepareConfig) -> Extractors:
         version = PRESETS[config.preset].version
-        return cls(pitch_extractor(config.f0_method), content_encoder(config.content_encoder, version))
+        return cls(
+            pitch_extractor(config.f0_method), content_encoder(config.content_encoder, version)
+        )
 
     def key(self, part: str, analysis: Analysis, block: int) -> str:
         """Where a block's "pitch" or "content" lies in the cache."""
-        return make_cache_key(analysis.key, part, getattr(self, part).fingerprint, block, __version__)
+        return make_cache_key(
+            analysis.key, part, getattr(self, part).fingerprint, block, __version__
+        )
 
 
 def count_slice_frames(start: int, stop: int, rate: int) -> int:
@@ -105,8 +126,9 @@ def analyze(
 ) -> Iterator[Analysis]:
     """Slice every cut and see to it that the features of its good slices are in the cache.
 
-    Analyses come in the order of the cuts, when their source has been read; all features are there when the last one
-    has come. Several sources are read at once; only a few are held, and long ones lie on disk.
+    Analyses come in the order of the cuts, when their source has been read; all features are there
+    when the last one has come. Several sources are read at once; only a few are held, and long ones
+    lie on disk.
 
     Raises:
       UserError: as `Extractors.of` does. Sources without sound become analyses with an `error`.
@@ -119,7 +141,9 @@ def analyze(
 
         runs = {
             "pitch": _Extraction(extractors.pitch, FEATURE_HOP, np.float32, config, cache),
-            "content": _Extraction(extractors.content, 2 * FEATURE_HOP, np.float16, config, cache),
+            "content": _Extraction(
+                extractors.content, 2 * FEATURE_HOP, np.float16, config, cache
+            ),
         }
         for number, source in enumerate(map_ahead(opened, cuts)):
             name = source.analysis.cut.name
@@ -150,7 +174,10 @@ def features(
     if pitch is None or content is None:
         raise UserError(f"{analysis.cut.name} has changed since it was read; prepare again")
     rate = PRESETS[config.preset].audio.sample_rate
-    counts = [count_slice_frames(*analysis.slices[number][:2], rate) for number in analysis.blocks()[block]]
+    counts = [
+        count_slice_frames(*analysis.slices[number][:2], rate)
+        for number in analysis.blocks()[block]
+    ]
     edges = np.cumsum(counts)[:-1]
     return np.split(pitch, edges), np.split(content, edges // 2)
 
@@ -174,7 +201,8 @@ def map_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iter
 
 @dataclasses.dataclass
 class _Opened:
-    """A cut that has been looked at; with its recording, if something has to be computed from it."""
+    """A cut that has been looked at; with its recording, if something has to be computed from
+    it."""
 
     analysis: Analysis
     config: PrepareConfig
@@ -183,18 +211,26 @@ class _Opened:
     recording: Recording | None = None
     scratch: Path | None = None
 
-    def missing_slices(self) -> Iterator[tuple[float, tuple[int, str, tuple[int, int, np.ndarray]]]]:
-        """What has to be computed: (share of the cut, (block, part, (its slices, frames, audio at 16 kHz)))."""
+    def missing_slices(
+        self,
+    ) -> Iterator[tuple[float, tuple[int, str, tuple[int, int, np.ndarray]]]]:
+        """What has to be computed: (share of the cut, (block, part, (its slices, frames, audio at
+        16 kHz)))."""
         blocks = self.analysis.blocks()
         for block in sorted({block for block, _ in self.missing}):
             parts = [part for other, part in self.missing if other == block]
             for number in blocks[block]:
                 start, stop, _ = self.analysis.slices[number]
                 wave = read_slice(self.recording, start, stop, self.config)
-                audio = resample(wave, self.recording.rate, FEATURE_RATE)[: WINDOW_FRAMES * FEATURE_HOP]
+                audio = resample(wave, self.recording.rate, FEATURE_RATE)[
+                    : WINDOW_FRAMES * FEATURE_HOP
+                ]
                 frames = count_slice_frames(start, stop, self.recording.rate)
                 for part in parts:
-                    yield number / len(self.analysis.slices), (block, part, (len(blocks[block]), frames, audio))
+                    yield (
+                        number / len(self.analysis.slices),
+                        (block, part, (len(blocks[block]), frames, audio)),
+                    )
 
     def close(self) -> None:
         """Gives back what the recording holds on disk."""
@@ -204,17 +240,23 @@ class _Opened:
                 file.unlink()
 
 
-def _open(cut: Cut, config: PrepareConfig, extractors: Extractors, cache: Cache, scratch: Path) -> _Opened:
+def _open(
+    cut: Cut, config: PrepareConfig, extractors: Extractors, cache: Cache, scratch: Path
+) -> _Opened:
     try:
         with local_file(cut.path) as path:
-            if path.exists() and not path.is_file():  # a pipe or a device would be read for ever
+            if (
+                path.exists() and not path.is_file()
+            ):  # a pipe or a device would be read for ever
                 raise AudioError("not a file")
             before = _stamp(path)
             key = compute_sound_key(path, cut, config)
             known = cache.value(key)
             if known is not None:
                 found = [Slice(*piece) for piece in known["slices"]]
-                analysis = Analysis(cut, key, known["seconds"], tuple(found), tuple(known["notes"]))
+                analysis = Analysis(
+                    cut, key, known["seconds"], tuple(found), tuple(known["notes"])
+                )
                 missing = _missing(analysis, extractors, cache)
                 if not missing:
                     return _Opened(analysis, config)
@@ -224,15 +266,23 @@ def _open(cut: Cut, config: PrepareConfig, extractors: Extractors, cache: Cache,
     except AudioError as error:
         return _Opened(Analysis(cut, "", 0.0, (), error=str(error)), config)
     except OSError as error:
-        return _Opened(Analysis(cut, "", 0.0, (), error=f"cannot be read: {error.strerror or error}"), config)
+        return _Opened(
+            Analysis(cut, "", 0.0, (), error=f"cannot be read: {error.strerror or error}"),
+            config,
+        )
     found = tuple(Slice(*piece) for piece in slices(recording, config))
     analysis = Analysis(cut, key, recording.seconds, found, recording.notes)
-    cache.put_value(key, {"seconds": analysis.seconds, "slices": found, "notes": recording.notes})
+    cache.put_value(
+        key, {"seconds": analysis.seconds, "slices": found, "notes": recording.notes}
+    )
     return _Opened(analysis, config, _missing(analysis, extractors, cache), recording, scratch)
 
 
-def load_recording(path: Path, key: str, cut: Cut, config: PrepareConfig, cache: Cache, scratch: Path) -> Recording:
-    """The cleaned sound of a cut. Separated vocals, which take longer than everything else, are kept in the cache.
+def load_recording(
+    path: Path, key: str, cut: Cut, config: PrepareConfig, cache: Cache, scratch: Path
+) -> Recording:
+    """The cleaned sound of a cut. Separated vocals, which take longer than everything else, are
+    kept in the cache.
 
     Args:
       path: a local file with the bytes of the cut's.
@@ -241,8 +291,13 @@ def load_recording(path: Path, key: str, cut: Cut, config: PrepareConfig, cache:
     Raises AudioError and UserError as `open_recording` does.
     """
     rate = PRESETS[config.preset].audio.sample_rate
-    keys = {name: make_cache_key(key, "recording", name) for name in ("wave", "broken", "clipped")}
-    if config.separate_vocals and (rest := cache.value(make_cache_key(key, "recording"))) is not None:
+    keys = {
+        name: make_cache_key(key, "recording", name) for name in ("wave", "broken", "clipped")
+    }
+    if (
+        config.separate_vocals
+        and (rest := cache.value(make_cache_key(key, "recording"))) is not None
+    ):
         arrays = {name: cache.array(entry) for name, entry in keys.items()}
         if all(array is not None for array in arrays.values()):
             return Recording(**arrays, rate=rate, gain=rest["gain"], notes=tuple(rest["notes"]))
@@ -271,16 +326,26 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 def compute_sound_key(path: Path, cut: Cut, config: PrepareConfig) -> str:
     """`Analysis.key` of a cut of a local file. Raises OSError."""
-    settings = {name: value for name, value in to_dict(config).items() if name not in _NOT_ABOUT_SLICES}
+    settings = {
+        name: value for name, value in to_dict(config).items() if name not in _NOT_ABOUT_SLICES
+    }
     rate = PRESETS[config.preset].audio.sample_rate
-    return make_cache_key(_ROUND, file_sha256(path), cut.start, cut.stop, cut.gain_db, rate, settings)
+    return make_cache_key(
+        _ROUND, file_sha256(path), cut.start, cut.stop, cut.gain_db, rate, settings
+    )
 
 
 class _Extraction:
-    """One extractor, run on full batches of slices from whatever source; a finished block goes to the cache."""
+    """One extractor, run on full batches of slices from whatever source; a finished block goes to
+    the cache."""
 
-    def __init__(self, extract: Callable, hop: int, dtype: type, config: PrepareConfig, cache: Cache) -> None:
-        self._extract, self._hop, self._dtype, self._cache = extract, hop, dtype, cache
+    def __init__(
+        self, extract: Callable, hop: int, dtype: type, config: PrepareConfig, cache: Cache
+    ) -> None:
+        self._extract = extract
+        self._hop = hop
+        self._dtype = dtype
+        self._cache = cache
         self._batch = config.feature_batch
         self._pending: list[tuple[str, int, int, np.ndarray]] = []
         self._finished: dict[str, list[np.ndarray]] = collections.defaultdict(list)
@@ -302,9 +367,13 @@ class _Extraction:
             lengths[row] = len(samples)
         results = self._extract(audio, lengths)
         if not np.isfinite(results).all():
-            raise UserError(f"{self._extract.name} gives values that are no numbers: its weights are damaged")
+            raise UserError(
+                f"{self._extract.name} gives values that are no numbers: its weights are damaged"
+            )
         for (key, expected, frames, _), result in zip(self._pending, results, strict=False):
-            self._finished[key].append(result[: frames * FEATURE_HOP // self._hop].astype(self._dtype))
+            self._finished[key].append(
+                result[: frames * FEATURE_HOP // self._hop].astype(self._dtype)
+            )
             if len(self._finished[key]) == expected:
                 self._cache.put_array(key, np.concatenate(self._finished.pop(key)))
         self._pending.clear()

@@ -1,7 +1,8 @@
 """Which speech is kept out of training: whole time ranges, so that no sample is on both sides.
 
-The slices of a speaker, one file after the other, are the timeline, and a few blocks of neighbouring slices, spread
-evenly over it, are the hold-out. Slices overlap: what a training slice shares with the hold-out is cut off.
+The slices of a speaker, one file after the other, are the timeline, and a few blocks of
+neighbouring slices, spread evenly over it, are the hold-out. Slices overlap: what a training slice
+shares with the hold-out is cut off.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def choose_holdout(lengths: Sequence[float], target: float, block: float) -> np.
       target: length wanted, at most a fifth of all.
       block: length that a block has at least, roughly.
 
-    Returns: bool [slices]. The sum differs from the target by half a slice at most, except that out of two or more
+    Returns: bool [slices]. The sum differs from the target by half a slice at most, except that out
+    of two or more
       slices one (the shortest) is chosen even if it is too long, unless the target is 0.
     """
     held = np.zeros(len(lengths), bool)
@@ -53,18 +55,22 @@ def choose_holdout(lengths: Sequence[float], target: float, block: float) -> np.
     return held
 
 
-def find_longest_free_range(start: int, stop: int, held: Sequence[tuple[int, int]], step: int) -> tuple[int, int]:
+def find_longest_free_range(
+    start: int, stop: int, held: Sequence[tuple[int, int]], step: int
+) -> tuple[int, int]:
     """The longest part of a range that is free of other ranges.
 
     Args:
       start, stop: the range.
       held: (start, stop) of the others, in any order.
-      step: the part begins a multiple of this after `start`, and is a multiple of it long unless it ends at `stop`.
+      step: the part begins a multiple of this after `start`, and is a multiple of it long unless it
+          ends at `stop`.
 
     Returns: (start, stop); (start, start) if nothing is left.
     """
     inside = sorted((max(a, start), min(b, stop)) for a, b in held if a < stop and b > start)
-    best, begin = (start, start), start
+    best = (start, start)
+    begin = start
     for a, b in [*inside, (stop, stop)]:
         end = a if a == stop else begin + max(a - begin, 0) // step * step
         if end - begin > best[1] - best[0]:

@@ -45,27 +45,31 @@ def prepare(
     cache: Location | None = None,
     beam: BeamSettings | None = None,
 ) -> DatasetInfo:
-    """Make a dataset of the recordings in a folder (or of one file, or of a recipe), whole or not at all.
+    """Make a dataset of the recordings in a folder (or of one file, or of a recipe), whole or not
+    at all.
 
-    First every source is cut and the features of its slices are computed; they are kept in the cache, so that a
-    preparation that was stopped goes on where it was, and one with another file computes that file only. Then the
-    slices are divided between training and hold-out, and written.
+    First every source is cut and the features of its slices are computed; they are kept in the
+    cache, so that a preparation that was stopped goes on where it was, and one with another file
+    computes that file only. Then the slices are divided between training and hold-out, and written.
 
     Args:
       out: folder to make; it becomes a version directory of TensorFlow Datasets.
       progress: is told how far it is.
       overwrite: replace a dataset that is there already; anything else is never replaced.
-      cache: folder of the features, by default `features` in `environment.home()`. With Beam, all workers must see it.
+      cache: folder of the features, by default `features` in `environment.home()`. With Beam, all
+          workers must see it.
       beam: where to run, instead of in this process.
 
     Raises:
-      UserError: no usable speech, settings that make no sense, weights that cannot be had, `out` is in use, or the disk
-        is full.
+      UserError: no usable speech, settings that make no sense, weights that cannot be had, `out` is
+        in use, or the disk is full.
     """
-    listener, config = progress or silent, _lasting(config.resolved())
+    listener = progress or silent
+    config = _lasting(config.resolved())
     check_settings(config)
     _check_free(out, overwrite)
-    sources, store = find_sources(source, config.speakers, listener), Cache(cache)
+    sources = find_sources(source, config.speakers, listener)
+    store = Cache(cache)
     _bring_weights(config, listener)
     with _writing(out):
         if beam:
@@ -82,7 +86,11 @@ def prepare(
 def _lasting(config: PrepareConfig) -> PrepareConfig:
     """A content encoder in a folder or file is found again from everywhere."""
     encoder = Path(config.content_encoder)
-    return dataclasses.replace(config, content_encoder=str(encoder.absolute())) if encoder.exists() else config
+    return (
+        dataclasses.replace(config, content_encoder=str(encoder.absolute()))
+        if encoder.exists()
+        else config
+    )
 
 
 def _bring_weights(config: PrepareConfig, listener: Listener) -> None:
@@ -100,7 +108,11 @@ def _bring_weights(config: PrepareConfig, listener: Listener) -> None:
 
 
 def _write(
-    records: Records, listener: Listener, folder: Path, beam: BeamSettings | None, shards: str | None
+    records: Records,
+    listener: Listener,
+    folder: Path,
+    beam: BeamSettings | None,
+    shards: str | None,
 ) -> tuple[DatasetInfo, Path]:
     """Write the records below a folder; returns what they are and their version directory.
 
@@ -111,7 +123,12 @@ def _write(
     tfds.disable_progress_bar()
     config = records.plan.config
     settings = VoiceConfig(
-        name=config.preset, prepare=config, records=records, listener=listener, beam=beam is not None, shards=shards
+        name=config.preset,
+        prepare=config,
+        records=records,
+        listener=listener,
+        beam=beam is not None,
+        shards=shards,
     )
     builder = VoiceBuilder(config=settings, data_dir=folder)
     builder._log_download_bytes = builder._log_download_done = lambda: None  # they print
@@ -145,12 +162,15 @@ def _check_parent(out: Path) -> None:
         raise UserError(f"{out} cannot be written: its name is no valid text (UTF-8)") from None
     parent = next(parent for parent in out.absolute().parents if os.path.lexists(parent))
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise UserError(f"{out} cannot be written: {parent} is not a folder, or not yours to write into")
+        raise UserError(
+            f"{out} cannot be written: {parent} is not a folder, or not yours to write into"
+        )
 
 
 @contextlib.contextmanager
 def _sibling(out: Location) -> Iterator[Path]:
-    """A temporary folder beside `out`, gone afterwards whatever happens; also what a killed process has left there."""
+    """A temporary folder beside `out`, gone afterwards whatever happens; also what a killed process
+    has left there."""
     if places.is_remote(out):
         with tempfile.TemporaryDirectory(prefix="rvc_jax-") as folder:
             yield Path(folder)
@@ -170,7 +190,8 @@ def _sibling(out: Location) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _shared_room(out: Location, beam: BeamSettings | None) -> Iterator[str | None]:
-    """A remote folder beside `out` for shards, gone afterwards: Beam's workers do not see folders of this machine."""
+    """A remote folder beside `out` for shards, gone afterwards: Beam's workers do not see folders
+    of this machine."""
     if beam is None or not str(out).startswith(_WRITTEN_BY_WORKERS):
         yield None
         return
@@ -185,7 +206,9 @@ def _shared_room(out: Location, beam: BeamSettings | None) -> Iterator[str | Non
 def _deliver(new: Path, out: Location, shards: str | None) -> None:
     """Put the new folder, and what is in the remote one, in the place of the old one."""
     if places.is_remote(out):
-        places.discard(places.join(out, _DESCRIPTION))  # first: half a dataset must not look like one
+        places.discard(
+            places.join(out, _DESCRIPTION)
+        )  # first: half a dataset must not look like one
         places.remove(str(out))
         if shards:
             places.copy(shards, str(out))
@@ -223,7 +246,9 @@ def _disk_trouble(error: BaseException | None) -> str | None:
 
     full = "disk full"
     while error is not None:
-        if isinstance(error, tensorflow.errors.ResourceExhaustedError) or "No space left" in str(error):
+        if isinstance(
+            error, tensorflow.errors.ResourceExhaustedError
+        ) or "No space left" in str(error):
             return full
         if isinstance(error, OSError):
             return error.strerror or str(error)

@@ -11,8 +11,8 @@ class Progress:
     """One step of a stage."""
 
     stage: str
-    """"fetch" (recordings), "download" (weights), "features" (files are cut, slices get their pitch and content) or
-    "write"."""
+    """"fetch" (recordings), "download" (weights), "features" (files are cut, slices get their pitch
+    and content) or "write"."""
     done: float
     total: int
     message: str

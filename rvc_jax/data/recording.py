@@ -11,7 +11,7 @@ import numpy as np
 from rvc_jax.audio import blocks as stream
 from rvc_jax.audio.denoise import reduce_noise
 from rvc_jax.audio.filters import resample
-from rvc_jax.audio.loudness import normalize_slice, normalize_file, rms
+from rvc_jax.audio.loudness import normalize_file, normalize_slice, rms
 from rvc_jax.audio.reading import decode_blocks
 from rvc_jax.audio.slicing import slice_recording
 from rvc_jax.audio.source_separation import isolate_vocals
@@ -26,7 +26,8 @@ _ABSURD = 100.0
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """A file, or a cut of it, mono at the rate of the dataset and cleaned, with marks of the original's damage."""
+    """A file, or a cut of it, mono at the rate of the dataset and cleaned, with marks of the
+    original's damage."""
 
     wave: np.ndarray
     """float32 [samples], finite; a long one is a memmap: read it with `stream.read`."""
@@ -54,9 +55,11 @@ def open_recording(
     stop: float | None = None,
     gain_db: float = 0.0,
 ) -> Recording:
-    """Decode a file, mix it to mono, resample it to `rate`, remove rumble and clean it as `config` says.
+    """Decode a file, mix it to mono, resample it to `rate`, remove rumble and clean it as `config`
+    says.
 
-    Memory stays flat however long the file is; a folder for scratch files holds four bytes per sample.
+    Memory stays flat however long the file is; a folder for scratch files holds four bytes per
+    sample.
 
     Args:
       path: any file that `audio.io.decode` reads.
@@ -75,7 +78,9 @@ def open_recording(
     if config.separate_vocals:
         blocks = isolate_vocals(blocks, file_rate, scratch)
     mono = (channels.mean(axis=0) * np.float32(10 ** (gain_db / 20)) for channels in blocks)
-    filtered = stream.high_pass_blocks(stream.resample_blocks(mono, file_rate, rate), rate, config.high_pass_hz)
+    filtered = stream.high_pass_blocks(
+        stream.resample_blocks(mono, file_rate, rate), rate, config.high_pass_hz
+    )
     wave = stream.collect_blocks(filtered, rate, scratch)
     if config.clean_audio:
         reduce_noise(wave, rate, config.clean_strength)
@@ -86,22 +91,29 @@ def open_recording(
 def slices(recording: Recording, config: PrepareConfig) -> list[tuple[int, int, str | None]]:
     """Every slice of a recording in order: (start, stop) in samples, and why it is no use, or None.
 
-    The slices depend on the recording and the settings alone. Windows that follow each other in a piece start
-    `chunk_len` - `overlap_len` apart.
+    The slices depend on the recording and the settings alone. Windows that follow each other in a
+    piece start `chunk_len` - `overlap_len` apart.
     """
     cuts = slice_recording(recording.wave, recording.rate, config)
     if not cuts:
         return [(0, len(recording.wave), "silent")]
-    return [(start, stop, find_drop_reason(recording, start, stop, config)) for start, stop in cuts]
+    return [
+        (start, stop, find_drop_reason(recording, start, stop, config)) for start, stop in cuts
+    ]
 
 
-def read_slice(recording: Recording, start: int, stop: int, config: PrepareConfig) -> np.ndarray:
-    """The samples start..stop as they go into the dataset: float32, normalised if `config` wants that per slice."""
+def read_slice(
+    recording: Recording, start: int, stop: int, config: PrepareConfig
+) -> np.ndarray:
+    """The samples start..stop as they go into the dataset: float32, normalised if `config` wants
+    that per slice."""
     wave = stream.read_range(recording.wave, start, stop)
     return normalize_slice(wave, config) if config.normalisation == "post" else wave
 
 
-def find_drop_reason(recording: Recording, start: int, stop: int, config: PrepareConfig) -> str | None:
+def find_drop_reason(
+    recording: Recording, start: int, stop: int, config: PrepareConfig
+) -> str | None:
     """Why the samples start..stop of a recording are no use, or None."""
     rate = recording.rate
     if stop - start < max(config.min_slice * rate, 1):
@@ -126,7 +138,9 @@ def find_drop_reason(recording: Recording, start: int, stop: int, config: Prepar
 def _has_speech(wave: np.ndarray, rate: int, config: PrepareConfig) -> bool:
     from rvc_jax.features.vad import speech_probability_in_slice
 
-    speech = speech_probability_in_slice(resample(wave, rate, FEATURE_RATE)) >= config.vad_threshold
+    speech = (
+        speech_probability_in_slice(resample(wave, rate, FEATURE_RATE)) >= config.vad_threshold
+    )
     return speech.mean() >= config.vad_min_speech
 
 
@@ -139,13 +153,16 @@ class _Damage:
         self._counts: dict[str, list[tuple[int, np.ndarray]]] = {"broken": [], "clipped": []}
 
     def mended(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """The blocks [channels, samples] with silence for what is broken and without absurd levels."""
+        """The blocks [channels, samples] with silence for what is broken and without absurd
+        levels."""
         for channels in blocks:
             finite = np.isfinite(channels).all(axis=0)
             self._count("broken", ~finite)
             self._count("clipped", (np.abs(channels) >= _FULL_SCALE).any(axis=0))
             self._samples += channels.shape[1]
-            yield np.where(finite, np.clip(channels, -_ABSURD, _ABSURD), 0)  # a filter rings on after a 1e38
+            yield np.where(
+                finite, np.clip(channels, -_ABSURD, _ABSURD), 0
+            )  # a filter rings on after a 1e38
 
     @property
     def broken(self) -> np.ndarray:
@@ -153,8 +170,12 @@ class _Damage:
 
     @property
     def clipped(self) -> np.ndarray:
-        edges = -(-np.arange(self._marks + 1) * self._rate // MARKS_PER_SECOND)  # first samples of the blocks
-        return (self._totals("clipped") / np.diff(np.minimum(edges, self._samples))).astype(np.float32)
+        edges = -(
+            -np.arange(self._marks + 1) * self._rate // MARKS_PER_SECOND
+        )  # first samples of the blocks
+        return (self._totals("clipped") / np.diff(np.minimum(edges, self._samples))).astype(
+            np.float32
+        )
 
     @property
     def _marks(self) -> int:

@@ -17,7 +17,15 @@ from rvc_jax.audio.reading import AudioError
 from rvc_jax.config import PRESETS, to_dict
 from rvc_jax.data.cache import Cache
 from rvc_jax.data.dataset import DatasetInfo
-from rvc_jax.data.extraction import Analysis, Extractors, map_ahead, features, load_recording, count_slice_frames, compute_sound_key
+from rvc_jax.data.extraction import (
+    Analysis,
+    Extractors,
+    compute_sound_key,
+    count_slice_frames,
+    features,
+    load_recording,
+    map_ahead,
+)
 from rvc_jax.data.progress import Listener, Progress, silent
 from rvc_jax.data.recording import read_slice
 from rvc_jax.data.split import AssignedSlice, SplitPlan
@@ -27,20 +35,27 @@ from rvc_jax.storage.places import local_file
 Record = dict[str, Any]
 
 _NOT_ABOUT_CONTENT = ("feature_batch", "content_encoder")
-"""Settings that the fingerprint leaves out: a folder's name says less than its weights, whose hash is in it."""
+"""Settings that the fingerprint leaves out: a folder's name says less than its weights, whose hash
+is in it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """The records of a plan. It can be sent to other processes; they need the same sources and the same cache."""
+    """The records of a plan. It can be sent to other processes; they need the same sources and the
+    same cache."""
 
     plan: SplitPlan
     cache: Cache = dataclasses.field(default_factory=Cache)
 
     def split(self, split: str, listener: Listener = silent) -> Iterator[tuple[str, Record]]:
         """(unique key, record) of one split, in the order of the sources."""
-        total, done = self.plan.count(split), 0
-        numbers = [n for n, pieces in enumerate(self.plan.assigned) if any(piece.split == split for piece in pieces)]
+        total = self.plan.count(split)
+        done = 0
+        numbers = [
+            n
+            for n, pieces in enumerate(self.plan.assigned)
+            if any(piece.split == split for piece in pieces)
+        ]
         for number in numbers:
             for key, record in self.of_source(number, split):
                 done += 1
@@ -50,11 +65,13 @@ class Records:
     def of_source(self, number: int, split: str) -> Iterator[tuple[str, Record]]:
         """(unique key, record) of the part of one source that goes to a split.
 
-        A record has `wave` float32 [frames * hop], `content` float16 [frames / 2, channels], `f0` float32 [frames] in
-        Hz with 0 = unvoiced, `speaker`, `source` (the name of the cut) and `start` (seconds into its file).
+        A record has `wave` float32 [frames * hop], `content` float16 [frames / 2, channels], `f0`
+        float32 [frames] in Hz with 0 = unvoiced, `speaker`, `source` (the name of the cut) and
+        `start` (seconds into its file).
         """
         analysis = self.plan.analyses[number]
-        config, cut = self.plan.config, analysis.cut
+        config = self.plan.config
+        cut = analysis.cut
         hop = PRESETS[config.preset].audio.hop
         with (
             tempfile.TemporaryDirectory(prefix="rvc_jax-") as scratch,
@@ -63,10 +80,13 @@ class Records:
         ):
             if compute_sound_key(path, cut, config) != analysis.key:
                 raise AudioError("other bytes")
-            recording = load_recording(path, analysis.key, cut, config, self.cache, Path(scratch))
+            recording = load_recording(
+                path, analysis.key, cut, config, self.cache, Path(scratch)
+            )
             for piece, f0, content in self._with_features(number, split):
                 start, stop, _ = analysis.slices[piece.number]
-                first, frames = (piece.start - start) // hop, count_slice_frames(piece.start, piece.stop, self.plan.rate)
+                first = (piece.start - start) // hop
+                frames = count_slice_frames(piece.start, piece.stop, self.plan.rate)
                 frames = min(frames, len(f0) - first)
                 wave = read_slice(recording, start, stop, config)
                 yield (
@@ -81,9 +101,13 @@ class Records:
                     },
                 )
 
-    def _with_features(self, number: int, split: str) -> Iterator[tuple[AssignedSlice, np.ndarray, np.ndarray]]:
+    def _with_features(
+        self, number: int, split: str
+    ) -> Iterator[tuple[AssignedSlice, np.ndarray, np.ndarray]]:
         analysis = self.plan.analyses[number]
-        wanted = {piece.number: piece for piece in self.plan.assigned[number] if piece.split == split}
+        wanted = {
+            piece.number: piece for piece in self.plan.assigned[number] if piece.split == split
+        }
         for block, numbers in enumerate(analysis.blocks()):
             if not any(piece in wanted for piece in numbers):
                 continue
@@ -120,7 +144,9 @@ class Records:
             notes=self._notes(),
             config=to_dict(plan.config),
             fingerprint=self._fingerprint(extractors),
-            median_f0=float(np.median(np.concatenate(voiced))) if sum(map(len, voiced)) else 0.0,
+            median_f0=float(np.median(np.concatenate(voiced)))
+            if sum(map(len, voiced))
+            else 0.0,
         )
 
     def _voiced_pitch(self) -> list[np.ndarray]:
@@ -133,24 +159,40 @@ class Records:
                 found.append(f0[f0 > 0])
             return np.concatenate(found)
 
-        by_speaker: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] for name in self.plan.sources.speakers}
-        for analysis, f0 in zip(self.plan.analyses, map_ahead(voiced, self.plan.analyses), strict=True):
+        by_speaker: dict[str, list[np.ndarray]] = {
+            name: [np.zeros(0)] for name in self.plan.sources.speakers
+        }
+        for analysis, f0 in zip(
+            self.plan.analyses, map_ahead(voiced, self.plan.analyses), strict=True
+        ):
             by_speaker[analysis.cut.speaker].append(f0)
         return [np.concatenate(by_speaker[name]) for name in self.plan.speakers]
 
     def _notes(self) -> tuple[str, ...]:
         plan = self.plan
-        notes = [f"{analysis.cut.name}: {note}" for analysis in plan.analyses for note in analysis.notes]
+        notes = [
+            f"{analysis.cut.name}: {note}"
+            for analysis in plan.analyses
+            for note in analysis.notes
+        ]
         if not plan.count("holdout"):
             notes.append("too little speech to hold any out: the voice cannot be measured")
         unheard = [name for name in plan.sources.speakers if name not in plan.speakers]
-        notes += [f"speaker {name} has no usable speech, and gets no number" for name in unheard]
+        notes += [
+            f"speaker {name} has no usable speech, and gets no number" for name in unheard
+        ]
         if len(plan.speakers) > 1:
-            notes.append(f"{len(plan.speakers)} speakers, by sub-folder or recipe; --speakers one makes them one")
+            notes.append(
+                f"{len(plan.speakers)} speakers, by sub-folder or recipe; --speakers one makes them one"
+            )
         return tuple(notes)
 
     def _fingerprint(self, extractors: Extractors) -> str:
-        settings = {key: value for key, value in to_dict(self.plan.config).items() if key not in _NOT_ABOUT_CONTENT}
+        settings = {
+            key: value
+            for key, value in to_dict(self.plan.config).items()
+            if key not in _NOT_ABOUT_CONTENT
+        }
         speakers = self.plan.speakers
         used = [
             (analysis.key, speakers.index(analysis.cut.speaker), pieces)
@@ -171,8 +213,11 @@ def _unique_samples(pieces: Sequence[AssignedSlice]) -> int:
 
 @contextlib.contextmanager
 def _unchanged(name: str) -> Iterator[None]:
-    """A source that read well a moment ago and no longer does: the whole dataset would be another."""
+    """A source that read well a moment ago and no longer does: the whole dataset would be
+    another."""
     try:
         yield
     except (AudioError, FileNotFoundError) as error:
-        raise UserError(f"{name} has changed while it was read ({error}); prepare again") from error
+        raise UserError(
+            f"{name} has changed while it was read ({error}); prepare again"
+        ) from error

@@ -1,4 +1,5 @@
-"""The dataset in the terms of TensorFlow Datasets. Imports TensorFlow: import this module where it is needed."""
+"""The dataset in the terms of TensorFlow Datasets. Imports TensorFlow: import this module where it
+is needed."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ from rvc_jax.data.tfds_writer import ShardWriter  # noqa: E402
 
 
 class _ReproducibleSerializer(example_serializer.ExampleSerializer):
-    """Features of a record in a fixed order: by default the same record gives other bytes in every process."""
+    """Features of a record in a fixed order: by default the same record gives other bytes in every
+    process."""
 
     def serialize_example(self, example: Any) -> bytes:
         return self.get_tf_example(example).SerializeToString(deterministic=True)
@@ -45,12 +47,14 @@ class VoiceConfig(tfds.core.BuilderConfig):
     prepare: PrepareConfig | None = None
     """None is the preset with every default."""
     records: Records | None = None
-    """What to write; None makes it of the recordings in `--manual_dir`, or of the bundled sample."""
+    """What to write; None makes it of the recordings in `--manual_dir`, or of the bundled
+    sample."""
     listener: Listener = silent
     beam: bool = False
     """Make the records in an Apache Beam pipeline; its runner is part of the DownloadConfig."""
     shards: str | None = None
-    """Remote folder where the workers of that pipeline put the shards; None is the dataset's own folder."""
+    """Remote folder where the workers of that pipeline put the shards; None is the dataset's own
+    folder."""
 
     def __post_init__(self) -> None:
         if self.name not in PRESETS:
@@ -63,7 +67,9 @@ class VoiceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     name = "voice"
     VERSION = tfds.core.Version(VERSION)
-    MANUAL_DOWNLOAD_INSTRUCTIONS: ClassVar[str] = "Put recordings into the folder, one sub-folder per speaker."
+    MANUAL_DOWNLOAD_INSTRUCTIONS: ClassVar[str] = (
+        "Put recordings into the folder, one sub-folder per speaker."
+    )
 
     @property
     def voice_info(self) -> DatasetInfo:
@@ -72,7 +78,9 @@ class VoiceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         config = self.builder_config.prepare
-        channels = content_encoder(config.content_encoder, PRESETS[config.preset].version).channels
+        channels = content_encoder(
+            config.content_encoder, PRESETS[config.preset].version
+        ).channels
         raw = {"encoding": tfds.features.Encoding.BYTES}
         features = {
             "wave": tfds.features.Tensor(shape=(None,), dtype=np.float32, **raw),
@@ -94,7 +102,9 @@ class VoiceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         config = self.builder_config
-        self._records = config.records or _records_of(_speech_folder(dl_manager), config.prepare)
+        self._records = config.records or _records_of(
+            _speech_folder(dl_manager), config.prepare
+        )
         self._voice_info = self._records.info()
         self.info.metadata.update(format=FORMAT, version=VERSION, **self._voice_info.to_dict())
         # TFDS refuses a split without records.
@@ -127,8 +137,11 @@ class _RecordsOf:
 
 def _records_of(folder: Path, config: PrepareConfig) -> Records:
     check_settings(config)
-    sources, cache = find_sources(folder, config.speakers), Cache()
-    return Records(split_slices(sources, config, list(analyze(sources.cuts, config, cache))), cache)
+    sources = find_sources(folder, config.speakers)
+    cache = Cache()
+    return Records(
+        split_slices(sources, config, list(analyze(sources.cuts, config, cache))), cache
+    )
 
 
 def _speech_folder(dl_manager: Any) -> Path:

@@ -1,8 +1,9 @@
-"""Shards of a dataset: which one a record lies in, and writing them. Imports TensorFlow, as `data.builder` does.
+"""Shards of a dataset: which one a record lies in, and writing them. Imports TensorFlow, as
+`data.builder` does.
 
-A record's shard is told by the hash of its key and the number of shards alone, whoever writes it: a further record
-moves no other one. Left to themselves, TFDS's two writers place records by their rank among all records, and by the
-largest hash there is.
+A record's shard is told by the hash of its key and the number of shards alone, whoever writes it: a
+further record moves no other one. Left to themselves, TFDS's two writers place records by their
+rank among all records, and by the largest hash there is.
 """
 
 from __future__ import annotations
@@ -44,21 +45,27 @@ class StableWriter(writer.Writer):
         self._hashes.append(self._hasher.hash_key(key))
 
     def finalize(self) -> tuple[list[int], int]:
-        """Returns the numbers of records of all shards, none of them empty, and the bytes of all records."""
+        """Returns the numbers of records of all shards, none of them empty, and the bytes of all
+        records."""
         size = self._shuffler.size
-        shards = self._shard_config.get_number_shards(size, len(self._hashes), uses_precise_sharding=False)
+        shards = self._shard_config.get_number_shards(
+            size, len(self._hashes), uses_precise_sharding=False
+        )
         counts = collections.Counter(shard_index(key_hash, shards) for key_hash in self._hashes)
         lengths = [counts[shard] for shard in sorted(counts)]
         ordered = iter(self._shuffler)  # by hash
         for index, length in enumerate(lengths):
-            path = self._filename_template.sharded_filepath(shard_index=index, num_shards=len(lengths))
+            path = self._filename_template.sharded_filepath(
+                shard_index=index, num_shards=len(lengths)
+            )
             self._example_writer.write(path, itertools.islice(ordered, length))
         next(ordered, None)  # it clears up at its end
         return lengths, size
 
 
 class ShardWriter(writer.ExampleWriter):
-    """Writes the records of a shard, and knows the remote folder that Beam's workers put finished shards into."""
+    """Writes the records of a shard, and knows the remote folder that Beam's workers put finished
+    shards into."""
 
     def __init__(self, file_format: file_adapters.FileFormat, place: str | None = None) -> None:
         """place: None is the dataset's own folder."""
@@ -74,7 +81,9 @@ class StableBeamWriter(writer.BeamWriter):
     ) -> tuple[int, tuple[int, bytes]]:
         return shard_index(key_example[0], num_shards), key_example
 
-    def _write_final_shard(self, shard: tuple[int, Iterable], non_empty_shard_ids: Sequence[int]) -> Any:
+    def _write_final_shard(
+        self, shard: tuple[int, Iterable], non_empty_shard_ids: Sequence[int]
+    ) -> Any:
         with self._local() as local:
             return super(StableBeamWriter, local)._write_final_shard(shard, non_empty_shard_ids)
 
@@ -95,7 +104,8 @@ class StableBeamWriter(writer.BeamWriter):
 
     @contextlib.contextmanager
     def _local(self) -> Iterator[StableBeamWriter]:
-        """A writer to a folder of this machine; what it leaves there goes to the place. TFDS alone knows no s3://."""
+        """A writer to a folder of this machine; what it leaves there goes to the place. TFDS alone
+        knows no s3://."""
         if not self._place:
             yield self
             return
@@ -106,4 +116,5 @@ class StableBeamWriter(writer.BeamWriter):
                 places.put(path, places.join(self._place, path.name))
 
 
-writer.Writer, writer.BeamWriter = StableWriter, StableBeamWriter
+writer.Writer = StableWriter
+writer.BeamWriter = StableBeamWriter

@@ -10,7 +10,8 @@ from rvc_jax.config import CONTENT_HOP
 
 
 def pad_rows_reflect(audio: jax.Array, lengths: jax.Array, left: int, right: int) -> jax.Array:
-    """Pad each row as if it were alone: reflected around its own start and its own end, zeros behind that.
+    """Pad each row as if it were alone: reflected around its own start and its own end, zeros
+    behind that.
 
     Args:
       audio: [batch, samples].
@@ -18,7 +19,8 @@ def pad_rows_reflect(audio: jax.Array, lengths: jax.Array, left: int, right: int
       left: samples to reflect in front of every row.
       right: samples to reflect behind the end of every row.
 
-    Returns: [batch, left + samples + right]. The first left + length + right samples of a row are those of numpy's
+    Returns: [batch, left + samples + right]. The first left + length + right samples of a row are
+    those of numpy's
       `pad` with mode "reflect", also where more is asked for than the row has.
     """
     lengths = jnp.asarray(lengths, jnp.int32)[:, None]
@@ -33,21 +35,26 @@ def pad_rows_reflect(audio: jax.Array, lengths: jax.Array, left: int, right: int
 
 
 def _take_reflected(audio: jax.Array, lengths: jax.Array, positions: jax.Array) -> jax.Array:
-    """Samples at positions outside the rows, which go to and fro between their first and last sample."""
+    """Samples at positions outside the rows, which go to and fro between their first and last
+    sample."""
     period = 2 * (lengths - 1)
     phase = positions % period
     return jnp.take_along_axis(audio, jnp.minimum(phase, period - phase), axis=1)
 
 
 def check_batch(audio: np.ndarray, lengths: np.ndarray | None) -> tuple[jax.Array, jax.Array]:
-    """A feature extractor's input as float32 [batch, samples] and int32 [batch]; all of a row where no length is given.
+    """A feature extractor's input as float32 [batch, samples] and int32 [batch]; all of a row where
+    no length is given.
 
-    Raises ValueError unless samples are a multiple of 320 and every length is between 2 and samples.
+    Raises ValueError unless samples are a multiple of 320 and every length is between 2 and
+    samples.
     """
     audio = jnp.asarray(audio, jnp.float32)
     if audio.ndim != 2 or audio.shape[1] % CONTENT_HOP:
         raise ValueError(f"audio must be [batch, multiple of {CONTENT_HOP}], not {audio.shape}")
-    lengths = np.full(audio.shape[0], audio.shape[1]) if lengths is None else np.asarray(lengths)
+    lengths = (
+        np.full(audio.shape[0], audio.shape[1]) if lengths is None else np.asarray(lengths)
+    )
     if lengths.shape != audio.shape[:1] or ((lengths < 2) | (lengths > audio.shape[1])).any():
         raise ValueError(f"lengths {lengths} do not fit audio of shape {audio.shape}")
     return audio, jnp.asarray(lengths, jnp.int32)

@@ -1,7 +1,7 @@
 """What the feature networks share: reading weights, rows of audio, and the layers of a transformer.
 
-Parameters are a flat dict of float32 arrays; layer `name` has `name.kernel` and, if it has one, `name.bias`; a
-normalisation `name.scale` and `name.bias`.
+Parameters are a flat dict of float32 arrays; layer `name` has `name.kernel` and, if it has one,
+`name.bias`; a normalisation `name.scale` and `name.bias`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def convert_state_dict(
     trial: tuple[np.ndarray, ...],
     what: str,
 ) -> Parameters:
-    """The parameters that `convert` makes of a state dict, if the network can be run with them on a trial input.
+    """The parameters that `convert` makes of a state dict, if the network can be run with them on a
+    trial input.
 
     Raises UserError, saying that they are not `what`, if it cannot.
     """
@@ -47,8 +48,11 @@ def convert_state_dict(
     return {name: jnp.asarray(array) for name, array in parameters.items()}
 
 
-def trim_to_frames(audio: np.ndarray, lengths: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """The audio [batch, samples] as float32, and how many samples of each row are whole frames of content, int32.
+def trim_to_frames(
+    audio: np.ndarray, lengths: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The audio [batch, samples] as float32, and how many samples of each row are whole frames of
+    content, int32.
 
     Raises ValueError for an audio that is not of whole frames, or lengths that do not fit it.
     """
@@ -57,29 +61,38 @@ def trim_to_frames(audio: np.ndarray, lengths: np.ndarray | None) -> tuple[np.nd
     batch, samples = audio.shape
     lengths = np.full(batch, samples) if lengths is None else np.asarray(lengths)
     if lengths.shape != (batch,) or np.any((lengths < CONTENT_HOP) | (lengths > samples)):
-        raise ValueError(f"lengths must be one per row, from {CONTENT_HOP} to {samples} samples, not {lengths}")
-    return np.asarray(audio, np.float32), (lengths // CONTENT_HOP * CONTENT_HOP).astype(np.int32)
+        raise ValueError(
+            f"lengths must be one per row, from {CONTENT_HOP} to {samples} samples, not {lengths}"
+        )
+    return np.asarray(audio, np.float32), (lengths // CONTENT_HOP * CONTENT_HOP).astype(
+        np.int32
+    )
 
 
 def frame_mask(x: jax.Array, frames: jax.Array) -> jax.Array:
-    """Which frames of x [batch, time, ...] lie within each row's number of frames -> bool [batch, time]."""
+    """Which frames of x [batch, time, ...] lie within each row's number of frames -> bool [batch,
+    time]."""
     return jnp.arange(x.shape[1]) < frames[:, None]
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """GELU by the error function, as PyTorch's. `jax.nn.gelu` takes its complement: several times slower on CPUs."""
+    """GELU by the error function, as PyTorch's. `jax.nn.gelu` takes its complement: several times
+    slower on CPUs."""
     return 0.5 * x * (1.0 + lax.erf(x * math.sqrt(0.5)))
 
 
 def linear(parameters: Parameters, name: str, x: jax.Array) -> jax.Array:
     y = x @ parameters[f"{name}.kernel"]
-    return y + parameters[f"{name}.bias"] if f"{name}.bias" in parameters else y  # Whisper's keys have no bias
+    return (
+        y + parameters[f"{name}.bias"] if f"{name}.bias" in parameters else y
+    )  # Whisper's keys have no bias
 
 
 def layer_norm(parameters: Parameters, name: str, x: jax.Array) -> jax.Array:
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = jnp.square(centred).mean(axis=-1, keepdims=True)
-    scale, bias = parameters[f"{name}.scale"], parameters[f"{name}.bias"]
+    scale = parameters[f"{name}.scale"]
+    bias = parameters[f"{name}.bias"]
     return centred * lax.rsqrt(variance + NORM_EPSILON) * scale + bias
 
 
@@ -97,22 +110,29 @@ def attention(parameters: Parameters, name: str, x: jax.Array, valid: jax.Array)
         return (weights @ value) / weights.sum(axis=-1, keepdims=True)
 
     def one_by_one(*parts: jax.Array) -> jax.Array:
-        """Head by head the scores stay in a CPU's cache: two to four times as fast for thirty seconds."""
+        """Head by head the scores stay in a CPU's cache: two to four times as fast for thirty
+        seconds."""
         return lax.map(lambda head: mix(*head), parts)
 
-    query, key, value = heads("query") * HEAD_CHANNELS**-0.5, heads("key"), heads("value")
+    query = heads("query") * HEAD_CHANNELS**-0.5
+    key = heads("key")
+    value = heads("value")
     mixed = lax.platform_dependent(query, key, value, cpu=one_by_one, default=mix)
     return linear(parameters, f"{name}.out", mixed.transpose(1, 2, 0, 3).reshape(x.shape))
 
 
-def transformer_layer(parameters: Parameters, name: str, x: jax.Array, valid: jax.Array, norm_first: bool) -> jax.Array:
+def transformer_layer(
+    parameters: Parameters, name: str, x: jax.Array, valid: jax.Array, norm_first: bool
+) -> jax.Array:
     """Attention and two dense layers, each beside a shortcut and normalised before or after it."""
 
     def attend(y: jax.Array) -> jax.Array:
         return attention(parameters, f"{name}.attention", y, valid)
 
     def dense(y: jax.Array) -> jax.Array:
-        return linear(parameters, f"{name}.mlp.out", gelu(linear(parameters, f"{name}.mlp.in", y)))
+        return linear(
+            parameters, f"{name}.mlp.out", gelu(linear(parameters, f"{name}.mlp.in", y))
+        )
 
     for part, function in (("attention", attend), ("mlp", dense)):
         norm = functools.partial(layer_norm, parameters, f"{name}.{part}_norm")

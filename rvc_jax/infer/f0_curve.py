@@ -1,7 +1,7 @@
 """The pitch that is spoken: the recording's own, shifted, tuned to a scale, or taken from a file.
 
-f0 is float32 [frames] in Hz at 100 frames a second, 0 is unvoiced. All but the medians is told frame by frame, so that
-a long recording can be treated in blocks.
+f0 is float32 [frames] in Hz at 100 frames a second, 0 is unvoiced. All but the medians is told
+frame by frame, so that a long recording can be treated in blocks.
 """
 
 from __future__ import annotations
@@ -25,8 +25,13 @@ MAX_LINES = 10_000_000
 _LONGEST_LINE = 200
 _KEYS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 _FLATS = {"Db": "C#", "Eb": "D#", "Gb": "F#", "Ab": "G#", "Bb": "A#"}
-_SCALES = {"chromatic": range(12), "major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
-_A4_HZ, _A4_NOTE = 440.0, 69
+_SCALES = {
+    "chromatic": range(12),
+    "major": (0, 2, 4, 5, 7, 9, 11),
+    "minor": (0, 2, 3, 5, 7, 8, 10),
+}
+_A4_HZ = 440.0
+_A4_NOTE = 69
 _NOTES = 140  # MIDI numbers, from 8 Hz to 26 kHz
 
 
@@ -47,19 +52,25 @@ class F0Curve:
         self._points = None if config.f0_file is None else read_f0_points(config.f0_file)
 
     def semitones(self, median_f0: float, voice_median_f0: float) -> float:
-        """How far to shift a recording: as asked for, and by whole semitones to the voice's or the stated median pitch.
+        """How far to shift a recording: as asked for, and by whole semitones to the voice's or the
+        stated median pitch.
 
-        median_f0: of the recording in Hz, voice_median_f0: of the voice; 0 if unknown, which shifts nothing.
+        median_f0: of the recording in Hz, voice_median_f0: of the voice; 0 if unknown, which shifts
+        nothing.
         """
         target = voice_median_f0 if self._config.auto_transpose else 0.0
-        target = self._config.proposed_pitch_threshold if self._config.proposed_pitch else target
+        target = (
+            self._config.proposed_pitch_threshold if self._config.proposed_pitch else target
+        )
         return self._config.transpose + round_to_semitones(median_f0, target)
 
     def spoken(self, f0: np.ndarray, first: int, semitones: float) -> np.ndarray:
-        """The pitch to speak, of some frames, `first` being the number of the first one (the recording's is 0)."""
+        """The pitch to speak, of some frames, `first` being the number of the first one (the
+        recording's is 0)."""
         f0 = (f0 * 2 ** (semitones / 12)).astype(np.float32)
         if self._config.autotune:
-            scale, key = self._config.autotune_scale, self._config.autotune_key or "C"
+            scale = self._config.autotune_scale
+            key = self._config.autotune_key or "C"
             f0 = snap_to_scale(f0, self._config.autotune_strength, key, scale)
         return f0 if self._points is None else replace_from_points(f0, first, self._points)
 
@@ -69,11 +80,13 @@ def round_to_semitones(from_hz: float, to_hz: float) -> float:
     return float(round(12 * math.log2(to_hz / from_hz))) if from_hz > 0 and to_hz > 0 else 0.0
 
 
-def snap_to_scale(f0: np.ndarray, strength: float, key: str = "C", scale: str = "chromatic") -> np.ndarray:
+def snap_to_scale(
+    f0: np.ndarray, strength: float, key: str = "C", scale: str = "chromatic"
+) -> np.ndarray:
     """f0 drawn to the nearest note of a scale, on the scale of cents; a tie goes to the lower one.
 
-    strength: share of the way, 0..1. key: its first note, "C" to "B", also "Eb". scale: chromatic, major or minor
-    (natural). The tuning is equal, with A at 440 Hz.
+    strength: share of the way, 0..1. key: its first note, "C" to "B", also "Eb". scale: chromatic,
+    major or minor (natural). The tuning is equal, with A at 440 Hz.
     """
     tonic = _KEYS.index(_FLATS.get(key, key))
     steps = {(tonic + step) % 12 for step in _SCALES[scale]}
@@ -88,8 +101,8 @@ def snap_to_scale(f0: np.ndarray, strength: float, key: str = "C", scale: str = 
 def replace_from_points(f0: np.ndarray, first: int, points: F0Points) -> np.ndarray:
     """f0 [frames] with the points' pitch from the first point to the last; beyond them it stays.
 
-    Between two voiced points pitch moves evenly in cents, however far they are apart; between two of which one is
-    unvoiced nothing is voiced.
+    Between two voiced points pitch moves evenly in cents, however far they are apart; between two
+    of which one is unvoiced nothing is voiced.
     """
     seconds = (first + np.arange(len(f0))) / FRAMES_PER_SECOND
     after = np.clip(np.searchsorted(points.seconds, seconds), 0, len(points.seconds) - 1)
@@ -102,16 +115,18 @@ def replace_from_points(f0: np.ndarray, first: int, points: F0Points) -> np.ndar
 
 
 def read_f0_points(path: Path | str) -> F0Points:
-    """Read a pitch file: a line `seconds,Hz` per point (blanks, tabs and semicolons separate too), 0 Hz being unvoiced.
+    """Read a pitch file: a line `seconds,Hz` per point (blanks, tabs and semicolons separate too),
+    0 Hz being unvoiced.
 
     Empty lines and what follows a # count for nothing, nor does a first line of words.
 
     Raises:
-      UserError: a file that can't be read or has no points in it; the first line that is wrong, by number: no two
-        numbers, a time that doesn't rise, a pitch that no voice has.
+      UserError: a file that can't be read or has no points in it; the first line that is wrong, by
+        number: no two numbers, a time that doesn't rise, a pitch that no voice has.
     """
     path = Path(path)
-    seconds, hz = array.array("d"), array.array("d")
+    seconds = array.array("d")
+    hz = array.array("d")
     try:
         if path.exists() and not path.is_file():
             raise UserError(f"{path} is not a file: name one with lines of seconds,Hz")
@@ -131,11 +146,14 @@ def read_f0_points(path: Path | str) -> F0Points:
 
 def _lines(path: Path, file: IO[str]) -> Iterator[tuple[int, str]]:
     """The numbers and texts of the lines that may be points."""
-    number, began = 0, False
+    number = 0
+    began = False
     while line := file.readline(_LONGEST_LINE + 1):
         number += 1
         if number > MAX_LINES:
-            raise UserError(f"{path} has more than {MAX_LINES} lines: cut it, and the recording, into several")
+            raise UserError(
+                f"{path} has more than {MAX_LINES} lines: cut it, and the recording, into several"
+            )
         if len(line) > _LONGEST_LINE and not line.endswith("\n"):
             if not line.lstrip().startswith("#"):
                 raise _wrong(path, number, line, "it must be seconds,Hz")
@@ -168,13 +186,23 @@ def _point(path: Path, number: int, text: str, previous: float) -> tuple[float, 
     if not 0 <= seconds <= 3600 * MAX_HOURS:
         raise _wrong(path, number, text, f"its time must be from 0 s to {MAX_HOURS} hours")
     if seconds <= previous:
-        raise _wrong(path, number, text, f"its time must be later than {previous:g} s, that of the point before it")
+        raise _wrong(
+            path,
+            number,
+            text,
+            f"its time must be later than {previous:g} s, that of the point before it",
+        )
     if hz != 0 and not PITCH_MIN_HZ <= hz <= PITCH_MAX_HZ:
         raise _wrong(
-            path, number, text, f"its pitch must be {PITCH_MIN_HZ:g} to {PITCH_MAX_HZ:g} Hz, or 0 for unvoiced"
+            path,
+            number,
+            text,
+            f"its pitch must be {PITCH_MIN_HZ:g} to {PITCH_MAX_HZ:g} Hz, or 0 for unvoiced",
         )
     return seconds, hz
 
 
 def _wrong(path: Path, number: int, text: str, reason: str) -> UserError:
-    return UserError(f"{path}, line {number}: {sanitize(text.strip(), 40)!r} is no point of a pitch curve: {reason}")
+    return UserError(
+        f"{path}, line {number}: {sanitize(text.strip(), 40)!r} is no point of a pitch curve: {reason}"
+    )

@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rvc_jax.audio.reading import AudioError, EncodingOptions, Writer, check_encoding, decode_blocks
+from rvc_jax.audio.reading import (
+    AudioError,
+    EncodingOptions,
+    Writer,
+    check_encoding,
+    decode_blocks,
+)
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.converter import Converter, Listener, RecordingError, Source
@@ -23,16 +29,20 @@ def convert_file(
     progress: Listener = lambda share: None,
     index: Path | str | None = None,
 ) -> ConvertedAudio:
-    """Speak a file in a voice and write the result, in the format that its ending names (`SAVE_FORMATS`).
+    """Speak a file in a voice and write the result, in the format that its ending names
+    (`SAVE_FORMATS`).
 
-    The memory that it takes does not depend on the file's length; what is long lies in the temporary folder meanwhile.
+    The memory that it takes does not depend on the file's length; what is long lies in the
+    temporary folder meanwhile.
 
-    run: folder or URL of a run, or a voice's file; which: `best` or `latest`; index: another one; see `Voice.load`.
+    run: folder or URL of a run, or a voice's file; which: `best` or `latest`; index: another one;
+    see `Voice.load`.
 
     Raises:
       UserError: if any of the three is not what it must be; nothing is written then.
     """
-    source, out = Path(source), Path(out)
+    source = Path(source)
+    out = Path(out)
     _check_output(source, out, config)
     _check_source(source)
     return convert_with(warm_converter(run, config, which, index), source, out, progress)
@@ -45,8 +55,11 @@ def warm_converter(
     return Converter(Voice.load(run, which, index), config)
 
 
-def convert_with(converter: Converter, source: Path, out: Path, progress: Listener = lambda share: None) -> ConvertedAudio:
-    """Speak a file in a voice that is ready, and write the result. Raises UserError as `convert_file` does."""
+def convert_with(
+    converter: Converter, source: Path, out: Path, progress: Listener = lambda share: None
+) -> ConvertedAudio:
+    """Speak a file in a voice that is ready, and write the result. Raises UserError as
+    `convert_file` does."""
     try:
         spoken = converter.speak(Source.of_file(source), progress)
     except (AudioError, RecordingError) as error:

@@ -16,7 +16,8 @@ from rvc_jax.infer.files import convert_with, warm_converter
 from rvc_jax.infer.options import check_options, coding
 
 FolderListener = Callable[[float, int, Path], None]
-"""Is told how many recordings are done (with a share of the present one), of how many, and which is the present one."""
+"""Is told how many recordings are done (with a share of the present one), of how many, and which is
+the present one."""
 
 _HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the next recording would fare no better
 
@@ -45,20 +46,25 @@ def convert_folder(
     progress: FolderListener = lambda done, total, name: None,
     index: Path | str | None = None,
 ) -> FolderResult:
-    """Speak all recordings of a folder and its sub-folders in a voice; `out` gets the same sub-folders.
+    """Speak all recordings of a folder and its sub-folders in a voice; `out` gets the same
+    sub-folders.
 
-    A recording whose result is there already is passed over (results are written whole or not at all, so that an
-    interrupted conversion continues), unless it is to be overwritten. One that fails does not keep the others back.
+    A recording whose result is there already is passed over (results are written whole or not at
+    all, so that an interrupted conversion continues), unless it is to be overwritten. One that
+    fails does not keep the others back.
 
     run, which, index: as in `convert_file`. ending: of the files to write.
 
     Raises:
-      UserError: if the voice, the folders or a setting are not what they must be; if the disk is full.
+      UserError: if the voice, the folders or a setting are not what they must be; if the disk is
+          full.
     """
     check_options(config)
     check_encoding(ending, coding(config))
     if config.f0_file is not None:
-        raise UserError("--f0-file has the pitch of one recording: convert that one alone, not a folder")
+        raise UserError(
+            "--f0-file has the pitch of one recording: convert that one alone, not a folder"
+        )
     sources = find_audio(source)
     if not sources:
         raise UserError(f"{source} has no recordings in it")
@@ -66,14 +72,19 @@ def convert_folder(
     targets = _targets(source, sources, out, ending)
     names = [path.relative_to(source) for path in sources]
     pending = [n for n, target in enumerate(targets) if overwrite or not target.exists()]
-    converted, failed, seconds = [], [], 0.0
+    converted = []
+    failed = []
+    seconds = 0.0
     converter = warm_converter(run, config, which, index) if pending else None
     for done, number in enumerate(pending):
-        name, target = names[number], targets[number]
+        name = names[number]
+        target = targets[number]
         progress(done, len(pending), name)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            listener = lambda share, done=done, name=name: progress(done + share, len(pending), name)  # noqa: E731
+            listener = lambda share, done=done, name=name: progress(
+                done + share, len(pending), name
+            )  # noqa: E731
             conversion = convert_with(converter, sources[number], target, listener)
         except OSError as error:
             raise UserError(f"{target.parent} cannot be made: {error.strerror}") from error
@@ -89,7 +100,8 @@ def convert_folder(
 
 
 def _targets(folder: Path, sources: list[Path], out: Path, ending: str) -> list[Path]:
-    """Where the conversions go; recordings that differ in their ending alone keep it in their name."""
+    """Where the conversions go; recordings that differ in their ending alone keep it in their
+    name."""
     names = [path.relative_to(folder) for path in sources]
     count = Counter(os.path.normcase(name.with_suffix("")).casefold() for name in names)
     targets = []
@@ -103,7 +115,9 @@ def _check_folders(source: Path, out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; a folder of recordings is converted into a folder")
     if out.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"{out} lies in the folder of recordings: its files would be taken for some; name another")
+        raise UserError(
+            f"{out} lies in the folder of recordings: its files would be taken for some; name another"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

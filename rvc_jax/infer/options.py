@@ -31,7 +31,8 @@ _EXCLUSIVE = (
 
 
 def check_options(config: ConvertConfig, speakers: int | None = None) -> None:
-    """Raises UserError for the first setting that is out of its range or contradicts another, or whose package lacks.
+    """Raises UserError for the first setting that is out of its range or contradicts another, or
+    whose package lacks.
 
     speakers: how many the voice has, if that is known yet.
     """
@@ -43,10 +44,14 @@ def check_options(config: ConvertConfig, speakers: int | None = None) -> None:
         check_range("resample_rate", config.resample_rate, *_RATES)
     for one, other, reason in _EXCLUSIVE:
         if getattr(config, one) and getattr(config, other):
-            raise UserError(f"{_option(one)} and {_option(other)} exclude each other: {reason}; leave one of them out")
+            raise UserError(
+                f"{_option(one)} and {_option(other)} exclude each other: {reason}; leave one of them out"
+            )
     _check_scale(config)
     if config.clean_audio:
-        reduce_noise(np.zeros(1, np.float32), FEATURE_RATE, 0)  # says which package is missing, before hours of work
+        reduce_noise(
+            np.zeros(1, np.float32), FEATURE_RATE, 0
+        )  # says which package is missing, before hours of work
 
 
 def coding(config: ConvertConfig) -> EncodingOptions:
@@ -57,14 +62,20 @@ def coding(config: ConvertConfig) -> EncodingOptions:
 def check_range(name: str, value: float, least: float, most: float) -> None:
     """Raises UserError, by the name of the option, unless a value is from `least` to `most`."""
     if not least <= value <= most:
-        raise UserError(f"{_option(name)} {value:g} is out of range: it must be from {least} to {most}")
+        raise UserError(
+            f"{_option(name)} {value:g} is out of range: it must be from {least} to {most}"
+        )
 
 
 def _check_scale(config: ConvertConfig) -> None:
     if config.autotune_scale == "chromatic" and config.autotune_key:
-        raise UserError(f"--autotune-key {config.autotune_key} needs --autotune-scale major or minor")
+        raise UserError(
+            f"--autotune-key {config.autotune_key} needs --autotune-scale major or minor"
+        )
     if config.autotune_scale != "chromatic" and not config.autotune_key:
-        raise UserError(f"--autotune-scale {config.autotune_scale} needs --autotune-key, the first note of the scale")
+        raise UserError(
+            f"--autotune-scale {config.autotune_scale} needs --autotune-key, the first note of the scale"
+        )
     if config.autotune_key and not config.autotune:
         raise UserError("--autotune-key and --autotune-scale need --autotune")
 

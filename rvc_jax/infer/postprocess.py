@@ -1,4 +1,5 @@
-"""What comes after the voice: silence where the recording has it, loudness, the side of a stereo recording, peaks."""
+"""What comes after the voice: silence where the recording has it, loudness, the side of a stereo
+recording, peaks."""
 
 from __future__ import annotations
 
@@ -41,22 +42,37 @@ class ConvertedAudio:
 
 
 def postprocess(
-    wave: np.ndarray, recording: Recording, side: np.ndarray | None, volume_envelope: float, rate: int, transpose: float
+    wave: np.ndarray,
+    recording: Recording,
+    side: np.ndarray | None,
+    volume_envelope: float,
+    rate: int,
+    transpose: float,
 ) -> ConvertedAudio:
-    """wave: the gated voice [samples], which is changed; side: as long, of `recording.side`, or None."""
+    """wave: the gated voice [samples], which is changed; side: as long, of `recording.side`, or
+    None."""
     if volume_envelope != 1 and len(wave):
         gains = volume_gains(recording.wave, FEATURE_RATE, wave, rate, volume_envelope)
         for start, stop in stream.block_ranges(len(wave)):
-            louder = (stream.read_range(wave, start, stop) * gains(start, stop)).astype(np.float32)
+            louder = (stream.read_range(wave, start, stop) * gains(start, stop)).astype(
+                np.float32
+            )
             stream.write_range(wave, start, louder)
-    peaks = (float(np.abs(_channels(wave, side, a, b)).max()) for a, b in stream.block_ranges(len(wave)))
+    peaks = (
+        float(np.abs(_channels(wave, side, a, b)).max())
+        for a, b in stream.block_ranges(len(wave))
+    )
     peak = max(peaks, default=0.0)
     return ConvertedAudio(rate, transpose, wave, side, _PEAK / peak if peak > _PEAK else 1.0)
 
 
-def apply_gate(blocks: Iterable[np.ndarray], gate: np.ndarray, rate: int) -> Iterator[np.ndarray]:
-    """Blocks [samples], one after the other, times the gate [frames] between whose values is drawn a line."""
-    start, hop = 0, rate / FRAMES_PER_SECOND
+def apply_gate(
+    blocks: Iterable[np.ndarray], gate: np.ndarray, rate: int
+) -> Iterator[np.ndarray]:
+    """Blocks [samples], one after the other, times the gate [frames] between whose values is drawn
+    a line."""
+    start = 0
+    hop = rate / FRAMES_PER_SECOND
     for block in blocks:
         first = min(int(start / hop), len(gate) - 1)
         nearby = gate[first : first + int(len(block) / hop) + 3]
@@ -66,7 +82,8 @@ def apply_gate(blocks: Iterable[np.ndarray], gate: np.ndarray, rate: int) -> Ite
 
 
 def fit_length(blocks: Iterable[np.ndarray], length: int) -> Iterator[np.ndarray]:
-    """Blocks [samples] of which there are `length` samples together: cut, or with zeros behind them."""
+    """Blocks [samples] of which there are `length` samples together: cut, or with zeros behind
+    them."""
     missing = length
     for block in blocks:
         part = block[:missing]

@@ -23,8 +23,10 @@ from rvc_jax.infer.chunking import CONTEXT_FRAMES
 MIN_SECONDS = 0.1
 """Shorter recordings are spoken with silence behind them."""
 
-GATE_HOLD, GATE_FADE = 10, 5
-"""Frames on either side of what is heard that the gate stays open, and over which it opens and closes."""
+GATE_HOLD = 10
+GATE_FADE = 5
+"""Frames on either side of what is heard that the gate stays open, and over which it opens and
+closes."""
 
 
 class RecordingError(UserError):
@@ -33,7 +35,8 @@ class RecordingError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where the samples come from. They are read once, or twice if the side of a stereo recording is kept."""
+    """Where the samples come from. They are read once, or twice if the side of a stereo recording
+    is kept."""
 
     rate: int
     """In Hz."""
@@ -44,7 +47,9 @@ class Source:
     def of_array(cls, wave: np.ndarray, rate: int) -> Source:
         """wave: [samples] or [channels, samples]."""
         channels = np.atleast_2d(np.asarray(wave, np.float32))
-        return cls(rate, lambda: (channels[:, a:b] for a, b in stream.block_ranges(channels.shape[1])))
+        return cls(
+            rate, lambda: (channels[:, a:b] for a, b in stream.block_ranges(channels.shape[1]))
+        )
 
     @classmethod
     def of_file(cls, path: Path | str) -> Source:
@@ -86,46 +91,64 @@ class Recording:
         places = np.mod(np.arange(start, stop), period)
         places = np.minimum(places, period - places)
         least = int(places.min())
-        return stream.read_range(self.wave, least, int(places.max()) + 1)[places - least] * np.float32(self.gain)
+        return stream.read_range(self.wave, least, int(places.max()) + 1)[
+            places - least
+        ] * np.float32(self.gain)
 
     def listened(self, start: int, stop: int) -> np.ndarray:
-        """`read` with the formants moved: what pitch and content are found in. start: a multiple of `formants.HOP`."""
+        """`read` with the formants moved: what pitch and content are found in. start: a multiple of
+        `formants.HOP`."""
         if not self.formant_shift:
             return self.read(start, stop)
         around = self.read(start - formants.CONTEXT, stop + formants.CONTEXT)
-        return formants.shift_formants(around, self.formant_shift)[formants.CONTEXT : -formants.CONTEXT]
+        return formants.shift_formants(around, self.formant_shift)[
+            formants.CONTEXT : -formants.CONTEXT
+        ]
 
     @functools.cached_property
     def heard(self) -> np.ndarray:
-        """Whether anything sounds within a tenth of a second of a frame: bool [samples // 160 + 1]."""
+        """Whether anything sounds within a tenth of a second of a frame: bool [samples // 160 +
+        1]."""
         levels = rms(self.wave, 2 * FEATURE_HOP, FEATURE_HOP) * np.float32(self.gain)
-        return scipy.ndimage.maximum_filter1d(levels > 10 ** (self.silence_db / 20), 2 * GATE_HOLD + 1)
+        return scipy.ndimage.maximum_filter1d(
+            levels > 10 ** (self.silence_db / 20), 2 * GATE_HOLD + 1
+        )
 
     def gate(self) -> np.ndarray:
-        """0 where nothing is heard, else 1, with short fades: float32 [samples // 160 + 1], by frame."""
+        """0 where nothing is heard, else 1, with short fades: float32 [samples // 160 + 1], by
+        frame."""
         return scipy.ndimage.uniform_filter1d(self.heard.astype(np.float32), 2 * GATE_FADE + 1)
 
     def audible_frames(self) -> np.ndarray:
-        """`heard` of the frames -CONTEXT_FRAMES..frames + CONTEXT_FRAMES, reflected as the sound is."""
+        """`heard` of the frames -CONTEXT_FRAMES..frames + CONTEXT_FRAMES, reflected as the sound
+        is."""
         heard = self.heard[: self.frames]
         heard = np.pad(heard, (0, self.frames - len(heard)), mode="edge")
         return np.pad(heard, CONTEXT_FRAMES, mode="reflect")
 
 
-def prepare_input(source: Source, prepare: PrepareConfig, silence_db: float, formant_shift: float = 0.0) -> Recording:
-    """Hear a source out: mixed to one channel, at 16 kHz, filtered and levelled as the training speech was.
+def prepare_input(
+    source: Source, prepare: PrepareConfig, silence_db: float, formant_shift: float = 0.0
+) -> Recording:
+    """Hear a source out: mixed to one channel, at 16 kHz, filtered and levelled as the training
+    speech was.
 
     Raises:
-      RecordingError: if there is no sample in it, or one that is not a number. AudioError: of a file's samples.
+      RecordingError: if there is no sample in it, or one that is not a number. AudioError: of a
+          file's samples.
     """
     count = _Count()
     middle = _middle(source.blocks(), count)
     blocks = stream.resample_blocks(middle, source.rate, FEATURE_RATE)
-    blocks = stream.high_pass_blocks_zero_phase(_padded(blocks), FEATURE_RATE, prepare.high_pass_hz)
+    blocks = stream.high_pass_blocks_zero_phase(
+        _padded(blocks), FEATURE_RATE, prepare.high_pass_hz
+    )
     wave = stream.collect_blocks(blocks, FEATURE_RATE, scratch_folder())
     count.check()
     gain = _gain(wave, prepare)
-    return Recording(wave, gain, silence_db, count.samples, source.rate, count.channels, formant_shift)
+    return Recording(
+        wave, gain, silence_db, count.samples, source.rate, count.channels, formant_shift
+    )
 
 
 def scratch_folder() -> Path:
@@ -134,9 +157,12 @@ def scratch_folder() -> Path:
 
 
 def extract_side(source: Source, to_rate: int) -> np.ndarray:
-    """Half the difference of the first two channels: float32 [samples] at another rate; a long one is on the disk."""
+    """Half the difference of the first two channels: float32 [samples] at another rate; a long one
+    is on the disk."""
     blocks = ((block[0] - block[1]) / 2 for block in source.blocks())
-    return stream.collect_blocks(stream.resample_blocks(blocks, source.rate, to_rate), to_rate, scratch_folder())
+    return stream.collect_blocks(
+        stream.resample_blocks(blocks, source.rate, to_rate), to_rate, scratch_folder()
+    )
 
 
 def length_at(recording: Recording, rate: int) -> int:
@@ -161,7 +187,9 @@ class _Count:
         if not self.samples:
             raise RecordingError("there is no sample in it")
         if self.broken:
-            raise RecordingError(f"{self.broken} of {self.samples} samples are not numbers (NaN or infinite)")
+            raise RecordingError(
+                f"{self.broken} of {self.samples} samples are not numbers (NaN or infinite)"
+            )
 
 
 def _middle(blocks: Iterable[np.ndarray], count: _Count) -> Iterator[np.ndarray]:
@@ -172,7 +200,8 @@ def _middle(blocks: Iterable[np.ndarray], count: _Count) -> Iterator[np.ndarray]
 
 
 def _padded(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Silence behind what is very short: no method hears anything in less than a few of its frames."""
+    """Silence behind what is very short: no method hears anything in less than a few of its
+    frames."""
     samples = 0
     for block in blocks:
         samples += len(block)
@@ -184,7 +213,14 @@ def _padded(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 def _gain(wave: np.ndarray, prepare: PrepareConfig) -> float:
     """As in training, but silence is not made louder."""
-    peak = max(float(np.abs(stream.read_range(wave, a, b)).max()) for a, b in stream.block_ranges(len(wave)))
+    peak = max(
+        float(np.abs(stream.read_range(wave, a, b)).max())
+        for a, b in stream.block_ranges(len(wave))
+    )
     if peak < 10 ** (prepare.silence_db / 20) or not peak:
         return 1.0
-    return slice_gain(peak, prepare) if prepare.normalisation == "post" else file_gain(wave, FEATURE_RATE, prepare)[0]
+    return (
+        slice_gain(peak, prepare)
+        if prepare.normalisation == "post"
+        else file_gain(wave, FEATURE_RATE, prepare)[0]
+    )

@@ -19,9 +19,11 @@ BLOCK_FRAMES = WINDOWS_AT_ONCE * _STRIDE
 
 
 class RecordingFeatures:
-    """Features of frames -CONTEXT_FRAMES..frames + CONTEXT_FRAMES of a recording, 100 frames a second.
+    """Features of frames -CONTEXT_FRAMES..frames + CONTEXT_FRAMES of a recording, 100 frames a
+    second.
 
-    The pitch of all of them is found at once; content, which is a thousand times as much, as it is asked for.
+    The pitch of all of them is found at once; content, which is a thousand times as much, as it is
+    asked for.
     """
 
     def __init__(
@@ -32,14 +34,16 @@ class RecordingFeatures:
         progress: Callable[[float], None] = lambda share: None,
     ):
         """progress: is told the share of the pitch that has been found, 0..1."""
-        self._recording, self._content = recording, content
+        self._recording = recording
+        self._content = content
         self.count = recording.frames + 2 * CONTEXT_FRAMES
         """Of frames."""
         self.f0 = self._pitch(pitch, progress)
         """float32 [count] in Hz, 0 is unvoiced; so is silence."""
 
     def content(self, block: int) -> np.ndarray:
-        """Block after block of the content: float16 [BLOCK_FRAMES / 2, channels], as in a dataset."""
+        """Block after block of the content: float16 [BLOCK_FRAMES / 2, channels], as in a
+        dataset."""
         windows = range(block * WINDOWS_AT_ONCE, (block + 1) * WINDOWS_AT_ONCE)
         return self._middles(self._content, windows, CONTENT_HOP).astype(np.float16)
 
@@ -47,17 +51,24 @@ class RecordingFeatures:
         """Silent windows are not listened to."""
         heard = self._recording.audible_frames()
         f0 = np.zeros(-(-self.count // _STRIDE) * _STRIDE, np.float32)
-        sounding = [n for n in range(len(f0) // _STRIDE) if heard[n * _STRIDE : (n + 1) * _STRIDE].any()]
+        sounding = [
+            n for n in range(len(f0) // _STRIDE) if heard[n * _STRIDE : (n + 1) * _STRIDE].any()
+        ]
         for begin in range(0, len(sounding), WINDOWS_AT_ONCE):
             some = sounding[begin : begin + WINDOWS_AT_ONCE]
-            f0.reshape(-1, _STRIDE)[some] = self._middles(extract, some, FEATURE_HOP).reshape(-1, _STRIDE)[: len(some)]
+            f0.reshape(-1, _STRIDE)[some] = self._middles(extract, some, FEATURE_HOP).reshape(
+                -1, _STRIDE
+            )[: len(some)]
             progress((begin + len(some)) / len(sounding))
         return np.where(heard, f0[: self.count], np.float32(0))
 
-    def _middles(self, extract: Callable[[np.ndarray], np.ndarray], windows: Sequence[int], hop: int) -> np.ndarray:
+    def _middles(
+        self, extract: Callable[[np.ndarray], np.ndarray], windows: Sequence[int], hop: int
+    ) -> np.ndarray:
         """The middles of up to WINDOWS_AT_ONCE windows' features, one after the other.
 
-        A window's middle is the frames number * _STRIDE.. from the first on; hop: the samples of one feature frame.
+        A window's middle is the frames number * _STRIDE.. from the first on; hop: the samples of
+        one feature frame.
         """
         batch = np.zeros((WINDOWS_AT_ONCE, WINDOW_FRAMES * FEATURE_HOP), np.float32)
         for row, number in zip(batch, windows, strict=False):

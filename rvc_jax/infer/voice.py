@@ -49,34 +49,43 @@ class Voice:
     """Whether it sings a melody; without, the recording's pitch is not heard in the result."""
 
     @classmethod
-    def load(cls, place: Location, which: str = "best", index: str | Path | None = None) -> Voice:
+    def load(
+        cls, place: Location, which: str = "best", index: str | Path | None = None
+    ) -> Voice:
         """The voice of whatever holds one.
 
         Args:
-          place: a run's folder or URL, a folder that `rvc-jax import` made, a `.pth` of any RVC tool (also `G_*.pth`),
-            a `.safetensors` of ours, a `.zip` with a `.pth`, or a folder with one of these files.
+          place: a run's folder or URL, a folder that `rvc-jax import` made, a `.pth` of any RVC
+            tool (also `G_*.pth`), a `.safetensors` of ours, a `.zip` with a `.pth`, or a folder
+            with one of these files.
           which: `best` or `latest`, of a run.
-          index: a faiss `.index` or an `.npy` [rows, channels] in the place of the one that belongs to the voice, or
-            lies beside its file; "none" takes none.
+          index: a faiss `.index` or an `.npy` [rows, channels] in the place of the one that belongs
+            to the voice, or lies beside its file; "none" takes none.
 
         Raises:
           UserError: there is no voice, it is damaged, or the index is another voice's.
         """
         if is_remote(place) or not _is_imported(Path(place)):
-            voice = cls.from_run(RunFolder.open(fetch_run(place, "index.npy", VOICE_FOLDERS[which])), which)
+            voice = cls.from_run(
+                RunFolder.open(fetch_run(place, "index.npy", VOICE_FOLDERS[which])), which
+            )
             return voice if index is None else voice.with_index(index)
         opened = open_voice(Path(place), index)
         return cls.from_model(opened.model, opened.index)
 
     @classmethod
     def from_model(cls, model: VoiceModel, index: np.ndarray | None = None) -> Voice:
-        """A voice as a file holds it. index: content features of its training speech [rows, channels].
+        """A voice as a file holds it. index: content features of its training speech [rows,
+        channels].
 
-        Its recordings are treated as RVC treats speech for training, since no file tells how its own was.
+        Its recordings are treated as RVC treats speech for training, since no file tells how its
+        own was.
         """
         model = model.without_posterior()
         network = model.network()
-        preset, unheard = _preset_like(model), None if model.generator.has_pitch else "swift"  # is in the package
+        # is in the package
+        preset = _preset_like(model)
+        unheard = None if model.generator.has_pitch else "swift"
         return cls(
             network,
             network.from_public(model.weights),
@@ -94,7 +103,8 @@ class Voice:
         )
 
     def with_index(self, index: str | Path) -> Voice:
-        """The same voice with another index: a faiss `.index`, an `.npy`, or "none". Raises UserError as `load`."""
+        """The same voice with another index: a faiss `.index`, an `.npy`, or "none". Raises
+        UserError as `load`."""
         if str(index) == NONE:
             return dataclasses.replace(self, index=None)
         channels = self.network.shapes["enc_p.emb_phone.weight"][0]
@@ -102,7 +112,8 @@ class Voice:
 
     @classmethod
     def from_run(cls, run: RunFolder, which: str = "best") -> Voice:
-        """The `best` or `latest` voice of a run. Raises UserError as `RunFolder.load_generator` does."""
+        """The `best` or `latest` voice of a run. Raises UserError as `RunFolder.load_generator`
+        does."""
         network, parameters = run.load_generator(which)
         return cls(
             network,
@@ -122,9 +133,12 @@ class Voice:
 
 
 def _is_imported(place: Path) -> bool:
-    """Whether it is a file, or a folder with a file, of a voice; anything else is taken for a run."""
+    """Whether it is a file, or a folder with a file, of a voice; anything else is taken for a
+    run."""
     if os.path.isdir(place):  # unlike Path.is_dir, also for names that are too long
-        return is_voice(place) or (not (place / "config.json").exists() and bool(find_voices(place)))
+        return is_voice(place) or (
+            not (place / "config.json").exists() and bool(find_voices(place))
+        )
     return os.path.isfile(place) or place.suffix.lower() in VOICE_EXTENSIONS
 
 

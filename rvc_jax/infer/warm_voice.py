@@ -14,7 +14,8 @@ from rvc_jax.infer.converter import Conversion, Converter, Listener
 from rvc_jax.infer.voice import Voice
 
 _VALUES_PER_SECOND = 2 * 192_000
-"""Samples of all channels together in a second of sound, at most: stereo at the highest rate that people record at."""
+"""Samples of all channels together in a second of sound, at most: stereo at the highest rate that
+people record at."""
 
 
 class RecordingTooLong(UserError):
@@ -22,14 +23,19 @@ class RecordingTooLong(UserError):
 
 
 class WarmVoice:
-    """Converts recordings one after the other, each with its own settings. Not for several threads at once."""
+    """Converts recordings one after the other, each with its own settings. Not for several threads
+    at once."""
 
     def __init__(self, voice: Voice):
         self.voice = voice
         self._converter = Converter(voice, ConvertConfig())
 
     def __call__(
-        self, wave: np.ndarray, rate: int, config: ConvertConfig, progress: Listener = lambda share: None
+        self,
+        wave: np.ndarray,
+        rate: int,
+        config: ConvertConfig,
+        progress: Listener = lambda share: None,
     ) -> Conversion:
         """As `Converter.__call__`. Raises UserError if a setting or the recording can't be used."""
         return self._converter.with_config(config)(wave, rate, progress)
@@ -38,7 +44,11 @@ class WarmVoice:
         """Compiles every shape that a recording can need, with the default settings."""
         for seconds in (0.5, max(CHUNK_FRAMES) / FRAMES_PER_SECOND):
             time = np.arange(round(seconds * FEATURE_RATE)) / FEATURE_RATE
-            self(np.sin(2 * np.pi * 200 * time).astype(np.float32) * 0.1, FEATURE_RATE, ConvertConfig())
+            self(
+                np.sin(2 * np.pi * 200 * time).astype(np.float32) * 0.1,
+                FEATURE_RATE,
+                ConvertConfig(),
+            )
 
 
 def read_recording(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
@@ -49,12 +59,15 @@ def read_recording(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
       AudioError: as `decode`, and for more channels or a higher rate than are taken.
     """
     rate, blocks = decode_blocks(path)
-    kept, samples = [], 0
+    kept = []
+    samples = 0
     for block in blocks:
         if len(block) * rate > _VALUES_PER_SECOND:
             raise AudioError(f"{len(block)} channels at {rate} Hz are more than what is taken")
         samples += block.shape[1]
         if samples > max_seconds * rate:
-            raise RecordingTooLong(f"the recording is too long: at most {max_seconds:g} s are taken")
+            raise RecordingTooLong(
+                f"the recording is too long: at most {max_seconds:g} s are taken"
+            )
         kept.append(block)
     return np.concatenate(kept, axis=1), rate

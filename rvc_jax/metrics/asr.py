@@ -1,4 +1,5 @@
-"""What is said: speech recognition by Whisper (arXiv 2212.04356), and how far two transcripts are apart."""
+"""What is said: speech recognition by Whisper (arXiv 2212.04356), and how far two transcripts are
+apart."""
 
 from __future__ import annotations
 
@@ -33,20 +34,26 @@ class SpeechRecognizer:
     """Whisper on the CPU, as the package faster-whisper runs it."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        """From a folder in CTranslate2's layout, with tokenizer.json. Raises UserError if it is not that."""
+        """From a folder in CTranslate2's layout, with tokenizer.json. Raises UserError if it is not
+        that."""
         from faster_whisper import WhisperModel
 
         self.name = name
         if not (folder / "tokenizer.json").is_file():  # the package would look for one on a hub
-            raise UserError(f"{folder} holds no tokenizer.json: it is no model for faster-whisper")
+            raise UserError(
+                f"{folder} holds no tokenizer.json: it is no model for faster-whisper"
+            )
         try:
             self._model = WhisperModel(str(folder), device="cpu", compute_type="int8")
         except (RuntimeError, ValueError) as error:
-            raise UserError(f"{folder} is no model that faster-whisper can run ({error})") from None
+            raise UserError(
+                f"{folder} is no model that faster-whisper can run ({error})"
+            ) from None
 
     @classmethod
     def find(cls) -> SpeechRecognizer | None:
-        """With the best of `MODELS` on this machine; None if there is none, or no faster-whisper."""
+        """With the best of `MODELS` on this machine; None if there is none, or no
+        faster-whisper."""
         if importlib.util.find_spec("faster_whisper") is None:
             return None
         found = ((name, store.find(name)) for name in MODELS)
@@ -61,28 +68,42 @@ class SpeechRecognizer:
         return language in self._model.supported_languages
 
     def __call__(self, audio16k: np.ndarray, language: str | None = None) -> Transcript:
-        """audio16k float [samples] at 16 kHz; language: its code, heard from the recording if not given."""
+        """audio16k float [samples] at 16 kHz; language: its code, heard from the recording if not
+        given."""
         segments, info = self._model.transcribe(
-            np.asarray(audio16k, np.float32), language=language, temperature=0.0, condition_on_previous_text=False
+            np.asarray(audio16k, np.float32),
+            language=language,
+            temperature=0.0,
+            condition_on_previous_text=False,
         )  # at temperature 0 the same sound gives the same words
         return Transcript(" ".join(segment.text.strip() for segment in segments), info.language)
 
 
 def words(text: str) -> list[str]:
     """Words to compare: small letters, without punctuation; apostrophes within a word stay."""
-    text = unicodedata.normalize("NFKC", text).casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    text = (
+        unicodedata.normalize("NFKC", text)
+        .casefold()
+        .replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    )
     kept = "".join(c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " for c in text)
     return [word for word in (part.strip("'") for part in kept.split()) if word]
 
 
 def error_rate(reference: Sequence, hypothesis: Sequence) -> float:
-    """Substitutions, deletions and insertions (Levenshtein) per item of a reference that has at least one.
+    """Substitutions, deletions and insertions (Levenshtein) per item of a reference that has at
+    least one.
 
-    Of words it is the word error rate, of a string the character error rate. 0 is equal; above 1 if much was added.
+    Of words it is the word error rate, of a string the character error rate. 0 is equal; above 1 if
+    much was added.
     """
     row = list(range(len(hypothesis) + 1))
     for i, wanted in enumerate(reference, 1):
-        diagonal, row[0] = row[0], i
+        diagonal = row[0]
+        row[0] = i
         for j, given in enumerate(hypothesis, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (wanted != given))
+            diagonal, row[j] = (
+                row[j],
+                min(row[j] + 1, row[j - 1] + 1, diagonal + (wanted != given)),
+            )
     return row[-1] / len(reference)

@@ -1,4 +1,5 @@
-"""How good a conversion is: every figure of `infer.figures` that can be had, a sentence for every one that cannot."""
+"""How good a conversion is: every figure of `infer.figures` that can be had, a sentence for every
+one that cannot."""
 
 from __future__ import annotations
 
@@ -16,18 +17,21 @@ from rvc_jax.config import FEATURE_RATE, EvaluateConfig
 from rvc_jax.errors import UserError
 from rvc_jax.metrics import asr, dnsmos, speaker
 from rvc_jax.metrics import signal as quality
-from rvc_jax.metrics.clips import ConversionFiles, Clip, pair_files, read_clip
+from rvc_jax.metrics.clips import Clip, ConversionFiles, pair_files, read_clip
 from rvc_jax.metrics.conversion_table import ConversionMetrics, mean_metrics
 from rvc_jax.metrics.mcd import mel_cepstral_distortion
 from rvc_jax.metrics.melody import PITCH_METHOD, track_pitch
 from rvc_jax.metrics.pitch import MIN_VOICED_FRAMES, align, estimate_delay, pitch_figures
 
-TARGET_FILES, TARGET_SECONDS = 12, 10.0
+TARGET_FILES = 12
+TARGET_SECONDS = 10.0
 """Recordings of the target speaker that are heard, spread over a folder, and how much of each."""
 
 _PIECE = 10 * FEATURE_RATE
 _PIECES = 4  # per call: one shape for everything
-_MIN_SPEECH_SECONDS, _MIN_DNSMOS_SECONDS = 1.6, 1.0  # seconds
+# seconds
+_MIN_SPEECH_SECONDS = 1.6
+_MIN_DNSMOS_SECONDS = 1.0
 _MAX_LENGTH_DIFFERENCE = 0.1
 _MAX_PARALLEL_SECONDS = 60.0
 
@@ -73,13 +77,17 @@ def measure_conversions(
     Args:
       converted, source: files, or folders whose recordings have equal names.
       target: a recording of the target speaker, or a folder of them.
-      reference: the target speaker saying the same words, as `source`; without `target`, the target too.
+      reference: the target speaker saying the same words, as `source`; without `target`, the target
+          too.
 
     Raises:
-      UserError: nothing to compare with, or what cannot be read; of a folder, what cannot be is left out with a note.
+      UserError: nothing to compare with, or what cannot be read; of a folder, what cannot be is
+          left out with a note.
     """
     if source is None and target is None and reference is None:
-        raise UserError("nothing to compare with: name --source, --target or --reference beside --converted")
+        raise UserError(
+            "nothing to compare with: name --source, --target or --reference beside --converted"
+        )
     if config.start < 0 or not 1 <= config.seconds <= 3600:
         raise UserError("--start must be 0 or more, and --seconds between 1 and 3600")
     files, notes = pair_files(converted, source, reference)
@@ -87,14 +95,20 @@ def measure_conversions(
     meter = ConversionMeter(config, sounds)
     measured, notes = _measure_all(meter, files, [*notes, *unheard], listener)
     everywhere = dict.fromkeys([*notes, *meter.notes])
-    return ConversionReport(mean_metrics(item.figures for item in measured), tuple(measured), tuple(everywhere), meter.methods)
+    return ConversionReport(
+        mean_metrics(item.figures for item in measured),
+        tuple(measured),
+        tuple(everywhere),
+        meter.methods,
+    )
 
 
 def _measure_all(
     meter: ConversionMeter, files: list[ConversionFiles], notes: list[str], listener: Listener
 ) -> tuple[list[MeasuredConversion], list[str]]:
     """One file that fails is the caller's mistake; of several, the others are measured."""
-    measured, failures = [], []
+    measured = []
+    failures = []
     for done, item in enumerate(files):
         listener(done, len(files), item.name)
         try:
@@ -108,7 +122,8 @@ def _measure_all(
 
 
 def _read_target_clips(target: Path | None) -> tuple[list[Clip], list[str]]:
-    """The beginnings of some recordings of the target speaker, and a sentence for each that cannot be measured."""
+    """The beginnings of some recordings of the target speaker, and a sentence for each that cannot
+    be measured."""
     if target is None:
         return [], []
     if not target.is_dir():
@@ -117,7 +132,8 @@ def _read_target_clips(target: Path | None) -> tuple[list[Clip], list[str]]:
     if not paths:
         raise UserError(f"{target} holds no recordings")
     chosen = np.unique(np.linspace(0, len(paths) - 1, TARGET_FILES).round().astype(int))
-    sounds, failures = [], []
+    sounds = []
+    failures = []
     for i in chosen:
         try:
             sounds.append(read_clip(paths[i], 0.0, TARGET_SECONDS))
@@ -134,14 +150,18 @@ class ConversionMeter:
     def __init__(self, config: EvaluateConfig, target: list[Clip]):
         """target: recordings of the target speaker, if there are any."""
         self._config = config
-        self._speaker, self._mos, self._recognizer = (
-            speaker.SpeakerEncoder.find(), dnsmos.Dnsmos.find(), asr.SpeechRecognizer.find(),
-        )  # fmt: skip
+        self._speaker = speaker.SpeakerEncoder.find()
+        self._mos = dnsmos.Dnsmos.find()
+        self._recognizer = asr.SpeechRecognizer.find()
         self.notes = self._missing(target)
         heard = [sound for sound in target if not sound.is_silent]
-        self._target_speaker = self._embedding([sound.speech16k for sound in heard]) if self._speaker else None
+        self._target_speaker = (
+            self._embedding([sound.speech16k for sound in heard]) if self._speaker else None
+        )
         if target and self._speaker and self._target_speaker is None:
-            self.notes.append("speaker similarity is not measured: speech is heard in less than 1.6 s of the target")
+            self.notes.append(
+                "speaker similarity is not measured: speech is heard in less than 1.6 s of the target"
+            )
         bands = [band for band in (sound.bandwidth() for sound in heard) if band is not None]
         self._target_bandwidth = float(np.median(bands)) if bands else None
 
@@ -159,23 +179,40 @@ class ConversionMeter:
 
     def __call__(self, files: ConversionFiles) -> MeasuredConversion:
         """Measures one conversion. Raises UserError if one of its recordings cannot be measured."""
-        config, notes = self._config, []
+        config = self._config
+        notes = []
         converted = read_clip(files.converted, config.start, config.seconds)
         source = files.source and read_clip(files.source, config.start, config.seconds)
         figures: dict[str, Any] = self._facts(converted)
         transcripts: dict[str, str] = {}
         if source:
-            figures |= {f"source_{name}": value for name, value in _level_metrics(source).items() if name != "peak_dbfs"}
+            figures |= {
+                f"source_{name}": value
+                for name, value in _level_metrics(source).items()
+                if name != "peak_dbfs"
+            }
         if converted.is_silent or (source and source.is_silent):
             which = "the conversion" if converted.is_silent else "the source"
-            return MeasuredConversion(files.name, ConversionMetrics(**figures), (f"{which} is silent: nothing but its level is measured",))
-        figures |= self._opinions(converted, source, notes) | self._similarities(converted, source, notes)
+            return MeasuredConversion(
+                files.name,
+                ConversionMetrics(**figures),
+                (f"{which} is silent: nothing but its level is measured",),
+            )
+        figures |= self._opinions(converted, source, notes) | self._similarities(
+            converted, source, notes
+        )
         if source:
             figures |= _pitch_and_delay_metrics(source, converted, notes)
             figures |= self._words(source, converted, transcripts, notes)
         if files.reference:
-            figures |= _distortion_metrics(read_clip(files.reference, config.start, _MAX_PARALLEL_SECONDS), converted, notes)
-        return MeasuredConversion(files.name, ConversionMetrics(**figures), tuple(notes), transcripts)
+            figures |= _distortion_metrics(
+                read_clip(files.reference, config.start, _MAX_PARALLEL_SECONDS),
+                converted,
+                notes,
+            )
+        return MeasuredConversion(
+            files.name, ConversionMetrics(**figures), tuple(notes), transcripts
+        )
 
     def _missing(self, target: list[Clip]) -> list[str]:
         """A sentence for every model that is not here."""
@@ -183,13 +220,17 @@ class ConversionMeter:
         if self._speaker is None:
             notes.append(f"speaker similarity is not measured: {speaker.INSTALL_HINT}")
         elif not target:
-            notes.append("speaker similarity is not measured: name recordings of the target speaker with --target")
+            notes.append(
+                "speaker similarity is not measured: name recordings of the target speaker with --target"
+            )
         if self._mos is None:
             notes.append(f"DNSMOS is not measured: {dnsmos.INSTALL_HINT}")
         if self._recognizer is None:
             notes.append(f"word and character errors are not measured: {asr.INSTALL_HINT}")
         elif not self._config.language and not self._recognizer.is_multilingual:
-            notes.append(f"the words are taken for English: {self._recognizer.name} knows no other language")
+            notes.append(
+                f"the words are taken for English: {self._recognizer.name} knows no other language"
+            )
         return notes
 
     def _facts(self, converted: Clip) -> dict[str, Any]:
@@ -200,16 +241,25 @@ class ConversionMeter:
             "target_bandwidth_hz": self._target_bandwidth,
         }
 
-    def _opinions(self, converted: Clip, source: Clip | None, notes: list[str]) -> dict[str, float]:
+    def _opinions(
+        self, converted: Clip, source: Clip | None, notes: list[str]
+    ) -> dict[str, float]:
         if self._mos is None:
             return {}
         if converted.seconds < _MIN_DNSMOS_SECONDS:
             notes.append("DNSMOS is not measured: the conversion is shorter than 1 s")
             return {}
-        figures = {f"dnsmos_{name}": value for name, value in self._mos(converted.audio16k)._asdict().items()}
-        return figures | ({"source_dnsmos_overall": self._mos(source.audio16k).overall} if source else {})
+        figures = {
+            f"dnsmos_{name}": value
+            for name, value in self._mos(converted.audio16k)._asdict().items()
+        }
+        return figures | (
+            {"source_dnsmos_overall": self._mos(source.audio16k).overall} if source else {}
+        )
 
-    def _similarities(self, converted: Clip, source: Clip | None, notes: list[str]) -> dict[str, float]:
+    def _similarities(
+        self, converted: Clip, source: Clip | None, notes: list[str]
+    ) -> dict[str, float]:
         if self._target_speaker is None:
             return {}
         figures = {}
@@ -218,7 +268,9 @@ class ConversionMeter:
             if embedding is not None:
                 figures[name] = float(embedding @ self._target_speaker)
         if "similarity" not in figures:
-            notes.append("speaker similarity is not measured: speech is heard in less than 1.6 s of the conversion")
+            notes.append(
+                "speaker similarity is not measured: speech is heard in less than 1.6 s of the conversion"
+            )
         return figures
 
     def _embedding(self, waves: list[np.ndarray]) -> np.ndarray | None:
@@ -233,7 +285,8 @@ class ConversionMeter:
             audio = np.zeros((_PIECES, _PIECE), np.float32)
             lengths = np.full(_PIECES, _PIECE)
             for row, piece in enumerate(batch):
-                audio[row, : len(piece)], lengths[row] = piece, len(piece)
+                audio[row, : len(piece)] = piece
+                lengths[row] = len(piece)
             total += self._speaker(audio, lengths)[: len(batch)].sum(axis=0, dtype=np.float64)
         return total / np.linalg.norm(total)
 
@@ -241,18 +294,24 @@ class ConversionMeter:
         self, source: Clip, converted: Clip, transcripts: dict[str, str], notes: list[str]
     ) -> dict[str, float]:
         """Errors in words and characters; what was understood is put into `transcripts`."""
-        model, language = self._recognizer, self._config.language
+        model = self._recognizer
+        language = self._config.language
         if model is None:
             return {}
         if language and not model.knows(language):
-            notes.append(f"word and character errors are not measured: {model.name} does not know {language!r}")
+            notes.append(
+                f"word and character errors are not measured: {model.name} does not know {language!r}"
+            )
             return {}
         said = model(source.audio16k, language)
         spoken = model(converted.audio16k, said.language)
         transcripts |= {"source": said.text, "converted": spoken.text}
-        wanted, given = asr.words(said.text), asr.words(spoken.text)
+        wanted = asr.words(said.text)
+        given = asr.words(spoken.text)
         if not wanted:
-            notes.append("word and character errors are not measured: no word is understood in the source")
+            notes.append(
+                "word and character errors are not measured: no word is understood in the source"
+            )
             return {}
         return {
             "word_error_rate": asr.error_rate(wanted, given),
@@ -261,7 +320,8 @@ class ConversionMeter:
 
 
 def _level_metrics(sound: Clip) -> dict[str, float | None]:
-    loudness, peak = integrated_loudness([sound.wave], sound.rate), float(np.abs(sound.wave).max())
+    loudness = integrated_loudness([sound.wave], sound.rate)
+    peak = float(np.abs(sound.wave).max())
     return {
         "loudness_lufs": loudness if math.isfinite(loudness) else None,
         "peak_dbfs": 20 * math.log10(peak) if peak else None,
@@ -269,7 +329,9 @@ def _level_metrics(sound: Clip) -> dict[str, float | None]:
     }
 
 
-def _pitch_and_delay_metrics(source: Clip, converted: Clip, notes: list[str]) -> dict[str, float]:
+def _pitch_and_delay_metrics(
+    source: Clip, converted: Clip, notes: list[str]
+) -> dict[str, float]:
     """Delay and pitch."""
     delay = estimate_delay(source.audio16k, converted.audio16k)
     apart = abs(source.seconds - converted.seconds)
@@ -278,9 +340,13 @@ def _pitch_and_delay_metrics(source: Clip, converted: Clip, notes: list[str]) ->
             f"source and conversion differ in length by {apart:.1f} s; their pitch is compared while both last"
         )
     waves = align(source.audio16k, converted.audio16k, delay)
-    figures = {"delay_ms": 10.0 * delay} | pitch_figures(track_pitch(waves[0], FEATURE_RATE, waves[1], FEATURE_RATE))
+    figures = {"delay_ms": 10.0 * delay} | pitch_figures(
+        track_pitch(waves[0], FEATURE_RATE, waves[1], FEATURE_RATE)
+    )
     if "f0_correlation" not in figures:
-        notes.append(f"pitch is not compared: fewer than {MIN_VOICED_FRAMES} frames of 10 ms are voiced in both")
+        notes.append(
+            f"pitch is not compared: fewer than {MIN_VOICED_FRAMES} frames of 10 ms are voiced in both"
+        )
     elif math.isnan(figures["f0_correlation"]):
         del figures["f0_correlation"]
         notes.append("there is no f0 correlation: one of both pitches stands still")
@@ -289,7 +355,9 @@ def _pitch_and_delay_metrics(source: Clip, converted: Clip, notes: list[str]) ->
 
 def _distortion_metrics(reference: Clip, converted: Clip, notes: list[str]) -> dict[str, float]:
     if not (reference.whole and converted.whole):
-        notes.append("mel-cepstral distortion is not measured: it takes whole recordings; raise --seconds, up to 60")
+        notes.append(
+            "mel-cepstral distortion is not measured: it takes whole recordings; raise --seconds, up to 60"
+        )
         return {}
     distortion = mel_cepstral_distortion(reference.audio16k, converted.audio16k)
     if math.isnan(distortion):

@@ -1,4 +1,5 @@
-"""The figures of a conversion: what each means, which direction is better, where it comes from, how it is written."""
+"""The figures of a conversion: what each means, which direction is better, where it comes from, how
+it is written."""
 
 from __future__ import annotations
 
@@ -10,50 +11,64 @@ from typing import NamedTuple
 
 @dataclasses.dataclass(frozen=True)
 class ConversionMetrics:
-    """How a conversion compares with its source, with the target speaker, and in itself. None: it could not be had."""
+    """How a conversion compares with its source, with the target speaker, and in itself. None: it
+    could not be had."""
 
     f0_correlation: float | None = None
-    """Pearson's correlation of log f0 over the frames that are voiced in both source and conversion: is the melody
-    kept? -1..1, higher is better. D. J. Hermes, Measuring the perceptual similarity of pitch contours, 1998."""
+    """Pearson's correlation of log f0 over the frames that are voiced in both source and
+    conversion: is the melody kept? -1..1, higher is better. D. J. Hermes, Measuring the perceptual
+    similarity of pitch contours, 1998."""
     f0_rmse_cents: float | None = None
-    """Root mean square, in cents, of the difference of both pitches over the same frames, after their constant
-    transposition is taken out; octave errors of the pitch method count. From 0, lower is better. Hermes, 1998."""
+    """Root mean square, in cents, of the difference of both pitches over the same frames, after
+    their constant transposition is taken out; octave errors of the pitch method count. From 0,
+    lower is better. Hermes, 1998."""
     gross_pitch_errors: float | None = None
-    """Share of the same frames whose pitch is more than 20 % off after the transposition is taken out. 0..1, lower is
-    better. W. Chu and A. Alwan, Reducing F0 frame error of F0 tracking algorithms under noisy conditions, 2009."""
+    """Share of the same frames whose pitch is more than 20 % off after the transposition is taken
+    out. 0..1, lower is better. W. Chu and A. Alwan, Reducing F0 frame error of F0 tracking
+    algorithms under noisy conditions, 2009."""
     voicing_error: float | None = None
-    """Share of all frames that are voiced in one of both only. 0..1, lower is better. Chu and Alwan, 2009."""
+    """Share of all frames that are voiced in one of both only. 0..1, lower is better. Chu and
+    Alwan, 2009."""
     transposition_semitones: float | None = None
-    """Median difference of both pitches in semitones, above 0 for a higher conversion. A fact: neither is better."""
+    """Median difference of both pitches in semitones, above 0 for a higher conversion. A fact:
+    neither is better."""
     delay_ms: float | None = None
-    """Milliseconds by which the conversion comes later than its source, by the best correlation of their level curves
-    within half a second, in steps of 10 ms; taken out before pitches are compared. Nearer to 0 is better."""
+    """Milliseconds by which the conversion comes later than its source, by the best correlation of
+    their level curves within half a second, in steps of 10 ms; taken out before pitches are
+    compared. Nearer to 0 is better."""
     mcd_db: float | None = None
-    """Mel-cepstral distortion in dB to a recording of the target speaker that says the same words: coefficients 1 to
-    24, 10 / ln 10 * sqrt(2 * sum of squares), without silence, the mean along the path of dynamic time warping. From 0,
-    lower is better. R. Kubichek, Mel-cepstral distance measure for objective speech quality assessment, 1993."""
+    """Mel-cepstral distortion in dB to a recording of the target speaker that says the same words:
+    coefficients 1 to 24, 10 / ln 10 * sqrt(2 * sum of squares), without silence, the mean along the
+    path of dynamic time warping. From 0, lower is better. R. Kubichek, Mel-cepstral distance
+    measure for objective speech quality assessment, 1993."""
     similarity: float | None = None
-    """Cosine of the speaker embeddings of conversion and target: about 0.6 for two people, above 0.8 for one. -1..1,
-    higher is better. L. Wan et al., Generalized end-to-end loss for speaker verification, arXiv 1710.10467."""
+    """Cosine of the speaker embeddings of conversion and target: about 0.6 for two people, above
+    0.8 for one. -1..1, higher is better. L. Wan et al., Generalized end-to-end loss for speaker
+    verification, arXiv 1710.10467."""
     source_similarity: float | None = None
-    """The same of source and target: where the conversion came from. -1..1; a good conversion is well above it."""
+    """The same of source and target: where the conversion came from. -1..1; a good conversion is
+    well above it."""
     dnsmos_overall: float | None = None
-    """Overall opinion that listeners would have of the conversion. 1..5, higher is better. C. Reddy et al., DNSMOS
-    P.835, arXiv 2110.01763."""
+    """Overall opinion that listeners would have of the conversion. 1..5, higher is better. C. Reddy
+    et al., DNSMOS P.835, arXiv 2110.01763."""
     dnsmos_signal: float | None = None
     """The same of the speech alone. 1..5, higher is better. arXiv 2110.01763."""
     dnsmos_background: float | None = None
-    """The same of the background: 5 is none that disturbs. 1..5, higher is better. arXiv 2110.01763."""
+    """The same of the background: 5 is none that disturbs. 1..5, higher is better. arXiv
+    2110.01763."""
     dnsmos_p808: float | None = None
-    """Overall opinion by the older model. 1..5, higher is better. C. Reddy et al., DNSMOS, arXiv 2010.15258."""
+    """Overall opinion by the older model. 1..5, higher is better. C. Reddy et al., DNSMOS, arXiv
+    2010.15258."""
     source_dnsmos_overall: float | None = None
     """Overall opinion of the source: a conversion of a poor recording is seldom better. 1..5."""
     word_error_rate: float | None = None
-    """Word errors of the conversion's transcript against the source's, by the same recogniser, per word of the latter.
-    0 to 1 and above, lower is better; 0 if the same is understood, right or wrong. A. Radford et al., Robust speech
-    recognition via large-scale weak supervision (Whisper), arXiv 2212.04356."""
+    """Word errors of the conversion's transcript against the source's, by the same recogniser, per
+    word of the latter. 0 to 1 and above, lower is better; 0 if the same is understood, right or
+    wrong. A. Radford et al., Robust speech recognition via large-scale weak supervision (Whisper),
+    arXiv 2212.04356."""
     character_error_rate: float | None = None
-    """The same by characters, for languages without spaces between words, and for near misses. Lower is better."""
+    """The same by characters, for languages without spaces between words, and for near misses.
+    Lower is better."""
     loudness_lufs: float | None = None
     """Integrated loudness of the conversion in LUFS. A fact. ITU-R BS.1770-4."""
     source_loudness_lufs: float | None = None
@@ -61,16 +76,18 @@ class ConversionMetrics:
     peak_dbfs: float | None = None
     """Largest sample of the conversion in dB of full scale: near 0 it may be clipped. A fact."""
     clipped: float | None = None
-    """Share of the conversion's samples on flat tops, as clipping leaves them, about half of the clipped ones. 0..1,
-    lower is better; above 0.001 it is heard. `rvc_jax.metrics.signal.flat_top_share`."""
+    """Share of the conversion's samples on flat tops, as clipping leaves them, about half of the
+    clipped ones. 0..1, lower is better; above 0.001 it is heard.
+    `rvc_jax.metrics.signal.flat_top_share`."""
     silent: float | None = None
-    """Share of the conversion in silence: 40 dB below its loud moments, or below -60 dB of full scale. 0..1; far from
-    the source's, something was lost or added. `rvc_jax.metrics.signal.silent_share`."""
+    """Share of the conversion in silence: 40 dB below its loud moments, or below -60 dB of full
+    scale. 0..1; far from the source's, something was lost or added.
+    `rvc_jax.metrics.signal.silent_share`."""
     source_silent: float | None = None
     """That of the source."""
     bandwidth_hz: float | None = None
-    """Highest frequency in Hz at which the conversion's speech is heard above its pauses and within 70 dB of its peak.
-    Higher is better, up to the target's. `rvc_jax.metrics.signal.bandwidth`."""
+    """Highest frequency in Hz at which the conversion's speech is heard above its pauses and within
+    70 dB of its peak. Higher is better, up to the target's. `rvc_jax.metrics.signal.bandwidth`."""
     target_bandwidth_hz: float | None = None
     """The same of the target's recordings, their median: the band that the voice has."""
     seconds: float | None = None
@@ -134,8 +151,14 @@ def mean_metrics(all_figures: Iterable[ConversionMetrics]) -> ConversionMetrics:
 
 
 _SUMMARY = (
-    "f0_correlation", "f0_rmse_cents", "voicing_error", "mcd_db", "similarity", "dnsmos_overall", "word_error_rate",
-)  # fmt: skip
+    "f0_correlation",
+    "f0_rmse_cents",
+    "voicing_error",
+    "mcd_db",
+    "similarity",
+    "dnsmos_overall",
+    "word_error_rate",
+)
 
 
 def summarize(figures: ConversionMetrics) -> str:

@@ -1,7 +1,8 @@
 """The same sound twice, whatever its gain, its coding or where it was cut.
 
-Sub-fingerprints after Haitsma and Kalker, "A Highly Robust Audio Fingerprinting System" (ISMIR 2002): 32 bits for every
-20 ms, each telling whether the difference of two neighbouring bands grew or shrank.
+Sub-fingerprints after Haitsma and Kalker, "A Highly Robust Audio Fingerprinting System" (ISMIR
+2002): 32 bits for every 20 ms, each telling whether the difference of two neighbouring bands grew
+or shrank.
 """
 
 from __future__ import annotations
@@ -60,11 +61,13 @@ def fingerprint(audio16k: np.ndarray) -> Fingerprint:
     return Fingerprint(bits, level > level.max(initial=0.0) * 10 ** (-_AUDIBLE_DB / 10))
 
 
-def find_repeats(prints: Sequence[Fingerprint], files: Sequence[str], starts: Sequence[float]) -> list[Repeat]:
+def find_repeats(
+    prints: Sequence[Fingerprint], files: Sequence[str], starts: Sequence[float]
+) -> list[Repeat]:
     """Pairs of slices that share at least 0.6 s of the same sound, wherever it lies in them.
 
-    Slices of one file that overlap in time do not count. Of a sound that is there more than twice, every slice is in
-    some pair, but not every pair is found.
+    Slices of one file that overlap in time do not count. Of a sound that is there more than twice,
+    every slice is in some pair, but not every pair is found.
 
     Args:
       prints: of the slices.
@@ -93,17 +96,27 @@ def _candidates(prints: Sequence[Fingerprint]) -> list[tuple[int, int, int]]:
     frames = np.concatenate([np.flatnonzero(print_.audible) for print_ in prints])
     slices = np.repeat(np.arange(len(prints)), [print_.audible.sum() for print_ in prints])
     order = np.argsort(bits, kind="stable")
-    bits, frames, slices = bits[order], frames[order], slices[order]
+    bits = bits[order]
+    frames = frames[order]
+    slices = slices[order]
     pairs = []
-    for step in range(1, _NEIGHBORS + 1):  # not all pairs of a value: a hum has the same value for hours
+    for step in range(
+        1, _NEIGHBORS + 1
+    ):  # not all pairs of a value: a hum has the same value for hours
         here = np.flatnonzero((bits[:-step] == bits[step:]) & (slices[:-step] != slices[step:]))
-        pairs.append(np.stack([slices[here], slices[here + step], frames[here] - frames[here + step]], axis=1))
+        pairs.append(
+            np.stack(
+                [slices[here], slices[here + step], frames[here] - frames[here + step]], axis=1
+            )
+        )
     return [tuple(pair) for pair in np.unique(np.concatenate(pairs), axis=0).tolist()]
 
 
 def _compare(first: Fingerprint, second: Fingerprint, offset: int) -> tuple[float, int]:
-    """Share of bits that differ where both are audible, and the frames that overlap; 1 if those are too few."""
-    begin, end = max(0, offset), min(len(first.bits), len(second.bits) + offset)
+    """Share of bits that differ where both are audible, and the frames that overlap; 1 if those are
+    too few."""
+    begin = max(0, offset)
+    end = min(len(first.bits), len(second.bits) + offset)
     theirs = slice(begin - offset, max(begin, end) - offset)
     both = first.audible[begin:end] & second.audible[theirs]
     if both.sum() < _MIN_FRAMES:

@@ -1,4 +1,5 @@
-"""Does a conversion do what its source does, at the same moments? Pitch, voicing, and how much later it comes."""
+"""Does a conversion do what its source does, at the same moments? Pitch, voicing, and how much
+later it comes."""
 
 from __future__ import annotations
 
@@ -12,14 +13,18 @@ MIN_VOICED_FRAMES = 10
 """Frames, a tenth of a second, that must be voiced in both for their pitch to be compared."""
 _GROSS_CENTS = 1200 * np.log2(1.2)
 _MAX_DELAY_FRAMES = 50  # frames
-_MIN_GAIN, _MIN_CORRELATION = 0.05, 0.5  # less may be chance
+# less may be chance
+_MIN_GAIN = 0.05
+_MIN_CORRELATION = 0.5
 _LEVEL_RANGE_DB = 50.0
 
 
 def estimate_delay(source: np.ndarray, converted: np.ndarray) -> int:
-    """Frames of 10 ms by which `converted` comes later than `source`, both [samples] at 16 kHz; at most 50 each way.
+    """Frames of 10 ms by which `converted` comes later than `source`, both [samples] at 16 kHz; at
+    most 50 each way.
 
-    The lag at which their levels in dB correlate best; 0 unless that is much, and clearly better than no lag.
+    The lag at which their levels in dB correlate best; 0 unless that is much, and clearly better
+    than no lag.
     """
     levels = [_level_curve(audio) for audio in (source, converted)]
     reach = min(_MAX_DELAY_FRAMES, min(map(len, levels)) // 2)
@@ -28,14 +33,19 @@ def estimate_delay(source: np.ndarray, converted: np.ndarray) -> int:
     return best if by_lag[best] > max(by_lag[0] + _MIN_GAIN, _MIN_CORRELATION) else 0
 
 
-def align(source: np.ndarray, converted: np.ndarray, delay: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both recordings [samples] at 16 kHz from their common beginning to their common end, without the delay."""
+def align(
+    source: np.ndarray, converted: np.ndarray, delay: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both recordings [samples] at 16 kHz from their common beginning to their common end, without
+    the delay."""
     return _shift(source, converted, delay * FEATURE_HOP)
 
 
 def pitch_figures(melody: PitchTracks) -> dict[str, float]:
-    """The figures of pitch among `infer.figures.Figures`; only the voicing where too little is voiced in both."""
-    source, converted = melody.source, melody.converted
+    """The figures of pitch among `infer.figures.Figures`; only the voicing where too little is
+    voiced in both."""
+    source = melody.source
+    converted = melody.converted
     both = (source > 0) & (converted > 0)
     figures = {"voicing_error": float(np.mean((source > 0) != (converted > 0)))}
     if both.sum() < MIN_VOICED_FRAMES:
@@ -58,7 +68,8 @@ def _level_curve(audio: np.ndarray) -> np.ndarray:
 
 def _shift(first: np.ndarray, second: np.ndarray, lag: int) -> tuple[np.ndarray, np.ndarray]:
     """Both over their common length, `second` read `lag` later."""
-    first, second = first[max(-lag, 0) :], second[max(lag, 0) :]
+    first = first[max(-lag, 0) :]
+    second = second[max(lag, 0) :]
     length = min(len(first), len(second))
     return first[:length], second[:length]
 

@@ -1,8 +1,8 @@
 """Who speaks: an embedding of a voice that hardly depends on the words (GE2E, arXiv 1710.10467).
 
-Port of the network of the PyPI package Resemblyzer 0.1.4 (Apache-2.0), on its weights: three LSTM layers over mels of
-pieces of 1.6 s. The package itself is not imported. Unlike there, pauses are not cut out: what is compared here has
-them at the same places.
+Port of the network of the PyPI package Resemblyzer 0.1.4 (Apache-2.0), on its weights: three LSTM
+layers over mels of pieces of 1.6 s. The package itself is not imported. Unlike there, pauses are
+not cut out: what is compared here has them at the same places.
 """
 
 from __future__ import annotations
@@ -22,12 +22,19 @@ from rvc_jax.features.nn import convert_state_dict
 from rvc_jax.weights import store, torch_file
 
 WEIGHTS = "resemblyzer"
-INSTALL_HINT = "`rvc-jax download resemblyzer` brings the model that it is measured with (17 MB)"
+INSTALL_HINT = (
+    "`rvc-jax download resemblyzer` brings the model that it is measured with (17 MB)"
+)
 CHANNELS = 256
 
-_WINDOW, _MELS, _LAYERS = 400, 40, 3
-_PIECE, _PIECE_STEP, _LEAST_PIECE = 160, 77, 120
-"""Frames of a piece, between the beginnings of two, and that must be there for another piece than the first."""
+_WINDOW = 400
+_MELS = 40
+_LAYERS = 3
+_PIECE = 160
+_PIECE_STEP = 77
+_LEAST_PIECE = 120
+"""Frames of a piece, between the beginnings of two, and that must be there for another piece than
+the first."""
 _LEVEL = 10 ** (-30 / 20)
 """Quieter audio is brought to this root mean square."""
 
@@ -40,24 +47,30 @@ class SpeakerEncoder:
     def __init__(self, state: Mapping[str, np.ndarray]) -> None:
         """From Resemblyzer's state dict. Raises UserError if it is not that."""
         trial = (np.zeros((1, _PIECE, _MELS), np.float32),)
-        self._params = convert_state_dict(from_state_dict, state, _embed, trial, "the weights of Resemblyzer")
+        self._params = convert_state_dict(
+            from_state_dict, state, _embed, trial, "the weights of Resemblyzer"
+        )
 
     @classmethod
     def find(cls) -> SpeakerEncoder | None:
-        """With the weights on this machine, downloaded or in the package Resemblyzer; None if they are not there."""
+        """With the weights on this machine, downloaded or in the package Resemblyzer; None if they
+        are not there."""
         path = store.find(WEIGHTS)
         if path is None:
             return None
         content = torch_file.read(path)
-        if not isinstance(content, Mapping) or not isinstance(content.get("model_state"), Mapping):
+        if not isinstance(content, Mapping) or not isinstance(
+            content.get("model_state"), Mapping
+        ):
             raise UserError(f"{path} does not hold the weights of Resemblyzer")
         return cls(content["model_state"])
 
     def __call__(self, audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-        """audio [batch, samples], rows of `lengths` samples (all, if not given) -> float32 [batch, 256] of length 1.
+        """audio [batch, samples], rows of `lengths` samples (all, if not given) -> float32 [batch,
+        256] of length 1.
 
-        Samples are a multiple of 320. The cosine of two embeddings, their product, is about 0.6 for two people and
-        above 0.8 for two recordings of one.
+        Samples are a multiple of 320. The cosine of two embeddings, their product, is about 0.6 for
+        two people and above 0.8 for two recordings of one.
         """
         return np.asarray(_embeddings(self._params, *check_batch(audio, lengths)))
 
@@ -85,9 +98,13 @@ def _embeddings(params: Params, audio: jax.Array, lengths: jax.Array) -> jax.Arr
     mels = jnp.pad(mels, ((0, 0), (0, _PIECE), (0, 0)))
     starts = range(0, max(1, audio.shape[1] // FEATURE_HOP + 2 - _LEAST_PIECE), _PIECE_STEP)
     pieces = jnp.stack([mels[:, start : start + _PIECE] for start in starts], axis=1)
-    embedded = _embed(params, pieces.reshape(-1, _PIECE, _MELS)).reshape(*pieces.shape[:2], CHANNELS)
+    embedded = _embed(params, pieces.reshape(-1, _PIECE, _MELS)).reshape(
+        *pieces.shape[:2], CHANNELS
+    )
     start = jnp.array(starts)
-    counts = (start == 0) | (lengths[:, None] - start * FEATURE_HOP >= _LEAST_PIECE * FEATURE_HOP)
+    counts = (start == 0) | (
+        lengths[:, None] - start * FEATURE_HOP >= _LEAST_PIECE * FEATURE_HOP
+    )
     return _normalize(jnp.sum(embedded * counts[..., None], axis=1))
 
 
@@ -112,7 +129,9 @@ def _embed(params: Params, mels: jax.Array) -> jax.Array:
 def _lstm(params: Params, name: str, x: jax.Array) -> jax.Array:
     """x [time, batch, channels] -> [time, batch, 256]."""
 
-    def step(carry: tuple[jax.Array, jax.Array], given: jax.Array) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+    def step(
+        carry: tuple[jax.Array, jax.Array], given: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
         hidden, cell = carry
         gates = jnp.split(given + hidden @ params[f"{name}.hidden"], 4, axis=-1)
         entry, forget, output = (jax.nn.sigmoid(gates[i]) for i in (0, 1, 3))

@@ -1,4 +1,5 @@
-"""How far a rendered voice is from the real one, in numbers, and the one number that voices are ranked by."""
+"""How far a rendered voice is from the real one, in numbers, and the one number that voices are
+ranked by."""
 
 from __future__ import annotations
 
@@ -14,19 +15,22 @@ from rvc_jax.audio.spectrogram import frames, periodic_hann
 from rvc_jax.config import BestBy
 
 RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
-"""Transform, hop and window in samples of the three spectrograms (Parallel WaveGAN, arXiv 1910.11480)."""
+"""Transform, hop and window in samples of the three spectrograms (Parallel WaveGAN, arXiv
+1910.11480)."""
 _POWER_FLOOR = 1e-7
 
 METRIC_NAMES = ("mel", "stft", "f0_cents", "voicing_error", "similarity")
-"""Log-mel error, distance of spectrograms, error of the pitch, share of frames that are voiced in one only, cosine of
-speaker embeddings. All but the last are better when lower."""
+"""Log-mel error, distance of spectrograms, error of the pitch, share of frames that are voiced in
+one only, cosine of speaker embeddings. All but the last are better when lower."""
 
 
 def stft_distance(rendered: jax.Array, target: jax.Array, samples: jax.Array) -> jax.Array:
-    """Multi-resolution STFT distance of waves [batch, time], each over its first `samples` [batch] -> [batch].
+    """Multi-resolution STFT distance of waves [batch, time], each over its first `samples` [batch]
+    -> [batch].
 
-    Spectral convergence plus the mean difference of log magnitudes, averaged over `RESOLUTIONS`: the loss of Parallel
-    WaveGAN, for every row by itself. Frames are centred, with zeros around the row.
+    Spectral convergence plus the mean difference of log magnitudes, averaged over `RESOLUTIONS`:
+    the loss of Parallel WaveGAN, for every row by itself. Frames are centred, with zeros around the
+    row.
     """
     inside = jnp.arange(target.shape[1]) < samples[:, None]
     waves = [jnp.where(inside, wave, 0.0).astype(jnp.float32) for wave in (rendered, target)]
@@ -47,14 +51,18 @@ def _magnitudes(wave: jax.Array, transform: int, hop: int, window: int) -> jax.A
     taper = np.pad(periodic_hann(window), (margin, transform - window - margin))
     padded = jnp.pad(wave, ((0, 0), (transform // 2, transform // 2)))
     spectrum = rfft(frames(padded, transform, hop) * taper)
-    return jnp.sqrt(jnp.maximum(jnp.square(spectrum.real) + jnp.square(spectrum.imag), _POWER_FLOOR))
+    return jnp.sqrt(
+        jnp.maximum(jnp.square(spectrum.real) + jnp.square(spectrum.imag), _POWER_FLOOR)
+    )
 
 
-def pitch_error_metrics(rendered: np.ndarray, target: np.ndarray, valid: np.ndarray) -> dict[str, float]:
+def pitch_error_metrics(
+    rendered: np.ndarray, target: np.ndarray, valid: np.ndarray
+) -> dict[str, float]:
     """Of f0 [batch, frames] in Hz, 0 = unvoiced, over the frames that are valid [batch, frames].
 
-    `voicing_error`: share of frames that are voiced in one only. `f0_cents`: root of the mean squared difference over
-    the frames that are voiced in both; it is left out if there is none.
+    `voicing_error`: share of frames that are voiced in one only. `f0_cents`: root of the mean
+    squared difference over the frames that are voiced in both; it is left out if there is none.
     """
     both = (rendered > 0) & (target > 0) & valid
     figures = {"voicing_error": float(np.mean((rendered > 0)[valid] != (target > 0)[valid]))}
@@ -65,8 +73,11 @@ def pitch_error_metrics(rendered: np.ndarray, target: np.ndarray, valid: np.ndar
 
 
 def ranking_score(figures: Mapping[str, float], by: BestBy) -> float:
-    """What voices are ranked by: lower is better; infinite without the figure. Terms as in `TrainConfig`."""
-    mel, stft, cents, voicing = (figures.get(name, math.inf) for name in ("mel", "stft", "f0_cents", "voicing_error"))
+    """What voices are ranked by: lower is better; infinite without the figure. Terms as in
+    `TrainConfig`."""
+    mel, stft, cents, voicing = (
+        figures.get(name, math.inf) for name in ("mel", "stft", "f0_cents", "voicing_error")
+    )
     similarity = figures.get("similarity", -math.inf)
     together = mel + stft + cents / 100 + voicing
     value = {"mel": mel, "stft": stft, "similarity": 1 - similarity, "score": together}[by]
@@ -75,7 +86,9 @@ def ranking_score(figures: Mapping[str, float], by: BestBy) -> float:
 
 def format_metrics(figures: Mapping[str, float]) -> str:
     """Figures of a voice, to be read in one line."""
-    return ", ".join(format_metric(name, figures[name]) for name in METRIC_NAMES if name in figures)
+    return ", ".join(
+        format_metric(name, figures[name]) for name in METRIC_NAMES if name in figures
+    )
 
 
 def format_metric(name: str, value: float) -> str:

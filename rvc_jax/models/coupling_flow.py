@@ -6,33 +6,43 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rvc_jax.config import REFERENCE, KernelConfig, GeneratorConfig
+from rvc_jax.config import REFERENCE, GeneratorConfig, KernelConfig
 from rvc_jax.models.kernels.activations import apply_mask
 from rvc_jax.models.layers import Conv, WaveNet
 from rvc_jax.models.parameters import Constant
 
 
 class ResidualCoupling(nnx.Module):
-    """Shifts the second half of the channels by a function of the first (mean-only RealNVP, arXiv 1605.08803)."""
+    """Shifts the second half of the channels by a function of the first (mean-only RealNVP, arXiv
+    1605.08803)."""
 
     def __init__(self, config: GeneratorConfig, forms: KernelConfig = REFERENCE):
-        half, hidden = config.inter_channels // 2, config.hidden_channels
+        half = config.inter_channels // 2
+        hidden = config.hidden_channels
         self.pre = Conv(half, hidden, 1)
-        self.enc = WaveNet(hidden, config.flow_kernel, config.flow_layers, config.speaker_channels, forms)
+        self.enc = WaveNet(
+            hidden, config.flow_kernel, config.flow_layers, config.speaker_channels, forms
+        )
         self.post = Conv(hidden, half, 1, init=Constant(0.0))
 
-    def __call__(self, x: jax.Array, mask: jax.Array, speaker: jax.Array, reverse: bool) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, mask: jax.Array, speaker: jax.Array, reverse: bool
+    ) -> jax.Array:
         first, second = jnp.split(x, 2, axis=-1)
         hidden = apply_mask(self.pre(first.astype(mask.dtype)), mask)
         shift = apply_mask(self.post(self.enc(hidden, mask, speaker)), mask).astype(x.dtype)
-        second = apply_mask(second - shift, mask) if reverse else shift + apply_mask(second, mask)
+        second = (
+            apply_mask(second - shift, mask) if reverse else shift + apply_mask(second, mask)
+        )
         return jnp.concatenate([first, second], axis=-1)
 
 
 class Flip(nnx.Module):
     """Reverses the channels, so that the next coupling moves the other half. Its own inverse."""
 
-    def __call__(self, x: jax.Array, mask: jax.Array, speaker: jax.Array, reverse: bool) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, mask: jax.Array, speaker: jax.Array, reverse: bool
+    ) -> jax.Array:
         return x[..., ::-1]
 
 
@@ -41,12 +51,18 @@ class CouplingFlow(nnx.Module):
 
     def __init__(self, config: GeneratorConfig, forms: KernelConfig = REFERENCE):
         steps = range(config.flow_steps)
-        self.flows = nnx.List([step for _ in steps for step in (ResidualCoupling(config, forms), Flip())])
+        self.flows = nnx.List(
+            [step for _ in steps for step in (ResidualCoupling(config, forms), Flip())]
+        )
 
-    def __call__(self, x: jax.Array, mask: jax.Array, speaker: jax.Array, reverse: bool = False) -> jax.Array:
-        """x and result [batch, frames, latent channels], mask [batch, frames, 1], speaker [batch, 1, channels].
+    def __call__(
+        self, x: jax.Array, mask: jax.Array, speaker: jax.Array, reverse: bool = False
+    ) -> jax.Array:
+        """x and result [batch, frames, latent channels], mask [batch, frames, 1], speaker [batch,
+        1, channels].
 
-        The latent keeps its dtype (float32, for the KL term); the convolutions compute in the mask's.
+        The latent keeps its dtype (float32, for the KL term); the convolutions compute in the
+        mask's.
         """
         for step in reversed(self.flows) if reverse else self.flows:
             x = step(x, mask, speaker, reverse)

@@ -1,6 +1,7 @@
 """NSF-HiFi-GAN generator: latent and f0 -> waveform (`dec`).
 
-HiFi-GAN (arXiv 2010.05646) with the harmonic source of a neural source-filter model (arXiv 1904.12088).
+HiFi-GAN (arXiv 2010.05646) with the harmonic source of a neural source-filter model (arXiv
+1904.12088).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rvc_jax.config import REFERENCE, AudioConfig, KernelConfig, GeneratorConfig
+from rvc_jax.config import REFERENCE, AudioConfig, GeneratorConfig, KernelConfig
 from rvc_jax.models.kernels.activations import leaky_relu
 from rvc_jax.models.kernels.convolution import fold
 from rvc_jax.models.layers import Conv, ConvTranspose, Linear
@@ -22,14 +23,19 @@ SINE_AMPLITUDE = 0.1
 VOICED_NOISE = 0.003
 UNVOICED_NOISE = SINE_AMPLITUDE / 3
 SMALL = Normal(0.01)
-"""HiFi-GAN's initialisation of upsampling and residual layers: at first the source passes through almost alone."""
+"""HiFi-GAN's initialisation of upsampling and residual layers: at first the source passes through
+almost alone."""
 
 
-def sine_cycles(f0: jax.Array, sample_rate: int, hop: int, phase: jax.Array | None = None) -> jax.Array:
-    """Running phase in cycles of a sine of frequency f0 [batch, frames] in Hz, held over frames -> [batch, samples].
+def sine_cycles(
+    f0: jax.Array, sample_rate: int, hop: int, phase: jax.Array | None = None
+) -> jax.Array:
+    """Running phase in cycles of a sine of frequency f0 [batch, frames] in Hz, held over frames ->
+    [batch, samples].
 
-    phase: cycles already run before the first sample [batch]. Only whole frames are accumulated, each as its distance
-    from a whole number of cycles: a sum over samples would drift in float32, and is slow on TPU.
+    phase: cycles already run before the first sample [batch]. Only whole frames are accumulated,
+    each as its distance from a whole number of cycles: a sum over samples would drift in float32,
+    and is slow on TPU.
     """
     ramp = (f0 / sample_rate)[..., None] * jnp.arange(1, hop + 1)
     per_frame = _from_whole(ramp[..., -1])
@@ -40,7 +46,8 @@ def sine_cycles(f0: jax.Array, sample_rate: int, hop: int, phase: jax.Array | No
 
 
 def _from_whole(cycles: jax.Array) -> jax.Array:
-    """Distance from the nearest whole number, -0.5..0.5: a small number has a small rounding error."""
+    """Distance from the nearest whole number, -0.5..0.5: a small number has a small rounding
+    error."""
     return cycles - jnp.round(cycles)
 
 
@@ -48,44 +55,68 @@ class HarmonicSource(nnx.Module):
     """A sine at f0 where voiced, noise everywhere (`m_source`)."""
 
     def __init__(self, audio: AudioConfig):
-        self.sample_rate, self.hop = audio.sample_rate, audio.hop
-        # At unit scale from the start: a fainter source is overheard, and the voice learns to buzz at the frame rate.
+        self.sample_rate = audio.sample_rate
+        self.hop = audio.hop
+        # At unit scale from the start: a fainter source is overheard, and the voice learns to buzz
+        # at the frame rate.
         self.l_linear = Linear(1, 1, Constant(1.0 / SINE_AMPLITUDE))
 
-    def __call__(self, f0: jax.Array, noise: jax.Array | None, phase: jax.Array | None) -> jax.Array:
-        """f0 [batch, frames] in Hz, 0 is unvoiced; noise [batch, samples], normal -> [batch, samples, 1]."""
+    def __call__(
+        self, f0: jax.Array, noise: jax.Array | None, phase: jax.Array | None
+    ) -> jax.Array:
+        """f0 [batch, frames] in Hz, 0 is unvoiced; noise [batch, samples], normal -> [batch,
+        samples, 1]."""
         voiced = jnp.repeat(f0 > 0, self.hop, axis=1)
         cycles = sine_cycles(f0, self.sample_rate, self.hop, phase)
         source = jnp.where(voiced, SINE_AMPLITUDE * jnp.sin(2 * math.pi * cycles), 0.0)
         if noise is not None:
             source = source + jnp.where(voiced, VOICED_NOISE, UNVOICED_NOISE) * noise
         # Not as a layer with one channel: on a TPU, an axis of one takes the place of 128.
-        return jnp.tanh(source * self.l_linear.weight[...][0, 0] + self.l_linear.bias[...][0])[..., None]
+        return jnp.tanh(source * self.l_linear.weight[...][0, 0] + self.l_linear.bias[...][0])[
+            ..., None
+        ]
 
 
 class ResidualBlock(nnx.Module):
     """Pairs of dilated and plain convolutions, each pair with a skip (`ResBlock1` of HiFi-GAN)."""
 
-    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...], forms: KernelConfig = REFERENCE):
+    def __init__(
+        self,
+        channels: int,
+        kernel: int,
+        dilations: tuple[int, ...],
+        forms: KernelConfig = REFERENCE,
+    ):
         shared = {"normed": True, "init": SMALL, "forms": forms}
-        self.convs1 = nnx.List([Conv(channels, channels, kernel, dilation=d, **shared) for d in dilations])
+        self.convs1 = nnx.List(
+            [Conv(channels, channels, kernel, dilation=d, **shared) for d in dilations]
+        )
         self.convs2 = nnx.List([Conv(channels, channels, kernel, **shared) for _ in dilations])
 
     def __call__(self, x: jax.Array, factor: int) -> jax.Array:
         """x and result [batch, time / factor, factor * channels]."""
         for dilated, plain in zip(self.convs1, self.convs2, strict=True):
             y = leaky_relu(x, 0.1)
-            y = dilated.activated(y, 0.1) if factor == 1 else leaky_relu(dilated.folded(y, factor), 0.1)
+            y = (
+                dilated.activated(y, 0.1)
+                if factor == 1
+                else leaky_relu(dilated.folded(y, factor), 0.1)
+            )
             x = x + _conv(plain, y, factor)
         return x
 
 
 class Generator(nnx.Module):
-    """Upsamples the latent to samples; after every upsampling the source is mixed in and the MRF's blocks averaged."""
+    """Upsamples the latent to samples; after every upsampling the source is mixed in and the MRF's
+    blocks averaged."""
 
-    def __init__(self, config: GeneratorConfig, audio: AudioConfig, forms: KernelConfig = REFERENCE):
+    def __init__(
+        self, config: GeneratorConfig, audio: AudioConfig, forms: KernelConfig = REFERENCE
+    ):
         self.forms = forms
-        widths = [config.upsample_initial_channels >> i for i in range(len(config.upsample_rates) + 1)]
+        widths = [
+            config.upsample_initial_channels >> i for i in range(len(config.upsample_rates) + 1)
+        ]
         self.blocks_per_stage = len(config.resblock_kernels)
         self.has_pitch = config.has_pitch
         if self.has_pitch:
@@ -97,9 +128,15 @@ class Generator(nnx.Module):
         self.resblocks = nnx.List()
         stages = zip(config.upsample_rates, config.upsample_kernels, strict=True)
         for stage, (rate, kernel) in enumerate(stages):
-            self.ups.append(ConvTranspose(widths[stage], widths[stage + 1], kernel, rate, SMALL, forms))
+            self.ups.append(
+                ConvTranspose(widths[stage], widths[stage + 1], kernel, rate, SMALL, forms)
+            )
             if self.has_pitch:
-                self.noise_convs.append(_source_conv(widths[stage + 1], math.prod(config.upsample_rates[stage + 1 :])))
+                self.noise_convs.append(
+                    _source_conv(
+                        widths[stage + 1], math.prod(config.upsample_rates[stage + 1 :])
+                    )
+                )
             for block in zip(config.resblock_kernels, config.resblock_dilations, strict=True):
                 self.resblocks.append(ResidualBlock(widths[stage + 1], *block, forms))
         self.conv_post = Conv(widths[-1], 1, 7, bias=False)
@@ -112,10 +149,11 @@ class Generator(nnx.Module):
         noise: jax.Array | None = None,
         phase: jax.Array | None = None,
     ) -> jax.Array:
-        """latent [batch, frames, channels], f0 [batch, frames] in Hz, speaker [batch, 1, channels] -> [batch, samples].
+        """latent [batch, frames, channels], f0 [batch, frames] in Hz, speaker [batch, 1, channels]
+        -> [batch, samples].
 
-        noise and phase are those of the harmonic source; a voice without pitch looks at none of the three. Computes in
-        the latent's dtype, returns float32.
+        noise and phase are those of the harmonic source; a voice without pitch looks at none of the
+        three. Computes in the latent's dtype, returns float32.
         """
         if self.has_pitch:
             with jax.named_scope("m_source"):
@@ -127,8 +165,11 @@ class Generator(nnx.Module):
                 x, factor = self._upsampled(up, leaky_relu(x, 0.1), factor)
             if self.has_pitch:
                 with jax.named_scope(f"noise_convs.{stage}"):
-                    at_stage = functools.partial(self._source_at, self.noise_convs[stage], factor)
-                    # The folded source is made again for the gradient, one for all stages, instead of being kept.
+                    at_stage = functools.partial(
+                        self._source_at, self.noise_convs[stage], factor
+                    )
+                    # The folded source is made again for the gradient, one for all stages, instead
+                    # of being kept.
                     x = x + jax.checkpoint(at_stage, prevent_cse=False)(source)
             first = stage * self.blocks_per_stage
             blocks = self.resblocks[first : first + self.blocks_per_stage]
@@ -165,7 +206,8 @@ def _conv(conv: Conv, x: jax.Array, factor: int) -> jax.Array:
 
 
 def _source_conv(channels: int, stride: int) -> Conv:
-    """Brings the source down to a stage's rate; `stride` is what is left to upsample after that stage."""
+    """Brings the source down to a stage's rate; `stride` is what is left to upsample after that
+    stage."""
     if stride == 1:
         return Conv(1, channels, 1)
     return Conv(1, channels, 2 * stride, stride=stride, padding=stride // 2)

@@ -1,4 +1,5 @@
-"""Layers shared by the networks. Features are [batch, time, channels]; each layer computes in its input's dtype."""
+"""Layers shared by the networks. Features are [batch, time, channels]; each layer computes in its
+input's dtype."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from flax import nnx
 
 from rvc_jax.config import REFERENCE, KernelConfig
 from rvc_jax.models.kernels import convolution
-from rvc_jax.models.kernels.activations import gated_tanh, layer_norm, leaky_relu, apply_mask
+from rvc_jax.models.kernels.activations import apply_mask, gated_tanh, layer_norm, leaky_relu
 from rvc_jax.models.kernels.convolution import SectionLayout
 from rvc_jax.models.kernels.weight_norm import (
     has_probe,
@@ -20,13 +21,14 @@ from rvc_jax.models.kernels.weight_norm import (
     probed_leaky_relu,
     weight_norm,
 )
-from rvc_jax.models.parameters import Constant, Normal, fan_in_uniform, declare_parameter
+from rvc_jax.models.parameters import Constant, Normal, declare_parameter, fan_in_uniform
 
 KERNEL_AXES = (2, 1, 0)
 
 
 class Conv(nnx.Module):
-    """1-D convolution [batch, time, in] -> [batch, time', out]; padding is the same on both sides."""
+    """1-D convolution [batch, time, in] -> [batch, time', out]; padding is the same on both
+    sides."""
 
     def __init__(
         self,
@@ -44,18 +46,29 @@ class Conv(nnx.Module):
         public_trailing: int = 0,
         forms: KernelConfig = REFERENCE,
     ):
-        self.inputs, self.outputs, self.forms = inputs, outputs, forms
-        self.stride, self.dilation, self.groups, self.normed = stride, dilation, groups, normed
+        self.inputs = inputs
+        self.outputs = outputs
+        self.forms = forms
+        self.stride = stride
+        self.dilation = dilation
+        self.groups = groups
+        self.normed = normed
         self.padding = (kernel - 1) * dilation // 2 if padding is None else padding
         default = fan_in_uniform(kernel * inputs // groups)
         init = init or default
         shape = (kernel, inputs // groups, outputs)
         if normed:
-            self.weight_g = declare_parameter((1, 1, outputs), Constant(1.0), KERNEL_AXES, public_trailing)
+            self.weight_g = declare_parameter(
+                (1, 1, outputs), Constant(1.0), KERNEL_AXES, public_trailing
+            )
             self.weight_v = declare_parameter(shape, init, KERNEL_AXES, public_trailing)
         else:
             self.weight = declare_parameter(shape, init, KERNEL_AXES, public_trailing)
-        self.bias = declare_parameter((outputs,), default if init is default else Constant(0.0), (0,)) if bias else None
+        self.bias = (
+            declare_parameter((outputs,), default if init is default else Constant(0.0), (0,))
+            if bias
+            else None
+        )
 
     def kernel(self, dtype: jnp.dtype) -> jax.Array:
         return weight_norm(*self._parameters).astype(dtype)
@@ -81,47 +94,74 @@ class Conv(nnx.Module):
         return gated_tanh(*jnp.split(self._made(x)[0] + shift, 2, axis=-1))
 
     def halves(self, x: jax.Array) -> list[jax.Array]:
-        """The result's channels in two halves, each by a convolution of its own, which can take along what is added."""
-        parts = (jnp.split(array.astype(x.dtype), 2, axis=-1) for array in (self.kernel(x.dtype), self.bias[...]))
+        """The result's channels in two halves, each by a convolution of its own, which can take
+        along what is added."""
+        parts = (
+            jnp.split(array.astype(x.dtype), 2, axis=-1)
+            for array in (self.kernel(x.dtype), self.bias[...])
+        )
         return [self._conv(x, kernel) + bias for kernel, bias in zip(*parts, strict=True)]
 
     @property
     def _parameters(self) -> tuple[jax.Array, Any]:
         """Direction and norm, or the kernel and None."""
-        return (self.weight_v[...], self.weight_g.get_value()) if self.normed else (self.weight[...], None)
+        return (
+            (self.weight_v[...], self.weight_g.get_value())
+            if self.normed
+            else (self.weight[...], None)
+        )
 
     def _made(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         """The result without bias, and the kernel's probe (`models.weight_norm`).
 
-        A kernel that is rounded is made again for the gradient: while it is multiplied by, instead of being kept.
+        A kernel that is rounded is made again for the gradient: while it is multiplied by, instead
+        of being kept.
         """
         direction, scale = self._parameters
         is_rounded = x.dtype != direction.dtype
-        convolved = jax.checkpoint(self._convolved, prevent_cse=False) if is_rounded else self._convolved
+        convolved = (
+            jax.checkpoint(self._convolved, prevent_cse=False)
+            if is_rounded
+            else self._convolved
+        )
         return convolved(x, direction, scale)
 
-    def _convolved(self, x: jax.Array, direction: jax.Array, scale: Any) -> tuple[jax.Array, jax.Array | None]:
+    def _convolved(
+        self, x: jax.Array, direction: jax.Array, scale: Any
+    ) -> tuple[jax.Array, jax.Array | None]:
         kernel, probe = probed_kernel(direction, scale)
         return self._conv(x, kernel.astype(x.dtype)), probe
 
     def _conv(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return convolution.conv(x, kernel, self.stride, self.padding, self.dilation, self.groups, self.forms)
+        return convolution.conv(
+            x, kernel, self.stride, self.padding, self.dilation, self.groups, self.forms
+        )
 
     def folded(self, x: jax.Array, factor: int) -> jax.Array:
-        """The same for a folded signal, where the output has a `stride`-th of the input's time steps.
+        """The same for a folded signal, where the output has a `stride`-th of the input's time
+        steps.
 
-        x [batch, time / (factor * stride), factor * stride * in] -> [batch, time / (factor * stride), factor * out].
+        x [batch, time / (factor * stride), factor * stride * in] -> [batch, time / (factor *
+        stride), factor * out].
         """
         kernel = self.kernel(x.dtype)
-        y = convolution.folded_conv(x, kernel, factor, self.stride, self.padding, self.dilation, self.groups)
+        y = convolution.folded_conv(
+            x, kernel, factor, self.stride, self.padding, self.dilation, self.groups
+        )
         return self._biased(y, factor)
 
     def sectioned(self, sections: list[jax.Array], after: SectionLayout) -> list[jax.Array]:
-        """The same for a signal in sections (`convolution.Layout`); it takes a stride and no dilation."""
+        """The same for a signal in sections (`convolution.Layout`); it takes a stride and no
+        dilation."""
         kernel = self.kernel(sections[0].dtype)
-        parts = convolution.sectioned_conv(sections, kernel, after, self.stride, self.padding, self.groups)
+        parts = convolution.sectioned_conv(
+            sections, kernel, after, self.stride, self.padding, self.groups
+        )
         biases = self.bias[...].astype(kernel.dtype).reshape(-1, after.channels)
-        return [part + jnp.tile(bias, after.factor) for part, bias in zip(parts, biases, strict=True)]
+        return [
+            part + jnp.tile(bias, after.factor)
+            for part, bias in zip(parts, biases, strict=True)
+        ]
 
     def _biased(self, y: jax.Array, factor: int) -> jax.Array:
         return y if self.bias is None else y + jnp.tile(self.bias[...].astype(y.dtype), factor)
@@ -130,11 +170,22 @@ class Conv(nnx.Module):
 class ConvTranspose(nnx.Module):
     """Weight-normed transposed convolution [batch, time, in] -> [batch, time * stride, out].
 
-    As PyTorch's with padding (kernel - stride) / 2. The norm is taken per *input* channel, as PyTorch's is.
+    As PyTorch's with padding (kernel - stride) / 2. The norm is taken per *input* channel, as
+    PyTorch's is.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, init: object, forms: KernelConfig = REFERENCE):
-        self.outputs, self.stride, self.form = outputs, stride, forms.upsampling
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int,
+        init: object,
+        forms: KernelConfig = REFERENCE,
+    ):
+        self.outputs = outputs
+        self.stride = stride
+        self.form = forms.upsampling
         self.weight_g = declare_parameter((1, 1, inputs), Constant(1.0), KERNEL_AXES)
         self.weight_v = declare_parameter((kernel, outputs, inputs), init, KERNEL_AXES)
         self.bias = declare_parameter((outputs,), fan_in_uniform(kernel * outputs), (0,))
@@ -142,10 +193,13 @@ class ConvTranspose(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel, probe = probed_kernel(self.weight_v[...], self.weight_g.get_value())
         x = x if probe is None else probed(x, probe)
-        return convolution.conv_transpose(x, kernel.astype(x.dtype), self.stride, self.form) + self._bias(x.dtype)
+        return convolution.conv_transpose(
+            x, kernel.astype(x.dtype), self.stride, self.form
+        ) + self._bias(x.dtype)
 
     def folded(self, x: jax.Array, factor: int) -> jax.Array:
-        """x [batch, time / factor, factor * in] -> [batch, time / factor, factor * stride * out]."""
+        """x [batch, time / factor, factor * in] -> [batch, time / factor, factor * stride *
+        out]."""
         y = convolution.folded_conv_transpose(x, self._kernel(x.dtype), self.stride, factor)
         return y + jnp.tile(self._bias(x.dtype), factor * self.stride)
 
@@ -190,24 +244,41 @@ class LayerNorm(nnx.Module):
 
 
 class WaveNet(nnx.Module):
-    """Gated residual convolutions conditioned on the speaker: `WN` of VITS (arXiv 2106.06103; WaveNet, 1609.03499)."""
+    """Gated residual convolutions conditioned on the speaker: `WN` of VITS (arXiv 2106.06103;
+    WaveNet, 1609.03499)."""
 
-    def __init__(self, channels: int, kernel: int, layers: int, speaker_channels: int, forms: KernelConfig = REFERENCE):
-        self.channels, self.scan = channels, forms.scan
+    def __init__(
+        self,
+        channels: int,
+        kernel: int,
+        layers: int,
+        speaker_channels: int,
+        forms: KernelConfig = REFERENCE,
+    ):
+        self.channels = channels
+        self.scan = forms.scan
         self.cond_layer = Conv(speaker_channels, 2 * channels * layers, 1, normed=True)
-        self.in_layers = nnx.List([
-            Conv(channels, 2 * channels, kernel, normed=True, forms=forms) for _ in range(layers)
-        ])  # fmt: skip
+        self.in_layers = nnx.List(
+            [
+                Conv(channels, 2 * channels, kernel, normed=True, forms=forms)
+                for _ in range(layers)
+            ]
+        )
         outputs = [2 * channels] * (layers - 1) + [channels]
-        self.res_skip_layers = nnx.List([Conv(channels, width, 1, normed=True) for width in outputs])
+        self.res_skip_layers = nnx.List(
+            [Conv(channels, width, 1, normed=True) for width in outputs]
+        )
 
     def __call__(self, x: jax.Array, mask: jax.Array, speaker: jax.Array) -> jax.Array:
-        """x [batch, time, channels], mask [batch, time, 1], speaker [batch, 1, speaker channels]."""
+        """x [batch, time, channels], mask [batch, time, 1], speaker [batch, 1, speaker
+        channels]."""
         conditions = jnp.split(self.cond_layer(speaker), len(self.in_layers), axis=-1)
         if self.scan:
             return self._scanned(x, mask, conditions)
         output = jnp.zeros_like(x)
-        for in_layer, res_skip, condition in zip(self.in_layers, self.res_skip_layers, conditions, strict=True):
+        for in_layer, res_skip, condition in zip(
+            self.in_layers, self.res_skip_layers, conditions, strict=True
+        ):
             y = in_layer.gated(x, condition)
             if res_skip.outputs > self.channels:
                 residual, skip = res_skip.halves(y)
@@ -225,12 +296,17 @@ class WaveNet(nnx.Module):
             lambda *leaves: jnp.stack(leaves),
             *[
                 (inner.kernel(x.dtype), inner.bias[...].astype(x.dtype), *res_skip, condition)
-                for inner, res_skip, condition in zip(self.in_layers, outer, conditions, strict=True)
+                for inner, res_skip, condition in zip(
+                    self.in_layers, outer, conditions, strict=True
+                )
             ],
         )
-        padding, forms = self.in_layers[0].padding, self.in_layers[0].forms
+        padding = self.in_layers[0].padding
+        forms = self.in_layers[0].forms
 
-        def layer(carry: tuple[jax.Array, jax.Array], weights: tuple[jax.Array, ...]) -> tuple[tuple, None]:
+        def layer(
+            carry: tuple[jax.Array, jax.Array], weights: tuple[jax.Array, ...]
+        ) -> tuple[tuple, None]:
             x, output = carry
             kernel, bias, outer_kernel, outer_bias, condition = weights
             gates = convolution.conv(x, kernel, 1, padding, 1, 1, forms) + bias + condition
@@ -246,7 +322,8 @@ class WaveNet(nnx.Module):
 def _padded(layer: Conv, dtype: jnp.dtype, width: int) -> tuple[jax.Array, jax.Array]:
     """Kernel and bias of a layer with zero outputs in front, `width` in all."""
     missing = width - layer.outputs
-    kernel, bias = layer.kernel(dtype), layer.bias[...].astype(dtype)
+    kernel = layer.kernel(dtype)
+    bias = layer.bias[...].astype(dtype)
     return jnp.pad(kernel, ((0, 0), (0, 0), (missing, 0))), jnp.pad(bias, (missing, 0))
 
 

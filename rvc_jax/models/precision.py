@@ -17,5 +17,7 @@ def has_bfloat16(device: jax.Device) -> bool:
     """CPUs emulate it, and so do NVIDIA's chips before Ampere (T4, V100)."""
     if device.platform != "gpu":
         return device.platform != "cpu"
-    capability = str(getattr(device, "compute_capability", ""))  # 7.5; a name as gfx90a on AMD's
+    capability = str(
+        getattr(device, "compute_capability", "")
+    )  # 7.5; a name as gfx90a on AMD's
     return not capability[:1].isdigit() or float(capability) >= 8

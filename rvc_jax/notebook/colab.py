@@ -1,4 +1,5 @@
-"""What only Google Colab has: Drive, uploads to it, downloads from it, and the end of the runtime."""
+"""What only Google Colab has: Drive, uploads to it, downloads from it, and the end of the
+runtime."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ _FLUSH_MINUTES = 30
 
 
 def content_folder() -> Path:
-    """Folder of a runtime's files, which go with it; where this is not Colab, the folder one is in."""
+    """Folder of a runtime's files, which go with it; where this is not Colab, the folder one is
+    in."""
     return Path("/content") if is_colab() and Path("/content").is_dir() else Path.cwd()
 
 
@@ -31,7 +33,8 @@ def mount(at: Path) -> None:
 
 
 def device(folder: Path) -> int | None:
-    """Number of the disk that a folder is on; None if it can't be reached. Drive's is not that of the runtime."""
+    """Number of the disk that a folder is on; None if it can't be reached. Drive's is not that of
+    the runtime."""
     try:
         return folder.stat().st_dev
     except OSError:
@@ -39,7 +42,8 @@ def device(folder: Path) -> int | None:
 
 
 def send_to_drive() -> None:
-    """Waits until all that was written is on Drive, which is unmounted then. Raises what Colab raises.
+    """Waits until all that was written is on Drive, which is unmounted then. Raises what Colab
+    raises.
 
     Where Drive is not mounted, Colab does nothing, without an error: look for that before.
     """
@@ -47,11 +51,14 @@ def send_to_drive() -> None:
 
 
 def upload(into: Path) -> list[Path]:
-    """Asks for files, which appear in a folder when they are complete. Returns their paths there."""
+    """Asks for files, which appear in a folder when they are complete. Returns their paths
+    there."""
     into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as room, contextlib.chdir(room):
         _part("files").upload()  # writes into the current folder
-        return [Path(shutil.move(file, into / file.name)) for file in sorted(Path(room).iterdir())]
+        return [
+            Path(shutil.move(file, into / file.name)) for file in sorted(Path(room).iterdir())
+        ]
 
 
 def download(file: Path) -> None:

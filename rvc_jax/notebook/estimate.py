@@ -1,4 +1,5 @@
-"""How long a run will take on this runtime: from the table of compiled plans, or from a few steps taken here."""
+"""How long a run will take on this runtime: from the table of compiled plans, or from a few steps
+taken here."""
 
 from __future__ import annotations
 
@@ -29,7 +30,10 @@ def find_plan(chip: str, devices: int, preset: str) -> dict[str, Any] | None:
 
 def _table() -> dict[str, Any]:
     package = Path(rvc_jax.__file__).parent
-    for file in (package / "plan" / "plan.json", package.parent / "docs" / "plan.json"):  # a wheel, a checkout
+    for file in (
+        package / "plan" / "plan.json",
+        package.parent / "docs" / "plan.json",
+    ):  # a wheel, a checkout
         with contextlib.suppress(FileNotFoundError):
             return json.loads(file.read_text())
     return {}

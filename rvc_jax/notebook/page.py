@@ -23,7 +23,9 @@ def frame(page: Path, height: int = 700) -> None:
     """A page of ours, which needs no other file, in a frame of its own."""
     inside = html.escape(page.read_text(), quote=True)
     style = f"width:100%;height:{height}px;border:1px solid #ccc"
-    display(_Markup(f'<div><iframe srcdoc="{inside}" style="{style}"></iframe></div>', f"[{page}]"))
+    display(
+        _Markup(f'<div><iframe srcdoc="{inside}" style="{style}"></iframe></div>', f"[{page}]")
+    )
 
 
 def play(file: Path) -> None:
@@ -60,5 +62,12 @@ class _Markup(HTML):
 class _Sentence(_Markup):
     def __init__(self, text: str, kind: Kind, share: float | None = None):
         text = make_printable(text)
-        bar = "" if share is None else f'<progress max="1" value="{share:.4f}" style="width:12em"></progress> '
-        super().__init__(f'<div style="color:{_COLOURS[kind]};max-width:60em">{bar}{html.escape(text)}</div>', text)
+        bar = (
+            ""
+            if share is None
+            else f'<progress max="1" value="{share:.4f}" style="width:12em"></progress> '
+        )
+        super().__init__(
+            f'<div style="color:{_COLOURS[kind]};max-width:60em">{bar}{html.escape(text)}</div>',
+            text,
+        )

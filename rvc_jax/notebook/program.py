@@ -1,4 +1,5 @@
-"""Commands of `rvc-jax` as processes of their own: followed while they run, stopped as Ctrl-C stops them."""
+"""Commands of `rvc-jax` as processes of their own: followed while they run, stopped as Ctrl-C stops
+them."""
 
 from __future__ import annotations
 
@@ -30,15 +31,23 @@ class Program:
     """`rvc-jax` of one Python, in one environment."""
 
     def __init__(self, python: Path | str, environment: Mapping[str, str]):
-        self.python, self.environment = str(python), dict(environment)
+        self.python = str(python)
+        self.environment = dict(environment)
 
-    def run(self, *arguments: object, listen: Listener, interrupted: Callable[[], None] = lambda: None) -> Any:
+    def run(
+        self,
+        *arguments: object,
+        listen: Listener,
+        interrupted: Callable[[], None] = lambda: None,
+    ) -> Any:
         """Runs a command and returns what it prints with --json.
 
         Args:
           arguments: the command and its options, without --json.
-          listen: is told what the command says: {"event": ..., ...}, or {"event": "line", "text": ...}.
-          interrupted: is called when the user stops the cell. The command is told to end, and is waited for.
+          listen: is told what the command says: {"event": ..., ...}, or {"event": "line", "text":
+              ...}.
+          interrupted: is called when the user stops the cell. The command is told to end, and is
+              waited for.
 
         Raises:
           UserError: with the command's own line, if it failed.
@@ -56,22 +65,38 @@ class Program:
         raise UserError(_reason(said) or f"{arguments[0]} ended with code {code}")
 
     def evaluate(self, code: str) -> str:
-        """The last line that a few words of Python print there. Raises UserError with what went wrong."""
-        done = subprocess.run([self.python, "-P", "-c", code], capture_output=True, text=True, env=self.environment)
+        """The last line that a few words of Python print there. Raises UserError with what went
+        wrong."""
+        done = subprocess.run(
+            [self.python, "-P", "-c", code],
+            capture_output=True,
+            text=True,
+            env=self.environment,
+        )
         if done.returncode:
             raise UserError((done.stderr.strip().splitlines() or ["no answer"])[-1])
         return done.stdout.strip().splitlines()[-1]
 
     def _follow(
-        self, command: Sequence[str], output: Any, listen: Listener, interrupted: Callable[[], None]
+        self,
+        command: Sequence[str],
+        output: Any,
+        listen: Listener,
+        interrupted: Callable[[], None],
     ) -> tuple[int, list[str], bool]:
         """Exit code, the last lines of standard error, and whether the user stopped it."""
         said: list[str] = []
         stopped = False
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, errors="replace",
-            env=self.environment, process_group=0,  # a stopped cell signals its whole group: we pass that on, once
-        )  # fmt: skip
+            command,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            env=self.environment,
+            process_group=0,  # a stopped cell signals its whole group: we pass that on, once
+        )
         with process:
             while True:
                 try:

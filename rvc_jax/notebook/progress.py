@@ -15,8 +15,10 @@ class Progress:
 
     def __init__(self, texts: Translations, units_per_hour: float | None = None):
         """units_per_hour: to tell what a training takes."""
-        self._texts, self._units_per_hour = texts, units_per_hour
-        self._began, self._line = time.monotonic(), Line()
+        self._texts = texts
+        self._units_per_hour = units_per_hour
+        self._began = time.monotonic()
+        self._line = Line()
 
     def __call__(self, event: dict[str, Any]) -> None:
         if event["event"] == "training":
@@ -29,9 +31,17 @@ class Progress:
         self._line.show(self._texts("saving"))
 
     def _training(self, event: dict[str, Any]) -> str:
-        say, seconds = self._texts, event.get("step_seconds")
-        parts = [say("progress", step=event["step"], total=event["total_steps"], epoch=event["epoch"],
-                     epochs=event["epochs"])]  # fmt: skip
+        say = self._texts
+        seconds = event.get("step_seconds")
+        parts = [
+            say(
+                "progress",
+                step=event["step"],
+                total=event["total_steps"],
+                epoch=event["epoch"],
+                epochs=event["epochs"],
+            )
+        ]
         if seconds:
             parts.append(say("left", time=format_duration(event["seconds_left"])))
             parts.append(say("speed", speed=1 / seconds))
@@ -40,5 +50,10 @@ class Progress:
         if event.get("budget"):
             parts.append(say("budget", budget=event["budget"]))
         if self._units_per_hour:
-            parts.append(say("taken", units=(time.monotonic() - self._began) / 3600 * self._units_per_hour))
+            parts.append(
+                say(
+                    "taken",
+                    units=(time.monotonic() - self._began) / 3600 * self._units_per_hour,
+                )
+            )
         return ", ".join(parts)

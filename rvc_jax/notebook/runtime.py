@@ -1,4 +1,5 @@
-"""The machine under the notebook: its accelerator, and a Python with rvc_jax and all that it needs."""
+"""The machine under the notebook: its accelerator, and a Python with rvc_jax and all that it
+needs."""
 
 from __future__ import annotations
 
@@ -19,7 +20,14 @@ from rvc_jax.storage.files import write_json
 from rvc_jax.train.budget import lookup_rate
 
 _GOOGLE = "0x1ae0"
-_TPUS = {"0x0063": "v5e", "0x006f": "v6e", "0x005e": "v4", "0x0062": "v5p", "0x0027": "v3", "0x0076": "v7x"}
+_TPUS = {
+    "0x0063": "v5e",
+    "0x006f": "v6e",
+    "0x005e": "v4",
+    "0x0062": "v5p",
+    "0x0027": "v3",
+    "0x0076": "v7x",
+}
 """By PCI device number, as JAX knows them."""
 _TPU_TYPES = {"v5litepod": "v5e", "v5e": "v5e", "v6e": "v6e"}
 _PLUGINS = {"tpu": ("libtpu",), "gpu": ("jax-cuda12-plugin", "jax-cuda13-plugin"), "cpu": ()}
@@ -44,7 +52,8 @@ class Accelerator(NamedTuple):
 
     @property
     def platforms(self) -> str:
-        """For JAX_PLATFORMS: an accelerator that is paid for and not reached is an error, not a slow CPU."""
+        """For JAX_PLATFORMS: an accelerator that is paid for and not reached is an error, not a
+        slow CPU."""
         return _PLATFORMS[self.kind]
 
 
@@ -59,7 +68,9 @@ class Devices(NamedTuple):
         return f"{self.count} x {self.kind}"
 
 
-def accelerator(environment: Mapping[str, str] = os.environ, pci: Path = Path("/sys/bus/pci/devices")) -> Accelerator:
+def accelerator(
+    environment: Mapping[str, str] = os.environ, pci: Path = Path("/sys/bus/pci/devices")
+) -> Accelerator:
     """Looks for a TPU, then for a GPU, without JAX, which would keep it for this process."""
     if written := environment.get("TPU_ACCELERATOR_TYPE"):
         kind = written.split("-")[0].lower()
@@ -88,15 +99,20 @@ def _gpu(environment: Mapping[str, str]) -> str:
 
 
 def is_complete(kind: str) -> bool:
-    """Whether this very Python has what rvc_jax needs on such an accelerator, in versions that it works with."""
+    """Whether this very Python has what rvc_jax needs on such an accelerator, in versions that it
+    works with."""
     from packaging.requirements import Requirement
 
     try:
         required = [Requirement(text) for text in importlib.metadata.requires("rvc_jax") or ()]
     except importlib.metadata.PackageNotFoundError:
         return False
-    base = (each for each in required if each.marker is None or each.marker.evaluate({"extra": ""}))
-    return all(map(_is_met, base)) and (not _PLUGINS[kind] or any(map(_version, _PLUGINS[kind])))
+    base = (
+        each for each in required if each.marker is None or each.marker.evaluate({"extra": ""})
+    )
+    return all(map(_is_met, base)) and (
+        not _PLUGINS[kind] or any(map(_version, _PLUGINS[kind]))
+    )
 
 
 def _is_met(requirement: object) -> bool:
@@ -112,7 +128,8 @@ def _version(name: str) -> str | None:
 
 
 def requirements(source: str, kind: str) -> list[str]:
-    """What is installed for an accelerator. TPUs get JAX's own libtpu, and never `tensorflow-tpu`, which replaces it.
+    """What is installed for an accelerator. TPUs get JAX's own libtpu, and never `tensorflow-tpu`,
+    which replaces it.
 
     source: `git+https://...`, or a path of a zip, a wheel or a folder.
     """
@@ -123,16 +140,19 @@ def requirements(source: str, kind: str) -> list[str]:
 
 
 def install(source: str, kind: str, folder: Path) -> Path:
-    """Makes an environment of its own with rvc_jax in it, beside the notebook's; what is there already is used again.
+    """Makes an environment of its own with rvc_jax in it, beside the notebook's; what is there
+    already is used again.
 
-    The notebook's packages stay as they are (an old JAX among them), and nothing has to be restarted.
+    The notebook's packages stay as they are (an old JAX among them), and nothing has to be
+    restarted.
 
     Returns: its Python.
 
     Raises:
       UserError: with the last line of the installer, if it fails.
     """
-    python, wanted = folder / "bin" / "python", requirements(source, kind)
+    python = folder / "bin" / "python"
+    wanted = requirements(source, kind)
     with contextlib.suppress(OSError, ValueError):
         if json.loads((folder / _STAMP).read_text()) == wanted and python.exists():
             return python
@@ -155,5 +175,9 @@ def _do(command: Sequence[str]) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in _OF_COLAB}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
-        lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise UserError(lines[-1] if lines else f"{command[0]} ended with code {done.returncode}")
+        lines = [
+            line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()
+        ]
+        raise UserError(
+            lines[-1] if lines else f"{command[0]} ended with code {done.returncode}"
+        )

@@ -1,4 +1,5 @@
-"""The steps of the notebook, one method each. Each looks at what is there and does the rest: all can be run again."""
+"""The steps of the notebook, one method each. Each looks at what is there and does the rest: all
+can be run again."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ from rvc_jax.version import __version__
 
 _DRIVE = Path("drive")
 _MY_DRIVE = "MyDrive"
-_EXAMPLE = "from rvc_jax.data.sources import find_bundled_sample; print(find_bundled_sample('other'))"
+_EXAMPLE = (
+    "from rvc_jax.data.sources import find_bundled_sample; print(find_bundled_sample('other'))"
+)
 _PAUSE = 1.0
 
 
@@ -45,15 +48,23 @@ def start(language: str, install_from: str = "", units_per_hour: float = 0) -> S
     Raises:
       Mistake: the installation failed, or JAX does not reach the accelerator.
     """
-    texts, found = Translations(LANGUAGES[language]), runtime.accelerator()
+    texts = Translations(LANGUAGES[language])
+    found = runtime.accelerator()
     rate = Rate(units_per_hour, 0.0) if units_per_hour > 0 else found.rate
-    show_text(texts(_about(found), name=found.name), "notice" if found.kind == "cpu" else "good")
+    show_text(
+        texts(_about(found), name=found.name), "notice" if found.kind == "cpu" else "good"
+    )
     show_text(texts("python", version=sys.version.split()[0]))
     if rate:
         show_text(texts("rate", units=rate.units_per_hour, hours=100 / rate.units_per_hour))
     else:
         show_text(texts("no rate"))
-    environment = {**os.environ, "JAX_PLATFORMS": found.platforms, "PYTHONUNBUFFERED": "1", "MPLBACKEND": "agg"}
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": found.platforms,
+        "PYTHONUNBUFFERED": "1",
+        "MPLBACKEND": "agg",
+    }
     program = Program(_python(texts, install_from, found.kind), environment)
     try:
         devices = runtime.Devices(*json.loads(program.evaluate(runtime.PROBE)))
@@ -75,7 +86,9 @@ def _python(texts: Translations, install_from: str, kind: str) -> Path:
         raise NotebookError(texts("no source"))
     show_text(texts("installing"))
     try:
-        return runtime.install(install_from, kind, colab.content_folder() / "rvc_jax_environment")
+        return runtime.install(
+            install_from, kind, colab.content_folder() / "rvc_jax_environment"
+        )
     except UserError as error:
         raise NotebookError(texts("not installed", reason=error)) from None
 
@@ -96,14 +109,22 @@ def _step(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Studio:
-    """Everything that the cells after the first one call. Their mistakes are `Mistake`s, of one line."""
+    """Everything that the cells after the first one call. Their mistakes are `Mistake`s, of one
+    line."""
 
     def __init__(
-        self, texts: Translations, program: Program, accelerator: runtime.Accelerator, devices: runtime.Devices,
+        self,
+        texts: Translations,
+        program: Program,
+        accelerator: runtime.Accelerator,
+        devices: runtime.Devices,
         units_per_hour: float = 0,
-    ):  # fmt: skip
+    ):
         """units_per_hour: of the whole runtime, as the user knows it; 0 is what the table has."""
-        self.texts, self.program, self.accelerator, self.devices = texts, program, accelerator, devices
+        self.texts = texts
+        self.program = program
+        self.accelerator = accelerator
+        self.devices = devices
         known = accelerator.rate.units_per_hour * devices.count if accelerator.rate else None
         self._told_rate = units_per_hour > 0
         self._units_per_hour = units_per_hour if self._told_rate else known
@@ -114,7 +135,8 @@ class Studio:
     def voice(self) -> Workspace:
         """The folder of the voice that step 2 named.
 
-        Raises Mistake if Drive is not there any more: what is written to its folder then is lost with the runtime.
+        Raises Mistake if Drive is not there any more: what is written to its folder then is lost
+        with the runtime.
         """
         if self._voice is None:
             raise NotebookError(self.texts("no voice"))
@@ -133,9 +155,15 @@ class Studio:
         root = (self._mounted() if on_drive else colab.content_folder()) / drive_folder
         self._voice = voice = Workspace(root, name, on_drive)
         self._device = colab.device(voice.path)
-        show_text(self.texts("on drive" if on_drive else "not on drive", folder=voice.path), "good" if on_drive else "notice")
-        if on_drive:  # without Drive nothing of it outlives the runtime, and the program's own place will do
-            self.program.environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(voice.compiled))
+        show_text(
+            self.texts("on drive" if on_drive else "not on drive", folder=voice.path),
+            "good" if on_drive else "notice",
+        )
+        # without Drive nothing of it outlives the runtime, and the program's own place will do
+        if on_drive:
+            self.program.environment.setdefault(
+                "JAX_COMPILATION_CACHE_DIR", str(voice.compiled)
+            )
         if there := list(self._there()):
             show_text(self.texts("there", what=", ".join(there)))
 
@@ -156,16 +184,23 @@ class Studio:
             yield self.texts("there run", state=beat.get("state"), step=beat.get("step"))
 
     @_step
-    def add_speech(self, where: str, links: str = "", folder: str = "", upload_more: bool = False) -> None:
+    def add_speech(
+        self, where: str, links: str = "", folder: str = "", upload_more: bool = False
+    ) -> None:
         """Step 3, speech: from links, from uploads, or what a folder has."""
-        voice, kind = self.voice, where.split()[0]
+        voice = self.voice
+        kind = where.split()[0]
         source = voice.speech
         if kind == "links":
             self._fetch(links.split())
         elif kind == "upload":
             self._upload(upload_more)
         else:
-            source = colab.content_folder() / _DRIVE / folder.strip() if voice.on_drive else Path(folder.strip())
+            source = (
+                colab.content_folder() / _DRIVE / folder.strip()
+                if voice.on_drive
+                else Path(folder.strip())
+            )
             if not folder.strip() or not source.is_dir():
                 raise NotebookError(self.texts("no folder", folder=source))
         voice.note(speech=str(source))
@@ -174,9 +209,13 @@ class Studio:
     def _fetch(self, links: list[str]) -> None:
         if not links:
             raise NotebookError(self.texts("links needed"))
-        fetched = self.program.run("fetch", *links, "--out", self.voice.speech, listen=Progress(self.texts))
+        fetched = self.program.run(
+            "fetch", *links, "--out", self.voice.speech, listen=Progress(self.texts)
+        )
         for skipped in fetched["skipped"]:
-            show_text(self.texts("skipped", name=skipped["name"], reason=skipped["reason"]), "notice")
+            show_text(
+                self.texts("skipped", name=skipped["name"], reason=skipped["reason"]), "notice"
+            )
 
     def _upload(self, more: bool) -> None:
         folder = self.voice.speech
@@ -204,16 +243,40 @@ class Studio:
         else:
             overwrite = ["--overwrite"] if (voice.dataset / "metadata.json").exists() else []
             info = self.program.run(
-                "prepare", speech, "--out", voice.dataset, "--preset", preset, "--speakers", "one", "--cache",
-                voice.features, *overwrite, listen=Progress(self.texts),
-            )  # fmt: skip
-            kept = {key: info[key] for key in ("speech_minutes", "train_slices", "holdout_seconds", "dropped")}
+                "prepare",
+                speech,
+                "--out",
+                voice.dataset,
+                "--preset",
+                preset,
+                "--speakers",
+                "one",
+                "--cache",
+                voice.features,
+                *overwrite,
+                listen=Progress(self.texts),
+            )
+            kept = {
+                key: info[key]
+                for key in ("speech_minutes", "train_slices", "holdout_seconds", "dropped")
+            }
             voice.note(dataset={"made_of": made_of, "preset": preset, **kept})
             voice.audit.unlink(missing_ok=True)
-        for name, reason in ((name, reason) for name, second, reason in info["dropped"] if second is None):
-            show_text(self.texts("skipped", name=name, reason=reason), "notice")  # files; slices are in the audit
-        show_text(self.texts("prepared", minutes=info["speech_minutes"], slices=info["train_slices"],
-                       held=info["holdout_seconds"]), "good")  # fmt: skip
+        for name, reason in (
+            (name, reason) for name, second, reason in info["dropped"] if second is None
+        ):
+            show_text(
+                self.texts("skipped", name=name, reason=reason), "notice"
+            )  # files; slices are in the audit
+        show_text(
+            self.texts(
+                "prepared",
+                minutes=info["speech_minutes"],
+                slices=info["train_slices"],
+                held=info["holdout_seconds"],
+            ),
+            "good",
+        )
 
     def _prepared(self) -> dict[str, Any]:
         """What was noted of the dataset. Raises Mistake if there is none."""
@@ -227,7 +290,9 @@ class Studio:
         voice = self.voice
         self._prepared()
         if not voice.audit.exists() or "advice" not in voice.state:
-            heard = self.program.run("audit", voice.dataset, "--out", voice.audit, listen=Progress(self.texts))
+            heard = self.program.run(
+                "audit", voice.dataset, "--out", voice.audit, listen=Progress(self.texts)
+            )
             voice.note(advice=heard["advice"])
         show_text(self.texts("advice"))
         for advice in voice.state["advice"]:
@@ -240,19 +305,33 @@ class Studio:
     def estimate(self, epochs: int, measure: bool = True) -> None:
         """Step 4: time and units of the training, before it begins."""
         dataset = self._prepared()
-        steps = estimate.count_steps(dataset["train_slices"], epochs, dataset["preset"], self.devices.count)
+        steps = estimate.count_steps(
+            dataset["train_slices"], epochs, dataset["preset"], self.devices.count
+        )
         plan = estimate.find_plan(self.accelerator.name, self.devices.count, dataset["preset"])
         if plan is not None:
-            step_seconds, source = plan["step_ms"] / 1000, self.texts("estimated by plan")
+            step_seconds = plan["step_ms"] / 1000
+            source = self.texts("estimated by plan")
         elif (known := self._measured(dataset["preset"], measure)) is not None:
             step_seconds = known
-            source = self.texts("estimated by steps", steps=estimate.MEASURED_STEPS[self.accelerator.kind])
+            source = self.texts(
+                "estimated by steps", steps=estimate.MEASURED_STEPS[self.accelerator.kind]
+            )
         else:
             show_text(self.texts("unknown"), "notice")
             return
         seconds = steps * step_seconds
-        show_text(self.texts("estimate", epochs=epochs, steps=steps, milliseconds=1000 * step_seconds,
-                       minutes=format_duration(seconds), units=self._units(seconds)), "good")  # fmt: skip
+        show_text(
+            self.texts(
+                "estimate",
+                epochs=epochs,
+                steps=steps,
+                milliseconds=1000 * step_seconds,
+                minutes=format_duration(seconds),
+                units=self._units(seconds),
+            ),
+            "good",
+        )
         show_text(source)
         if plan is not None:
             self._tell_compilation(plan["compile_s"])
@@ -264,7 +343,11 @@ class Studio:
         if folder.is_dir() and any(folder.iterdir()):
             show_text(self.texts("compiled before"))
         else:
-            show_text(self.texts("compile", minutes=format_duration(seconds), units=self._units(seconds)))
+            show_text(
+                self.texts(
+                    "compile", minutes=format_duration(seconds), units=self._units(seconds)
+                )
+            )
 
     def _units(self, seconds: float) -> str:
         if not self._units_per_hour:
@@ -272,17 +355,26 @@ class Studio:
         return self.texts("units", units=seconds / 3600 * self._units_per_hour)
 
     def _measured(self, preset: str, measure: bool) -> float | None:
-        """Seconds of a step on this chip, as noted or as a few steps tell; None if they may not be taken."""
+        """Seconds of a step on this chip, as noted or as a few steps tell; None if they may not be
+        taken."""
         what = f"{self.devices} {preset}"
         measured = self.voice.state.get("measured", {})
         if what not in measured and measure:
             show_text(self.texts("measuring"))
             with tempfile.TemporaryDirectory() as folder:
                 trained = self.program.run(
-                    "train", self.voice.dataset, "--run", Path(folder) / "run", "--steps",
-                    estimate.MEASURED_STEPS[self.accelerator.kind], "--pretrained", "none", "--progress", "json",
+                    "train",
+                    self.voice.dataset,
+                    "--run",
+                    Path(folder) / "run",
+                    "--steps",
+                    estimate.MEASURED_STEPS[self.accelerator.kind],
+                    "--pretrained",
+                    "none",
+                    "--progress",
+                    "json",
                     listen=Progress(self.texts),
-                )  # fmt: skip
+                )
             if trained["steps_per_second"]:
                 measured = {**measured, what: 1 / trained["steps_per_second"]}
                 self.voice.note(measured=measured)
@@ -293,7 +385,10 @@ class Studio:
         """Step 5, curves: TensorBoard in the notebook; it follows the training while that runs."""
         try:
             if importlib.util.find_spec("tensorboard") is None:
-                subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "tensorboard"], check=True)
+                subprocess.run(
+                    [sys.executable, "-m", "pip", "install", "--quiet", "tensorboard"],
+                    check=True,
+                )
                 importlib.invalidate_caches()
             from tensorboard import notebook
 
@@ -306,18 +401,37 @@ class Studio:
 
     @_step
     def train(
-        self, epochs: int, budget: str = "", save_every: int = 50, release: bool = False, delay_minutes: float = 0
+        self,
+        epochs: int,
+        budget: str = "",
+        save_every: int = 50,
+        release: bool = False,
+        delay_minutes: float = 0,
     ) -> None:
-        """Step 5: begins or continues the run; then, if that is wanted, exports the voice and ends the runtime."""
-        voice, dataset = self.voice, self._prepared()
+        """Step 5: begins or continues the run; then, if that is wanted, exports the voice and ends
+        the runtime."""
+        voice = self.voice
+        dataset = self._prepared()
         spend = ["--budget", self._budget(budget)] if budget.strip() else []
         show_text(self.texts("training"))
         progress = Progress(self.texts, self._units_per_hour)
         trained = self.program.run(
-            "train", voice.dataset, "--run", voice.run, "--preset", dataset["preset"], "--epochs", epochs,
-            "--save-every", save_every, *spend, "--progress", "json",
-            listen=progress, interrupted=progress.saving,
-        )  # fmt: skip
+            "train",
+            voice.dataset,
+            "--run",
+            voice.run,
+            "--preset",
+            dataset["preset"],
+            "--epochs",
+            epochs,
+            "--save-every",
+            save_every,
+            *spend,
+            "--progress",
+            "json",
+            listen=progress,
+            interrupted=progress.saving,
+        )
         stopped = trained["interrupted"] and not trained["used_up"]
         ending = "used up" if trained["used_up"] else "interrupted" if stopped else "trained"
         show_text(self.texts(ending, steps=trained["steps"]), "notice" if stopped else "good")
@@ -329,14 +443,23 @@ class Studio:
             self.release(True, delay_minutes)
 
     def _budget(self, written: str) -> str:
-        """As the command reads it; units become time where the user knows better than the table what an hour costs."""
+        """As the command reads it; units become time where the user knows better than the table
+        what an hour costs."""
         rate = Rate(self._units_per_hour, 0.0) if self._told_rate else self.accelerator.rate
         budget = Budget.parse(written, rate, 1)
-        return f"{budget.seconds / 60:.2f}min" if self._told_rate and budget.unit == "unit" else written.strip()
+        return (
+            f"{budget.seconds / 60:.2f}min"
+            if self._told_rate and budget.unit == "unit"
+            else written.strip()
+        )
 
     def _show_training(self, trained: dict[str, Any]) -> None:
         if trained["holdout_before"] is not None and trained["holdout_after"] is not None:
-            show_text(self.texts("better", before=trained["holdout_before"], after=trained["holdout_after"]))
+            show_text(
+                self.texts(
+                    "better", before=trained["holdout_before"], after=trained["holdout_after"]
+                )
+            )
         for sentence in trained["outlook"]:
             show_text(sentence)
         report = self.voice.run / "report.html"
@@ -348,7 +471,9 @@ class Studio:
             show_text(self.texts("bin"))
 
     @_step
-    def convert(self, where: str, file: str = "", transpose: str = "auto", format: str = "mp3") -> None:
+    def convert(
+        self, where: str, file: str = "", transpose: str = "auto", format: str = "mp3"
+    ) -> None:
         """Step 6, use: a recording spoken in the voice."""
         voice = self.voice
         if voice.best_step is None:
@@ -357,7 +482,9 @@ class Studio:
         voice.converted.mkdir(exist_ok=True)
         for source in self._sources(where.split()[0], file.strip()):
             out = voice.converted / f"{source.stem}.{format}"
-            self.program.run("convert", voice.run, source, out, *pitch, listen=Progress(self.texts))
+            self.program.run(
+                "convert", voice.run, source, out, *pitch, listen=Progress(self.texts)
+            )
             show_text(self.texts("source"))
             play(source)
             show_text(self.texts("converted", file=out), "good")
@@ -365,7 +492,11 @@ class Studio:
 
     def _pitch(self, transpose: str) -> list[str]:
         try:
-            return ["--auto-transpose"] if transpose == "auto" else ["--transpose", f"{float(transpose):g}"]
+            return (
+                ["--auto-transpose"]
+                if transpose == "auto"
+                else ["--transpose", f"{float(transpose):g}"]
+            )
         except ValueError:
             raise NotebookError(self.texts("bad transpose", transpose=transpose)) from None
 
@@ -385,7 +516,8 @@ class Studio:
 
     @_step
     def export(self, download: bool = True) -> None:
-        """Step 6, files: the voice for other tools, read back; a zip of it to the user's computer."""
+        """Step 6, files: the voice for other tools, read back; a zip of it to the user's
+        computer."""
         voice = self.voice
         if (step := voice.best_step) is None:
             raise NotebookError(self.texts("no run"))
@@ -395,31 +527,47 @@ class Studio:
         else:
             voice.note(export={})
             written = self.program.run(
-                "export", voice.run, "--out", voice.export, "--name", voice.name, listen=Progress(self.texts)
+                "export",
+                voice.run,
+                "--out",
+                voice.export,
+                "--name",
+                voice.name,
+                listen=Progress(self.texts),
             )
             files = {file["name"]: file["sha256"] for file in written["files"]}
             voice.note(export={"step": step, "files": files})
             for note in written["notes"]:
                 show_text(note)
-            show_text(self.texts("exported", files=", ".join(files), folder=voice.export), "good")
+            show_text(
+                self.texts("exported", files=", ".join(files), folder=voice.export), "good"
+            )
         if download and colab.is_colab():
             archive = self._archive()
-            show_text(self.texts("download", file=archive.name, size=size(archive.stat().st_size)))
+            show_text(
+                self.texts("download", file=archive.name, size=size(archive.stat().st_size))
+            )
             if voice.on_drive:
                 show_text(self.texts("download on drive"))
             colab.download(archive)
 
     def _archive(self) -> Path:
-        """The zip as voices are shared, or, for a voice that other tools can't read, one of what there is."""
+        """The zip as voices are shared, or, for a voice that other tools can't read, one of what
+        there is."""
         voice = self.voice
-        if (shared := voice.export / f"{voice.name}.zip").name in voice.state["export"]["files"]:
+        if (shared := voice.export / f"{voice.name}.zip").name in voice.state["export"][
+            "files"
+        ]:
             return shared
         base = Path(tempfile.mkdtemp()) / voice.name
         return Path(shutil.make_archive(str(base), "zip", voice.export))
 
     @_step
-    def release(self, wanted: bool, delay_minutes: float = 0, have_the_files: bool = False) -> None:
-        """Step 7: ends the runtime, after the export was found intact and is on Drive. Otherwise it stays.
+    def release(
+        self, wanted: bool, delay_minutes: float = 0, have_the_files: bool = False
+    ) -> None:
+        """Step 7: ends the runtime, after the export was found intact and is on Drive. Otherwise it
+        stays.
 
         have_the_files: without Drive, that the user has downloaded them.
         """
@@ -436,7 +584,9 @@ class Studio:
         if voice.on_drive:
             try:
                 colab.send_to_drive()
-            except Exception as error:  # whatever Colab raises: what is not on Drive must not be lost
+            except (
+                Exception
+            ) as error:  # whatever Colab raises: what is not on Drive must not be lost
                 raise NotebookError(self.texts("not sent", reason=error)) from None
         show_text(self.texts("releasing"), "good")  # nothing is shown after it
         try:

@@ -103,7 +103,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Sans Drive, tout est dans {folder}, sur cet environnement seulement : une déconnexion perd tout. "
         "Téléchargez la voix avant de partir.",
     ),
-    "no voice": ("Run step 2 first: it names the voice.", "Lancez d'abord l'étape 2 : elle nomme la voix."),
+    "no voice": (
+        "Run step 2 first: it names the voice.",
+        "Lancez d'abord l'étape 2 : elle nomme la voix.",
+    ),
     "there": ("There already: {what}.", "Déjà là : {what}."),
     "there speech": ("{count} recordings", "{count} enregistrements"),
     "there dataset": ("a prepared dataset", "un jeu de données préparé"),
@@ -129,7 +132,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "There is no folder {folder}: check SPEECH_FOLDER (in Drive it begins with MyDrive/).",
         "Il n'y a pas de dossier {folder} : vérifiez SPEECH_FOLDER (dans Drive, il commence par MyDrive/).",
     ),
-    "speech": ("Speech: {count} files in {folder}.", "Parole : {count} fichiers dans {folder}."),
+    "speech": (
+        "Speech: {count} files in {folder}.",
+        "Parole : {count} fichiers dans {folder}.",
+    ),
     "skipped": ("Skipped {name}: {reason}", "Laissé de côté {name} : {reason}"),
     "no speech": ("Run the speech cell first.", "Lancez d'abord la cellule de la parole."),
     "prepared before": (
@@ -147,7 +153,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "notice": ("notice", "remarque"),
     "problem": ("problem", "problème"),
     "page": ("The whole page: {file}", "La page entière : {file}"),
-    "no dataset": ("Prepare the speech first (step 3).", "Préparez d'abord la parole (étape 3)."),
+    "no dataset": (
+        "Prepare the speech first (step 3).",
+        "Préparez d'abord la parole (étape 3).",
+    ),
     # estimate
     "measuring": (
         "There is no table for this chip and preset: a few steps are taken to measure.",
@@ -200,8 +209,14 @@ TEXTS: dict[str, tuple[str, str]] = {
     "speed": ("{speed:.2f} steps/s", "{speed:.2f} pas/s"),
     "hold-out": ("hold-out error {error:.3f}", "erreur de contrôle {error:.3f}"),
     "budget": ("budget: {budget}", "budget : {budget}"),
-    "taken": ("about {units:.2f} units in this cell", "environ {units:.2f} unités dans cette cellule"),
-    "trained": ("Training has ended: {steps} steps.", "L'entraînement est terminé : {steps} pas."),
+    "taken": (
+        "about {units:.2f} units in this cell",
+        "environ {units:.2f} unités dans cette cellule",
+    ),
+    "trained": (
+        "Training has ended: {steps} steps.",
+        "L'entraînement est terminé : {steps} pas.",
+    ),
     "used up": (
         "The budget is used up, everything is saved ({steps} steps). A larger BUDGET goes on from here.",
         "Le budget est épuisé, tout est sauvegardé ({steps} pas). Un BUDGET plus grand continue d'ici.",
@@ -242,7 +257,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Exported and read back: {files}, in {folder}.",
         "Exporté et relu : {files}, dans {folder}.",
     ),
-    "export checked": ("Exported before, and intact: {files}.", "Exporté auparavant, et intact : {files}."),
+    "export checked": (
+        "Exported before, and intact: {files}.",
+        "Exporté auparavant, et intact : {files}.",
+    ),
     "download": ("Downloading {file} ({size}).", "Téléchargement de {file} ({size})."),
     "download on drive": (
         "The download goes on while no cell runs; if it breaks off, the files are on Drive all the same.",

@@ -1,4 +1,5 @@
-"""The folder of one voice, on Drive or not. What is in it is the only state there is: every cell looks there first."""
+"""The folder of one voice, on Drive or not. What is in it is the only state there is: every cell
+looks there first."""
 
 from __future__ import annotations
 
@@ -15,21 +16,32 @@ _KEPT_BY_OTHERS = re.compile(r"con|prn|aux|nul|(com|lpt)\d|[gd]_\d+", re.IGNOREC
 
 
 def is_name(text: str) -> bool:
-    """Whether a voice can be called so: a name of files on every system, and in every tool of the RVC world."""
-    return bool(_NAME.fullmatch(text)) and len(text.encode()) <= 60 and not _KEPT_BY_OTHERS.fullmatch(text)
+    """Whether a voice can be called so: a name of files on every system, and in every tool of the
+    RVC world."""
+    return (
+        bool(_NAME.fullmatch(text))
+        and len(text.encode()) <= 60
+        and not _KEPT_BY_OTHERS.fullmatch(text)
+    )
 
 
 def is_inside(text: str) -> bool:
     """Whether a text names a folder inside of another."""
     path = PurePosixPath(text)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and text.isprintable()
+    return (
+        bool(path.parts)
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and text.isprintable()
+    )
 
 
 class Workspace:
     """Where everything about a voice lies."""
 
     def __init__(self, root: Path, name: str, on_drive: bool):
-        self.name, self.on_drive = name, on_drive
+        self.name = name
+        self.on_drive = on_drive
         self.path = root / name
         self.path.mkdir(parents=True, exist_ok=True)
         self.compiled = root / "compiled"
@@ -65,11 +77,16 @@ class Workspace:
     def best_step(self) -> int | None:
         """Of the best voice; None before there is one."""
         folder = self.run / "best"
-        steps = [int(each.name) for each in folder.iterdir() if each.name.isdecimal()] if folder.is_dir() else []
+        steps = (
+            [int(each.name) for each in folder.iterdir() if each.name.isdecimal()]
+            if folder.is_dir()
+            else []
+        )
         return max(steps, default=None)
 
     def damaged_export(self) -> str | None:
-        """Name of an exported file that is gone or changed; None if all are as they were read back."""
+        """Name of an exported file that is gone or changed; None if all are as they were read
+        back."""
         for name, sha256 in self.state.get("export", {}).get("files", {}).items():
             try:
                 intact = file_sha256(self.export / name) == sha256
@@ -81,10 +98,15 @@ class Workspace:
 
 
 def recordings(folder: Path) -> dict[str, int]:
-    """Sizes of the files below a folder, by name; notes beside recordings and hidden files left out."""
+    """Sizes of the files below a folder, by name; notes beside recordings and hidden files left
+    out."""
     found = {}
     for file in sorted(folder.rglob("*")):
         inside = file.relative_to(folder)
-        if file.is_file() and file.suffix != ".json" and not any(part.startswith(".") for part in inside.parts):
+        if (
+            file.is_file()
+            and file.suffix != ".json"
+            and not any(part.startswith(".") for part in inside.parts)
+        ):
             found[str(inside)] = file.stat().st_size
     return found

@@ -44,7 +44,9 @@ class Topology:
     def parse(cls, name: str) -> Topology:
         """Raises UserError for a name that is none."""
         if (found := _NAME.fullmatch(name)) is None or "0" in found.groups():
-            known = ", ".join(f"{chip}:{shape}" for chip in CHIPS for shape in ("1x1", "2x2", "2x4"))
+            known = ", ".join(
+                f"{chip}:{shape}" for chip in CHIPS for shape in ("1x1", "2x2", "2x4")
+            )
             raise UserError(f"no topology is called {name!r}: name one as {known}")
         return cls(name, CHIPS[found[1]], (int(found[2]), int(found[3])))
 

@@ -1,7 +1,7 @@
 """The real training step, compiled for a TPU that need not be there.
 
-The compiler is the one of the package libtpu. It has to be told, before it is loaded, that there is no TPU here:
-`configure_without_tpu` does that.
+The compiler is the one of the package libtpu. It has to be told, before it is loaded, that there is
+no TPU here: `configure_without_tpu` does that.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ class Compiled:
     temporaries: int
     code: int
     flops: float
-    """Of the convolutions and products of the plain form, per chip: no work that folding or padding adds."""
+    """Of the convolutions and products of the plain form, per chip: no work that folding or padding
+    adds."""
     programs: dict[str, float]
-    """Of the programs that the step is made of (`train.pieces`), each one's part of `step_seconds`."""
+    """Of the programs that the step is made of (`train.pieces`), each one's part of
+    `step_seconds`."""
     operations: tuple[Operation, ...]
     """By time, longest first."""
 
@@ -56,8 +58,11 @@ def configure_without_tpu() -> None:
     }
 
 
-def compile_step(preset: Preset, topology: Topology, batch_per_chip: int, forms: KernelConfig | None = None) -> Compiled:
-    """Compile the training step for a slice, by default in the forms of its chip; `configure_without_tpu` must have been called.
+def compile_step(
+    preset: Preset, topology: Topology, batch_per_chip: int, forms: KernelConfig | None = None
+) -> Compiled:
+    """Compile the training step for a slice, by default in the forms of its chip;
+    `configure_without_tpu` must have been called.
 
     Raises:
       UserError: libtpu is not installed, or the step does not fit into the chip's memory.
@@ -74,9 +79,16 @@ def compile_step(preset: Preset, topology: Topology, batch_per_chip: int, forms:
         raise _does_not_fit(error, topology, batch_per_chip) or error from error
     seconds = time.perf_counter() - began
     memory = [program.memory_analysis() for program in programs.values()]
-    kept = sum(one.output_size_in_bytes - one.alias_size_in_bytes for one in memory)  # from program to program
-    by_program = {name: list(operations(program.as_text())) for name, program in programs.items()}
-    times = {name: sum(one.cycles for one in found) / topology.chip.clock for name, found in by_program.items()}
+    kept = sum(
+        one.output_size_in_bytes - one.alias_size_in_bytes for one in memory
+    )  # from program to program
+    by_program = {
+        name: list(operations(program.as_text())) for name, program in programs.items()
+    }
+    times = {
+        name: sum(one.cycles for one in found) / topology.chip.clock
+        for name, found in by_program.items()
+    }
     return Compiled(
         compile_seconds=seconds,
         step_seconds=sum(times.values()),
@@ -85,7 +97,11 @@ def compile_step(preset: Preset, topology: Topology, batch_per_chip: int, forms:
         code=sum(one.generated_code_size_in_bytes for one in memory),
         flops=count_reference_flops(preset, batch_per_chip),
         programs=times,
-        operations=tuple(sorted(itertools.chain(*by_program.values()), key=lambda operation: -operation.cycles)),
+        operations=tuple(
+            sorted(
+                itertools.chain(*by_program.values()), key=lambda operation: -operation.cycles
+            )
+        ),
     )
 
 
@@ -98,7 +114,9 @@ def _programs(networks: Any, mesh: Any, arguments: tuple[Any, Any]) -> dict[str,
     if networks.is_split:
         return vars(compile_split_step(networks, lambda batch: batch, mesh, *arguments))
     with jax.set_mesh(mesh):
-        step = jax.jit(make_step(networks), donate_argnums=0, compiler_options=networks.compiler_options)
+        step = jax.jit(
+            make_step(networks), donate_argnums=0, compiler_options=networks.compiler_options
+        )
         return {"step": step.lower(*arguments).compile()}
 
 
@@ -106,12 +124,14 @@ def _bytes_per_chip(shapes: Any) -> int:
     import jax
 
     return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes)
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(shapes)
     )
 
 
 def count_reference_flops(preset: Preset, batch: int) -> float:
-    """Operations of a step's convolutions and products in the plain form, a multiplication and an addition each."""
+    """Operations of a step's convolutions and products in the plain form, a multiplication and an
+    addition each."""
     import jax
 
     from rvc_jax.plan.flops import count_flops
@@ -128,41 +148,60 @@ def _mesh(topology: Topology) -> Any:
 
     try:
         described = topologies.get_topology_desc(
-            platform="tpu", topology_name=topology.name, chips_per_host_bounds=topology.chips_per_host
+            platform="tpu",
+            topology_name=topology.name,
+            chips_per_host_bounds=topology.chips_per_host,
         )
     except Exception as error:  # whatever the plug-in says
         if "not installed" in str(error):
-            raise UserError('the TPU compiler is not installed: pip install "rvc_jax[tpu]"') from error
-        raise UserError(f"the TPU compiler knows no {topology.name}: {str(error).splitlines()[0][:200]}") from error
+            raise UserError(
+                'the TPU compiler is not installed: pip install "rvc_jax[tpu]"'
+            ) from error
+        raise UserError(
+            f"the TPU compiler knows no {topology.name}: {str(error).splitlines()[0][:200]}"
+        ) from error
     return jax.sharding.Mesh(described.devices, ("data",), axis_types=(AxisType.Auto,))
 
 
-def _step(preset: Preset, mesh: Any, batch: int, forms: KernelConfig) -> tuple[Any, tuple[Any, Any]]:
+def _step(
+    preset: Preset, mesh: Any, batch: int, forms: KernelConfig
+) -> tuple[Any, tuple[Any, Any]]:
     """The networks, and the shapes of what a step takes: replicated state, divided batch."""
     import jax
     import jax.numpy as jnp
     from jax.sharding import NamedSharding, PartitionSpec
 
-    from rvc_jax.train.state import shape_of, abstract_state
+    from rvc_jax.train.state import abstract_state, shape_of
     from rvc_jax.train.step import build_networks
 
     train = dataclasses.replace(preset.train, precision="bfloat16")
     networks = build_networks(dataclasses.replace(preset, train=train), 100, forms)
-    everywhere, divided = (mesh and NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
-    state = abstract_state(networks.synthesizer, networks.discriminator, networks.optimizer, everywhere)
+    everywhere, divided = (
+        mesh and NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",))
+    )
+    state = abstract_state(
+        networks.synthesizer, networks.discriminator, networks.optimizer, everywhere
+    )
     state = shape_of(jax.eval_shape(networks.packed, state), everywhere)
     shapes = {
         "wave": ((batch, WINDOW_FRAMES * preset.audio.hop), jnp.float32),
-        "content": ((batch, WINDOW_FRAMES // 2, preset.generator.content_channels), jnp.float16),
+        "content": (
+            (batch, WINDOW_FRAMES // 2, preset.generator.content_channels),
+            jnp.float16,
+        ),
         "f0": ((batch, WINDOW_FRAMES), jnp.float32),
         "lengths": ((batch,), jnp.int32),
         "speaker": ((batch,), jnp.int32),
     }
-    arrays = {name: jax.ShapeDtypeStruct(*shape, sharding=divided) for name, shape in shapes.items()}
+    arrays = {
+        name: jax.ShapeDtypeStruct(*shape, sharding=divided) for name, shape in shapes.items()
+    }
     return networks, (state, arrays)
 
 
-def _does_not_fit(error: Exception, topology: Topology, batch_per_chip: int) -> UserError | None:
+def _does_not_fit(
+    error: Exception, topology: Topology, batch_per_chip: int
+) -> UserError | None:
     if "RESOURCE_EXHAUSTED" not in str(error):
         return None
     return UserError(

@@ -23,24 +23,44 @@ class RunCost:
 
 
 def count_windows(minutes: float) -> int:
-    """Training windows that so much speech gives, if it is cut as preparation cuts it by default."""
+    """Training windows that so much speech gives, if it is cut as preparation cuts it by
+    default."""
     defaults = PrepareConfig()
-    held = min(max(defaults.holdout * minutes * 60, min(defaults.holdout_min, 12 * minutes)), defaults.holdout_max)
-    return max(math.ceil((minutes * 60 - held) / (defaults.chunk_len - defaults.overlap_len)), 1)
+    held = min(
+        max(defaults.holdout * minutes * 60, min(defaults.holdout_min, 12 * minutes)),
+        defaults.holdout_max,
+    )
+    return max(
+        math.ceil((minutes * 60 - held) / (defaults.chunk_len - defaults.overlap_len)), 1
+    )
 
 
 def estimate_run_cost(
-    step_seconds: float, compile_seconds: float, windows: int, epochs: int, batch: int, topology: Topology, rate: Rate
+    step_seconds: float,
+    compile_seconds: float,
+    windows: int,
+    epochs: int,
+    batch: int,
+    topology: Topology,
+    rate: Rate,
 ) -> RunCost:
     """batch: of all chips together."""
     steps_per_epoch = math.ceil(windows / batch)
     steps = steps_per_epoch * epochs
     hours = (steps * step_seconds + compile_seconds) / 3600
     chip_hours = hours * topology.chips
-    return RunCost(steps_per_epoch, steps, hours, chip_hours * rate.units_per_hour, chip_hours * rate.dollars_per_hour)
+    return RunCost(
+        steps_per_epoch,
+        steps,
+        hours,
+        chip_hours * rate.units_per_hour,
+        chip_hours * rate.dollars_per_hour,
+    )
 
 
-def resolve_rate(topology: Topology, units_per_hour: float | None, dollars_per_hour: float | None) -> Rate:
+def resolve_rate(
+    topology: Topology, units_per_hour: float | None, dollars_per_hour: float | None
+) -> Rate:
     """The table's rate of one chip, unless the user knows better."""
     known = RATES[topology.chip.name]
     return Rate(

@@ -7,10 +7,12 @@ from typing import Any
 
 
 def count_flops(jaxpr: Any) -> float:
-    """Floating-point operations of all products and convolutions of a jaxpr, loops as often as they run."""
+    """Floating-point operations of all products and convolutions of a jaxpr, loops as often as they
+    run."""
     total = 0.0
     for equation in jaxpr.eqns:
-        name, parameters = equation.primitive.name, equation.params
+        name = equation.primitive.name
+        parameters = equation.params
         if name == "dot_general":
             total += _product(equation)
         elif name == "conv_general_dilated":
@@ -23,7 +25,11 @@ def count_flops(jaxpr: Any) -> float:
 
 def _inner(parameters: dict[str, Any]) -> list[Any]:
     """The functions that an operation calls."""
-    values = [item for value in parameters.values() for item in (value if isinstance(value, tuple | list) else [value])]
+    values = [
+        item
+        for value in parameters.values()
+        for item in (value if isinstance(value, tuple | list) else [value])
+    ]
     closed = [getattr(value, "jaxpr", value) for value in values]
     return [value for value in closed if hasattr(value, "eqns")]
 
@@ -38,6 +44,7 @@ def _convolution(equation: Any) -> float:
     """Taps that meet inserted zeros don't count."""
     parameters = equation.params
     numbers = parameters["dimension_numbers"]
-    kernel, out = equation.invars[1].aval.shape, equation.outvars[0].aval.shape
+    kernel = equation.invars[1].aval.shape
+    out = equation.outvars[0].aval.shape
     depth = math.prod(kernel) / kernel[numbers.rhs_spec[0]]
     return 2.0 * math.prod(out) * depth / math.prod(parameters["lhs_dilation"])

@@ -1,4 +1,5 @@
-"""Where the time goes in a program compiled for a TPU, read from the compiler's own estimates in its text."""
+"""Where the time goes in a program compiled for a TPU, read from the compiler's own estimates in
+its text."""
 
 from __future__ import annotations
 
@@ -24,13 +25,16 @@ _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _SOURCE = re.compile(r'op_name="([^"]*)"')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _WHILE = re.compile(r" while\(.*?condition=%?([\w.\-]+), body=%?([\w.\-]+)")
-_CALL = re.compile(r"(?: call\(.*?to_apply=| conditional\(.*?(?:true_computation|branch_computations)=\{?)%?([\w.\-]+)")
+_CALL = re.compile(
+    r"(?: call\(.*?to_apply=| conditional\(.*?(?:true_computation|branch_computations)=\{?)%?([\w.\-]+)"
+)
 
 
 def operations(text: str) -> list[Operation]:
     """Every instruction with an estimate, longest first.
 
-    An instruction in a loop's body carries the cycles of one round: they are multiplied by the known number of rounds.
+    An instruction in a loop's body carries the cycles of one round: they are multiplied by the
+    known number of rounds.
     """
     entry, bodies = _computations(text)
     found: list[Operation] = []
@@ -42,7 +46,11 @@ def operations(text: str) -> list[Operation]:
                 source = _SOURCE.search(line)
                 label = _INSTRUCTION.match(line)
                 total = int(cycles[1]) * times
-                found.append(Operation(label[1] if label else "?", total, source[1] if source else "", times))
+                found.append(
+                    Operation(
+                        label[1] if label else "?", total, source[1] if source else "", times
+                    )
+                )
             elif loop := _WHILE.search(line):
                 trips = _TRIPS.search(line)
                 waiting.append((loop[2], times * (int(trips[1]) if trips else 1)))
@@ -53,7 +61,8 @@ def operations(text: str) -> list[Operation]:
 
 def _computations(text: str) -> tuple[str, dict[str, list[str]]]:
     """Name of the entry computation, and the lines of every one."""
-    entry, current = "", ""
+    entry = ""
+    current = ""
     bodies: dict[str, list[str]] = collections.defaultdict(list)
     for line in text.splitlines():
         if header := _COMPUTATION.match(line):

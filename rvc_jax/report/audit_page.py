@@ -1,4 +1,5 @@
-"""The page of `rvc-jax audit`: a dataset's quality at a glance, to be read without any other file."""
+"""The page of `rvc-jax audit`: a dataset's quality at a glance, to be read without any other
+file."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ _ROWS = 20
 _VOICES = 6
 _NEXT_TO_NOTHING = 0.005  # of the tallest bar
 _MEL_RANGE = (-11.5, 1.0)
-_BLUE, _ORANGE = "#1f6feb", "#d9730d"
+_BLUE = "#1f6feb"
+_ORANGE = "#d9730d"
 _STYLE = """
 .good, .notice, .problem { border-radius: 4px; padding: .05rem .45rem; font-size: .85rem; white-space: nowrap }
 .good { background: #e3f5e8; color: #1b6e36 } .notice { background: #fdf3d8; color: #7a5600 }
@@ -63,7 +65,10 @@ def write_audit(audit: Audit, waves: Sequence[np.ndarray], out: Path) -> None:
 
 def summary(audit: Audit) -> list[tuple[str, str]]:
     """The figures and the advice as rows of text, for a terminal."""
-    return [*_facts(audit), *((item.topic, f"{item.text} ({item.reason})") for item in advise(audit))]
+    return [
+        *_facts(audit),
+        *((item.topic, f"{item.text} ({item.reason})") for item in advise(audit)),
+    ]
 
 
 def _advice(items: Sequence[Advice]) -> str:
@@ -77,21 +82,41 @@ def _advice(items: Sequence[Advice]) -> str:
 
 def _facts(audit: Audit) -> list[tuple[str, str]]:
     count = max(audit.slices, 1)
-    noise, loudness = audit.signal_to_noise_spread, audit.loudness_spread
-    heard = f"{audit.signal_to_noise_spread.median:.0f} dB" if noise.median is not None else "no pause to measure it in"
+    noise = audit.signal_to_noise_spread
+    loudness = audit.loudness_spread
+    heard = (
+        f"{audit.signal_to_noise_spread.median:.0f} dB"
+        if noise.median is not None
+        else "no pause to measure it in"
+    )
     rows = [
         ("preset", f"{audit.preset} ({audit.sample_rate} Hz)"),
-        ("speech", f"{audit.speech_minutes:.1f} of {audit.source_minutes:.1f} min in {audit.files} files"),
-        ("slices", f"{audit.slices}, {audit.slice_minutes:.1f} min with overlaps; {audit.train_slices} to train on"),
+        (
+            "speech",
+            f"{audit.speech_minutes:.1f} of {audit.source_minutes:.1f} min in {audit.files} files",
+        ),
+        (
+            "slices",
+            f"{audit.slices}, {audit.slice_minutes:.1f} min with overlaps; {audit.train_slices} to train on",
+        ),
         ("of their time is speech", f"{audit.speech_share:.0%} (detector of voice activity)"),
         ("of their time is silence", f"{audit.silence_share:.0%}"),
         ("frames with a pitch", f"{audit.voiced_share:.0%}"),
-        ("median loudness", "too short to tell" if loudness.median is None else f"{loudness.median:.1f} LUFS"),
+        (
+            "median loudness",
+            "too short to tell" if loudness.median is None else f"{loudness.median:.1f} LUFS",
+        ),
         ("median signal-to-noise ratio", heard),
-        ("bandwidth", f"{audit.bandwidth_hz / 1000:.1f} kHz of {audit.sample_rate / 2000:g} kHz"),
+        (
+            "bandwidth",
+            f"{audit.bandwidth_hz / 1000:.1f} kHz of {audit.sample_rate / 2000:g} kHz",
+        ),
         ("clipped slices", f"{audit.clipped_slices} ({audit.clipped_slices / count:.1%})"),
         ("noisy slices", f"{audit.noisy_slices} ({audit.noisy_slices / count:.1%})"),
-        ("likely music or singing", f"{audit.music_slices} slices ({audit.music_slices / count:.1%})"),
+        (
+            "likely music or singing",
+            f"{audit.music_slices} slices ({audit.music_slices / count:.1%})",
+        ),
         ("the same sound twice", f"{audit.repeated_seconds:.1f} s"),
         ("largest constant offset", f"{audit.dc_offset:.2%} of full scale"),
     ]
@@ -99,7 +124,9 @@ def _facts(audit: Audit) -> list[tuple[str, str]]:
 
 
 def _lengths(audit: Audit) -> str:
-    lengths = _bars(audit.durations, "Slices by length", "length of the slices, seconds", 0.4, ".1f")
+    lengths = _bars(
+        audit.durations, "Slices by length", "length of the slices, seconds", 0.4, ".1f"
+    )
     loudness = _bars(audit.loudness, "Slices by loudness", "loudness of the slices, LUFS", 2)
     caption = (
         "As the slices are in the dataset, after normalisation (ITU-R BS.1770). A narrow hill is best; quiet slices "
@@ -111,21 +138,37 @@ def _lengths(audit: Audit) -> str:
 def _pitches(audit: Audit) -> str:
     """Of the speakers with the most speech."""
     voices = sorted(audit.voices, key=lambda voice: -voice.minutes)
-    left = f"<p class='small'>and {len(voices) - _VOICES} more speakers</p>" if len(voices) > _VOICES else ""
+    left = (
+        f"<p class='small'>and {len(voices) - _VOICES} more speakers</p>"
+        if len(voices) > _VOICES
+        else ""
+    )
     return "".join(map(_pitch, voices[:_VOICES])) + left
 
 
 def _pitch(voice: SpeakerAudit) -> str:
-    low, middle, high = voice.pitch_hz.low, voice.pitch_hz.median, voice.pitch_hz.high
+    low = voice.pitch_hz.low
+    middle = voice.pitch_hz.median
+    high = voice.pitch_hz.high
     if low is None:
         return ""
     edges, counts = _trimmed(voice.pitch)
     notes = [round(edge + 0.5) for edge in edges[:-1]]
     step = 12 if len(notes) > 36 else 6 if len(notes) > 20 else 3
-    ticks = [(note, f"{note_name(hz)} {hz:.0f} Hz") for note in notes if note % step == 0 for hz in [_hz(note)]]
+    ticks = [
+        (note, f"{note_name(hz)} {hz:.0f} Hz")
+        for note in notes
+        if note % step == 0
+        for hz in [_hz(note)]
+    ]
     span = tuple(69 + 12 * np.log2(hz / 440) for hz in (low, high))
     chart = histogram(
-        edges, counts, ticks, f"Pitch of {voice.name}", "frames per semitone", (span[0] - 0.5, span[1] + 0.5)
+        edges,
+        counts,
+        ticks,
+        f"Pitch of {voice.name}",
+        "frames per semitone",
+        (span[0] - 0.5, span[1] + 0.5),
     )
     caption = (
         f"{voice.name}, {voice.minutes:.1f} min: 90 % of the voiced frames lie between {note_name(low)} ({low:.0f} Hz) "
@@ -138,7 +181,12 @@ def _pitch(voice: SpeakerAudit) -> str:
 def _noise(audit: Audit) -> str:
     if audit.signal_to_noise_spread.median is None:
         return "<p>No slice has a pause of 0.1 s to hear the noise in.</p>"
-    chart = _bars(audit.signal_to_noise, "Slices by signal-to-noise ratio", "signal-to-noise ratio, dB", 10)
+    chart = _bars(
+        audit.signal_to_noise,
+        "Slices by signal-to-noise ratio",
+        "signal-to-noise ratio, dB",
+        10,
+    )
     count = sum(audit.signal_to_noise.counts)
     caption = (
         f"Estimated from the levels of speech and of the pauses, in the {count} slices that have both. "
@@ -148,7 +196,8 @@ def _noise(audit: Audit) -> str:
 
 
 def _bandwidth(audit: Audit) -> str:
-    spectrum, reach = audit.spectrum, audit.bandwidth_hz
+    spectrum = audit.spectrum
+    reach = audit.bandwidth_hz
     if spectrum is None:
         return "<p>No speech was heard.</p>"
     top = 10 * np.ceil(max(spectrum.speech) / 10)
@@ -158,14 +207,26 @@ def _bandwidth(audit: Audit) -> str:
     if spectrum.pause:
         lines.append(Curve("pauses", spectrum.pause, _ORANGE))
     mark = (reach, f"{reach / 1000:.1f} kHz")
-    chart = curves(spectrum.hz, lines, x_ticks, y_ticks, "Spectrum of speech and pauses", "kHz; dB", mark)
+    chart = curves(
+        spectrum.hz, lines, x_ticks, y_ticks, "Spectrum of speech and pauses", "kHz; dB", mark
+    )
     caption = (
         "Long-term spectra of everything together. At least a quarter of the speech reaches the dashed line; above it "
         "there is noise, or nothing at all."
     )
-    rows = [(item.file, f"{item.bandwidth_hz / 1000:.1f} kHz", f"{item.speech_seconds:.0f} s of speech")
-            for item in audit.narrow_files[:_ROWS]]  # fmt: skip
-    listed = f"<h3>Files that end well below the rest</h3>{table(rows)}{_more(audit.narrow_files)}" if rows else ""
+    rows = [
+        (
+            item.file,
+            f"{item.bandwidth_hz / 1000:.1f} kHz",
+            f"{item.speech_seconds:.0f} s of speech",
+        )
+        for item in audit.narrow_files[:_ROWS]
+    ]
+    listed = (
+        f"<h3>Files that end well below the rest</h3>{table(rows)}{_more(audit.narrow_files)}"
+        if rows
+        else ""
+    )
     return figure(chart, caption) + listed
 
 
@@ -177,7 +238,11 @@ def _repeated(audit: Audit) -> str:
         "What is there twice weighs twice.</p>"
     )
     rows = [
-        (f"{item.first} at {item.first_at:.1f} s", f"{item.second} at {item.second_at:.1f} s", f"{item.seconds:.1f} s")
+        (
+            f"{item.first} at {item.first_at:.1f} s",
+            f"{item.second} at {item.second_at:.1f} s",
+            f"{item.seconds:.1f} s",
+        )
         for item in audit.repeated[:_ROWS]
     ]
     return text + table(rows) + _more(audit.repeated)
@@ -194,12 +259,17 @@ def _worst(audit: Audit, waves: Sequence[np.ndarray]) -> str:
         "<p>Listen before you throw anything away. The pictures show 0 to "
         f"{audit.sample_rate / 2000:g} kHz upwards (mel scale), time to the right, energy bright.</p>"
     )
-    return text + "".join(_slice(audit, item, wave) for item, wave in zip(audit.worst, waves, strict=True))
+    return text + "".join(
+        _slice(audit, item, wave) for item, wave in zip(audit.worst, waves, strict=True)
+    )
 
 
 def _slice(audit: Audit, item: WorstSlice, wave: np.ndarray) -> str:
     rate = min(audit.sample_rate, _PLAYED_RATE)
-    picture = image(_thumbnail(wave, audit.preset), f"Log-mel spectrogram of {item.file} at {item.start:.1f} s")
+    picture = image(
+        _thumbnail(wave, audit.preset),
+        f"Log-mel spectrogram of {item.file} at {item.start:.1f} s",
+    )
     reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in item.reasons)
     place = f"{item.seconds:.1f} s from {item.start:.1f} s on, {'held out' if item.split == 'holdout' else item.split}"
     return (
@@ -210,12 +280,16 @@ def _slice(audit: Audit, item: WorstSlice, wave: np.ndarray) -> str:
 
 
 def _dropped(audit: Audit) -> str:
-    rows = [(reason, "once" if count == 1 else f"{count} times") for reason, count in audit.dropped.items()]
+    rows = [
+        (reason, "once" if count == 1 else f"{count} times")
+        for reason, count in audit.dropped.items()
+    ]
     return table(rows[:_ROWS]) + _more(rows) if rows else ""
 
 
 def _thumbnail(wave: np.ndarray, preset: str) -> bytes:
-    """Log-mel as a PNG, a pixel for every frame and band; of every length the same shape, which is compiled once."""
+    """Log-mel as a PNG, a pixel for every frame and band; of every length the same shape, which is
+    compiled once."""
     from matplotlib.image import imsave
 
     settings = PRESETS[preset].audio
@@ -224,23 +298,38 @@ def _thumbnail(wave: np.ndarray, preset: str) -> bytes:
     padded[0, : min(len(wave), padded.shape[1])] = wave[: padded.shape[1]]
     mel = np.asarray(log_mel(spectrogram(padded, settings), settings))[0, :frames].T
     buffer = io.BytesIO()
-    imsave(buffer, mel, origin="lower", cmap="magma", vmin=_MEL_RANGE[0], vmax=_MEL_RANGE[1], format="png")
+    imsave(
+        buffer,
+        mel,
+        origin="lower",
+        cmap="magma",
+        vmin=_MEL_RANGE[0],
+        vmax=_MEL_RANGE[1],
+        format="png",
+    )
     return buffer.getvalue()
 
 
 def _bars(shown: Histogram, title: str, axis: str, step: float, style: str = ".0f") -> str:
     """A histogram without its empty ends, and a tick every `step`."""
     edges, counts = _trimmed(shown)
-    ticks = [(edge, f"{edge:{style}}") for edge in edges if abs(edge / step - round(edge / step)) < 1e-6]
+    ticks = [
+        (edge, f"{edge:{style}}")
+        for edge in edges
+        if abs(edge / step - round(edge / step)) < 1e-6
+    ]
     return histogram(edges, counts, ticks, title, axis)
 
 
 def _trimmed(shown: Histogram) -> tuple[Sequence[float], Sequence[int]]:
     """Edges and counts without the ends in which there is next to nothing, but for one bin."""
-    filled = np.flatnonzero(np.array(shown.counts) > _NEXT_TO_NOTHING * max(shown.counts, default=0))
+    filled = np.flatnonzero(
+        np.array(shown.counts) > _NEXT_TO_NOTHING * max(shown.counts, default=0)
+    )
     if not len(filled):
         return shown.edges, shown.counts
-    first, last = max(filled[0] - 1, 0), min(filled[-1] + 2, len(shown.counts))
+    first = max(filled[0] - 1, 0)
+    last = min(filled[-1] + 2, len(shown.counts))
     return shown.edges[first : last + 1], shown.counts[first:last]
 
 

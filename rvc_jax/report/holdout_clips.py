@@ -17,7 +17,8 @@ _TRIES = 3
 
 
 def holdout_clips(run: RunFolder, data: VoiceDataset) -> list[Clip]:
-    """The first slice of the hold-out, as the best voice says it, and as the latest does if that is another one.
+    """The first slice of the hold-out, as the best voice says it, and as the latest does if that is
+    another one.
 
     Nothing without a hold-out; no voice that is not saved yet. The run may be training.
     """
@@ -36,23 +37,34 @@ def holdout_clips(run: RunFolder, data: VoiceDataset) -> list[Clip]:
     ]
     if (best := _newest_voice(run, "best")) is not None:
         line = best_evaluation(run.history()) or {}
-        averaged = ", averaged weights" if line.get("best/which") == "ema" and line["step"] == best[0] else ""
+        averaged = (
+            ", averaged weights"
+            if line.get("best/which") == "ema" and line["step"] == best[0]
+            else ""
+        )
         caption = (
             f"The best voice, of step {best[0]}{averaged}. Made from content and pitch alone. The closer to the "
             "picture above, the better the voice was learnt."
         )
-        clips.append(Clip("The same slice from the model", caption, evaluator(best[1]).wave, rate))
+        clips.append(
+            Clip("The same slice from the model", caption, evaluator(best[1]).wave, rate)
+        )
     latest = _newest_voice(run, "latest")
     if latest is not None and (best is None or best[0] != latest[0] or averaged):
         caption = f"The last saved state of the training, of step {latest[0]}."
-        clips.append(Clip("The same slice from the latest state", caption, evaluator(latest[1]).wave, rate))
+        clips.append(
+            Clip(
+                "The same slice from the latest state", caption, evaluator(latest[1]).wave, rate
+            )
+        )
     return clips
 
 
 def _newest_voice(run: RunFolder, which: str) -> tuple[int, Any] | None:
     """Step and parameters of the best or latest voice; None if none is saved.
 
-    A run that trains saves new ones and removes old ones meanwhile: what vanished while it was read is read anew.
+    A run that trains saves new ones and removes old ones meanwhile: what vanished while it was read
+    is read anew.
     """
     folder = run.best if which == "best" else run.checkpoints
     for left in reversed(range(_TRIES)):

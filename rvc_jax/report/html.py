@@ -27,7 +27,8 @@ pre { white-space: pre-wrap; font: .82rem/1.45 ui-monospace, monospace }
 
 
 def page(title: str, lead: str, sections: Sequence[str], style: str = "") -> bytes:
-    """A whole page; `lead` and the sections are HTML, the title is text, `style` is CSS besides the common one."""
+    """A whole page; `lead` and the sections are HTML, the title is text, `style` is CSS besides the
+    common one."""
     title = html.escape(title)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'

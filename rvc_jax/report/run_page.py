@@ -43,18 +43,23 @@ def write_report(
 ) -> None:
     """Writes a run's report as one self-contained page.
 
-    clips: shown in order on one time scale. melody: a recording's pitch and its conversion's. table: rows shown first.
-    notices: licence texts of what the page contains.
+    clips: shown in order on one time scale. melody: a recording's pitch and its conversion's.
+    table: rows shown first. notices: licence texts of what the page contains.
     """
     sections = [
         blocks.section("In numbers", blocks.table([*table, *_measured(run), *_facts(run)])),
         blocks.section(
-            "Outlook", "".join(f"<p>{html.escape(text[0].upper() + text[1:])}.</p>" for text in _outlook(run))
+            "Outlook",
+            "".join(
+                f"<p>{html.escape(text[0].upper() + text[1:])}.</p>" for text in _outlook(run)
+            ),
         ),
         _sounds(clips, run.preset.audio),
         _pitch(melody),
         _curves(run),
-        blocks.section("Licences", "".join(f"<pre>{html.escape(notice)}</pre>" for notice in notices)),
+        blocks.section(
+            "Licences", "".join(f"<pre>{html.escape(notice)}</pre>" for notice in notices)
+        ),
     ]
     lead = f"A report of rvc-jax {__version__} on the run <code>{html.escape(str(run.path.name))}</code>."
     with atomic_write(out) as file:
@@ -62,17 +67,36 @@ def write_report(
 
 
 def _facts(run: RunFolder) -> list[tuple[str, str]]:
-    info, recipe, audio = run.dataset, run.preset.train, run.preset.audio
+    info = run.dataset
+    recipe = run.preset.train
+    audio = run.preset.audio
     rows = [
-        ("voice format", f"{run.preset.name} (RVC {run.preset.version}, {audio.sample_rate} Hz)"),
-        ("speech", f"{info.speech_minutes:.1f} min of {info.source_minutes:.1f} min in {info.files} files"),
-        ("slices", f"{info.train_slices} to train on, {info.holdout_slices} held out ({info.holdout_seconds:.0f} s)"),
-        ("pitch and content", f"{info.f0_method}, {info.content_encoder} ({info.content_channels} channels)"),
+        (
+            "voice format",
+            f"{run.preset.name} (RVC {run.preset.version}, {audio.sample_rate} Hz)",
+        ),
+        (
+            "speech",
+            f"{info.speech_minutes:.1f} min of {info.source_minutes:.1f} min in {info.files} files",
+        ),
+        (
+            "slices",
+            f"{info.train_slices} to train on, {info.holdout_slices} held out ({info.holdout_seconds:.0f} s)",
+        ),
+        (
+            "pitch and content",
+            f"{info.f0_method}, {info.content_encoder} ({info.content_channels} channels)",
+        ),
         ("median pitch of the voice", f"{info.median_f0:.0f} Hz"),
-        ("recipe", f"{recipe.epochs} epochs, {recipe.batch_per_chip} per chip, learning rate {recipe.learning_rate:g}"),
+        (
+            "recipe",
+            f"{recipe.epochs} epochs, {recipe.batch_per_chip} per chip, learning rate {recipe.learning_rate:g}",
+        ),
     ]
     if info.dropped:
-        rows.append(("left out", "; ".join(f"{drop.file}: {drop.reason}" for drop in info.dropped[:20])))
+        rows.append(
+            ("left out", "; ".join(f"{drop.file}: {drop.reason}" for drop in info.dropped[:20]))
+        )
     return rows
 
 
@@ -82,13 +106,23 @@ def _measured(run: RunFolder) -> list[tuple[str, str]]:
     lines = learning_curve.evaluations(history)
     if not lines:
         return []
-    rows, best = [], learning_curve.best_evaluation(history)
+    rows = []
+    best = learning_curve.best_evaluation(history)
     for name, line, which in (
         ("best voice", best, best.get("best/which", "raw")),
-        ("latest evaluation", lines[-1], learning_curve.better_voice(lines[-1], run.preset.train.best_by)[0]),
+        (
+            "latest evaluation",
+            lines[-1],
+            learning_curve.better_voice(lines[-1], run.preset.train.best_by)[0],
+        ),
     ):
         averaged = " (averaged weights)" if which == "ema" else ""
-        rows.append((name, f"step {line['step']}{averaged}: {format_metrics(learning_curve.evaluation_metrics(line, which))}"))
+        rows.append(
+            (
+                name,
+                f"step {line['step']}{averaged}: {format_metrics(learning_curve.evaluation_metrics(line, which))}",
+            )
+        )
     return rows
 
 
@@ -105,8 +139,12 @@ def _sounds(clips: Sequence[Clip], audio: AudioConfig) -> str:
         "The stripes are the harmonics of the voice: they should be narrow, and rise and fall with the melody.</p>"
     ]
     for clip in clips:
-        picture = plots.plot_mel(resample(clip.wave, clip.rate, audio.sample_rate), audio, seconds)
-        parts.append(f"<h3>{html.escape(clip.title)}</h3><p class='small'>{html.escape(clip.caption)}</p>")
+        picture = plots.plot_mel(
+            resample(clip.wave, clip.rate, audio.sample_rate), audio, seconds
+        )
+        parts.append(
+            f"<h3>{html.escape(clip.title)}</h3><p class='small'>{html.escape(clip.caption)}</p>"
+        )
         parts.append(blocks.audio(clip.wave, clip.rate))
         parts.append(blocks.image(picture, f"Log-mel spectrogram: {clip.title}"))
     return blocks.section("Listen and look", "".join(parts))
@@ -121,7 +159,9 @@ def _pitch(melody: PitchTracks | None) -> str:
         f"Measured with {PITCH_METHOD}, which has no part in the conversion; "
         f"correlation of log f0 where both are voiced: {melody.correlation:.3f}."
     )
-    return blocks.section("Pitch", blocks.image(picture, "Pitch of the recording and of its conversion", caption))
+    return blocks.section(
+        "Pitch", blocks.image(picture, "Pitch of the recording and of its conversion", caption)
+    )
 
 
 def _curves(run: RunFolder) -> str:

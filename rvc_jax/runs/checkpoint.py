@@ -1,4 +1,5 @@
-"""Checkpoints: written by Orbax, complete or not at all, and checked against their hashes when read."""
+"""Checkpoints: written by Orbax, complete or not at all, and checked against their hashes when
+read."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ HASHES = "sha256.json"
 _UNFINISHED = ".unfinished"
 
 FieldDefaults = dict[str, Callable[[dict[str, Any]], Any]]
-"""By field: its value for checkpoints made before there was such a field, from the fields that were restored."""
+"""By field: its value for checkpoints made before there was such a field, from the fields that were
+restored."""
 
 
 def write(folder: Path, step: int, state: dict[str, Any]) -> None:
@@ -46,12 +48,17 @@ def _checkpointer() -> ocp.Checkpointer:
     process = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-    in_place = ocp.path.atomicity.CommitFileTemporaryPath  # Orbax renames no folder: the hashes say what is whole
-    return ocp.Checkpointer(handler, multiprocessing_options=alone, temporary_path_class=in_place)
+    in_place = (
+        ocp.path.atomicity.CommitFileTemporaryPath
+    )  # Orbax renames no folder: the hashes say what is whole
+    return ocp.Checkpointer(
+        handler, multiprocessing_options=alone, temporary_path_class=in_place
+    )
 
 
 def _move(unfinished: Path, folder: Path) -> None:
-    """Renames a folder. Some mounted clouds can only rename files: then the hashes come last, and say if one lacks."""
+    """Renames a folder. Some mounted clouds can only rename files: then the hashes come last, and
+    say if one lacks."""
     with contextlib.suppress(OSError):
         os.replace(unfinished, folder)
         return
@@ -87,22 +94,31 @@ def read(folder: Path, template: Any, field_defaults: FieldDefaults | None = Non
 
 def load(folder: Path, template: Any, field_defaults: FieldDefaults | None = None) -> Any:
     """`read` without looking at the hashes."""
-    path, field_defaults = folder.absolute() / "default", field_defaults or {}
+    path = folder.absolute() / "default"
+    field_defaults = field_defaults or {}
     wanted = {name: value for name, value in fields(template).items() if value is not None}
     try:
         with _checkpointer() as checkpointer:
             stored = checkpointer.metadata(path).item_metadata.tree
-            lacking = {name: wanted.pop(name) for name in field_defaults if name in wanted and name not in stored}
+            lacking = {
+                name: wanted.pop(name)
+                for name in field_defaults
+                if name in wanted and name not in stored
+            }
             _check_structure(folder, wanted, stored)
             shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
             arguments = ocp.checkpoint_utils.construct_restore_args(shapes)
-            restore = ocp.args.PyTreeRestore(shapes, restore_args=arguments, partial_restore=True)
+            restore = ocp.args.PyTreeRestore(
+                shapes, restore_args=arguments, partial_restore=True
+            )
             values = checkpointer.restore(path, restore)
     except UserError:
         raise
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200]
-        raise UserError(f"the checkpoint {folder} can't be read as this run's: {reason}") from error
+        raise UserError(
+            f"the checkpoint {folder} can't be read as this run's: {reason}"
+        ) from error
     for name, like in lacking.items():
         values[name] = jax.tree.map(_place_like, field_defaults[name](values), like)
     return type(template)(**values) if dataclasses.is_dataclass(template) else values
@@ -133,9 +149,14 @@ def _check_structure(folder: Path, wanted: dict[str, Any], stored: dict[str, Any
 
 def _flatten_by_path(tree: Any) -> dict[str, Any]:
     def text(key: Any) -> str:
-        return str(next(getattr(key, name) for name in ("key", "name", "idx") if hasattr(key, name)))
+        return str(
+            next(getattr(key, name) for name in ("key", "name", "idx") if hasattr(key, name))
+        )
 
-    return {"/".join(map(text, path)): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+    return {
+        "/".join(map(text, path)): leaf
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+    }
 
 
 def _place_like(value: Any, like: Any) -> Any:
@@ -161,11 +182,16 @@ def verify(folder: Path) -> str | None:
 
 def list_steps(folder: Path) -> list[int]:
     """The steps of all checkpoints in a folder, the oldest first."""
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit()) if folder.is_dir() else []
+    return (
+        sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+        if folder.is_dir()
+        else []
+    )
 
 
 def is_remote_only(folder: Path) -> bool:
-    """Whether only the hashes of a checkpoint are here: it stands for one that is in the cloud (see `mirror`)."""
+    """Whether only the hashes of a checkpoint are here: it stands for one that is in the cloud (see
+    `mirror`)."""
     return not (folder / "default").exists()
 
 
@@ -176,7 +202,11 @@ def find_newest(folder: Path) -> Path | None:
 
 
 def _hash_files(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): file_sha256(path) for path in _list_files(folder) if path.name != HASHES}
+    return {
+        str(path.relative_to(folder)): file_sha256(path)
+        for path in _list_files(folder)
+        if path.name != HASHES
+    }
 
 
 def _list_files(folder: Path) -> list[Path]:

@@ -21,7 +21,8 @@ FORMAT = "rvc_jax run"
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """`config.json`, `checkpoints/`, `best/`, `history.jsonl`, `metrics/` (TensorBoard), `index.npy`, `report.html`."""
+    """`config.json`, `checkpoints/`, `best/`, `history.jsonl`, `metrics/` (TensorBoard),
+    `index.npy`, `report.html`."""
 
     path: Path
     preset: Preset
@@ -29,7 +30,8 @@ class RunFolder:
     dataset_path: Location | None = None
     """Where the dataset was when the run was last trained."""
     devices: int = 1
-    """Accelerators that the run was started on. A step has as many windows on any other number of them."""
+    """Accelerators that the run was started on. A step has as many windows on any other number of
+    them."""
     started_from: dict[str, str] = dataclasses.field(default_factory=dict)
     """Name and SHA-256 of the file that each network started from; nothing for one from scratch."""
 
@@ -51,14 +53,26 @@ class RunFolder:
         except ValueError:
             raise UserError(f"{file} is damaged: it is not JSON") from None
         if not isinstance(config, dict) or config.get("format") != FORMAT:
-            raise UserError(f"{path} is not a run of rvc-jax: its config.json is another program's")
+            raise UserError(
+                f"{path} is not a run of rvc-jax: its config.json is another program's"
+            )
         try:
-            preset, dataset = from_dict(Preset, config["preset"]), DatasetInfo.from_dict(config["dataset"])
+            preset = from_dict(Preset, config["preset"])
+            dataset = DatasetInfo.from_dict(config["dataset"])
             where = config.get("dataset_path")
             where = where if where is None or is_remote(where) else Path(where)
-            return cls(path, preset, dataset, where, config.get("devices", 1), config.get("started_from", {}))
+            return cls(
+                path,
+                preset,
+                dataset,
+                where,
+                config.get("devices", 1),
+                config.get("started_from", {}),
+            )
         except (KeyError, TypeError) as error:
-            raise UserError(f"{file} is damaged, or from another version of rvc-jax: {error}") from None
+            raise UserError(
+                f"{file} is damaged, or from another version of rvc-jax: {error}"
+            ) from None
 
     @classmethod
     def open_if_any(cls, path: Path) -> RunFolder | None:
@@ -74,8 +88,14 @@ class RunFolder:
           UserError: if something else is in the folder.
         """
         is_run = (self.path / "config.json").exists()
-        if not is_run and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise UserError(f"{self.path} is not empty and holds no run of rvc-jax: name another folder with --run")
+        if (
+            not is_run
+            and self.path.exists()
+            and (not self.path.is_dir() or any(self.path.iterdir()))
+        ):
+            raise UserError(
+                f"{self.path} is not empty and holds no run of rvc-jax: name another folder with --run"
+            )
         self.path.mkdir(parents=True, exist_ok=True)
         config = {
             "format": FORMAT,
@@ -98,7 +118,8 @@ class RunFolder:
         return self.path / "best"
 
     def history(self) -> list[dict[str, Any]]:
-        """Everything recorded: training losses and `holdout/mel`, each with its `step`, oldest first."""
+        """Everything recorded: training losses and `holdout/mel`, each with its `step`, oldest
+        first."""
         try:
             lines = (self.path / "history.jsonl").read_text().splitlines()
         except FileNotFoundError:
@@ -106,26 +127,36 @@ class RunFolder:
         return [json.loads(line) for line in lines if line.endswith("}")]
 
     def index(self) -> np.ndarray | None:
-        """Content features of the training speech [rows, channels], float16; None if the run has none."""
+        """Content features of the training speech [rows, channels], float16; None if the run has
+        none."""
         path = self.path / "index.npy"
         return np.load(path) if path.exists() else None
 
     def voice_folder(self, which: str = "best", step: int | None = None) -> Path:
-        """The checkpoint of a voice: `best` by the hold-out, `latest`, or that of a step. Raises UserError."""
+        """The checkpoint of a voice: `best` by the hold-out, `latest`, or that of a step. Raises
+        UserError."""
         from rvc_jax.runs import checkpoint
 
         if step is not None:
-            saved = {number: folder for folder in (self.best, self.checkpoints) for number in checkpoint.list_steps(folder)}
+            saved = {
+                number: folder
+                for folder in (self.best, self.checkpoints)
+                for number in checkpoint.list_steps(folder)
+            }
             if step not in saved:
                 there = ", ".join(map(str, sorted(saved))) or "none"
-                raise UserError(f"the run {self.path} has no checkpoint of step {step}; it has {there}")
+                raise UserError(
+                    f"the run {self.path} has no checkpoint of step {step}; it has {there}"
+                )
             return saved[step] / str(step)
         folder = checkpoint.find_newest(self.best if which == "best" else self.checkpoints)
         if folder is None:
             raise UserError(f"the run {self.path} holds no {which} voice yet: train it first")
         return folder
 
-    def load_generator(self, which: str = "best", step: int | None = None) -> tuple[Any, dict[str, Any]]:
+    def load_generator(
+        self, which: str = "best", step: int | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """The synthesizer and its parameters: those of `voice_folder`.
 
         Raises:

@@ -1,4 +1,5 @@
-"""A run's signs of life: `heartbeat.json`, from which others see where it is, and whether it still goes on."""
+"""A run's signs of life: `heartbeat.json`, from which others see where it is, and whether it still
+goes on."""
 
 from __future__ import annotations
 
@@ -57,7 +58,9 @@ def read(run: Path) -> HeartbeatRecord | None:
     try:
         values = json.loads((run / FILE).read_text())
         names = {field.name for field in dataclasses.fields(HeartbeatRecord)}
-        return HeartbeatRecord(**{name: value for name, value in values.items() if name in names})
+        return HeartbeatRecord(
+            **{name: value for name, value in values.items() if name in names}
+        )
     except (OSError, ValueError, TypeError, AttributeError):
         return None
 
@@ -67,7 +70,8 @@ class HeartbeatWriter:
 
     def __init__(self, run: Path, report: Report):
         """report: is passed all that the run tells."""
-        self._run, self._report = run, report
+        self._run = run
+        self._report = report
         now = time.time()
         self._beat = HeartbeatRecord("starting", "", now, now, platform.node(), os.getpid())
         self._over = threading.Event()
@@ -78,12 +82,17 @@ class HeartbeatWriter:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, *_: object
+    ) -> None:
         self._over.set()
         self._thread.join()
         if error is not None:
             interrupted = isinstance(error, KeyboardInterrupt)
-            self._change(state="interrupted" if interrupted else "failed", why=str(error) or type(error).__name__)
+            self._change(
+                state="interrupted" if interrupted else "failed",
+                why=str(error) or type(error).__name__,
+            )
         self._write()
 
     def listen(self, progress: TrainProgress) -> None:
@@ -98,16 +107,29 @@ class HeartbeatWriter:
         """The run came to an end of its own, or was asked to."""
         why = "the budget is used up" if result.used_up else result.stopped
         state = "finished" if result.has_ended else "interrupted"
-        self._change(state=state, why=why, step=result.steps, seconds_left=0.0 if state == "finished" else None)
+        self._change(
+            state=state,
+            why=why,
+            step=result.steps,
+            seconds_left=0.0 if state == "finished" else None,
+        )
 
     def _moved(self, progress: TrainProgress) -> None:
         speed = 1 / progress.step_seconds if progress.step_seconds > 0 else None
         left = progress.seconds_left if math.isfinite(progress.seconds_left) else None
         self._change(
-            state="training", moved=time.time(), step=progress.step, total_steps=progress.total_steps,
-            epoch=progress.epoch, epochs=progress.epochs, steps_per_second=speed, seconds_left=left,
-            losses=dict(progress.losses), holdout=progress.holdout, budget=progress.budget,
-        )  # fmt: skip
+            state="training",
+            moved=time.time(),
+            step=progress.step,
+            total_steps=progress.total_steps,
+            epoch=progress.epoch,
+            epochs=progress.epochs,
+            steps_per_second=speed,
+            seconds_left=left,
+            losses=dict(progress.losses),
+            holdout=progress.holdout,
+            budget=progress.budget,
+        )
 
     def _change(self, **values: Any) -> None:
         self._beat = dataclasses.replace(self._beat, **values)
@@ -120,7 +142,12 @@ class HeartbeatWriter:
         """A full disk is passed over: the next beat may find room."""
         with contextlib.suppress(OSError):
             newest = checkpoint.find_newest(self._run / "checkpoints")
-            saved = {"saved_step": int(newest.name), "saved": newest.stat().st_mtime} if newest else {}
+            saved = (
+                {"saved_step": int(newest.name), "saved": newest.stat().st_mtime}
+                if newest
+                else {}
+            )
             write_json(
-                self._run / FILE, dataclasses.asdict(dataclasses.replace(self._beat, alive=time.time(), **saved))
+                self._run / FILE,
+                dataclasses.asdict(dataclasses.replace(self._beat, alive=time.time(), **saved)),
             )

@@ -1,8 +1,8 @@
 """When to stop: what the history of the hold-out says of the training, as pure functions of it.
 
-A history is a run's `history.jsonl`, oldest line first. A line of an evaluation has `holdout/NAME` for the raw weights
-and, where they are averaged as well, `holdout_ema/NAME`; `best/which` ("raw" or "ema") if its voice was kept as the
-best so far.
+A history is a run's `history.jsonl`, oldest line first. A line of an evaluation has `holdout/NAME`
+for the raw weights and, where they are averaged as well, `holdout_ema/NAME`; `best/which` ("raw" or
+"ema") if its voice was kept as the best so far.
 """
 
 from __future__ import annotations
@@ -20,21 +20,25 @@ from rvc_jax.train.state import last_step
 Line = Mapping[str, Any]
 PREFIXES = {"raw": "holdout", "ema": "holdout_ema"}
 SCORE_NAMES: dict[BestBy, str] = {
-    "mel": "log-mel error", "stft": "STFT distance", "similarity": "distance to the speaker",
+    "mel": "log-mel error",
+    "stft": "STFT distance",
+    "similarity": "distance to the speaker",
     "score": "score",
-}  # fmt: skip
+}
 
 _MIN_RISING_EVALUATIONS = 4
 """Evaluations after the lowest one, at least, before anything is called overfitting."""
 _MIN_RISE = 0.01
-_CLEAR_RISE, _CLEAR_FALL = 2.2, 1.6
+_CLEAR_RISE = 2.2
+_CLEAR_FALL = 1.6
 _MIN_POINTS = 6
 _NEGLIGIBLE_GAIN = 0.01
 _POWERS = (0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 _OFFSETS = (0.0, 0.05, 0.2, 0.6)
 _DECAYS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.9, 1.4, 2.0)
 _MODEL_UNCERTAINTY = 0.25
-"""Share of the change from now on that no course is trusted with: none follows such a curve exactly."""
+"""Share of the change from now on that no course is trusted with: none follows such a curve
+exactly."""
 _CONFIDENCE = 1.645
 """Standard deviations on both sides that hold 90 % of a normal distribution."""
 
@@ -45,7 +49,8 @@ class Point(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """An error at a step to come: the likeliest, and a range that should hold it nine times out of ten."""
+    """An error at a step to come: the likeliest, and a range that should hold it nine times out of
+    ten."""
 
     step: float
     value: float
@@ -56,7 +61,11 @@ class Forecast(NamedTuple):
 def evaluation_metrics(line: Line, which: str = "raw") -> dict[str, float]:
     """The measures of an evaluation's raw or averaged weights, by name; nothing in other lines."""
     prefix = f"{PREFIXES[which]}/"
-    return {name.removeprefix(prefix): value for name, value in line.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value
+        for name, value in line.items()
+        if name.startswith(prefix)
+    }
 
 
 def evaluations(history: Sequence[Line]) -> list[Line]:
@@ -65,13 +74,18 @@ def evaluations(history: Sequence[Line]) -> list[Line]:
 
 def better_voice(line: Line, by: BestBy) -> tuple[str, float]:
     """Which of an evaluation's voices is the better one, and its score."""
-    scores = {which: ranking_score(figures, by) for which in PREFIXES if (figures := evaluation_metrics(line, which))}
+    scores = {
+        which: ranking_score(figures, by)
+        for which in PREFIXES
+        if (figures := evaluation_metrics(line, which))
+    }
     which = min(scores, key=scores.__getitem__)
     return which, scores[which]
 
 
 def best_evaluation(history: Sequence[Line]) -> Line | None:
-    """The evaluation whose voice is kept as the best one; in histories that don't tell, that of the least mel error."""
+    """The evaluation whose voice is kept as the best one; in histories that don't tell, that of the
+    least mel error."""
     lines = evaluations(history)
     told = [line for line in lines if "best/which" in line]
     return told[-1] if told else min(lines, key=lambda line: line["holdout/mel"], default=None)
@@ -94,10 +108,12 @@ def training_curve(history: Sequence[Line]) -> list[Point]:
 
 def early_stop_reason(history: Sequence[Line], recipe: TrainConfig) -> str:
     """Why the run should end now, if its patience has run out; else empty."""
-    lowest, waited = Point(0, math.inf), 0
+    lowest = Point(0, math.inf)
+    waited = 0
     for point in holdout_curve(history, recipe.best_by):
         if point.value < lowest.value * (1 - recipe.least_improvement):
-            lowest, waited = point, 0
+            lowest = point
+            waited = 0
         else:
             waited += 1
     if not 0 < recipe.patience <= waited:
@@ -109,8 +125,9 @@ def early_stop_reason(history: Sequence[Line], recipe: TrainConfig) -> str:
 def overfitting_warning(history: Sequence[Line], by: BestBy) -> str:
     """A warning if the hold-out's score rises while the training error falls; else empty.
 
-    Its lowest place is looked for in means of three; since then it must have risen clearly (Mann and Kendall's test of
-    a trend), by more than its noise and by 1 %, while the training's log-mel error fell.
+    Its lowest place is looked for in means of three; since then it must have risen clearly (Mann
+    and Kendall's test of a trend), by more than its noise and by 1 %, while the training's log-mel
+    error fell.
     """
     points = holdout_curve(history, by)[1:]  # the first is the untrained voice
     values = np.array([point.value for point in points])
@@ -119,11 +136,15 @@ def overfitting_warning(history: Sequence[Line], by: BestBy) -> str:
     means = np.convolve(values, np.ones(3) / 3, "valid")
     lowest = int(means.argmin()) + 1
     rising = len(values) - 1 - lowest
-    training = np.array([value for step, value in training_curve(history) if step >= points[lowest].step])
+    training = np.array(
+        [value for step, value in training_curve(history) if step >= points[lowest].step]
+    )
     if rising < _MIN_RISING_EVALUATIONS or len(training) < _MIN_RISING_EVALUATIONS:
         return ""
     rise = means[-1] - means[lowest - 1]
-    if rise < max(_MIN_RISE * means[lowest - 1], 4 * _estimate_noise(values[-2 * (rising + 4) :])):
+    if rise < max(
+        _MIN_RISE * means[lowest - 1], 4 * _estimate_noise(values[-2 * (rising + 4) :])
+    ):
         return ""
     if _mann_kendall(values[lowest:]) < _CLEAR_RISE or _mann_kendall(training) > -_CLEAR_FALL:
         return ""
@@ -135,11 +156,13 @@ def overfitting_warning(history: Sequence[Line], by: BestBy) -> str:
 
 
 def forecast(points: Sequence[Point], steps: Sequence[float]) -> list[Forecast] | None:
-    """What a falling error will be at later steps; None if there are too few points, or they don't clearly fall.
+    """What a falling error will be at later steps; None if there are too few points, or they don't
+    clearly fall.
 
-    Saturating curves a + b * (step + o)^-c and a + b * exp(-step / t) are fitted over grids of c, o and t, and every
-    one speaks with the likelihood that it gives to the points. The range has the points' scatter, the uncertainty of
-    a and b, the disagreement of the curves, and a quarter of the change from now on.
+    Saturating curves a + b * (step + o)^-c and a + b * exp(-step / t) are fitted over grids of c, o
+    and t, and every one speaks with the likelihood that it gives to the points. The range has the
+    points' scatter, the uncertainty of a and b, the disagreement of the curves, and a quarter of
+    the change from now on.
     """
     points = [point for point in points if point.step > 0]
     points = [point for point in points if point.step >= points[-1].step / 8]
@@ -150,7 +173,9 @@ def forecast(points: Sequence[Point], steps: Sequence[float]) -> list[Forecast] 
         return None
     unit = at[-1]
     asked = np.array(steps, float) / unit
-    fits = [fit for shape in _shapes() if (fit := _fit(shape, at / unit, values, asked)) is not None]
+    fits = [
+        fit for shape in _shapes() if (fit := _fit(shape, at / unit, values, asked)) is not None
+    ]
     if not fits:
         return None
     squares = np.array([fit.squares for fit in fits])
@@ -166,26 +191,33 @@ def forecast(points: Sequence[Point], steps: Sequence[float]) -> list[Forecast] 
     doubt = _MODEL_UNCERTAINTY * (value - weights @ np.array([fit.now for fit in fits]))
     deviation = np.sqrt(weights @ (spreads + np.square(means - value)) + np.square(doubt))
     return [
-        Forecast(step, float(v), max(float(v - _CONFIDENCE * d), 0.0), float(v + _CONFIDENCE * d))
+        Forecast(
+            step, float(v), max(float(v - _CONFIDENCE * d), 0.0), float(v + _CONFIDENCE * d)
+        )
         for step, v, d in zip(steps, value, deviation, strict=True)
     ]
 
 
 def describe_forecast(history: Sequence[Line], recipe: TrainConfig) -> str:
-    """What the rest of the run and twice its epochs would probably bring, in words; empty if it can't be told."""
+    """What the rest of the run and twice its epochs would probably bring, in words; empty if it
+    can't be told."""
     points = holdout_curve(history, recipe.best_by)
     total = total_steps(history, recipe)
     if not points or total is None:
         return ""
-    now, end = points[-1].step, max(total, points[-1].step)
+    now = points[-1].step
+    end = max(total, points[-1].step)
     projected = forecast(points, (now, end, 2 * end))
     if projected is None:
         return ""
     here, at_end, twice = projected
-    name, epochs = SCORE_NAMES[recipe.best_by], recipe.epochs
+    name = SCORE_NAMES[recipe.best_by]
+    epochs = recipe.epochs
     parts = [f"the hold-out's {name} is now about {here.value:.3g}"]
     if now < end:
-        parts.append(f"at the end of the run (epoch {epochs}) it will probably be {_format_range(at_end)}")
+        parts.append(
+            f"at the end of the run (epoch {epochs}) it will probably be {_format_range(at_end)}"
+        )
     more = f"with twice the epochs ({2 * epochs}) {_format_range(twice)}"
     if here.value - twice.value < _NEGLIGIBLE_GAIN * here.value:
         more += ", which is next to no gain"
@@ -193,7 +225,8 @@ def describe_forecast(history: Sequence[Line], recipe: TrainConfig) -> str:
 
 
 def total_steps(history: Sequence[Line], recipe: TrainConfig) -> int | None:
-    """Steps of the whole run; None while the history has no line that tells how many an epoch has."""
+    """Steps of the whole run; None while the history has no line that tells how many an epoch
+    has."""
     told = [line for line in history if line.get("epoch", 0) > 0]
     return last_step(recipe, round(told[-1]["step"] / told[-1]["epoch"])) if told else None
 
@@ -201,7 +234,11 @@ def total_steps(history: Sequence[Line], recipe: TrainConfig) -> int | None:
 def summary(history: Sequence[Line], recipe: TrainConfig) -> list[str]:
     """Everything there is to say of a run's course, as sentences."""
     warning = overfitting_warning(history, recipe.best_by)
-    said = (early_stop_reason(history, recipe), warning, "" if warning else describe_forecast(history, recipe))
+    said = (
+        early_stop_reason(history, recipe),
+        warning,
+        "" if warning else describe_forecast(history, recipe),
+    )
     return [sentence for sentence in said if sentence]
 
 
@@ -234,15 +271,19 @@ def _fit(shape: Any, at: np.ndarray, values: np.ndarray, asked: np.ndarray) -> _
     fitted = design @ coefficients
     wanted = np.stack([np.ones_like(asked), shape(asked)], axis=1)
     leverages = np.einsum("ij,jk,ik->i", wanted, np.linalg.pinv(design.T @ design), wanted)
-    squares, now = float(np.sum((values - fitted) ** 2)), float(fitted[-1])
+    squares = float(np.sum((values - fitted) ** 2))
+    now = float(fitted[-1])
     return _Fit(squares, float(fitted[0]) - now, now, wanted @ coefficients, leverages)
 
 
 def _mann_kendall(values: np.ndarray) -> float:
-    """Mann and Kendall's statistic: standard deviations from no trend; above 0 for rising values."""
+    """Mann and Kendall's statistic: standard deviations from no trend; above 0 for rising
+    values."""
     n = len(values)
     total = float(np.sum(np.sign(values[None] - values[:, None])[np.triu_indices(n, 1)]))
-    return math.copysign(max(abs(total) - 1, 0), total) / math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
+    return math.copysign(max(abs(total) - 1, 0), total) / math.sqrt(
+        n * (n - 1) * (2 * n + 5) / 18
+    )
 
 
 def _estimate_noise(values: np.ndarray) -> float:

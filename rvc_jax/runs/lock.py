@@ -1,4 +1,5 @@
-"""Whose a run at a URL is: one working folder trains into it at a time, and the last one to do so has it newest."""
+"""Whose a run at a URL is: one working folder trains into it at a time, and the last one to do so
+has it newest."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class RunLock:
 
     def __init__(self, url: str, folder: Path):
         """folder: has an identity from its first claim on."""
-        self._url, self._file = url, folder / "identity.json"
+        self._url = url
+        self._file = folder / "identity.json"
         self._place = places.join(url, "owner.json")
         self._beaten = 0.0
         try:
@@ -47,12 +49,16 @@ class RunLock:
             self._identity = uuid.uuid4().hex
 
     def check(self) -> bool:
-        """Whether this folder was the last to write to the URL. Raises UserError if a run goes on there now."""
+        """Whether this folder was the last to write to the URL. Raises UserError if a run goes on
+        there now."""
         owner = self._read()
         if owner is None:
             return False
-        age, is_here = time.time() - owner.time, owner.folder == self._identity
-        gone = is_here and (owner.process == os.getpid() or not psutil.pid_exists(owner.process))
+        age = time.time() - owner.time
+        is_here = owner.folder == self._identity
+        gone = is_here and (
+            owner.process == os.getpid() or not psutil.pid_exists(owner.process)
+        )
         if abs(age) < _EXPIRY_SECONDS and not gone:
             raise UserError(
                 f"{self._url} is being trained by process {owner.process} of {sanitize(owner.machine)}: end it first, or "
@@ -67,12 +73,15 @@ class RunLock:
         self._write(time.time())
 
     def beat(self, now: bool = False) -> None:
-        """A sign of life, if it is time for one. Raises UserError if another one has claimed the URL meanwhile."""
+        """A sign of life, if it is time for one. Raises UserError if another one has claimed the
+        URL meanwhile."""
         if time.monotonic() - self._beaten < _RENEW_SECONDS and not now:
             return
         owner = self._read()
         if owner is not None and owner.folder != self._identity:
-            raise UserError(f"{self._url} is being trained by {sanitize(owner.machine)}, too, since this run began")
+            raise UserError(
+                f"{self._url} is being trained by {sanitize(owner.machine)}, too, since this run began"
+            )
         self._write(time.time())
 
     def release(self, keep: bool) -> None:
@@ -91,6 +100,11 @@ class RunLock:
         content = places.read(self._place)
         try:
             found = json.loads(content or b"")
-            return Owner(str(found["folder"]), int(found["process"]), str(found["machine"]), float(found["time"]))
+            return Owner(
+                str(found["folder"]),
+                int(found["process"]),
+                str(found["machine"]),
+                float(found["time"]),
+            )
         except (ValueError, TypeError, KeyError):
             return None

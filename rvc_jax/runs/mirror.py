@@ -1,6 +1,7 @@
 """A run that lives in the cloud: its working folder on this machine, and what keeps the two alike.
 
-A checkpoint's hashes are copied last, in both directions: without them it is unfinished, and nobody's newest.
+A checkpoint's hashes are copied last, in both directions: without them it is unfinished, and
+nobody's newest.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ from rvc_jax.storage import places
 from rvc_jax.storage.environment import cache_dir
 from rvc_jax.storage.files import write_json
 
-_FILES = ("config.json", "history.jsonl", "index.npy", "spent.json", "heartbeat.json", "report.html")
+_FILES = (
+    "config.json",
+    "history.jsonl",
+    "index.npy",
+    "spent.json",
+    "heartbeat.json",
+    "report.html",
+)
 _CHECKPOINT_FOLDERS = ("best", "checkpoints")
 VOICE_FOLDERS = {"best": "best", "latest": "checkpoints"}
 """The part of a run that a voice is in."""
@@ -32,7 +40,8 @@ _APPENDED = ("history.jsonl", "heartbeat.json", "metrics")
 
 
 def is_mirrored(name: str) -> bool:
-    """Whether a file belongs to a run, by its name below it. What else a listing has is never written here."""
+    """Whether a file belongs to a run, by its name below it. What else a listing has is never
+    written here."""
     first, *below = name.split("/")
     if not all(map(_is_plain, below)):
         return False
@@ -44,20 +53,29 @@ def is_mirrored(name: str) -> bool:
 def _is_plain(part: str) -> bool:
     """Whether a part of a name leads neither up nor to another drive."""
     return (
-        part not in ("", ".", "..") and part.isprintable() and not set(part) & set("\\:") and len(part.encode()) < 200
+        part not in ("", ".", "..")
+        and part.isprintable()
+        and not set(part) & set("\\:")
+        and len(part.encode()) < 200
     )
 
 
 def working_folder(url: str, purpose: str = "") -> Path:
     """Where a run at a URL is on this machine. purpose: readers have a folder of their own."""
     name = re.sub("[^A-Za-z0-9_-]", "_", url.rstrip("/").rpartition("/")[2])[:40]
-    return cache_dir() / "runs" / f"{name}-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:12]}{purpose}"
+    return (
+        cache_dir()
+        / "runs"
+        / f"{name}-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:12]}{purpose}"
+    )
 
 
 def fetch_run(run: places.Location, *wanted: str) -> Path:
-    """The folder of a run to read from: itself, or a copy of what is wanted of the run at a URL, brought up to date.
+    """The folder of a run to read from: itself, or a copy of what is wanted of the run at a URL,
+    brought up to date.
 
-    wanted: `config.json`, `history.jsonl`, `best`, `checkpoints`, ...: of checkpoints the newest intact one.
+    wanted: `config.json`, `history.jsonl`, `best`, `checkpoints`, ...: of checkpoints the newest
+    intact one.
 
     Raises:
       UserError: if there is no run at the URL, or it cannot be reached.
@@ -81,10 +99,12 @@ class Mirror:
     """The files of a run at a URL and in `folder/run`. Not for several threads at once."""
 
     def __init__(self, url: str, folder: Path):
-        self.url, self.run = url.rstrip("/"), folder / "run"
+        self.url = url.rstrip("/")
+        self.run = folder / "run"
         self._record = folder / "mirror.json"
         self._known: dict[str, list[Any]] = _read_record(self._record)
-        """By name: size and time of the local file when it was the one at the URL, and that one's version, if known."""
+        """By name: size and time of the local file when it was the one at the URL, and that one's
+        version, if known."""
         self._there: dict[str, places.RemoteFile] = {}
 
     def look(self) -> set[str]:
@@ -103,7 +123,8 @@ class Mirror:
         return max(self._finished_remote_steps("checkpoints"), default=-1)
 
     def bring(self, wanted: Collection[str] = ALL_PARTS) -> None:
-        """Makes the working folder what the URL has: of checkpoints the newest intact one, of older ones the hashes.
+        """Makes the working folder what the URL has: of checkpoints the newest intact one, of older
+        ones the hashes.
 
         Those stand for what is in the cloud: once they are removed here, `send` removes it there.
         """
@@ -119,16 +140,20 @@ class Mirror:
             if name not in self._there or not self._is_finished(name):
                 (self.run / name).unlink(missing_ok=True)
                 self._known.pop(name, None)
-        for folder in (path for kept in _CHECKPOINT_FOLDERS for path in (self.run / kept).glob("*")):
+        for folder in (
+            path for kept in _CHECKPOINT_FOLDERS for path in (self.run / kept).glob("*")
+        ):
             if not any(path.is_file() for path in folder.rglob("*")):
                 shutil.rmtree(folder, ignore_errors=True)
         self._save()
 
     def pull_newest(self, kept: str) -> None:
-        """Brings the newest intact one of the checkpoints at the URL, and the hashes of the older ones."""
+        """Brings the newest intact one of the checkpoints at the URL, and the hashes of the older
+        ones."""
         found = False
         for step in sorted(self._finished_remote_steps(kept), reverse=True):
-            folder, hashes = self.run / kept / str(step), f"{kept}/{step}/{checkpoint.HASHES}"
+            folder = self.run / kept / str(step)
+            hashes = f"{kept}/{step}/{checkpoint.HASHES}"
             if not found:
                 found = self._get_checkpoint(folder, f"{kept}/{step}/")
             elif kept == "checkpoints" and not self._is_same(hashes):
@@ -137,7 +162,9 @@ class Mirror:
 
     def _get_checkpoint(self, folder: Path, prefix: str) -> bool:
         """Whether the checkpoint is intact. What is damaged here already is fetched once more."""
-        names = sorted((name for name in self._there if name.startswith(prefix)), key=_is_hashes)
+        names = sorted(
+            (name for name in self._there if name.startswith(prefix)), key=_is_hashes
+        )
         for _ in range(2):
             for name in names:
                 self._get(name)
@@ -150,13 +177,15 @@ class Mirror:
     def send(self) -> int:
         """Copies what has changed here to the URL, and removes there what was removed here.
 
-        Returns how many checkpoints were removed here before they were there. Raises UserError if the URL cannot be
-        reached; what has arrived need not be sent again.
+        Returns how many checkpoints were removed here before they were there. Raises UserError if
+        the URL cannot be reached; what has arrived need not be sent again.
         """
         missed = 0
         try:
             for kept in _CHECKPOINT_FOLDERS:
-                self._forget(kept)  # before anything comes, to take no more room than there is here
+                self._forget(
+                    kept
+                )  # before anything comes, to take no more room than there is here
             for kept in _CHECKPOINT_FOLDERS:
                 for step in list(self._unsent_steps(kept)):
                     missed += not self._push_checkpoint(kept, step)
@@ -171,7 +200,9 @@ class Mirror:
         *files, hashes = self._stamps(kept, step) or [("", [])]
         if not _is_hashes(hashes[0]) or not all(self._put(*file) for file in files):
             return False
-        if kept == "checkpoints":  # a history must reach as far as the checkpoint that it is continued from
+        if (
+            kept == "checkpoints"
+        ):  # a history must reach as far as the checkpoint that it is continued from
             self._push_files()
         return self._put(*hashes)
 
@@ -179,7 +210,9 @@ class Mirror:
         """The steps of finished checkpoints that the URL lacks, the newest first."""
         for step in reversed(checkpoint.list_steps(self.run / kept)):
             folder = self.run / kept / str(step)
-            is_whole = (folder / checkpoint.HASHES).exists() and not checkpoint.is_remote_only(folder)
+            is_whole = (folder / checkpoint.HASHES).exists() and not checkpoint.is_remote_only(
+                folder
+            )
             if is_whole and not all(self._is_sent(*each) for each in self._stamps(kept, step)):
                 yield step
 
@@ -193,7 +226,11 @@ class Mirror:
         here = set(self._local(others))
         for name in sorted(here):
             self._put(name, _stamp(self.run / name))
-        for name in [name for name in self._known if name.partition("/")[0] in others and name not in here]:
+        for name in [
+            name
+            for name in self._known
+            if name.partition("/")[0] in others and name not in here
+        ]:
             self._discard(name)
 
     def _forget(self, kept: str) -> None:
@@ -211,15 +248,19 @@ class Mirror:
             step = int(rest.partition("/")[0])
             folder = self.run / kept / str(step)
             is_gone = not folder.exists() and step != spared
-            is_of_another = (folder / "default").exists() and not (self.run / name).exists()  # the step was saved anew
+            is_of_another = (folder / "default").exists() and not (
+                self.run / name
+            ).exists()  # the step was saved anew
             if is_gone or is_of_another:
                 self._discard(name)
 
     def _put(self, name: str, stamp: list[int]) -> bool:
-        """Whether the file is at the URL as it was at the stamp; not if it was removed or written anew meanwhile."""
+        """Whether the file is at the URL as it was at the stamp; not if it was removed or written
+        anew meanwhile."""
         if self._is_sent(name, stamp):
             return True
-        path, is_growing = self.run / name, name.partition("/")[0] in _APPENDED
+        path = self.run / name
+        is_growing = name.partition("/")[0] in _APPENDED
         if _stamp(path) != stamp and not is_growing:
             return False
         try:
@@ -229,7 +270,8 @@ class Mirror:
             if path.exists():
                 raise
             return False
-        self._there[name], self._known[name] = places.RemoteFile(stamp[0], ""), [*stamp, ""]
+        self._there[name] = places.RemoteFile(stamp[0], "")
+        self._known[name] = [*stamp, ""]
         return True
 
     def _get(self, name: str) -> None:
@@ -252,11 +294,18 @@ class Mirror:
 
     def _is_finished(self, name: str) -> bool:
         top, _, rest = name.partition("/")
-        return top not in _CHECKPOINT_FOLDERS or f"{top}/{rest.partition('/')[0]}/{checkpoint.HASHES}" in self._there
+        return (
+            top not in _CHECKPOINT_FOLDERS
+            or f"{top}/{rest.partition('/')[0]}/{checkpoint.HASHES}" in self._there
+        )
 
     def _finished_remote_steps(self, kept: str) -> list[int]:
         parts = [name.split("/") for name in self._there]
-        return [int(part[1]) for part in parts if part[0] == kept and part[2:] == [checkpoint.HASHES]]
+        return [
+            int(part[1])
+            for part in parts
+            if part[0] == kept and part[2:] == [checkpoint.HASHES]
+        ]
 
     def _local(self, wanted: Collection[str]) -> Iterator[str]:
         """Names of the run's files on this machine."""
@@ -288,7 +337,8 @@ def _stamp(path: Path) -> list[int]:
 
 @contextlib.contextmanager
 def _snapshot(path: Path) -> Iterator[Path]:
-    """A copy of a file that is being written to: some services refuse what grows while it is sent."""
+    """A copy of a file that is being written to: some services refuse what grows while it is
+    sent."""
     with tempfile.TemporaryDirectory(prefix="rvc_jax-") as folder:
         yield Path(shutil.copyfile(path, Path(folder) / path.name))
 

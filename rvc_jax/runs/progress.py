@@ -49,7 +49,8 @@ class TrainResult:
     used_up: bool = False
     """The budget ended the run."""
     stopped: str = ""
-    """Why the run ended before its last step: its time was over, or the hold-out brought no better voice."""
+    """Why the run ended before its last step: its time was over, or the hold-out brought no better
+    voice."""
     outlook: tuple[str, ...] = ()
     """What the hold-out's course tells: overfitting, or what more epochs would bring."""
 
@@ -66,7 +67,9 @@ class StepTimer:
     """Seconds per step, without the first (which compiles) and without pauses."""
 
     def __init__(self) -> None:
-        self._steps, self._seconds, self._last = 0, 0.0, None
+        self._steps = 0
+        self._seconds = 0.0
+        self._last = None
         self.last_pause = 0.0
 
     def tick(self, steps: int) -> None:

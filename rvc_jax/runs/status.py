@@ -30,8 +30,9 @@ class Status:
 
     run: str
     state: str
-    """starting, training, finished, interrupted, failed; stalled (it lives, and takes no steps), gone (it ended without
-    a word: killed, or its machine is), or unknown (it has never told anything)."""
+    """starting, training, finished, interrupted, failed; stalled (it lives, and takes no steps),
+    gone (it ended without a word: killed, or its machine is), or unknown (it has never told
+    anything)."""
     why: str
     advice: str
     """What to do about it; empty if nothing."""
@@ -55,14 +56,22 @@ def status(run: Location, now: float | None = None) -> Status:
       UserError: if there is no run.
     """
     folder = RunFolder.open(fetch_run(run, "history.jsonl", heartbeat.FILE))
-    beat, history = heartbeat.read(folder.path), folder.history()
+    beat = heartbeat.read(folder.path)
+    history = folder.history()
     state, why, advice = _state(beat, time.time() if now is None else now, is_remote(run))
     best = learning_curve.best_evaluation(history)
     steps = max([beat.step if beat else 0, *(line["step"] for line in history)])
     return Status(
-        str(run), state, why, advice, beat, steps, learning_curve.best_mel(best) if best else None,
-        best["step"] if best else None, tuple(learning_curve.summary(history, folder.preset.train)),
-    )  # fmt: skip
+        str(run),
+        state,
+        why,
+        advice,
+        beat,
+        steps,
+        learning_curve.best_mel(best) if best else None,
+        best["step"] if best else None,
+        tuple(learning_curve.summary(history, folder.preset.train)),
+    )
 
 
 def _state(beat: HeartbeatRecord | None, now: float, remote: bool) -> tuple[str, str, str]:
@@ -82,7 +91,8 @@ def _state(beat: HeartbeatRecord | None, now: float, remote: bool) -> tuple[str,
             f"no sign of life of {where} for {_minutes(silent)}",
             f"see whether the machine still runs; {again}",
         )
-    still, most = now - beat.moved, _STALLED_SECONDS_STARTING if beat.state == "starting" else _STALLED_SECONDS
+    still = now - beat.moved
+    most = _STALLED_SECONDS_STARTING if beat.state == "starting" else _STALLED_SECONDS
     if beat.steps_per_second:
         most = max(most, _STALLED_STEPS / beat.steps_per_second)
     if still > most:
@@ -99,4 +109,7 @@ def as_plain(status: Status) -> dict[str, Any]:
     """For JSON: the beat's values beside the rest."""
     values = dataclasses.asdict(status)
     beat = values.pop("beat") or {}
-    return {**{name: value for name, value in beat.items() if name not in ("state", "why")}, **values}
+    return {
+        **{name: value for name, value in beat.items() if name not in ("state", "why")},
+        **values,
+    }

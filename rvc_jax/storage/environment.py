@@ -1,4 +1,5 @@
-"""The machine that the program runs on: where it may keep files, what it must keep quiet, how much memory it took."""
+"""The machine that the program runs on: where it may keep files, what it must keep quiet, how much
+memory it took."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """Folder for what can be made again: $RVC_JAX_HOME, by default `rvc_jax` in the user's cache folder."""
+    """Folder for what can be made again: $RVC_JAX_HOME, by default `rvc_jax` in the user's cache
+    folder."""
     if named := os.environ.get("RVC_JAX_HOME"):
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rvc_jax"
@@ -20,7 +22,8 @@ def silence_libraries() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     for name in ("absl", "apache_beam", "asyncio", "jax", "orbax"):
-        # What goes wrong there is raised as well as logged. A filter, since they set their levels themselves.
+        # What goes wrong there is raised as well as logged. A filter, since they set their levels
+        # themselves.
         logging.getLogger(name).addFilter(lambda record: record.levelno >= logging.CRITICAL)
     warnings.simplefilter("ignore")
 
@@ -40,7 +43,9 @@ def start_jax() -> None:
     except OSError:
         return  # a home that can't be written to costs time, nothing else
     jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # a hundred small programs are seconds, too
+    jax.config.update(
+        "jax_persistent_cache_min_compile_time_secs", 0.0
+    )  # a hundred small programs are seconds, too
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 

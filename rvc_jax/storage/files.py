@@ -1,4 +1,5 @@
-"""Files: written in one move, so that a reader sees the old one or the new one, never half of it; and their hash."""
+"""Files: written in one move, so that a reader sees the old one or the new one, never half of it;
+and their hash."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `folder` (new, or empty) when the block ends, and vanishes if it fails."""
+    """A folder to write into that becomes `folder` (new, or empty) when the block ends, and
+    vanishes if it fails."""
     folder = folder.absolute()
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
     unfinished.mkdir(parents=True)
@@ -58,11 +60,14 @@ def is_vacant(folder: Path) -> bool:
 
 
 def check_disk_space(folder: Path, needed: int) -> None:
-    """Raises UserError unless the disk that a folder is on, or will be, takes so many bytes with some to spare."""
+    """Raises UserError unless the disk that a folder is on, or will be, takes so many bytes with
+    some to spare."""
     parent = next(parent for parent in folder.absolute().parents if parent.exists())
     needed += _SPARE_BYTES
     if needed > (free := shutil.disk_usage(parent).free):
-        raise UserError(f"{folder}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free on that disk")
+        raise UserError(
+            f"{folder}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free on that disk"
+        )
 
 
 def file_sha256(path: Path) -> str:
@@ -73,7 +78,11 @@ def file_sha256(path: Path) -> str:
 
 def folder_bytes(path: Path) -> int:
     """Bytes of a file, or of all files below a folder; what vanishes meanwhile is passed over."""
-    files = [path] if path.is_file() else [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    files = (
+        [path]
+        if path.is_file()
+        else [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    )
     total = 0
     for file in files:
         with contextlib.suppress(OSError):

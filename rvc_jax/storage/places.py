@@ -25,11 +25,16 @@ def is_remote(place: Location) -> bool:
 
 def join(place: Location, *names: str) -> Location:
     """A place below another one."""
-    return "/".join([str(place).rstrip("/"), *names]) if is_remote(place) else Path(place).joinpath(*names)
+    return (
+        "/".join([str(place).rstrip("/"), *names])
+        if is_remote(place)
+        else Path(place).joinpath(*names)
+    )
 
 
 def filesystem(place: Location) -> tuple[Any, str]:
-    """The fsspec file system of a place, and the place's path in it. Raises UserError for one that is not installed."""
+    """The fsspec file system of a place, and the place's path in it. Raises UserError for one that
+    is not installed."""
     import fsspec
 
     scheme = str(place).partition("://")[0]
@@ -37,14 +42,17 @@ def filesystem(place: Location) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(str(place))
     except ImportError as error:
         package = _PACKAGES.get(scheme, f"fsspec's package for {scheme}://")
-        raise UserError(f"{place}: `pip install {package}` to use {scheme}:// places") from error
+        raise UserError(
+            f"{place}: `pip install {package}` to use {scheme}:// places"
+        ) from error
     except ValueError as error:
         raise UserError(f"{place}: {error}") from error
 
 
 @contextlib.contextmanager
 def user_errors(place: Location) -> Iterator[None]:
-    """What a remote service refuses (no such bucket, no permission, no network) becomes one line."""
+    """What a remote service refuses (no such bucket, no permission, no network) becomes one
+    line."""
     try:
         yield
     except UserError:
@@ -104,11 +112,14 @@ def discard(place: Location) -> None:
 
 
 def list_files(place: str) -> list[tuple[str, str]]:
-    """(URL, name below the place) of all files of a remote folder, sorted; the name of a file that is named is ""."""
+    """(URL, name below the place) of all files of a remote folder, sorted; the name of a file that
+    is named is ""."""
     with user_errors(place):
         fs, root = filesystem(place)
         root = root.rstrip("/")
-        return sorted((fs.unstrip_protocol(path), path[len(root) + 1 :]) for path in fs.find(root))
+        return sorted(
+            (fs.unstrip_protocol(path), path[len(root) + 1 :]) for path in fs.find(root)
+        )
 
 
 class RemoteFile(NamedTuple):
@@ -126,11 +137,16 @@ def list_versions(place: str) -> dict[str, RemoteFile]:
         fs.invalidate_cache()
         root = root.rstrip("/")
         found = fs.find(root, detail=True)
-        return {path[len(root) + 1 :]: RemoteFile(int(item["size"]), _version(item)) for path, item in found.items()}
+        return {
+            path[len(root) + 1 :]: RemoteFile(int(item["size"]), _version(item))
+            for path, item in found.items()
+        }
 
 
 def _version(item: dict[str, Any]) -> str:
-    return hashlib.sha256(repr(sorted(item.items(), key=lambda pair: pair[0])).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        repr(sorted(item.items(), key=lambda pair: pair[0])).encode()
+    ).hexdigest()[:16]
 
 
 def get(place: str, path: Path) -> None:
@@ -175,7 +191,8 @@ def put(path: Path, place: str) -> None:
 
 
 def upload(folder: Path, place: str, last: str) -> None:
-    """Copy a folder without sub-folders; the file named `last` goes last: where it is, everything is."""
+    """Copy a folder without sub-folders; the file named `last` goes last: where it is, everything
+    is."""
     for path in sorted(folder.iterdir(), key=lambda path: (path.name == last, path.name)):
         put(path, join(place, path.name))
 
@@ -183,7 +200,8 @@ def upload(folder: Path, place: str, last: str) -> None:
 def copy(folder: str, place: str) -> None:
     """Copy a folder to another place of the same remote service."""
     with user_errors(place):
-        (fs, source), (_, target) = filesystem(folder), filesystem(place)
+        (fs, source) = filesystem(folder)
+        (_, target) = filesystem(place)
         for _, name in list_files(folder):
             fs.cp_file(f"{source}/{name}", f"{target}/{name}")
 

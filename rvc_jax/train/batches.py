@@ -1,4 +1,5 @@
-"""Which windows a step trains on: a pure function of the step, so that a resumed run sees what it would have seen."""
+"""Which windows a step trains on: a pure function of the step, so that a resumed run sees what it
+would have seen."""
 
 from __future__ import annotations
 
@@ -10,18 +11,23 @@ from rvc_jax.data.dataset import Windows
 
 
 class BatchSampler:
-    """Every window once per epoch, in a new order each; the last batch is filled from the same order's beginning."""
+    """Every window once per epoch, in a new order each; the last batch is filled from the same
+    order's beginning."""
 
     def __init__(self, windows: int, batch: int, seed: int):
         """windows: how many there are."""
-        self._count, self._batch, self._seed = windows, batch, seed
+        self._count = windows
+        self._batch = batch
+        self._seed = seed
         self.steps_per_epoch = math.ceil(windows / batch)
 
     def rows(self, step: int) -> np.ndarray:
         """Numbers of the windows of a step [batch]."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng([self._seed, epoch]).permutation(self._count)
-        return np.take(order, np.arange(position * self._batch, (position + 1) * self._batch), mode="wrap")
+        return np.take(
+            order, np.arange(position * self._batch, (position + 1) * self._batch), mode="wrap"
+        )
 
     def rows_for_steps(self, step: int, steps: int) -> np.ndarray:
         """Those of the steps that begin with one: int32 [steps, batch]."""

@@ -1,4 +1,5 @@
-"""Saving while the training goes on: in a thread, again and again while the disk is full, and only so many kept."""
+"""Saving while the training goes on: in a thread, again and again while the disk is full, and only
+so many kept."""
 
 from __future__ import annotations
 
@@ -38,47 +39,73 @@ def _silent(step: int, text: str) -> None:
 class CheckpointManager:
     """A folder of numbered checkpoints, the newest few of which are kept."""
 
-    def __init__(self, folder: Path, keep: int, keep_every: int = 0, say: Say = _silent, space: DiskQuota | None = None):
-        """keep_every: steps whose multiples are kept for good; 0 is none. say: is told (step, sentence) of trouble.
+    def __init__(
+        self,
+        folder: Path,
+        keep: int,
+        keep_every: int = 0,
+        say: Say = _silent,
+        space: DiskQuota | None = None,
+    ):
+        """keep_every: steps whose multiples are kept for good; 0 is none. say: is told (step,
+        sentence) of trouble.
 
         space: the room that there is for the run.
         """
-        self.folder, self._keep, self._keep_every, self._say, self._space = folder, keep, keep_every, say, space
+        self.folder = folder
+        self._keep = keep
+        self._keep_every = keep_every
+        self._say = say
+        self._space = space
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint.clear_unfinished(folder)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="save")
         self._saving: Future[None] | None = None
         self._wanted: tuple[int, dict[str, Any]] | None = None
-        """The newest state that is not on disk yet; it is being written, or waits until another one is."""
-        self._begun, self._lock = -1, threading.Lock()
-        self._waits, self._hurry, self._told = False, threading.Event(), False
+        """The newest state that is not on disk yet; it is being written, or waits until another one
+        is."""
+        self._begun = -1
+        self._lock = threading.Lock()
+        self._waits = False
+        self._hurry = threading.Event()
+        self._told = False
 
     def save(self, step: int, state: Any) -> None:
-        """Starts saving; the arrays may be donated as soon as this returns. Saving a step again does nothing.
+        """Starts saving; the arrays may be donated as soon as this returns. Saving a step again
+        does nothing.
 
-        Every process has the whole state; the first one saves it.
-        The training does not wait for a slow disk: what has not been begun a second after the next one comes gives it
-        its place, unless it is to be kept for good. Raises UserError as `check` does.
+        Every process has the whole state; the first one saves it. The training does not wait for a
+        slow disk: what has not been begun a second after the next one comes gives it its place,
+        unless it is to be kept for good. Raises UserError as `check` does.
         """
         if not is_first():
             return
         self.check()
-        if step in checkpoint.list_steps(self.folder) or (self._wanted is not None and self._wanted[0] == step):
+        if step in checkpoint.list_steps(self.folder) or (
+            self._wanted is not None and self._wanted[0] == step
+        ):
             return
         end = time.monotonic() + _QUEUE_SECONDS
-        while self._in_line() and not self._waits and (time.monotonic() < end or self._is_permanent(self._in_line())):
+        while (
+            self._in_line()
+            and not self._waits
+            and (time.monotonic() < end or self._is_permanent(self._in_line()))
+        ):
             wait([self._saving], timeout=0.02)
             self.check()
         newest = (step, _copy_to_host(state))
         with self._lock:
-            left_out, is_idle = self._in_line(), self._wanted is None
+            left_out = self._in_line()
+            is_idle = self._wanted is None
             self._wanted = newest
         if is_idle:
             self._saving = self._pool.submit(self._save_wanted)
         elif left_out and not (self._waits or self._told):
             self._told = True
             text = f"{self.folder} takes longer for a checkpoint than there is between two"
-            self._say(step, f"{text}: that of step {left_out} is left out, and later ones may be")
+            self._say(
+                step, f"{text}: that of step {left_out} is left out, and later ones may be"
+            )
 
     def check(self) -> None:
         """Raises UserError if saving was given up."""
@@ -94,14 +121,18 @@ class CheckpointManager:
         finally:
             self._hurry.clear()
 
-    def restore(self, template: Any, field_defaults: checkpoint.FieldDefaults | None = None) -> tuple[Any, list[str]] | None:
-        """The newest intact checkpoint in the form of `template`, and a sentence for each damaged one passed over.
+    def restore(
+        self, template: Any, field_defaults: checkpoint.FieldDefaults | None = None
+    ) -> tuple[Any, list[str]] | None:
+        """The newest intact checkpoint in the form of `template`, and a sentence for each damaged
+        one passed over.
 
-        Damaged ones that an intact one stands in for are removed: their steps will be saved again. None if there is no
-        checkpoint at all. field_defaults: see `checkpoint.read`.
+        Damaged ones that an intact one stands in for are removed: their steps will be saved again.
+        None if there is no checkpoint at all. field_defaults: see `checkpoint.read`.
 
         Raises:
-          UserError: if there are checkpoints and every one is damaged, or the newest intact one is of another form.
+          UserError: if there are checkpoints and every one is damaged, or the newest intact one is
+              of another form.
         """
         damages: dict[int, str] = {}
         for step in reversed(checkpoint.list_steps(self.folder)):
@@ -114,7 +145,9 @@ class CheckpointManager:
             damages[step] = damage
         if damages:
             newest_damage = next(iter(damages.values()))
-            raise UserError(f"{newest_damage}; no intact checkpoint is left: train again into another run folder")
+            raise UserError(
+                f"{newest_damage}; no intact checkpoint is left: train again into another run folder"
+            )
         return None
 
     def close(self) -> None:
@@ -127,7 +160,8 @@ class CheckpointManager:
             step = self._save_newest()
             with self._lock:
                 if self._wanted[0] == step:
-                    self._wanted, self._begun = None, -1
+                    self._wanted = None
+                    self._begun = -1
                     return
 
     def _save_newest(self) -> int:
@@ -138,7 +172,11 @@ class CheckpointManager:
                 self._begun = step
             try:
                 arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-                with self._space.reserve(step, arrays) if self._space else contextlib.nullcontext():
+                with (
+                    self._space.reserve(step, arrays)
+                    if self._space
+                    else contextlib.nullcontext()
+                ):
                     self._check_space(arrays)
                     checkpoint.write(self.folder, step, state)
             except Exception as error:
@@ -177,7 +215,9 @@ class CheckpointManager:
     def _check_space(self, needed: int) -> None:
         """A disk that is filled to its last byte stops others, too: what won't fit is not begun."""
         usage = shutil.disk_usage(self.folder)
-        if usage.total and usage.free < 1.2 * needed:  # some mounted clouds tell of no size at all
+        if (
+            usage.total and usage.free < 1.2 * needed
+        ):  # some mounted clouds tell of no size at all
             raise OSError(errno.ENOSPC, "No space left on device")
 
     def _remove_old(self, saved: int) -> None:
@@ -194,13 +234,18 @@ def _copy_to_host(state: Any) -> dict[str, Any]:
     for leaf in jax.tree.leaves(state):
         if isinstance(leaf, jax.Array):
             leaf.copy_to_host_async()
-    there = {name: value for name, value in checkpoint.fields(state).items() if value is not None}
+    there = {
+        name: value for name, value in checkpoint.fields(state).items() if value is not None
+    }
     return jax.tree.map(np.array, there)
 
 
 def _is_disk_full(error: BaseException | None) -> bool:
     while error is not None:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        if getattr(error, "errno", None) in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+        ) or "No space left" in str(error):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -1,4 +1,5 @@
-"""The room that a run's folder may take: older checkpoints go before a new one would be too much."""
+"""The room that a run's folder may take: older checkpoints go before a new one would be too
+much."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from rvc_jax.train.step import build_networks
 
 _GIGABYTE = 1e9
 _RESERVE = 16e6
-"""Bytes for the report, and for the history and TensorBoard's curves and sounds until the next checkpoint."""
+"""Bytes for the report, and for the history and TensorBoard's curves and sounds until the next
+checkpoint."""
 _FILES = 2e6
 """Bytes that a checkpoint takes beside its arrays: their names and shapes, the hashes."""
 
@@ -30,7 +32,9 @@ class DiskQuota:
 
     def __init__(self, run: Path, recipe: TrainConfig, say: Callable[[int, str], None]):
         """say: is told (step, sentence), once, when something goes that would have been kept."""
-        self._run, self._recipe, self._say = run, recipe, say
+        self._run = run
+        self._recipe = recipe
+        self._say = say
         self._limit = recipe.max_gigabytes * _GIGABYTE
         self._lock = threading.Lock()  # two unfinished ones at once would be too much
         self._told = False
@@ -60,13 +64,19 @@ class DiskQuota:
             shutil.rmtree(older.pop(0), ignore_errors=True)
             if not self._told:
                 self._told = True
-                self._say(step, f"--max-gigabytes {self._recipe.max_gigabytes:g}: older checkpoints make room for new")
+                self._say(
+                    step,
+                    f"--max-gigabytes {self._recipe.max_gigabytes:g}: older checkpoints make room for new",
+                )
 
     def _taken(self) -> float:
-        """Bytes of the folder, with those of checkpoints of which only the hashes are here, the rest in the cloud."""
+        """Bytes of the folder, with those of checkpoints of which only the hashes are here, the
+        rest in the cloud."""
         folders = self._checkpoints()
         elsewhere = sum(checkpoint.is_remote_only(folder) for folder in folders)
-        return folder_bytes(self._run) + (elsewhere * folder_bytes(folders[-1]) if elsewhere else 0)
+        return folder_bytes(self._run) + (
+            elsewhere * folder_bytes(folders[-1]) if elsewhere else 0
+        )
 
     def _checkpoints(self) -> list[Path]:
         folder = self._run / "checkpoints"
@@ -76,7 +86,8 @@ class DiskQuota:
 def check_quota(run: Path, settings: Preset, index_bytes: int) -> None:
     """Raises UserError, with the needed size, if `max_gigabytes` is too little for a run.
 
-    A new checkpoint is written while the one before it and the best voice stand. index_bytes: of `index.npy`.
+    A new checkpoint is written while the one before it and the best voice stand. index_bytes: of
+    `index.npy`.
     """
     limit = settings.train.max_gigabytes
     if not limit:

@@ -17,23 +17,32 @@ from rvc_jax.train.step import Metrics, Networks, Step, make_step
 Dispatch = Callable[[TrainState, Batch, Any, jax.Array], tuple[TrainState, Metrics]]
 
 
-def make_dispatch(networks: Networks, step: Step, feed: Any, scale: float, steps: int) -> Dispatch:
-    """The function (state, what the feed holds, what the feed gives, count) -> (state, metrics [steps]).
+def make_dispatch(
+    networks: Networks, step: Step, feed: Any, scale: float, steps: int
+) -> Dispatch:
+    """The function (state, what the feed holds, what the feed gives, count) -> (state, metrics
+    [steps]).
 
-    It takes the first `count` of up to `steps` steps; one program serves every count. The metrics of the others are 0.
-    Jit it with the state donated.
+    It takes the first `count` of up to `steps` steps; one program serves every count. The metrics
+    of the others are 0. Jit it with the state donated.
     """
 
-    def one(state: TrainState, held: Batch, given: Any, i: jax.Array) -> tuple[TrainState, Metrics]:
+    def one(
+        state: TrainState, held: Batch, given: Any, i: jax.Array
+    ) -> tuple[TrainState, Metrics]:
         return step(state, widened(feed.batch(held, given, i), scale))
 
-    def dispatch(state: TrainState, held: Batch, given: Any, count: jax.Array) -> tuple[TrainState, Metrics]:
+    def dispatch(
+        state: TrainState, held: Batch, given: Any, count: jax.Array
+    ) -> tuple[TrainState, Metrics]:
         if steps == 1:  # CPUs are slow in loops
             state, metrics = one(networks.packed(state), held, given, jnp.int32(0))
             return networks.unpacked(state), jax.tree.map(lambda value: value[None], metrics)
         state = networks.packed(state)
         shapes = jax.eval_shape(one, state, held, given, count)[1]
-        metrics = jax.tree.map(lambda shape: jnp.zeros((steps, *shape.shape), shape.dtype), shapes)
+        metrics = jax.tree.map(
+            lambda shape: jnp.zeros((steps, *shape.shape), shape.dtype), shapes
+        )
 
         def body(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
             state, metrics = carry
@@ -46,8 +55,11 @@ def make_dispatch(networks: Networks, step: Step, feed: Any, scale: float, steps
     return dispatch
 
 
-def compile_dispatch(networks: Networks, feed: Any, scale: float, steps: int, mesh: Mesh) -> Dispatch:
-    """That function on a mesh, as one program or as four, compiled when it is first called; the state is used up."""
+def compile_dispatch(
+    networks: Networks, feed: Any, scale: float, steps: int, mesh: Mesh
+) -> Dispatch:
+    """That function on a mesh, as one program or as four, compiled when it is first called; the
+    state is used up."""
     if networks.is_split:
         return SplitStep(networks, feed, scale, steps, mesh)
     dispatch = make_dispatch(networks, make_step(networks), feed, scale, steps)

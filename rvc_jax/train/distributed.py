@@ -1,7 +1,8 @@
-"""Several processes that train one voice: how they find each other, what they share, what they have to agree on.
+"""Several processes that train one voice: how they find each other, what they share, what they have
+to agree on.
 
-All of them run the same program on their part of every batch. The first one alone writes the run's folder, measures the
-hold-out and speaks.
+All of them run the same program on their part of every batch. The first one alone writes the run's
+folder, measures the hold-out and speaks.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _MAX_ERROR_BYTES = 1000
 def join(cluster: ClusterConfig) -> None:
     """Makes this process one of several, if it is to be; call it before JAX computes anything.
 
-    TPU slices of several hosts, Slurm and Open MPI tell who belongs together; elsewhere `cluster` does.
+    TPU slices of several hosts, Slurm and Open MPI tell who belongs together; elsewhere `cluster`
+    does.
 
     Raises:
       UserError: if the others can't be found, or only a part of `cluster` is given.
@@ -40,7 +42,9 @@ def join(cluster: ClusterConfig) -> None:
         raise UserError(f"--processes must be at least 0, not {cluster.processes}")
     given = (bool(cluster.coordinator), cluster.processes > 1, cluster.process >= 0)
     if any(given) and not all(given):
-        raise UserError("--coordinator, --processes (at least 2) and --process go together: give all three, or none")
+        raise UserError(
+            "--coordinator, --processes (at least 2) and --process go together: give all three, or none"
+        )
     if not any(given) and (cluster.processes == 1 or not _has_peers()):
         return
     where = (cluster.coordinator, cluster.processes, cluster.process) if all(given) else ()
@@ -49,7 +53,9 @@ def join(cluster: ClusterConfig) -> None:
     try:
         jax.distributed.initialize(*where, initialization_timeout=cluster.join_seconds)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"the processes can't be connected: {str(error).strip().splitlines()[0][:200]}") from error
+        raise UserError(
+            f"the processes can't be connected: {str(error).strip().splitlines()[0][:200]}"
+        ) from error
 
 
 def leave() -> None:
@@ -98,7 +104,8 @@ def broadcast_from_first(make: Callable[[], Any]) -> Any:
         try:
             answer = {"value": make()}
         except Exception as error:
-            failure, answer = error, {"error": str(error)}
+            failure = error
+            answer = {"error": str(error)}
     text = np.frombuffer(json.dumps(answer).encode(), np.uint8)
     length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
     padded = np.zeros(length, np.uint8)
@@ -115,11 +122,13 @@ def run_in_all(make: Callable[[], Any]) -> Any:
     """What `make` gives in this process, once it has given something in every one.
 
     Raises:
-      UserError: if it does so in any process: its own words in that one, the first such process's in the others.
+      UserError: if it does so in any process: its own words in that one, the first such process's
+          in the others.
     """
     if jax.process_count() == 1:
         return make()
-    value, failure = None, None
+    value = None
+    failure = None
     try:
         value = make()
     except UserError as error:
@@ -132,18 +141,22 @@ def run_in_all(make: Callable[[], Any]) -> Any:
         raise failure
     for process, row in enumerate(rows):
         if row.any():
-            raise UserError(f"process {process}: {bytes(row).rstrip(bytes(1)).decode(errors='replace')}")
+            raise UserError(
+                f"process {process}: {bytes(row).rstrip(bytes(1)).decode(errors='replace')}"
+            )
     return value
 
 
 def place_on_mesh(array: np.ndarray, mesh: Mesh, *axes: str | None) -> jax.Array:
-    """An array that every process has, divided along the named axes of the mesh; each gives its devices their part."""
+    """An array that every process has, divided along the named axes of the mesh; each gives its
+    devices their part."""
     sharding = NamedSharding(mesh, PartitionSpec(*axes))
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def replicate(tree: Any, shapes: Any, mesh: Mesh) -> Any:
-    """Arrays of the first process (None elsewhere), of the given shapes, on every device of all processes."""
+    """Arrays of the first process (None elsewhere), of the given shapes, on every device of all
+    processes."""
     if jax.process_count() == 1:
         return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
     if tree is None:
@@ -155,23 +168,31 @@ def replicate(tree: Any, shapes: Any, mesh: Mesh) -> Any:
 
 
 def _connect_devices(mesh: Mesh) -> None:
-    """All devices add a number. The first step would be where they first meet, and some processes come to it long
-    before the others have compiled it; waiting for a connection has its limit."""
+    """All devices add a number. The first step would be where they first meet, and some processes
+    come to it long before the others have compiled it; waiting for a connection has its limit."""
     ones = place_on_mesh(np.ones(mesh.size, np.float32), mesh, "data")
-    jax.block_until_ready(jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, PartitionSpec()))(ones))
+    jax.block_until_ready(
+        jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, PartitionSpec()))(ones)
+    )
 
 
 def own(tree: Any) -> Any:
     """Replicated arrays as one of this process's devices has them: to compute with alone."""
-    return jax.tree.map(lambda array: array.addressable_data(0) if isinstance(array, jax.Array) else array, tree)
+    return jax.tree.map(
+        lambda array: array.addressable_data(0) if isinstance(array, jax.Array) else array, tree
+    )
 
 
 class AsyncAnyReduce:
-    """Wishes of single processes that all have to follow in the same step: known one call late, without waiting."""
+    """Wishes of single processes that all have to follow in the same step: known one call late,
+    without waiting."""
 
     def __init__(self, mesh: Mesh):
         self._mesh = mesh
-        self._any = jax.jit(lambda wishes: jnp.max(wishes, axis=0), out_shardings=NamedSharding(mesh, PartitionSpec()))
+        self._any = jax.jit(
+            lambda wishes: jnp.max(wishes, axis=0),
+            out_shardings=NamedSharding(mesh, PartitionSpec()),
+        )
         self._pending: jax.Array | None = None
 
     def __call__(self, wishes: list[bool]) -> list[bool]:
@@ -181,4 +202,6 @@ class AsyncAnyReduce:
         rows = np.tile(np.array(wishes, np.int32), (self._mesh.size, 1))
         late = self._pending
         self._pending = self._any(place_on_mesh(rows, self._mesh, "data"))
-        return [False] * len(wishes) if late is None else [bool(wish) for wish in np.asarray(late)]
+        return (
+            [False] * len(wishes) if late is None else [bool(wish) for wish in np.asarray(late)]
+        )

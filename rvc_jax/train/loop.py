@@ -18,7 +18,7 @@ from rvc_jax.data.dataset import VoiceDataset, load_dataset
 from rvc_jax.errors import UserError
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.heartbeat import HeartbeatWriter
-from rvc_jax.runs.progress import StepTimer, Report, TrainProgress, TrainResult
+from rvc_jax.runs.progress import Report, StepTimer, TrainProgress, TrainResult
 from rvc_jax.storage.places import Location, is_remote
 from rvc_jax.train import distributed
 from rvc_jax.train.batches import BatchSampler
@@ -29,10 +29,22 @@ from rvc_jax.train.dispatch import compile_dispatch
 from rvc_jax.train.late_metrics import DelayedMetrics
 from rvc_jax.train.loader import CompactWindows, ResidentLoader, StreamingLoader, fits_on_device
 from rvc_jax.train.metric_writer import MetricWriter
-from rvc_jax.train.pretrained import load_initial_parameters, hash_pretrained_files
-from rvc_jax.train.resume import parse_budget, describe_changes, resolve_device_count, resolve_settings
+from rvc_jax.train.pretrained import hash_pretrained_files, load_initial_parameters
+from rvc_jax.train.resume import (
+    describe_changes,
+    parse_budget,
+    resolve_device_count,
+    resolve_settings,
+)
 from rvc_jax.train.signals import StopSignal
-from rvc_jax.train.state import DEFAULTS_FOR_OLD_CHECKPOINTS, TrainState, create_state, last_step, scale_learning_rate, abstract_state
+from rvc_jax.train.state import (
+    DEFAULTS_FOR_OLD_CHECKPOINTS,
+    TrainState,
+    abstract_state,
+    create_state,
+    last_step,
+    scale_learning_rate,
+)
 from rvc_jax.train.step import build_networks
 from rvc_jax.train.validation import Validator
 
@@ -48,10 +60,11 @@ def train(
 ) -> TrainResult:
     """Trains a voice on a prepared dataset, or continues the run that the folder holds.
 
-    preset: the voice format, the dataset's own by default. overrides: fields of TrainConfig that differ from the
-    preset's (or, when continuing, from the run's). Ctrl-C saves and ends.
+    preset: the voice format, the dataset's own by default. overrides: fields of TrainConfig that
+    differ from the preset's (or, when continuing, from the run's). Ctrl-C saves and ends.
 
-    Of several processes (`distributed.join`) the first one writes and reports; every one needs the dataset.
+    Of several processes (`distributed.join`) the first one writes and reports; every one needs the
+    dataset.
 
     Raises:
       UserError: if dataset and run don't fit together, the run is damaged, or the disk is full.
@@ -61,18 +74,32 @@ def train(
 
     def prepared() -> dict[str, Any]:
         settings = resolve_settings(run, data, preset, overrides or {})
-        notes, devices = describe_changes(run, settings, data), resolve_device_count(run, settings)
+        notes = describe_changes(run, settings, data)
+        devices = resolve_device_count(run, settings)
         before = RunFolder.open_if_any(run)
-        started_from = hash_pretrained_files(settings) if before is None else before.started_from
-        RunFolder(run, settings, data.info, place, devices, started_from).write(_collect_index_rows(data))
-        return {"preset": to_dict(settings), "devices": devices, "notes": notes, "data": data.info.fingerprint}
+        started_from = (
+            hash_pretrained_files(settings) if before is None else before.started_from
+        )
+        RunFolder(run, settings, data.info, place, devices, started_from).write(
+            _collect_index_rows(data)
+        )
+        return {
+            "preset": to_dict(settings),
+            "devices": devices,
+            "notes": notes,
+            "data": data.info.fingerprint,
+        }
 
     agreed = distributed.broadcast_from_first(prepared)
-    folder = RunFolder(run, from_dict(Preset, agreed["preset"]), data.info, place, agreed["devices"])
+    folder = RunFolder(
+        run, from_dict(Preset, agreed["preset"]), data.info, place, agreed["devices"]
+    )
 
     def check_same() -> None:
         if agreed["data"] != data.info.fingerprint:
-            raise UserError(f"the dataset {dataset} is not the same on every machine: copy it from the first one")
+            raise UserError(
+                f"the dataset {dataset} is not the same on every machine: copy it from the first one"
+            )
 
     distributed.run_in_all(check_same)
     if distributed.is_first():
@@ -80,8 +107,12 @@ def train(
             result = Trainer(folder, data, heartbeat.listen, agreed["notes"]).run()
             heartbeat.ended(result)
         return result
-    with tempfile.TemporaryDirectory() as scratch:  # what the other processes write is for nobody
-        return Trainer(dataclasses.replace(folder, path=Path(scratch)), data, lambda progress: None, []).run()
+    with (
+        tempfile.TemporaryDirectory() as scratch
+    ):  # what the other processes write is for nobody
+        return Trainer(
+            dataclasses.replace(folder, path=Path(scratch)), data, lambda progress: None, []
+        ).run()
 
 
 class Trainer:
@@ -90,21 +121,31 @@ class Trainer:
     def __init__(self, folder: RunFolder, data: VoiceDataset, report: Report, notes: list[str]):
         """notes: what to say when the run goes on."""
         recipe = folder.preset.train
-        self.folder, self.data, self.report, self.notes = folder, data, report, notes
+        self.folder = folder
+        self.data = data
+        self.report = report
+        self.notes = notes
         self.mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
         batch = recipe.batch_per_chip * recipe.accumulate * folder.devices
         self.batches = BatchSampler(len(data.train), batch, recipe.seed)
         preset = dataclasses.replace(folder.preset, train=scale_learning_rate(recipe, batch))
         self.networks = build_networks(preset, self.batches.steps_per_epoch)
-        self.steps_per_dispatch = recipe.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else 32)
-        self.returns, self.failed_at, self.rate = 0, 0, 1.0
-        self.agreement, self.stopped = distributed.AsyncAnyReduce(self.mesh), ""
+        self.steps_per_dispatch = recipe.steps_per_dispatch or (
+            1 if jax.default_backend() == "cpu" else 32
+        )
+        self.returns = 0
+        self.failed_at = 0
+        self.rate = 1.0
+        self.agreement = distributed.AsyncAnyReduce(self.mesh)
+        self.stopped = ""
         self.meter = BudgetMeter(folder.path / "spent.json", parse_budget(recipe))
         self.total_steps = last_step(recipe, self.batches.steps_per_epoch)
         keep_every = recipe.keep_every * self.batches.steps_per_epoch
         space = DiskQuota(folder.path, recipe, self._say)
         self.holdout = Validator(folder, data, self.networks, self._say, space)
-        self.checkpoints = CheckpointManager(folder.checkpoints, recipe.keep_checkpoints, keep_every, self._say, space)
+        self.checkpoints = CheckpointManager(
+            folder.checkpoints, recipe.keep_checkpoints, keep_every, self._say, space
+        )
 
     def run(self) -> TrainResult:
         """Restore or start; then batch, step, metrics one step late, evaluate, save; finish."""
@@ -114,22 +155,32 @@ class Trainer:
         feed, dispatch = self._feed()
         self.stopped = distributed.broadcast_from_first(lambda: self.holdout.stopped)
         interrupted = False
-        used_up, over = distributed.broadcast_from_first(lambda: [self.meter.is_used_up(0.0), self._is_over()])
-        late = DelayedMetrics(recorder, self.folder.preset.train.log_every, self.batches.steps_per_epoch)
+        used_up, over = distributed.broadcast_from_first(
+            lambda: [self.meter.is_used_up(0.0), self._is_over()]
+        )
+        late = DelayedMetrics(
+            recorder, self.folder.preset.train.log_every, self.batches.steps_per_epoch
+        )
         clock = StepTimer()
         try:
             with StopSignal() as interrupt:
                 if first == 0:
                     self._evaluate(0, state, recorder)
-                while step < self.total_steps and not (interrupted or used_up or over or self.stopped):
+                while step < self.total_steps and not (
+                    interrupted or used_up or over or self.stopped
+                ):
                     self.checkpoints.check()
                     count = min(self.steps_per_dispatch, self._next_event(step) - step)
-                    state, metrics = dispatch(state, feed.held, feed(step, count), np.int32(count))
+                    state, metrics = dispatch(
+                        state, feed.held, feed(step, count), np.int32(count)
+                    )
                     step += count
                     late.add(step, count, metrics)
                     clock.tick(count)
                     self.report(self._progress(step, clock, late.losses))
-                    interrupted, used_up, over = self.agreement(self._stop_flags(interrupt, count, clock))
+                    interrupted, used_up, over = self.agreement(
+                        self._stop_flags(interrupt, count, clock)
+                    )
                     last = step == self.total_steps or interrupted or used_up or over
                     if last or self._due(step, self.folder.preset.train.save_every):
                         late.flush()
@@ -151,13 +202,20 @@ class Trainer:
             self.checkpoints.close()
             self.holdout.close()
             self.meter.save()
-        return self._result(first, step, clock, late.skipped, used_up, self._time_up if over else "")
+        return self._result(
+            first, step, clock, late.skipped, used_up, self._time_up if over else ""
+        )
 
     def _stop_flags(self, interrupt: StopSignal, count: int, clock: StepTimer) -> list[bool]:
-        """What this process would end the run for: a signal, and the first one for its budget or its time, too."""
+        """What this process would end the run for: a signal, and the first one for its budget or
+        its time, too."""
         if not distributed.is_first():
             return [bool(interrupt), False, False]
-        return [bool(interrupt), self.meter.is_used_up(count * clock.step_seconds_or_zero), self._is_over()]
+        return [
+            bool(interrupt),
+            self.meter.is_used_up(count * clock.step_seconds_or_zero),
+            self._is_over(),
+        ]
 
     def _evaluate(self, step: int, state: TrainState, recorder: MetricWriter) -> None:
         if distributed.is_first():
@@ -165,11 +223,15 @@ class Trainer:
         self.stopped = distributed.broadcast_from_first(lambda: self.holdout.stopped)
 
     def _restore(self) -> TrainState:
-        """The newest checkpoint's state, or a new one; the first process's on every device of all."""
-        networks, found = self.networks, {}
+        """The newest checkpoint's state, or a new one; the first process's on every device of
+        all."""
+        networks = self.networks
+        found = {}
         parts = (networks.synthesizer, networks.discriminator, networks.optimizer)
         averaged = self.folder.preset.train.ema > 0
-        shapes = abstract_state(*parts, SingleDeviceSharding(self.mesh.local_devices[0]), averaged)
+        shapes = abstract_state(
+            *parts, SingleDeviceSharding(self.mesh.local_devices[0]), averaged
+        )
 
         def find() -> int:
             restored = self.checkpoints.restore(shapes, DEFAULTS_FOR_OLD_CHECKPOINTS)
@@ -188,7 +250,9 @@ class Trainer:
         *parameters, notes = load_initial_parameters(self.networks)
         for note in notes:
             self._say(0, note)
-        create = lambda *parameters: create_state(*parameters, self.networks.optimizer, averaged)  # noqa: E731
+        create = lambda *parameters: create_state(
+            *parameters, self.networks.optimizer, averaged
+        )  # noqa: E731
         return jax.jit(create)(*parameters)  # one program, not one for every array
 
     def _feed(self) -> tuple[ResidentLoader | StreamingLoader, Any]:
@@ -196,11 +260,15 @@ class Trainer:
         windows = CompactWindows.of(self.data.train)
         held = self.folder.preset.train.data_on_device
         device = self.mesh.devices.flat[0]
-        has_memory = device.platform != "cpu" and fits_on_device(windows, device)  # NumPy gathers faster than XLA there
+        has_memory = device.platform != "cpu" and fits_on_device(
+            windows, device
+        )  # NumPy gathers faster than XLA there
         resident = has_memory if held == "auto" else held == "yes"
         kind = ResidentLoader if resident else StreamingLoader
         feed = kind(windows, self.batches, self.steps_per_dispatch, self.mesh)
-        return feed, compile_dispatch(self.networks, feed, windows.scale, self.steps_per_dispatch, self.mesh)
+        return feed, compile_dispatch(
+            self.networks, feed, windows.scale, self.steps_per_dispatch, self.mesh
+        )
 
     def _is_over(self) -> bool:
         minutes = self.folder.preset.train.minutes
@@ -211,13 +279,20 @@ class Trainer:
         return f"its {self.folder.preset.train.minutes:g} minutes are over"
 
     def _next_event(self, step: int) -> int:
-        """The step at which something has to be done between steps: an evaluation, a checkpoint, the end."""
+        """The step at which something has to be done between steps: an evaluation, a checkpoint,
+        the end."""
         recipe = self.folder.preset.train
-        periods = [epochs * self.batches.steps_per_epoch for epochs in (recipe.evaluate_every, recipe.save_every)]
+        periods = [
+            epochs * self.batches.steps_per_epoch
+            for epochs in (recipe.evaluate_every, recipe.save_every)
+        ]
         return min(self.total_steps, *((step // period + 1) * period for period in periods))
 
-    def _rollback(self, step: int, late: DelayedMetrics, recorder: MetricWriter) -> tuple[TrainState, int]:
-        """The last good state, with half the learning rate. Raises UserError when that has been tried twice."""
+    def _rollback(
+        self, step: int, late: DelayedMetrics, recorder: MetricWriter
+    ) -> tuple[TrainState, int]:
+        """The last good state, with half the learning rate. Raises UserError when that has been
+        tried twice."""
         cause = f"{late.consecutive_skips} steps up to {step} gave no finite loss and gradient ({late.last_nonfinite})"
         if step > self.failed_at + self.batches.steps_per_epoch:  # the trouble before is over
             self.returns = 0
@@ -226,7 +301,8 @@ class Trainer:
                 f"the run {self.folder.path} stops: {cause}, also at a quarter of the learning rate. The last good "
                 "checkpoint stands; look for damaged speech with `rvc-jax audit`, or train with --precision float32"
             )
-        self.returns, self.failed_at = self.returns + 1, step
+        self.returns = self.returns + 1
+        self.failed_at = step
         self.checkpoints.finish()
         state = self._restore()
         self.rate = 0.5 * min(self.rate, float(state.rate))
@@ -234,7 +310,10 @@ class Trainer:
         late.forget()
         recorder.rewind(int(state.step))
         rate = self.rate * self.folder.preset.train.learning_rate
-        self._say(int(state.step), f"{cause}: back to step {int(state.step)}, at a learning rate of about {rate:.1e}")
+        self._say(
+            int(state.step),
+            f"{cause}: back to step {int(state.step)}, at a learning rate of about {rate:.1e}",
+        )
         return state, int(state.step)
 
     def _due(self, step: int, epochs: int) -> bool:
@@ -249,18 +328,29 @@ class Trainer:
         epoch = step // self.batches.steps_per_epoch
         epochs = self.folder.preset.train.epochs
         nan = math.nan
-        self.report(TrainProgress(step, self.total_steps, epoch, epochs, nan, nan, {}, holdout, message))
+        self.report(
+            TrainProgress(step, self.total_steps, epoch, epochs, nan, nan, {}, holdout, message)
+        )
 
     def _progress(self, step: int, clock: StepTimer, losses: dict[str, float]) -> TrainProgress:
         epoch = math.ceil(step / self.batches.steps_per_epoch)
         left = clock.step_seconds * (self.total_steps - step)
         epochs = self.folder.preset.train.epochs
         return TrainProgress(
-            step, self.total_steps, epoch, epochs, clock.step_seconds, left, losses, self.holdout.newest,
+            step,
+            self.total_steps,
+            epoch,
+            epochs,
+            clock.step_seconds,
+            left,
+            losses,
+            self.holdout.newest,
             budget=self.meter.text(),
-        )  # fmt: skip
+        )
 
-    def _result(self, first: int, step: int, clock: StepTimer, skipped: int, used_up: bool, over: str) -> TrainResult:
+    def _result(
+        self, first: int, step: int, clock: StepTimer, skipped: int, used_up: bool, over: str
+    ) -> TrainResult:
         before, after = self.holdout.errors()
         stopped = (over or self.stopped) if step < self.total_steps else ""
         return TrainResult(

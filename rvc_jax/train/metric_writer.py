@@ -15,10 +15,12 @@ from rvc_jax.storage.files import atomic_write
 
 
 class MetricWriter:
-    """Appends scalars, pictures and sound to a run's folder; after a resume nothing is recorded twice."""
+    """Appends scalars, pictures and sound to a run's folder; after a resume nothing is recorded
+    twice."""
 
     def __init__(self, run: Path, from_step: int):
-        self._run, self._history = run, run / "history.jsonl"
+        self._run = run
+        self._history = run / "history.jsonl"
         self._unwritten: list[str] = []
         self._begin(from_step)
 
@@ -32,7 +34,9 @@ class MetricWriter:
         from tensorboardX import SummaryWriter
 
         self._drop_after(step)
-        self._board = SummaryWriter(str(self._run / "metrics"), purge_step=step + 1, flush_secs=10)
+        self._board = SummaryWriter(
+            str(self._run / "metrics"), purge_step=step + 1, flush_secs=10
+        )
 
     def scalars(self, step: int, values: dict[str, float | str]) -> None:
         """Values by name, at a step; words go to the history only."""
@@ -50,8 +54,12 @@ class MetricWriter:
         if not self._board_is_alive():
             return
         peak = max(1.0, float(np.abs(wave).max(initial=0.0)))
-        self._board.add_audio(f"holdout/{name}", wave[:, None] / peak, step, sample_rate=audio.sample_rate)
-        self._board.add_image(f"holdout/{name}", colorize_mel(wave, audio), step, dataformats="HWC")
+        self._board.add_audio(
+            f"holdout/{name}", wave[:, None] / peak, step, sample_rate=audio.sample_rate
+        )
+        self._board.add_image(
+            f"holdout/{name}", colorize_mel(wave, audio), step, dataformats="HWC"
+        )
 
     def close(self) -> None:
         if self._board_is_alive():
@@ -71,20 +79,27 @@ class MetricWriter:
             self._unwritten = []
 
     def _board_is_alive(self) -> bool:
-        """TensorBoard's thread ends when the disk is full, and whoever gives it something then waits for ever."""
+        """TensorBoard's thread ends when the disk is full, and whoever gives it something then
+        waits for ever."""
         worker = self._board.file_writer.event_writer._worker
         return worker is not None and worker.is_alive()
 
     def _drop_after(self, step: int) -> None:
-        """A run continues from its last checkpoint: what was recorded after it will happen again."""
+        """A run continues from its last checkpoint: what was recorded after it will happen
+        again."""
         if self._history.exists():
-            lines = [line for line in self._history.read_text().splitlines() if line.endswith("}")]
+            lines = [
+                line for line in self._history.read_text().splitlines() if line.endswith("}")
+            ]
             with atomic_write(self._history) as file:
-                file.writelines(f"{line}\n".encode() for line in lines if json.loads(line)["step"] <= step)
+                file.writelines(
+                    f"{line}\n".encode() for line in lines if json.loads(line)["step"] <= step
+                )
 
 
 def colorize_mel(wave: np.ndarray, audio: AudioConfig) -> np.ndarray:
-    """Log-mel of a waveform [samples] in colour, low frequencies below -> uint8 [mels, frames, 3]."""
+    """Log-mel of a waveform [samples] in colour, low frequencies below -> uint8 [mels, frames,
+    3]."""
     from matplotlib import colormaps
 
     mel = np.asarray(log_mel(spectrogram(wave[None], audio), audio))[0].T[::-1]

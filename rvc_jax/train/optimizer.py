@@ -23,12 +23,17 @@ def updated(
     parameters: Parameters,
     optimizer_state: optax.OptState,
 ) -> tuple[Parameters, optax.OptState, jax.Array, jax.Array]:
-    """Parameters, optimiser, the gradient's norm and 1.0; without a finite gradient: as they were, the norm, and 0.0.
+    """Parameters, optimiser, the gradient's norm and 1.0; without a finite gradient: as they were,
+    the norm, and 0.0.
 
-    The norm is that of `gradient_norm`, unless the gradient is clipped by it: then it is the whole gradient's.
+    The norm is that of `gradient_norm`, unless the gradient is clipped by it: then it is the whole
+    gradient's.
     """
     frozen = _frozen(recipe)
-    grads = {name: jnp.zeros_like(grad) if name.startswith(frozen) else grad for name, grad in grads.items()}
+    grads = {
+        name: jnp.zeros_like(grad) if name.startswith(frozen) else grad
+        for name, grad in grads.items()
+    }
     norm = optax.tree.norm(grads) if recipe.clip_norm else gradient_norm(grads)
     if recipe.clip_norm:
         grads = optax.tree.scale(jnp.minimum(1.0, recipe.clip_norm / (norm + 1e-6)), grads)
@@ -43,15 +48,19 @@ def updated(
 def gradient_norm(grads: Parameters) -> jax.Array:
     """Norm of a gradient without weight-normed and other large kernels.
 
-    What is not finite in one of these is not in its scale's or its bias's either, which sum over the same, and most of
-    the gradient need not be written and read again.
+    What is not finite in one of these is not in its scale's or its bias's either, which sum over
+    the same, and most of the gradient need not be written and read again.
     """
-    return optax.tree.norm({name: grad for name, grad in grads.items() if not _is_left_out(name, grad)})
+    return optax.tree.norm(
+        {name: grad for name, grad in grads.items() if not _is_left_out(name, grad)}
+    )
 
 
 def _is_left_out(name: str, grad: jax.Array) -> bool:
     is_alone = " as " not in name  # not several in one array (`models.packing`)
-    return name.endswith(".weight_v") or (name.endswith(".weight") and is_alone and is_large(grad.size))
+    return name.endswith(".weight_v") or (
+        name.endswith(".weight") and is_alone and is_large(grad.size)
+    )
 
 
 def stepped(
@@ -65,15 +74,19 @@ def stepped(
 ) -> tuple[Parameters, optax.OptState]:
     """Parameters and optimiser after a step, or as they were.
 
-    Every optimiser's step is proportional to the learning rate, so a factor on the rate is one on the step.
+    Every optimiser's step is proportional to the learning rate, so a factor on the rate is one on
+    the step.
     """
     frozen = _frozen(recipe)
     updates, new_state = transform.update(grads, optimizer_state, parameters)
     updates = {
-        name: jnp.zeros_like(update) if name.startswith(frozen) else rate * update for name, update in updates.items()
+        name: jnp.zeros_like(update) if name.startswith(frozen) else rate * update
+        for name, update in updates.items()
     }
     new = (optax.apply_updates(parameters, updates), new_state)
-    return jax.tree.map(lambda new, old: jnp.where(is_good, new, old), new, (parameters, optimizer_state))
+    return jax.tree.map(
+        lambda new, old: jnp.where(is_good, new, old), new, (parameters, optimizer_state)
+    )
 
 
 def _frozen(recipe: TrainConfig) -> tuple[str, ...]:
@@ -81,7 +94,8 @@ def _frozen(recipe: TrainConfig) -> tuple[str, ...]:
 
 
 def only(tree: Any, parameters: Parameters, names: Iterable[str]) -> Any:
-    """A tree of which every dictionary of parameters (the optimiser's moments are such) has these alone."""
+    """A tree of which every dictionary of parameters (the optimiser's moments are such) has these
+    alone."""
     is_parameters = lambda node: isinstance(node, dict) and node.keys() == parameters.keys()  # noqa: E731
     part = lambda node: {name: node[name] for name in names} if is_parameters(node) else node  # noqa: E731
     return jax.tree.map(part, tree, is_leaf=is_parameters)
@@ -92,7 +106,9 @@ def joined(trees: list[Any]) -> Any:
 
     def together(*nodes: Any) -> Any:
         return (
-            {name: value for node in nodes for name, value in node.items()} if isinstance(nodes[0], dict) else nodes[-1]
+            {name: value for node in nodes for name, value in node.items()}
+            if isinstance(nodes[0], dict)
+            else nodes[-1]
         )
 
     return jax.tree.map(together, *trees, is_leaf=lambda node: isinstance(node, dict))

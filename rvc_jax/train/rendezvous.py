@@ -1,4 +1,5 @@
-"""Processes wait for each other before JAX connects them: its own way to give up on a peer is to end the process."""
+"""Processes wait for each other before JAX connects them: its own way to give up on a peer is to
+end the process."""
 
 from __future__ import annotations
 
@@ -14,10 +15,12 @@ _GO = b"go"
 
 
 def wait_for_all(coordinator: str, processes: int, process: int, seconds: float) -> None:
-    """Returns when all processes are there. The first (0) listens at the coordinator's port, the others call it.
+    """Returns when all processes are there. The first (0) listens at the coordinator's port, the
+    others call it.
 
     Raises:
-      UserError: if the coordinator is not HOST:PORT, the port is taken, or somebody does not come in so many seconds.
+      UserError: if the coordinator is not HOST:PORT, the port is taken, or somebody does not come
+          in so many seconds.
     """
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
@@ -47,18 +50,29 @@ def _accept_all(port: int, processes: int, seconds: float, until: float) -> None
             for caller in callers.values():
                 caller.sendall(_GO)
     except TimeoutError:
-        absent = ", ".join(str(number) for number in range(1, processes) if number not in callers)
-        raise UserError(f"not all of {processes} processes came in {seconds:g} s; absent: {absent}") from None
+        absent = ", ".join(
+            str(number) for number in range(1, processes) if number not in callers
+        )
+        raise UserError(
+            f"not all of {processes} processes came in {seconds:g} s; absent: {absent}"
+        ) from None
     except OSError as error:
-        raise UserError(f"no process can be waited for at port {port}: {error.strerror or error}") from error
+        raise UserError(
+            f"no process can be waited for at port {port}: {error.strerror or error}"
+        ) from error
 
 
 def _connect_to_first(host: str, port: int, process: int, seconds: float, until: float) -> None:
     while time.monotonic() < until:
-        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=2.0) as first:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((host, port), timeout=2.0) as first,
+        ):
             first.sendall(_NUMBER.pack(process))
             first.settimeout(max(until - time.monotonic(), 0.01))
             if first.recv(len(_GO)) == _GO:
                 return
         time.sleep(0.2)
-    raise UserError(f"the first of the processes did not answer at {host}:{port} in {seconds:g} s, or lacked others")
+    raise UserError(
+        f"the first of the processes did not answer at {host}:{port} in {seconds:g} s, or lacked others"
+    )

@@ -1,4 +1,5 @@
-"""What a run is to do: the preset, what the user changed of it, and what the run was started with, held together."""
+"""What a run is to do: the preset, what the user changed of it, and what the run was started with,
+held together."""
 
 from __future__ import annotations
 
@@ -20,7 +21,11 @@ from rvc_jax.train.disk_quota import check_quota
 def parse_budget(recipe: TrainConfig) -> Budget | None:
     """The recipe's budget on this machine. Raises UserError for one that cannot be read."""
     text = recipe.budget
-    return Budget.parse(text, lookup_rate(jax.devices()[0].device_kind), jax.device_count()) if text else None
+    return (
+        Budget.parse(text, lookup_rate(jax.devices()[0].device_kind), jax.device_count())
+        if text
+        else None
+    )
 
 
 _FIXED_OPTIONS = ("seed", "batch_per_chip", "accumulate", "optimizer")
@@ -28,17 +33,36 @@ _FIXED_OPTIONS = ("seed", "batch_per_chip", "accumulate", "optimizer")
 
 _FREELY_CHANGEABLE = frozenset(
     {
-        "epochs", "steps", "minutes", "pretrained", "pretrained_generator", "pretrained_discriminator", "budget",
-        "data_on_device", "steps_per_dispatch", "rematerialise", "skips_before_return",
-        "evaluate_every", "best_by", "patience", "least_improvement", "save_every", "keep_checkpoints", "keep_every",
-        "max_gigabytes", "log_every",
+        "epochs",
+        "steps",
+        "minutes",
+        "pretrained",
+        "pretrained_generator",
+        "pretrained_discriminator",
+        "budget",
+        "data_on_device",
+        "steps_per_dispatch",
+        "rematerialise",
+        "skips_before_return",
+        "evaluate_every",
+        "best_by",
+        "patience",
+        "least_improvement",
+        "save_every",
+        "keep_checkpoints",
+        "keep_every",
+        "max_gigabytes",
+        "log_every",
     }
-)  # fmt: skip
+)
 """Options that leave every step as it is: they may change without a word."""
 
 
-def resolve_settings(path: Path, data: VoiceDataset, preset: Preset | None, overrides: dict[str, Any]) -> Preset:
-    """What to train: as the run in the folder was started, checked against the dataset, or a new run's preset."""
+def resolve_settings(
+    path: Path, data: VoiceDataset, preset: Preset | None, overrides: dict[str, Any]
+) -> Preset:
+    """What to train: as the run in the folder was started, checked against the dataset, or a new
+    run's preset."""
     run = RunFolder.open_if_any(path)
     if run is None:
         settings = _adapt_preset(preset or PRESETS[data.info.preset], data.info)
@@ -46,34 +70,53 @@ def resolve_settings(path: Path, data: VoiceDataset, preset: Preset | None, over
         settings = run.preset
         _check_same(path, "preset", settings.name, (preset or settings).name)
         _check_same(path, "sample rate", settings.audio.sample_rate, data.info.sample_rate)
-        _check_same(path, "content encoder", run.dataset.content_encoder, data.info.content_encoder)
         _check_same(
-            path, "content encoder of hash", run.dataset.content_fingerprint[:8], data.info.content_fingerprint[:8]
+            path, "content encoder", run.dataset.content_encoder, data.info.content_encoder
+        )
+        _check_same(
+            path,
+            "content encoder of hash",
+            run.dataset.content_fingerprint[:8],
+            data.info.content_fingerprint[:8],
         )
         if len(data.info.speakers) > 1 or len(run.dataset.speakers) > 1:
-            _check_same(path, "speakers", ", ".join(run.dataset.speakers), ", ".join(data.info.speakers))
+            _check_same(
+                path, "speakers", ", ".join(run.dataset.speakers), ", ".join(data.info.speakers)
+            )
         for name in _FIXED_OPTIONS:
             _check_same_recipe(path, name, getattr(settings.train, name), overrides.get(name))
-    settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, **overrides))
+    settings = dataclasses.replace(
+        settings, train=dataclasses.replace(settings.train, **overrides)
+    )
     check_recipe(settings.train)
-    check_quota(path, settings, 2 * settings.generator.content_channels * int((data.train.lengths // 2).sum()))
+    check_quota(
+        path,
+        settings,
+        2 * settings.generator.content_channels * int((data.train.lengths // 2).sum()),
+    )
     if run is None:
         pretrained.check(settings)  # last: it may have to download them
     return settings
 
 
 def describe_changes(path: Path, settings: Preset, data: VoiceDataset) -> list[str]:
-    """What will be trained differently from here on than the run in the folder was until now, in sentences."""
-    run, told = RunFolder.open_if_any(path), []
+    """What will be trained differently from here on than the run in the folder was until now, in
+    sentences."""
+    run = RunFolder.open_if_any(path)
+    told = []
     if run is None:
         return []
     for field in dataclasses.fields(TrainConfig):
-        old, new = getattr(run.preset.train, field.name), getattr(settings.train, field.name)
+        old = getattr(run.preset.train, field.name)
+        new = getattr(settings.train, field.name)
         if old != new and field.name not in _FREELY_CHANGEABLE:
             told.append(f"--{field.name.replace('_', '-')} is {new} from here on, it was {old}")
     if run.dataset.fingerprint != data.info.fingerprint:
-        old, new = run.dataset.train_slices, data.info.train_slices
-        told.append(f"the dataset has changed: {new} windows to train on from here on, it was {old}")
+        old = run.dataset.train_slices
+        new = data.info.train_slices
+        told.append(
+            f"the dataset has changed: {new} windows to train on from here on, it was {old}"
+        )
     return told
 
 
@@ -101,22 +144,44 @@ def _list_divisors(number: int) -> str:
 
 
 def check_recipe(recipe: TrainConfig) -> None:
-    counts = ("epochs", "batch_per_chip", "evaluate_every", "save_every", "keep_checkpoints", "log_every")
+    counts = (
+        "epochs",
+        "batch_per_chip",
+        "evaluate_every",
+        "save_every",
+        "keep_checkpoints",
+        "log_every",
+    )
     for name in (*counts, "skips_before_return", "discriminator_every", "accumulate"):
         if getattr(recipe, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(recipe, name)}")
+            raise UserError(
+                f"--{name.replace('_', '-')} must be at least 1, not {getattr(recipe, name)}"
+            )
     if recipe.patience < 0:
         raise UserError(f"--patience must be at least 0, not {recipe.patience}")
     if not 0 <= recipe.least_improvement < 1:
-        raise UserError(f"--least-improvement must be a share from 0 to below 1, not {recipe.least_improvement}")
-    for name in ("steps", "minutes", "warmup_steps", "clip_norm", "keep_every", "max_gigabytes"):
+        raise UserError(
+            f"--least-improvement must be a share from 0 to below 1, not {recipe.least_improvement}"
+        )
+    for name in (
+        "steps",
+        "minutes",
+        "warmup_steps",
+        "clip_norm",
+        "keep_every",
+        "max_gigabytes",
+    ):
         if getattr(recipe, name) < 0:
-            raise UserError(f"--{name.replace('_', '-')} must be at least 0, not {getattr(recipe, name)}")
+            raise UserError(
+                f"--{name.replace('_', '-')} must be at least 0, not {getattr(recipe, name)}"
+            )
     if not 0 <= recipe.ema < 1:
         raise UserError(f"--ema must be from 0 to below 1, not {recipe.ema}")
     unknown = [part for part in recipe.frozen_parts if part not in GENERATOR_PARTS]
     if unknown:
-        raise UserError(f"--freeze: no part is called {sanitize(unknown[0])}; the parts are {', '.join(GENERATOR_PARTS)}")
+        raise UserError(
+            f"--freeze: no part is called {sanitize(unknown[0])}; the parts are {', '.join(GENERATOR_PARTS)}"
+        )
     parse_budget(recipe)
     if recipe.learning_rate <= 0:
         raise UserError(f"--learning-rate must be above 0, not {recipe.learning_rate}")
@@ -146,7 +211,9 @@ def _adapt_preset(preset: Preset, info: DatasetInfo) -> Preset:
             f"the preset {preset.name} is for {preset.audio.sample_rate} Hz, the dataset was prepared for "
             f"{info.sample_rate} Hz: prepare it again with --preset {preset.name}, or train with --preset {info.preset}"
         )
-    if preset.version != PRESETS[info.preset].version and not info.content_encoder.startswith("whisper-"):
+    if preset.version != PRESETS[info.preset].version and not info.content_encoder.startswith(
+        "whisper-"
+    ):
         raise UserError(
             f"the preset {preset.name} is RVC {preset.version}, the dataset has the content features of {info.preset}: "
             f"prepare it again with --preset {preset.name}"

@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM as a request to save and end, instead of an exception in the middle of a step."""
+"""Ctrl-C and SIGTERM as a request to save and end, instead of an exception in the middle of a
+step."""
 
 from __future__ import annotations
 

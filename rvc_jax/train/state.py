@@ -46,7 +46,8 @@ _CLASSIC_BATCH = 8
 def scale_learning_rate(config: TrainConfig, batch: int) -> TrainConfig:
     """The recipe with its learning rate for a step of `batch` windows on all devices together.
 
-    Linear: arXiv 1706.02677; by the root, as suits optimisers that divide by the gradient's size: arXiv 2205.10287.
+    Linear: arXiv 1706.02677; by the root, as suits optimisers that divide by the gradient's size:
+    arXiv 2205.10287.
     """
     times = max(batch / _CLASSIC_BATCH, 1.0)
     factor = {"none": 1.0, "sqrt": times**0.5, "linear": times}[config.scale_learning_rate]
@@ -56,7 +57,9 @@ def scale_learning_rate(config: TrainConfig, batch: int) -> TrainConfig:
 def learning_rate(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
     """The rate at a step: by default it decays by a factor once per epoch."""
     courses: dict[str, optax.Schedule] = {
-        "classic": lambda step: config.learning_rate * config.learning_rate_decay ** (step // steps_per_epoch),
+        "classic": lambda step: (
+            config.learning_rate * config.learning_rate_decay ** (step // steps_per_epoch)
+        ),
         "constant": optax.constant_schedule(config.learning_rate),
         "cosine": optax.cosine_decay_schedule(
             config.learning_rate, last_step(config, steps_per_epoch), _LAST_OF_COSINE
@@ -68,13 +71,19 @@ def learning_rate(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
     return lambda step: course(step) * jnp.minimum((step + 1) / config.warmup_steps, 1.0)
 
 
-def optimizer(config: TrainConfig, steps_per_epoch: int, every: int = 1) -> optax.GradientTransformation:
+def optimizer(
+    config: TrainConfig, steps_per_epoch: int, every: int = 1
+) -> optax.GradientTransformation:
     """By default AdamW as PyTorch defines it, decay on every parameter (arXiv 1711.05101).
 
     every: steps of the run per update, for the learning rate's course.
     """
     course = learning_rate(config, steps_per_epoch)
-    decays = {"weight_decay": config.weight_decay} if config.optimizer in ("adamw", "nadamw", "lion") else {}
+    decays = (
+        {"weight_decay": config.weight_decay}
+        if config.optimizer in ("adamw", "nadamw", "lion")
+        else {}
+    )
     divides = {} if config.optimizer == "lion" else {"eps": config.epsilon}
     return getattr(optax, config.optimizer)(
         course if every == 1 else lambda count: course(count * every),
@@ -86,7 +95,10 @@ def optimizer(config: TrainConfig, steps_per_epoch: int, every: int = 1) -> opta
 
 
 def create_state(
-    generator: Parameters, discriminator: Parameters, transform: optax.GradientTransformation, averaged: bool = False
+    generator: Parameters,
+    discriminator: Parameters,
+    transform: optax.GradientTransformation,
+    averaged: bool = False,
 ) -> TrainState:
     """A run's first state; averaged: with an average of the generator's parameters."""
     return TrainState(
@@ -101,16 +113,24 @@ def create_state(
 
 
 def init_state(
-    generator: Network, discriminator: Network, transform: optax.GradientTransformation, seed: int
+    generator: Network,
+    discriminator: Network,
+    transform: optax.GradientTransformation,
+    seed: int,
 ) -> TrainState:
     """A run's first state, from scratch."""
     return create_state(generator.init(seed), discriminator.init(seed), transform)
 
 
 def averaged(
-    average: Parameters, new: Parameters, step: jax.Array, decay: float, is_good: jax.Array | float = 1.0
+    average: Parameters,
+    new: Parameters,
+    step: jax.Array,
+    decay: float,
+    is_good: jax.Array | float = 1.0,
 ) -> Parameters:
-    """The average after one more step: of all steps alike at first, so that it doesn't remember the beginning.
+    """The average after one more step: of all steps alike at first, so that it doesn't remember the
+    beginning.
 
     is_good: 0 for a step that is left out.
     """
@@ -127,7 +147,10 @@ def abstract_state(
 ) -> TrainState:
     """A state of shapes instead of arrays, to restore a checkpoint into."""
     parameters = [
-        {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in network.shapes.items()}
+        {
+            name: jax.ShapeDtypeStruct(shape, jnp.float32)
+            for name, shape in network.shapes.items()
+        }
         for network in (generator, discriminator)
     ]
     state = jax.eval_shape(lambda g, d: create_state(g, d, transform, averaged), *parameters)
@@ -136,11 +159,14 @@ def abstract_state(
 
 def shape_of(tree: Any, sharding: jax.sharding.Sharding | None) -> Any:
     """Shapes in the place of arrays or other shapes."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+    )
 
 
 DEFAULTS_FOR_OLD_CHECKPOINTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "rate": lambda fields: jnp.ones((), jnp.float32),
     "average": lambda fields: jax.tree.map(jnp.copy, fields["generator"]),
 }
-"""What a field is for a checkpoint made before it was there, from the other fields (as copies: a state is donated)."""
+"""What a field is for a checkpoint made before it was there, from the other fields (as copies: a
+state is donated)."""

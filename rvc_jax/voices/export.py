@@ -1,4 +1,5 @@
-"""A voice in the forms that other tools read. Nothing is called written before it was read back and heard."""
+"""A voice in the forms that other tools read. Nothing is called written before it was read back and
+heard."""
 
 from __future__ import annotations
 
@@ -35,8 +36,8 @@ from rvc_jax.weights import safetensors_file
 
 Format = Literal["rvc", "zip", "onnx", "onnx-rvc", "safetensors", "checkpoints"]
 FORMATS: tuple[Format, ...] = ("rvc", "zip", "onnx", "onnx-rvc", "safetensors", "checkpoints")
-"""rvc is the .pth with its .index, zip both with the model card, onnx for w-okada's voice changer, onnx-rvc with the
-inputs of RVC's own export, checkpoints what RVC and Applio train on from."""
+"""rvc is the .pth with its .index, zip both with the model card, onnx for w-okada's voice changer,
+onnx-rvc with the inputs of RVC's own export, checkpoints what RVC and Applio train on from."""
 
 DEFAULT_FORMATS: tuple[Format, ...] = ("rvc", "zip", "onnx", "safetensors")
 SAFETENSORS = "model.safetensors"
@@ -44,7 +45,8 @@ TRAINING = ("G_2333333.pth", "D_2333333.pth")
 """By the number that RVC and Applio give to the latest checkpoint."""
 
 MAX_DIFFERENCE_DB = 1.0
-"""dB between the spectra of the voice and of what a file gives back; float16 takes a few hundredths."""
+"""dB between the spectra of the voice and of what a file gives back; float16 takes a few
+hundredths."""
 
 Listener = Callable[[str], None]
 
@@ -71,24 +73,30 @@ class ExportResult:
     name: str
     files: tuple[CardFile, ...]
     checks: dict[str, dict[str, Any]]
-    """By format: figures of the comparison. speech_difference_db is between clips spoken by both."""
+    """By format: figures of the comparison. speech_difference_db is between clips spoken by
+    both."""
     notes: tuple[str, ...]
     """What was not written, and why; what to mind when using it."""
 
 
 def export(
-    place: Location, out: Location | None, config: ExportConfig, listener: Listener = lambda text: None
+    place: Location,
+    out: Location | None,
+    config: ExportConfig,
+    listener: Listener = lambda text: None,
 ) -> ExportResult:
     """Write a voice in other tools' forms.
 
     Args:
       place: a run's folder or URL, or a voice's file or imported folder.
-      out: folder or URL for the files; `voice` below the run if not given. Files of the same names are replaced.
+      out: folder or URL for the files; `voice` below the run if not given. Files of the same names
+          are replaced.
       listener: is told what is being done.
 
     Raises:
-      UserError: there is no voice, it can't be had in a format that was asked for, or a file did not come back as it
-        was written. Nothing is left in `out` then, and what was there before still is.
+      UserError: there is no voice, it can't be had in a format that was asked for, or a file did
+        not come back as it was written. Nothing is left in `out` then, and what was there before
+        still is.
     """
     if config.name:
         check_name(config.name)
@@ -107,7 +115,13 @@ def export(
         listener("moving the files to their place")
         for file in files:
             _publish(folder / file.name, where)
-    return ExportResult(where, source.model.facts["name"], files, writer.checks, (*reasons, *writer.notes, *_hints(source)))
+    return ExportResult(
+        where,
+        source.model.facts["name"],
+        files,
+        writer.checks,
+        (*reasons, *writer.notes, *_hints(source)),
+    )
 
 
 def save_voice(path: Path, model: VoiceModel, rows: np.ndarray | None = None) -> list[Path]:
@@ -118,11 +132,13 @@ def save_voice(path: Path, model: VoiceModel, rows: np.ndarray | None = None) ->
     Returns: the files.
 
     Raises:
-      UserError: another ending, a voice that can't be had in that form, or a file did not come back as written.
+      UserError: another ending, a voice that can't be had in that form, or a file did not come back
+          as written.
     """
     kinds: dict[str, Format] = {".pth": "rvc", ".safetensors": "safetensors"}
     check_output_path(path)
-    kind, source = kinds[path.suffix.lower()], VoiceSource(named(model, path.stem), rows)
+    kind = kinds[path.suffix.lower()]
+    source = VoiceSource(named(model, path.stem), rows)
     if reason := _unavailable_formats(source).get(kind):
         raise UserError(f"{path} can't be written: {reason}")
     with _folder_for(path.parent) as folder:
@@ -139,13 +155,18 @@ def save_voice(path: Path, model: VoiceModel, rows: np.ndarray | None = None) ->
 def check_not_a_source(path: Location, *sources: Location) -> None:
     """Raises UserError if a file to be written is one of those that were read."""
     for source in sources:
-        both_here = not any(is_remote(each) or not Path(each).exists() for each in (path, source))
+        both_here = not any(
+            is_remote(each) or not Path(each).exists() for each in (path, source)
+        )
         if both_here and Path(path).samefile(source):
-            raise UserError(f"{path} is the voice itself, and would be overwritten: name another place with --out")
+            raise UserError(
+                f"{path} is the voice itself, and would be overwritten: name another place with --out"
+            )
 
 
 def check_output_path(path: Path, *sources: Location) -> None:
-    """Raises UserError unless a voice can be written to a path: by its ending, its folder, and what it is made of."""
+    """Raises UserError unless a voice can be written to a path: by its ending, its folder, and what
+    it is made of."""
     check_not_a_source(path, *sources)
     if path.suffix.lower() not in (".pth", ".safetensors"):
         raise UserError(f"{path}: a voice is written as .pth or .safetensors; name such a file")
@@ -160,8 +181,11 @@ def _named(source: VoiceSource, config: ExportConfig) -> VoiceSource:
     return dataclasses.replace(source, model=dataclasses.replace(source.model, facts=facts))
 
 
-def _chosen(asked: Sequence[str], unfit: Mapping[str, str]) -> tuple[tuple[Format, ...], list[str]]:
-    """The formats to write, and why others are not. Raises UserError if one that was named is not possible."""
+def _chosen(
+    asked: Sequence[str], unfit: Mapping[str, str]
+) -> tuple[tuple[Format, ...], list[str]]:
+    """The formats to write, and why others are not. Raises UserError if one that was named is not
+    possible."""
     for each in asked:
         if each in unfit:
             raise UserError(f"--format {each} is not possible: {unfit[each]}")
@@ -175,7 +199,8 @@ def _chosen(asked: Sequence[str], unfit: Mapping[str, str]) -> tuple[tuple[Forma
 
 def _unavailable_formats(source: VoiceSource) -> dict[str, str]:
     """By format: why this voice can't be had in it."""
-    model, reasons = source.model, {}
+    model = source.model
+    reasons = {}
     if not model.is_rvc_compatible:
         reasons |= dict.fromkeys(("rvc", "zip", "checkpoints"), _explain_incompatibility(model))
     elif source.run is None:
@@ -195,7 +220,9 @@ def _explain_incompatibility(model: VoiceModel) -> str:
 
 
 def _public_discriminator(model: VoiceModel) -> Any:
-    return next(preset.discriminator for preset in PRESETS.values() if preset.version == model.version)
+    return next(
+        preset.discriminator for preset in PRESETS.values() if preset.version == model.version
+    )
 
 
 def _hints(source: VoiceSource) -> list[str]:
@@ -203,7 +230,9 @@ def _hints(source: VoiceSource) -> list[str]:
     encoder = source.model.content_encoder
     if not source.model.is_rvc_compatible or encoder == "contentvec":
         return []
-    return [f"its content encoder is {encoder}: choose it in Applio; RVC and w-okada's client have ContentVec alone"]
+    return [
+        f"its content encoder is {encoder}: choose it in Applio; RVC and w-okada's client have ContentVec alone"
+    ]
 
 
 def _default_out(place: Location) -> Location:
@@ -214,7 +243,8 @@ def _default_out(place: Location) -> Location:
 
 @contextlib.contextmanager
 def _folder_for(out: Location) -> Iterator[Path]:
-    """A folder to write in that is gone afterwards, on the disk that the files are for; `out` is made if need be."""
+    """A folder to write in that is gone afterwards, on the disk that the files are for; `out` is
+    made if need be."""
     import tempfile
 
     if is_remote(out):
@@ -248,14 +278,23 @@ def _publish(file: Path, out: Location) -> None:
 class _Writer:
     """Writes and checks one format after the other."""
 
-    def __init__(self, source: VoiceSource, folder: Path, listener: Listener, license_note: str = ""):
-        self.source, self.folder, self._listener, self._licence_note = source, folder, listener, license_note
+    def __init__(
+        self, source: VoiceSource, folder: Path, listener: Listener, license_note: str = ""
+    ):
+        self.source = source
+        self.folder = folder
+        self._listener = listener
+        self._licence_note = license_note
         name = source.model.facts["name"]
-        self.index_name, self.card_name = f"{name}.index", f"{name}.md"
+        self.index_name = f"{name}.index"
+        self.card_name = f"{name}.md"
         self.main = {
-            "rvc": f"{name}.pth", "zip": f"{name}.zip", "onnx": f"{name}.onnx", "onnx-rvc": f"{name}.rvc.onnx",
+            "rvc": f"{name}.pth",
+            "zip": f"{name}.zip",
+            "onnx": f"{name}.onnx",
+            "onnx-rvc": f"{name}.rvc.onnx",
             "safetensors": SAFETENSORS,
-        }  # fmt: skip
+        }
         self.checks: dict[str, dict[str, Any]] = {}
         self.notes: list[str] = []
         self._wanted: list[str] = []
@@ -289,12 +328,19 @@ class _Writer:
 
     def _files(self, names: Any) -> tuple[CardFile, ...]:
         paths = [self.folder / name for name in names]
-        return tuple(CardFile(path.name, path.stat().st_size, file_sha256(path)) for path in paths)
+        return tuple(
+            CardFile(path.name, path.stat().st_size, file_sha256(path)) for path in paths
+        )
 
-    def _heard(self, weights: dict[str, np.ndarray] | None = None, wave: np.ndarray | None = None) -> float:
-        """dB between the voice's clip and that of what was read back. Raises ReadBackError if they differ."""
+    def _heard(
+        self, weights: dict[str, np.ndarray] | None = None, wave: np.ndarray | None = None
+    ) -> float:
+        """dB between the voice's clip and that of what was read back. Raises ReadBackError if they
+        differ."""
         clip = self.clip
-        difference = spectral_difference(clip.spoken(weights) if wave is None else wave, clip.wave)
+        difference = spectral_difference(
+            clip.spoken(weights) if wave is None else wave, clip.wave
+        )
         if not difference <= MAX_DIFFERENCE_DB:
             raise ReadBackError(f"a clip spoken by both differs by {difference:.2f} dB")
         return difference
@@ -307,7 +353,11 @@ class _Writer:
 
     def _write_rvc(self) -> None:
         self._make_pth()
-        self._wanted += [name for name in (self.main["rvc"], self.index_name) if (self.folder / name).exists()]
+        self._wanted += [
+            name
+            for name in (self.main["rvc"], self.index_name)
+            if (self.folder / name).exists()
+        ]
 
     def _write_zip(self) -> None:
         """What goes into the archive; it is packed when everything else is there."""
@@ -329,16 +379,22 @@ class _Writer:
     def _make_index(self) -> None:
         rows = self.source.rows
         if rows is None or not len(rows):
-            self.notes.append("no .index: the voice has no content features of its training speech")
+            self.notes.append(
+                "no .index: the voice has no content features of its training speech"
+            )
             return
         path = self.folder / self.index_name
         faiss_index.write(path, rows)
         found = faiss_index.read(path)
-        self.checks["index"] = {"rows": len(found), "channels": found.shape[1]} | compare_rows(found, rows)
+        self.checks["index"] = {"rows": len(found), "channels": found.shape[1]} | compare_rows(
+            found, rows
+        )
 
     def _pack(self) -> None:
         path = self.folder / self.main["zip"]
-        packed = [self.folder / name for name in (self.main["rvc"], self.index_name, self.card_name)]
+        packed = [
+            self.folder / name for name in (self.main["rvc"], self.index_name, self.card_name)
+        ]
         packed = [file for file in packed if file.exists()]
         with zipfile.ZipFile(path, "w") as archive:
             for file in packed:
@@ -346,12 +402,15 @@ class _Writer:
         found = extract_model(path, self.folder / "unpacked")
         for file in filter(None, (found.pth, found.index)):
             if file_sha256(file) != file_sha256(self.folder / file.name):
-                raise UserError(f"{file.name} in the zip was read back and is not what was packed: check the disk")
+                raise UserError(
+                    f"{file.name} in the zip was read back and is not what was packed: check the disk"
+                )
         self.checks["zip"] = {"members": [file.name for file in packed]}
         self._wanted.append(path.name)
 
     def _write_safetensors(self) -> None:
-        path, model = self.folder / SAFETENSORS, self.source.model
+        path = self.folder / SAFETENSORS
+        model = self.source.model
         safetensors_voice.write(path, model)
         found = safetensors_file.read(path)
         for name, array in model.weights.items():
@@ -359,7 +418,10 @@ class _Writer:
                 raise ReadBackError(f"{name} is not the voice's")
         if set(safetensors_file.metadata(path)) != {safetensors_voice.KEY}:
             raise ReadBackError("its description is missing")
-        self.checks["safetensors"] = {"tensors": len(found), "speech_difference_db": self._heard(found)}
+        self.checks["safetensors"] = {
+            "tensors": len(found),
+            "speech_difference_db": self._heard(found),
+        }
         self._wanted.append(SAFETENSORS)
 
     def _write_onnx(self) -> None:
@@ -369,36 +431,52 @@ class _Writer:
         self._make_onnx("onnx-rvc", "rvc")
 
     def _make_onnx(self, form: Format, flavor: Literal["w-okada", "rvc"]) -> None:
-        path, model = self.folder / self.main[form], self.source.model.without_posterior()
+        path = self.folder / self.main[form]
+        model = self.source.model.without_posterior()
         largest = onnx_model.write(path, model, flavor)
         import onnxruntime
 
         session = onnxruntime.InferenceSession(onnx_model.disable_noise(path.read_bytes()))
-        inputs = onnx_model.to_session_inputs(self.clip.inputs(), flavor, model.generator.has_pitch)
+        inputs = onnx_model.to_session_inputs(
+            self.clip.inputs(), flavor, model.generator.has_pitch
+        )
         wave = session.run(None, inputs)[0].reshape(-1)
-        self.checks[form] = {"largest_difference": largest, "speech_difference_db": self._heard(wave=wave)}
+        self.checks[form] = {
+            "largest_difference": largest,
+            "speech_difference_db": self._heard(wave=wave),
+        }
         self._wanted.append(path.name)
 
     def _write_checkpoints(self) -> None:
         step, epoch, rate, networks = read_training_state(self.source.run)
         for name, weights in zip(TRAINING, networks, strict=True):
-            content = pth_writer.build_checkpoint_content(weights, epoch, self.source.run.preset.train, rate)
+            content = pth_writer.build_checkpoint_content(
+                weights, epoch, self.source.run.preset.train, rate
+            )
             pth_writer.write_checked(self.folder / name, content)
             self._wanted.append(name)
         self.notes.append(
             f"G_ and D_ are of step {step}, the newest checkpoint; they begin with fresh moments of AdamW"
         )
-        counts = dict(zip(("generator_tensors", "discriminator_tensors"), map(len, networks), strict=True))
+        counts = dict(
+            zip(("generator_tensors", "discriminator_tensors"), map(len, networks), strict=True)
+        )
         self.checks["checkpoints"] = {"step": step, "epoch": epoch, **counts}
 
 
 def compare_rows(found: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
     """How the rows of an index compare with those it was made from; in any order.
 
-    Raises ReadBackError unless they are the same, or fewer ones that stand for many (above 200,000) and lie among them.
+    Raises ReadBackError unless they are the same, or fewer ones that stand for many (above 200,000)
+    and lie among them.
     """
     rows = np.asarray(rows, np.float32)
-    if found.ndim != 2 or found.shape[1] != rows.shape[1] or not np.isfinite(found).all() or not len(found):
+    if (
+        found.ndim != 2
+        or found.shape[1] != rows.shape[1]
+        or not np.isfinite(found).all()
+        or not len(found)
+    ):
         raise ReadBackError("the index has no proper rows")
     if len(found) == len(rows):
         if not np.array_equal(found, rows) and _hashes(found) != _hashes(rows):
@@ -415,8 +493,11 @@ def _hashes(rows: np.ndarray) -> list[bytes]:
     return sorted(hashlib.blake2b(row, digest_size=16).digest() for row in rows)
 
 
-def read_training_state(run: RunFolder) -> tuple[int, int, float, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
-    """Step, epoch, factor on the learning rate and both networks' state dicts of a run's newest checkpoint.
+def read_training_state(
+    run: RunFolder,
+) -> tuple[int, int, float, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """Step, epoch, factor on the learning rate and both networks' state dicts of a run's newest
+    checkpoint.
 
     Raises UserError if there is none, or it is damaged.
     """

@@ -13,10 +13,12 @@ NONE = "none"
 
 
 def find_index(voice: Path) -> Path | None:
-    """The index that lies beside a voice's file; None if there is none, or it could be another voice's.
+    """The index that lies beside a voice's file; None if there is none, or it could be another
+    voice's.
 
-    It has the same name; or has the voice's name in its own, as RVC names them; or is alone with the voice. Of several
-    the "added_" one is it: RVC leaves a "trained_" one beside it that is empty.
+    It has the same name; or has the voice's name in its own, as RVC names them; or is alone with
+    the voice. Of several the "added_" one is it: RVC leaves a "trained_" one beside it that is
+    empty.
     """
     try:
         files = sorted(path for path in voice.parent.iterdir() if path.is_file())
@@ -59,12 +61,21 @@ def read_index(path: str | Path, channels: int) -> np.ndarray:
 
 def _read_array(path: Path) -> np.ndarray:
     try:
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: an array larger than its file is refused
+        rows = np.load(
+            path, mmap_mode="r", allow_pickle=False
+        )  # mapped: an array larger than its file is refused
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
     except Exception as error:  # a damaged file can raise anything
-        raise UserError(f"{path} is no index: it is not an array of NumPy, or damaged") from error
-    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.dtype.kind != "f" or not len(rows):
+        raise UserError(
+            f"{path} is no index: it is not an array of NumPy, or damaged"
+        ) from error
+    if (
+        not isinstance(rows, np.ndarray)
+        or rows.ndim != 2
+        or rows.dtype.kind != "f"
+        or not len(rows)
+    ):
         raise UserError(f"{path} is no index: it is not an array of numbers [rows, channels]")
     rows = np.array(rows)
     if not np.isfinite(rows).all():

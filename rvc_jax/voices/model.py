@@ -1,4 +1,5 @@
-"""A voice as model files hold it: sizes, weights under the public names, and what else is told of it."""
+"""A voice as model files hold it: sizes, weights under the public names, and what else is told of
+it."""
 
 from __future__ import annotations
 
@@ -38,8 +39,8 @@ class VoiceModel:
     audio: AudioConfig
     version: Version
     weights: dict[str, np.ndarray]
-    """A generator's state dict, float32, with weight norms under their old names (weight_g, weight_v), with or without
-    the posterior encoder."""
+    """A generator's state dict, float32, with weight norms under their old names (weight_g,
+    weight_v), with or without the posterior encoder."""
     content_encoder: str = PUBLIC_ENCODER
     content_fingerprint: str | None = None
     """Of the encoder's weights; None if unknown."""
@@ -49,8 +50,11 @@ class VoiceModel:
     """What else its file tells, in plain values: name, epoch, step, author, ..."""
 
     @classmethod
-    def from_run(cls, run: RunFolder, which: str = "best", step: int | None = None) -> VoiceModel:
-        """The `best` or `latest` voice of a run, or that of a step. Raises UserError as `load_generator` does."""
+    def from_run(
+        cls, run: RunFolder, which: str = "best", step: int | None = None
+    ) -> VoiceModel:
+        """The `best` or `latest` voice of a run, or that of a step. Raises UserError as
+        `load_generator` does."""
         network, parameters = run.load_generator(which, step)
         dataset = run.dataset
         return cls(
@@ -70,8 +74,11 @@ class VoiceModel:
 
     @property
     def is_rvc_compatible(self) -> bool:
-        """Whether other tools of the RVC world can speak in it: they know its content encoder and its sizes."""
-        classic = GeneratorConfig(self.generator.upsample_rates, self.generator.upsample_kernels)
+        """Whether other tools of the RVC world can speak in it: they know its content encoder and
+        its sizes."""
+        classic = GeneratorConfig(
+            self.generator.upsample_rates, self.generator.upsample_kernels
+        )
         content = CONTENT_CHANNELS[self.version]
         sizes = dataclasses.replace(
             classic,
@@ -83,7 +90,11 @@ class VoiceModel:
 
     def without_posterior(self) -> VoiceModel:
         """What conversion needs of it."""
-        kept = {name: array for name, array in self.weights.items() if not name.startswith(_POSTERIOR)}
+        kept = {
+            name: array
+            for name, array in self.weights.items()
+            if not name.startswith(_POSTERIOR)
+        }
         return dataclasses.replace(self, weights=kept)
 
     def summary(self) -> dict[str, Any]:
@@ -118,16 +129,33 @@ def to_config_list(model: VoiceModel) -> list[Any]:
     """The 18 sizes of a public voice file, in their order."""
     sizes = model.generator
     return [
-        model.audio.spectrogram_bins, _SEGMENT, sizes.inter_channels, sizes.hidden_channels, sizes.filter_channels,
-        sizes.attention_heads, sizes.attention_layers, sizes.attention_kernel, _DROPOUT, _RESBLOCK,
-        list(sizes.resblock_kernels), [list(dilations) for dilations in sizes.resblock_dilations],
-        list(sizes.upsample_rates), sizes.upsample_initial_channels, list(sizes.upsample_kernels), sizes.speakers,
-        sizes.speaker_channels, model.audio.sample_rate,
-    ]  # fmt: skip
+        model.audio.spectrogram_bins,
+        _SEGMENT,
+        sizes.inter_channels,
+        sizes.hidden_channels,
+        sizes.filter_channels,
+        sizes.attention_heads,
+        sizes.attention_layers,
+        sizes.attention_kernel,
+        _DROPOUT,
+        _RESBLOCK,
+        list(sizes.resblock_kernels),
+        [list(dilations) for dilations in sizes.resblock_dilations],
+        list(sizes.upsample_rates),
+        sizes.upsample_initial_channels,
+        list(sizes.upsample_kernels),
+        sizes.speakers,
+        sizes.speaker_channels,
+        model.audio.sample_rate,
+    ]
 
 
 def parse_config_list(
-    values: Sequence[Any], version: Version, has_pitch: bool, content_channels: int, speakers: int
+    values: Sequence[Any],
+    version: Version,
+    has_pitch: bool,
+    content_channels: int,
+    speakers: int,
 ) -> tuple[GeneratorConfig, AudioConfig]:
     """The sizes that a public voice file tells in its 18 values.
 
@@ -138,16 +166,30 @@ def parse_config_list(
     """
     if len(values) != 18:
         raise ValueError(f"its config has {len(values)} entries, not 18")
-    bins, _, inter, hidden, filters, heads, layers, kernel, _, block, kernels, dilations = values[:12]
+    bins, _, inter, hidden, filters, heads, layers, kernel, _, block, kernels, dilations = (
+        values[:12]
+    )
     rates, initial, up_kernels, _, speaker_channels, sample_rate = values[12:]
     if str(block) != _RESBLOCK:
         raise ValueError(f"its residual blocks are of kind {block!r}; only kind 1 is known")
     try:
         generator = GeneratorConfig(
-            tuple(rates), tuple(up_kernels), content_channels, inter, hidden, filters, heads, layers, kernel,
-            speaker_channels=speaker_channels, speakers=speakers, upsample_initial_channels=initial,
-            resblock_kernels=tuple(kernels), resblock_dilations=tuple(map(tuple, dilations)), has_pitch=has_pitch,
-        )  # fmt: skip
+            tuple(rates),
+            tuple(up_kernels),
+            content_channels,
+            inter,
+            hidden,
+            filters,
+            heads,
+            layers,
+            kernel,
+            speaker_channels=speaker_channels,
+            speakers=speakers,
+            upsample_initial_channels=initial,
+            resblock_kernels=tuple(kernels),
+            resblock_dilations=tuple(map(tuple, dilations)),
+            has_pitch=has_pitch,
+        )
         audio = audio_config_for(int(sample_rate), version, 2 * (bins - 1))
     except TypeError:
         raise ValueError("its config holds something that is no size") from None
@@ -156,18 +198,25 @@ def parse_config_list(
 
 
 def check_sizes(generator: GeneratorConfig, audio: AudioConfig) -> None:
-    """Raises ValueError, whose message tells why, if no voice can have these sizes; they may be anything at all."""
+    """Raises ValueError, whose message tells why, if no voice can have these sizes; they may be
+    anything at all."""
     try:
         _check_counts(generator, audio)
     except TypeError:
         raise ValueError("its config holds something that is no size") from None
     _check_upsampling(generator, audio)
     if generator.hidden_channels % generator.attention_heads or generator.inter_channels % 2:
-        raise ValueError("its channels cannot be shared out between its attention's heads, or its flow's halves")
+        raise ValueError(
+            "its channels cannot be shared out between its attention's heads, or its flow's halves"
+        )
     if len(generator.resblock_kernels) != len(generator.resblock_dilations):
         raise ValueError("its residual blocks have not as many kernels as dilations")
-    if not generator.resblock_kernels or any(kernel % 2 == 0 for kernel in generator.resblock_kernels):
-        raise ValueError(f"its residual blocks have kernels of {generator.resblock_kernels}, which are not all odd")
+    if not generator.resblock_kernels or any(
+        kernel % 2 == 0 for kernel in generator.resblock_kernels
+    ):
+        raise ValueError(
+            f"its residual blocks have kernels of {generator.resblock_kernels}, which are not all odd"
+        )
 
 
 def _check_counts(generator: GeneratorConfig, audio: AudioConfig) -> None:
@@ -182,34 +231,64 @@ def _check_counts(generator: GeneratorConfig, audio: AudioConfig) -> None:
             counts += value if type(value) is tuple else [value]
     if not all(type(count) is int and 0 < count <= 1 << 20 for count in counts):
         raise ValueError("its config holds something that is no size")
-    layers = (generator.attention_layers, generator.posterior_layers, generator.flow_steps, generator.flow_layers)
-    lists = (generator.upsample_rates, generator.resblock_kernels, *generator.resblock_dilations)
+    layers = (
+        generator.attention_layers,
+        generator.posterior_layers,
+        generator.flow_steps,
+        generator.flow_layers,
+    )
+    lists = (
+        generator.upsample_rates,
+        generator.resblock_kernels,
+        *generator.resblock_dilations,
+    )
     if max(*layers, *map(len, lists)) > _MOST_LAYERS:
         raise ValueError("its config has more layers than any voice")
 
 
 def _check_upsampling(generator: GeneratorConfig, audio: AudioConfig) -> None:
-    rates, kernels = generator.upsample_rates, generator.upsample_kernels
-    if not rates or len(rates) != len(kernels) or generator.upsample_initial_channels >> len(rates) == 0:
+    rates = generator.upsample_rates
+    kernels = generator.upsample_kernels
+    if (
+        not rates
+        or len(rates) != len(kernels)
+        or generator.upsample_initial_channels >> len(rates) == 0
+    ):
         raise ValueError(f"its upsampling by {rates} with kernels of {kernels} is not possible")
     if audio.sample_rate % 100 or math.prod(rates) != audio.hop:
-        raise ValueError(f"its upsampling by {rates} does not make {audio.sample_rate} Hz of 100 frames a second")
-    if any(kernel < rate or (kernel - rate) % 2 for rate, kernel in zip(rates, kernels, strict=True)):
+        raise ValueError(
+            f"its upsampling by {rates} does not make {audio.sample_rate} Hz of 100 frames a second"
+        )
+    if any(
+        kernel < rate or (kernel - rate) % 2
+        for rate, kernel in zip(rates, kernels, strict=True)
+    ):
         raise ValueError(f"its upsampling by {rates} with kernels of {kernels} is not possible")
-    if any(rest % 2 and rest > 1 for rest in (math.prod(rates[stage + 1 :]) for stage in range(len(rates)))):
-        raise ValueError(f"its upsampling by {rates} has an odd rate behind the first, which is not supported")
+    if any(
+        rest % 2 and rest > 1
+        for rest in (math.prod(rates[stage + 1 :]) for stage in range(len(rates)))
+    ):
+        raise ValueError(
+            f"its upsampling by {rates} has an odd rate behind the first, which is not supported"
+        )
 
 
 def content_width(encoder: str, version: Version) -> int | None:
-    """Channels of a content encoder's features for voices of the version; None if only its weights tell."""
+    """Channels of a content encoder's features for voices of the version; None if only its weights
+    tell."""
     if encoder in _WHISPER_CHANNELS or encoder in CONTENT_ENCODERS:
         return _WHISPER_CHANNELS.get(encoder, CONTENT_CHANNELS[version])
     return None
 
 
-def audio_config_for(sample_rate: int, version: Version, n_fft: int | None = None) -> AudioConfig:
-    """The preset's of that rate and version, or the nearest to it; n_fft: the transform that the voice has."""
+def audio_config_for(
+    sample_rate: int, version: Version, n_fft: int | None = None
+) -> AudioConfig:
+    """The preset's of that rate and version, or the nearest to it; n_fft: the transform that the
+    voice has."""
     alike = [preset for preset in PRESETS.values() if preset.audio.sample_rate == sample_rate]
-    near = [preset for preset in alike if preset.version == version] or alike or [PRESETS["40k"]]
+    near = (
+        [preset for preset in alike if preset.version == version] or alike or [PRESETS["40k"]]
+    )
     audio = dataclasses.replace(near[0].audio, sample_rate=sample_rate)
     return audio if n_fft is None else dataclasses.replace(audio, n_fft=n_fft)

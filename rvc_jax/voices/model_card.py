@@ -1,4 +1,5 @@
-"""The model card: what a voice was made of, how good it is, how it is used, and what it may be used for. Markdown."""
+"""The model card: what a voice was made of, how good it is, how it is used, and what it may be used
+for. Markdown."""
 
 from __future__ import annotations
 
@@ -10,7 +11,12 @@ from rvc_jax.data.dataset import DatasetInfo
 from rvc_jax.errors import make_printable
 from rvc_jax.metrics.stft import METRIC_NAMES
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.learning_curve import evaluations, evaluation_metrics, best_evaluation, summary
+from rvc_jax.runs.learning_curve import (
+    best_evaluation,
+    evaluation_metrics,
+    evaluations,
+    summary,
+)
 from rvc_jax.version import __version__
 from rvc_jax.voices.voice_source import VoiceSource
 
@@ -42,8 +48,8 @@ class CardFile(NamedTuple):
 def card(source: VoiceSource, files: Sequence[CardFile] = (), license_note: str = "") -> str:
     """The card of a voice.
 
-    files: those that it is shared in; without them their part is left out. license_note: what the rights to the
-    recordings are.
+    files: those that it is shared in; without them their part is left out. license_note: what the
+    rights to the recordings are.
     """
     model = source.model
     kind = f"An RVC {model.version} voice" if model.is_rvc_compatible else "A voice of rvc_jax"
@@ -63,7 +69,8 @@ def card(source: VoiceSource, files: Sequence[CardFile] = (), license_note: str 
 
 def _origin(source: VoiceSource) -> list[tuple[str, str]]:
     """What it is of, and how it was trained."""
-    model, facts = source.model, source.model.facts
+    model = source.model
+    facts = source.model.facts
     rows = [("author", facts["author"])] if facts.get("author") else []
     if source.run is not None:
         rows += _training(source.run)
@@ -72,8 +79,15 @@ def _origin(source: VoiceSource) -> list[tuple[str, str]]:
     if facts.get("step"):
         epoch = f", epoch {facts['epoch']}" if facts.get("epoch") else ""
         rows.append(("this voice", f"of step {facts['step']}{epoch}"))
-    print_ = f" (SHA-256 {model.content_fingerprint[:16]}...)" if model.content_fingerprint else ""
-    rows.append(("content encoder", f"{model.content_encoder}, {model.generator.content_channels} channels{print_}"))
+    print_ = (
+        f" (SHA-256 {model.content_fingerprint[:16]}...)" if model.content_fingerprint else ""
+    )
+    rows.append(
+        (
+            "content encoder",
+            f"{model.content_encoder}, {model.generator.content_channels} channels{print_}",
+        )
+    )
     if source.run is not None:
         rows.append(("pitch method", source.run.dataset.f0_method))
         rows += _speakers(source.run.dataset)
@@ -82,13 +96,20 @@ def _origin(source: VoiceSource) -> list[tuple[str, str]]:
 
 
 def _training(run: RunFolder) -> list[tuple[str, str]]:
-    data, recipe = run.dataset, run.preset.train
+    data = run.dataset
+    recipe = run.preset.train
     steps = max((line["step"] for line in run.history()), default=0)
     rows = [
-        ("speech", f"{data.speech_minutes:.1f} minutes in {data.files} files, {len(data.speakers)} speaker(s)"),
+        (
+            "speech",
+            f"{data.speech_minutes:.1f} minutes in {data.files} files, {len(data.speakers)} speaker(s)",
+        ),
         ("held out of the training", f"{data.holdout_seconds:.0f} s"),
         ("preset", run.preset.name),
-        ("training", f"{steps} steps so far, {recipe.epochs} epochs asked for, seed {recipe.seed}"),
+        (
+            "training",
+            f"{steps} steps so far, {recipe.epochs} epochs asked for, seed {recipe.seed}",
+        ),
     ]
     return rows + [(f"{kind} started from", text) for kind, text in run.started_from.items()]
 
@@ -102,12 +123,14 @@ def _speakers(data: DatasetInfo) -> list[tuple[str, str]]:
 
 
 def _holdout(run: RunFolder) -> str:
-    """Scores of the best voice, beside those at the start, and what the course of the training tells."""
+    """Scores of the best voice, beside those at the start, and what the course of the training
+    tells."""
     history = run.history()
     best = best_evaluation(history)
     if best is None:
         return "## Hold-out\n\nNo speech was held out of the training: nothing was measured."
-    first, now = evaluation_metrics(evaluations(history)[0]), evaluation_metrics(best, best.get("best/which", "raw"))
+    first = evaluation_metrics(evaluations(history)[0])
+    now = evaluation_metrics(best, best.get("best/which", "raw"))
     rows = [
         (_SCORES[name], f"{first[name]:.4g}" if name in first else "-", f"{now[name]:.4g}")
         for name in METRIC_NAMES
@@ -115,7 +138,9 @@ def _holdout(run: RunFolder) -> str:
     ]
     text = f"## Hold-out\n\nMeasured on speech that was held out of the training. Best voice: step {best['step']}.\n\n"
     text += _table(("measure", "at the start", "best voice"), rows)
-    return text + "".join(f"\n\n{_plain(sentence)}" for sentence in summary(history, run.preset.train))
+    return text + "".join(
+        f"\n\n{_plain(sentence)}" for sentence in summary(history, run.preset.train)
+    )
 
 
 def _file_rows(files: Sequence[CardFile]) -> list[tuple[str, str, str]]:
@@ -124,22 +149,37 @@ def _file_rows(files: Sequence[CardFile]) -> list[tuple[str, str, str]]:
 
 def _uses(source: VoiceSource, files: Sequence[CardFile]) -> list[str]:
     """A line for every tool that can use the voice."""
-    encoder, name = source.model.content_encoder, _plain(source.model.facts.get("name") or "voice")
-    there = {file.name.rpartition(".")[2] for file in files} if files else {"pth", "index", "zip"}
+    encoder = source.model.content_encoder
+    name = _plain(source.model.facts.get("name") or "voice")
+    there = (
+        {file.name.rpartition(".")[2] for file in files} if files else {"pth", "index", "zip"}
+    )
     pair = f"{name}.pth and {name}.index" if "index" in there else f"{name}.pth"
     archive = f"{name}.zip, or {pair}" if "zip" in there else pair
-    lines = ["**rvc_jax**: `rvc-jax convert VOICE recording.wav spoken.wav`; VOICE is the run or a file of it."]
+    lines = [
+        "**rvc_jax**: `rvc-jax convert VOICE recording.wav spoken.wav`; VOICE is the run or a file of it."
+    ]
     if not source.model.is_rvc_compatible:
-        lines.append("Other tools of the RVC world can't use it: they lack its content encoder or its sizes.")
+        lines.append(
+            "Other tools of the RVC world can't use it: they lack its content encoder or its sizes."
+        )
     elif "pth" in there:
-        lines.append(f"**Applio**, **Ultimate RVC**: upload {archive}; embedder model: {encoder}.")
+        lines.append(
+            f"**Applio**, **Ultimate RVC**: upload {archive}; embedder model: {encoder}."
+        )
         if encoder == "contentvec":
-            lines.append(f"**RVC WebUI**: {name}.pth into assets/weights (or weights), an index into logs.")
+            lines.append(
+                f"**RVC WebUI**: {name}.pth into assets/weights (or weights), an index into logs."
+            )
             lines.append(f"**w-okada's voice changer**: an RVC slot with {pair}.")
     if "onnx" in there:
-        lines.append(f"**ONNX**: {name}.onnx speaks content features and pitch; its metadata tells of both.")
+        lines.append(
+            f"**ONNX**: {name}.onnx speaks content features and pitch; its metadata tells of both."
+        )
     if any(file.name.startswith("G_") for file in files):
-        lines.append("**To train on** in RVC or Applio: the G_ and D_ files into the experiment's folder below logs.")
+        lines.append(
+            "**To train on** in RVC or Applio: the G_ and D_ files into the experiment's folder below logs."
+        )
     return lines
 
 

@@ -1,4 +1,5 @@
-"""A voice and its index, from whatever a user has: a file, an archive as voices are shared, a folder."""
+"""A voice and its index, from whatever a user has: a file, an archive as voices are shared, a
+folder."""
 
 from __future__ import annotations
 
@@ -30,9 +31,13 @@ class OpenedVoice:
 
 
 def open_voice(
-    path: Path, index: str | Path | None = None, preset: str | None = None, content_encoder: str | None = None
+    path: Path,
+    index: str | Path | None = None,
+    preset: str | None = None,
+    content_encoder: str | None = None,
 ) -> OpenedVoice:
-    """Opens a voice that is no run: what `pth_reader.read` reads, a `.zip` with one, or a folder with one file of one.
+    """Opens a voice that is no run: what `pth_reader.read` reads, a `.zip` with one, or a folder
+    with one file of one.
 
     Args:
       path: of the file or folder.
@@ -57,7 +62,11 @@ def open_voice(
 
 def find_voices(folder: Path) -> list[Path]:
     """The files in a folder that are voices by their names; training checkpoints are not."""
-    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in pth_reader.VOICE_EXTENSIONS and path.is_file()]
+    files = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in pth_reader.VOICE_EXTENSIONS and path.is_file()
+    ]
     return [path for path in files if not path.name.startswith(_CHECKPOINTS)]
 
 
@@ -67,7 +76,9 @@ def _only_voice(folder: Path) -> Path:
         return found[0]
     if found:
         names = ", ".join(path.name for path in found[:3])
-        raise UserError(f"{folder} holds {len(found)} files that may be voices ({names}, ...): name one of them")
+        raise UserError(
+            f"{folder} holds {len(found)} files that may be voices ({names}, ...): name one of them"
+        )
     raise UserError(f"{folder} holds no voice: neither a {native.DESCRIPTION} nor a .pth")
 
 

@@ -36,10 +36,11 @@ class VoiceSource:
 def open_source(
     place: Location, which: str = "best", step: int | None = None, with_training: bool = False
 ) -> VoiceSource:
-    """The voice of a run's folder or URL, or of a file, archive or folder that `opened.open_voice` opens.
+    """The voice of a run's folder or URL, or of a file, archive or folder that `opened.open_voice`
+    opens.
 
-    which: `best` or `latest`, or the checkpoint of a step; of runs only. with_training: the newest checkpoint of a run
-    is needed as well.
+    which: `best` or `latest`, or the checkpoint of a step; of runs only. with_training: the newest
+    checkpoint of a run is needed as well.
 
     Raises:
       UserError: there is no voice, or it is damaged.
@@ -50,19 +51,23 @@ def open_source(
         run = RunFolder.open(fetch_run(place, "history.jsonl", "index.npy", *wanted))
         return _of_run(run, name_of_run(place), which, step)
     if step is not None:
-        raise UserError(f"{place} is no run: only a run has checkpoints to choose from by their step")
+        raise UserError(
+            f"{place} is no run: only a run has checkpoints to choose from by their step"
+        )
     if not Path(place).exists():
         raise UserError(f"there is neither a run nor a voice at {place}")
     from rvc_jax.voices.open import open_voice
 
-    found, path = open_voice(Path(place)), Path(place).absolute()
+    found = open_voice(Path(place))
+    path = Path(place).absolute()
     # The name of a training checkpoint is no voice's; it lies in the folder of its experiment.
     name = path.parent.name if _CHECKPOINT.fullmatch(path.stem) else path.stem
     return VoiceSource(named(found.model, name), found.index)
 
 
 def named(model: VoiceModel, otherwise: str) -> VoiceModel:
-    """A voice with a name that files can have: its own, made usable, or another one if it has none."""
+    """A voice with a name that files can have: its own, made usable, or another one if it has
+    none."""
     own = str(model.facts.get("name") or "")
     name = to_usable_name(otherwise if not own or _CHECKPOINT.fullmatch(own) else own)
     return dataclasses.replace(model, facts=dict(model.facts) | {"name": name})
@@ -75,25 +80,40 @@ def name_of_run(place: Location) -> str:
 
 
 def to_usable_name(text: str) -> str:
-    """A text in letters, digits, `-`, `.` and `_` that any system and any tool takes as a file's name."""
+    """A text in letters, digits, `-`, `.` and `_` that any system and any tool takes as a file's
+    name."""
     text = re.sub(r"[^\w.-]+", "_", text).strip("._-")[:_LONGEST_NAME]
-    return f"voice_{text}" if not text or WINDOWS_RESERVED_NAME.fullmatch(text) or _CHECKPOINT.fullmatch(text) else text
+    return (
+        f"voice_{text}"
+        if not text or WINDOWS_RESERVED_NAME.fullmatch(text) or _CHECKPOINT.fullmatch(text)
+        else text
+    )
 
 
 def check_name(name: str) -> None:
     """Raises UserError unless a voice's name can be that of files, on every system."""
-    if not name or name != name.strip(" .") or not name.isprintable() or _FORBIDDEN.search(name):
+    if (
+        not name
+        or name != name.strip(" .")
+        or not name.isprintable()
+        or _FORBIDDEN.search(name)
+    ):
         raise UserError(
             f"--name {sanitize(name)!r} can't be the name of a file: use letters, digits, spaces, '-', '_' and '.'"
         )
     if _CHECKPOINT.fullmatch(name):
-        raise UserError(f"--name {sanitize(name)!r} is how training checkpoints are called: take another")
+        raise UserError(
+            f"--name {sanitize(name)!r} is how training checkpoints are called: take another"
+        )
     if len(name.encode()) > _LONGEST_NAME or WINDOWS_RESERVED_NAME.fullmatch(name):
-        raise UserError(f"--name {sanitize(name)!r} is too long, or Windows keeps it for itself: take another")
+        raise UserError(
+            f"--name {sanitize(name)!r} is too long, or Windows keeps it for itself: take another"
+        )
 
 
 def epochs_of(run: RunFolder, step: int) -> int:
-    """Whole epochs that a run has done by a step; 0 if its history does not tell how long one is."""
+    """Whole epochs that a run has done by a step; 0 if its history does not tell how long one
+    is."""
     told = [line for line in run.history() if line.get("epoch", 0) > 0]
     return round(step * told[-1]["epoch"] / told[-1]["step"]) if told else 0
 

@@ -1,1 +1,2 @@
-"""Public weights: those that come with the package (`bundled`), those that are downloaded (`registry`, `store`)."""
+"""Public weights: those that come with the package (`bundled`), those that are downloaded
+(`registry`, `store`)."""

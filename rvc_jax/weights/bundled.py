@@ -9,12 +9,14 @@ import numpy as np
 
 FOLDER = Path(__file__).parent / "bundled"
 
-SCALE, ZERO_POINT = ".scale_of_uint8", ".zero_of_uint8"
+SCALE = ".scale_of_uint8"
+ZERO_POINT = ".zero_of_uint8"
 """Endings of the two numbers kept beside an array that is stored in 8 bits."""
 
 
 def load(name: str) -> dict[str, np.ndarray]:
-    """The arrays of one network as float32, by name; those stored in 8 bits are (value - zero point) * scale."""
+    """The arrays of one network as float32, by name; those stored in 8 bits are (value - zero
+    point) * scale."""
     with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as file:
         stored = dict(file)
     arrays = {}

@@ -1,7 +1,9 @@
-"""Files of tensors in the safetensors format: a length, a JSON header, then the bytes of the tensors.
+"""Files of tensors in the safetensors format: a length, a JSON header, then the bytes of the
+tensors.
 
-The format is that of https://github.com/huggingface/safetensors. Like the original, this reader refuses files whose
-tensors overlap or leave holes. Written files are the same for the same tensors and texts.
+The format is that of https://github.com/huggingface/safetensors. Like the original, this reader
+refuses files whose tensors overlap or leave holes. Written files are the same for the same tensors
+and texts.
 """
 
 from __future__ import annotations
@@ -21,14 +23,25 @@ from rvc_jax.storage.files import atomic_write
 
 _LARGEST_HEADER = 10_000_000
 _DTYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16,
-    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
-    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
-}  # fmt: skip
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": ml_dtypes.bfloat16,
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "u1",
+    "BOOL": "?",
+}
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors of a file by name, bfloat16 as float32. Raises UserError if it is damaged or of another format."""
+    """The tensors of a file by name, bfloat16 as float32. Raises UserError if it is damaged or of
+    another format."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -40,7 +53,8 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def metadata(path: str | Path) -> dict[str, str]:
-    """The texts of a file by name, none in most. Raises UserError if it is damaged or of another format."""
+    """The texts of a file by name, none in most. Raises UserError if it is damaged or of another
+    format."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -54,26 +68,40 @@ def metadata(path: str | Path) -> dict[str, str]:
         raise UserError(f"{path}: not a safetensors file, or damaged: {error}") from None
 
 
-def write(path: str | Path, arrays: Mapping[str, np.ndarray], texts: Mapping[str, str] | None = None) -> None:
-    """Writes tensors, and texts about them (the format's `__metadata__`). Appears whole or not at all.
+def write(
+    path: str | Path, arrays: Mapping[str, np.ndarray], texts: Mapping[str, str] | None = None
+) -> None:
+    """Writes tensors, and texts about them (the format's `__metadata__`). Appears whole or not at
+    all.
 
     Raises TypeError for a dtype that the format lacks, UserError when the disk refuses.
     """
     path = Path(path)
-    ordered = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))  # wide ones first: all are aligned
+    ordered = sorted(
+        arrays, key=lambda name: (-arrays[name].dtype.itemsize, name)
+    )  # wide ones first: all are aligned
     header: dict[str, Any] = {"__metadata__": dict(texts)} if texts else {}
     end = 0
     for name in ordered:
         array = arrays[name]
-        begin, end = end, end + array.nbytes
-        header[name] = {"dtype": _kind(array), "shape": list(array.shape), "data_offsets": [begin, end]}
+        begin = end
+        end = end + array.nbytes
+        header[name] = {
+            "dtype": _kind(array),
+            "shape": list(array.shape),
+            "data_offsets": [begin, end],
+        }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     try:
         with atomic_write(path) as file:
             file.write(len(text).to_bytes(8, "little") + text)
             for name in ordered:
-                file.write(np.ascontiguousarray(arrays[name], _DTYPES[_kind(arrays[name])]).reshape(-1).view(np.uint8))
+                file.write(
+                    np.ascontiguousarray(arrays[name], _DTYPES[_kind(arrays[name])])
+                    .reshape(-1)
+                    .view(np.uint8)
+                )
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
 
@@ -106,11 +134,15 @@ def _read(file: BinaryIO) -> dict[str, np.ndarray]:
     end = 0
     for (begin, stop), name in spans:
         if begin != end:
-            raise _Damaged(f"the tensor {_printable(name)} overlaps another one or leaves a hole")
+            raise _Damaged(
+                f"the tensor {_printable(name)} overlaps another one or leaves a hole"
+            )
         end = stop
     if end != size:
         raise _Damaged("it is longer or shorter than its tensors")
-    return {name: _tensor(file, header[name]) for _, name in spans}  # in the order in which they lie there
+    return {
+        name: _tensor(file, header[name]) for _, name in spans
+    }  # in the order in which they lie there
 
 
 def _parse(text: bytes) -> dict[str, Any]:
@@ -132,10 +164,16 @@ def _span(name: str, tensor: Any) -> tuple[int, int]:
     """First byte of a tensor and the one after its last; they fit its type and shape."""
     if type(tensor) is not dict or set(tensor) != {"dtype", "shape", "data_offsets"}:
         raise _Damaged(f"the tensor {_printable(name)} is not described")
-    dtype, shape, offsets = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
+    dtype = tensor["dtype"]
+    shape = tensor["shape"]
+    offsets = tensor["data_offsets"]
     if type(dtype) is not str or dtype not in _DTYPES:
-        raise _Damaged(f"the tensor {_printable(name)} is of the type {_printable(dtype)}, which is not supported")
-    if not (_are_counts(shape) and len(shape) <= 64 and _are_counts(offsets) and len(offsets) == 2):
+        raise _Damaged(
+            f"the tensor {_printable(name)} is of the type {_printable(dtype)}, which is not supported"
+        )
+    if not (
+        _are_counts(shape) and len(shape) <= 64 and _are_counts(offsets) and len(offsets) == 2
+    ):
         raise _Damaged(f"the tensor {_printable(name)} has no proper shape or place")
     begin, end = offsets
     if end - begin != math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize:
@@ -144,7 +182,9 @@ def _span(name: str, tensor: Any) -> tuple[int, int]:
 
 
 def _are_counts(values: Any) -> bool:
-    return type(values) is list and all(type(value) is int and 0 <= value < 2**48 for value in values)
+    return type(values) is list and all(
+        type(value) is int and 0 <= value < 2**48 for value in values
+    )
 
 
 def _tensor(file: BinaryIO, tensor: dict[str, Any]) -> np.ndarray:

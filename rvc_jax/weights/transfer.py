@@ -1,4 +1,5 @@
-"""Bringing one file from one address to this machine: resumed where it stopped, bounded, and never for ever."""
+"""Bringing one file from one address to this machine: resumed where it stopped, bounded, and never
+for ever."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ PAUSES = (1.0, 2.0, 4.0, 8.0)
 TIMEOUT = 30.0
 """Seconds of silence after which a connection is given up."""
 
-STALL_SECONDS, STALL_BYTES = 60.0, 60_000
+STALL_SECONDS = 60.0
+STALL_BYTES = 60_000
 """A transfer that brings less than so many bytes in so many seconds is given up as well."""
 
 _SPARE = 64_000_000
@@ -46,12 +48,21 @@ class _InterruptedError(Exception):
     """The transfer stopped before its end; it may be continued."""
 
 
-def transfer(url: str, part: Path, size: int | None, limit: int, pinned: bool, name: str, progress: Progress) -> None:
+def transfer(
+    url: str,
+    part: Path,
+    size: int | None,
+    limit: int,
+    pinned: bool,
+    name: str,
+    progress: Progress,
+) -> None:
     """Brings `part` up to the whole file, continuing what an earlier call left there.
 
-    What is there is continued only if it came from the same address and the file cannot have changed unnoticed: the
-    server confirms its ETag, or the caller knows the hash (`pinned`). `size` is what the file must measure if that is
-    known, `limit` what it may measure at most, both in bytes. Raises Failed, or UserError if the disk is too small.
+    What is there is continued only if it came from the same address and the file cannot have
+    changed unnoticed: the server confirms its ETag, or the caller knows the hash (`pinned`). `size`
+    is what the file must measure if that is known, `limit` what it may measure at most, both in
+    bytes. Raises Failed, or UserError if the disk is too small.
     """
     for pause in (*PAUSES, None):
         try:
@@ -72,7 +83,15 @@ def _state_path(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
-def _attempt(url: str, part: Path, size: int | None, limit: int, pinned: bool, name: str, progress: Progress) -> None:
+def _attempt(
+    url: str,
+    part: Path,
+    size: int | None,
+    limit: int,
+    pinned: bool,
+    name: str,
+    progress: Progress,
+) -> None:
     have, etag = _left_from_before(url, part, pinned)
     if size is not None and have >= size:
         if have == size:
@@ -90,7 +109,9 @@ def _attempt(url: str, part: Path, size: int | None, limit: int, pinned: bool, n
         if total is not None:
             check_disk_space(part.parent, total - have)
         if not have:
-            discard(part)  # first: a note about the new file must never stand beside bytes of an old one
+            discard(
+                part
+            )  # first: a note about the new file must never stand beside bytes of an old one
         write_json(_state_path(part), {"url": url, "etag": _strong_etag(response)})
         most = limit if total is None else total
         with part.open("ab" if have else "wb") as file:
@@ -103,9 +124,13 @@ def _attempt(url: str, part: Path, size: int | None, limit: int, pinned: bool, n
                 progress(name, have, total)
     if have > most:
         discard(part)
-        raise DownloadError(f"it sends more than {format_megabytes(most)}, the most that the file can have")
+        raise DownloadError(
+            f"it sends more than {format_megabytes(most)}, the most that the file can have"
+        )
     if total is not None and have < total:
-        raise _InterruptedError(f"the connection closed after {format_megabytes(have)} of {format_megabytes(total)}")
+        raise _InterruptedError(
+            f"the connection closed after {format_megabytes(have)} of {format_megabytes(total)}"
+        )
 
 
 def _left_from_before(url: str, part: Path, pinned: bool) -> tuple[int, str | None]:
@@ -126,13 +151,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-# --- the conversation with the server --------------------------------------------------------------------------------
+# --- the conversation with the server
+# --------------------------------------------------------------------------------
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to https, and to http from http: never to files, other protocols or out of encryption."""
+    """Follows redirects to https, and to http from http: never to files, other protocols or out of
+    encryption."""
 
-    def redirect_request(self, request: Any, file: Any, code: int, message: str, headers: Any, address: str) -> Any:
+    def redirect_request(
+        self, request: Any, file: Any, code: int, message: str, headers: Any, address: str
+    ) -> Any:
         scheme = address.partition(":")[0].lower()
         if scheme != "https" and scheme != request.type:
             return None  # then the redirect is raised as an HTTPError
@@ -149,10 +178,14 @@ def _open(request: urllib.request.Request, part: Path) -> Any:
     except urllib.error.URLError as error:
         reason = error.reason
         if isinstance(reason, ssl.SSLCertVerificationError):
-            raise DownloadError(f"its certificate is not trusted: {reason.verify_message}") from None
+            raise DownloadError(
+                f"its certificate is not trusted: {reason.verify_message}"
+            ) from None
         if isinstance(reason, ConnectionResetError | ssl.SSLError):
             raise _InterruptedError(_reason(reason)) from None
-        raise DownloadError(f"it cannot be reached: {getattr(reason, 'strerror', None) or reason}") from None
+        raise DownloadError(
+            f"it cannot be reached: {getattr(reason, 'strerror', None) or reason}"
+        ) from None
     except (OSError, http.client.HTTPException) as error:
         raise _InterruptedError(_reason(error)) from None
 
@@ -163,7 +196,9 @@ def _answer(request: urllib.request.Request) -> Any:
 
     def ask() -> None:
         try:
-            outcome.append(urllib.request.build_opener(_Redirects()).open(request, timeout=TIMEOUT))
+            outcome.append(
+                urllib.request.build_opener(_Redirects()).open(request, timeout=TIMEOUT)
+            )
         except Exception as error:
             outcome.append(error)
 
@@ -187,13 +222,17 @@ def _http_failure(code: int, part: Path) -> Exception:
     if code in (401, 403):
         return DownloadError(f"the server does not give it out, if it has it (HTTP {code})")
     if code in (301, 302, 303, 307, 308):
-        return DownloadError(f"the server redirects in a circle or to where we do not follow (HTTP {code})")
+        return DownloadError(
+            f"the server redirects in a circle or to where we do not follow (HTTP {code})"
+        )
     return DownloadError(f"the server answers HTTP {code}")
 
 
 def _continues(response: Any, have: int) -> bool:
     """Whether the server sends the rest; it may send the whole file instead."""
-    return response.status == 206 and str(response.headers.get("Content-Range")).startswith(f"bytes {have}-")
+    return response.status == 206 and str(response.headers.get("Content-Range")).startswith(
+        f"bytes {have}-"
+    )
 
 
 def _strong_etag(response: Any) -> str | None:
@@ -204,19 +243,25 @@ def _strong_etag(response: Any) -> str | None:
 def _total(response: Any, have: int, size: int | None, limit: int, pinned: bool) -> int | None:
     """Bytes that the file will have when this response is through, where the server says it."""
     if response.status not in (200, 206) or (response.status == 206 and not have):
-        raise DownloadError(f"the server sends another part than was asked for (HTTP {response.status})")
+        raise DownloadError(
+            f"the server sends another part than was asked for (HTTP {response.status})"
+        )
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding != "identity":
         raise DownloadError(f"the server sends it encoded as {encoding[:20]!r}")
     if response.length is None:
         if not (pinned or response.chunked):
-            raise DownloadError("the server does not say how long the file is, nor where it ends")
+            raise DownloadError(
+                "the server does not say how long the file is, nor where it ends"
+            )
         return size
     total = have + response.length
     if size is not None and total != size:
         raise DownloadError(f"the file there has {total} bytes, not {size}: it is another one")
     if total > limit:
-        raise DownloadError(f"the file there claims {format_megabytes(total)}, more than can be true")
+        raise DownloadError(
+            f"the file there claims {format_megabytes(total)}, more than can be true"
+        )
     return total
 
 
@@ -235,8 +280,10 @@ def format_megabytes(count: int) -> str:
 
 
 def _chunks(response: Any) -> Iterator[bytes]:
-    """The body as it comes; raises _InterruptedError when it stops coming, or comes too slowly to ever end."""
-    since, received = time.monotonic(), 0
+    """The body as it comes; raises _InterruptedError when it stops coming, or comes too slowly to
+    ever end."""
+    since = time.monotonic()
+    received = 0
     while True:
         try:
             chunk = response.read1(1 << 20)
@@ -248,11 +295,16 @@ def _chunks(response: Any) -> Iterator[bytes]:
         received += len(chunk)
         if (now := time.monotonic()) - since > STALL_SECONDS:
             if received < STALL_BYTES:
-                raise _InterruptedError(f"it sent only {format_megabytes(received)} in {now - since:.0f} s")
-            since, received = now, 0
+                raise _InterruptedError(
+                    f"it sent only {format_megabytes(received)} in {now - since:.0f} s"
+                )
+            since = now
+            received = 0
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"the connection was silent for {TIMEOUT:.0f} s"
-    return f"the connection broke: {type(error).__name__}" + (f": {error}" if str(error) else "")
+    return f"the connection broke: {type(error).__name__}" + (
+        f": {error}" if str(error) else ""
+    )

@@ -34,7 +34,9 @@ def in_blocks(wave: np.ndarray, size: int) -> list[np.ndarray]:
 def test_blocks_become_what_the_whole_becomes(size, blocks, more, from_rate, to_rate, corner):
     wave = SPEECH[: max(blocks * size + more, 0)]
     expected = high_pass(resample(wave, from_rate, to_rate), to_rate, corner)
-    streamed = stream.high_pass_blocks(stream.resample_blocks(in_blocks(wave, size), from_rate, to_rate), to_rate, corner)
+    streamed = stream.high_pass_blocks(
+        stream.resample_blocks(in_blocks(wave, size), from_rate, to_rate), to_rate, corner
+    )
     result = np.concatenate([np.zeros(0, np.float32), *streamed])
     assert result.shape == expected.shape and result.dtype == np.float32
     np.testing.assert_allclose(result, expected, atol=1e-6 * np.abs(expected).max(initial=0))
@@ -46,7 +48,9 @@ def test_digital_silence_after_speech_leaves_no_denormal_numbers():
     assert not last.any()
 
 
-@pytest.mark.parametrize(("samples", "on_disk"), [(0, False), (1, False), (32000, False), (32001, True)])
+@pytest.mark.parametrize(
+    ("samples", "on_disk"), [(0, False), (1, False), (32000, False), (32001, True)]
+)
 def test_long_waves_are_stored_on_disk(tmp_path, monkeypatch, samples, on_disk):
     monkeypatch.setattr(stream, "IN_MEMORY_SECONDS", 2)
     wave = stream.collect_blocks(in_blocks(SPEECH[:samples], 5000), 16000, tmp_path)
@@ -58,12 +62,15 @@ def test_long_waves_are_stored_on_disk(tmp_path, monkeypatch, samples, on_disk):
 
 
 def test_scratch_without_room(tmp_path, monkeypatch):
-    """A limit on the size of files stands in for a full disk: the same refusal, in the middle of a write."""
+    """A limit on the size of files stands in for a full disk: the same refusal, in the middle of a
+    write."""
     monkeypatch.setattr(stream, "IN_MEMORY_SECONDS", 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
-        with pytest.raises(UserError, match="cannot hold a recording .*: File too large; .*TMPDIR"):
+        with pytest.raises(
+            UserError, match="cannot hold a recording .*: File too large; .*TMPDIR"
+        ):
             stream.collect_blocks(in_blocks(SPEECH, 5000), 16000, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -82,7 +89,10 @@ def test_reading_a_wave_on_disk_holds_no_memory(tmp_path):
         return psutil.Process().memory_info().shared / wave.nbytes
 
     before = mapped()
-    total = sum(float(stream.read_range(wave, start, stop).sum()) for start, stop in stream.block_ranges(len(wave)))
+    total = sum(
+        float(stream.read_range(wave, start, stop).sum())
+        for start, stop in stream.block_ranges(len(wave))
+    )
     assert total == pytest.approx(seconds * float(noise.sum()), rel=1e-2)
     assert mapped() - before < 0.1
     assert float(wave.sum()) and mapped() - before > 0.9  # what the array itself would hold

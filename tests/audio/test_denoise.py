@@ -53,13 +53,18 @@ def test_the_noise_goes_and_the_speech_stays(speech, kind, noise_level):
     noisy = (speech + noise_level * kind(len(speech))).astype(np.float32)
     result = cleaned(noisy)
     levels = rms(speech, 2400, 600)
-    pauses, loud = levels < 3e-3 * levels.max(), levels > 0.05
+    pauses = levels < 3e-3 * levels.max()
+    loud = levels > 0.05
     assert pauses.sum() > 100 and loud.sum() > 50
-    assert -11 < level(result, pauses) - level(noisy, pauses) < -9  # a strength of 0.7 leaves -10.5 dB
+    assert (
+        -11 < level(result, pauses) - level(noisy, pauses) < -9
+    )  # a strength of 0.7 leaves -10.5 dB
     assert abs(level(result, loud) - level(noisy, loud)) < 1
     assert (result * speech).sum() / np.square(speech).sum() == pytest.approx(1, abs=0.12)
     error = 20 * np.log10((noisy - speech).std() / (result - speech).std())
-    assert error > (1 if noise_level == 0.003 else 4)  # dB that the result is nearer to the clean speech
+    assert error > (
+        1 if noise_level == 0.003 else 4
+    )  # dB that the result is nearer to the clean speech
 
 
 def test_clean_speech_stays_as_it_is(speech):
@@ -71,8 +76,14 @@ def test_strength(speech):
     noisy = (speech + 0.01 * white(len(speech))).astype(np.float32)
     pauses = rms(speech, 2400, 600) < 3e-3 * rms(speech, 2400, 600).max()
     assert np.array_equal(cleaned(noisy, 0.0), noisy)
-    drops = [level(cleaned(noisy, strength), pauses) - level(noisy, pauses) for strength in (0.3, 0.7, 1.0)]
-    assert drops[0] == pytest.approx(20 * np.log10(0.7), abs=0.5) and drops[0] > drops[1] > drops[2]
+    drops = [
+        level(cleaned(noisy, strength), pauses) - level(noisy, pauses)
+        for strength in (0.3, 0.7, 1.0)
+    ]
+    assert (
+        drops[0] == pytest.approx(20 * np.log10(0.7), abs=0.5)
+        and drops[0] > drops[1] > drops[2]
+    )
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
@@ -113,5 +124,8 @@ def test_noise_like_has_the_spectrum_of_the_noise_under_speech(speech):
 
 def test_without_noisereduce(monkeypatch, speech):
     monkeypatch.setitem(sys.modules, "noisereduce", None)
-    with pytest.raises(UserError, match=r'^cleaning needs the package noisereduce: pip install "rvc_jax\[clean\]"$'):
+    with pytest.raises(
+        UserError,
+        match=r'^cleaning needs the package noisereduce: pip install "rvc_jax\[clean\]"$',
+    ):
         reduce_noise(speech.copy(), RATE, 0.7)

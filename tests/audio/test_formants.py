@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from rvc_jax.audio.formants import HOP, CONTEXT, shift_formants
+from rvc_jax.audio.formants import CONTEXT, HOP, shift_formants
 
 RATE = 16000
 FORMANTS = ((600, 90), (1700, 120), (2900, 160))
@@ -20,7 +20,9 @@ def vowel(f0: float, seconds: float = 1.5) -> np.ndarray:
     wave = sum(np.cos(number * phase) for number in range(1, int(7500 / f0)))
     for centre, bandwidth in FORMANTS:
         radius = np.exp(-np.pi * bandwidth / RATE)
-        wave = scipy.signal.lfilter([1], [1, -2 * radius * np.cos(2 * np.pi * centre / RATE), radius**2], wave)
+        wave = scipy.signal.lfilter(
+            [1], [1, -2 * radius * np.cos(2 * np.pi * centre / RATE), radius**2], wave
+        )
     return (0.3 * wave / np.abs(wave).max()).astype(np.float32)
 
 
@@ -47,7 +49,9 @@ def test_formants_move_and_the_pitch_stays(f0: float, semitones: float) -> None:
     np.testing.assert_allclose(before, [centre for centre, _ in FORMANTS], rtol=0.04)
     shifted = shift_formants(wave, semitones)
     assert shifted.dtype == np.float32 and len(shifted) == len(wave)
-    np.testing.assert_allclose(measured_formants(shifted) / before, 2 ** (semitones / 12), rtol=0.06)
+    np.testing.assert_allclose(
+        measured_formants(shifted) / before, 2 ** (semitones / 12), rtol=0.06
+    )
     assert abs(1200 * np.log2(measured_pitch(shifted, f0) / f0)) < 3
     assert np.std(shifted) == pytest.approx(np.std(wave), rel=0.1)
 
@@ -66,8 +70,11 @@ def test_silence_stays_silent() -> None:
 
 
 def test_a_block_with_its_reach_is_part_of_the_whole() -> None:
-    wave = vowel(130) + np.random.default_rng(0).normal(0, 1e-3, int(1.5 * RATE)).astype(np.float32)
+    wave = vowel(130) + np.random.default_rng(0).normal(0, 1e-3, int(1.5 * RATE)).astype(
+        np.float32
+    )
     whole = shift_formants(wave, 3)
-    begin, end = 20 * HOP, 52 * HOP + 77
+    begin = 20 * HOP
+    end = 52 * HOP + 77
     block = shift_formants(wave[begin - CONTEXT : end + CONTEXT], 3)[CONTEXT:-CONTEXT]
     np.testing.assert_allclose(block, whole[begin:end], atol=1e-6)

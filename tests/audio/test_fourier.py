@@ -1,4 +1,5 @@
-"""The transform that never waits for itself: the same numbers, and never so many rows that XLA would divide them."""
+"""The transform that never waits for itself: the same numbers, and never so many rows that XLA
+would divide them."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ def splitting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fourier, "_CPU_RFFT_CAN_DEADLOCK", True)
 
 
-@pytest.mark.parametrize("shape", [(512,), (1, 400), (4, 400), (5, 400), (3, 7, 320), (2, 3, 5, 64)])
+@pytest.mark.parametrize(
+    "shape", [(512,), (1, 400), (4, 400), (5, 400), (3, 7, 320), (2, 3, 5, 64)]
+)
 def test_values_are_those_of_numpy(shape: tuple[int, ...]) -> None:
     frames = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     ours = fourier.rfft(jnp.asarray(frames))
@@ -32,7 +35,10 @@ def test_values_are_those_of_numpy(shape: tuple[int, ...]) -> None:
 
 def test_gradients_are_those_of_the_whole() -> None:
     frames = jnp.asarray(np.random.default_rng(0).standard_normal((3, 7, 320)), jnp.float32)
-    ours, whole = (jax.grad(lambda x, f=f: jnp.sum(jnp.abs(f(x)) ** 1.5))(frames) for f in (fourier.rfft, jnp.fft.rfft))
+    ours, whole = (
+        jax.grad(lambda x, f=f: jnp.sum(jnp.abs(f(x)) ** 1.5))(frames)
+        for f in (fourier.rfft, jnp.fft.rfft)
+    )
     assert float(jnp.abs(ours - whole).max()) <= 1e-5 * float(jnp.abs(whole).max())
 
 

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from rvc_jax.audio import blocks as stream
-from rvc_jax.audio.loudness import integrated_loudness, match_volume_envelope, normalize_slice, normalize_file, rms
+from rvc_jax.audio.loudness import (
+    integrated_loudness,
+    match_volume_envelope,
+    normalize_file,
+    normalize_slice,
+    rms,
+)
 from rvc_jax.audio.reading import load
 from rvc_jax.config import PrepareConfig
 from rvc_jax.data.sources import find_bundled_sample
@@ -22,13 +28,19 @@ def rms_frame_by_frame(wave, frame, hop):
     """What librosa.feature.rms computes: centred frames, zeros outside."""
     padded = np.pad(wave, frame // 2)
     starts = range(0, len(padded) - frame + 1, hop)
-    return np.array([np.sqrt(np.mean(np.square(padded[start : start + frame]))) for start in starts])
+    return np.array(
+        [np.sqrt(np.mean(np.square(padded[start : start + frame]))) for start in starts]
+    )
 
 
-@pytest.mark.parametrize(("frame", "hop", "samples"), [(2400, 600, 100001), (16000, 8000, 70000), (40, 10, 5)])
+@pytest.mark.parametrize(
+    ("frame", "hop", "samples"), [(2400, 600, 100001), (16000, 8000, 70000), (40, 10, 5)]
+)
 def test_rms_is_librosas(frame, hop, samples):
     wave = noise(samples)
-    np.testing.assert_allclose(rms(wave, frame, hop), rms_frame_by_frame(wave, frame, hop), rtol=1e-4)
+    np.testing.assert_allclose(
+        rms(wave, frame, hop), rms_frame_by_frame(wave, frame, hop), rtol=1e-4
+    )
 
 
 def test_rms_of_an_odd_frame_has_the_same_number_of_frames():
@@ -52,7 +64,9 @@ def test_normalise_follows_the_formula():
 
 def test_normalise_brings_any_level_near_the_peak():
     whole = dataclasses.replace(CONFIG, normalise_mix=1.0)
-    assert np.abs(normalize_slice(noise(1000) * 1e-3, whole)).max() == pytest.approx(0.9, rel=1e-5)
+    assert np.abs(normalize_slice(noise(1000) * 1e-3, whole)).max() == pytest.approx(
+        0.9, rel=1e-5
+    )
 
 
 def test_normalise_leaves_silence():
@@ -64,8 +78,12 @@ def _change_rms_in_torch(source, source_rate, target, target_rate, mix):
     torch = pytest.importorskip("torch")
 
     def envelope(wave, rate):
-        levels = torch.from_numpy(rms_frame_by_frame(wave, rate // 2 * 2, rate // 2))[None, None]
-        return torch.nn.functional.interpolate(levels, size=len(target), mode="linear")[0, 0].numpy()
+        levels = torch.from_numpy(rms_frame_by_frame(wave, rate // 2 * 2, rate // 2))[
+            None, None
+        ]
+        return torch.nn.functional.interpolate(levels, size=len(target), mode="linear")[
+            0, 0
+        ].numpy()
 
     present = np.maximum(envelope(target, target_rate), 1e-6)
     return target * envelope(source, source_rate) ** (1 - mix) * present ** (mix - 1)
@@ -82,13 +100,17 @@ def test_matched_envelope_is_the_classic_one(mix):
 
 
 def test_mix_of_one_changes_nothing_and_zero_follows_the_source():
-    source, target = noise(160000) * 0.1, noise(400000, seed=1)
+    source = noise(160000) * 0.1
+    target = noise(400000, seed=1)
     assert match_volume_envelope(source, 16000, target, 40000, 1.0) is target
-    assert match_volume_envelope(source, 16000, target, 40000, 0.0).std() == pytest.approx(source.std(), rel=0.05)
+    assert match_volume_envelope(source, 16000, target, 40000, 0.0).std() == pytest.approx(
+        source.std(), rel=0.05
+    )
 
 
 def test_silence_stays_finite():
-    silence, voice = np.zeros(16000, np.float32), noise(40000)
+    silence = np.zeros(16000, np.float32)
+    voice = noise(40000)
     assert not match_volume_envelope(silence, 16000, voice, 40000, 0.5).any()
     assert not match_volume_envelope(voice, 40000, silence, 16000, 0.0).any()
 
@@ -107,22 +129,31 @@ def test_loudness_of_a_full_scale_tone_is_the_standards(hz, rate):
 
 
 def test_quiet_parts_are_gated():
-    """As in EBU Tech 3341: what is 10 LU below the rest does not count, and neither does silence."""
+    """As in EBU Tech 3341: what is 10 LU below the rest does not count, and neither does
+    silence."""
     tone = np.sin(2 * np.pi * 997 * np.arange(20 * 48000) / 48000)
     loud = integrated_loudness([tone * 0.1], 48000)
     for level in (0.0, 0.0001, 0.02):
-        assert integrated_loudness([tone * 0.1, tone * level], 48000) == pytest.approx(loud, abs=0.05)
-    assert integrated_loudness([tone * 0.1, tone * 0.05], 48000) == pytest.approx(loud - 2.04, abs=0.05)
+        assert integrated_loudness([tone * 0.1, tone * level], 48000) == pytest.approx(
+            loud, abs=0.05
+        )
+    assert integrated_loudness([tone * 0.1, tone * 0.05], 48000) == pytest.approx(
+        loud - 2.04, abs=0.05
+    )
 
 
 @pytest.mark.parametrize("rate", [16000, 40000, 48000])
 def test_loudness_of_speech_is_pyloudnorms(rate):
     pyloudnorm = pytest.importorskip("pyloudnorm")
     wave = speech(rate, 12.0)
-    expected = pyloudnorm.Meter(rate, filter_class="DeMan").integrated_loudness(wave.astype(np.float64))
+    expected = pyloudnorm.Meter(rate, filter_class="DeMan").integrated_loudness(
+        wave.astype(np.float64)
+    )
     blocks = [wave[start : start + 12345] for start in range(0, len(wave), 12345)]
     assert integrated_loudness([wave], rate) == pytest.approx(expected, abs=0.01)
-    assert integrated_loudness(blocks, rate) == pytest.approx(integrated_loudness([wave], rate), abs=1e-9)
+    assert integrated_loudness(blocks, rate) == pytest.approx(
+        integrated_loudness([wave], rate), abs=1e-9
+    )
 
 
 def test_what_has_no_loudness():
@@ -132,16 +163,22 @@ def test_what_has_no_loudness():
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
-@pytest.mark.parametrize(("normalisation", "peak", "loudness"), [("pre", 1.0, None), ("loudness", None, -23.0)])
+@pytest.mark.parametrize(
+    ("normalisation", "peak", "loudness"), [("pre", 1.0, None), ("loudness", None, -23.0)]
+)
 def test_a_file_is_normalised(tmp_path, monkeypatch, on_disk, normalisation, peak, loudness):
     monkeypatch.setattr(stream, "IN_MEMORY_SECONDS", 0 if on_disk else 100)
     monkeypatch.setattr(stream, "BLOCK", 10000)
     original = speech(40000) * 0.5
     wave = stream.collect_blocks([original], 40000, tmp_path)
-    gain, notes = normalize_file(wave, 40000, dataclasses.replace(CONFIG, normalisation=normalisation))
+    gain, notes = normalize_file(
+        wave, 40000, dataclasses.replace(CONFIG, normalisation=normalisation)
+    )
     np.testing.assert_allclose(wave, original * gain, rtol=1e-6)
     assert peak is None or np.abs(wave).max() == pytest.approx(peak)
-    assert loudness is None or integrated_loudness([wave], 40000) == pytest.approx(loudness, abs=0.01)
+    assert loudness is None or integrated_loudness([wave], 40000) == pytest.approx(
+        loudness, abs=0.01
+    )
     assert notes == ()
 
 
@@ -151,7 +188,9 @@ def test_a_burst_of_damage_does_not_turn_the_voice_down():
     for normalisation in ("pre", "loudness"):
         config = dataclasses.replace(CONFIG, normalisation=normalisation)
         gain, _ = normalize_file(damaged.copy(), 40000, config)
-        assert gain == pytest.approx(normalize_file(speech(40000) * 0.1, 40000, config)[0], rel=0.05)
+        assert gain == pytest.approx(
+            normalize_file(speech(40000) * 0.1, 40000, config)[0], rel=0.05
+        )
 
 
 def test_loudness_stops_where_peaks_would_clip():
@@ -161,7 +200,9 @@ def test_loudness_stops_where_peaks_would_clip():
     )
     assert np.abs(wave).max() == pytest.approx(0.99, abs=1e-3) and gain > 1
     reached = integrated_loudness([wave], 40000)
-    assert note == f"loudness {reached:.1f} LUFS instead of -10: with more, the peaks would clip"
+    assert (
+        note == f"loudness {reached:.1f} LUFS instead of -10: with more, the peaks would clip"
+    )
 
 
 @pytest.mark.parametrize("normalisation", ["none", "pre", "post", "loudness"])

@@ -11,7 +11,16 @@ import soundfile
 
 from rvc_jax.audio import reading
 from rvc_jax.audio.filters import resampled_length
-from rvc_jax.audio.reading import AudioError, EncodingOptions, Writer, decode, decode_blocks, find_audio, load, save
+from rvc_jax.audio.reading import (
+    AudioError,
+    EncodingOptions,
+    Writer,
+    decode,
+    decode_blocks,
+    find_audio,
+    load,
+    save,
+)
 from rvc_jax.errors import UserError
 
 RATE = 16000
@@ -29,7 +38,9 @@ def write_ffmpeg(path, wave, rate, codec, with_video=False, **options):
         video = container.add_stream("mpeg4", rate=25) if with_video else None
         stream = container.add_stream(codec, rate=rate)
         stream.layout = "stereo"
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave), format="fltp", layout="stereo")
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(wave), format="fltp", layout="stereo"
+        )
         frame.rate = rate
         if video:
             video.width = video.height = 64
@@ -70,7 +81,12 @@ def test_decodes_what_libsndfile_knows(tmp_path, stereo, ending, format, subtype
 
 @pytest.mark.parametrize(
     ("name", "codec", "with_video"),
-    [("a.m4a", "aac", False), ("a.mp4", "aac", True), ("a.mkv", "ac3", True), ("a.webm", "libopus", False)],
+    [
+        ("a.m4a", "aac", False),
+        ("a.mp4", "aac", True),
+        ("a.mkv", "ac3", True),
+        ("a.webm", "libopus", False),
+    ],
 )
 def test_decodes_what_ffmpeg_knows(tmp_path, stereo, name, codec, with_video):
     rate = 48000
@@ -90,7 +106,9 @@ def test_many_channels_at_a_high_rate(tmp_path):
     assert load(tmp_path / "eight.wav", 16000).shape == (16000,)
 
 
-@pytest.mark.parametrize("name", ["with space.wav", "é à ü.flac", "🎤 声.ogg", "UPPER.WAV", "no-ending"])
+@pytest.mark.parametrize(
+    "name", ["with space.wav", "é à ü.flac", "🎤 声.ogg", "UPPER.WAV", "no-ending"]
+)
 def test_names(tmp_path, stereo, name):
     format = {"flac": "FLAC", "ogg": "OGG"}.get(name.rsplit(".")[-1], "WAV")
     soundfile.write(tmp_path / name, stereo.T, RATE, format=format)
@@ -106,7 +124,9 @@ def test_nan_samples_are_returned(tmp_path, stereo):
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff", "a.mp3"])
 def test_truncated_files_are_reported(tmp_path, stereo, name):
     soundfile.write(tmp_path / name, stereo.T, RATE)
-    with pytest.raises(AudioError, match=r"^truncated: header promises 10.0 s, 6.\d s could be read$"):
+    with pytest.raises(
+        AudioError, match=r"^truncated: header promises 10.0 s, 6.\d s could be read$"
+    ):
         decode(cut(tmp_path / name, 0.62))
 
 
@@ -118,7 +138,9 @@ def test_a_flac_that_lost_its_last_samples_is_truncated(tmp_path, stereo):
 
 def test_truncated_video_is_reported(tmp_path, stereo):
     write_ffmpeg(tmp_path / "a.mp4", stereo, RATE, "aac", options={"movflags": "faststart"})
-    with pytest.raises(AudioError, match=r"truncated: header promises 10.\d s, 6.\d s could be read"):
+    with pytest.raises(
+        AudioError, match=r"truncated: header promises 10.\d s, 6.\d s could be read"
+    ):
         decode(cut(tmp_path / "a.mp4", 0.62))
 
 
@@ -179,7 +201,9 @@ def test_a_coding_that_nobody_knows(tmp_path, stereo):
 def test_damage_is_not_printed(tmp_path, stereo, capfd):
     soundfile.write(tmp_path / "a.caf", stereo.T, RATE)
     content = bytearray((tmp_path / "a.caf").read_bytes())
-    content[56], content[69] = 127, 255  # a length of the second chunk that no file has
+    # a length of the second chunk that no file has
+    content[56] = 127
+    content[69] = 255
     (tmp_path / "a.caf").write_bytes(content)
     with pytest.raises(AudioError):
         decode(tmp_path / "a.caf")
@@ -218,7 +242,9 @@ def test_blocks_are_the_file_and_a_cut_is_exact(tmp_path, monkeypatch, stereo, n
         blocks = list(decode_blocks(tmp_path / name, start, stop)[1])
         assert all(block.shape[0] == 2 and block.size < 20000 for block in blocks)
         last = None if stop is None else round(stop * rate)
-        np.testing.assert_array_equal(np.concatenate(blocks, axis=1), whole[:, round(start * rate) : last])
+        np.testing.assert_array_equal(
+            np.concatenate(blocks, axis=1), whole[:, round(start * rate) : last]
+        )
 
 
 @pytest.mark.parametrize(
@@ -241,7 +267,9 @@ def test_impossible_cuts(tmp_path, stereo, start, stop, reason):
 
 def test_a_cut_may_reach_half_a_second_over_the_end(tmp_path, stereo):
     soundfile.write(tmp_path / "a.wav", stereo.T, RATE)
-    assert sum(block.shape[1] for block in decode_blocks(tmp_path / "a.wav", 9.0, 10.4)[1]) == RATE
+    assert (
+        sum(block.shape[1] for block in decode_blocks(tmp_path / "a.wav", 9.0, 10.4)[1]) == RATE
+    )
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3"])
@@ -250,7 +278,9 @@ def test_a_cut_needs_the_intact_part_alone(tmp_path, stereo, name):
     truncated = cut(tmp_path / name, 0.62)
     assert sum(block.shape[1] for block in decode_blocks(truncated, 2.0, 3.0)[1]) == RATE
     for start, stop in ((5.0, 7.0), (7.0, 8.0)):
-        with pytest.raises(AudioError, match=r"^truncated: header promises 10.0 s, 6.\d s could be read$"):
+        with pytest.raises(
+            AudioError, match=r"^truncated: header promises 10.0 s, 6.\d s could be read$"
+        ):
             list(decode_blocks(truncated, start, stop)[1])
 
 
@@ -271,7 +301,9 @@ def test_what_no_recording_has(tmp_path, rate, channels, reason):
 def test_a_header_that_promises_days(tmp_path, stereo):
     soundfile.write(tmp_path / "a.flac", stereo.T, RATE)
     content = bytearray((tmp_path / "a.flac").read_bytes())
-    packed = int.from_bytes(content[18:26]) >> 36 << 36 | (1 << 35)  # the 36 bits that count the samples
+    packed = int.from_bytes(content[18:26]) >> 36 << 36 | (
+        1 << 35
+    )  # the 36 bits that count the samples
     content[18:26] = packed.to_bytes(8)
     (tmp_path / "a.flac").write_bytes(content)
     with pytest.raises(AudioError, match="^597 hours by its header; up to 24 can be read"):
@@ -283,7 +315,9 @@ def test_a_file_that_unpacks_to_far_more_than_it_holds(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "_BLOCK_VALUES", RATE)
     soundfile.write(tmp_path / "a.flac", np.zeros((600 * RATE, 2)), RATE)
     size = (tmp_path / "a.flac").stat().st_size
-    with pytest.raises(AudioError, match=f"^{size} bytes that unpack to more than .* s: not a recording$"):
+    with pytest.raises(
+        AudioError, match=f"^{size} bytes that unpack to more than .* s: not a recording$"
+    ):
         decode(tmp_path / "a.flac")
     monkeypatch.setattr(reading, "MAX_HOURS", 1 / 60)
     monkeypatch.setattr(reading, "_header_samples", lambda file: 0)
@@ -343,11 +377,23 @@ def test_load_is_the_mean_of_the_channels(tmp_path, stereo):
 
 
 def test_find_audio(tmp_path):
-    for name in ["b.WAV", "a.mp3", "sub/c.flac", "notes.txt", ".hidden.wav", ".git/x.wav", "._b.wav"]:
+    for name in [
+        "b.WAV",
+        "a.mp3",
+        "sub/c.flac",
+        "notes.txt",
+        ".hidden.wav",
+        ".git/x.wav",
+        "._b.wav",
+    ]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "folder.wav").mkdir()
-    assert [p.relative_to(tmp_path).as_posix() for p in find_audio(tmp_path)] == ["a.mp3", "b.WAV", "sub/c.flac"]
+    assert [p.relative_to(tmp_path).as_posix() for p in find_audio(tmp_path)] == [
+        "a.mp3",
+        "b.WAV",
+        "sub/c.flac",
+    ]
     with pytest.raises(UserError, match="not a folder"):
         find_audio(tmp_path / "a.mp3")
 
@@ -363,12 +409,15 @@ def test_find_audio_follows_links_but_never_in_circles(tmp_path):
     (tmp_path / "root" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "root" / "file.wav").symlink_to(tmp_path / "elsewhere" / "c.wav")
     (tmp_path / "root" / "broken.wav").symlink_to(tmp_path / "gone.wav")
-    found = [path.relative_to(tmp_path / "root").as_posix() for path in find_audio(tmp_path / "root")]
+    found = [
+        path.relative_to(tmp_path / "root").as_posix() for path in find_audio(tmp_path / "root")
+    ]
     assert found == ["file.wav", "linked/c.wav", "speaker/a.wav", "speaker/deep/b.wav"]
 
 
 @pytest.mark.parametrize(
-    ("ending", "error"), [(".wav", 1e-4), (".flac", 1e-4), (".ogg", 0.3), (".mp3", 0.3), (".WAV", 1e-4)]
+    ("ending", "error"),
+    [(".wav", 1e-4), (".flac", 1e-4), (".ogg", 0.3), (".mp3", 0.3), (".WAV", 1e-4)],
 )
 def test_save_and_read_back(tmp_path, stereo, ending, error):
     path = tmp_path / f"out é{ending}"
@@ -411,7 +460,8 @@ def test_save_refuses(tmp_path, stereo):
 
 @pytest.mark.parametrize("ending", reading.SAVE_FORMATS)
 def test_a_full_disk_leaves_nothing_behind(tmp_path, stereo, ending):
-    """A limit on the size of files stands in for the disk: the same refusal, in the middle of a write."""
+    """A limit on the size of files stands in for the disk: the same refusal, in the middle of a
+    write."""
     path = tmp_path / f"a{ending}"
     path.write_bytes(b"what was there before")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -428,19 +478,27 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, stereo, ending):
 @pytest.mark.parametrize("ending", reading.SAVE_FORMATS)
 @pytest.mark.parametrize("file_rate", [0, 48000])
 def test_blocks_make_the_same_file_as_the_whole(tmp_path, stereo, ending, file_rate):
-    rate, coding = 40000, EncodingOptions(rate=file_rate)
+    rate = 40000
+    coding = EncodingOptions(rate=file_rate)
     save(tmp_path / f"whole{ending}", stereo[0], rate, coding)
     path = tmp_path / f"blocks{ending}"
     with Writer(path, rate, coding=coding) as writer:
         for start, stop in ((0, 1), (1, 1), (1, 7000), (7000, 100_000), (100_000, None)):
             writer.write(stereo[0][start:stop])
             assert not path.exists()
-    (whole, _), (blocks, read_rate) = decode(tmp_path / f"whole{ending}"), decode(path)
+    (whole, _) = decode(tmp_path / f"whole{ending}")
+    (blocks, read_rate) = decode(path)
     known = reading.SAVE_FORMATS[ending].rates
-    assert read_rate == writer.rate == (file_rate or {".opus": 48000}.get(ending, 44100 if known else 40000))
+    assert (
+        read_rate
+        == writer.rate
+        == (file_rate or {".opus": 48000}.get(ending, 44100 if known else 40000))
+    )
     assert writer.samples == resampled_length(stereo.shape[1], rate, read_rate)
     assert abs(blocks.shape[1] - writer.samples) <= {".m4a": 1024, ".aac": 2048}.get(ending, 0)
-    assert blocks.shape == whole.shape and np.abs(blocks - whole).max() < (0.05 if ending == ".ogg" else 1e-6)
+    assert blocks.shape == whole.shape and np.abs(blocks - whole).max() < (
+        0.05 if ending == ".ogg" else 1e-6
+    )
     assert sorted(p.stem for p in tmp_path.iterdir()) == ["blocks", "whole"]
 
 
@@ -451,17 +509,27 @@ def test_an_aborted_file_leaves_what_was_there(tmp_path, stereo, ending):
     with pytest.raises(KeyError), Writer(path, RATE) as writer:
         writer.write(stereo[0])
         raise KeyError
-    assert path.read_bytes() == b"before" and [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == b"before" and [p.name for p in tmp_path.iterdir()] == [
+        path.name
+    ]
 
 
 def test_two_channels_and_bit_depths(tmp_path, stereo):
-    for ending, depth, error in ((".wav", "24", 2e-7), (".flac", "24", 2e-7), (".wav", "float", 0)):
+    for ending, depth, error in (
+        (".wav", "24", 2e-7),
+        (".flac", "24", 2e-7),
+        (".wav", "float", 0),
+    ):
         path = tmp_path / f"{depth}{ending}"
         with Writer(path, RATE, 2, EncodingOptions(bit_depth=depth)) as writer:
             writer.write(stereo)
         wave, rate = decode(path)
-        assert rate == RATE and wave.shape == stereo.shape and np.abs(wave - stereo).max() <= error
-    with Writer(tmp_path / "loud.wav", RATE, coding=EncodingOptions(bit_depth="float")) as writer:
+        assert (
+            rate == RATE and wave.shape == stereo.shape and np.abs(wave - stereo).max() <= error
+        )
+    with Writer(
+        tmp_path / "loud.wav", RATE, coding=EncodingOptions(bit_depth="float")
+    ) as writer:
         writer.write(np.full(100, 1.5, np.float32))
     assert decode(tmp_path / "loud.wav")[0].max() == 1.5
     with Writer(tmp_path / "loud.wav", RATE) as writer:
@@ -483,7 +551,9 @@ def test_an_mp3_of_few_bits_is_the_same_for_every_decoder(tmp_path, stereo):
     path = tmp_path / "a.mp3"
     save(path, np.repeat(stereo[0], 3), 48000, EncodingOptions(bit_rate=32))
     with av.open(str(path)) as container:
-        by_ffmpeg = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+        by_ffmpeg = np.concatenate(
+            [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
+        )
     by_libsndfile = soundfile.read(path)[0]
     assert len(by_libsndfile) == len(by_ffmpeg) == 3 * stereo.shape[1]
     assert np.abs(by_libsndfile - by_ffmpeg).max() < 1e-4
@@ -492,16 +562,32 @@ def test_an_mp3_of_few_bits_is_the_same_for_every_decoder(tmp_path, stereo):
 @pytest.mark.parametrize(
     ("ending", "coding", "message"),
     [
-        (".flac", EncodingOptions(bit_depth="float"), r"\.flac files have no bit depth float; \.wav files have"),
-        (".mp3", EncodingOptions(bit_depth="24"), r"\.mp3 files have no bit depth 24; \.wav, \.flac files have"),
+        (
+            ".flac",
+            EncodingOptions(bit_depth="float"),
+            r"\.flac files have no bit depth float; \.wav files have",
+        ),
+        (
+            ".mp3",
+            EncodingOptions(bit_depth="24"),
+            r"\.mp3 files have no bit depth 24; \.wav, \.flac files have",
+        ),
         (
             ".wav",
             EncodingOptions(bit_rate=96),
             r"\.wav files have no bit rate to choose; \.mp3, \.m4a, \.aac, \.opus files",
         ),
         (".ogg", EncodingOptions(bit_rate=96), r"\.ogg files have no bit rate to choose"),
-        (".mp3", EncodingOptions(bit_rate=999), r"a bit rate of 999 kbit/s is impossible in \.mp3 files: 16 to 320"),
-        (".opus", EncodingOptions(rate=44100), r"44100 Hz is impossible in \.opus files; use one of 8000, 12000"),
+        (
+            ".mp3",
+            EncodingOptions(bit_rate=999),
+            r"a bit rate of 999 kbit/s is impossible in \.mp3 files: 16 to 320",
+        ),
+        (
+            ".opus",
+            EncodingOptions(rate=44100),
+            r"44100 Hz is impossible in \.opus files; use one of 8000, 12000",
+        ),
     ],
 )
 def test_impossible_codings(tmp_path, stereo, ending, coding, message):
@@ -512,6 +598,8 @@ def test_impossible_codings(tmp_path, stereo, ending, coding, message):
 
 def test_a_wav_too_long_for_its_header_is_refused(tmp_path, monkeypatch, stereo):
     monkeypatch.setattr("rvc_jax.audio.writing._WAV_BYTES", 50_000)
-    with pytest.raises(UserError, match=r"longer than the 4 GiB that a \.wav file holds; write \.flac"):
+    with pytest.raises(
+        UserError, match=r"longer than the 4 GiB that a \.wav file holds; write \.flac"
+    ):
         save(tmp_path / "a.wav", stereo[0], RATE)
     assert not list(tmp_path.iterdir())

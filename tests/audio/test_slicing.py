@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rvc_jax.audio import blocks
 from rvc_jax.audio.loudness import rms
-from rvc_jax.audio.slicing import slice_evenly, slice_recording, find_speech, split_evenly
+from rvc_jax.audio.slicing import find_speech, slice_evenly, slice_recording, split_evenly
 from rvc_jax.config import PrepareConfig
 
 CONFIG = PrepareConfig()
@@ -20,13 +20,20 @@ HOP = round(CONFIG.silence_hop * RATE)
 def recording(stretches: list[tuple[float, float]], seed: int = 0) -> np.ndarray:
     """Noise of given (seconds, level) stretches; level 0 is a silence with a little noise in it."""
     random = np.random.default_rng(seed)
-    parts = [random.normal(size=round(seconds * RATE)) * max(level, 1e-4) for seconds, level in stretches]
+    parts = [
+        random.normal(size=round(seconds * RATE)) * max(level, 1e-4)
+        for seconds, level in stretches
+    ]
     return np.concatenate(parts).astype(np.float32) if parts else np.zeros(0, np.float32)
 
 
 recordings = st.builds(
     recording,
-    st.lists(st.tuples(st.floats(0.01, 4), st.sampled_from([0.0, 0.1, 0.3, 0.006])), min_size=1, max_size=12),
+    st.lists(
+        st.tuples(st.floats(0.01, 4), st.sampled_from([0.0, 0.1, 0.3, 0.006])),
+        min_size=1,
+        max_size=12,
+    ),
     st.integers(0, 1000),
 )
 
@@ -38,30 +45,45 @@ def levels_of(wave: np.ndarray) -> np.ndarray:
 def slices_frame_by_frame(wave: np.ndarray) -> list[tuple[int, int]]:
     """The slicer as a state machine over frames, as it is usually written."""
     levels = levels_of(wave)
-    min_length, min_interval, kept = 100, 27, 33  # 1.5 s, 0.4 s, 0.5 s in frames of 15 ms
-    cuts, silence, piece = [], None, 0
+    # 1.5 s, 0.4 s, 0.5 s in frames of 15 ms
+    min_length = 100
+    min_interval = 27
+    kept = 33
+    cuts = []
+    silence = None
+    piece = 0
     for i, level in enumerate(levels):
         if level < 10 ** (CONFIG.silence_db / 20):
             silence = i if silence is None else silence
             continue
         if silence is None:
             continue
-        begin, silence = silence, None
-        if not (begin == 0 and i > kept) and not (i - begin >= min_interval and i - piece >= min_length):
+        begin = silence
+        silence = None
+        if not (begin == 0 and i > kept) and not (
+            i - begin >= min_interval and i - piece >= min_length
+        ):
             continue
         left = begin + int(np.argmin(levels[begin : begin + kept + 1]))
-        right = i - kept + int(np.argmin(levels[max(i - kept, 0) : i + 1])) if i >= kept else None
+        right = (
+            i - kept + int(np.argmin(levels[max(i - kept, 0) : i + 1])) if i >= kept else None
+        )
         if i - begin <= kept:
             left = right = begin + int(np.argmin(levels[begin : i + 1]))
         elif i - begin <= 2 * kept and begin > 0:
             middle = i - kept + int(np.argmin(levels[i - kept : begin + kept + 1]))
-            left, right = min(left, middle), max(right, middle)
+            left = min(left, middle)
+            right = max(right, middle)
         cuts.append((0 if begin == 0 else left, right))
         piece = right
     if silence is not None and len(levels) - silence >= min_interval:
-        cuts.append((silence + int(np.argmin(levels[silence : silence + kept + 1])), len(levels)))
+        cuts.append(
+            (silence + int(np.argmin(levels[silence : silence + kept + 1])), len(levels))
+        )
     edges = [0, *[frame for cut in cuts for frame in cut], len(levels)]
-    pairs = [(edges[i] * HOP, min(edges[i + 1] * HOP, len(wave))) for i in range(0, len(edges), 2)]
+    pairs = [
+        (edges[i] * HOP, min(edges[i + 1] * HOP, len(wave))) for i in range(0, len(edges), 2)
+    ]
     return [(start, stop) for start, stop in pairs if start < stop]
 
 
@@ -111,8 +133,12 @@ def test_a_short_wave_is_one_piece():
 def test_two_sentences_with_a_long_pause():
     pieces = find_speech(recording([(3, 0), (4, 0.2), (3, 0), (5, 0.2), (3, 0)]), RATE, CONFIG)
     assert len(pieces) == 2
-    for (start, stop), (speech_start, speech_stop) in zip(pieces, [(3, 7), (10, 15)], strict=True):
-        assert 0 <= speech_start - start / RATE <= 0.55 and 0 <= stop / RATE - speech_stop <= 0.55
+    for (start, stop), (speech_start, speech_stop) in zip(
+        pieces, [(3, 7), (10, 15)], strict=True
+    ):
+        assert (
+            0 <= speech_start - start / RATE <= 0.55 and 0 <= stop / RATE - speech_stop <= 0.55
+        )
 
 
 @pytest.mark.parametrize("rate", [16000, 32000, 40000, 44100, 48000])
@@ -123,10 +149,15 @@ def test_windows_cover_the_piece(rate, start, seconds):
     result = split_evenly(start, stop, rate, CONFIG)
     assert all(0 < b - a <= round(3.3 * rate) for a, b in result)
     assert all(b - a == 3 * rate for a, b in result[:-1])
-    assert all(later[0] - earlier[0] == round(2.7 * rate) for earlier, later in zip(result, result[1:], strict=False))
+    assert all(
+        later[0] - earlier[0] == round(2.7 * rate)
+        for earlier, later in zip(result, result[1:], strict=False)
+    )
     if stop > start:
         assert result[0][0] == start and result[-1][1] == stop
-        assert all(later[0] < earlier[1] for earlier, later in zip(result, result[1:], strict=False))
+        assert all(
+            later[0] < earlier[1] for earlier, later in zip(result, result[1:], strict=False)
+        )
     else:
         assert result == []
 
@@ -146,13 +177,23 @@ def test_chunks_are_equally_long_and_the_last_one_is_kept(rate, samples, overlap
     assert all(stop - start == round(3 * rate) for start, stop in result[:-1])
     assert 0 <= result[-1][1] - result[-1][0] <= round(3 * rate)
     stride = round((3 - overlap) * rate)
-    assert all(later[0] - earlier[0] == stride for earlier, later in zip(result, result[1:], strict=False))
-    assert all(later[1] > earlier[1] for earlier, later in zip(result, result[1:], strict=False))
+    assert all(
+        later[0] - earlier[0] == stride
+        for earlier, later in zip(result, result[1:], strict=False)
+    )
+    assert all(
+        later[1] > earlier[1] for earlier, later in zip(result, result[1:], strict=False)
+    )
 
 
 def test_the_ways_of_cutting():
     def cuts(wave, slicing):
-        return [(a / RATE, b / RATE) for a, b in slice_recording(wave, RATE, dataclasses.replace(CONFIG, slicing=slicing))]
+        return [
+            (a / RATE, b / RATE)
+            for a, b in slice_recording(
+                wave, RATE, dataclasses.replace(CONFIG, slicing=slicing)
+            )
+        ]
 
     two_sentences = recording([(2, 0.2), (2, 0.0), (4, 0.2)])
     (first, *_, last) = cuts(two_sentences, "auto")

@@ -24,7 +24,9 @@ class Separator:
     stem_rate = 44100
 
     def __init__(self, **options):
-        self.options, self.inputs, self.model = options, [], None
+        self.options = options
+        self.inputs = []
+        self.model = None
         self.made.append(self)
 
     def load_model(self):
@@ -37,7 +39,11 @@ class Separator:
         assert np.abs(mix).max() < 0.9  # else the level of the stem is changed
         name = f"{Path(path).stem}_(Vocals)_model.wav"
         voice = resample(mix[:, 0].astype(np.float32), rate, self.stem_rate)
-        soundfile.write(Path(self.options["output_dir"]) / name, np.stack([voice, voice], axis=1), self.stem_rate)
+        soundfile.write(
+            Path(self.options["output_dir"]) / name,
+            np.stack([voice, voice], axis=1),
+            self.stem_rate,
+        )
         return [name]
 
 
@@ -55,7 +61,9 @@ def package(monkeypatch):
 
 @pytest.fixture(scope="module")
 def speech():
-    clips = [load(path, RATE) for path in sorted(find_bundled_sample("voice").glob("*.flac"))[:4]]
+    clips = [
+        load(path, RATE) for path in sorted(find_bundled_sample("voice").glob("*.flac"))[:4]
+    ]
     return np.concatenate(clips)
 
 
@@ -75,7 +83,10 @@ def separated(wave, tmp_path, block=100000):
 
 def close(result, expected):
     """Within the 16 bits of the stem and the edge of its lower rate."""
-    return result.shape == expected.shape and 20 * np.log10(np.std(result - expected) / np.std(expected)) < -40
+    return (
+        result.shape == expected.shape
+        and 20 * np.log10(np.std(result - expected) / np.std(expected)) < -40
+    )
 
 
 def test_the_voice_comes_back_at_its_level(package, song, tmp_path):
@@ -86,13 +97,17 @@ def test_the_voice_comes_back_at_its_level(package, song, tmp_path):
 
 
 @pytest.mark.parametrize("block", [30000, 10**7])
-def test_long_music_goes_in_segments_without_a_seam(package, monkeypatch, song, tmp_path, block):
+def test_long_music_goes_in_segments_without_a_seam(
+    package, monkeypatch, song, tmp_path, block
+):
     monkeypatch.setattr(source_separation, "_SEGMENT_SECONDS", 3)
     monkeypatch.setattr(source_separation, "_OVERLAP_SECONDS", 1)
     assert close(separated(song, tmp_path, block), song[0])
     (separator,) = Separator.made  # loaded once
     lengths = [len(mix) / RATE for _, mix in separator.inputs]
-    assert len(lengths) > 3 and lengths[:-1] == [4.0] * (len(lengths) - 1) and 1 < lengths[-1] <= 5
+    assert (
+        len(lengths) > 3 and lengths[:-1] == [4.0] * (len(lengths) - 1) and 1 < lengths[-1] <= 5
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 6])
@@ -120,7 +135,10 @@ def test_without_the_package(monkeypatch, song, tmp_path):
 
 
 @pytest.mark.parametrize("failing", ["__init__", "load_model", "separate"])
-@pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file", "ffmpeg"), SystemExit(1), RuntimeError("a\nb")])
+@pytest.mark.parametrize(
+    "error",
+    [FileNotFoundError(2, "No such file", "ffmpeg"), SystemExit(1), RuntimeError("a\nb")],
+)
 def test_failures_are_one_line(package, monkeypatch, song, tmp_path, failing, error):
     def fail(*_, **__):
         raise error

@@ -1,4 +1,5 @@
-"""Seconds from the command to the first step of a training: the first time, and when the compiled programs are there.
+"""Seconds from the command to the first step of a training: the first time, and when the compiled
+programs are there.
 
 python tests/benchmarks/cold_start.py DATASET --preset nano --rounds 3
 """
@@ -18,12 +19,30 @@ from pathlib import Path
 
 def seconds_to_first_step(dataset: str, run: Path, preset: str, home: Path) -> dict[str, float]:
     """From the start of a new run to its first progress, and to its end after one step."""
-    command = [sys.executable, "-m", "rvc_jax", "train", dataset, "--run", str(run), "--preset", preset]
+    command = [
+        sys.executable,
+        "-m",
+        "rvc_jax",
+        "train",
+        dataset,
+        "--run",
+        str(run),
+        "--preset",
+        preset,
+    ]
     options = ["--steps", "1", "--pretrained", "none", "--progress", "json"]
-    environment = os.environ | {"RVC_JAX_HOME": str(home), "JAX_COMPILATION_CACHE_DIR": str(home / "xla")}
-    began, first = time.monotonic(), 0.0
+    environment = os.environ | {
+        "RVC_JAX_HOME": str(home),
+        "JAX_COMPILATION_CACHE_DIR": str(home / "xla"),
+    }
+    began = time.monotonic()
+    first = 0.0
     with subprocess.Popen(
-        command + options, env=environment, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command + options,
+        env=environment,
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     ) as process:
         for line in process.stderr:
             event = json.loads(line)
@@ -35,7 +54,9 @@ def seconds_to_first_step(dataset: str, run: Path, preset: str, home: Path) -> d
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dataset")
     parser.add_argument("--preset", default="nano")
     parser.add_argument("--rounds", type=int, default=3, help="starts with the programs there")
@@ -43,11 +64,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         times = [
-            seconds_to_first_step(options.dataset, folder / f"run{i}", options.preset, folder / "home")
+            seconds_to_first_step(
+                options.dataset, folder / f"run{i}", options.preset, folder / "home"
+            )
             for i in range(1 + options.rounds)
         ]
     warm = statistics.median(time["first_step_s"] for time in times[1:])
-    print(json.dumps({"cold": times[0], "warm": times[1:], "warm_first_step_s": warm}, indent=1))
+    print(
+        json.dumps({"cold": times[0], "warm": times[1:], "warm_first_step_s": warm}, indent=1)
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Our training step and PyTorch's by turns, each in a process of its own: a drifting machine slows both alike.
+"""Our training step and PyTorch's by turns, each in a process of its own: a drifting machine slows
+both alike.
 
 python tests/benchmarks/compare_steps.py --preset 40k --batch 4 --frames 300 --rounds 5
 """
@@ -24,7 +25,9 @@ def our_step(preset: Preset, batch: int, frames: int) -> Callable[[], None]:
     from rvc_jax.train.step import build_networks, make_step
 
     networks = build_networks(preset, steps_per_epoch=100)
-    state = jax.device_put(init_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0))
+    state = jax.device_put(
+        init_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0)
+    )
     data = jax.device_put(random_batch(preset, batch, frames))
     step = jax.jit(make_step(networks), donate_argnums=0)
 
@@ -44,7 +47,13 @@ def torch_step(preset: Preset, batch: int, frames: int) -> Callable[[], None]:
     return lambda: torch_yardstick.train_step(models, optimizers, data)
 
 
-def work(make: Callable[..., Callable[[], None]], preset: Preset, batch: int, frames: int, pipe: Connection) -> None:
+def work(
+    make: Callable[..., Callable[[], None]],
+    preset: Preset,
+    batch: int,
+    frames: int,
+    pipe: Connection,
+) -> None:
     """Takes three steps whenever asked, and answers with the mean seconds of the last two.
 
     The first is not counted: it wakes the memory that has lain idle during the other's turn.
@@ -61,15 +70,20 @@ def work(make: Callable[..., Callable[[], None]], preset: Preset, batch: int, fr
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--preset", default="40k", choices=PRESETS)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     preset = PRESETS[options.preset]
-    preset = dataclasses.replace(preset, train=dataclasses.replace(preset.train, precision="float32"))
-    context, pipes = multiprocessing.get_context("spawn"), []
+    preset = dataclasses.replace(
+        preset, train=dataclasses.replace(preset.train, precision="float32")
+    )
+    context = multiprocessing.get_context("spawn")
+    pipes = []
     for make in (our_step, torch_step):
         ours, theirs = context.Pipe()
         arguments = (make, preset, options.batch, options.frames, theirs)

@@ -1,7 +1,7 @@
 """Content encoders for `features_speed.py`: ours, and their originals.
 
-The originals are plain PyTorch, and for whisper-tiny also onnxruntime. Weights are random: speed does not depend on
-them.
+The originals are plain PyTorch, and for whisper-tiny also onnxruntime. Weights are random: speed
+does not depend on them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def pytorch(name: str, _: str) -> Run:
     else:
         state = torch_encoders.tensors(torch_encoders.random_whisper(*WHISPER_SIZES[name]))
         filters = torch.from_numpy(whisper_filters())
-        encode = lambda audio: torch_encoders.whisper(state, torch_encoders.log_mel(audio, filters))  # noqa: E731
+        encode = lambda audio: torch_encoders.whisper(
+            state, torch_encoders.log_mel(audio, filters)
+        )  # noqa: E731
 
     def run(audio: np.ndarray) -> np.ndarray:
         with torch.inference_mode():

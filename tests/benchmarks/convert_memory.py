@@ -1,8 +1,9 @@
-"""Memory and time that converting a long file takes: `python tests/benchmarks/convert_memory.py --minutes 20 60`.
+"""Memory and time that converting a long file takes: `python tests/benchmarks/convert_memory.py
+--minutes 20 60`.
 
-The bundled voice is repeated into one stereo file at 48 kHz, which is converted from file to file, each length in a
-process of its own. Without --run the voice is an untrained one of few channels (tests/micro.py): what is measured is
-what the length takes, not the network.
+The bundled voice is repeated into one stereo file at 48 kHz, which is converted from file to file,
+each length in a process of its own. Without --run the voice is an untrained one of few channels
+(tests/micro.py): what is measured is what the length takes, not the network.
 """
 
 from __future__ import annotations
@@ -30,9 +31,12 @@ RATE = 48000
 
 
 def write_long_file(path: Path, minutes: float, share: float) -> None:
-    """Speech in two channels of different level for a share of every two minutes, silence for the rest."""
+    """Speech in two channels of different level for a share of every two minutes, silence for the
+    rest."""
     clips = [load(file, RATE) for file in sorted(find_bundled_sample("voice").glob("*.flac"))]
-    two_minutes = np.resize(np.concatenate(clips), 120 * RATE)[:, None] * np.array([0.5, 0.4], np.float32)
+    two_minutes = np.resize(np.concatenate(clips), 120 * RATE)[:, None] * np.array(
+        [0.5, 0.4], np.float32
+    )
     two_minutes[round(share * len(two_minutes)) :] = 0
     wanted = round(minutes * 60 * RATE)
     with soundfile.SoundFile(path, "w", RATE, 2, "PCM_16") as file:
@@ -48,13 +52,19 @@ def micro_voice() -> Voice:
     network = synthesizer(MICRO.generator, MICRO.audio)
     prepare = PrepareConfig(preset="nano").resolved()
     channels = MICRO.generator.inter_channels
-    return Voice(network, network.init(0), MICRO.audio, channels, "whisper-tiny", prepare=prepare)
+    return Voice(
+        network, network.init(0), MICRO.audio, channels, "whisper-tiny", prepare=prepare
+    )
 
 
 def convert(source: Path, run: Path | None, config: ConvertConfig) -> None:
     out = source.with_name("converted.flac")
     if run is None:
-        write(out, Converter(micro_voice(), config).speak(Source.of_file(source)), EncodingOptions())
+        write(
+            out,
+            Converter(micro_voice(), config).speak(Source.of_file(source)),
+            EncodingOptions(),
+        )
     else:
         convert_file(run, source, out, config)
     print(f"{soundfile.info(out).frames} samples, {peak_memory() / 1e6:.0f} MB at most", end="")
@@ -63,14 +73,18 @@ def convert(source: Path, run: Path | None, config: ConvertConfig) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, nargs="+", default=[20, 60])
-    parser.add_argument("--speech", type=float, default=1.0, help="share of the file that is not silent")
+    parser.add_argument(
+        "--speech", type=float, default=1.0, help="share of the file that is not silent"
+    )
     parser.add_argument("--run", type=Path, help="folder of a trained voice")
     parser.add_argument("--stereo", default="mono", choices=("mono", "keep-side"))
     parser.add_argument("--volume-envelope", type=float, default=1.0)
     parser.add_argument("--file", type=Path, help="convert this file, and do nothing else")
     options = parser.parse_args()
     if options.file:
-        config = ConvertConfig(stereo=options.stereo, volume_envelope=options.volume_envelope, auto_transpose=True)
+        config = ConvertConfig(
+            stereo=options.stereo, volume_envelope=options.volume_envelope, auto_transpose=True
+        )
         convert(options.file, options.run, config)
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -79,9 +93,15 @@ def main() -> None:
             write_long_file(path, minutes, options.speech)
             began = time.perf_counter()
             done = subprocess.run(
-                [sys.executable, __file__, *sys.argv[1:], "--file", path], check=True, capture_output=True, text=True
+                [sys.executable, __file__, *sys.argv[1:], "--file", path],
+                check=True,
+                capture_output=True,
+                text=True,
             )
-            print(f"{minutes:g} min: {done.stdout} in {time.perf_counter() - began:.0f} s", flush=True)
+            print(
+                f"{minutes:g} min: {done.stdout} in {time.perf_counter() - began:.0f} s",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""Seconds of audio per second of every pitch method and content encoder, ours and its original by turns, as Markdown.
+"""Seconds of audio per second of every pitch method and content encoder, ours and its original by
+turns, as Markdown.
 
-python tests/benchmarks/features_speed.py [--methods crepe-tiny,swift] [--shapes "16 x 3.36 s"] [--rounds 3]
+python tests/benchmarks/features_speed.py [--methods crepe-tiny,swift] [--shapes "16 x 3.36 s"]
+[--rounds 3]
     [--whisper-onnx ENCODER_INT8.onnx]
 
-Each runs in a process of its own with as many threads as there are cores, on speech. Beside the ratio by the clock is
-that of processor time, which other work on the machine disturbs less (onnxruntime's threads use time even while they
-wait). Weights are random where the real ones are not at hand: speed does not depend on them. Needs the originals:
-torch, torchcrepe (with torchaudio and resampy), torchfcpe, swift-f0, onnxruntime, pyworld, praat-parselmouth. What is
-missing is said, and left out. CREPE's original takes minutes for every round.
+Each runs in a process of its own with as many threads as there are cores, on speech. Beside the
+ratio by the clock is that of processor time, which other work on the machine disturbs less
+(onnxruntime's threads use time even while they wait). Weights are random where the real ones are
+not at hand: speed does not depend on them. Needs the originals: torch, torchcrepe (with torchaudio
+and resampy), torchfcpe, swift-f0, onnxruntime, pyworld, praat-parselmouth. What is missing is said,
+and left out. CREPE's original takes minutes for every round.
 """
 
 from __future__ import annotations
@@ -54,7 +57,14 @@ def torchcrepe(capacity: str) -> Run:
 
     def row_pitch(row: np.ndarray) -> np.ndarray:
         pitch, periodicity = torchcrepe.predict(
-            torch.from_numpy(row)[None], RATE, 160, 50, 1100, capacity, batch_size=512, return_periodicity=True
+            torch.from_numpy(row)[None],
+            RATE,
+            160,
+            50,
+            1100,
+            capacity,
+            batch_size=512,
+            return_periodicity=True,
         )
         pitch = torchcrepe.filter.mean(pitch, 3)
         pitch[torchcrepe.filter.median(periodicity, 3) < 0.1] = 0
@@ -64,7 +74,8 @@ def torchcrepe(capacity: str) -> Run:
 
 
 def row_by_row(name: str) -> Run:
-    """The classical methods as RVC's tools call them: their package is the same, one row after the other."""
+    """The classical methods as RVC's tools call them: their package is the same, one row after the
+    other."""
     from rvc_jax.features.f0 import pitch_extractor
 
     extractor = pitch_extractor(name)
@@ -73,7 +84,8 @@ def row_by_row(name: str) -> Run:
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A method, and how to make it and its original; both makers are called in processes of their own."""
+    """A method, and how to make it and its original; both makers are called in processes of their
+    own."""
 
     method: str
     ours: Callable[[], Run]
@@ -89,15 +101,31 @@ def pairs(whisper_onnx: str) -> Iterator[Pair]:
     for name, capacity in (("crepe-tiny", "tiny"), ("crepe", "full")):
         yield Pair(name, make(ours, name), "torchcrepe", make(torchcrepe, capacity))
     for name, original in (("rmvpe", "PyTorch"), ("fcpe", "torchfcpe")):
-        yield Pair(name, make(pitch_rmvpe_fcpe.ours, name), original, make(pitch_rmvpe_fcpe.pytorch, name))
+        yield Pair(
+            name,
+            make(pitch_rmvpe_fcpe.ours, name),
+            original,
+            make(pitch_rmvpe_fcpe.pytorch, name),
+        )
     for name, original in (("harvest", "pyworld"), ("dio", "pyworld"), ("pm", "parselmouth")):
         yield Pair(name, make(ours, name), f"{original}, row by row", make(row_by_row, name))
     for name in content_speed.NAMES:
-        yield Pair(name, make(content_speed.ours, name, ""), "PyTorch", make(content_speed.pytorch, name, ""))
+        yield Pair(
+            name,
+            make(content_speed.ours, name, ""),
+            "PyTorch",
+            make(content_speed.pytorch, name, ""),
+        )
     if whisper_onnx:
         name = "whisper-tiny"
         theirs = make(content_speed.onnxruntime, name, whisper_onnx)
-        yield Pair(name, make(content_speed.ours, name, ""), "onnxruntime, 8 bits", theirs, ("1 x 30 s",))
+        yield Pair(
+            name,
+            make(content_speed.ours, name, ""),
+            "onnxruntime, 8 bits",
+            theirs,
+            ("1 x 30 s",),
+        )
 
 
 def speech(batch: int, samples: int) -> np.ndarray:
@@ -105,19 +133,24 @@ def speech(batch: int, samples: int) -> np.ndarray:
     from rvc_jax.audio.reading import find_audio, load
     from rvc_jax.data.sources import find_bundled_sample
 
-    wave = np.concatenate([load(path, RATE) for path in find_audio(find_bundled_sample("voice"))[:10]])
+    wave = np.concatenate(
+        [load(path, RATE) for path in find_audio(find_bundled_sample("voice"))[:10]]
+    )
     return np.resize(wave, (batch, samples)).astype(np.float32)
 
 
 def work(make: Callable[[], Run], compiles: bool, pipe: Connection) -> None:
-    """Answers a shape with the seconds of a run, by the clock and of the processor; None with its peak memory in GiB.
+    """Answers a shape with the seconds of a run, by the clock and of the processor; None with its
+    peak memory in GiB.
 
     A run of less than ten seconds follows one that is not counted, which wakes the memory.
     """
     sys.stdout = sys.stderr  # the originals talk, and the table is alone on the other
     try:
         run = make()
-    except Exception as error:  # a missing package, or weights that are not here: said in the table
+    except (
+        Exception
+    ) as error:  # a missing package, or weights that are not here: said in the table
         pipe.send(f"{type(error).__name__}: {error}")
         return
     pipe.send(None)
@@ -133,14 +166,16 @@ def work(make: Callable[[], Run], compiles: bool, pipe: Connection) -> None:
 
 
 def timed(run: Run, audio: np.ndarray) -> tuple[float, float]:
-    clock, processor = time.perf_counter(), time.process_time()
+    clock = time.perf_counter()
+    processor = time.process_time()
     run(audio)
     return time.perf_counter() - clock, time.process_time() - processor
 
 
 def compare(pair: Pair, shapes: list[str], rounds: int) -> str:
     """The table's row of one method."""
-    context, pipes = multiprocessing.get_context("spawn"), []
+    context = multiprocessing.get_context("spawn")
+    pipes = []
     for make, compiles in ((pair.ours, True), (pair.theirs, False)):
         here, there = context.Pipe()
         context.Process(target=work, args=(make, compiles, there), daemon=True).start()
@@ -154,7 +189,9 @@ def compare(pair: Pair, shapes: list[str], rounds: int) -> str:
             cells += ["-"] * 4
             continue
         shape = SHAPES[label]
-        taken = np.array([[pipe.send(shape) or pipe.recv() for pipe in pipes] for _ in range(rounds)])
+        taken = np.array(
+            [[pipe.send(shape) or pipe.recv() for pipe in pipes] for _ in range(rounds)]
+        )
         ours, theirs = np.prod(shape) / RATE / np.median(taken[..., 0], axis=0)
         clock, processor = np.median(taken[:, 1] / taken[:, 0], axis=0)
         cells += [f"{ours:.1f}", f"{theirs:.1f}", f"**{clock:.2f}**", f"{processor:.2f}"]
@@ -163,7 +200,9 @@ def compare(pair: Pair, shapes: list[str], rounds: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--methods", default="", help="comma-separated; all if not given")
     parser.add_argument("--shapes", default=",".join(SHAPES), help="comma-separated")
     parser.add_argument("--rounds", type=int, default=3)
@@ -172,13 +211,21 @@ def main() -> None:
     known = list(pairs(options.whisper_onnx))
     wanted = options.methods.split(",") if options.methods else [pair.method for pair in known]
     if unknown := set(wanted) - {pair.method for pair in known}:
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(pair.method for pair in known)}")
+        parser.error(
+            f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(pair.method for pair in known)}"
+        )
     shapes = options.shapes.split(",")
     if unknown := set(shapes) - set(SHAPES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(SHAPES)}")
-    columns = [f"{shape}: {what}" for shape in shapes for what in ("ours", "original", "ratio", "ratio of CPU time")]
+    columns = [
+        f"{shape}: {what}"
+        for shape in shapes
+        for what in ("ours", "original", "ratio", "ratio of CPU time")
+    ]
     header = ["method", "original", *columns, "peak GiB, ours / original"]
-    print(f"Seconds of audio per second on {os.cpu_count()} CPU cores, medians of {options.rounds} rounds by turns.\n")
+    print(
+        f"Seconds of audio per second on {os.cpu_count()} CPU cores, medians of {options.rounds} rounds by turns.\n"
+    )
     print(f"| {' | '.join(header)} |\n|{'---|' * len(header)}", flush=True)
     for pair in known:
         if pair.method in wanted:

@@ -1,9 +1,11 @@
-"""Each kind of layer of a preset, forward and backward, in the forms it has: which is fast on this machine's chip.
+"""Each kind of layer of a preset, forward and backward, in the forms it has: which is fast on this
+machine's chip.
 
 python tests/benchmarks/layer_forms.py --preset 40k --batch 8 --precision bfloat16
 
-prints one line per layer: milliseconds in each form, the fastest last. Sizes are those of a training step, whose
-discriminator sees real and rendered segments as one batch. Forms are those of `rvc_jax.models.kernels.convolution`.
+prints one line per layer: milliseconds in each form, the fastest last. Sizes are those of a
+training step, whose discriminator sees real and rendered segments as one batch. Forms are those of
+`rvc_jax.models.kernels.convolution`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,13 @@ import jax
 import jax.numpy as jnp
 
 from rvc_jax.config import PRESETS, KernelConfig, Preset
-from rvc_jax.models.kernels.convolution import conv, conv_transpose, fold, folded_conv, folded_conv_transpose
+from rvc_jax.models.kernels.convolution import (
+    conv,
+    conv_transpose,
+    fold,
+    folded_conv,
+    folded_conv_transpose,
+)
 
 Layer = Callable[[jax.Array, jax.Array], jax.Array]
 Case = tuple[str, tuple[int, ...], tuple[int, ...], dict[str, Layer]]
@@ -31,29 +39,44 @@ def folded(factor: int, stride: int = 1, padding: int = 0, dilation: int = 1) ->
     """The layer on a signal that is folded on the way in; what comes out stays so."""
 
     def layer(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return folded_conv(fold(x, x.shape[-1], factor * stride), kernel, factor, stride, padding, dilation, 1)
+        return folded_conv(
+            fold(x, x.shape[-1], factor * stride), kernel, factor, stride, padding, dilation, 1
+        )
 
     return layer
 
 
 def factors(time: int, channels: int, *widths: int) -> dict[str, int]:
-    """By name: how many time steps to fold for about so many channels, where that many divide the time."""
+    """By name: how many time steps to fold for about so many channels, where that many divide the
+    time."""
     wanted = {f"folded {width}": width // channels for width in widths}
-    return {name: factor for name, factor in wanted.items() if factor > 1 and time % factor == 0}
+    return {
+        name: factor for name, factor in wanted.items() if factor > 1 and time % factor == 0
+    }
 
 
 def upsampled(factor: int, stride: int) -> Layer:
-    return lambda x, kernel: folded_conv_transpose(fold(x, x.shape[-1], factor), kernel, stride, factor)
+    return lambda x, kernel: folded_conv_transpose(
+        fold(x, x.shape[-1], factor), kernel, stride, factor
+    )
 
 
 def generator_cases(preset: Preset, batch: int) -> Iterator[Case]:
-    config, frames = preset.generator, preset.audio.segment_frames
-    rates, samples = config.upsample_rates, preset.audio.segment_samples
+    config = preset.generator
+    frames = preset.audio.segment_frames
+    rates = config.upsample_rates
+    samples = preset.audio.segment_samples
     for stage, (rate, kernel) in enumerate(zip(rates, config.upsample_kernels, strict=True)):
         inputs = config.upsample_initial_channels >> stage
-        outputs, time_in = inputs // 2, frames * math.prod(rates[:stage])
-        forms = {form: functools.partial(conv_transpose, stride=rate, form=form) for form in ("subpixel", "dilated")}
-        forms |= {name: upsampled(n, rate) for name, n in factors(time_in, inputs, 64, 128).items()}
+        outputs = inputs // 2
+        time_in = frames * math.prod(rates[:stage])
+        forms = {
+            form: functools.partial(conv_transpose, stride=rate, form=form)
+            for form in ("subpixel", "dilated")
+        }
+        forms |= {
+            name: upsampled(n, rate) for name, n in factors(time_in, inputs, 64, 128).items()
+        }
         yield f"ups.{stage}", (batch, time_in, inputs), (kernel, outputs, inputs), forms
         rest = math.prod(rates[stage + 1 :])
         if rest > 1:
@@ -64,50 +87,95 @@ def generator_cases(preset: Preset, batch: int) -> Iterator[Case]:
         for width, dilation in ((3, 1), (7, 3), (11, 5)):
             edges = {"padding": (width - 1) * dilation // 2, "dilation": dilation}
             forms = {"plain": functools.partial(conv, stride=1, groups=1, **edges)}
-            forms |= {name: folded(n, **edges) for name, n in factors(time_in * rate, outputs, 64, 128, 256).items()}
+            forms |= {
+                name: folded(n, **edges)
+                for name, n in factors(time_in * rate, outputs, 64, 128, 256).items()
+            }
             if dilation == 1:
-                forms["minimal"] = functools.partial(conv, stride=1, groups=1, forms=MINIMAL, **edges)
+                forms["minimal"] = functools.partial(
+                    conv, stride=1, groups=1, forms=MINIMAL, **edges
+                )
             name = f"resblocks.{stage}, {width} wide, dilated by {dilation}"
             yield name, (batch, time_in * rate, outputs), (width, outputs, outputs), forms
     channels = config.upsample_initial_channels >> len(rates)
     forms = {"plain": functools.partial(conv, stride=1, padding=3, dilation=1, groups=1)}
-    forms |= {name: folded(n, padding=3) for name, n in factors(samples, channels, 64, 128).items()}
+    forms |= {
+        name: folded(n, padding=3) for name, n in factors(samples, channels, 64, 128).items()
+    }
     yield "conv_post", (batch, samples, channels), (7, channels, 1), forms
 
 
 def discriminator_cases(preset: Preset, batch: int) -> Iterator[Case]:
-    config, time_in, inputs = preset.discriminator, preset.audio.segment_samples, 1
-    layers = zip(config.scale_channels, config.scale_kernels, config.scale_strides, config.scale_groups, strict=True)
+    config = preset.discriminator
+    time_in = preset.audio.segment_samples
+    inputs = 1
+    layers = zip(
+        config.scale_channels,
+        config.scale_kernels,
+        config.scale_strides,
+        config.scale_groups,
+        strict=True,
+    )
     for number, (outputs, width, stride, groups) in enumerate(layers):
         shared = {"stride": stride, "padding": width // 2, "dilation": 1, "groups": groups}
         forms = {"plain": functools.partial(conv, **shared)}
         if groups > 1:
-            forms |= {f"merged {n}": functools.partial(conv, forms=KernelConfig(merge_to=n), **shared) for n in (32, 128, 256)}
+            forms |= {
+                f"merged {n}": functools.partial(conv, forms=KernelConfig(merge_to=n), **shared)
+                for n in (32, 128, 256)
+            }
         if inputs == 1:
-            forms |= {f"folded x{n}": folded(n, stride, width // 2) for n in (4, 8) if time_in % n == 0}
-        yield f"scale.{number}", (batch, time_in, inputs), (width, inputs // groups, outputs), forms
-        time_in, inputs = time_in // stride, outputs
-    period, width = config.periods[0], config.period_kernel
-    time_in, inputs = preset.audio.segment_samples // period, 1
+            forms |= {
+                f"folded x{n}": folded(n, stride, width // 2)
+                for n in (4, 8)
+                if time_in % n == 0
+            }
+        yield (
+            f"scale.{number}",
+            (batch, time_in, inputs),
+            (width, inputs // groups, outputs),
+            forms,
+        )
+        time_in = time_in // stride
+        inputs = outputs
+    period = config.periods[0]
+    width = config.period_kernel
+    time_in = preset.audio.segment_samples // period
+    inputs = 1
     strides = [config.period_stride] * (len(config.period_channels) - 1) + [1]
-    for number, (outputs, stride) in enumerate(zip(config.period_channels, strides, strict=True)):
+    for number, (outputs, stride) in enumerate(
+        zip(config.period_channels, strides, strict=True)
+    ):
         shared = {"stride": stride, "padding": width // 2}
         forms = {"plain": functools.partial(conv, dilation=1, groups=1, **shared)}
         time_in -= time_in % (4 * stride)
         if inputs < 64:
             forms |= {f"folded x{n}": folded(n, **shared) for n in (1, 2, 4)}
         else:
-            forms["minimal"] = functools.partial(conv, dilation=1, groups=1, forms=MINIMAL, **shared)
-        yield f"period.{number}", (batch * period, time_in, inputs), (width, inputs, outputs), forms
-        time_in, inputs = time_in // stride, outputs
+            forms["minimal"] = functools.partial(
+                conv, dilation=1, groups=1, forms=MINIMAL, **shared
+            )
+        yield (
+            f"period.{number}",
+            (batch * period, time_in, inputs),
+            (width, inputs, outputs),
+            forms,
+        )
+        time_in = time_in // stride
+        inputs = outputs
     forms = {"plain": functools.partial(conv, stride=1, padding=1, dilation=1, groups=1)}
     yield "period.post", (batch * period, time_in, inputs), (3, inputs, 1), forms
 
 
-def milliseconds(layer: Layer, shape: tuple[int, ...], kernel_shape: tuple[int, ...], dtype: jnp.dtype) -> float:
+def milliseconds(
+    layer: Layer, shape: tuple[int, ...], kernel_shape: tuple[int, ...], dtype: jnp.dtype
+) -> float:
     """Of the layer and both its gradients, the least of three means."""
     keys = jax.random.split(jax.random.key(0), 2)
-    x, kernel = (jax.random.normal(key, size, dtype) for key, size in zip(keys, (shape, kernel_shape), strict=True))
+    x, kernel = (
+        jax.random.normal(key, size, dtype)
+        for key, size in zip(keys, (shape, kernel_shape), strict=True)
+    )
 
     @jax.jit
     def both(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -126,18 +194,28 @@ def milliseconds(layer: Layer, shape: tuple[int, ...], kernel_shape: tuple[int, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--preset", default="40k", choices=PRESETS)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--precision", default="bfloat16", choices=("float32", "bfloat16"))
     options = parser.parse_args()
-    preset, dtype = PRESETS[options.preset], jnp.dtype(options.precision)
-    print(f"{options.preset}, batch {options.batch}, {dtype}, {jax.devices()[0].device_kind}; ms forward and backward")
-    cases = [*generator_cases(preset, options.batch), *discriminator_cases(preset, 2 * options.batch)]
+    preset = PRESETS[options.preset]
+    dtype = jnp.dtype(options.precision)
+    print(
+        f"{options.preset}, batch {options.batch}, {dtype}, {jax.devices()[0].device_kind}; ms forward and backward"
+    )
+    cases = [
+        *generator_cases(preset, options.batch),
+        *discriminator_cases(preset, 2 * options.batch),
+    ]
     for name, shape, kernel, forms in cases:
         if dtype != jnp.float32:
             forms.pop("minimal", None)
-        times = {form: milliseconds(layer, shape, kernel, dtype) for form, layer in forms.items()}
+        times = {
+            form: milliseconds(layer, shape, kernel, dtype) for form, layer in forms.items()
+        }
         figures = ", ".join(f"{form} {figure:.3f}" for form, figure in times.items())
         print(f"{name} {shape} {kernel}: {figures}; {min(times, key=times.get)}", flush=True)
 

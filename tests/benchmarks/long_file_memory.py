@@ -1,6 +1,8 @@
-"""Memory and time that a long recording takes: `python tests/benchmarks/long_file_memory.py --hours 3`.
+"""Memory and time that a long recording takes: `python tests/benchmarks/long_file_memory.py --hours
+3`.
 
-The bundled voice is repeated into one stereo file at 48 kHz, which is then opened and sliced as preparation does it.
+The bundled voice is repeated into one stereo file at 48 kHz, which is then opened and sliced as
+preparation does it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import soundfile
 
 from rvc_jax.audio.reading import load
 from rvc_jax.config import PrepareConfig
-from rvc_jax.data.recording import read_slice, open_recording, slices
+from rvc_jax.data.recording import open_recording, read_slice, slices
 from rvc_jax.data.sources import find_bundled_sample
 
 RATE = 48000
@@ -46,11 +48,15 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=40000, help="of the dataset, in Hz")
     parser.add_argument("--format", default="flac", choices=("flac", "wav"))
     parser.add_argument("--slicing", default="auto", choices=("auto", "simple", "skip"))
-    parser.add_argument("--normalisation", default="post", choices=("none", "pre", "post", "loudness"))
+    parser.add_argument(
+        "--normalisation", default="post", choices=("none", "pre", "post", "loudness")
+    )
     parser.add_argument("--clean-audio", action="store_true")
     parser.add_argument("--vad", action="store_true")
     options = vars(parser.parse_args())
-    hours, rate, format = options.pop("hours"), options.pop("rate"), options.pop("format")
+    hours = options.pop("hours")
+    rate = options.pop("rate")
+    format = options.pop("format")
     config = dataclasses.replace(PrepareConfig(), **options)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"long.{format}"
@@ -66,10 +72,16 @@ def main() -> None:
         found = slices(recording, config)
         sliced = time.perf_counter()
         good = [(start, stop) for start, stop, reason in found if reason is None]
-        print(f"slices {sliced - opened:.1f} s, {peak_memory():.2f} GiB: {len(good)} good ones of {len(found)}")
-        seconds = sum(len(read_slice(recording, start, stop, config)) for start, stop in good) / rate
+        print(
+            f"slices {sliced - opened:.1f} s, {peak_memory():.2f} GiB: {len(good)} good ones of {len(found)}"
+        )
+        seconds = (
+            sum(len(read_slice(recording, start, stop, config)) for start, stop in good) / rate
+        )
         finished = time.perf_counter()
-        print(f"read_slice {finished - sliced:.1f} s, {peak_memory():.2f} GiB: {seconds / 3600:.2f} h")
+        print(
+            f"read_slice {finished - sliced:.1f} s, {peak_memory():.2f} GiB: {seconds / 3600:.2f} h"
+        )
 
 
 if __name__ == "__main__":

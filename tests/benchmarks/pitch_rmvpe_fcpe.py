@@ -1,7 +1,7 @@
 """RMVPE and FCPE for `features_speed.py`: ours, and their originals. Both go from audio to pitch.
 
-FCPE's original is the package torchfcpe 0.0.4; RMVPE's is written in plain PyTorch, with weights made from their
-names: speed does not depend on them.
+FCPE's original is the package torchfcpe 0.0.4; RMVPE's is written in plain PyTorch, with weights
+made from their names: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ def rmvpe_state() -> dict[str, np.ndarray]:
     import reference
 
     names = json.loads((TESTS / "parity/names_features.json").read_text())["rmvpe."]
-    return {name: reference.value(f"rmvpe.{name}", shape) for name, shape in names.items() if shape}
+    return {
+        name: reference.value(f"rmvpe.{name}", shape) for name, shape in names.items() if shape
+    }
 
 
 def ours(name: str) -> Run:
@@ -48,7 +50,10 @@ def pytorch(name: str) -> Run:
 
         model = Rmvpe().eval()
         state = {key: torch.from_numpy(array) for key, array in rmvpe_state().items()}
-        model.load_state_dict(state | {k: v for k, v in model.state_dict().items() if k.endswith("batches_tracked")})
+        model.load_state_dict(
+            state
+            | {k: v for k, v in model.state_dict().items() if k.endswith("batches_tracked")}
+        )
         extract = model.pitch
     else:
         import torchfcpe

@@ -1,9 +1,11 @@
-"""The tables of docs/speed.md, docs/accelerators.md and README.md: what training takes on TPUs, by their own compiler.
+"""The tables of docs/speed.md, docs/accelerators.md and README.md: what training takes on TPUs, by
+their own compiler.
 
-    python tests/benchmarks/plan_table.py --topology v5e:1x1 v6e:1x1 v5e:2x4 v6e:2x4 --preset 40k 48k 32k nano
+    python tests/benchmarks/plan_table.py --topology v5e:1x1 v6e:1x1 v5e:2x4 v6e:2x4 --preset 40k
+    48k 32k nano
 
-compiles what is not in docs/plan.json yet (40k takes four to five minutes of two quiet cores), adds it there, and
-writes the tables anew. `--again` compiles all that is named.
+compiles what is not in docs/plan.json yet (40k takes four to five minutes of two quiet cores), adds
+it there, and writes the tables anew. `--again` compiles all that is named.
 """
 
 from __future__ import annotations
@@ -25,18 +27,33 @@ from rvc_jax.storage.files import atomic_write
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-BEGIN, END = "<!-- plan_table.py -->", "<!-- end of plan_table.py -->"
+BEGIN = "<!-- plan_table.py -->"
+END = "<!-- end of plan_table.py -->"
 STEP_HEADER = (
     "| slice | preset | step | of the peak | memory per chip | compiled in | 20 minutes of speech |\n"
     "|---|---|---|---|---|---|---|"
 )
-COST_HEADER = "| TPU | preset | training | the same with the first compilation |\n|---|---|---|---|"
+COST_HEADER = (
+    "| TPU | preset | training | the same with the first compilation |\n|---|---|---|---|"
+)
 
 
 def planned(topology: str, preset: str, batch: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "rvc_jax", "plan", "--topology", topology, "--preset", preset]
+    command = [
+        sys.executable,
+        "-m",
+        "rvc_jax",
+        "plan",
+        "--topology",
+        topology,
+        "--preset",
+        preset,
+    ]
     done = subprocess.run(
-        [*command, "--batch-per-chip", str(batch), "--json"], stdout=subprocess.PIPE, text=True, check=True
+        [*command, "--batch-per-chip", str(batch), "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     (result,) = json.loads(done.stdout)
     return result | {"jax": version("jax"), "libtpu": version("libtpu")}
@@ -45,10 +62,14 @@ def planned(topology: str, preset: str, batch: int) -> dict[str, Any]:
 def step_row(result: dict[str, Any]) -> tuple[str, ...]:
     cost = f"{result['units']:.1f} units or ${result['dollars']:.2f}"
     return (
-        result["topology"], f"`{result['preset']}`", f"{result['step_ms']:.1f} ms", f"{result['utilisation']:.0%}",
-        f"{result['hbm_bytes'] / 1e9:.1f} GB", f"{result['compile_s'] / 60:.0f} min",
+        result["topology"],
+        f"`{result['preset']}`",
+        f"{result['step_ms']:.1f} ms",
+        f"{result['utilisation']:.0%}",
+        f"{result['hbm_bytes'] / 1e9:.1f} GB",
+        f"{result['compile_s'] / 60:.0f} min",
         f"{result['steps']:,} steps, {60 * result['hours']:.0f} min, {cost}",
-    )  # fmt: skip
+    )
 
 
 def cost_row(result: dict[str, Any]) -> tuple[str, ...]:
@@ -57,26 +78,44 @@ def cost_row(result: dict[str, Any]) -> tuple[str, ...]:
     chips = "one chip" if place.chips == 1 else f"{place.chips} chips"
     training = result["steps"] * result["step_ms"] / 1000
     name = f"{place.chip.name}, {chips} (`{place.name}`)"
-    return name, f"`{result['preset']}`", _cost(training, place), _cost(training + result["compile_s"], place)
+    return (
+        name,
+        f"`{result['preset']}`",
+        _cost(training, place),
+        _cost(training + result["compile_s"], place),
+    )
 
 
 def _cost(seconds: float, place: Topology) -> str:
-    rate, hours = resolve_rate(place, None, None), place.chips * seconds / 3600
+    rate = resolve_rate(place, None, None)
+    hours = place.chips * seconds / 3600
     return f"{format_duration(seconds)}, {hours * rate.units_per_hour:.2f} units or ${hours * rate.dollars_per_hour:.2f}"
 
 
 PAGES = {
     DOCS / "speed.md": (STEP_HEADER, step_row),
     DOCS / "accelerators.md": (COST_HEADER, cost_row),
-    ROOT / "README.md": (COST_HEADER, lambda result: () if result["preset"] == "nano" else cost_row(result)),
+    ROOT / "README.md": (
+        COST_HEADER,
+        lambda result: () if result["preset"] == "nano" else cost_row(result),
+    ),
 }
 
 
-def table(results: dict[str, dict[str, Any]], header: str, row: Callable[[dict[str, Any]], tuple[str, ...]]) -> str:
+def table(
+    results: dict[str, dict[str, Any]],
+    header: str,
+    row: Callable[[dict[str, Any]], tuple[str, ...]],
+) -> str:
     """Rows for what `row` gives cells for."""
     presets = list(PRESETS)
-    ordered = sorted(results.values(), key=lambda result: (presets.index(result["preset"]), result["topology"]))
-    return "\n".join([header, *(f"| {' | '.join(cells)} |" for cells in map(row, ordered) if cells)])
+    ordered = sorted(
+        results.values(),
+        key=lambda result: (presets.index(result["preset"]), result["topology"]),
+    )
+    return "\n".join(
+        [header, *(f"| {' | '.join(cells)} |" for cells in map(row, ordered) if cells)]
+    )
 
 
 def write_tables(results: dict[str, dict[str, Any]]) -> None:
@@ -88,7 +127,9 @@ def write_tables(results: dict[str, dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--topology", nargs="*", default=[], help="none: only write the tables")
     parser.add_argument("--preset", nargs="*", default=["40k"], choices=list(PRESETS))
     parser.add_argument("--batch-per-chip", type=int, default=8)

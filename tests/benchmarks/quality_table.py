@@ -1,10 +1,12 @@
-"""The table of docs/quality.md: the figures of a voice on the bundled recordings, beside those of the real ones.
+"""The table of docs/quality.md: the figures of a voice on the bundled recordings, beside those of
+the real ones.
 
     rvc-jax download resemblyzer dnsmos faster-whisper-tiny.en && pip install -e ".[eval]"
     python tests/benchmarks/quality_table.py rvc_jax_quickstart/run
 
-takes a run of the bundled voice, such as `rvc-jax quickstart` makes, converts the bundled sentence of another speaker
-and slices of the run's own hold-out, measures both and what they were made from, and writes the table anew.
+takes a run of the bundled voice, such as `rvc-jax quickstart` makes, converts the bundled sentence
+of another speaker and slices of the run's own hold-out, measures both and what they were made from,
+and writes the table anew.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from rvc_jax.storage.environment import start_jax
 from rvc_jax.storage.files import atomic_write
 
 PAGE = Path(__file__).parents[2] / "docs" / "quality.md"
-BEGIN, END = "<!-- quality_table.py -->", "<!-- end of quality_table.py -->"
+BEGIN = "<!-- quality_table.py -->"
+END = "<!-- end of quality_table.py -->"
 HOLDOUT_SLICES = 4
 
 
@@ -36,7 +39,8 @@ def measured(run: RunFolder, folder: Path) -> dict[str, ConversionReport]:
     sentence = find_audio(find_bundled_sample("other"))[0]
     spoken = folder / "sentence.wav"
     convert_file(run.path, sentence, spoken, ConvertConfig(auto_transpose=True))
-    real, rendered = folder / "holdout", folder / "holdout_converted"
+    real = folder / "holdout"
+    rendered = folder / "holdout_converted"
     write_holdout(run, real)
     rendered.mkdir()
     for path in find_audio(real):
@@ -51,17 +55,24 @@ def measured(run: RunFolder, folder: Path) -> dict[str, ConversionReport]:
 
 def write_holdout(run: RunFolder, folder: Path) -> None:
     """The first slices of the run's hold-out as recordings."""
-    holdout, audio = load_dataset(run.dataset_path).holdout, run.preset.audio
+    holdout = load_dataset(run.dataset_path).holdout
+    audio = run.preset.audio
     folder.mkdir()
     for i in range(min(HOLDOUT_SLICES, len(holdout))):
-        save(folder / f"{i}.wav", holdout.wave[i][: int(holdout.lengths[i]) * audio.hop], audio.sample_rate)
+        save(
+            folder / f"{i}.wav",
+            holdout.wave[i][: int(holdout.lengths[i]) * audio.hop],
+            audio.sample_rate,
+        )
 
 
 def text(columns: dict[str, ConversionReport], run: RunFolder) -> str:
     rows = {heading: dict(format_rows(column.mean)) for heading, column in columns.items()}
     lines = [f"| | {' | '.join(rows)} |", "|---|" + "---|" * len(rows)]
     for label in dict.fromkeys(label for column in rows.values() for label in column):
-        lines.append(f"| {label} | {' | '.join(column.get(label, '-') for column in rows.values())} |")
+        lines.append(
+            f"| {label} | {' | '.join(column.get(label, '-') for column in rows.values())} |"
+        )
     counts = ", ".join(str(len(column.conversions)) for column in columns.values())
     best = best_evaluation(run.history()) or {}
     lines += [
@@ -76,7 +87,9 @@ def text(columns: dict[str, ConversionReport], run: RunFolder) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, help="a run of the bundled voice")
     options = parser.parse_args()
     start_jax()

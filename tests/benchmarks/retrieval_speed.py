@@ -1,9 +1,12 @@
-"""Retrieval beside faiss, by turns, both on all cores: seconds for 1000 features, and for making an index.
+"""Retrieval beside faiss, by turns, both on all cores: seconds for 1000 features, and for making an
+index.
 
-    python tests/benchmarks/retrieval_speed.py FEATURES.npy [--rows 10000 60000 200000] [--build 20000 60000]
+    python tests/benchmarks/retrieval_speed.py FEATURES.npy [--rows 10000 60000 200000] [--build
+    20000 60000]
 
-FEATURES.npy: content features of real speech [frames, channels]. The rows lie between neighbouring features, with noise
-that spreads as the features do. Recall: the share of the eight nearest rows that one probe finds.
+FEATURES.npy: content features of real speech [frames, channels]. The rows lie between neighbouring
+features, with noise that spreads as the features do. Recall: the share of the eight nearest rows
+that one probe finds.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ NOISE = 0.7
 
 
 def speechlike(features: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Rows between each of some features and one of its ten nearest, with noise: float32 [count, channels]."""
+    """Rows between each of some features and one of its ten nearest, with noise: float32 [count,
+    channels]."""
     random = np.random.default_rng(seed)
     exact = faiss.IndexFlatL2(features.shape[1])
     exact.add(features)
@@ -59,16 +63,22 @@ def as_rvc(index: Any, rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """What RVC does with what it found."""
     distance, found = index.search(queries, 8)
     weights = np.square(1 / np.maximum(distance, 1e-6))
-    return np.sum(rows[found] * (weights / weights.sum(axis=1, keepdims=True))[..., None], axis=1)
+    return np.sum(
+        rows[found] * (weights / weights.sum(axis=1, keepdims=True))[..., None], axis=1
+    )
 
 
 def compare_search(features: np.ndarray, count: int, rounds: int) -> None:
-    rows, queries = speechlike(features, count, 0), speechlike(features, QUERIES, 1)
-    ours, exact = Index(rows), faiss.IndexFlatL2(rows.shape[1])
+    rows = speechlike(features, count, 0)
+    queries = speechlike(features, QUERIES, 1)
+    ours = Index(rows)
+    exact = faiss.IndexFlatL2(rows.shape[1])
     exact.add(rows)
     cells = faiss_index.count_cells(count)
     quantiser = faiss.IndexFlatL2(rows.shape[1])
-    centers = rows[np.random.default_rng(2).choice(count, cells, replace=False)]  # as fast as trained ones
+    centers = rows[
+        np.random.default_rng(2).choice(count, cells, replace=False)
+    ]  # as fast as trained ones
     quantiser.add(centers)
     ivf = faiss.IndexIVFFlat(quantiser, rows.shape[1], cells)
     ivf.is_trained = True
@@ -88,13 +98,16 @@ def compare_search(features: np.ndarray, count: int, rounds: int) -> None:
     print(f"{count} rows: largest difference of ours and faiss's exact {difference:.1e}")
     for name, seconds in times.items():
         print(
-            f"  {name:<28} {statistics.median(seconds):8.3f} s  ({min(seconds):.3f} to {max(seconds):.3f})", flush=True
+            f"  {name:<28} {statistics.median(seconds):8.3f} s  ({min(seconds):.3f} to {max(seconds):.3f})",
+            flush=True,
         )
 
 
 def compare_building(features: np.ndarray, count: int, theirs_too: bool) -> None:
-    rows, queries = speechlike(features, count, 0), speechlike(features, QUERIES, 1)
-    channels, cells = rows.shape[1], faiss_index.count_cells(count)
+    rows = speechlike(features, count, 0)
+    queries = speechlike(features, QUERIES, 1)
+    channels = rows.shape[1]
+    cells = faiss_index.count_cells(count)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ours.index"
         seconds = timed(lambda: faiss_index.write(path, rows))
@@ -109,12 +122,16 @@ def compare_building(features: np.ndarray, count: int, theirs_too: bool) -> None
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("features", type=Path)
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 60_000, 200_000])
     parser.add_argument("--build", type=int, nargs="*", default=[20_000, 60_000])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--patience", type=int, default=60_000, help="faiss makes indices of up to so many rows")
+    parser.add_argument(
+        "--patience", type=int, default=60_000, help="faiss makes indices of up to so many rows"
+    )
     options = parser.parse_args()
     features = np.load(options.features).astype(np.float32)
     for count in options.rows:

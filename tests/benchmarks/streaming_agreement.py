@@ -2,9 +2,10 @@
 
 python tests/benchmarks/streaming_agreement.py RUN RECORDING... [--seconds 24]
 
-Relative error of the samples, and mean difference of log-mel spectrograms, after the first second; with noise and
-retrieval, the recording at the same gain. To compare with: what another seed of the noise changes in the conversion of
-the whole, and what a second of silence before the recording does.
+Relative error of the samples, and mean difference of log-mel spectrograms, after the first second;
+with noise and retrieval, the recording at the same gain. To compare with: what another seed of the
+noise changes in the conversion of the whole, and what a second of silence before the recording
+does.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from rvc_jax.audio.reading import load
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
 from rvc_jax.config import FEATURE_RATE, ConvertConfig
 from rvc_jax.infer.converter import Converter
-from rvc_jax.infer.streaming.converter import EXACT, LOW_LATENCY, StreamingConfig, StreamingConverter, at_gain
+from rvc_jax.infer.streaming.converter import (
+    EXACT,
+    LOW_LATENCY,
+    StreamingConfig,
+    StreamingConverter,
+    at_gain,
+)
 from rvc_jax.infer.voice import Voice
 from rvc_jax.runs.folder import RunFolder
 
@@ -35,21 +42,36 @@ PUSHED = 1600
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run")
     parser.add_argument("recordings", nargs="+")
     parser.add_argument("--seconds", type=float, default=24.0)
     options = parser.parse_args()
     speech = np.concatenate([load(file, FEATURE_RATE) for file in options.recordings])
     speech = speech[: round(options.seconds * FEATURE_RATE)]
-    converter = at_gain(Converter(Voice.from_run(RunFolder.open(options.run)), ConvertConfig()), 0.0)
+    converter = at_gain(
+        Converter(Voice.from_run(RunFolder.open(options.run)), ConvertConfig()), 0.0
+    )
     whole = converter.convert(speech, FEATURE_RATE)
     print(f"{len(speech) / FEATURE_RATE:.1f} s of speech\n")
-    print("| chunk and lookahead | latency | relative error | log-mel difference |\n|---|---|---|---|")
+    print(
+        "| chunk and lookahead | latency | relative error | log-mel difference |\n|---|---|---|---|"
+    )
     for label, setting in SETTINGS.items():
         stream = StreamingConverter(converter, streaming=setting)
-        parts = [stream.push(speech[begin : begin + PUSHED]) for begin in range(0, len(speech), PUSHED)]
-        compare(label, f"{stream.latency_seconds:.2f} s", np.concatenate([*parts, stream.flush()]), whole, converter)
+        parts = [
+            stream.push(speech[begin : begin + PUSHED])
+            for begin in range(0, len(speech), PUSHED)
+        ]
+        compare(
+            label,
+            f"{stream.latency_seconds:.2f} s",
+            np.concatenate([*parts, stream.flush()]),
+            whole,
+            converter,
+        )
     reseeded = converter.with_config(ConvertConfig(seed=1)).convert(speech, FEATURE_RATE)
     compare("another seed", "-", reseeded, whole, converter)
     rate = converter.voice.audio.sample_rate
@@ -57,7 +79,9 @@ def main() -> None:
     compare("a second of silence before", "-", later, whole, converter)
 
 
-def compare(label: str, latency: str, wave: np.ndarray, whole: np.ndarray, converter: Converter) -> None:
+def compare(
+    label: str, latency: str, wave: np.ndarray, whole: np.ndarray, converter: Converter
+) -> None:
     audio = converter.voice.audio
     waves = [x[audio.sample_rate :] for x in (wave, whole)]
     error = 20 * np.log10(np.linalg.norm(waves[0] - waves[1]) / np.linalg.norm(waves[1]))

@@ -1,12 +1,14 @@
-"""Seconds of speech per second of streaming conversion, ours and plain PyTorch by turns, as Markdown.
+"""Seconds of speech per second of streaming conversion, ours and plain PyTorch by turns, as
+Markdown.
 
 python tests/benchmarks/streaming_speed.py [--presets nano,40k] [--rounds 5]
 
-A round is one chunk: what must be heard and computed for it, from samples to samples. Both hear the same windows and
-render the same frames, with as many threads as there are cores. Weights are random, where they don't come with the
-package: speed does not depend on them. Retrieval is off. nano: whisper-tiny and SwiftF0, whose original is for
-onnxruntime (package swift-f0); 40k: HuBERT base and RMVPE. Without torch, only ours is timed. Beside the ratio by the
-clock is that of processor time, which other work on the machine disturbs less.
+A round is one chunk: what must be heard and computed for it, from samples to samples. Both hear the
+same windows and render the same frames, with as many threads as there are cores. Weights are
+random, where they don't come with the package: speed does not depend on them. Retrieval is off.
+nano: whisper-tiny and SwiftF0, whose original is for onnxruntime (package swift-f0); 40k: HuBERT
+base and RMVPE. Without torch, only ours is timed. Beside the ratio by the clock is that of
+processor time, which other work on the machine disturbs less.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of PyTorch that spin stand still beside other work
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # threads of PyTorch that spin stand still beside other work
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 import content_speed
@@ -28,7 +32,15 @@ import numpy as np
 import pitch_rmvpe_fcpe
 
 from rvc_jax.audio.reading import load
-from rvc_jax.config import FEATURE_HOP, FEATURE_RATE, PRESETS, WINDOW_FRAMES, ConvertConfig, PrepareConfig, Preset
+from rvc_jax.config import (
+    FEATURE_HOP,
+    FEATURE_RATE,
+    PRESETS,
+    WINDOW_FRAMES,
+    ConvertConfig,
+    PrepareConfig,
+    Preset,
+)
 from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.features import content as content_encoders
 from rvc_jax.features import f0 as pitch_extractors
@@ -48,14 +60,18 @@ Run = Callable[[], object]
 def converter(preset: Preset) -> pipeline.Converter:
     network = synthesizer(preset.generator, preset.audio)
     if preset.name != "nano":
-        encoder, extractor = content_speed.ours("hubert", ""), pitch_rmvpe_fcpe.ours("rmvpe")
-        pipeline.content_encoder, pipeline.pitch_extractor = lambda *_: encoder, lambda _: extractor
+        encoder = content_speed.ours("hubert", "")
+        extractor = pitch_rmvpe_fcpe.ours("rmvpe")
+        pipeline.content_encoder = lambda *_: encoder
+        pipeline.pitch_extractor = lambda _: extractor
     else:
         pipeline.content_encoder = content_encoders.content_encoder
         pipeline.pitch_extractor = pitch_extractors.pitch_extractor
     prepare = PrepareConfig(preset=preset.name).resolved()
     latent = preset.generator.inter_channels
-    voice = Voice(network, network.init(0), preset.audio, latent, preset.content_encoder, prepare=prepare)
+    voice = Voice(
+        network, network.init(0), preset.audio, latent, preset.content_encoder, prepare=prepare
+    )
     return pipeline.Converter(voice, ConvertConfig(index_rate=0))
 
 
@@ -75,7 +91,8 @@ def ours(stream: StreamingConverter, speech: np.ndarray) -> Run:
 
 
 def pytorch(preset: Preset, stream: StreamingConverter, speech: np.ndarray) -> Run:
-    """The modules of `torch_models.py` and the encoders on the windows that our stream hears for a chunk."""
+    """The modules of `torch_models.py` and the encoders on the windows that our stream hears for a
+    chunk."""
     import torch
     import torch_models
 
@@ -86,9 +103,12 @@ def pytorch(preset: Preset, stream: StreamingConverter, speech: np.ndarray) -> R
     extract = pitch_rmvpe_fcpe.pytorch("rmvpe") if preset.name != "nano" else _swift()
     sizes = stream._sizes
     content = torch.randn(1, sizes.prior, preset.generator.content_channels)
-    pitch, mask = torch.full((1, sizes.prior), 80), torch.ones(1, 1, sizes.prior)
+    pitch = torch.full((1, sizes.prior), 80)
+    mask = torch.ones(1, 1, sizes.prior)
     frames = CONTEXT_FRAMES + sizes.chunk + sizes.render_ahead
-    f0, short_mask, speaker = torch.full((1, frames), 150.0), torch.ones(1, 1, frames), torch.zeros(1, dtype=torch.long)
+    f0 = torch.full((1, frames), 150.0)
+    short_mask = torch.ones(1, 1, frames)
+    speaker = torch.zeros(1, dtype=torch.long)
 
     def chunk() -> object:
         encoder(window)
@@ -114,15 +134,22 @@ def seconds_by_turns(runs: dict[str, Run], rounds: int) -> dict[str, tuple[float
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for number in range(rounds + WARM_UP):
         for name, run in runs.items():
-            clock, work = time.perf_counter(), time.process_time()
+            clock = time.perf_counter()
+            work = time.process_time()
             run()
             if number >= WARM_UP:
                 taken[name].append((time.perf_counter() - clock, time.process_time() - work))
-    return {name: tuple(map(statistics.median, zip(*some, strict=True))) for name, some in taken.items()}
+    return {
+        name: tuple(map(statistics.median, zip(*some, strict=True)))
+        for name, some in taken.items()
+    }
 
 
-def row(name: str, label: str, stream: StreamingConverter, taken: dict[str, tuple[float, float]]) -> str:
-    chunk, mine = stream.streaming.chunk_seconds, taken["ours"]
+def row(
+    name: str, label: str, stream: StreamingConverter, taken: dict[str, tuple[float, float]]
+) -> str:
+    chunk = stream.streaming.chunk_seconds
+    mine = taken["ours"]
     start = f"| {name} | {label} | {stream.latency_seconds:.2f} s | {chunk:g} s | {chunk / mine[0]:.2f}"
     if "torch" not in taken:
         return f"{start} | | | |"
@@ -131,14 +158,23 @@ def row(name: str, label: str, stream: StreamingConverter, taken: dict[str, tupl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--presets", default="nano,40k")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    speech = np.concatenate([load(file, FEATURE_RATE) for file in sorted(find_bundled_sample("voice").glob("*.flac"))[:8]])
+    speech = np.concatenate(
+        [
+            load(file, FEATURE_RATE)
+            for file in sorted(find_bundled_sample("voice").glob("*.flac"))[:8]
+        ]
+    )
     beside = importlib.util.find_spec("torch") is not None
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start\n")
-    print("| preset | setting | latency | a chunk | ours | PyTorch | ours / PyTorch | by processor time |")
+    print(
+        "| preset | setting | latency | a chunk | ours | PyTorch | ours / PyTorch | by processor time |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for name in options.presets.split(","):
         warm = converter(PRESETS[name])

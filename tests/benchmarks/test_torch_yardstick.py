@@ -1,6 +1,8 @@
-"""The PyTorch reference against golden outputs of the public implementations, so that it may itself serve as one.
+"""The PyTorch reference against golden outputs of the public implementations, so that it may itself
+serve as one.
 
-The quick tests check names, shapes, signals and the waveform; the heavy one every golden value of a training step.
+The quick tests check names, shapes, signals and the waveform; the heavy one every golden value of a
+training step.
 """
 
 import dataclasses
@@ -53,7 +55,10 @@ def inputs_of(golden):
 
 def test_names_shapes_and_order_are_the_public_ones():
     models, _ = yardstick.build("40k", "meta")
-    for network, file in ((models.generator, "names_40000.json"), (models.discriminator, "names_D.json")):
+    for network, file in (
+        (models.generator, "names_40000.json"),
+        (models.discriminator, "names_D.json"),
+    ):
         public = json.loads((PARITY / file).read_text())
         ours = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
         assert list(ours.items()) == list(public.items())
@@ -69,14 +74,18 @@ def test_sizes_of_the_other_rates(preset, millions):
 def test_spectrogram_and_mel_match_the_golden_ones(preset):
     audio = PRESETS[preset].audio
     with np.load(PARITY / "features.npz") as golden:
-        wave, spec, mel = (torch.from_numpy(golden[f"{key}.{audio.sample_rate}"]) for key in ("wave", "spec", "logmel"))
+        wave, spec, mel = (
+            torch.from_numpy(golden[f"{key}.{audio.sample_rate}"])
+            for key in ("wave", "spec", "logmel")
+        )
     magnitudes = yardstick.spectrogram(wave[None], audio)
     assert error(magnitudes[0, :, ::7], spec) < 1e-5
     assert error(yardstick.log_mel(magnitudes, audio)[0], mel) < 1e-5
 
 
 def test_generator_matches_the_golden_waveform():
-    golden, preset = load_golden(), PRESETS["40k"]
+    golden = load_golden()
+    preset = PRESETS["40k"]
     generator = Synthesizer(preset.generator, preset.audio)
     set_reference_weights(generator, "G.")
     inputs = inputs_of(golden)
@@ -97,42 +106,62 @@ def test_a_step_trains_both_networks_on_finite_losses():
     first = yardstick.train_step(models, optimizers, batch)
     assert all(torch.isfinite(loss) for loss in first.values())
     for network, old in zip(models[1:], before, strict=True):
-        assert any(not torch.equal(value, old[name]) for name, value in network.state_dict().items())
+        assert any(
+            not torch.equal(value, old[name]) for name, value in network.state_dict().items()
+        )
     mels = [float(yardstick.train_step(models, optimizers, batch)["mel"]) for _ in range(4)]
     assert min(mels) < float(first["mel"])
 
 
 @pytest.mark.heavy
 def test_every_golden_value_of_a_training_step():
-    golden, preset = load_golden(), PRESETS["40k"]
-    preset = dataclasses.replace(preset, train=dataclasses.replace(preset.train, mel_weight=0.0))
+    golden = load_golden()
+    preset = PRESETS["40k"]
+    preset = dataclasses.replace(
+        preset, train=dataclasses.replace(preset.train, mel_weight=0.0)
+    )
     models, optimizers = yardstick.build(preset)
     set_reference_weights(models.generator, "G.")
     set_reference_weights(models.discriminator, "D.")
-    inputs, start = inputs_of(golden), golden["in.segment_start"]
+    inputs = inputs_of(golden)
+    start = golden["in.segment_start"]
 
     with torch.no_grad():
         _check_forward(models, golden, inputs, start)
     before = {name: value.clone() for name, value in models.generator.state_dict().items()}
-    results = yardstick.update(models, optimizers, inputs, golden["in.wave"], start, noise_scale=0.0)
+    results = yardstick.update(
+        models, optimizers, inputs, golden["in.wave"], start, noise_scale=0.0
+    )
 
     keys = ("loss.disc", "grad_norm.disc", "loss.adv", "loss.fm", "loss.kl", "grad_norm.gen")
-    names = ("discriminator", "discriminator_norm", "adversarial", "feature_matching", "kl", "generator_norm")
-    assert max(error(results[name], golden[key]) for name, key in zip(names, keys, strict=True)) < 1e-4
+    names = (
+        "discriminator",
+        "discriminator_norm",
+        "adversarial",
+        "feature_matching",
+        "kl",
+        "generator_norm",
+    )
+    assert (
+        max(error(results[name], golden[key]) for name, key in zip(names, keys, strict=True))
+        < 1e-4
+    )
     parameters = dict(models.generator.named_parameters())
     for key in (key for key in golden if key.startswith("grad.")):
         gradient = parameters[key.removeprefix("grad.")].grad
         summary = torch.stack([gradient.abs().mean(), gradient.mean(), gradient.abs().max()])
         assert error(summary, golden[key]) < 1e-3, key
     for name, expected in zip(sorted(parameters), golden["update.l1"], strict=True):
-        # Softmax ignores a bias on the keys: its gradient is rounding noise, which AdamW scales up to a full update.
+        # Softmax ignores a bias on the keys: its gradient is rounding noise, which AdamW scales up
+        # to a full update.
         if not name.endswith("conv_k.bias"):
             change = (parameters[name].detach() - before[name]).abs().mean()
             assert error(change, expected) < 5e-3, name
 
 
 def _check_forward(models, golden, inputs, start):
-    generator, speaker = models.generator, models.generator.emb_g(inputs.speaker).unsqueeze(2)
+    generator = models.generator
+    speaker = models.generator.emb_g(inputs.speaker).unsqueeze(2)
     wave, latents = generator(*inputs, start, noise_scale=0.0)
     content, pitch, f0, _, lengths, speakers = (x[:1] for x in inputs)
     results = {
@@ -149,6 +178,8 @@ def _check_forward(models, golden, inputs, start):
     for kind, x in (("real", segments(golden["in.wave"], start * 400, 12800)), ("fake", wave)):
         for i, maps in enumerate(models.discriminator(x)):
             results[f"D.{kind}.{i}.score"] = maps[-1].flatten(1)
-            results[f"D.{kind}.{i}.fmap"] = torch.stack([torch.stack([m.abs().mean(), m.mean()]) for m in maps])
+            results[f"D.{kind}.{i}.fmap"] = torch.stack(
+                [torch.stack([m.abs().mean(), m.mean()]) for m in maps]
+            )
     for key, result in results.items():
         assert error(result, golden[key]) < 1e-5, key

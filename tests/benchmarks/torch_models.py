@@ -1,9 +1,11 @@
-"""RVC's networks in plain PyTorch: the reference that the JAX networks are tested against and timed beside.
+"""RVC's networks in plain PyTorch: the reference that the JAX networks are tested against and timed
+beside.
 
-Parameter names, shapes and order are those of the public RVC checkpoints, weight normalisation in its legacy spelling
-(`weight_g`, `weight_v`), so a checkpoint loads with `load_state_dict`. Architecture: VITS (arXiv 2106.06103), HiFi-GAN
-(arXiv 2010.05646), relative attention (arXiv 1803.02155), neural source-filter (arXiv 1904.12088). All sizes come from
-`rvc_jax.config`. Layout is PyTorch's: [batch, channels, time].
+Parameter names, shapes and order are those of the public RVC checkpoints, weight normalisation in
+its legacy spelling (`weight_g`, `weight_v`), so a checkpoint loads with `load_state_dict`.
+Architecture: VITS (arXiv 2106.06103), HiFi-GAN (arXiv 2010.05646), relative attention (arXiv
+1803.02155), neural source-filter (arXiv 1904.12088). All sizes come from `rvc_jax.config`. Layout
+is PyTorch's: [batch, channels, time].
 """
 
 from __future__ import annotations
@@ -28,27 +30,51 @@ class NormedConv(nn.Module):
     `shape` is that of `weight_v`, `options` are the arguments of `function` (stride, padding, ...).
     """
 
-    def __init__(self, function: Callable, shape: tuple[int, ...], outputs: int, std: float | None = None, **options):
+    def __init__(
+        self,
+        function: Callable,
+        shape: tuple[int, ...],
+        outputs: int,
+        std: float | None = None,
+        **options,
+    ):
         super().__init__()
-        self.function, self.options = function, options
+        self.function = function
+        self.options = options
         self.bias = nn.Parameter(torch.zeros(outputs))
         weight = torch.empty(shape)
-        nn.init.kaiming_uniform_(weight, a=math.sqrt(5)) if std is None else nn.init.normal_(weight, 0.0, std)
-        self.weight_g = nn.Parameter(weight.flatten(1).norm(dim=1).view(-1, *[1] * (len(shape) - 1)))
+        nn.init.kaiming_uniform_(weight, a=math.sqrt(5)) if std is None else nn.init.normal_(
+            weight, 0.0, std
+        )
+        self.weight_g = nn.Parameter(
+            weight.flatten(1).norm(dim=1).view(-1, *[1] * (len(shape) - 1))
+        )
         self.weight_v = nn.Parameter(weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = torch._weight_norm(self.weight_v, self.weight_g, 0)  # the fused kernel of torch.nn.utils.weight_norm
+        weight = torch._weight_norm(
+            self.weight_v, self.weight_g, 0
+        )  # the fused kernel of torch.nn.utils.weight_norm
         return self.function(x, weight, self.bias, **self.options)
 
 
-def normed_conv1d(inputs: int, outputs: int, kernel: int, dilation: int = 1, **options) -> NormedConv:
+def normed_conv1d(
+    inputs: int, outputs: int, kernel: int, dilation: int = 1, **options
+) -> NormedConv:
     """Weight-normalised Conv1d with "same" padding (at stride 1)."""
     shape = (outputs, inputs // options.get("groups", 1), kernel)
-    return NormedConv(F.conv1d, shape, outputs, dilation=dilation, padding=dilation * (kernel - 1) // 2, **options)
+    return NormedConv(
+        F.conv1d,
+        shape,
+        outputs,
+        dilation=dilation,
+        padding=dilation * (kernel - 1) // 2,
+        **options,
+    )
 
 
-# --- prior encoder ---------------------------------------------------------------------------------------------------
+# --- prior encoder
+# ---------------------------------------------------------------------------------------------------
 
 
 class LayerNorm(nn.Module):
@@ -64,22 +90,30 @@ class LayerNorm(nn.Module):
 
 
 class RelativeAttention(nn.Module):
-    """Multi-head self-attention with learned embeddings of the offsets -window..window, shared by the heads."""
+    """Multi-head self-attention with learned embeddings of the offsets -window..window, shared by
+    the heads."""
 
     def __init__(self, channels: int, heads: int, window: int):
         super().__init__()
-        self.heads, self.window = heads, window
+        self.heads = heads
+        self.window = window
         size = channels // heads
         self.emb_rel_k = nn.Parameter(torch.randn(1, 2 * window + 1, size) * size**-0.5)
         self.emb_rel_v = nn.Parameter(torch.randn(1, 2 * window + 1, size) * size**-0.5)
-        self.conv_q, self.conv_k, self.conv_v, self.conv_o = (nn.Conv1d(channels, channels, 1) for _ in range(4))
+        self.conv_q, self.conv_k, self.conv_v, self.conv_o = (
+            nn.Conv1d(channels, channels, 1) for _ in range(4)
+        )
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         batch, channels, time = x.shape
         split = (batch, self.heads, channels // self.heads, time)
-        query, key, value = (conv(x).view(split).mT for conv in (self.conv_q, self.conv_k, self.conv_v))
+        query, key, value = (
+            conv(x).view(split).mT for conv in (self.conv_q, self.conv_k, self.conv_v)
+        )
         query = query / math.sqrt(split[2])
-        scores = query @ key.mT + self._to_absolute(query @ self._offsets(self.emb_rel_k, time).mT)
+        scores = query @ key.mT + self._to_absolute(
+            query @ self._offsets(self.emb_rel_k, time).mT
+        )
         pairs = mask.unsqueeze(2) * mask.unsqueeze(3)
         weights = scores.masked_fill(pairs == 0, -1e4).softmax(-1)
         y = weights @ value + self._to_relative(weights) @ self._offsets(self.emb_rel_v, time)
@@ -92,7 +126,8 @@ class RelativeAttention(nn.Module):
 
     @staticmethod
     def _to_absolute(x: Tensor) -> Tensor:
-        """[B, H, T, 2T-1] by offset -> [B, H, T, T] by position: row i is shifted by i in one reshape."""
+        """[B, H, T, 2T-1] by offset -> [B, H, T, T] by position: row i is shifted by i in one
+        reshape."""
         batch, heads, time, _ = x.shape
         flat = F.pad(F.pad(x, (0, 1)).flatten(2), (0, time - 1))
         return flat.view(batch, heads, time + 1, 2 * time - 1)[:, :, :time, time - 1 :]
@@ -120,17 +155,26 @@ class Encoder(nn.Module):
 
     def __init__(self, c: GeneratorConfig):
         super().__init__()
-        width, layers = c.hidden_channels, range(c.attention_layers)
+        width = c.hidden_channels
+        layers = range(c.attention_layers)
         self.attn_layers = nn.ModuleList(
             RelativeAttention(width, c.attention_heads, c.attention_window) for _ in layers
         )
         self.norm_layers_1 = nn.ModuleList(LayerNorm(width) for _ in layers)
-        self.ffn_layers = nn.ModuleList(FeedForward(width, c.filter_channels, c.attention_kernel) for _ in layers)
+        self.ffn_layers = nn.ModuleList(
+            FeedForward(width, c.filter_channels, c.attention_kernel) for _ in layers
+        )
         self.norm_layers_2 = nn.ModuleList(LayerNorm(width) for _ in layers)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = x * mask
-        blocks = zip(self.attn_layers, self.norm_layers_1, self.ffn_layers, self.norm_layers_2, strict=True)
+        blocks = zip(
+            self.attn_layers,
+            self.norm_layers_1,
+            self.ffn_layers,
+            self.norm_layers_2,
+            strict=True,
+        )
         for attention, norm_1, feed_forward, norm_2 in blocks:
             x = norm_1(x + attention(x, mask))
             x = norm_2(x + feed_forward(x, mask))
@@ -138,7 +182,8 @@ class Encoder(nn.Module):
 
 
 class PriorEncoder(nn.Module):
-    """Content [B, T, C] and coarse pitch [B, T] -> mean and log deviation of the prior, each [B, inter, T]."""
+    """Content [B, T, C] and coarse pitch [B, T] -> mean and log deviation of the prior, each [B,
+    inter, T]."""
 
     def __init__(self, c: GeneratorConfig):
         super().__init__()
@@ -154,7 +199,8 @@ class PriorEncoder(nn.Module):
         return mean, logs
 
 
-# --- posterior encoder and flow --------------------------------------------------------------------------------------
+# --- posterior encoder and flow
+# --------------------------------------------------------------------------------------
 
 
 class WaveNet(nn.Module):
@@ -162,8 +208,11 @@ class WaveNet(nn.Module):
 
     def __init__(self, width: int, kernel: int, layers: int, speaker_channels: int):
         super().__init__()
-        self.width, last = width, layers - 1
-        self.in_layers = nn.ModuleList(normed_conv1d(width, 2 * width, kernel) for _ in range(layers))
+        self.width = width
+        last = layers - 1
+        self.in_layers = nn.ModuleList(
+            normed_conv1d(width, 2 * width, kernel) for _ in range(layers)
+        )
         self.res_skip_layers = nn.ModuleList(
             normed_conv1d(width, width if i == last else 2 * width, 1) for i in range(layers)
         )
@@ -172,7 +221,9 @@ class WaveNet(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, speaker: Tensor) -> Tensor:
         conditions = self.cond_layer(speaker).split(2 * self.width, 1)
         output = torch.zeros_like(x)
-        for conv, res_skip, condition in zip(self.in_layers, self.res_skip_layers, conditions, strict=True):
+        for conv, res_skip, condition in zip(
+            self.in_layers, self.res_skip_layers, conditions, strict=True
+        ):
             signal, gate = (conv(x) + condition).chunk(2, 1)
             y = res_skip(signal.tanh() * gate.sigmoid())
             if y.shape[1] > self.width:  # all but the last layer
@@ -188,17 +239,22 @@ class PosteriorEncoder(nn.Module):
     def __init__(self, c: GeneratorConfig, bins: int):
         super().__init__()
         self.pre = nn.Conv1d(bins, c.hidden_channels, 1)
-        self.enc = WaveNet(c.hidden_channels, c.posterior_kernel, c.posterior_layers, c.speaker_channels)
+        self.enc = WaveNet(
+            c.hidden_channels, c.posterior_kernel, c.posterior_layers, c.speaker_channels
+        )
         self.proj = nn.Conv1d(c.hidden_channels, 2 * c.inter_channels, 1)
 
-    def forward(self, spectrogram: Tensor, mask: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, spectrogram: Tensor, mask: Tensor, speaker: Tensor
+    ) -> tuple[Tensor, Tensor]:
         x = self.enc(self.pre(spectrogram) * mask, mask, speaker)
         mean, logs = (self.proj(x) * mask).chunk(2, 1)
         return mean, logs
 
 
 class Coupling(nn.Module):
-    """Volume-preserving coupling: the second half of the channels is shifted by a function of the first."""
+    """Volume-preserving coupling: the second half of the channels is shifted by a function of the
+    first."""
 
     def __init__(self, c: GeneratorConfig):
         super().__init__()
@@ -215,7 +271,8 @@ class Coupling(nn.Module):
 
 
 class Flip(nn.Module):
-    """Reverses the channels; its own inverse. A module, so that the couplings are numbered 0, 2, 4, ..."""
+    """Reverses the channels; its own inverse. A module, so that the couplings are numbered 0, 2, 4,
+    ..."""
 
     def forward(self, x: Tensor, mask: Tensor, speaker: Tensor, reverse: bool) -> Tensor:
         return x.flip(1)
@@ -224,27 +281,34 @@ class Flip(nn.Module):
 class Flow(nn.Module):
     def __init__(self, c: GeneratorConfig):
         super().__init__()
-        self.flows = nn.ModuleList(layer for _ in range(c.flow_steps) for layer in (Coupling(c), Flip()))
+        self.flows = nn.ModuleList(
+            layer for _ in range(c.flow_steps) for layer in (Coupling(c), Flip())
+        )
 
-    def forward(self, x: Tensor, mask: Tensor, speaker: Tensor, reverse: bool = False) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: Tensor, speaker: Tensor, reverse: bool = False
+    ) -> Tensor:
         for layer in reversed(self.flows) if reverse else self.flows:
             x = layer(x, mask, speaker, reverse)
         return x
 
 
-# --- decoder ---------------------------------------------------------------------------------------------------------
+# --- decoder
+# ---------------------------------------------------------------------------------------------------------
 
 
 class HarmonicSource(nn.Module):
-    """f0 [B, T] Hz -> excitation [B, 1, T * hop]: a sine of amplitude 0.1 where voiced, noise elsewhere.
+    """f0 [B, T] Hz -> excitation [B, 1, T * hop]: a sine of amplitude 0.1 where voiced, noise
+    elsewhere.
 
-    The phase is the running sum of f0, held over each frame: a ramp inside the frame on top of the wrapped sum of the
-    whole frames before it, which stays exact in float32.
+    The phase is the running sum of f0, held over each frame: a ramp inside the frame on top of the
+    wrapped sum of the whole frames before it, which stays exact in float32.
     """
 
     def __init__(self, audio: AudioConfig):
         super().__init__()
-        self.rate, self.hop = audio.sample_rate, audio.hop
+        self.rate = audio.sample_rate
+        self.hop = audio.hop
         self.l_linear = nn.Linear(1, 1)
 
     def forward(self, f0: Tensor, noise_scale: float) -> Tensor:
@@ -260,8 +324,12 @@ class HarmonicSource(nn.Module):
 class ResidualBlock(nn.Module):
     def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]):
         super().__init__()
-        self.convs1 = nn.ModuleList(normed_conv1d(channels, channels, kernel, d, std=0.01) for d in dilations)
-        self.convs2 = nn.ModuleList(normed_conv1d(channels, channels, kernel, std=0.01) for _ in dilations)
+        self.convs1 = nn.ModuleList(
+            normed_conv1d(channels, channels, kernel, d, std=0.01) for d in dilations
+        )
+        self.convs2 = nn.ModuleList(
+            normed_conv1d(channels, channels, kernel, std=0.01) for _ in dilations
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         for first, second in zip(self.convs1, self.convs2, strict=True):
@@ -278,16 +346,27 @@ class Decoder(nn.Module):
         self.m_source = HarmonicSource(audio)
         self.noise_convs = nn.ModuleList()
         self.conv_pre = nn.Conv1d(c.inter_channels, c.upsample_initial_channels, 7, padding=3)
-        self.ups, self.resblocks = nn.ModuleList(), nn.ModuleList()
+        self.ups = nn.ModuleList()
+        self.resblocks = nn.ModuleList()
         channels = c.upsample_initial_channels
-        for i, (rate, kernel) in enumerate(zip(c.upsample_rates, c.upsample_kernels, strict=True)):
+        for i, (rate, kernel) in enumerate(
+            zip(c.upsample_rates, c.upsample_kernels, strict=True)
+        ):
             shape = (channels, channels // 2, kernel)
             channels //= 2
             padding = (kernel - rate) // 2
-            self.ups.append(NormedConv(F.conv_transpose1d, shape, channels, 0.01, stride=rate, padding=padding))
-            rest = math.prod(c.upsample_rates[i + 1 :])  # samples of the source per sample at this stage
+            self.ups.append(
+                NormedConv(
+                    F.conv_transpose1d, shape, channels, 0.01, stride=rate, padding=padding
+                )
+            )
+            rest = math.prod(
+                c.upsample_rates[i + 1 :]
+            )  # samples of the source per sample at this stage
             size = 2 * rest if rest > 1 else 1
-            self.noise_convs.append(nn.Conv1d(1, channels, size, stride=rest, padding=rest // 2 if rest > 1 else 0))
+            self.noise_convs.append(
+                nn.Conv1d(1, channels, size, stride=rest, padding=rest // 2 if rest > 1 else 0)
+            )
             for kernel, dilations in zip(c.resblock_kernels, c.resblock_dilations, strict=True):
                 self.resblocks.append(ResidualBlock(channels, kernel, dilations))
         self.conv_post = nn.Conv1d(channels, 1, 7, padding=3, bias=False)
@@ -316,7 +395,8 @@ class Latents(NamedTuple):
 
 
 class Synthesizer(nn.Module):
-    """RVC's generator: conditional variational autoencoder with a flow between posterior and prior."""
+    """RVC's generator: conditional variational autoencoder with a flow between posterior and
+    prior."""
 
     def __init__(self, c: GeneratorConfig, audio: AudioConfig):
         super().__init__()
@@ -328,29 +408,53 @@ class Synthesizer(nn.Module):
         self.enc_p = PriorEncoder(c)
 
     def forward(
-        self, content: Tensor, pitch: Tensor, f0: Tensor, spectrogram: Tensor, lengths: Tensor, speaker: Tensor,
-        start: Tensor, noise_scale: float = 1.0,
-    ) -> tuple[Tensor, Latents]:  # fmt: skip
-        """Training pass: the waveform [B, 1, segment * hop] of the frames from `start` [B], and the latents.
+        self,
+        content: Tensor,
+        pitch: Tensor,
+        f0: Tensor,
+        spectrogram: Tensor,
+        lengths: Tensor,
+        speaker: Tensor,
+        start: Tensor,
+        noise_scale: float = 1.0,
+    ) -> tuple[Tensor, Latents]:
+        """Training pass: the waveform [B, 1, segment * hop] of the frames from `start` [B], and the
+        latents.
 
-        content [B, T, C] at the frame rate, pitch [B, T] coarse, f0 [B, T] Hz, spectrogram [B, bins, T], lengths [B]
-        frames, speaker [B]. `noise_scale` 0 makes it deterministic.
+        content [B, T, C] at the frame rate, pitch [B, T] coarse, f0 [B, T] Hz, spectrogram [B,
+        bins, T], lengths [B] frames, speaker [B]. `noise_scale` 0 makes it deterministic.
         """
         g = self.emb_g(speaker).unsqueeze(2)
-        mask = (torch.arange(f0.shape[1], device=f0.device) < lengths.unsqueeze(1)).unsqueeze(1).to(f0.dtype)
+        mask = (
+            (torch.arange(f0.shape[1], device=f0.device) < lengths.unsqueeze(1))
+            .unsqueeze(1)
+            .to(f0.dtype)
+        )
         mean_p, logs_p = self.enc_p(content, pitch, mask)
         mean_q, logs_q = self.enc_q(spectrogram, mask, g)
         z = (mean_q + noise_scale * torch.randn_like(mean_q) * logs_q.exp()) * mask
         z_p = self.flow(z, mask, g)
-        wave = self.dec(segments(z, start, self.segment), segments(f0, start, self.segment), g, noise_scale)
+        wave = self.dec(
+            segments(z, start, self.segment), segments(f0, start, self.segment), g, noise_scale
+        )
         return wave, Latents(mean_p, logs_p, mean_q, logs_q, z, z_p, mask)
 
     def infer(
-        self, content: Tensor, pitch: Tensor, f0: Tensor, lengths: Tensor, speaker: Tensor, noise_scale: float
+        self,
+        content: Tensor,
+        pitch: Tensor,
+        f0: Tensor,
+        lengths: Tensor,
+        speaker: Tensor,
+        noise_scale: float,
     ) -> Tensor:
         """Conversion: the waveform [B, 1, T * hop] of latents drawn from the prior."""
         g = self.emb_g(speaker).unsqueeze(2)
-        mask = (torch.arange(f0.shape[1], device=f0.device) < lengths.unsqueeze(1)).unsqueeze(1).to(f0.dtype)
+        mask = (
+            (torch.arange(f0.shape[1], device=f0.device) < lengths.unsqueeze(1))
+            .unsqueeze(1)
+            .to(f0.dtype)
+        )
         mean, logs = self.enc_p(content, pitch, mask)
         z_p = (mean + noise_scale * torch.randn_like(mean) * logs.exp()) * mask
         return self.dec(self.flow(z_p, mask, g, reverse=True) * mask, f0, g, noise_scale)
@@ -359,27 +463,44 @@ class Synthesizer(nn.Module):
 def segments(x: Tensor, start: Tensor, size: int) -> Tensor:
     """[B, ..., T] -> [B, ..., size]: of each item, `size` steps from its `start` [B]."""
     index = start.unsqueeze(1) + torch.arange(size, device=x.device)
-    return x.gather(-1, index.view(len(x), *[1] * (x.ndim - 2), size).expand(*x.shape[:-1], size))
+    return x.gather(
+        -1, index.view(len(x), *[1] * (x.ndim - 2), size).expand(*x.shape[:-1], size)
+    )
 
 
-# --- discriminator ---------------------------------------------------------------------------------------------------
+# --- discriminator
+# ---------------------------------------------------------------------------------------------------
 
 
 class SubDiscriminator(nn.Module):
-    """Convolutions that score a waveform; `period` folds it to [B, 1, T / period, period] first, None leaves it."""
+    """Convolutions that score a waveform; `period` folds it to [B, 1, T / period, period] first,
+    None leaves it."""
 
     def __init__(self, c: DiscriminatorConfig, period: int | None):
         super().__init__()
         self.period = period
         if period is None:
-            kernels, strides, groups = c.scale_kernels, c.scale_strides, c.scale_groups
-            widths = zip((1, *c.scale_channels[:-1]), c.scale_channels, kernels, strides, groups, strict=True)
-            self.convs = nn.ModuleList(normed_conv1d(i, o, k, stride=s, groups=g) for i, o, k, s, g in widths)
+            kernels = c.scale_kernels
+            strides = c.scale_strides
+            groups = c.scale_groups
+            widths = zip(
+                (1, *c.scale_channels[:-1]),
+                c.scale_channels,
+                kernels,
+                strides,
+                groups,
+                strict=True,
+            )
+            self.convs = nn.ModuleList(
+                normed_conv1d(i, o, k, stride=s, groups=g) for i, o, k, s, g in widths
+            )
             self.conv_post = normed_conv1d(c.scale_channels[-1], 1, 3)
         else:
             strides = [c.period_stride] * (len(c.period_channels) - 1) + [1]
             widths = zip((1, *c.period_channels[:-1]), c.period_channels, strides, strict=True)
-            self.convs = nn.ModuleList(_folded_conv(i, o, c.period_kernel, s) for i, o, s in widths)
+            self.convs = nn.ModuleList(
+                _folded_conv(i, o, c.period_kernel, s) for i, o, s in widths
+            )
             self.conv_post = _folded_conv(c.period_channels[-1], 1, 3, 1)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -395,7 +516,8 @@ class SubDiscriminator(nn.Module):
 
 
 def _folded_conv(inputs: int, outputs: int, kernel: int, stride: int) -> NormedConv:
-    shape, padding = (outputs, inputs, kernel, 1), (kernel // 2, 0)
+    shape = (outputs, inputs, kernel, 1)
+    padding = (kernel // 2, 0)
     return NormedConv(F.conv2d, shape, outputs, stride=(stride, 1), padding=padding)
 
 
@@ -404,7 +526,9 @@ class Discriminator(nn.Module):
 
     def __init__(self, c: DiscriminatorConfig):
         super().__init__()
-        self.discriminators = nn.ModuleList(SubDiscriminator(c, period) for period in (None, *c.periods))
+        self.discriminators = nn.ModuleList(
+            SubDiscriminator(c, period) for period in (None, *c.periods)
+        )
 
     def forward(self, x: Tensor) -> list[list[Tensor]]:
         """Feature maps [sub-discriminator][layer]; the last of each is its score."""

@@ -1,11 +1,13 @@
-"""RVC's training step in eager PyTorch: the yardstick for speed and the reference for gradients and updates.
+"""RVC's training step in eager PyTorch: the yardstick for speed and the reference for gradients and
+updates.
 
     python tests/benchmarks/torch_yardstick.py --preset 40k --batch 4 --frames 300 --steps 2
 
-prints seconds per step. The recipe is the classic one: one forward pass of the generator on a random segment; the
-discriminator's update; then the generator's, against the updated discriminator. It is kind to PyTorch, so that the
-comparison is fair: data already on the device, no host synchronisation inside the step, segments cut in one gather,
-no gradients computed that no update uses.
+prints seconds per step. The recipe is the classic one: one forward pass of the generator on a
+random segment; the discriminator's update; then the generator's, against the updated discriminator.
+It is kind to PyTorch, so that the comparison is fair: data already on the device, no host
+synchronisation inside the step, segments cut in one gather, no gradients computed that no update
+uses.
 """
 
 from __future__ import annotations
@@ -22,7 +24,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_models import Discriminator, Latents, Synthesizer, segments
 
-from rvc_jax.config import FRAMES_PER_SECOND, PITCH_BINS, PITCH_MAX_HZ, PITCH_MIN_HZ, PRESETS, AudioConfig, Preset
+from rvc_jax.config import (
+    FRAMES_PER_SECOND,
+    PITCH_BINS,
+    PITCH_MAX_HZ,
+    PITCH_MIN_HZ,
+    PRESETS,
+    AudioConfig,
+    Preset,
+)
 
 
 class Models(NamedTuple):
@@ -37,7 +47,8 @@ class Optimizers(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What the networks take: features at the frame rate, PyTorch layout (see `Synthesizer.forward`)."""
+    """What the networks take: features at the frame rate, PyTorch layout (see
+    `Synthesizer.forward`)."""
 
     content: Tensor
     pitch: Tensor
@@ -47,7 +58,9 @@ class Inputs(NamedTuple):
     speaker: Tensor
 
 
-def build(preset: str | Preset, device: str = "cpu", dtype: torch.dtype = torch.float32) -> tuple[Models, Optimizers]:
+def build(
+    preset: str | Preset, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[Models, Optimizers]:
     """Freshly initialised networks of a preset and their AdamW optimizers."""
     preset = PRESETS[preset] if isinstance(preset, str) else preset
     with torch.device(device):
@@ -60,43 +73,65 @@ def build(preset: str | Preset, device: str = "cpu", dtype: torch.dtype = torch.
         "eps": recipe.epsilon,
         "weight_decay": recipe.weight_decay,
     }
-    optimizers = Optimizers(*(torch.optim.AdamW(m.parameters(), **options) for m in (generator, discriminator)))
+    optimizers = Optimizers(
+        *(torch.optim.AdamW(m.parameters(), **options) for m in (generator, discriminator))
+    )
     return Models(preset, generator, discriminator), optimizers
 
 
-# --- signals ---------------------------------------------------------------------------------------------------------
+# --- signals
+# ---------------------------------------------------------------------------------------------------------
 
 
 def spectrogram(wave: Tensor, audio: AudioConfig) -> Tensor:
-    """Waveforms [B, T] -> magnitudes [B, bins, T / hop], the edges mirrored by (n_fft - hop) / 2."""
+    """Waveforms [B, T] -> magnitudes [B, bins, T / hop], the edges mirrored by (n_fft - hop) /
+    2."""
     padding = (audio.n_fft - audio.hop) // 2
     wave = F.pad(wave.unsqueeze(1), (padding, padding), mode="reflect").squeeze(1)
     window = torch.hann_window(audio.n_fft, dtype=wave.dtype, device=wave.device)
-    spectrum = torch.stft(wave, audio.n_fft, audio.hop, window=window, center=False, return_complex=True)
+    spectrum = torch.stft(
+        wave, audio.n_fft, audio.hop, window=window, center=False, return_complex=True
+    )
     return torch.sqrt(spectrum.real.square() + spectrum.imag.square() + 1e-6)
 
 
 def log_mel(magnitudes: Tensor, audio: AudioConfig) -> Tensor:
     """[B, bins, frames] -> [B, mels, frames]."""
-    return torch.log(torch.clamp(_mel_filters(audio, magnitudes.device, magnitudes.dtype) @ magnitudes, min=1e-5))
+    return torch.log(
+        torch.clamp(
+            _mel_filters(audio, magnitudes.device, magnitudes.dtype) @ magnitudes, min=1e-5
+        )
+    )
 
 
 @functools.cache
 def _mel_filters(audio: AudioConfig, device: torch.device, dtype: torch.dtype) -> Tensor:
     filters = librosa.filters.mel(
-        sr=audio.sample_rate, n_fft=audio.n_fft, n_mels=audio.n_mels, fmin=audio.f_min, fmax=audio.f_max
+        sr=audio.sample_rate,
+        n_fft=audio.n_fft,
+        n_mels=audio.n_mels,
+        fmin=audio.f_min,
+        fmax=audio.f_max,
     )
     return torch.from_numpy(filters).to(device, dtype)
 
 
 def coarse_pitch(f0: Tensor) -> Tensor:
     """Hz -> 1..255 on a mel scale; 1 is also unvoiced."""
-    low, high = (1127 * torch.log1p(torch.tensor(hz / 700)) for hz in (PITCH_MIN_HZ, PITCH_MAX_HZ))
+    low, high = (
+        1127 * torch.log1p(torch.tensor(hz / 700)) for hz in (PITCH_MIN_HZ, PITCH_MAX_HZ)
+    )
     mel = 1127 * torch.log1p(f0 / 700)
-    return ((mel - low.item()) * (PITCH_BINS - 2) / (high - low).item() + 1).clamp(1, PITCH_BINS - 1).round().long()
+    return (
+        ((mel - low.item()) * (PITCH_BINS - 2) / (high - low).item() + 1)
+        .clamp(1, PITCH_BINS - 1)
+        .round()
+        .long()
+    )
 
 
-# --- losses ----------------------------------------------------------------------------------------------------------
+# --- losses
+# ----------------------------------------------------------------------------------------------------------
 
 
 def discriminator_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
@@ -111,26 +146,34 @@ def generator_loss(fake: list[list[Tensor]]) -> Tensor:
 
 def feature_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
     """Mean absolute difference of every feature map, summed."""
-    pairs = ((r, f) for maps in zip(real, fake, strict=True) for r, f in zip(*maps, strict=True))
+    pairs = (
+        (r, f) for maps in zip(real, fake, strict=True) for r, f in zip(*maps, strict=True)
+    )
     return sum((r.detach().float() - f.float()).abs().mean() for r, f in pairs)
 
 
 def kl_loss(latents: Latents) -> Tensor:
-    """Divergence of the posterior, through the flow, from the prior: summed over channels, averaged over frames."""
+    """Divergence of the posterior, through the flow, from the prior: summed over channels, averaged
+    over frames."""
     mean, logs, _, logs_q, _, z_p, mask = (x.float() for x in latents)
     kl = logs - logs_q - 0.5 + 0.5 * (z_p - mean).square() * torch.exp(-2 * logs)
     return (kl * mask).sum() / mask.sum()
 
 
-# --- the step --------------------------------------------------------------------------------------------------------
+# --- the step
+# --------------------------------------------------------------------------------------------------------
 
 
 def train_step(
-    models: Models, optimizers: Optimizers, batch: dict[str, Tensor], autocast: AbstractContextManager | None = None
+    models: Models,
+    optimizers: Optimizers,
+    batch: dict[str, Tensor],
+    autocast: AbstractContextManager | None = None,
 ) -> dict[str, Tensor]:
     """One update of both networks; returns the losses and gradient norms, still on the device.
 
-    Batch: wave [B, frames * hop], content [B, frames / 2, C], f0 [B, frames] Hz, lengths [B] frames, speaker [B].
+    Batch: wave [B, frames * hop], content [B, frames / 2, C], f0 [B, frames] Hz, lengths [B]
+    frames, speaker [B].
     """
     audio = models.preset.audio
     inputs = Inputs(
@@ -143,7 +186,9 @@ def train_step(
     )
     choices = (inputs.lengths - audio.segment_frames + 1).clamp(min=1)
     start = (torch.rand(len(choices), device=choices.device) * choices).long()
-    return update(models, optimizers, inputs, batch["wave"].unsqueeze(1), start, autocast=autocast)
+    return update(
+        models, optimizers, inputs, batch["wave"].unsqueeze(1), start, autocast=autocast
+    )
 
 
 def update(
@@ -163,27 +208,41 @@ def update(
         fake_wave, latents = models.generator(*inputs, start, noise_scale)
     losses = _update_discriminator(models, optimizers, real_wave, fake_wave.detach(), autocast)
     mel = log_mel(segments(inputs.spectrogram, start, audio.segment_frames), audio)
-    return losses | _update_generator(models, optimizers, real_wave, fake_wave, mel, latents, autocast)
+    return losses | _update_generator(
+        models, optimizers, real_wave, fake_wave, mel, latents, autocast
+    )
 
 
 def _update_discriminator(
-    models: Models, optimizers: Optimizers, real_wave: Tensor, fake_wave: Tensor, autocast: AbstractContextManager
+    models: Models,
+    optimizers: Optimizers,
+    real_wave: Tensor,
+    fake_wave: Tensor,
+    autocast: AbstractContextManager,
 ) -> dict[str, Tensor]:
     with autocast:
-        real, fake = models.discriminator(real_wave), models.discriminator(fake_wave)
+        real = models.discriminator(real_wave)
+        fake = models.discriminator(fake_wave)
     loss = discriminator_loss(real, fake)
     norm = _descend(loss, optimizers.discriminator)
     return {"discriminator": loss.detach(), "discriminator_norm": norm}
 
 
 def _update_generator(
-    models: Models, optimizers: Optimizers, real_wave: Tensor, fake_wave: Tensor, mel: Tensor, latents: Latents,
+    models: Models,
+    optimizers: Optimizers,
+    real_wave: Tensor,
+    fake_wave: Tensor,
+    mel: Tensor,
+    latents: Latents,
     autocast: AbstractContextManager,
-) -> dict[str, Tensor]:  # fmt: skip
-    recipe, audio = models.preset.train, models.preset.audio
+) -> dict[str, Tensor]:
+    recipe = models.preset.train
+    audio = models.preset.audio
     models.discriminator.requires_grad_(False)
     with autocast:
-        real, fake = models.discriminator(real_wave), models.discriminator(fake_wave)
+        real = models.discriminator(real_wave)
+        fake = models.discriminator(fake_wave)
     fake_mel = log_mel(spectrogram(fake_wave.squeeze(1).float(), audio), audio)
     losses = {
         "adversarial": generator_loss(fake),
@@ -200,18 +259,24 @@ def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
     """Backward pass and update; returns the global norm of the gradient."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    parameters = [
+        parameter for group in optimizer.param_groups for parameter in group["params"]
+    ]
+    norm = torch.nn.utils.get_total_norm(
+        [parameter.grad for parameter in parameters if parameter.grad is not None]
+    )
     optimizer.step()
     return norm
 
 
-# --- command ---------------------------------------------------------------------------------------------------------
+# --- command
+# ---------------------------------------------------------------------------------------------------------
 
 
 def random_batch(preset: Preset, batch: int, frames: int, device: str) -> dict[str, Tensor]:
     """A batch of full windows with the shapes of real data, and noise for sound."""
-    hop, channels = preset.audio.hop, preset.generator.content_channels
+    hop = preset.audio.hop
+    channels = preset.generator.content_channels
     return {
         "wave": 0.1 * torch.randn(batch, frames * hop, device=device),
         "content": torch.randn(batch, frames // 2, channels, device=device),
@@ -250,7 +315,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Seconds per training step of RVC in PyTorch")
     parser.add_argument("--preset", choices=PRESETS, default="40k")
     parser.add_argument("--batch", type=int, default=8, help="windows per step")
-    parser.add_argument("--frames", type=int, default=300, help=f"length of a window, {FRAMES_PER_SECOND} per second")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=300,
+        help=f"length of a window, {FRAMES_PER_SECOND} per second",
+    )
     parser.add_argument("--steps", type=int, default=10, help="steps that are timed")
     parser.add_argument("--warm-up", type=int, default=1, help="steps before the clock starts")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

@@ -1,10 +1,11 @@
 """Seconds per full training step (generator and discriminator, both optimisers) on random data.
 
-python tests/benchmarks/train_step.py --preset 40k --batch 4 --frames 300 --precision float32 --steps 3
-python tests/benchmarks/train_step.py --batch 8 --precision bfloat16 --steps 20 --forms merge_to=64 fold_to=64
+python tests/benchmarks/train_step.py --preset 40k --batch 4 --frames 300 --precision float32
+--steps 3 python tests/benchmarks/train_step.py --batch 8 --precision bfloat16 --steps 20 --forms
+merge_to=64 fold_to=64
 
-`--dispatch` takes so many steps in one call, as training does; `--trace FOLDER` leaves a profile of three calls there,
-and the compiled program's text.
+`--dispatch` takes so many steps in one call, as training does; `--trace FOLDER` leaves a profile of
+three calls there, and the compiled program's text.
 """
 
 from __future__ import annotations
@@ -30,12 +31,17 @@ from rvc_jax.train.step import build_networks, make_step
 def random_batch(preset: Preset, batch: int, frames: int) -> dict[str, np.ndarray]:
     """A batch of the right shapes with noise for speech; half of the frames are voiced."""
     if frames > STEP_FRAMES:
-        raise SystemExit(f"--frames {frames}: a step takes {STEP_FRAMES} of them, and other networks would take all")
+        raise SystemExit(
+            f"--frames {frames}: a step takes {STEP_FRAMES} of them, and other networks would take all"
+        )
     random = np.random.default_rng(0)
     voiced = random.random((batch, frames)) < 0.5
     return {
-        "wave": 0.1 * random.standard_normal((batch, frames * preset.audio.hop)).astype(np.float32),
-        "content": random.standard_normal((batch, frames // 2, preset.generator.content_channels)).astype(np.float16),
+        "wave": 0.1
+        * random.standard_normal((batch, frames * preset.audio.hop)).astype(np.float32),
+        "content": random.standard_normal(
+            (batch, frames // 2, preset.generator.content_channels)
+        ).astype(np.float16),
         "f0": np.where(voiced, random.uniform(80, 400, (batch, frames)), 0).astype(np.float32),
         "lengths": np.full(batch, frames, np.int32),
         "speaker": np.zeros(batch, np.int32),
@@ -43,11 +49,20 @@ def random_batch(preset: Preset, batch: int, frames: int) -> dict[str, np.ndarra
 
 
 def measure(
-    preset: Preset, batch: int, frames: int, steps: int, forms: KernelConfig, dispatch: int = 1, trace: Path | None = None
+    preset: Preset,
+    batch: int,
+    frames: int,
+    steps: int,
+    forms: KernelConfig,
+    dispatch: int = 1,
+    trace: Path | None = None,
 ) -> dict[str, float]:
-    """Compile time and the mean and fastest time of a step in seconds, and bytes of memory at the most."""
+    """Compile time and the mean and fastest time of a step in seconds, and bytes of memory at the
+    most."""
     networks = build_networks(preset, steps_per_epoch=100, forms=forms)
-    state = init_state(networks.synthesizer, networks.discriminator, networks.optimizer, preset.train.seed)
+    state = init_state(
+        networks.synthesizer, networks.discriminator, networks.optimizer, preset.train.seed
+    )
     held = jax.device_put(random_batch(preset, batch, frames))
     rows = jnp.tile(jnp.arange(batch), (dispatch, 1))
     function = make_dispatch(networks, make_step(networks), ResidentLoader, 1.0, dispatch)
@@ -57,7 +72,8 @@ def measure(
     program = function.lower(state, *arguments).compile()
     compiled = time.perf_counter() - begin
     state = jax.block_until_ready(program(jax.device_put(state), *arguments))[0]
-    times, calls = [], max(steps // dispatch, 1)
+    times = []
+    calls = max(steps // dispatch, 1)
     for _ in range(3):
         begin = time.perf_counter()
         for _ in range(calls):
@@ -72,25 +88,47 @@ def measure(
                 state, metrics = program(state, *arguments)
             jax.block_until_ready((state, metrics))
     memory = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
-    return {"compile_s": compiled, "best_s": min(times), "mean_s": sum(times) / len(times), "bytes": memory}
+    return {
+        "compile_s": compiled,
+        "best_s": min(times),
+        "mean_s": sum(times) / len(times),
+        "bytes": memory,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--preset", default="40k", choices=PRESETS)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--dispatch", type=int, default=1)
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--forms", nargs="*", default=[], help="what differs from this chip's own, as fold_to=64")
+    parser.add_argument(
+        "--forms",
+        nargs="*",
+        default=[],
+        help="what differs from this chip's own, as fold_to=64",
+    )
     parser.add_argument("--trace", type=Path)
     options = parser.parse_args()
     preset = PRESETS[options.preset]
-    preset = dataclasses.replace(preset, train=dataclasses.replace(preset.train, precision=options.precision))
+    preset = dataclasses.replace(
+        preset, train=dataclasses.replace(preset.train, precision=options.precision)
+    )
     chip = jax.devices()[0]
     forms = with_fields(kernel_config_for(chip.platform, chip.device_kind), options.forms)
-    figures = measure(preset, options.batch, options.frames, options.steps, forms, options.dispatch, options.trace)
+    figures = measure(
+        preset,
+        options.batch,
+        options.frames,
+        options.steps,
+        forms,
+        options.dispatch,
+        options.trace,
+    )
     print(
         f"{options.preset}, batch {options.batch}, {options.frames} frames, {options.precision}, {chip.device_kind}, "
         f"{' '.join(options.forms) or 'its own forms'}, {options.dispatch} at once: "

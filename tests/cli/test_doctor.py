@@ -14,7 +14,14 @@ from rvc_jax.weights import bundled
 def test_everything_works_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
-    for name in ("jax", "tensorflow", "devices", "weights swift_f0", "write and read .mp3", "read .m4a"):
+    for name in (
+        "jax",
+        "tensorflow",
+        "devices",
+        "weights swift_f0",
+        "write and read .mp3",
+        "read .m4a",
+    ):
         assert checks[name]["ok"], checks[name]
     assert checks["devices"]["detail"].startswith("cpu")
 
@@ -25,5 +32,8 @@ def test_missing_weights_are_essential(
     monkeypatch.setattr(bundled, "FOLDER", tmp_path)
     assert main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("NO   weights whisper_tiny") and "No such file" in line for line in lines)
+    assert any(
+        line.startswith("NO   weights whisper_tiny") and "No such file" in line
+        for line in lines
+    )
     assert lines[-1] == "broken: weights swift_f0, weights whisper_tiny"

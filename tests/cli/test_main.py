@@ -19,14 +19,30 @@ from rvc_jax.cli.options import TrainOptions, read_field_help
 from rvc_jax.config import ConvertConfig, FetchConfig, PrepareConfig, TrainConfig
 from rvc_jax.runs.folder import RunFolder
 
-HEAVY = ("jax", "flax", "tensorflow", "tensorflow_datasets", "librosa", "scipy", "matplotlib", "orbax", "av", "numpy")
+HEAVY = (
+    "jax",
+    "flax",
+    "tensorflow",
+    "tensorflow_datasets",
+    "librosa",
+    "scipy",
+    "matplotlib",
+    "orbax",
+    "av",
+    "numpy",
+)
 
 
 def test_help_is_quick_and_names_every_command() -> None:
     seconds = []
     for _ in range(3):
         began = time.perf_counter()
-        done = subprocess.run([sys.executable, "-m", "rvc_jax", "--help"], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "rvc_jax", "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         seconds.append(time.perf_counter() - began)
     assert all(f"{command} " in done.stdout for command in COMMANDS)
     assert min(seconds) < 1.0
@@ -34,7 +50,9 @@ def test_help_is_quick_and_names_every_command() -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     code = "import sys; from rvc_jax.cli import main; main(['train', '--help']); print(*sys.modules, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert "--epochs" in done.stdout
     assert not set(HEAVY) & set(done.stderr.split())
 
@@ -46,23 +64,42 @@ def test_without_arguments_there_is_help(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_every_option_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> None:
     for config in (FetchConfig, PrepareConfig, TrainConfig, ConvertConfig):
-        assert set(read_field_help(config)) == {field.name for field in dataclasses.fields(config)}
+        assert set(read_field_help(config)) == {
+            field.name for field in dataclasses.fields(config)
+        }
     assert main(["train", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "Passes over the training windows. (default: 200; nano:" in text
-    assert [field.name for field in dataclasses.fields(TrainOptions)] == list(read_field_help(TrainConfig))
+    assert [field.name for field in dataclasses.fields(TrainOptions)] == list(
+        read_field_help(TrainConfig)
+    )
 
 
-@pytest.mark.parametrize("arguments", [["sing"], ["train"], ["convert", "a", "b", "c", "--protect", "much"]])
+@pytest.mark.parametrize(
+    "arguments", [["sing"], ["train"], ["convert", "a", "b", "c", "--protect", "much"]]
+)
 def test_wrong_usage_is_2(arguments: list[str]) -> None:
     assert main(arguments) == 2
 
 
-def test_a_mistake_gets_one_line_from_the_program_itself(tmp_path: Path, other_clip: Path) -> None:
-    command = [sys.executable, "-m", "rvc_jax", "convert", str(tmp_path), str(other_clip), str(tmp_path / "out.wav")]
+def test_a_mistake_gets_one_line_from_the_program_itself(
+    tmp_path: Path, other_clip: Path
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "rvc_jax",
+        "convert",
+        str(tmp_path),
+        str(other_clip),
+        str(tmp_path / "out.wav"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"rvc-jax: error: {tmp_path} is not a run of rvc-jax: it has no config.json\n"
+    assert (
+        done.stderr
+        == f"rvc-jax: error: {tmp_path} is not a run of rvc-jax: it has no config.json\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,9 +119,13 @@ def test_a_mistake_gets_one_line_from_the_program_itself(tmp_path: Path, other_c
     ],
 )
 def test_mistakes_are_told_in_one_line(
-    arguments: str, message: str, tiny_run: Path, sample_dataset: Path, tmp_path: Path,
+    arguments: str,
+    message: str,
+    tiny_run: Path,
+    sample_dataset: Path,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     arguments = arguments.format(tmp=tmp_path, run=tiny_run, dataset=sample_dataset).split()
     assert main(arguments) == 2
     output = capsys.readouterr()
@@ -94,7 +135,9 @@ def test_mistakes_are_told_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_and_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_and_a_full_disk(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fails_with(error: BaseException) -> tuple[int, str]:
         def describe(path: Path) -> dict:
             raise error
@@ -106,9 +149,14 @@ def test_ctrl_c_and_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     full = OSError(errno.ENOSPC, "No space left on device", "metrics/events")
     advice = "free some space and run the same command again"
     assert fails_with(full) == (2, f"rvc-jax: error: disk full: metrics/events; {advice}\n")
-    wrapped = ValueError("RESOURCE_EXHAUSTED: Failed to write 627938 bytes to file 8: No space left on device [28]")
+    wrapped = ValueError(
+        "RESOURCE_EXHAUSTED: Failed to write 627938 bytes to file 8: No space left on device [28]"
+    )
     for other in (wrapped, OSError("3214080 requested and 100288 written")):
-        assert fails_with(other) == (2, f"rvc-jax: error: disk full: a file could not be written; {advice}\n")
+        assert fails_with(other) == (
+            2,
+            f"rvc-jax: error: disk full: a file could not be written; {advice}\n",
+        )
     with pytest.raises(OSError, match="odd"):
         fails_with(OSError(errno.EIO, "odd"))
 
@@ -117,7 +165,16 @@ def test_convert_and_evaluate_print_pure_json(
     tiny_run: Path, other_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.wav"
-    arguments = ["convert", str(tiny_run), str(other_clip), str(out), "--auto-transpose", "--index-rate", "0", "--json"]
+    arguments = [
+        "convert",
+        str(tiny_run),
+        str(other_clip),
+        str(out),
+        "--auto-transpose",
+        "--index-rate",
+        "0",
+        "--json",
+    ]
     assert main(arguments) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["samples"] == decode(out)[0].shape[1] == 113600
@@ -125,17 +182,26 @@ def test_convert_and_evaluate_print_pure_json(
 
     assert main(["evaluate", str(tiny_run), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    scores = [record["holdout/mel"] for record in RunFolder.open(tiny_run).history() if "holdout/mel" in record]
+    scores = [
+        record["holdout/mel"]
+        for record in RunFolder.open(tiny_run).history()
+        if "holdout/mel" in record
+    ]
     assert printed["holdout_mel"] == pytest.approx(min(scores), rel=1e-3)
     assert printed["same_speech_as_in_training"] is True
 
 
-def test_prepare_tells_what_was_dropped(sample_voice: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prepare_tells_what_was_dropped(
+    sample_voice: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "speech"
     folder.mkdir()
     (folder / "good.flac").write_bytes((sample_voice / "ivr-concentrate.flac").read_bytes())
     (folder / "text.wav").write_text("this is no sound")
-    assert main(["prepare", str(folder), "--out", str(tmp_path / "dataset"), "--preset", "nano"]) == 0
+    assert (
+        main(["prepare", str(folder), "--out", str(tmp_path / "dataset"), "--preset", "nano"])
+        == 0
+    )
     output = capsys.readouterr()
     assert "text.wav: not audio" in output.out and "1 read, 1 skipped" in output.out
     assert "analysing 100%" in output.err and "analysing" not in output.out

@@ -22,8 +22,8 @@ from rvc_jax.config import PRESETS
 
 @pytest.fixture(scope="module")
 def made(sample_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
-    """The quick start's folder and its JSON, with a few steps of a small network on a short voice whose dataset was
-    there already. (`.ci/run` carries out the real one.)"""
+    """The quick start's folder and its JSON, with a few steps of a small network on a short voice
+    whose dataset was there already. (`.ci/run` carries out the real one.)"""
     out = tmp_path_factory.mktemp("quick") / "start"
     shutil.copytree(sample_dataset, out / "dataset")
     printed = io.StringIO()
@@ -51,12 +51,15 @@ def test_it_makes_what_it_says(made: tuple[Path, dict]) -> None:
 
 
 def test_running_again_uses_what_is_there(made: tuple[Path, dict]) -> None:
-    first, again = made[1]["first"], made[1]["again"]
+    first = made[1]["first"]
+    again = made[1]["again"]
     assert again["steps"] == first["steps"] and again["steps_per_second"] is None
     assert again["holdout_after"] == first["holdout_after"]
 
 
-def test_the_report_is_one_page_with_pictures_sounds_and_licences(made: tuple[Path, dict]) -> None:
+def test_the_report_is_one_page_with_pictures_sounds_and_licences(
+    made: tuple[Path, dict],
+) -> None:
     page = (made[0] / "report.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
@@ -65,13 +68,20 @@ def test_the_report_is_one_page_with_pictures_sounds_and_licences(made: tuple[Pa
     for picture in pictures:
         pixels = matplotlib.image.imread(io.BytesIO(base64.b64decode(picture)))
         assert pixels.shape[1] > 800 and np.ptp(pixels[..., :3]) > 0.5
-    sounds = [soundfile.read(io.BytesIO(base64.b64decode(s))) for s in re.findall(r"audio/flac;base64,([^\"]+)", page)]
+    sounds = [
+        soundfile.read(io.BytesIO(base64.b64decode(s)))
+        for s in re.findall(r"audio/flac;base64,([^\"]+)", page)
+    ]
     assert [rate for _, rate in sounds] == [16000] * clips
-    assert len(sounds[0][0]) == len(sounds[1][0]) == 113600 and len(sounds[2][0]) == len(sounds[3][0])
+    assert len(sounds[0][0]) == len(sounds[1][0]) == 113600 and len(sounds[2][0]) == len(
+        sounds[3][0]
+    )
     assert "CC-BY-3.0" in page and "Public domain" in page and "hold-out log-mel error" in page
 
 
-def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_with_something_else_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "diary.txt").write_text("dear diary")
     assert main(["quickstart", "--out", str(tmp_path)]) == 2

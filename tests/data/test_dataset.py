@@ -17,12 +17,19 @@ def copy(sample_dataset, tmp_path):
 
 def test_slices_are_padded_with_zeros(sample_dataset):
     dataset = load_dataset(sample_dataset)
-    for windows, count in ((dataset.train, dataset.info.train_slices), (dataset.holdout, dataset.info.holdout_slices)):
+    for windows, count in (
+        (dataset.train, dataset.info.train_slices),
+        (dataset.holdout, dataset.info.holdout_slices),
+    ):
         assert len(windows) == count > 0
         assert (windows.wave.shape, windows.wave.dtype) == ((count, 336 * 160), np.float32)
         assert (windows.content.shape, windows.content.dtype) == ((count, 168, 384), np.float16)
         assert (windows.f0.shape, windows.f0.dtype) == ((count, 336), np.float32)
-        assert (windows.lengths.dtype, windows.speaker.dtype, windows.start.dtype) == (np.int32, np.int32, np.float64)
+        assert (windows.lengths.dtype, windows.speaker.dtype, windows.start.dtype) == (
+            np.int32,
+            np.int32,
+            np.float64,
+        )
         assert len(windows.source) == count
         assert windows.lengths.max() <= 330
         for i, frames in enumerate(windows.lengths):
@@ -58,7 +65,9 @@ def test_info_survives_json(sample_dataset):
 
 def test_info_is_read_without_tensorflow(sample_dataset):
     code = "import sys; from rvc_jax.data.dataset import read_info; read_info(sys.argv[1]); print(*sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code, sample_dataset], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code, sample_dataset], capture_output=True, text=True, check=True
+    )
     loaded = set(result.stdout.split())
     assert "rvc_jax.data.dataset" in loaded
     assert not {"tensorflow", "tensorflow_datasets", "jax"} & loaded
@@ -96,7 +105,11 @@ def cut_in_half(path):
 
 
 @pytest.mark.parametrize("split", ["train", "holdout"])
-@pytest.mark.parametrize("damage", [flip_a_byte, cut_in_half, lambda path: path.unlink()], ids=["flip", "cut", "gone"])
+@pytest.mark.parametrize(
+    "damage",
+    [flip_a_byte, cut_in_half, lambda path: path.unlink()],
+    ids=["flip", "cut", "gone"],
+)
 def test_a_damaged_shard_is_told_in_one_line(copy, split, damage):
     (shard,) = copy.glob(f"voice-{split}.tfrecord-*")
     damage(shard)

@@ -11,7 +11,7 @@ from rvc_jax.audio.filters import high_pass, resample
 from rvc_jax.audio.loudness import normalize_slice
 from rvc_jax.config import PrepareConfig
 from rvc_jax.data.cache import Cache
-from rvc_jax.data.extraction import Extractors, map_ahead, analyze, features, load_recording
+from rvc_jax.data.extraction import Extractors, analyze, features, load_recording, map_ahead
 from rvc_jax.data.prepare import prepare
 from rvc_jax.data.sources import Cut, find_sources
 from rvc_jax.errors import UserError
@@ -38,13 +38,16 @@ def test_ahead_keeps_the_order_and_works_beforehand_but_not_far(monkeypatch):
 
 def test_features_do_not_depend_on_the_other_sources(sample_voice, tmp_path):
     cuts = find_sources(sample_voice).cuts
-    together, alone = Cache(tmp_path / "together"), Cache(tmp_path / "alone")
+    together = Cache(tmp_path / "together")
+    alone = Cache(tmp_path / "alone")
     analyses = list(analyze(cuts, CONFIG, together))
     for cut, of_all in zip(cuts[3:5], analyses[3:5], strict=True):
         (of_one,) = analyze([cut], CONFIG, alone)
         assert of_one == of_all
         for all_slices, one_slices in zip(
-            features(of_all, 0, CONFIG, together), features(of_one, 0, CONFIG, alone), strict=True
+            features(of_all, 0, CONFIG, together),
+            features(of_one, 0, CONFIG, alone),
+            strict=True,
         ):
             for a, b in zip(all_slices, one_slices, strict=True):
                 np.testing.assert_array_equal(a, b)
@@ -53,7 +56,9 @@ def test_features_do_not_depend_on_the_other_sources(sample_voice, tmp_path):
 def test_a_cut_is_a_part_of_its_file_with_another_gain(sample_voice, tmp_path):
     path = next(sample_voice.glob("misc*"))
     cache = Cache(tmp_path)
-    whole, part = analyze([Cut(path, "whole", "a"), Cut(path, "part", "a", 1.0, 2.5, -6.0)], CONFIG, cache)
+    whole, part = analyze(
+        [Cut(path, "whole", "a"), Cut(path, "part", "a", 1.0, 2.5, -6.0)], CONFIG, cache
+    )
     assert part.seconds == pytest.approx(1.5, abs=1e-3)
     assert part.key != whole.key
     assert part.slices[-1].stop == pytest.approx(1.5 * 16000, abs=2)
@@ -63,10 +68,14 @@ def test_a_cut_is_a_part_of_its_file_with_another_gain(sample_voice, tmp_path):
 
 def test_an_extractor_that_gives_nan_stops_everything(sample_voice, tmp_path, monkeypatch):
     content = Extractors.of(CONFIG).content
-    monkeypatch.setattr(type(content), "__call__", lambda self, audio, lengths: np.full((16, 168, 384), np.nan))
+    monkeypatch.setattr(
+        type(content), "__call__", lambda self, audio, lengths: np.full((16, 168, 384), np.nan)
+    )
     with pytest.raises(UserError, match="whisper-tiny gives values that are no numbers"):
         list(analyze(find_sources(sample_voice).cuts, CONFIG, Cache(tmp_path)))
-    assert not [path for path in tmp_path.rglob("*.npz") if np.load(path)["array"].dtype == np.float16]
+    assert not [
+        path for path in tmp_path.rglob("*.npz") if np.load(path)["array"].dtype == np.float16
+    ]
 
 
 def test_a_file_that_changes_while_it_is_read_is_left_out(sample_voice, tmp_path, monkeypatch):
@@ -97,7 +106,9 @@ def test_separated_vocals_are_kept(sample_voice, tmp_path, monkeypatch):
     prepare(sample_voice, tmp_path / "1", config, cache=tmp_path / "cache")
     assert len(calls) == 6
     other = dataclasses.replace(config, f0_method="pm")
-    monkeypatch.setattr("rvc_jax.data.extraction.pitch_extractor", lambda name: pitch_extractor("swift"))
+    monkeypatch.setattr(
+        "rvc_jax.data.extraction.pitch_extractor", lambda name: pitch_extractor("swift")
+    )
     prepare(sample_voice, tmp_path / "2", other, cache=tmp_path / "cache")
     assert len(calls) == 6
 
@@ -113,13 +124,15 @@ def test_a_long_file_has_the_features_of_one_pass(sample_voice, tmp_path):
     (analysis,) = analyze([Cut(tmp_path / "long.wav", "long", "a")], CONFIG, cache)
     whole = high_pass(resample(wave, rate, 16000), 16000)
     numbers = analysis.blocks()[0][::8]
-    audio, lengths = np.zeros((16, 336 * 160), np.float32), np.full(16, 336 * 160)
+    audio = np.zeros((16, 336 * 160), np.float32)
+    lengths = np.full(16, 336 * 160)
     for row, number in enumerate(numbers):
         start, stop, _ = analysis.slices[number]
         audio[row, : stop - start] = normalize_slice(whole[start:stop], CONFIG)
         lengths[row] = stop - start
     extractors = Extractors.of(CONFIG)
-    f0, content = extractors.pitch(audio, lengths), extractors.content(audio, lengths)
+    f0 = extractors.pitch(audio, lengths)
+    content = extractors.content(audio, lengths)
     in_cache = features(analysis, 0, CONFIG, cache)
     for row, number in enumerate(numbers):
         of_file, encoded = (part[analysis.blocks()[0].index(number)] for part in in_cache)

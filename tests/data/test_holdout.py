@@ -38,7 +38,8 @@ def test_a_long_recording_gives_four_blocks_spread_over_it():
     lengths = [2700] * 444  # twenty minutes
     _, held = choose(lengths)
     edges = np.flatnonzero(np.diff(held.astype(int), prepend=0, append=0)) * 2.7
-    starts, stops = edges[::2], edges[1::2]
+    starts = edges[::2]
+    stops = edges[1::2]
     assert len(starts) == holdout.MAX_BLOCKS
     np.testing.assert_allclose((starts + stops) / 2, [150, 450, 750, 1050], atol=4)
     np.testing.assert_allclose(stops - starts, 15, atol=2.7)
@@ -48,12 +49,17 @@ def test_no_holdout_when_none_is_wanted():
     assert not holdout.choose_holdout([3000, 3000, 3000], 0, BLOCK).any()
 
 
-ranges = st.lists(st.tuples(st.integers(0, 500), st.integers(1, 200)).map(lambda r: (r[0], r[0] + r[1])), max_size=5)
+ranges = st.lists(
+    st.tuples(st.integers(0, 500), st.integers(1, 200)).map(lambda r: (r[0], r[0] + r[1])),
+    max_size=5,
+)
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.integers(0, 300), st.integers(1, 300), ranges, st.integers(1, 20))
-def test_what_is_left_is_free_of_the_holdout_on_the_grid_and_the_longest(start, length, held, step):
+def test_what_is_left_is_free_of_the_holdout_on_the_grid_and_the_longest(
+    start, length, held, step
+):
     stop = start + length
     begin, end = holdout.find_longest_free_range(start, stop, held, step)
     assert start <= begin <= end <= stop

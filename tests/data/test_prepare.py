@@ -31,7 +31,9 @@ def dataset(sample_dataset):
 @pytest.fixture(scope="module")
 def speech():
     """13 seconds: (samples, rate)."""
-    return soundfile.read(find_bundled_sample("voice") / "zrtp-enroll_confirmed.flac", dtype="float32")
+    return soundfile.read(
+        find_bundled_sample("voice") / "zrtp-enroll_confirmed.flac", dtype="float32"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -78,15 +80,25 @@ def test_slices_are_the_recording_at_their_place_normalised(dataset, sample_voic
 def test_train_and_holdout_share_no_sample_and_cover_the_speech(dataset, sample_voice):
     ranges = {}
     for name, windows in (("train", dataset.train), ("holdout", dataset.holdout)):
-        for source, start, frames in zip(windows.source, windows.start, windows.lengths, strict=True):
+        for source, start, frames in zip(
+            windows.source, windows.start, windows.lengths, strict=True
+        ):
             ranges.setdefault(source, []).append((start, start + frames / 100, name))
     assert set(ranges) == {path.name for path in sample_voice.iterdir()}
     covered = 0.0
     for parts in ranges.values():
-        for (start, stop, split), (other_start, other_stop, other_split) in itertools.combinations(parts, 2):
-            assert split == other_split or stop <= other_start + 1e-9 or other_stop <= start + 1e-9
+        for (start, stop, split), (
+            other_start,
+            other_stop,
+            other_split,
+        ) in itertools.combinations(parts, 2):
+            assert (
+                split == other_split or stop <= other_start + 1e-9 or other_stop <= start + 1e-9
+            )
         instants = np.arange(0, 20, 0.01)
-        covered += 0.01 * sum(any(start <= t < stop for start, stop, _ in parts) for t in instants)
+        covered += 0.01 * sum(
+            any(start <= t < stop for start, stop, _ in parts) for t in instants
+        )
     assert covered == pytest.approx(60 * dataset.info.speech_minutes, rel=0.02)
 
 
@@ -96,17 +108,24 @@ def test_pitch_and_content_are_those_of_the_slices_place(dataset, sample_voice):
     audio = np.zeros((NANO.feature_batch, 336 * HOP), np.float32)
     lengths = np.full(len(audio), audio.shape[1])
     for i, (source, start, wave, _, _) in enumerate(whole[: len(audio)]):
-        audio[i, : len(wave)] = recording(sample_voice / source)[round(start * RATE) :][: len(wave)]
+        audio[i, : len(wave)] = recording(sample_voice / source)[round(start * RATE) :][
+            : len(wave)
+        ]
         lengths[i] = len(wave)
     all_f0 = pitch_extractor("swift")(audio, lengths)
     all_content = content_encoder("whisper-tiny")(audio, lengths)
-    for f0, content, (_, _, _, slice_f0, slice_content) in zip(all_f0, all_content, whole, strict=False):
-        f0, content = f0[: len(slice_f0)], content[: len(slice_content)]
+    for f0, content, (_, _, _, slice_f0, slice_content) in zip(
+        all_f0, all_content, whole, strict=False
+    ):
+        f0 = f0[: len(slice_f0)]
+        content = content[: len(slice_content)]
         voiced = (f0 > 0) & (slice_f0 > 0)
         assert voiced.sum() > 0.95 * max((f0 > 0).sum(), (slice_f0 > 0).sum())
         assert np.median(np.abs(1200 * np.log2(f0[voiced] / slice_f0[voiced]))) < 5  # cents
         distance = np.median(np.linalg.norm(content - slice_content, axis=1))
-        assert distance < 0.3 * np.median(np.linalg.norm(content[1:] - slice_content[:-1], axis=1))
+        assert distance < 0.3 * np.median(
+            np.linalg.norm(content[1:] - slice_content[:-1], axis=1)
+        )
 
 
 def test_info_tells_what_was_made(dataset, sample_voice):
@@ -117,7 +136,10 @@ def test_info_tells_what_was_made(dataset, sample_voice):
     assert (info.preset, info.sample_rate, info.f0_method) == ("nano", RATE, "swift")
     assert (info.content_encoder, info.content_channels) == ("whisper-tiny", 384)
     assert info.speakers == ("callie",)
-    assert (info.train_slices, info.holdout_slices) == (len(dataset.train), len(dataset.holdout))
+    assert (info.train_slices, info.holdout_slices) == (
+        len(dataset.train),
+        len(dataset.holdout),
+    )
     assert (info.config["chunk_len"], info.config["f0_method"]) == (3.0, "swift")
     voiced = np.concatenate([f0[f0 > 0] for f0 in (*dataset.train.f0, *dataset.holdout.f0)])
     assert info.median_f0 == pytest.approx(np.median(voiced), rel=0.01)
@@ -129,7 +151,9 @@ def test_info_tells_what_was_made(dataset, sample_voice):
 def test_the_same_input_and_settings_give_the_same_dataset(dataset, sample_voice, tmp_path):
     shutil.copytree(sample_voice, tmp_path / "copy [1]" / "callie")
     told = []
-    info = prepare(tmp_path / "copy [1]" / "callie", tmp_path / "out [1] é🎤", NANO, told.append)
+    info = prepare(
+        tmp_path / "copy [1]" / "callie", tmp_path / "out [1] é🎤", NANO, told.append
+    )
     assert info == dataset.info
     again = load_dataset(tmp_path / "out [1] é🎤")
     for name in ("wave", "content", "f0", "lengths", "start"):
@@ -137,7 +161,11 @@ def test_the_same_input_and_settings_give_the_same_dataset(dataset, sample_voice
     assert again.train.source == dataset.train.source
     for stage in ("features", "write"):
         steps = [step for step in told if step.stage == stage]
-        done = [step.done for step in steps if step.message == steps[-1].message or stage == "features"]
+        done = [
+            step.done
+            for step in steps
+            if step.message == steps[-1].message or stage == "features"
+        ]
         assert done == sorted(done)
         assert steps[-1].done == steps[-1].total
 
@@ -160,7 +188,11 @@ def test_a_bad_file_among_good_ones_is_skipped_and_named(tmp_path, speech):
     damaged = wave.copy()
     damaged[int(4.2 * rate)] = np.nan
     soundfile.write(folder / "damaged.wav", damaged, rate, "FLOAT")
-    soundfile.write(folder / "surround 192.wav", np.repeat(wave[: 2 * rate].repeat(4)[:, None], 8, 1), 4 * rate)
+    soundfile.write(
+        folder / "surround 192.wav",
+        np.repeat(wave[: 2 * rate].repeat(4)[:, None], 8, 1),
+        4 * rate,
+    )
     (folder / "text.wav").write_text("This is not a recording. " * 40)
     (folder / "LICENSE.txt").write_text("free")
     info = prepare(folder, tmp_path / "out", NANO)
@@ -180,7 +212,11 @@ def test_little_speech_is_enough(tmp_path, speech, seconds, counts):
     soundfile.write(tmp_path / "a.wav", wave[rate : int((1 + seconds) * rate)], rate)
     info = prepare(tmp_path / "a.wav", tmp_path / "out", NANO)
     dataset = load_dataset(tmp_path / "out")
-    assert (len(dataset.train), len(dataset.holdout)) == (info.train_slices, info.holdout_slices) == counts
+    assert (
+        (len(dataset.train), len(dataset.holdout))
+        == (info.train_slices, info.holdout_slices)
+        == counts
+    )
     assert len(info.notes) == (counts[1] == 0)
 
 
@@ -215,7 +251,9 @@ def speech_full_of_nan(folder, wave, rate):
 
 
 def full_scale_square_wave(folder, wave, rate):
-    soundfile.write(folder / "a.wav", np.sign(np.sin(np.arange(10 * rate) * (2 * np.pi * 200 / rate))), rate)
+    soundfile.write(
+        folder / "a.wav", np.sign(np.sin(np.arange(10 * rate) * (2 * np.pi * 200 / rate))), rate
+    )
 
 
 def nothing(folder, wave, rate):
@@ -253,7 +291,9 @@ def test_a_place_in_use_is_not_overwritten_unless_it_is_a_dataset_and_asked_for(
     with pytest.raises(UserError, match="does not exist"):
         prepare(tmp_path / "missing", tmp_path / "out", NANO, overwrite=True)
     assert read_info(tmp_path / "out") == first
-    second = prepare(clip, tmp_path / "out", PrepareConfig(preset="nano", high_pass_hz=60.0), overwrite=True)
+    second = prepare(
+        clip, tmp_path / "out", PrepareConfig(preset="nano", high_pass_hz=60.0), overwrite=True
+    )
     assert read_info(tmp_path / "out") == second != first
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("precious")
@@ -311,7 +351,9 @@ def counted(monkeypatch):
 def test_one_more_file_is_one_files_work(sample_voice, tmp_path, counted):
     folder = shutil.copytree(sample_voice, tmp_path / "speech")
     before = prepare(folder, tmp_path / "a", NANO, cache=tmp_path / "cache")
-    assert counted["float32"] == counted["float16"] == before.train_slices + before.holdout_slices
+    assert (
+        counted["float32"] == counted["float16"] == before.train_slices + before.holdout_slices
+    )
     counted.update(float32=0, float16=0)
     assert prepare(folder, tmp_path / "b", NANO, cache=tmp_path / "cache") == before
     assert counted == {"float32": 0, "float16": 0}
@@ -323,7 +365,9 @@ def test_one_more_file_is_one_files_work(sample_voice, tmp_path, counted):
     assert len(new) - 1 <= counted["float32"] == counted["float16"] <= len(new) + 3
 
 
-def test_other_audio_under_the_same_name_and_other_settings_are_computed_anew(clip, tmp_path, counted):
+def test_other_audio_under_the_same_name_and_other_settings_are_computed_anew(
+    clip, tmp_path, counted
+):
     path = tmp_path / "a.wav"
     shutil.copy(clip, path)
     prepare(path, tmp_path / "1", NANO, cache=tmp_path / "cache")
@@ -331,13 +375,25 @@ def test_other_audio_under_the_same_name_and_other_settings_are_computed_anew(cl
     soundfile.write(path, wave[::-1], rate)
     prepare(path, tmp_path / "2", NANO, cache=tmp_path / "cache")
     assert counted == {"float32": 2, "float16": 2}
-    prepare(path, tmp_path / "3", PrepareConfig(preset="nano", normalise_peak=0.5), cache=tmp_path / "cache")
+    prepare(
+        path,
+        tmp_path / "3",
+        PrepareConfig(preset="nano", normalise_peak=0.5),
+        cache=tmp_path / "cache",
+    )
     assert counted == {"float32": 3, "float16": 3}
-    prepare(path, tmp_path / "4", PrepareConfig(preset="nano", holdout_max=30.0), cache=tmp_path / "cache")
+    prepare(
+        path,
+        tmp_path / "4",
+        PrepareConfig(preset="nano", holdout_max=30.0),
+        cache=tmp_path / "cache",
+    )
     assert counted == {"float32": 3, "float16": 3}
 
 
-def test_another_embedder_never_takes_the_old_ones_features(clip, tmp_path, counted, monkeypatch):
+def test_another_embedder_never_takes_the_old_ones_features(
+    clip, tmp_path, counted, monkeypatch
+):
     prepare(clip, tmp_path / "1", NANO, cache=tmp_path / "cache")
     encoder = content_encoder("whisper-tiny")
     monkeypatch.setattr(encoder, "fingerprint", "other weights under the same name")
@@ -347,7 +403,9 @@ def test_another_embedder_never_takes_the_old_ones_features(clip, tmp_path, coun
     assert info.fingerprint != read_info(tmp_path / "1").fingerprint
 
 
-def test_a_damaged_or_missing_cache_entry_is_computed_again(sample_voice, tmp_path, sample_dataset):
+def test_a_damaged_or_missing_cache_entry_is_computed_again(
+    sample_voice, tmp_path, sample_dataset
+):
     prepare(sample_voice, tmp_path / "1", NANO, cache=tmp_path / "cache")
     entries = sorted((tmp_path / "cache").rglob("*.*"))
     assert len(entries) > 12
@@ -358,7 +416,9 @@ def test_a_damaged_or_missing_cache_entry_is_computed_again(sample_voice, tmp_pa
             content = bytearray(entry.read_bytes())
             content[len(content) // 2] ^= 0x40
             entry.write_bytes(content)
-    assert prepare(sample_voice, tmp_path / "2", NANO, cache=tmp_path / "cache") == read_info(sample_dataset)
+    assert prepare(sample_voice, tmp_path / "2", NANO, cache=tmp_path / "cache") == read_info(
+        sample_dataset
+    )
     for file in (tmp_path / "2").iterdir():
         assert file.read_bytes() == (tmp_path / "1" / file.name).read_bytes()
 
@@ -380,7 +440,9 @@ def test_a_file_that_is_replaced_before_it_is_written(clip, tmp_path, monkeypatc
     assert sorted(path.name for path in tmp_path.iterdir()) == ["speech"]
 
 
-def test_speakers_have_numbers_names_and_a_share_of_the_holdout(tmp_path, sample_voice, other_clip):
+def test_speakers_have_numbers_names_and_a_share_of_the_holdout(
+    tmp_path, sample_voice, other_clip
+):
     folder = tmp_path / "all"
     shutil.copytree(sample_voice, folder / "callie")
     (folder / "other one").mkdir()
@@ -394,17 +456,22 @@ def test_speakers_have_numbers_names_and_a_share_of_the_holdout(tmp_path, sample
     dataset = load_dataset(tmp_path / "out")
     for windows in (dataset.train, dataset.holdout):
         assert {
-            (source.partition("/")[0], number) for source, number in zip(windows.source, windows.speaker, strict=True)
+            (source.partition("/")[0], number)
+            for source, number in zip(windows.source, windows.speaker, strict=True)
         } == {
             ("callie", 0),
             ("other one", 1),
         }
-    assert prepare(folder, tmp_path / "one", PrepareConfig(preset="nano", speakers="one")).speakers == ("all",)
+    assert prepare(
+        folder, tmp_path / "one", PrepareConfig(preset="nano", speakers="one")
+    ).speakers == ("all",)
 
 
 def test_long_clips_are_windowed_and_nothing_is_lost(tmp_path):
     """The case that the PyTorch tools lose: clips of 39 s, taken as they are."""
-    wave, rate = soundfile.read(find_bundled_sample("voice") / "zrtp-enroll_confirmed.flac", dtype="float32")
+    wave, rate = soundfile.read(
+        find_bundled_sample("voice") / "zrtp-enroll_confirmed.flac", dtype="float32"
+    )
     folder = tmp_path / "clips"
     folder.mkdir()
     for number in range(2):
@@ -415,6 +482,8 @@ def test_long_clips_are_windowed_and_nothing_is_lost(tmp_path):
     dataset = load_dataset(tmp_path / "out")
     seen = {name: np.zeros(3900, bool) for name in ("0.wav", "1.wav")}
     for windows in (dataset.train, dataset.holdout):
-        for name, start, frames in zip(windows.source, windows.start, windows.lengths, strict=True):
+        for name, start, frames in zip(
+            windows.source, windows.start, windows.lengths, strict=True
+        ):
             seen[name][round(start * 100) : round(start * 100) + frames] = True
     assert all(frames.sum() >= 3890 for frames in seen.values())

@@ -16,7 +16,7 @@ from local_media_server import MediaServer
 
 from rvc_jax.config import FetchConfig
 from rvc_jax.data.fetch.fetch import fetch
-from rvc_jax.data.recipes import read_recipe, collect_recipe_cuts
+from rvc_jax.data.recipes import collect_recipe_cuts, read_recipe
 from rvc_jax.data.sources import Cut, find_bundled_sample
 from rvc_jax.errors import UserError
 
@@ -40,7 +40,9 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def test_the_bundled_recipe_gives_its_cuts_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bundled_recipe_gives_its_cuts_without_a_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("socket.getaddrinfo", None)
     sample = find_bundled_sample("voice").parent
     recipe = read_recipe(sample / "recipe.toml")
@@ -48,7 +50,11 @@ def test_the_bundled_recipe_gives_its_cuts_without_a_network(monkeypatch: pytest
     hold = "voice/ivr-on_hold_indefinitely.flac"
     novel = "other/sense_and_sensibility_01_austen_64kb-0870.flac"
     assert collect_recipe_cuts(recipe) == [
-        Cut((sample / "voice/vm-tutorial_record_name.flac").resolve(), "voice/vm-tutorial_record_name.flac", "voice"),
+        Cut(
+            (sample / "voice/vm-tutorial_record_name.flac").resolve(),
+            "voice/vm-tutorial_record_name.flac",
+            "voice",
+        ),
         Cut((sample / hold).resolve(), f"{hold}[0.0-3.0]", "voice", 0.0, 3.0, -1.5),
         Cut((sample / hold).resolve(), f"{hold}[3.25-6.5]", "voice", 3.25, 6.5, 1.0),
         Cut((sample / novel).resolve(), f"{novel}[0.5-end]", "other", 0.5, None, 0.0),
@@ -79,7 +85,10 @@ def test_every_way_to_write_a_time_and_every_key(folder: Path) -> None:
         )
     )
     assert (recipe.name, recipe.speaker, recipe.licence) == ("recipe", "recipe", None)
-    cuts = [(cut.name, cut.speaker, cut.start, cut.stop, cut.gain_db) for cut in collect_recipe_cuts(recipe)]
+    cuts = [
+        (cut.name, cut.speaker, cut.start, cut.stop, cut.gain_db)
+        for cut in collect_recipe_cuts(recipe)
+    ]
     assert cuts == [
         ("speech.flac[1.25-1.5]", "guest", 1.25, 1.5, 3.0),
         ("speech.flac[2.0-2.5]", "host", 2.0, 2.5, -1.5),
@@ -93,7 +102,10 @@ def test_files_by_their_whole_path_get_different_names(folder: Path, tmp_path: P
         tmp_path / "elsewhere",
         f"[[source]]\nfile = '{folder}/speech.flac'\n[[source]]\nfile = '{folder}/second/speech.flac'",
     )
-    assert [cut.name for cut in collect_recipe_cuts(read_recipe(recipe))] == ["speech.flac", "speech.flac (2)"]
+    assert [cut.name for cut in collect_recipe_cuts(read_recipe(recipe))] == [
+        "speech.flac",
+        "speech.flac (2)",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -106,32 +118,67 @@ def test_files_by_their_whole_path_get_different_names(folder: Path, tmp_path: P
         ("x = 9" + "9" * 5000, "is no"),
         ("name = 3", "recipe.toml, name: must be a text in quotes"),
         ("name = ''", "recipe.toml, name: must be a text in quotes"),
-        ("name = \"a\\u001b[31mb\"", "recipe.toml, name: must be a text in quotes"),
-        ("speakers = 'a'", "recipe.toml: there is no key 'speakers'; a recipe has licence, name, source, speaker"),
+        ('name = "a\\u001b[31mb"', "recipe.toml, name: must be a text in quotes"),
+        (
+            "speakers = 'a'",
+            "recipe.toml: there is no key 'speakers'; a recipe has licence, name, source, speaker",
+        ),
         ("source = 'speech.flac'", "source: must be written with two brackets"),
         ("[source]\nfile = 'speech.flac'", "source: must be written with two brackets"),
         ("source = ['speech.flac']", "source 1: must be a table"),
         ("[[source]]", "source 1: give a link or a file, one of them"),
-        ("[[source]]\nfile = 'speech.flac'\nlink = 'https://x.org'", "source 1: give a link or a file, one of them"),
+        (
+            "[[source]]\nfile = 'speech.flac'\nlink = 'https://x.org'",
+            "source 1: give a link or a file, one of them",
+        ),
         ("[[source]]\nurl = 'https://x.org'", "source 1: there is no key 'url'"),
-        ("[[source]]\nlink = 'file:///etc/passwd'", "source 1, link: only http:// and https:// links"),
-        ("[[source]]\nlink = 'ftp://x.org/a'", "source 1, link: only http:// and https:// links"),
+        (
+            "[[source]]\nlink = 'file:///etc/passwd'",
+            "source 1, link: only http:// and https:// links",
+        ),
+        (
+            "[[source]]\nlink = 'ftp://x.org/a'",
+            "source 1, link: only http:// and https:// links",
+        ),
         ("[[source]]\nfile = 'gone.flac'", "gone.flac is not there"),
         ("[[source]]\nfile = 'second'", "second is not a file"),
         ("[[source]]\nfile = '../outside.flac'", "outside of the recipe's folder"),
         ("[[source]]\nfile = 'second/../../outside.flac'", "outside of the recipe's folder"),
         ("[[source]]\nfile = 'leads-out.flac'", "outside of the recipe's folder"),
-        ("[[source]]\nfile = \"a\\u0000b\"", "source 1, file: must be a text in quotes"),
-        ("[[source]]\nfile = 'speech.flac'\ngain_db = 'loud'", "source 1, gain_db: must be a number from -60 to 60"),
-        ("[[source]]\nfile = 'speech.flac'\ngain_db = nan", "source 1, gain_db: must be a number"),
-        ("[[source]]\nfile = 'speech.flac'\ngain_db = -inf", "source 1, gain_db: must be a number"),
-        ("[[source]]\nfile = 'speech.flac'\ngain_db = true", "source 1, gain_db: must be a number"),
-        ("[[source]]\nfile = 'speech.flac'\nchapters = 'Part'", "source 1, chapters: only for a link"),
-        ("[[source]]\nlink = 'https://x.org'\nchapters = '('", "source 1, chapters: not a regular expression"),
-        ("[[source]]\nlink = 'https://x.org'\nchapters = 'a'\ncut = [{end = 1}]", "chapters: only for a link"),
+        ('[[source]]\nfile = "a\\u0000b"', "source 1, file: must be a text in quotes"),
+        (
+            "[[source]]\nfile = 'speech.flac'\ngain_db = 'loud'",
+            "source 1, gain_db: must be a number from -60 to 60",
+        ),
+        (
+            "[[source]]\nfile = 'speech.flac'\ngain_db = nan",
+            "source 1, gain_db: must be a number",
+        ),
+        (
+            "[[source]]\nfile = 'speech.flac'\ngain_db = -inf",
+            "source 1, gain_db: must be a number",
+        ),
+        (
+            "[[source]]\nfile = 'speech.flac'\ngain_db = true",
+            "source 1, gain_db: must be a number",
+        ),
+        (
+            "[[source]]\nfile = 'speech.flac'\nchapters = 'Part'",
+            "source 1, chapters: only for a link",
+        ),
+        (
+            "[[source]]\nlink = 'https://x.org'\nchapters = '('",
+            "source 1, chapters: not a regular expression",
+        ),
+        (
+            "[[source]]\nlink = 'https://x.org'\nchapters = 'a'\ncut = [{end = 1}]",
+            "chapters: only for a link",
+        ),
     ],
-)  # fmt: skip
-def test_what_is_refused_in_a_recipe(folder: Path, tmp_path: Path, text: str, message: str) -> None:
+)
+def test_what_is_refused_in_a_recipe(
+    folder: Path, tmp_path: Path, text: str, message: str
+) -> None:
     shutil.copy(folder / "speech.flac", tmp_path / "outside.flac")
     (folder / "leads-out.flac").symlink_to(tmp_path / "outside.flac")
     path = written(folder, text)
@@ -145,10 +192,16 @@ def test_what_is_refused_in_a_recipe(folder: Path, tmp_path: Path, text: str, me
     ("cuts", "message"),
     [
         ("{}", "source 1: cut 1: give a start, an end or both"),
-        ("{from = 1}", "source 1: cut 1: there is no key 'from'; a cut has end, gain_db, speaker, start"),
+        (
+            "{from = 1}",
+            "source 1: cut 1: there is no key 'from'; a cut has end, gain_db, speaker, start",
+        ),
         ("3", "source 1: cut 1: must be a table"),
         ("{start = 5, end = 5}", "source 1: cut 1: the end (5 s) is not after the start (5 s)"),
-        ("{start = '1:00', end = '0:59'}", "cut 1: the end (59 s) is not after the start (60 s)"),
+        (
+            "{start = '1:00', end = '0:59'}",
+            "cut 1: the end (59 s) is not after the start (60 s)",
+        ),
         ("{end = 0}", "cut 1: the end (0 s) is not after the start (0 s)"),
         ("{start = -1}", "source 1: cut 1, start: must be seconds, not below 0"),
         ("{start = nan}", "source 1: cut 1, start: must be seconds"),
@@ -159,11 +212,20 @@ def test_what_is_refused_in_a_recipe(folder: Path, tmp_path: Path, text: str, me
         ("{start = '1:70'}", "source 1: cut 1, start: '1:70' is no time"),
         ("{start = 'soon'}", "source 1: cut 1, start: 'soon' is no time"),
         ("{end = 1}, {start = 1, gain_db = 99}", "source 1: cut 2, gain_db"),
-        ("{start = 1, end = 3}, {start = 2}", "source 1: cut 2 begins at 2 s, where source 1: cut 1 has not ended"),
-        ("{start = 2}, {start = 9, end = 10}", "source 1: cut 2 begins at 9 s, where source 1: cut 1 has not ended"),
-        ("{start = 5, end = 6}, {end = 5.5}", "source 1: cut 1 begins at 5 s, where source 1: cut 2 has not ended"),
+        (
+            "{start = 1, end = 3}, {start = 2}",
+            "source 1: cut 2 begins at 2 s, where source 1: cut 1 has not ended",
+        ),
+        (
+            "{start = 2}, {start = 9, end = 10}",
+            "source 1: cut 2 begins at 9 s, where source 1: cut 1 has not ended",
+        ),
+        (
+            "{start = 5, end = 6}, {end = 5.5}",
+            "source 1: cut 1 begins at 5 s, where source 1: cut 2 has not ended",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused_in_a_cut(folder: Path, cuts: str, message: str) -> None:
     path = written(folder, f"[[source]]\nfile = 'speech.flac'\ncut = [{cuts}]")
     with pytest.raises(UserError) as error:
@@ -172,10 +234,16 @@ def test_what_is_refused_in_a_cut(folder: Path, cuts: str, message: str) -> None
 
 
 def test_cuts_may_touch_but_a_recording_may_not_come_twice(folder: Path) -> None:
-    path = written(folder, "[[source]]\nfile = 'speech.flac'\ncut = [{start = 1, end = 2}, {end = 1}, {start = 2}]")
+    path = written(
+        folder,
+        "[[source]]\nfile = 'speech.flac'\ncut = [{start = 1, end = 2}, {end = 1}, {start = 2}]",
+    )
     assert len(collect_recipe_cuts(read_recipe(path))) == 3
     path = written(folder, "[[source]]\nfile = 'speech.flac'\n" * 2)
-    with pytest.raises(UserError, match="source 2 begins at 0 s, where source 1 has not ended: cuts must not overlap"):
+    with pytest.raises(
+        UserError,
+        match="source 2 begins at 0 s, where source 1 has not ended: cuts must not overlap",
+    ):
         collect_recipe_cuts(read_recipe(path))
     twice = "[[source]]\nfile = 'speech.flac'\ncut = [{end = 2}]\n[[source]]\nfile = 'second/../speech.flac'\n"
     with pytest.raises(UserError, match="cuts must not overlap"):
@@ -187,7 +255,10 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
         read_recipe(tmp_path / "gone.toml")
     with pytest.raises(UserError, match="cannot be read: Is a directory"):
         read_recipe(tmp_path)
-    for content, message in ((b"\xff\xfe", "not a text in UTF-8"), (b"#" * (2 << 20), "larger than 1 MB")):
+    for content, message in (
+        (b"\xff\xfe", "not a text in UTF-8"),
+        (b"#" * (2 << 20), "larger than 1 MB"),
+    ):
         (tmp_path / "strange.toml").write_bytes(content)
         with pytest.raises(UserError, match=message):
             read_recipe(tmp_path / "strange.toml")
@@ -196,16 +267,41 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
 _VALUES = st.recursive(
     st.one_of(
         st.sampled_from(
-            ["'speech.flac'", "'1:00'", "1979-05-27T07:32:00Z", "07:32:00", "nan", "-inf", "true", "{}", "[]"]
+            [
+                "'speech.flac'",
+                "'1:00'",
+                "1979-05-27T07:32:00Z",
+                "07:32:00",
+                "nan",
+                "-inf",
+                "true",
+                "{}",
+                "[]",
+            ]
         ),
         st.integers().map(str),
         st.floats(allow_nan=False, allow_infinity=False).map(repr),
-        st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="'"), max_size=10).map("'{}'".format),
+        st.text(
+            st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="'"), max_size=10
+        ).map("'{}'".format),
     ),
     lambda inner: st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]"),
     max_leaves=4,
 )
-_KEYS = ("name", "speaker", "licence", "source", "link", "file", "gain_db", "chapters", "cut", "start", "end", "x")
+_KEYS = (
+    "name",
+    "speaker",
+    "licence",
+    "source",
+    "link",
+    "file",
+    "gain_db",
+    "chapters",
+    "cut",
+    "start",
+    "end",
+    "x",
+)
 _FORMS = (
     "{key} = {value}",
     "[[source]]\n{key} = {value}",
@@ -213,20 +309,27 @@ _FORMS = (
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     st.sampled_from(_FORMS),
     st.sampled_from(_KEYS),
     _VALUES,
 )
-def test_any_value_anywhere_is_a_recipe_or_one_line(folder: Path, form: str, key: str, value: str) -> None:
+def test_any_value_anywhere_is_a_recipe_or_one_line(
+    folder: Path, form: str, key: str, value: str
+) -> None:
     path = written(folder, form.format(key=key, value=value))
     try:
         recipe = read_recipe(path)
     except UserError as error:
         assert "\n" not in str(error) and str(error).startswith(str(path))
     else:
-        assert all(cut.start >= 0 and (cut.stop is None or cut.stop > cut.start) for cut in collect_recipe_cuts(recipe))
+        assert all(
+            cut.start >= 0 and (cut.stop is None or cut.stop > cut.start)
+            for cut in collect_recipe_cuts(recipe)
+        )
 
 
 # --- links ---
@@ -272,7 +375,9 @@ def test_a_feed_is_taken_whole_but_not_cut(server: MediaServer, tmp_path: Path) 
         ("tuesda", 0.0, None, 1.5),
     ]
     path = written(tmp_path, f"[[source]]\nlink = '{link}'\ncut = [{{start = 1}}]")
-    with pytest.raises(UserError, match="source 1: this link leads to 2 recordings; cuts need a link to one"):
+    with pytest.raises(
+        UserError, match="source 1: this link leads to 2 recordings; cuts need a link to one"
+    ):
         collect_recipe_cuts(read_recipe(path), tmp_path / "fetched", LOCAL)
 
 
@@ -281,16 +386,24 @@ def test_a_link_that_fails_is_told_with_its_place(server: MediaServer, tmp_path:
     with pytest.raises(UserError, match=r"recipe\.toml: source 1: nothing was fetched: .*404"):
         collect_recipe_cuts(read_recipe(path), tmp_path / "fetched", LOCAL)
     path = written(tmp_path, "[[source]]\nlink = 'http://127.0.0.1:9/talk.mp3'")
-    with pytest.raises(UserError, match=r"recipe\.toml: source 1: .*--allow-private-addresses.*: rvc-jax fetch 'http:"):
+    with pytest.raises(
+        UserError,
+        match=r"recipe\.toml: source 1: .*--allow-private-addresses.*: rvc-jax fetch 'http:",
+    ):
         collect_recipe_cuts(read_recipe(path), tmp_path / "fetched")
 
 
-def test_what_was_fetched_by_itself_before_is_taken(server: MediaServer, tmp_path: Path) -> None:
-    """The way for links that need cookies, or whatever else only `rvc-jax fetch` has an option for."""
+def test_what_was_fetched_by_itself_before_is_taken(
+    server: MediaServer, tmp_path: Path
+) -> None:
+    """The way for links that need cookies, or whatever else only `rvc-jax fetch` has an option
+    for."""
     link = f"{server.url}/talk.m4a"
     fetch([link], tmp_path / "home" / "fetched", dataclasses.replace(LOCAL, start="1"))
     server.requests.clear()
     # Without LOCAL: what is there needs no leave to be fetched.
     cuts = collect_recipe_cuts(read_recipe(written(tmp_path, f"[[source]]\nlink = '{link}'")))
-    assert [(cut.start, cut.stop) for cut in cuts] == [(0.0, None)]  # the recipe says what is wanted
+    assert [(cut.start, cut.stop) for cut in cuts] == [
+        (0.0, None)
+    ]  # the recipe says what is wanted
     assert not server.requests

@@ -1,4 +1,5 @@
-"""Files as clean sound: block by block against the whole, what is wrong with parts of them, and their slices."""
+"""Files as clean sound: block by block against the whole, what is wrong with parts of them, and
+their slices."""
 
 import dataclasses
 import sys
@@ -16,7 +17,7 @@ from rvc_jax.audio.filters import high_pass, resample
 from rvc_jax.audio.loudness import integrated_loudness, normalize_slice
 from rvc_jax.audio.reading import AudioError, decode, load
 from rvc_jax.config import PrepareConfig
-from rvc_jax.data.recording import find_drop_reason, read_slice, open_recording, slices
+from rvc_jax.data.recording import find_drop_reason, open_recording, read_slice, slices
 from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.errors import UserError
 
@@ -51,12 +52,16 @@ def read(tmp_path, scratch):
 def in_one_go(path, rate, start=0.0, stop=None):
     """The definition: everything is done to the whole file at once."""
     channels, file_rate = decode(path)
-    cut = channels[:, round(start * file_rate) : None if stop is None else round(stop * file_rate)]
+    cut = channels[
+        :, round(start * file_rate) : None if stop is None else round(stop * file_rate)
+    ]
     return high_pass(resample(cut.mean(axis=0), file_rate, rate), rate)
 
 
 def reasons(recording, **options):
-    return [reason for _, _, reason in slices(recording, dataclasses.replace(CONFIG, **options))]
+    return [
+        reason for _, _, reason in slices(recording, dataclasses.replace(CONFIG, **options))
+    ]
 
 
 @pytest.mark.parametrize("rate", [16000, 32000, 40000, 48000])
@@ -65,7 +70,11 @@ def test_a_file_at_the_wanted_rate(scratch, rate):
     np.testing.assert_array_equal(recording.wave, in_one_go(CLIP, rate))
     assert recording.wave.dtype == np.float32 and recording.notes == () and recording.gain == 1
     assert recording.seconds == pytest.approx(soundfile.info(CLIP).duration, abs=1e-4)
-    assert recording.broken.shape == recording.clipped.shape == (int(np.ceil(recording.seconds * 100)),)
+    assert (
+        recording.broken.shape
+        == recording.clipped.shape
+        == (int(np.ceil(recording.seconds * 100)),)
+    )
     assert not recording.broken.any() and not recording.clipped.any()
     assert find_drop_reason(recording, 0, len(recording.wave), CONFIG) is None
 
@@ -84,11 +93,15 @@ def test_blocks_give_what_the_whole_gives(
     tmp_path_factory, scratch, samples, block, channels, file_rate, rate, cut, on_disk
 ):
     path = tmp_path_factory.mktemp("blocks") / "a.wav"
-    wave = np.stack([np.roll(load(CLIP, 16000), 997 * channel)[:samples] for channel in range(channels)], axis=1)
+    wave = np.stack(
+        [np.roll(load(CLIP, 16000), 997 * channel)[:samples] for channel in range(channels)],
+        axis=1,
+    )
     soundfile.write(path, wave, file_rate, "FLOAT")
     start, stop = sorted(round(share * samples) / file_rate for share in cut)
     if stop == start:
-        start, stop = 0.0, None
+        start = 0.0
+        stop = None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "_BLOCK_VALUES", block)
         patch.setattr(reading, "_BLOCK", 500)
@@ -96,7 +109,9 @@ def test_blocks_give_what_the_whole_gives(
         recording = open_recording(path, rate, CONFIG, scratch, start, stop)
     expected = in_one_go(path, rate, start, stop)
     assert recording.wave.shape == expected.shape
-    np.testing.assert_allclose(recording.wave, expected, atol=1e-6 * np.abs(expected).max(initial=0))
+    np.testing.assert_allclose(
+        recording.wave, expected, atol=1e-6 * np.abs(expected).max(initial=0)
+    )
     assert isinstance(recording.wave, np.memmap) == (on_disk and len(expected) > 0)
     assert not list(scratch.iterdir())
 
@@ -104,7 +119,8 @@ def test_blocks_give_what_the_whole_gives(
 def test_rumble_is_removed(read, speech):
     wave, rate = speech
     rumble = 0.2 * np.sin(2 * np.pi * 10 * np.arange(len(wave)) / rate)
-    clean, rumbling = read(wave, rate), read(wave + rumble, rate)
+    clean = read(wave, rate)
+    rumbling = read(wave + rumble, rate)
     late = slice(20000, -2000)  # the filter has settled, and the resampler rings at the end
     assert np.abs(rumbling.wave[late] - clean.wave[late]).max() < 1e-3
     assert np.abs(read(wave + rumble, rate, high_pass_hz=0.0).wave[late]).max() > 0.2
@@ -115,16 +131,23 @@ def test_a_cut_and_its_gain(scratch):
     assert len(cut.wave) == 2.25 * RATE and len(cut.broken) == 225
     np.testing.assert_allclose(cut.wave, in_one_go(CLIP, RATE, 1.25, 3.5) * 10**-0.3, atol=1e-6)
     seconds = soundfile.info(CLIP).duration
-    with pytest.raises(AudioError, match=f"^{seconds:.1f} s long: it cannot be cut from 1 s to 7 s$"):
+    with pytest.raises(
+        AudioError, match=f"^{seconds:.1f} s long: it cannot be cut from 1 s to 7 s$"
+    ):
         open_recording(CLIP, RATE, CONFIG, scratch, 1.0, 7.0)
 
 
 def test_what_cannot_be_opened(tmp_path, scratch):
     (tmp_path / "a.wav").write_bytes(b"no audio")
-    for path, reason in ((tmp_path / "a.wav", "not audio"), (tmp_path / "gone.wav", "No such file")):
+    for path, reason in (
+        (tmp_path / "a.wav", "not audio"),
+        (tmp_path / "gone.wav", "No such file"),
+    ):
         with pytest.raises(AudioError, match=reason):
             open_recording(path, RATE, CONFIG, scratch)
-    with pytest.raises(UserError, match="a high-pass filter of 20000 Hz is impossible at 40000 Hz"):
+    with pytest.raises(
+        UserError, match="a high-pass filter of 20000 Hz is impossible at 40000 Hz"
+    ):
         open_recording(CLIP, RATE, dataclasses.replace(CONFIG, high_pass_hz=20000.0), scratch)
 
 
@@ -136,8 +159,15 @@ def test_non_finite_samples_damage_their_own_place_alone(read, speech):
     assert np.isfinite(recording.wave).all()
     assert np.abs(recording.wave - read(wave, rate).wave)[: int(1.9 * RATE)].max() < 1e-6
     assert np.flatnonzero(recording.broken).tolist() == [200]
-    for start, stop, reason in ((0, 2, None), (2.01, 4, None), (1, 2.001, "non-finite samples")):
-        assert find_drop_reason(recording, round(start * RATE), round(stop * RATE), CONFIG) == reason
+    for start, stop, reason in (
+        (0, 2, None),
+        (2.01, 4, None),
+        (1, 2.001, "non-finite samples"),
+    ):
+        assert (
+            find_drop_reason(recording, round(start * RATE), round(stop * RATE), CONFIG)
+            == reason
+        )
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 44100])
@@ -150,7 +180,9 @@ def test_marks_are_on_the_time_line_of_the_original(read, monkeypatch, rate):
     wave[full, random.integers(0, 2, 60)] = -1
     recording = read(wave, rate)
     times = np.arange(len(wave)) * 100 // rate  # of every sample, in blocks of 10 ms
-    assert np.flatnonzero(recording.broken).tolist() == sorted({int(times[sample]) for sample in bad})
+    assert np.flatnonzero(recording.broken).tolist() == sorted(
+        {int(times[sample]) for sample in bad}
+    )
     for mark in range(len(recording.clipped)):
         share = np.isin(np.flatnonzero(times == mark), full).mean()
         assert recording.clipped[mark] == pytest.approx(share, rel=1e-6)
@@ -164,7 +196,9 @@ def test_an_over_loud_slice_is_dropped_alone(read, speech):
         found = slices(recording, dataclasses.replace(CONFIG, slicing=slicing))
         dropped = [(start / RATE, stop / RATE) for start, stop, reason in found if reason]
         assert {reason for *_, reason in found} == {None, "too loud"}
-        assert 0 < len(dropped) <= 4 and all(start < 8.8 and stop > 5.6 for start, stop in dropped)
+        assert 0 < len(dropped) <= 4 and all(
+            start < 8.8 and stop > 5.6 for start, stop in dropped
+        )
     assert np.isfinite(read(np.where(wave > 0.1, 3e38, wave), rate).wave).all()
 
 
@@ -174,7 +208,9 @@ def test_normalising_a_file_hides_no_damage(read, speech):
     burst[3 * rate : 3 * rate + 50] = 3.0
     for normalisation in ("pre", "loudness"):
         recording = read(burst, rate, normalisation=normalisation)
-        assert np.abs(recording.wave).max() < CONFIG.max_peak  # it has been turned down with the rest
+        assert (
+            np.abs(recording.wave).max() < CONFIG.max_peak
+        )  # it has been turned down with the rest
         assert "too loud" in reasons(recording, normalisation=normalisation)
 
 
@@ -212,21 +248,33 @@ def test_files_without_speech_have_a_reason_and_no_nan(read, slicing):
     for seconds, reason in ((9, "silent"), (0.1, "shorter than 0.4 s")):
         recording = read(np.zeros(int(seconds * 16000)), 16000)
         found = slices(recording, dataclasses.replace(CONFIG, slicing=slicing))
-        assert {why for *_, why in found} <= {reason, "silent", "shorter than 0.4 s"} and found[-1][1] == RATE * seconds
-        assert all(np.isfinite(read_slice(recording, start, stop, CONFIG)).all() for start, stop, _ in found)
+        assert {why for *_, why in found} <= {reason, "silent", "shorter than 0.4 s"} and found[
+            -1
+        ][1] == RATE * seconds
+        assert all(
+            np.isfinite(read_slice(recording, start, stop, CONFIG)).all()
+            for start, stop, _ in found
+        )
     one_sample = read(np.zeros(1), 192000)
     assert len(one_sample.wave) <= 1 and all(reasons(one_sample, slicing=slicing))
 
 
 @pytest.mark.parametrize("slicing", ["auto", "simple", "skip"])
 def test_slices_are_the_recordings_own_and_lose_no_speech(read, slicing):
-    """Twenty-four seconds of speech with a pause, some of it silent: every loud moment is in some slice."""
-    wave = np.concatenate([*[load(path, 16000) for path in VOICE[:4]], np.zeros(32000), load(CLIP, 16000)])
+    """Twenty-four seconds of speech with a pause, some of it silent: every loud moment is in some
+    slice."""
+    wave = np.concatenate(
+        [*[load(path, 16000) for path in VOICE[:4]], np.zeros(32000), load(CLIP, 16000)]
+    )
     recording = read(wave, 16000)
     config = dataclasses.replace(CONFIG, slicing=slicing)
     found = slices(recording, config)
-    assert found == slices(recording, dataclasses.replace(config, holdout=0.3, preset="32k", feature_batch=2))
-    assert found == sorted(found, key=lambda piece: piece[:2]) and {reason for *_, reason in found} <= {None, "silent"}
+    assert found == slices(
+        recording, dataclasses.replace(config, holdout=0.3, preset="32k", feature_batch=2)
+    )
+    assert found == sorted(found, key=lambda piece: piece[:2]) and {
+        reason for *_, reason in found
+    } <= {None, "silent"}
     covered = np.zeros(len(recording.wave), bool)
     for start, stop, reason in found:
         covered[start:stop] |= reason is None
@@ -255,7 +303,9 @@ def test_thirty_one_clips_of_39_seconds_give_all_twenty_minutes(tmp_path, scratc
 def test_finished_slices_are_normalised_as_asked(scratch):
     recording = open_recording(CLIP, RATE, CONFIG, scratch)
     part = recording.wave[1000:50000].copy()
-    np.testing.assert_array_equal(read_slice(recording, 1000, 50000, CONFIG), normalize_slice(part, CONFIG))
+    np.testing.assert_array_equal(
+        read_slice(recording, 1000, 50000, CONFIG), normalize_slice(part, CONFIG)
+    )
     for normalisation in ("none", "pre", "loudness"):
         config = dataclasses.replace(CONFIG, normalisation=normalisation)
         finished = read_slice(recording, 1000, 50000, config)
@@ -271,7 +321,10 @@ def test_whole_files_are_normalised_as_asked(read, monkeypatch, speech, on_disk)
     assert np.abs(full.wave).max() == pytest.approx(1, abs=1e-6)
     np.testing.assert_allclose(full.wave, plain.wave * full.gain, rtol=1e-6)
     loud = read(*speech, normalisation="loudness", loudness_lufs=-28.0)
-    assert integrated_loudness([loud.wave], RATE) == pytest.approx(-28, abs=0.02) and loud.notes == ()
+    assert (
+        integrated_loudness([loud.wave], RATE) == pytest.approx(-28, abs=0.02)
+        and loud.notes == ()
+    )
     (note,) = read(*speech, normalisation="loudness", loudness_lufs=-5.0).notes
     assert "instead of -5" in note
 
@@ -280,12 +333,16 @@ def test_cleaning(read, speech):
     pytest.importorskip("noisereduce")
     wave, rate = speech
     noisy = wave + 0.01 * np.random.default_rng(0).normal(size=len(wave))
-    clean, raw, cleaned = read(wave, rate).wave, read(noisy, rate).wave, read(noisy, rate, clean_audio=True).wave
+    clean = read(wave, rate).wave
+    raw = read(noisy, rate).wave
+    cleaned = read(noisy, rate, clean_audio=True).wave
     assert (cleaned - clean).std() < 0.6 * (raw - clean).std()
 
 
 def test_the_voice_is_taken_out_of_stereo_music(read, monkeypatch, speech):
-    monkeypatch.setattr("rvc_jax.data.recording.vocals", lambda blocks, *_: (block[:1] for block in blocks))
+    monkeypatch.setattr(
+        "rvc_jax.data.recording.vocals", lambda blocks, *_: (block[:1] for block in blocks)
+    )
     wave, rate = speech
     music = np.sign(np.sin(np.arange(len(wave)) / 7)) * 0.9995
     recording = read(np.stack([wave, music], axis=1), rate, separate_vocals=True)
@@ -305,7 +362,9 @@ def test_slices_without_speech_are_dropped(read, monkeypatch):
     detector = types.ModuleType("rvc_jax.features.vad")
     detector.speech_probability_in_slice = speech_probability_in_slice
     monkeypatch.setitem(sys.modules, "rvc_jax.features.vad", detector)
-    noise = np.random.default_rng(0).normal(size=12 * 16000) * np.repeat([0.05, 0.015], 6 * 16000)
+    noise = np.random.default_rng(0).normal(size=12 * 16000) * np.repeat(
+        [0.05, 0.015], 6 * 16000
+    )
     recording = read(noise, 16000)
     options = {"slicing": "simple", "vad": True, "overlap_len": 0.0}
     assert reasons(recording, **options) == [None, None, "no speech", "no speech"]

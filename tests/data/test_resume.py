@@ -12,7 +12,18 @@ import pytest
 
 
 def command(source, out, *options):
-    return [sys.executable, "-m", "rvc_jax", "prepare", str(source), "--out", str(out), "--preset", "nano", *options]
+    return [
+        sys.executable,
+        "-m",
+        "rvc_jax",
+        "prepare",
+        str(source),
+        "--out",
+        str(out),
+        "--preset",
+        "nano",
+        *options,
+    ]
 
 
 def contents(folder):
@@ -20,11 +31,14 @@ def contents(folder):
 
 
 def killed_and_finished(source, out, cache, moments):
-    """Kill the command once per moment (seconds after its start), then let it finish; how often it was killed."""
+    """Kill the command once per moment (seconds after its start), then let it finish; how often it
+    was killed."""
     kills = 0
     for moment in moments:
         process = subprocess.Popen(
-            command(source, out, "--cache", str(cache)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command(source, out, "--cache", str(cache)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         time.sleep(moment)
         if process.poll() is None:
@@ -34,11 +48,15 @@ def killed_and_finished(source, out, cache, moments):
         if out.exists():
             break
     if not out.exists():
-        subprocess.run(command(source, out, "--cache", str(cache)), check=True, capture_output=True)
+        subprocess.run(
+            command(source, out, "--cache", str(cache)), check=True, capture_output=True
+        )
     return kills
 
 
-def test_a_killed_preparation_goes_on_and_gives_the_same_bytes(sample_voice, sample_dataset, tmp_path):
+def test_a_killed_preparation_goes_on_and_gives_the_same_bytes(
+    sample_voice, sample_dataset, tmp_path
+):
     kills = killed_and_finished(sample_voice, tmp_path / "out", tmp_path / "cache", [4.0, 8.0])
     assert kills >= 1
     assert contents(tmp_path / "out") == contents(sample_dataset)
@@ -46,8 +64,11 @@ def test_a_killed_preparation_goes_on_and_gives_the_same_bytes(sample_voice, sam
 
 
 def killed_while_writing(source, out, delay):
-    """Kill the command so many seconds after it has begun to write; whether that was before its end."""
-    process = subprocess.Popen(command(source, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """Kill the command so many seconds after it has begun to write; whether that was before its
+    end."""
+    process = subprocess.Popen(
+        command(source, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     while process.poll() is None and not list(out.parent.glob(f".{out.name}.*.unfinished/*")):
         time.sleep(0.01)
     time.sleep(delay)
@@ -55,7 +76,9 @@ def killed_while_writing(source, out, delay):
     return process.wait() == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("delays", [(0.0, 0.3), pytest.param([n / 10 for n in range(20)], marks=pytest.mark.heavy)])
+@pytest.mark.parametrize(
+    "delays", [(0.0, 0.3), pytest.param([n / 10 for n in range(20)], marks=pytest.mark.heavy)]
+)
 def test_kills_while_the_dataset_is_written(sample_voice, sample_dataset, tmp_path, delays):
     out = tmp_path / "out"
     kills = 0
@@ -78,8 +101,11 @@ def test_twenty_kills_at_random_moments(sample_voice, sample_dataset, tmp_path):
     draw = random.Random(7)
     kills = 0
     for round_number in range(20):
-        out, cache = tmp_path / f"out{round_number}", tmp_path / f"cache{round_number}"
-        kills += killed_and_finished(sample_voice, out, cache, [draw.uniform(0.2, 1.0) * whole for _ in range(3)])
+        out = tmp_path / f"out{round_number}"
+        cache = tmp_path / f"cache{round_number}"
+        kills += killed_and_finished(
+            sample_voice, out, cache, [draw.uniform(0.2, 1.0) * whole for _ in range(3)]
+        )
         assert contents(out) == contents(sample_dataset)
         if kills >= 20:
             break

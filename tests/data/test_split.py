@@ -14,7 +14,8 @@ from rvc_jax.errors import UserError
 
 CONFIG = PrepareConfig(preset="nano").resolved()
 RATE = 16000
-STRIDE, WINDOW = round(2.7 * RATE), 3 * RATE
+STRIDE = round(2.7 * RATE)
+WINDOW = 3 * RATE
 
 
 def source(name, *slices, speaker="ann", key=None, error=None):
@@ -27,11 +28,15 @@ def windows(count, start=0):
 
 
 def plan_of(*analyses):
-    return split_slices(Sources(Path("speech"), tuple(a.cut for a in analyses)), CONFIG, analyses)
+    return split_slices(
+        Sources(Path("speech"), tuple(a.cut for a in analyses)), CONFIG, analyses
+    )
 
 
 def ranges(plan, split, number):
-    return [(piece.start, piece.stop) for piece in plan.assigned[number] if piece.split == split]
+    return [
+        (piece.start, piece.stop) for piece in plan.assigned[number] if piece.split == split
+    ]
 
 
 def test_a_training_slice_gives_up_what_it_shares_with_the_holdout():
@@ -50,7 +55,11 @@ def test_a_training_slice_gives_up_what_it_shares_with_the_holdout():
 
 
 def test_every_speaker_gives_his_share_of_the_holdout():
-    speakers = [source(f"{name}/{i}", *windows(10), speaker=name) for name in ("ann", "bob") for i in range(3)]
+    speakers = [
+        source(f"{name}/{i}", *windows(10), speaker=name)
+        for name in ("ann", "bob")
+        for i in range(3)
+    ]
     plan = plan_of(*speakers)
     for name in ("ann", "bob"):
         mine = [n for n, analysis in enumerate(plan.analyses) if analysis.cut.speaker == name]
@@ -60,7 +69,9 @@ def test_every_speaker_gives_his_share_of_the_holdout():
 
 def test_useless_slices_are_dropped_with_their_reason_and_never_held_out():
     bad = [Slice(*piece[:2], "clipped") for piece in windows(10)]
-    plan = plan_of(source("a", *bad, *windows(5, 40 * RATE)), source("b", error="not audio"), source("c"))
+    plan = plan_of(
+        source("a", *bad, *windows(5, 40 * RATE)), source("b", error="not audio"), source("c")
+    )
     assert [drop.reason for drop in plan.dropped] == ["clipped"] * 10 + ["not audio", "silent"]
     assert plan.dropped[1] == Drop("a", 2.7, "clipped")
     assert all(piece.number >= 10 for piece in plan.assigned[0])
@@ -84,16 +95,27 @@ def test_a_rest_within_the_holdout_is_named():
 
 
 def test_no_speech_at_all_is_told_with_its_reasons():
-    silent, short = source("a"), source("b", Slice(0, 3000, "shorter than 0.4 s"))
-    with pytest.raises(UserError, match=r"0\.2 s of sound in 3 files: silent \(1\), shorter than 0.4 s \(1\), not"):
+    silent = source("a")
+    short = source("b", Slice(0, 3000, "shorter than 0.4 s"))
+    with pytest.raises(
+        UserError,
+        match=r"0\.2 s of sound in 3 files: silent \(1\), shorter than 0.4 s \(1\), not",
+    ):
         plan_of(silent, short, source("c", error="not audio"))
 
 
 BAD_SETTINGS = [
-    {"chunk_len": 3.2, "overlap_len": 0.3}, {"overlap_len": 3.0}, {"overlap_len": -0.1}, {"min_slice": 0.0},
-    {"holdout": 1.5}, {"clean_strength": -1.0}, {"vad_threshold": 2.0}, {"feature_batch": 0},
-    {"high_pass_hz": 5000.0}, {"loudness_lufs": 3.0},
-]  # fmt: skip
+    {"chunk_len": 3.2, "overlap_len": 0.3},
+    {"overlap_len": 3.0},
+    {"overlap_len": -0.1},
+    {"min_slice": 0.0},
+    {"holdout": 1.5},
+    {"clean_strength": -1.0},
+    {"vad_threshold": 2.0},
+    {"feature_batch": 0},
+    {"high_pass_hz": 5000.0},
+    {"loudness_lufs": 3.0},
+]
 
 
 @pytest.mark.parametrize("values", BAD_SETTINGS, ids=str)
@@ -103,11 +125,18 @@ def test_settings_that_make_no_sense_are_refused(values):
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=30), min_size=1, max_size=5))
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=30),
+        min_size=1,
+        max_size=5,
+    )
+)
 def test_no_sample_is_on_both_sides_and_every_slice_is_accounted_for(files):
     analyses = []
     for number, file in enumerate(files):
-        slices, position = [], 0
+        slices = []
+        position = 0
         for gap, good in file:
             position += gap * 1000
             slices.append(Slice(position, position + WINDOW, None if good else "clipped"))
@@ -117,9 +146,14 @@ def test_no_sample_is_on_both_sides_and_every_slice_is_accounted_for(files):
         return
     plan = plan_of(*analyses)
     for number, analysis in enumerate(analyses):
-        train, held = ranges(plan, "train", number), ranges(plan, "holdout", number)
+        train = ranges(plan, "train", number)
+        held = ranges(plan, "holdout", number)
         assert not any(a < d and c < b for (a, b), (c, d) in itertools.product(train, held))
-        dropped = [drop for drop in plan.dropped if drop.file == analysis.cut.name and drop.seconds is not None]
+        dropped = [
+            drop
+            for drop in plan.dropped
+            if drop.file == analysis.cut.name and drop.seconds is not None
+        ]
         assert len(train) + len(held) + len(dropped) == len(analysis.slices)
 
 

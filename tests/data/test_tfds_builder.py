@@ -22,7 +22,9 @@ def tfds_command():
     return command
 
 
-def test_tfds_build_makes_the_same_dataset_as_prepare(tfds_command, sample_voice, sample_dataset, tmp_path):
+def test_tfds_build_makes_the_same_dataset_as_prepare(
+    tfds_command, sample_voice, sample_dataset, tmp_path
+):
     result = subprocess.run(
         [tfds_command, "build", "--data_dir", str(tmp_path), "--manual_dir", str(sample_voice)],
         cwd=VOICE,
@@ -42,9 +44,13 @@ def test_tfds_build_takes_the_bundled_sample_and_refuses_a_missing_folder(tmp_pa
     from rvc_jax.errors import UserError
 
     def manager(**named):
-        return tfds.download.DownloadManager(download_dir=tmp_path, manual_dir_instructions="x", **named)
+        return tfds.download.DownloadManager(
+            download_dir=tmp_path, manual_dir_instructions="x", **named
+        )
 
-    assert _speech_folder(manager(manual_dir=tmp_path / "manual")) == find_bundled_sample("voice")
+    assert _speech_folder(manager(manual_dir=tmp_path / "manual")) == find_bundled_sample(
+        "voice"
+    )
     with pytest.raises(UserError, match="missing"):
         _speech_folder(manager(manual_dir=tmp_path / "missing"))
     (tmp_path / "mine").mkdir()
@@ -76,7 +82,8 @@ def test_another_file_moves_no_record_to_another_shard(sample_voice, tmp_path, m
     (fewer / "ivr-concentrate.flac").unlink()
     prepare(fewer, tmp_path / "fewer", config)
     prepare(sample_voice, tmp_path / "more", config)
-    (count, before), (count_after, after) = shards_of_records(tmp_path / "fewer"), shards_of_records(tmp_path / "more")
+    (count, before) = shards_of_records(tmp_path / "fewer")
+    (count_after, after) = shards_of_records(tmp_path / "more")
     assert count == count_after > 2 and len(after) > len(before)
     assert before.items() <= after.items()
 

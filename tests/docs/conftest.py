@@ -26,8 +26,14 @@ RATE = 16000
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path, sample_dataset: Path, other_clip: Path) -> Path:
-    """Recordings of a second or two, a run that may be written to, its dataset, and voices of other tools."""
+def made(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_run: Path,
+    sample_dataset: Path,
+    other_clip: Path,
+) -> Path:
+    """Recordings of a second or two, a run that may be written to, its dataset, and voices of other
+    tools."""
     folder = tmp_path_factory.mktemp("docs")
     (folder / "dataset").symlink_to(sample_dataset)
     shutil.copytree(tiny_run, folder / "run")
@@ -52,7 +58,13 @@ def warm() -> Callable[..., Converter]:
 
 
 def _recordings(folder: Path, wave: np.ndarray) -> None:
-    for name in ("song.mp3", "converted.flac", "speech/one.wav", "speech/two.wav", "recordings/one.wav"):
+    for name in (
+        "song.mp3",
+        "converted.flac",
+        "speech/one.wav",
+        "speech/two.wav",
+        "recordings/one.wav",
+    ):
         (folder / name).parent.mkdir(exist_ok=True)
         save(folder / name, np.roll(wave, 100 * len(name)), RATE)
 

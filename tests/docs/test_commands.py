@@ -1,4 +1,5 @@
-"""Every command of the documentation is understood by the program that it is for, and most of them are carried out."""
+"""Every command of the documentation is understood by the program that it is for, and most of them
+are carried out."""
 
 from __future__ import annotations
 
@@ -26,10 +27,17 @@ from rvc_jax.weights import store
 
 COMMANDS = all_commands()
 OURS = [command for command in COMMANDS if command.words[0] == "rvc-jax"]
-SCRIPTS = [command for command in COMMANDS if command.words[0].startswith("python") and command.words[1] != "-m"]
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+SCRIPTS = [
+    command
+    for command in COMMANDS
+    if command.words[0].startswith("python") and command.words[1] != "-m"
+]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+    "optional-dependencies"
+]
 OTHERS = {"--user", "--network", "--host", "--build-arg", "--manual_dir"}
-"""Options in the text that are those of Docker and others; those of our scripts are looked for in the scripts."""
+"""Options in the text that are those of Docker and others; those of our scripts are looked for in
+the scripts."""
 
 NOT_CARRIED_OUT = {
     r"^rvc-jax quickstart": "takes minutes: .ci/run",
@@ -50,10 +58,21 @@ NOT_CARRIED_OUT = {
 """Why a command is only parsed; the tests that are named carry it out in another form."""
 
 PLACES = {
-    "RUN": "run", "DATASET": "dataset", "SPEECH": "speech", "RECORDING": "song.mp3", "OUT": "out.wav", "A": "run",
-    "B": "ada.pth", "S.wav": "song.mp3", "C.wav": "converted.flac", "SPEAKER": "speech", "voice.pth": "ada.pth",
-    "other.index": "ada.index", "voice.index": "ada.index", "40k": "nano",
-}  # fmt: skip
+    "RUN": "run",
+    "DATASET": "dataset",
+    "SPEECH": "speech",
+    "RECORDING": "song.mp3",
+    "OUT": "out.wav",
+    "A": "run",
+    "B": "ada.pth",
+    "S.wav": "song.mp3",
+    "C.wav": "converted.flac",
+    "SPEAKER": "speech",
+    "voice.pth": "ada.pth",
+    "other.index": "ada.index",
+    "voice.index": "ada.index",
+    "40k": "nano",
+}
 """What stands in for names of the pages, where they are read from."""
 
 
@@ -105,14 +124,23 @@ def test_our_command_is_understood(command: Command, calls: list[str]) -> None:
     assert [name.rstrip("_") for name in calls] == [command.words[1]]
 
 
-def test_a_command_with_a_mistake_is_not_understood(calls: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["convert", "run", "a.wav", "b.wav", "--transposed", "3"], ["converts", "run"], ["export"]):
+def test_a_command_with_a_mistake_is_not_understood(
+    calls: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (
+        ["convert", "run", "a.wav", "b.wav", "--transposed", "3"],
+        ["converts", "run"],
+        ["export"],
+    ):
         assert cli.main(words) == 2
     assert calls == []
 
 
 def reason(command: Command) -> str | None:
-    return next((why for pattern, why in NOT_CARRIED_OUT.items() if re.search(pattern, str(command))), None)
+    return next(
+        (why for pattern, why in NOT_CARRIED_OUT.items() if re.search(pattern, str(command))),
+        None,
+    )
 
 
 def test_reasons_are_used_and_the_tests_that_they_name_are_there() -> None:
@@ -125,25 +153,33 @@ def test_reasons_are_used_and_the_tests_that_they_name_are_there() -> None:
 
 @pytest.fixture
 def here(made: Path, warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder of one command: links to what there is. Its voices pass for such that run elsewhere."""
+    """The working folder of one command: links to what there is. Its voices pass for such that run
+    elsewhere."""
     for entry in made.iterdir():
         (tmp_path / entry.name).symlink_to(entry)
     monkeypatch.chdir(tmp_path)
     for module in (files_module, folder):
         monkeypatch.setattr(module, "warm_converter", warm)
     monkeypatch.setattr(VoiceModel, "is_rvc_compatible", True)
-    monkeypatch.setattr(exports, "_public_discriminator", lambda model: PRESETS["nano"].discriminator)
+    monkeypatch.setattr(
+        exports, "_public_discriminator", lambda model: PRESETS["nano"].discriminator
+    )
     return tmp_path
 
 
 def small(command: Command) -> tuple[str, ...]:
     """The command's arguments with what is here in the place of what the page names."""
     arguments = [PLACES.get(word, word) for word in command.words[1:]]
-    return (*arguments, *(word for word in SMALLER.get(arguments[0], []) if word not in arguments))
+    return (
+        *arguments,
+        *(word for word in SMALLER.get(arguments[0], []) if word not in arguments),
+    )
 
 
 @pytest.mark.parametrize(
-    "arguments", dict.fromkeys(small(command) for command in OURS if reason(command) is None), ids=shlex.join
+    "arguments",
+    dict.fromkeys(small(command) for command in OURS if reason(command) is None),
+    ids=shlex.join,
 )
 def test_our_command_does_its_work(arguments: tuple[str, ...], here: Path, server) -> None:
     step = str(checkpoint.list_steps(here / "run" / "checkpoints")[-1])
@@ -157,13 +193,17 @@ def test_our_command_does_its_work(arguments: tuple[str, ...], here: Path, serve
 def test_what_is_downloaded_is_known() -> None:
     for command in OURS:
         if command.words[1] == "download":
-            assert [store.entry(word).name for word in command.words[2:] if word[0] != "-" and word not in PRESETS] or (
-                "--all-for" in command.words
-            )
+            assert [
+                store.entry(word).name
+                for word in command.words[2:]
+                if word[0] != "-" and word not in PRESETS
+            ] or ("--all-for" in command.words)
 
 
 @pytest.mark.parametrize("command", SCRIPTS, ids=str)
-def test_a_script_s_options_are_understood(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_script_s_options_are_understood(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parse = argparse.ArgumentParser.parse_args
 
     def only_parse(parser: argparse.ArgumentParser, *arguments) -> None:
@@ -187,7 +227,9 @@ def test_extras_and_markers_that_are_named_exist() -> None:
         if "pip" in command.words[:3]:
             assert command.words[-1] == "." or _extras(command.words[-1]), str(command)
         if "pytest" in command.words[:3] and "-m" in command.words[3:]:
-            assert command.words[-1] in (ROOT / "pyproject.toml").read_text().split("markers")[1]
+            assert (
+                command.words[-1] in (ROOT / "pyproject.toml").read_text().split("markers")[1]
+            )
     for page in PAGES:
         for extras in re.findall(r"(?:rvc_jax|\.)(\[[a-z,]+\])", page.read_text()):
             assert _extras(extras), f"{page.name}: {extras}"
@@ -206,7 +248,9 @@ def test_programs_of_launch_are_there() -> None:
 
 def test_every_extra_is_explained() -> None:
     table = (ROOT / "docs" / "index.md").read_text().split("## Extras")[1]
-    assert set(re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| `.*?\|", table, re.MULTILINE)))) == set(EXTRAS)
+    assert set(
+        re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| `.*?\|", table, re.MULTILINE)))
+    ) == set(EXTRAS)
 
 
 def _extras(requirement: str) -> bool:
@@ -221,20 +265,33 @@ def test_commands_and_options_in_the_text_exist(
     options: dict[str, set[str]] = {}
     for name in cli.COMMANDS:
         cli.main([name.rstrip("_"), "--help"])
-        options[name.rstrip("_")] = set(re.findall(r"--[a-z][a-z0-9-]*", capsys.readouterr().out))
+        options[name.rstrip("_")] = set(
+            re.findall(r"--[a-z][a-z0-9-]*", capsys.readouterr().out)
+        )
     every = set().union(*options.values())
     scripts = [
-        path for folder in ("launch", "tests/benchmarks") for path in (ROOT / folder).rglob("*") if path.is_file()
+        path
+        for folder in ("launch", "tests/benchmarks")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file()
     ]
-    others = OTHERS.union(*(re.findall(r"--[a-z][a-z0-9-]*", path.read_text(errors="replace")) for path in scripts))
+    others = OTHERS.union(
+        *(
+            re.findall(r"--[a-z][a-z0-9-]*", path.read_text(errors="replace"))
+            for path in scripts
+        )
+    )
     wrong = []
     for page in PAGES:
         for code in re.findall(r"(?<!`)`([^`]+)`(?!`)", prose(page.read_text())):
             words = code.split()
-            named = {word.split("=")[0] for word in words if word.startswith("--") and len(word) > 2}
+            named = {
+                word.split("=")[0] for word in words if word.startswith("--") and len(word) > 2
+            }
             if words[:1] == ["rvc-jax"] and len(words) > 1:
                 allowed = options.get(
-                    words[1], set() if words[1] not in ("...", "--version") else every | {"--version"}
+                    words[1],
+                    set() if words[1] not in ("...", "--version") else every | {"--version"},
                 )
             elif words and words[0].startswith("--"):
                 allowed = every | others

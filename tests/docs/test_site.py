@@ -22,7 +22,17 @@ SETTINGS = DOCS / "site" / "mkdocs.yml"
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("material", reason="the extra `docs` is not installed")
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(SETTINGS), "-d", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "-f",
+        str(SETTINGS),
+        "-d",
+        str(folder),
+    ]
     # not --quiet: with it, warnings are no errors
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
@@ -36,16 +46,22 @@ def content(site: Path, page: Path) -> str:
     return re.search(r"<article.*?</article>", file.read_text(), re.DOTALL)[0]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.parent == DOCS], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.parent == DOCS], ids=lambda page: page.stem
+)
 def test_tables_code_and_lists_arrive(site: Path, page: Path) -> None:
-    """What Markdown readers differ about: tables after comments, code within lists, lists after a line of text."""
-    written, built = page.read_text(), content(site, page)
+    """What Markdown readers differ about: tables after comments, code within lists, lists after a
+    line of text."""
+    written = page.read_text()
+    built = content(site, page)
     assert built.count("<table>") == len(re.findall(r"^\|(?:-+\|)+$", written, re.MULTILINE))
     bare = re.sub(r"<(pre|code)\b.*?</\1>", "", built, flags=re.DOTALL)
     assert "```" not in bare and not re.search(r"^\s*\|", bare, re.MULTILINE)
     points = len(re.findall(r"^(?:- |\d+\. )", prose(written), re.MULTILINE))
     assert built.count("<li>") == points
-    for block in re.findall(r"^ {4}((?:rvc-jax|python3?|pip) .*?)(?:\s+#.*)?$", written, re.MULTILINE):
+    for block in re.findall(
+        r"^ {4}((?:rvc-jax|python3?|pip) .*?)(?:\s+#.*)?$", written, re.MULTILINE
+    ):
         assert html.escape(block, quote=False) in re.sub(r"<[^>]+>", "", built), block
 
 
@@ -58,11 +74,15 @@ def test_the_site_asks_no_other_server(site: Path) -> None:
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:
-    for name, anchor in re.findall(r"\]\((?!https?:)([^)#]+)(?:#([^)]+))?\)", (ROOT / "README.md").read_text()):
+    for name, anchor in re.findall(
+        r"\]\((?!https?:)([^)#]+)(?:#([^)]+))?\)", (ROOT / "README.md").read_text()
+    ):
         assert (ROOT / name).exists(), name
         if anchor:
             titles = re.findall(r"^#+ (.+)$", (ROOT / name).read_text(), re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, anchor
+            assert anchor in {
+                re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles
+            }, anchor
 
 
 @pytest.mark.parametrize("page", plan_table.PAGES, ids=lambda page: page.stem)

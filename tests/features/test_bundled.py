@@ -21,7 +21,9 @@ def test_the_package_stays_small_and_names_its_licences():
 @pytest.mark.parametrize("name", ["swift_f0", "whisper_tiny", "silero_vad"])
 def test_arrays_are_finite_float32(name):
     arrays = bundled.load(name)
-    assert arrays and all(a.dtype == np.float32 and np.isfinite(a).all() for a in arrays.values())
+    assert arrays and all(
+        a.dtype == np.float32 and np.isfinite(a).all() for a in arrays.values()
+    )
     assert not any(key.endswith((bundled.SCALE, bundled.ZERO_POINT)) for key in arrays)
 
 
@@ -36,7 +38,10 @@ def test_conversion_gives_the_bundled_files(tmp_path):
     converters = {"swift_f0": convert_bundled.swift_f0, "whisper_tiny": convert_bundled.whisper}
     for name, source in sources.items():
         convert_bundled.write_npz(tmp_path / "made.npz", converters[name](source))
-        with np.load(tmp_path / "made.npz") as made, np.load(bundled.FOLDER / f"{name}.npz") as stored:
+        with (
+            np.load(tmp_path / "made.npz") as made,
+            np.load(bundled.FOLDER / f"{name}.npz") as stored,
+        ):
             assert set(made) == set(stored)
             for key in stored:
                 np.testing.assert_array_equal(made[key], stored[key])

@@ -1,4 +1,5 @@
-"""harvest, dio and pm: known signals, real speech, edges, and what happens without their packages."""
+"""harvest, dio and pm: known signals, real speech, edges, and what happens without their
+packages."""
 
 import importlib.util
 import subprocess
@@ -46,7 +47,8 @@ def test_follows_a_known_glide(extractor):
 
 def test_agrees_with_swift_on_real_speech(extractor, speech_windows):
     speech = speech_windows[[0, 1, 4, 8]]
-    pitch, swift = extractor(speech), pitch_extractor("swift")(speech)
+    pitch = extractor(speech)
+    swift = pitch_extractor("swift")(speech)
     both = (pitch > 0) & (swift > 0)
     assert both.mean() > 0.3
     assert (cents(pitch[both], swift[both]) < 50).mean() > 0.9
@@ -55,22 +57,32 @@ def test_agrees_with_swift_on_real_speech(extractor, speech_windows):
 def test_equals_the_package_with_rvcs_settings(speech_windows):
     """The frames of one row are those of WORLD's own functions, up to the one at the very end."""
     make("harvest")
-    world, samples = classical._world_extension(), speech_windows[3].astype(np.float64)
+    world = classical._world_extension()
+    samples = speech_windows[3].astype(np.float64)
     for name in ("harvest", "dio"):
-        coarse, times = getattr(world, name)(samples, 16000, f0_floor=50.0, f0_ceil=1100.0, frame_period=10)
+        coarse, times = getattr(world, name)(
+            samples, 16000, f0_floor=50.0, f0_ceil=1100.0, frame_period=10
+        )
         np.testing.assert_allclose(times[:336], np.arange(336) / 100)
         expected = world.stonemask(samples, coarse, times, 16000)
         assert expected.shape == (337,) and (expected > 0).mean() > 0.2
-        np.testing.assert_array_equal(ClassicalPitch(name)(speech_windows[3:4])[0], expected[:336].astype(np.float32))
+        np.testing.assert_array_equal(
+            ClassicalPitch(name)(speech_windows[3:4])[0], expected[:336].astype(np.float32)
+        )
 
 
 def test_praats_frames_are_centred_as_in_rvc(speech_windows):
     parselmouth = pytest.importorskip("parselmouth")
     sound = parselmouth.Sound(speech_windows[0].astype(np.float64), 16000)
-    found = sound.to_pitch_ac(time_step=0.01, voicing_threshold=0.6, pitch_floor=50, pitch_ceiling=1100)
-    ours, times = ClassicalPitch("pm")(speech_windows[:1])[0], found.xs()
+    found = sound.to_pitch_ac(
+        time_step=0.01, voicing_threshold=0.6, pitch_floor=50, pitch_ceiling=1100
+    )
+    ours = ClassicalPitch("pm")(speech_windows[:1])[0]
+    times = found.xs()
     first = np.flatnonzero(ours)[0] - np.flatnonzero(found.selected_array["frequency"])[0]
-    np.testing.assert_allclose(ours[first : first + len(times)], found.selected_array["frequency"], rtol=1e-6)
+    np.testing.assert_allclose(
+        ours[first : first + len(times)], found.selected_array["frequency"], rtol=1e-6
+    )
     assert abs(first * 0.01 - times[0]) < 0.0051
 
 
@@ -89,7 +101,9 @@ def test_rows_of_a_batch_give_what_they_give_alone(extractor, speech_windows):
 @pytest.mark.parametrize("samples", [320, 640, 960, 1280, 16000])
 def test_silence_constants_and_noise_are_finite(extractor, samples):
     noise = np.random.default_rng(0).normal(size=samples) * 0.1
-    pitch = extractor(np.stack([np.zeros(samples), np.full(samples, 0.5), noise]).astype(np.float32))
+    pitch = extractor(
+        np.stack([np.zeros(samples), np.full(samples, 0.5), noise]).astype(np.float32)
+    )
     assert pitch.shape == (3, samples // 160) and np.isfinite(pitch).all()
     assert not pitch[0].any() and (pitch >= 0).all()
 
@@ -113,12 +127,15 @@ def test_a_missing_package_is_one_clear_line(name, monkeypatch):
     monkeypatch.delitem(sys.modules, "pyworld.pyworld", raising=False)
     monkeypatch.setitem(sys.modules, "parselmouth", None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r'needs the package .*: pip install "rvc_jax\[pitch\]"'):
+    with pytest.raises(
+        UserError, match=r'needs the package .*: pip install "rvc_jax\[pitch\]"'
+    ):
         ClassicalPitch(name)
 
 
 def test_works_without_pkg_resources_and_beside_the_whole_package():
-    """setuptools 81 has dropped what pyworld imports; a later `import pyworld` must still find its extension."""
+    """setuptools 81 has dropped what pyworld imports; a later `import pyworld` must still find its
+    extension."""
     make("harvest")
     code = """
 import sys

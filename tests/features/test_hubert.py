@@ -1,4 +1,5 @@
-"""HuBERT against golden outputs of transformers, in every layout in which its models are published."""
+"""HuBERT against golden outputs of transformers, in every layout in which its models are
+published."""
 
 from __future__ import annotations
 
@@ -33,18 +34,27 @@ def small_state(name: str) -> dict[str, np.ndarray]:
 
 def projected(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     weights = {"weight": (256, 128), "bias": (256,)}
-    return state | {f"final_proj.{leaf}": value(f"final_proj.{leaf}", shape) for leaf, shape in weights.items()}
+    return state | {
+        f"final_proj.{leaf}": value(f"final_proj.{leaf}", shape)
+        for leaf, shape in weights.items()
+    }
 
 
-def encode(state: dict[str, np.ndarray], audio: np.ndarray, length: int | None = None) -> np.ndarray:
+def encode(
+    state: dict[str, np.ndarray], audio: np.ndarray, length: int | None = None
+) -> np.ndarray:
     parameters = hubert_weights.from_state_dict(state)
     lengths = np.array([length or len(audio)], np.int32)
-    return np.asarray(jax.jit(hubert.encode)(parameters, audio[None].astype(np.float32), lengths))[0]
+    return np.asarray(
+        jax.jit(hubert.encode)(parameters, audio[None].astype(np.float32), lengths)
+    )[0]
 
 
 def first_layers(state: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
     return {
-        k: v for k, v in state.items() if (n := re.search(r"encoder\.layers\.(\d+)", k)) is None or int(n[1]) < count
+        k: v
+        for k, v in state.items()
+        if (n := re.search(r"encoder\.layers\.(\d+)", k)) is None or int(n[1]) < count
     }
 
 
@@ -59,23 +69,30 @@ def outputs() -> dict[str, np.ndarray]:
         return dict(file)
 
 
-# --- numbers ---------------------------------------------------------------------------------------------------------
+# --- numbers
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layers", [9, 12])
 def test_full_size_hidden_states_equal_the_public_ones(layers):
     """Of the recording alone; here something follows it."""
     names = json.loads((PARITY / "names_features.json").read_text())["hubert."]
-    state = first_layers({name: value(f"hubert.{name}", shape) for name, shape in names.items()}, layers)
+    state = first_layers(
+        {name: value(f"hubert.{name}", shape) for name, shape in names.items()}, layers
+    )
     with np.load(PARITY / "features.npz") as file:
-        audio, golden = file["audio"], file[f"hubert.layer{layers}"]
+        audio = file["audio"]
+        golden = file[f"hubert.layer{layers}"]
     padded = np.pad(audio, (0, 4000), constant_values=0.5)
     assert relative_error(encode(state, padded, len(audio))[: len(golden)], golden) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["base", "large"])
 def test_small_models_equal_transformers(outputs, name):
-    assert relative_error(encode(small_state(name), outputs["audio"]), outputs[f"{name}.last"]) < 1e-5
+    assert (
+        relative_error(encode(small_state(name), outputs["audio"]), outputs[f"{name}.last"])
+        < 1e-5
+    )
 
 
 def test_versions(outputs):
@@ -93,13 +110,31 @@ def test_versions(outputs):
     projection = parameters["final_projection.kernel"], parameters["final_projection.bias"]
     expected = np.asarray(frames(ninth, padded, lengths)) @ projection[0] + projection[1]
     assert relative_error(v1(audio), expected) < 1e-5
-    assert relative_error(encode(first_layers(small_state("base"), 9), outputs["audio"]), outputs["base.9"]) < 1e-5
-    assert len({v1.fingerprint, v2.fingerprint, hubert.HubertContent(parameters, "other").fingerprint}) == 3
+    assert (
+        relative_error(
+            encode(first_layers(small_state("base"), 9), outputs["audio"]), outputs["base.9"]
+        )
+        < 1e-5
+    )
+    assert (
+        len(
+            {
+                v1.fingerprint,
+                v2.fingerprint,
+                hubert.HubertContent(parameters, "other").fingerprint,
+            }
+        )
+        == 3
+    )
 
 
 def test_v1_of_a_model_that_has_it_not():
-    with pytest.raises(UserError, match="custom: this model has no final projection, which v1 voices need"):
-        hubert.HubertContent(hubert_weights.from_state_dict(small_state("base")), "", "v1", "custom")
+    with pytest.raises(
+        UserError, match="custom: this model has no final projection, which v1 voices need"
+    ):
+        hubert.HubertContent(
+            hubert_weights.from_state_dict(small_state("base")), "", "v1", "custom"
+        )
     for state in (small_state("large"), first_layers(small_state("base"), 8)):
         with pytest.raises(UserError, match="ninth layer of a HuBERT base"):
             hubert.HubertContent(hubert_weights.from_state_dict(projected(state)), "", "v1")
@@ -108,7 +143,9 @@ def test_v1_of_a_model_that_has_it_not():
 def test_frame_count_of_the_golden_recording():
     samples = soundfile.info(GOLDEN / "reference.flac").frames
     parameters = hubert_weights.from_state_dict(small_state("base"))
-    shape = jax.eval_shape(hubert._content, parameters, np.zeros((1, samples), np.float32), np.array([samples])).shape
+    shape = jax.eval_shape(
+        hubert._content, parameters, np.zeros((1, samples), np.float32), np.array([samples])
+    ).shape
     assert shape == (1, 1743, 128)
 
 
@@ -122,7 +159,8 @@ def test_contentvec_equals_the_golden_recording():
     assert relative_error(content[::25], golden) < 5e-3  # the recording is kept in 16 bits
 
 
-# --- layouts ---------------------------------------------------------------------------------------------------------
+# --- layouts
+# ---------------------------------------------------------------------------------------------------------
 
 FAIRSEQ = (
     (r"(conv_layers\.\d+)\.conv\.", r"\1.0."),
@@ -150,11 +188,20 @@ def renamed(state: dict[str, np.ndarray], *renames: tuple[str, str]) -> dict[str
 
 
 def write_safetensors(path: Path, state: dict[str, np.ndarray]) -> None:
-    header, end = {}, 0
+    header = {}
+    end = 0
     for name, array in state.items():
-        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": [end, end := end + array.nbytes]}
+        header[name] = {
+            "dtype": "F32",
+            "shape": array.shape,
+            "data_offsets": [end, end := end + array.nbytes],
+        }
     text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(array.tobytes() for array in state.values()))
+    path.write_bytes(
+        struct.pack("<Q", len(text))
+        + text
+        + b"".join(array.tobytes() for array in state.values())
+    )
 
 
 @pytest.fixture
@@ -180,16 +227,22 @@ def test_transformers_layouts(folder):
         (r"parametrizations\.weight\.original1", "weight_v"),
     )
     old = renamed(projected(small_state("base")), *old_norm, ("^(?!final)", "hubert."))
-    torch_file.write(folder / "pytorch_model.bin", old | {"lm_head.weight": np.zeros((3, 128), np.float32)})
+    torch_file.write(
+        folder / "pytorch_model.bin", old | {"lm_head.weight": np.zeros((3, 128), np.float32)}
+    )
     read, second = hubert_weights.load(str(folder))
     assert_equal(read, new)
     assert len({first, second}) == 2
 
 
 def test_fairseq_layout(folder):
-    """One file with the settings as objects, weights in half precision, and what training needed."""
+    """One file with the settings as objects, weights in half precision, and what training
+    needed."""
     torch = pytest.importorskip("torch")
-    state = {k: v.astype(np.float16).astype(np.float32) for k, v in projected(small_state("base")).items()}
+    state = {
+        k: v.astype(np.float16).astype(np.float32)
+        for k, v in projected(small_state("base")).items()
+    }
     names = renamed(state, *FAIRSEQ) | {"label_embs_concat": np.zeros((504, 256), np.float32)}
     content = {"args": argparse.Namespace(arch="hubert"), "optimizer_history": [{"lr": 1.0}]}
     content["model"] = {name: torch.from_numpy(array).half() for name, array in names.items()}
@@ -199,11 +252,17 @@ def test_fairseq_layout(folder):
 
 
 def test_large_in_fairseq_layout():
-    large = renamed(small_state("large"), (r"(conv_layers\.\d+)\.layer_norm\.", r"\1.2.1."), *FAIRSEQ)
-    assert_equal(hubert_weights.from_state_dict(large), hubert_weights.from_state_dict(small_state("large")))
+    large = renamed(
+        small_state("large"), (r"(conv_layers\.\d+)\.layer_norm\.", r"\1.2.1."), *FAIRSEQ
+    )
+    assert_equal(
+        hubert_weights.from_state_dict(large),
+        hubert_weights.from_state_dict(small_state("large")),
+    )
 
 
-# --- what is no such model -------------------------------------------------------------------------------------------
+# --- what is no such model
+# -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -211,15 +270,24 @@ def test_large_in_fairseq_layout():
     [
         ({"model_type": "wavlm"}, "model_type 'wavlm'"),
         ({"conv_stride": [5, 2, 2, 2, 2, 2, 1]}, "conv_stride"),
-        ({"hidden_act": "relu", "conv_pos_batch_norm": True}, "hidden_act 'relu', conv_pos_batch_norm True"),
-        ({"do_stable_layer_norm": True}, "do_stable_layer_norm True with feat_extract_norm 'group'"),
+        (
+            {"hidden_act": "relu", "conv_pos_batch_norm": True},
+            "hidden_act 'relu', conv_pos_batch_norm True",
+        ),
+        (
+            {"do_stable_layer_norm": True},
+            "do_stable_layer_norm True with feat_extract_norm 'group'",
+        ),
         ({"num_attention_heads": 16}, "hidden_size 128 with num_attention_heads 16"),
         ({"num_attention_heads": None}, "num_attention_heads None"),
     ],
 )
 def test_configurations_that_are_refused(folder, change, message):
     (folder / "config.json").write_text(json.dumps(MODELS["base"]["config"] | change))
-    with pytest.raises(UserError, match=rf"config\.json: not a HuBERT model that can be computed here: .*{message}"):
+    with pytest.raises(
+        UserError,
+        match=rf"config\.json: not a HuBERT model that can be computed here: .*{message}",
+    ):
         hubert_weights.load(str(folder))
 
 
@@ -238,7 +306,9 @@ def test_damaged_configurations(folder, text):
 
 def test_folders_without_a_model(folder, tmp_path_factory):
     (folder / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"has neither model\.safetensors nor pytorch_model\.bin"):
+    with pytest.raises(
+        UserError, match=r"has neither model\.safetensors nor pytorch_model\.bin"
+    ):
         hubert_weights.load(str(folder))
     with pytest.raises(UserError, match=r"config\.json: cannot be read: No such file"):
         hubert_weights.load(str(tmp_path_factory.mktemp("empty")))
@@ -258,12 +328,17 @@ def test_missing_and_misshapen_parameters():
     for name in ("base", "large"):
         whole = small_state(name)
         for key in whole.keys() - {"masked_spec_embed"}:
-            for damaged in ({k: v for k, v in whole.items() if k != key}, whole | {key: whole[key][..., :-1]}):
+            for damaged in (
+                {k: v for k, v in whole.items() if k != key},
+                whole | {key: whole[key][..., :-1]},
+            ):
                 with pytest.raises(UserError, match="HuBERT model"):
                     hubert_weights.from_state_dict(damaged)
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"model": 3}, {}, {"weight": np.zeros(3, np.float32)}, {1: "x"}])
+@pytest.mark.parametrize(
+    "content", [[1, 2], {"model": 3}, {}, {"weight": np.zeros(3, np.float32)}, {1: "x"}]
+)
 def test_files_of_something_else(tmp_path, content):
     torch_file.write(tmp_path / "x.pt", content)
     with pytest.raises(UserError, match=r"x\.pt: holds no"):

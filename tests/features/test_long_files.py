@@ -1,4 +1,5 @@
-"""A long file is opened block by block on disk: its slices have the features that they have in one piece."""
+"""A long file is opened block by block on disk: its slices have the features that they have in one
+piece."""
 
 from __future__ import annotations
 
@@ -11,22 +12,27 @@ from rvc_jax.audio import reading
 from rvc_jax.audio.filters import high_pass, resample
 from rvc_jax.audio.reading import decode, find_audio, load
 from rvc_jax.config import FEATURE_RATE, PrepareConfig
-from rvc_jax.data.recording import Recording, read_slice, open_recording, slices
+from rvc_jax.data.recording import Recording, open_recording, read_slice, slices
 from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.features.content import content_encoder
 from rvc_jax.features.f0 import pitch_extractor
 
 CONFIG = PrepareConfig()
-RATE, FILE_RATE = 40000, 44100
+RATE = 40000
+FILE_RATE = 44100
 WINDOW = 336 * 160
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     """40 s of speech in stereo."""
-    speech = np.concatenate([load(file, FILE_RATE) for file in find_audio(find_bundled_sample("voice"))])[: 40 * FILE_RATE]
+    speech = np.concatenate(
+        [load(file, FILE_RATE) for file in find_audio(find_bundled_sample("voice"))]
+    )[: 40 * FILE_RATE]
     path = tmp_path_factory.mktemp("long") / "speech.wav"
-    soundfile.write(path, speech[:, None] * np.array([0.5, 0.4], np.float32), FILE_RATE, "FLOAT")
+    soundfile.write(
+        path, speech[:, None] * np.array([0.5, 0.4], np.float32), FILE_RATE, "FLOAT"
+    )
     return path
 
 
@@ -50,10 +56,12 @@ def in_one_piece(path, in_blocks) -> Recording:
 
 def batch(recording: Recording, cuts: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
     """The slices as extractors get them."""
-    audio, lengths = np.zeros((16, WINDOW), np.float32), np.full(16, WINDOW)
+    audio = np.zeros((16, WINDOW), np.float32)
+    lengths = np.full(16, WINDOW)
     for row, cut in enumerate(cuts[:16]):
         samples = resample(read_slice(recording, *cut, CONFIG), RATE, FEATURE_RATE)[:WINDOW]
-        audio[row, : len(samples)], lengths[row] = samples, len(samples)
+        audio[row, : len(samples)] = samples
+        lengths[row] = len(samples)
     return audio, lengths
 
 
@@ -65,6 +73,9 @@ def test_slices_and_features_are_those_of_the_file_in_one_piece(in_blocks, in_on
     blocks, whole = (batch(recording, cuts) for recording in (in_blocks, in_one_piece))
     np.testing.assert_allclose(blocks[0], whole[0], atol=1e-5)
     for extract in (pitch_extractor("swift"), content_encoder("whisper-tiny")):
-        ours, expected = extract(*blocks), extract(*whole)
+        ours = extract(*blocks)
+        expected = extract(*whole)
         rows = slice(0, len(cuts))
-        assert np.linalg.norm(ours[rows] - expected[rows]) < 1e-3 * np.linalg.norm(expected[rows])
+        assert np.linalg.norm(ours[rows] - expected[rows]) < 1e-3 * np.linalg.norm(
+            expected[rows]
+        )

@@ -12,7 +12,9 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("function", [coarse_pitch, jax.jit(coarse_pitch)], ids=["numpy", "jax"])
+@pytest.mark.parametrize(
+    "function", [coarse_pitch, jax.jit(coarse_pitch)], ids=["numpy", "jax"]
+)
 def test_equals_rvcs_quantiser(function, dtype):
     f0 = np.load(GOLDEN / "pitch_fine.npy").astype(dtype)
     coarse = np.asarray(function(f0))

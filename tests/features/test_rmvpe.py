@@ -1,4 +1,5 @@
-"""RMVPE against golden outputs of the public implementation with weights made from their names, and its decoding."""
+"""RMVPE against golden outputs of the public implementation with weights made from their names, and
+its decoding."""
 
 from __future__ import annotations
 
@@ -47,20 +48,30 @@ def relative_error(ours, golden):
 
 
 def public_decoding(salience, threshold=0.03):
-    """RMVPE's `to_local_average_cents` and `decode`, written down frame by frame in double precision."""
+    """RMVPE's `to_local_average_cents` and `decode`, written down frame by frame in double
+    precision."""
     cents = np.pad(20 * np.arange(360) + 1997.3794084376191, 4)
     result = []
     for frame in salience.astype(np.float64):
-        best, padded = int(np.argmax(frame)), np.pad(frame, 4)
+        best = int(np.argmax(frame))
+        padded = np.pad(frame, 4)
         around = padded[best : best + 9]
-        mean = (around * cents[best : best + 9]).sum() / around.sum() if frame.max() > threshold else 0.0
+        mean = (
+            (around * cents[best : best + 9]).sum() / around.sum()
+            if frame.max() > threshold
+            else 0.0
+        )
         f0 = 10 * 2 ** (mean / 1200)
         result.append(0.0 if f0 == 10 else f0)
     return np.array(result)
 
 
 def decode(salience):
-    return np.asarray(jax.jit(local_average_pitch, static_argnums=2)(salience, rmvpe.CENTS, rmvpe.VOICED_SALIENCE))
+    return np.asarray(
+        jax.jit(local_average_pitch, static_argnums=2)(
+            salience, rmvpe.CENTS, rmvpe.VOICED_SALIENCE
+        )
+    )
 
 
 def test_log_mel_equals_the_public_implementation(golden):
@@ -71,7 +82,9 @@ def test_log_mel_equals_the_public_implementation(golden):
 
 def test_salience_equals_the_public_implementation(extractor, golden):
     audio, lengths, _, salience = golden
-    ours = np.asarray(jax.jit(rmvpe.salience)(extractor._params, audio, lengths))[0, : len(salience)]
+    ours = np.asarray(jax.jit(rmvpe.salience)(extractor._params, audio, lengths))[
+        0, : len(salience)
+    ]
     assert relative_error(ours, salience) < 1e-5
 
 
@@ -91,7 +104,9 @@ def test_rows_of_a_batch_give_what_they_give_alone(extractor, speech_windows):
     together = np.asarray(salience(extractor._params, batch, lengths))
     for row, length, audio in zip(together, lengths, alone, strict=True):
         frames = length // 160
-        expected = np.asarray(salience(extractor._params, audio, np.array([length])))[0, :frames]
+        expected = np.asarray(salience(extractor._params, audio, np.array([length])))[
+            0, :frames
+        ]
         assert relative_error(row[:frames], expected) < 1e-5
     assert np.isfinite(together).all()
 
@@ -99,8 +114,15 @@ def test_rows_of_a_batch_give_what_they_give_alone(extractor, speech_windows):
 def test_decoding_equals_the_public_one():
     rng = np.random.default_rng(0)
     salience = rng.uniform(0, 1, (200, 360)).astype(np.float32) ** 8
-    bumps = np.exp(-0.5 * np.square((np.arange(360) - rng.uniform(-3, 363, (200, 1))) / 2)).astype(np.float32)
-    for found in (salience, bumps, bumps * 0.03, bumps * rng.uniform(0, 0.06, (200, 1)).astype(np.float32)):
+    bumps = np.exp(
+        -0.5 * np.square((np.arange(360) - rng.uniform(-3, 363, (200, 1))) / 2)
+    ).astype(np.float32)
+    for found in (
+        salience,
+        bumps,
+        bumps * 0.03,
+        bumps * rng.uniform(0, 0.06, (200, 1)).astype(np.float32),
+    ):
         expected = public_decoding(found)
         np.testing.assert_allclose(decode(found), expected, rtol=2e-6)  # 0.0035 cents
         assert (expected > 0).any() or found.max() <= 0.03
@@ -123,7 +145,11 @@ def test_decoding_at_the_edges():
 
 
 def test_refuses_weights_of_something_else(state):
-    without = {name: array for name, array in state.items() if name != "unet.encoder.layers.3.conv.1.conv.4.bias"}
+    without = {
+        name: array
+        for name, array in state.items()
+        if name != "unet.encoder.layers.3.conv.1.conv.4.bias"
+    }
     misshapen = state | {"cnn.weight": state["cnn.weight"][:, :8]}
     for wrong in ({}, without, misshapen, {"model": state}, "weights"):
         with pytest.raises(UserError, match="these are not RMVPE's weights"):

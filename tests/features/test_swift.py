@@ -27,13 +27,22 @@ def test_equals_the_swift_f0_package(swift, speech_windows):
     assert native.voiced.shape == voiced.shape and 0.3 < voiced.mean() < 0.9
     assert (native.voiced == voiced).mean() >= 0.999
     assert (cents(native.pitch, pitch)[voiced & native.voiced] < 1).mean() >= 0.999
-    assert np.abs(native.confidence - np.stack([result.confidence for result in expected])).max() < 0.01
+    assert (
+        np.abs(native.confidence - np.stack([result.confidence for result in expected])).max()
+        < 0.01
+    )
 
 
 def test_a_narrower_band_equals_the_package(swift, speech_windows):
     reference = pytest.importorskip("swift_f0").SwiftF0(threads=1)
     expected = reference.detect(speech_windows[1], 16000, fmin=100, fmax=200)
-    native = detect(swift._params, speech_windows[1:2], np.array([speech_windows.shape[1]]), min_hz=100, max_hz=200)
+    native = detect(
+        swift._params,
+        speech_windows[1:2],
+        np.array([speech_windows.shape[1]]),
+        min_hz=100,
+        max_hz=200,
+    )
     voiced = expected.confidence >= 0.5
     assert voiced.any()
     np.testing.assert_array_equal(np.asarray(native.voiced)[0], voiced)
@@ -42,7 +51,8 @@ def test_a_narrower_band_equals_the_package(swift, speech_windows):
 
 def test_follows_a_known_glide(swift):
     """A voice-like buzz gliding from 100 to 300 Hz, with silence behind it."""
-    rate, seconds = 16000, 4
+    rate = 16000
+    seconds = 4
     f0 = 100 * 3 ** (np.arange(rate * seconds) / (rate * seconds))
     phase = 2 * np.pi * np.cumsum(f0) / rate
     buzz = sum(np.sin(k * phase) / k for k in range(1, 20)) * 0.2
@@ -66,7 +76,9 @@ def test_frames_lie_where_the_native_ones_do(swift, speech_windows):
 def test_resampling_between_voiced_and_unvoiced_frames():
     pitch = np.array([[100.0, 200.0, 400.0, 400.0]], np.float32)
     voiced = np.array([[True, True, False, False]])
-    result = np.asarray(resample_frames(pitch, voiced, 6))[0]  # at native frames 0, 0.625, 1.25, 1.875, 2.5, 3.125
+    result = np.asarray(resample_frames(pitch, voiced, 6))[
+        0
+    ]  # at native frames 0, 0.625, 1.25, 1.875, 2.5, 3.125
     np.testing.assert_allclose(result, [100, 100 * 2**0.625, 200, 0, 0, 0], rtol=1e-5)
 
 

@@ -31,8 +31,10 @@ def original(model: Path, audio: np.ndarray) -> np.ndarray:
     """The original model, window by window, as its wrapper feeds it."""
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    state, context = np.zeros((2, 1, 128), np.float32), np.zeros((1, 64), np.float32)
-    rate, probabilities = np.array(RATE, np.int64), []
+    state = np.zeros((2, 1, 128), np.float32)
+    context = np.zeros((1, 64), np.float32)
+    rate = np.array(RATE, np.int64)
+    probabilities = []
     for window in np.pad(audio, (0, -len(audio) % 512)).reshape(-1, 1, 512):
         heard = np.concatenate([context, window], axis=1)
         probability, state = session.run(None, {"input": heard, "state": state, "sr": rate})
@@ -62,7 +64,9 @@ def test_conversion_gives_the_bundled_file():
         pytest.skip("silero-vad is not installed")
     from rvc_jax.weights import bundled, convert_bundled
 
-    arrays = convert_bundled.silero_vad(Path(package.origin).parent / "data/silero_vad_16k_op15.onnx")
+    arrays = convert_bundled.silero_vad(
+        Path(package.origin).parent / "data/silero_vad_16k_op15.onnx"
+    )
     stored = bundled.load("silero_vad")
     assert set(arrays) == set(stored)
     for name, array in arrays.items():
@@ -89,9 +93,12 @@ def test_noise_tones_and_silence_are_not(level):
 
 def test_speech_is_told_from_the_noise_around_it(mixed, speech):
     probability = speech_probability(mixed)
-    begin, end = len(speech) // WINDOW, (len(speech) + 3 * RATE) // WINDOW
+    begin = len(speech) // WINDOW
+    end = (len(speech) + 3 * RATE) // WINDOW
     assert (probability[:begin] > 0.5).mean() > 0.7
-    assert (probability[begin + 10 : end] > 0.5).mean() < 0.1  # it lets go of speech after some 0.3 s
+    assert (
+        probability[begin + 10 : end] > 0.5
+    ).mean() < 0.1  # it lets go of speech after some 0.3 s
     assert (probability[end:] > 0.5).mean() > 0.5
 
 
@@ -109,11 +116,15 @@ def test_blocks_leave_no_trace(speech):
     audio = np.resize(speech, 300 * WINDOW)
     whole = speech_probability(audio)
     for windows in (100, 128, 200, 299):
-        np.testing.assert_array_equal(speech_probability(audio[: windows * WINDOW]), whole[:windows])
+        np.testing.assert_array_equal(
+            speech_probability(audio[: windows * WINDOW]), whole[:windows]
+        )
 
 
 def test_other_types_and_shapes(speech):
-    np.testing.assert_array_equal(speech_probability(speech.astype(np.float64)), speech_probability(speech))
+    np.testing.assert_array_equal(
+        speech_probability(speech.astype(np.float64)), speech_probability(speech)
+    )
     with pytest.raises(ValueError, match="must be"):
         speech_probability(speech[None])
 

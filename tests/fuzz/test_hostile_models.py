@@ -1,4 +1,5 @@
-"""Weights and settings of models from anywhere: read, or refused in one line, within bounded time and memory."""
+"""Weights and settings of models from anywhere: read, or refused in one line, within bounded time
+and memory."""
 
 from __future__ import annotations
 
@@ -16,22 +17,29 @@ from rvc_jax.cli.main import main
 
 pytest.importorskip("resource")
 NEVER_ENDING = {
-    "2^47 in many dimensions.safetensors", "2^62 in many dimensions.pth", "dimensions of 5 MB.pth",
+    "2^47 in many dimensions.safetensors",
+    "2^62 in many dimensions.pth",
+    "dimensions of 5 MB.pth",
     "a deep tuple for a key.pth",
     *(
         f"tuples of tuples {place}{ending}"
         for place in ("for a key", "for keys", "in a set", "in a frozen set", "in a dictionary")
         for ending in (".pth", ", legacy.pt", ", placeholders.bin")
     ),
-}  # fmt: skip
+}
 """What keeps a reader busy for ever that multiplies, or hashes, whatever it is given."""
 GREEDY = "weights of 300 layers in one storage"
 
 READ = {
-    "tuples of tuples.pth", "a deep tuple.pth", "deep lists.pth", "a list in itself.pth",
-    "a number of 5 MB.pth", "a comment of 64 KB.pth", "a header of spaces.safetensors",
+    "tuples of tuples.pth",
+    "a deep tuple.pth",
+    "deep lists.pth",
+    "a list in itself.pth",
+    "a number of 5 MB.pth",
+    "a comment of 64 KB.pth",
+    "a header of spaces.safetensors",
     "many empty tensors.safetensors",
-}  # fmt: skip
+}
 """Strange, but nothing is wrong with them."""
 
 
@@ -63,7 +71,11 @@ def test_every_file_is_read_or_refused(tmp_path: Path) -> None:
 
 
 def test_none_of_these_files_is_a_voice(tmp_path: Path) -> None:
-    files = {name: content for name, content in hostile_models.files().items() if len(content) < 20_000}
+    files = {
+        name: content
+        for name, content in hostile_models.files().items()
+        if len(content) < 20_000
+    }
     assert len(files) > 150
     told = worker.told("voices", written(tmp_path / "voices", files))
     assert set(told) == set(files)
@@ -94,14 +106,22 @@ def test_a_folder_of_many_layers_in_one_storage(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "a command.pth", "tuples of tuples.pth", "a stop alone.pth", "a deep tuple.pth",
-        "a number of 5 MB for a key.pth", "a key that steers.pth",
+        "a command.pth",
+        "tuples of tuples.pth",
+        "a stop alone.pth",
+        "a deep tuple.pth",
+        "a number of 5 MB for a key.pth",
+        "a key that steers.pth",
     ],
-)  # fmt: skip
-def test_what_is_told_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+)
+def test_what_is_told_of_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     """By a command that prints the names in it."""
     path = tmp_path / name
-    steering = hostile_models.in_zip(pickle.dumps({"\x1b[2J\x1b]0;title\x07\u202e": 1, ("a", 1): 2, None: 3}, 2))
+    steering = hostile_models.in_zip(
+        pickle.dumps({"\x1b[2J\x1b]0;title\x07\u202e": 1, ("a", 1): 2, None: 3}, 2)
+    )
     path.write_bytes(hostile_models.files().get(name, steering))
     code = main(["info", str(path)])
     output = capsys.readouterr()
@@ -111,7 +131,9 @@ def test_what_is_told_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not output.err or len(lines) == 1
 
 
-@pytest.mark.parametrize("name", ["weights of garbage", "config 10^400 heads", "config steers", "weights of nothing"])
+@pytest.mark.parametrize(
+    "name", ["weights of garbage", "config 10^400 heads", "config steers", "weights of nothing"]
+)
 def test_a_content_encoder_that_is_refused_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -119,8 +141,20 @@ def test_a_content_encoder_that_is_refused_leaves_nothing(
     hostile_models.folders(tmp_path / "models")
     (tmp_path / "models" / name / "pytorch_model.bin").write_bytes(b"garbage")
     soundfile.write(tmp_path / "a.wav", hostile_audio.speech(), hostile_audio.RATE)
-    options = ["--preset", "nano", "--content-encoder", str(tmp_path / "models" / name), "--cache", str(tmp_path / "c")]
-    assert main(["prepare", str(tmp_path / "a.wav"), "--out", str(tmp_path / "out"), *options]) == 2
+    options = [
+        "--preset",
+        "nano",
+        "--content-encoder",
+        str(tmp_path / "models" / name),
+        "--cache",
+        str(tmp_path / "c"),
+    ]
+    assert (
+        main(["prepare", str(tmp_path / "a.wav"), "--out", str(tmp_path / "out"), *options])
+        == 2
+    )
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"rvc-jax: error: {tmp_path / 'models' / name}") and line.isprintable()
+    assert (
+        line.startswith(f"rvc-jax: error: {tmp_path / 'models' / name}") and line.isprintable()
+    )
     assert {path.name for path in tmp_path.iterdir()} == {"models", "a.wav"}

@@ -1,4 +1,5 @@
-"""Names of files and folders that mean something else to a shell, a terminal, another system, or the eye."""
+"""Names of files and folders that mean something else to a shell, a terminal, another system, or
+the eye."""
 
 from __future__ import annotations
 
@@ -30,36 +31,120 @@ from rvc_jax.errors import UserError
 pty = pytest.importorskip("pty")
 
 NAMES = [
-    b"a\\b", b"a\\..\\..\\up", b"%2e%2e%2fup", b"C:\\a", b"\\\\server\\a", b"$(touch fuzzed)", b"`touch fuzzed`",
-    b"a;touch fuzzed", b"a|b", b"a>b", b"a'b\"c", b"*", b"a?", b"~", b"~root", b"$HOME", b" ", b" before", b"behind ",
-    b"dot.", b"dots...", b"-", b"--overwrite", b"-rf", b"@file", b"#a", b"a\nb", b"a\r\nb", b"a\tb", b"\1\2", b"a\x7f",
-    b"\x1b[41mred", b"\x1b]0;title\7", b"\x1b[2J\x1b[H", b"\xc2\x9b41m", b"\b\b\b", b"\xe2\x80\xaevaw.exe",
-    b"\xe2\x81\xa6isolated", b"\xe2\x80\xa8line", b"\xef\xbb\xbfmark", b"zero\xe2\x80\x8bwidth", b"caf\xe9", b"caf\xe8",
-    b"\xff\xfe", b"\xed\xa0\x80", b"\xc0\xaf..\xc0\xaf", b"caf\xc3\xa9", b"cafe\xcc\x81", b"CAF\xc3\x89", b"same",
-    b"SAME", b"Same", b"\xc4\xb0i", b"\xc3\x9fss", b"\xc5\xbf", b"CON", b"con.txt", b"NUL", b"LPT1", b"AUX.flac",
-    b"[/]", b"[red]", b"[link=a]", b":warning:", b"{task}", b"{0}", b"%s%n", b"concat:a|b", b"file:a", b"http:a",
-    b"pipe:0", b"a[0.0-1.0]", b"a (2)", b"metadata.json", b"x" * 230, b"a" + b"\xcc\x81" * 100, "日　本".encode(),
+    b"a\\b",
+    b"a\\..\\..\\up",
+    b"%2e%2e%2fup",
+    b"C:\\a",
+    b"\\\\server\\a",
+    b"$(touch fuzzed)",
+    b"`touch fuzzed`",
+    b"a;touch fuzzed",
+    b"a|b",
+    b"a>b",
+    b"a'b\"c",
+    b"*",
+    b"a?",
+    b"~",
+    b"~root",
+    b"$HOME",
+    b" ",
+    b" before",
+    b"behind ",
+    b"dot.",
+    b"dots...",
+    b"-",
+    b"--overwrite",
+    b"-rf",
+    b"@file",
+    b"#a",
+    b"a\nb",
+    b"a\r\nb",
+    b"a\tb",
+    b"\1\2",
+    b"a\x7f",
+    b"\x1b[41mred",
+    b"\x1b]0;title\7",
+    b"\x1b[2J\x1b[H",
+    b"\xc2\x9b41m",
+    b"\b\b\b",
+    b"\xe2\x80\xaevaw.exe",
+    b"\xe2\x81\xa6isolated",
+    b"\xe2\x80\xa8line",
+    b"\xef\xbb\xbfmark",
+    b"zero\xe2\x80\x8bwidth",
+    b"caf\xe9",
+    b"caf\xe8",
+    b"\xff\xfe",
+    b"\xed\xa0\x80",
+    b"\xc0\xaf..\xc0\xaf",
+    b"caf\xc3\xa9",
+    b"cafe\xcc\x81",
+    b"CAF\xc3\x89",
+    b"same",
+    b"SAME",
+    b"Same",
+    b"\xc4\xb0i",
+    b"\xc3\x9fss",
+    b"\xc5\xbf",
+    b"CON",
+    b"con.txt",
+    b"NUL",
+    b"LPT1",
+    b"AUX.flac",
+    b"[/]",
+    b"[red]",
+    b"[link=a]",
+    b":warning:",
+    b"{task}",
+    b"{0}",
+    b"%s%n",
+    b"concat:a|b",
+    b"file:a",
+    b"http:a",
+    b"pipe:0",
+    b"a[0.0-1.0]",
+    b"a (2)",
+    b"metadata.json",
+    b"x" * 230,
+    b"a" + b"\xcc\x81" * 100,
+    "日　本".encode(),
     "🎤".encode(),
-]  # fmt: skip
+]
 """Of files, in front of their ending."""
 
 FOLDERS = [
-    b"caf\xe9", b"caf\xe8", b"\x1b[41mred", b"a\nb", b"\xe2\x80\xaegnp", b"same", b"SAME", b"\xc3\xa9", b"e\xcc\x81",
-    b"-rf", b" ", b"x" * 255, b"CON", b"[/]", b"a\\..\\..",
-]  # fmt: skip
+    b"caf\xe9",
+    b"caf\xe8",
+    b"\x1b[41mred",
+    b"a\nb",
+    b"\xe2\x80\xaegnp",
+    b"same",
+    b"SAME",
+    b"\xc3\xa9",
+    b"e\xcc\x81",
+    b"-rf",
+    b" ",
+    b"x" * 255,
+    b"CON",
+    b"[/]",
+    b"a\\..\\..",
+]
 """Of speakers."""
 
 NANO = PrepareConfig(preset="nano")
 
 
 def write_recording(path: bytes, number: int) -> bool:
-    """Half a second of speech, every number another one; False where the system has no file of that name."""
+    """Half a second of speech, every number another one; False where the system has no file of that
+    name."""
     wave = hostile_audio.speech()[8000:16000] * (1 - number / 200)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "xb") as file:
             soundfile.write(file, wave, hostile_audio.RATE, format="WAV")
-    except OSError as error:  # macOS and Windows have no such name, or take it for that of another one
+    except (
+        OSError
+    ) as error:  # macOS and Windows have no such name, or take it for that of another one
         if error.errno in (errno.EILSEQ, errno.EINVAL, errno.EEXIST):
             return False
         raise
@@ -71,7 +156,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files of all names, and folders of all names with a file in each."""
     made = tmp_path_factory.mktemp("names") / "speech"
     names = [name + b".wav" for name in NAMES] + [name + b"/1.wav" for name in FOLDERS]
-    written = [write_recording(os.path.join(os.fsencode(made), name), number) for number, name in enumerate(names)]
+    written = [
+        write_recording(os.path.join(os.fsencode(made), name), number)
+        for number, name in enumerate(names)
+    ]
     assert sum(written) > 60
     return made
 
@@ -85,7 +173,9 @@ def before(folder: Path) -> set[Path]:
 def printed(folder: Path, before: set[Path]) -> str:
     """By the command that makes the dataset `out` beside the folder."""
     out = folder.parent / "out"
-    return command("prepare", folder, "--out", out, "--cache", folder.parent / "cache", "--preset", "nano")
+    return command(
+        "prepare", folder, "--out", out, "--cache", folder.parent / "cache", "--preset", "nano"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +185,22 @@ def info(folder: Path, printed: str) -> DatasetInfo:
 
 def command(*arguments: str | Path, code: int = 0) -> str:
     """What a command prints."""
-    with io.StringIO() as text, contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+    with (
+        io.StringIO() as text,
+        contextlib.redirect_stdout(text),
+        contextlib.redirect_stderr(text),
+    ):
         assert main([str(argument) for argument in arguments]) == code, text.getvalue()[-2000:]
         return text.getvalue()
 
 
 def steers(text: str) -> set[str]:
     """Characters that move the cursor, colour or hide text, or turn its direction."""
-    return {c for c in text if c != "\n" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")}
+    return {
+        c
+        for c in text
+        if c != "\n" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+    }
 
 
 def files_below(folder: Path) -> list[str]:
@@ -111,15 +209,24 @@ def files_below(folder: Path) -> list[str]:
 
 def test_every_file_gives_its_record(folder: Path, info: DatasetInfo) -> None:
     assert info.files == len(files_below(folder)) and not info.dropped
-    records = [*iterate(folder.parent / "out", "train"), *iterate(folder.parent / "out", "holdout")]
+    records = [
+        *iterate(folder.parent / "out", "train"),
+        *iterate(folder.parent / "out", "holdout"),
+    ]
     names = [record["source"] for record in records]
     assert len(names) == len(set(names)) == info.files
     assert {"same.wav", "SAME.wav", "CON.wav", "日　本.wav", "[/].wav"} <= set(names)
-    assert all(np.isfinite(record[part]).all() for record in records for part in ("wave", "content", "f0"))
+    assert all(
+        np.isfinite(record[part]).all()
+        for record in records
+        for part in ("wave", "content", "f0")
+    )
     assert {info.speakers[record["speaker"]] for record in records} == set(info.speakers)
 
 
-def test_nothing_was_run_and_nothing_left_its_place(folder: Path, before: set[Path], printed: str) -> None:
+def test_nothing_was_run_and_nothing_left_its_place(
+    folder: Path, before: set[Path], printed: str
+) -> None:
     made = {"out", "cache", "terminal"}
     assert {path for path in folder.parent.rglob("*") if not made & set(path.parts)} == before
 
@@ -141,7 +248,12 @@ def test_every_folder_is_a_speaker(folder: Path) -> None:
 
 def test_what_is_printed_does_not_steer_the_terminal(folder: Path, printed: str) -> None:
     out = folder.parent / "out"
-    for text in (printed, command("inspect", out), command("inspect", out, "--json"), command("info", out)):
+    for text in (
+        printed,
+        command("inspect", out),
+        command("inspect", out, "--json"),
+        command("info", out),
+    ):
         assert not steers(text)
 
 
@@ -151,17 +263,45 @@ def test_names_on_a_terminal(folder: Path, printed: str) -> None:
     shown: list[bytes] = []
     reader = threading.Thread(target=lambda: shown.extend(read_all(ours)))
     reader.start()
-    command = [sys.executable, "-m", "rvc_jax", "prepare", "speech", "--out", "terminal", "--cache", "cache"]
+    command = [
+        sys.executable,
+        "-m",
+        "rvc_jax",
+        "prepare",
+        "speech",
+        "--out",
+        "terminal",
+        "--cache",
+        "cache",
+    ]
     # `-m` looks for modules in the current folder, where ours need not be.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TERM": "xterm"}
-    options = {"cwd": folder.parent, "env": environment, "stdout": subprocess.DEVNULL, "timeout": 300}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "TERM": "xterm",
+    }
+    options = {
+        "cwd": folder.parent,
+        "env": environment,
+        "stdout": subprocess.DEVNULL,
+        "timeout": 300,
+    }
     done = subprocess.run([*command, "--preset", "nano"], stderr=theirs, **options)
     os.close(theirs)
     reader.join()
     os.close(ours)
     text = b"".join(shown).decode()
     assert done.returncode == 0 and "analysing" in text
-    for unwanted in ("Traceback", "MarkupError", "\x1b[41m", "\x1b]0;", "\x1b[H", "\x9b", "\u202e", "\b"):
+    for unwanted in (
+        "Traceback",
+        "MarkupError",
+        "\x1b[41m",
+        "\x1b]0;",
+        "\x1b[H",
+        "\x9b",
+        "\u202e",
+        "\b",
+    ):
         assert unwanted not in text
 
 
@@ -220,7 +360,8 @@ def test_names_in_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["[1]*?", "a\nb", "-rf", " ", "{a,b}", "%s", "\x1b[41m", "$(touch fuzzed)", "CON", "dot."]
+    "name",
+    ["[1]*?", "a\nb", "-rf", " ", "{a,b}", "%s", "\x1b[41m", "$(touch fuzzed)", "CON", "dot."],
 )
 def test_names_of_datasets(folder: Path, printed: str, tmp_path: Path, name: str) -> None:
     info = prepare(short_clip(tmp_path), tmp_path / name, NANO, cache=folder.parent / "cache")
@@ -258,16 +399,47 @@ def recipe(tmp_path: Path) -> Path:
 
 
 OUTSIDE = [
-    "../secret.wav", "sub/../../secret.wav", "./../secret.wav", "..", "../", "out.wav", "up/secret.wav", "up",
-    "in.wav/../..", "zero.wav",
-]  # fmt: skip
+    "../secret.wav",
+    "sub/../../secret.wav",
+    "./../secret.wav",
+    "..",
+    "../",
+    "out.wav",
+    "up/secret.wav",
+    "up",
+    "in.wav/../..",
+    "zero.wav",
+]
 NOT_THERE = [
-    "..\\secret.wav", "C:\\secret.wav", "\\\\server\\a.wav", "~/secret.wav", "%2e%2e/secret.wav", "file:///etc/passwd",
-    "http://127.0.0.1:9/a.wav", "$(touch fuzzed)", "-rf", "*.wav", "CON", "sub", ".", "pipe.wav",
-    "in.wav/in.wav", "/dev/zero", "/dev/tty",
-]  # fmt: skip
+    "..\\secret.wav",
+    "C:\\secret.wav",
+    "\\\\server\\a.wav",
+    "~/secret.wav",
+    "%2e%2e/secret.wav",
+    "file:///etc/passwd",
+    "http://127.0.0.1:9/a.wav",
+    "$(touch fuzzed)",
+    "-rf",
+    "*.wav",
+    "CON",
+    "sub",
+    ".",
+    "pipe.wav",
+    "in.wav/in.wav",
+    "/dev/zero",
+    "/dev/tty",
+]
 NOT_TO_BE_LOOKED_UP = ["loop.wav", "x" * 300, "x/" * 3000]
-NO_NAMES = ["", " ", "in.wav\0", "in.wav\n", "\x1b[2J.wav", "\u202evaw.exe", "a\x9b.wav", "\ufeffin.wav"]
+NO_NAMES = [
+    "",
+    " ",
+    "in.wav\0",
+    "in.wav\n",
+    "\x1b[2J.wav",
+    "\u202evaw.exe",
+    "a\x9b.wav",
+    "\ufeffin.wav",
+]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""A world without Google: a fake `gcloud` on the PATH, hosts that are folders, and what the tests ask of them."""
+"""A world without Google: a fake `gcloud` on the PATH, hosts that are folders, and what the tests
+ask of them."""
 
 from __future__ import annotations
 
@@ -39,8 +40,13 @@ class World:
         self._program("bin/gcloud", gcloud)
         self._program("bin/python3.13", (HERE / "fake_python").read_text())
         for name in ("sudo", "systemd-run", "systemctl", "shutdown"):
-            self._program(f"bin/{name}", f'#!/bin/sh\necho "{name} $*" >>"$FAKE_CLOUD/host-commands"\n')
-        self._program("bin/curl", '#!/bin/sh\nfor last; do :; done\ncat "$FAKE_CLOUD/metadata/${last##*/}"\n')
+            self._program(
+                f"bin/{name}", f'#!/bin/sh\necho "{name} $*" >>"$FAKE_CLOUD/host-commands"\n'
+            )
+        self._program(
+            "bin/curl",
+            '#!/bin/sh\nfor last; do :; done\ncat "$FAKE_CLOUD/metadata/${last##*/}"\n',
+        )
         self.trains(0)
 
     def _program(self, name: str, text: str) -> None:
@@ -52,30 +58,43 @@ class World:
         """What the trainings from here on do."""
         (self.path / "trainer").write_text(f"{seconds} {code}\n")
 
-    def goes_wrong(self, match: str, stderr: str = "", times: int = 1, skip: int = 0, **more: str) -> None:
+    def goes_wrong(
+        self, match: str, stderr: str = "", times: int = 1, skip: int = 0, **more: str
+    ) -> None:
         """A call of gcloud that matches fails, saying this.
 
-        more: with `becomes`, before the call all slices get into that state, and what runs on them ends; `once` is a
-        file that has to be there first.
+        more: with `becomes`, before the call all slices get into that state, and what runs on them
+        ends; `once` is a file that has to be there first.
         """
-        rule = {"match": match, "times": times, "skip": skip} | ({"stderr": stderr} if stderr else {}) | more
+        rule = (
+            {"match": match, "times": times, "skip": skip}
+            | ({"stderr": stderr} if stderr else {})
+            | more
+        )
         (self.path / "rules.json").write_text(json.dumps([*self._json("rules.json", []), rule]))
 
     def trains_really(self, dataset: Path) -> None:
-        """Hosts run rvc-jax with a very small preset, and find each other as processes of Open MPI do."""
+        """Hosts run rvc-jax with a very small preset, and find each other as processes of Open MPI
+        do."""
         bucket = self.path / "buckets" / "speech"
         bucket.mkdir(parents=True)
         shutil.copytree(dataset, bucket / "dataset")
-        names = ("JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+        names = (
+            "JAX_COMPILATION_CACHE_DIR",
+            "XLA_FLAGS",
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
+        )
         known = [f"export {name}={shlex.quote(os.environ[name])}" for name in names]
         job = (free_port() - 61440) * 4096  # as jax makes a port of it
         lines = [
-            "#!/usr/bin/env bash", *known, "export JAX_PLATFORMS=cpu RVC_JAX_OFFLINE=1",
+            "#!/usr/bin/env bash",
+            *known,
+            "export JAX_PLATFORMS=cpu RVC_JAX_OFFLINE=1",
             f"export PYTHONPATH={shlex.quote(str(HERE.parents[1]))}",
             f"export OMPI_COMM_WORLD_LOCAL_RANK=0 'OMPI_MCA_orte_hnp_uri={job}.0;tcp://127.0.0.1:1'",
             "export OMPI_COMM_WORLD_SIZE=$FAKE_HOST_COUNT OMPI_COMM_WORLD_RANK=$FAKE_HOST",
             f'exec {sys.executable} {HERE.parent / "micro.py"} "${{@/#gs:\\/\\//$FAKE_CLOUD/buckets/}}"',
-        ]  # fmt: skip
+        ]
         self._program("program", "\n".join(lines) + "\n")
 
     def _json(self, name: str, default: Any) -> Any:
@@ -83,20 +102,38 @@ class World:
         return json.loads(file.read_text()) if file.exists() else default
 
     def command(self, *words: str) -> list[str]:
-        return ["bash", str(LAUNCH / "tpu"), words[0], "my-voice", "--zone", "us-west4-a", *words[1:]]
+        return [
+            "bash",
+            str(LAUNCH / "tpu"),
+            words[0],
+            "my-voice",
+            "--zone",
+            "us-west4-a",
+            *words[1:],
+        ]
 
     def tpu(self, *words: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """A sub-command for the slice my-voice in us-west4-a, with further words."""
         return subprocess.run(
-            self.command(*words), env=self.environment, cwd=self.path / "out", text=True, capture_output=True,
-            timeout=seconds, stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+            self.command(*words),
+            env=self.environment,
+            cwd=self.path / "out",
+            text=True,
+            capture_output=True,
+            timeout=seconds,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            self.command(*words), env=self.environment, cwd=self.path / "out", text=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            self.command(*words),
+            env=self.environment,
+            cwd=self.path / "out",
+            text=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     @property
     def calls(self) -> list[list[str]]:
@@ -119,7 +156,10 @@ class World:
 
     def homes(self) -> list[Path]:
         """Of all hosts that there ever were, by age and number."""
-        return sorted((self.path / "hosts").glob("*"), key=lambda path: [int(n) for n in path.name.split("-")[-2:]])
+        return sorted(
+            (self.path / "hosts").glob("*"),
+            key=lambda path: [int(n) for n in path.name.split("-")[-2:]],
+        )
 
     def words(self, home: Path, command: str = "train") -> list[str]:
         """What a host's rvc-jax was called with, last."""

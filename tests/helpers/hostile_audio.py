@@ -1,7 +1,7 @@
 """Recordings that are damaged, lie about themselves or are something else: always the same ones.
 
-Every one is made from two seconds of the bundled voice. `files` gives them by name; `nodes` puts down what is no
-regular file.
+Every one is made from two seconds of the bundled voice. `files` gives them by name; `nodes` puts
+down what is no regular file.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ _BY_FFMPEG = {
 @functools.cache
 def speech() -> np.ndarray:
     """float32 [samples] at RATE: two seconds of the bundled voice."""
-    return load(find_bundled_sample("voice") / "zrtp-enroll_confirmed.flac", RATE)[RATE : 3 * RATE]
+    return load(find_bundled_sample("voice") / "zrtp-enroll_confirmed.flac", RATE)[
+        RATE : 3 * RATE
+    ]
 
 
 @functools.cache
@@ -72,7 +74,9 @@ def files() -> dict[str, bytes]:
     made: dict[str, bytes] = {}
     for name, content in containers().items():
         stem, _, ending = name.rpartition(".")
-        made |= {f"{stem} {damage}.{ending}": damaged for damage, damaged in _damaged(name, content)}
+        made |= {
+            f"{stem} {damage}.{ending}": damaged for damage, damaged in _damaged(name, content)
+        }
     made |= hostile_headers.files(containers(), speech(), RATE)
     return made | other_files() | play_lists() | _strange_samples()
 
@@ -85,7 +89,8 @@ def containers() -> dict[str, bytes]:
 
 
 def nodes(folder: Path) -> None:
-    """Puts into a folder what has a recording's name and is no regular file. Nothing of it is a recording."""
+    """Puts into a folder what has a recording's name and is no regular file. Nothing of it is a
+    recording."""
     (folder / "folder.wav").mkdir()
     (folder / "loop.wav").symlink_to("loop.wav")
     (folder / "there.wav").symlink_to("back.wav")
@@ -99,17 +104,22 @@ def nodes(folder: Path) -> None:
 
 
 def mutated(content: bytes, number: int) -> bytes:
-    """One of endlessly many versions of a file: bits flipped, bytes overwritten, parts cut out or doubled."""
+    """One of endlessly many versions of a file: bits flipped, bytes overwritten, parts cut out or
+    doubled."""
     draw = np.random.default_rng([zlib.crc32(content), number])
     changed = bytearray(content)
     for _ in range(int(draw.integers(1, 4))):
         # Half of the damage goes to the header, where it does more.
-        place = int(draw.integers(0, len(changed) if draw.random() < 0.5 else min(len(changed), 200)))
+        place = int(
+            draw.integers(0, len(changed) if draw.random() < 0.5 else min(len(changed), 200))
+        )
         match int(draw.integers(0, 5)):
             case 0 | 1:
                 changed[place] ^= 1 << int(draw.integers(0, 8))
             case 2:
-                value = draw.choice([b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\x80"])
+                value = draw.choice(
+                    [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\x80"]
+                )
                 changed[place : place + 4] = value
             case 3:
                 del changed[place : place + int(draw.integers(1, 100))]
@@ -120,7 +130,9 @@ def mutated(content: bytes, number: int) -> bytes:
 
 def _by_soundfile(wave: np.ndarray, rate: int, format: str, subtype: str | None) -> bytes:
     buffer = io.BytesIO()
-    with soundfile.SoundFile(buffer, "w", rate, 1 if wave.ndim == 1 else wave.shape[1], subtype, format=format) as file:
+    with soundfile.SoundFile(
+        buffer, "w", rate, 1 if wave.ndim == 1 else wave.shape[1], subtype, format=format
+    ) as file:
         file.write(wave)
     content = buffer.getvalue()
     if format == "OGG":
@@ -132,7 +144,9 @@ def _by_soundfile(wave: np.ndarray, rate: int, format: str, subtype: str | None)
 def _by_ffmpeg(wave: np.ndarray, format: str, codec: str, rate: int = RATE) -> bytes:
     """Without "bitexact" there are random numbers in the file."""
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format=format, container_options={"fflags": "+bitexact"}) as container:
+    with av.open(
+        buffer, "w", format=format, container_options={"fflags": "+bitexact"}
+    ) as container:
         stream = container.add_stream(codec, rate=rate, layout="mono")
         stream.bit_rate = 64_000
         resampler = av.AudioResampler(stream.format, "mono", rate, stream.frame_size or 1024)
@@ -147,20 +161,24 @@ def _channels(wave: np.ndarray, count: int, format: str) -> bytes:
     """Any number of equal channels in 16 bits, in a container that only ffmpeg reads."""
     buffer = io.BytesIO()
     layout = "7.1" if count == 8 else f"{count}c"
-    with av.open(buffer, "w", format=format, container_options={"fflags": "+bitexact"}) as container:
+    with av.open(
+        buffer, "w", format=format, container_options={"fflags": "+bitexact"}
+    ) as container:
         stream = container.add_stream("pcm_s16le", rate=RATE, layout=layout)
         for start in range(0, len(wave), 1000):
             part = (wave[start : start + 1000] * 32000).astype(np.int16).repeat(count)
             frame = av.AudioFrame(format="s16", layout=layout, samples=len(part) // count)
             frame.planes[0].update(part)
-            frame.rate, frame.pts = RATE, start
+            frame.rate = RATE
+            frame.pts = start
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return buffer.getvalue()
 
 
 def _damaged(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
-    """(what is wrong, the file): cut short, bits flipped, overwritten, with strange bytes before and behind."""
+    """(what is wrong, the file): cut short, bits flipped, overwritten, with strange bytes before
+    and behind."""
     draw = np.random.default_rng(zlib.crc32(name.encode()))
     size = len(content)
     for length in (5, 40, size // 8, size // 2, size - 1):
@@ -181,9 +199,16 @@ def other_files() -> dict[str, bytes]:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr(zipfile.ZipInfo("speech.wav"), bytes(10_000_000))
-    png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + b"\x7f\xff\xff\xff" * 2 + b"\x08\6\0\0\0" + bytes(99)
+    png = (
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + b"\x7f\xff\xff\xff" * 2 + b"\x08\6\0\0\0" + bytes(99)
+    )
     svg = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'
-    elf = b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HHIQQQ", 2, 62, 1, 0x400000, 64, 0) + bytes(500)
+    elf = (
+        b"\x7fELF\2\1\1"
+        + bytes(9)
+        + struct.pack("<HHIQQQ", 2, 62, 1, 0x400000, 64, 0)
+        + bytes(500)
+    )
     return {
         "empty.wav": b"",
         "one byte.wav": b"R",
@@ -195,12 +220,17 @@ def other_files() -> dict[str, bytes]:
         "picture.wav": png,
         "picture.mp4": png,
         "drawing.m4a": svg,
-        "bitmap.mov": b"BM" + struct.pack("<IIIIiiHHIIiiII", 100, 0, 54, 40, 2**30, 2**30, 1, 24, 0, 0, 0, 0, 0, 0),
-        "document.flac": b"%PDF-1.7\n1 0 obj<</OpenAction<</S/URI/URI(http://127.0.0.1:9/)>>>>endobj\n" * 9,
+        "bitmap.mov": b"BM"
+        + struct.pack("<IIIIiiHHIIiiII", 100, 0, 54, 40, 2**30, 2**30, 1, 24, 0, 0, 0, 0, 0, 0),
+        "document.flac": b"%PDF-1.7\n1 0 obj<</OpenAction<</S/URI/URI(http://127.0.0.1:9/)>>>>endobj\n"
+        * 9,
         "archive.wav": archive.getvalue(),
         "bomb.wav": gzip.compress(bytes(20_000_000), mtime=0),
-        "bomb of bombs.mp3": gzip.compress(gzip.compress(bytes(20_000_000), mtime=0) * 100, mtime=0),
-        "page.mp3": b"<!DOCTYPE html><html><body><audio src='http://127.0.0.1:9/a.mp3'></body></html>" * 20,
+        "bomb of bombs.mp3": gzip.compress(
+            gzip.compress(bytes(20_000_000), mtime=0) * 100, mtime=0
+        ),
+        "page.mp3": b"<!DOCTYPE html><html><body><audio src='http://127.0.0.1:9/a.mp3'></body></html>"
+        * 20,
         "text.ogg": b"This is not a recording.\n" * 200,
         "one line.mkv": b"x" * 100_000,
         "program.au": elf,
@@ -216,7 +246,13 @@ def other_files() -> dict[str, bytes]:
 
 def play_lists() -> dict[str, bytes]:
     """Texts that make players open other places."""
-    targets = ("file:///etc/passwd", "/etc/passwd", "http://127.0.0.1:9/a.wav", "good.wav", "concat:good.wav|good.wav")
+    targets = (
+        "file:///etc/passwd",
+        "/etc/passwd",
+        "http://127.0.0.1:9/a.wav",
+        "good.wav",
+        "concat:good.wav|good.wav",
+    )
     made = {}
     for number, target in enumerate(targets):
         made |= {
@@ -230,9 +266,15 @@ def play_lists() -> dict[str, bytes]:
             f"{target}</BaseURL></Representation></AdaptationSet></Period></MPD>",
         }
     made["sheet.flac"] = 'FILE "/etc/passwd" WAVE\n  TRACK 01 AUDIO\n    INDEX 01 00:00:00\n'
-    made["session.mkv"] = "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 9 RTP/AVP 0\n"
-    made["entities.webm"] = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>'
-    made["windows.wma"] = '<asx version="3.0"><entry><ref href="http://127.0.0.1:9/a.wma"/></entry></asx>'
+    made["session.mkv"] = (
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 9 RTP/AVP 0\n"
+    )
+    made["entities.webm"] = (
+        '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>'
+    )
+    made["windows.wma"] = (
+        '<asx version="3.0"><entry><ref href="http://127.0.0.1:9/a.wma"/></entry></asx>'
+    )
     made["reference.mov"] = "RTSPtext\nrtsp://127.0.0.1:9/a\n"
     return {name: text.encode() for name, text in made.items()}
 
@@ -268,7 +310,10 @@ def _strange_samples() -> dict[str, bytes]:
         "no sample": wave[:0],
         "a click in silence": np.eye(1, len(wave), 8000)[0],
     }
-    made = {f"{name}.wav": _by_soundfile(np.float32(value), RATE, "WAV", "FLOAT") for name, value in samples.items()}
+    made = {
+        f"{name}.wav": _by_soundfile(np.float32(value), RATE, "WAV", "FLOAT")
+        for name, value in samples.items()
+    }
     made["beyond float.wav"] = _by_soundfile(np.full(len(wave), 1e300), RATE, "WAV", "DOUBLE")
     made["eight channels at 192 kHz.wav"] = _by_soundfile(
         np.repeat(wave.repeat(12)[:, None], 8, 1), 192_000, "WAV", "PCM_16"
@@ -276,7 +321,9 @@ def _strange_samples() -> dict[str, bytes]:
     made["one of two channels broken.wav"] = _by_soundfile(
         np.stack([wave, np.full(len(wave), np.nan, np.float32)], 1), RATE, "WAV", "FLOAT"
     )
-    made["channels that cancel.wav"] = _by_soundfile(np.stack([wave, -wave], 1), RATE, "WAV", "PCM_16")
+    made["channels that cancel.wav"] = _by_soundfile(
+        np.stack([wave, -wave], 1), RATE, "WAV", "PCM_16"
+    )
     made["one sample.flac"] = _by_soundfile(wave[:1], RATE, "FLAC", "PCM_16")
     made["one sample.mp3"] = _by_soundfile(wave[:1], RATE, "MP3", None)
     made["eight channels.mov"] = _channels(wave, 8, "mov")

@@ -1,4 +1,5 @@
-"""Recordings whose headers say what cannot be: numbers of channels, rates, lengths, and sizes of chunks."""
+"""Recordings whose headers say what cannot be: numbers of channels, rates, lengths, and sizes of
+chunks."""
 
 from __future__ import annotations
 
@@ -8,7 +9,13 @@ from collections.abc import Mapping
 import numpy as np
 
 _MANY = 2**32 - 1
-_PCM, _FLOAT, _ADPCM, _ALAW, _GSM, _MP3, _EXTENSIBLE = 1, 3, 2, 6, 0x31, 0x55, 0xFFFE
+_PCM = 1
+_FLOAT = 3
+_ADPCM = 2
+_ALAW = 6
+_GSM = 0x31
+_MP3 = 0x55
+_EXTENSIBLE = 0xFFFE
 _NO_GUID = b"\x99" * 16
 
 
@@ -32,7 +39,10 @@ def files(containers: Mapping[str, bytes], speech: np.ndarray, rate: int) -> dic
         **{f"{name}.caf": content for name, content in _alac(containers["alac.caf"]).items()},
         **{f"{name}.ogg": content for name, content in _ogg(containers["vorbis.ogg"]).items()},
         **{f"{name}.m4a": content for name, content in _mp4(containers["aac.m4a"]).items()},
-        **{f"{name}.mka": content for name, content in _matroska(containers["opus.mkv"]).items()},
+        **{
+            f"{name}.mka": content
+            for name, content in _matroska(containers["opus.mkv"]).items()
+        },
     }
 
 
@@ -41,10 +51,19 @@ def _chunk(name: bytes, content: bytes, size: int | None = None) -> bytes:
 
 
 def _format(
-    rate: int, channels: int = 1, bits: int = 16, coding: int = _PCM, block: int | None = None, rest: bytes = b""
+    rate: int,
+    channels: int = 1,
+    bits: int = 16,
+    coding: int = _PCM,
+    block: int | None = None,
+    rest: bytes = b"",
 ) -> bytes:
     block = channels * bits // 8 % 65536 if block is None else block
-    return _chunk(b"fmt ", struct.pack("<HHIIHH", coding, channels, rate, rate * block % 2**32, block, bits) + rest)
+    return _chunk(
+        b"fmt ",
+        struct.pack("<HHIIHH", coding, channels, rate, rate * block % 2**32, block, bits)
+        + rest,
+    )
 
 
 def _riff(*chunks: bytes, name: bytes = b"RIFF", size: int | None = None) -> bytes:
@@ -52,7 +71,8 @@ def _riff(*chunks: bytes, name: bytes = b"RIFF", size: int | None = None) -> byt
 
 
 def _wav(pcm: bytes, rate: int) -> dict[str, bytes]:
-    plain, data = _format(rate), _chunk(b"data", pcm)
+    plain = _format(rate)
+    data = _chunk(b"data", pcm)
     cue_points = struct.pack("<I", _MANY) + bytes(24)
     made = {
         "no channels": _riff(_format(rate, channels=0), data),
@@ -75,7 +95,9 @@ def _wav(pcm: bytes, rate: int) -> dict[str, bytes]:
         "a RIFF of no length": _riff(plain, data, size=0),
         "a RIFF of all length": _riff(plain, data, size=_MANY),
         "an endless list": _riff(plain, _chunk(b"LIST", b"INFOIART", _MANY), data),
-        "an endless name": _riff(plain, _chunk(b"LIST", b"INFO" + _chunk(b"INAM", b"x" * 100, 2**31 - 1)), data),
+        "an endless name": _riff(
+            plain, _chunk(b"LIST", b"INFO" + _chunk(b"INAM", b"x" * 100, 2**31 - 1)), data
+        ),
         "many cues": _riff(plain, _chunk(b"cue ", cue_points), data),
         "a cue list of no end": _riff(plain, _chunk(b"cue ", cue_points, _MANY), data),
         "a peak of NaN": _riff(
@@ -83,15 +105,23 @@ def _wav(pcm: bytes, rate: int) -> dict[str, bytes]:
             _chunk(b"PEAK", struct.pack("<IIfI", 1, 0, np.nan, _MANY)),
             _chunk(b"data", np.frombuffer(pcm, "<i2").astype("<f4").tobytes()),
         ),
-        "a sampler of many loops": _riff(plain, _chunk(b"smpl", struct.pack("<9I", *[0] * 7, _MANY, _MANY)), data),
-        "a broadcast text of no end": _riff(plain, _chunk(b"bext", bytes(602) + b"x" * 50, 2**31), data),
+        "a sampler of many loops": _riff(
+            plain, _chunk(b"smpl", struct.pack("<9I", *[0] * 7, _MANY, _MANY)), data
+        ),
+        "a broadcast text of no end": _riff(
+            plain, _chunk(b"bext", bytes(602) + b"x" * 50, 2**31), data
+        ),
         "a thousand chunks": _riff(plain, _chunk(b"junk", b"") * 1000, data),
         "chunks in a circle": _riff(plain, _chunk(b"junk", b"", _MANY - 7) * 9, data),
         "bigendian": _riff(plain, data, name=b"RIFX"),
         "an unknown guid": _riff(_extensible(rate, _NO_GUID), data),
         "an extension of no end": _riff(_extensible(rate, _NO_GUID, size=65535), data),
-        "all speakers": _riff(_extensible(rate, b"\1\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71", mask=_MANY), data),
-        "an id3 within": _riff(plain, _chunk(b"id3 ", b"ID3\4\0\0\x7f\x7f\x7f\x7f" + bytes(50)), data),
+        "all speakers": _riff(
+            _extensible(rate, b"\1\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71", mask=_MANY), data
+        ),
+        "an id3 within": _riff(
+            plain, _chunk(b"id3 ", b"ID3\4\0\0\x7f\x7f\x7f\x7f" + bytes(50)), data
+        ),
     }
     for wrong in (0, 1, 3999, 768_001, 2**31 - 1, 2**31, _MANY):
         made[f"a rate of {wrong}"] = _riff(_format(wrong), data)
@@ -99,16 +129,29 @@ def _wav(pcm: bytes, rate: int) -> dict[str, bytes]:
         made[f"{wrong} bits"] = _riff(_format(rate, bits=wrong, block=2), data)
     for wrong in (0, 1, 7, len(pcm) + 2, 2**31 - 1, 2**31, 0x7FFFF000, _MANY - 1, _MANY):
         made[f"data of {wrong} bytes by its header"] = _riff(plain, _chunk(b"data", pcm, wrong))
-    for name, coding in (("adpcm", _ADPCM), ("gsm", _GSM), ("mp3", _MP3), ("alaw", _ALAW), ("unknown", 0x1234)):
+    for name, coding in (
+        ("adpcm", _ADPCM),
+        ("gsm", _GSM),
+        ("mp3", _MP3),
+        ("alaw", _ALAW),
+        ("unknown", 0x1234),
+    ):
         for block in (0, 1, 65535):
             made[f"{name} in blocks of {block}"] = _riff(
-                _format(rate, bits=4, coding=coding, block=block, rest=struct.pack("<HH", 2, 65535)), data
+                _format(
+                    rate, bits=4, coding=coding, block=block, rest=struct.pack("<HH", 2, 65535)
+                ),
+                data,
             )
     made["adpcm without predictors"] = _riff(
-        _format(rate, bits=4, coding=_ADPCM, block=256, rest=struct.pack("<HHH", 32, 500, 0)), data
+        _format(rate, bits=4, coding=_ADPCM, block=256, rest=struct.pack("<HHH", 32, 500, 0)),
+        data,
     )
     made["adpcm with 65535 predictors"] = _riff(
-        _format(rate, bits=4, coding=_ADPCM, block=256, rest=struct.pack("<HHH", 32, 500, 65535)), data
+        _format(
+            rate, bits=4, coding=_ADPCM, block=256, rest=struct.pack("<HHH", 32, 500, 65535)
+        ),
+        data,
     )
     return made
 
@@ -118,9 +161,13 @@ def _extensible(rate: int, guid: bytes, mask: int = 4, size: int = 22) -> bytes:
 
 
 def _rf64(pcm: bytes, rate: int) -> dict[str, bytes]:
-    def file(riff: int, data: int, samples: int, table: int = 0, size: int | None = None) -> bytes:
+    def file(
+        riff: int, data: int, samples: int, table: int = 0, size: int | None = None
+    ) -> bytes:
         sizes = _chunk(b"ds64", struct.pack("<QQQI", riff, data, samples, table), size)
-        return _riff(sizes, _format(rate), _chunk(b"data", pcm, _MANY), name=b"RF64", size=_MANY)
+        return _riff(
+            sizes, _format(rate), _chunk(b"data", pcm, _MANY), name=b"RF64", size=_MANY
+        )
 
     most = 2**64 - 1
     return {
@@ -145,7 +192,9 @@ def _behind(content: bytes, name: bytes, offset: int, patch: bytes) -> bytes:
 
 def _w64(whole: bytes) -> dict[str, bytes]:
     return {
-        f"{name} of {size}": _behind(whole, mark, 12, struct.pack("<Q", size))  # a name is 16 bytes long
+        f"{name} of {size}": _behind(
+            whole, mark, 12, struct.pack("<Q", size)
+        )  # a name is 16 bytes long
         for name, mark in (("a riff", b"riff"), ("a format", b"fmt "), ("data", b"data"))
         for size in (0, 23, 2**63 - 1, 2**63, 2**64 - 1)
     }
@@ -161,7 +210,9 @@ def _flac(whole: bytes) -> dict[str, bytes]:
         block = bytes([kind]) + (len(content) if size is None else size).to_bytes(3) + content
         return whole[:4] + bytes([whole[4] & 0x7F]) + whole[5:42] + block + whole[42:]
 
-    picture = struct.pack(">II9sIIIIII", 3, 9, b"image/png", 2**32 - 1, 2**31, 2**31, 24, 0, 2**32 - 1)
+    picture = struct.pack(
+        ">II9sIIIIII", 3, 9, b"image/png", 2**32 - 1, 2**31, 2**31, 24, 0, 2**32 - 1
+    )
     return {
         "2^36 samples": counts(16000, samples=2**36 - 1),
         "a day and an hour": counts(16000, samples=25 * 3600 * 16000),
@@ -200,7 +251,9 @@ def _mp3(whole: bytes) -> dict[str, bytes]:
         "a tag of 2 MB": tagged(bytes(2_000_000)),
         "a tag as long as the file": tagged(b"", len(whole)),
         "tags within tags": tagged(frame(b"TIT2", tagged(b"") * 3)),
-        "a title of letters that are none": tagged(frame(b"TIT2", b"\3\xff\xfe\xed\xa0\x80\x1b[31m")),
+        "a title of letters that are none": tagged(
+            frame(b"TIT2", b"\3\xff\xfe\xed\xa0\x80\x1b[31m")
+        ),
         "a picture that is a recording": tagged(frame(b"APIC", b"\0audio/wav\0\3\0" + whole)),
         "a frame of no end": tagged(b"APIC\x7f\x7f\x7f\x7f\0\0", 10),
         "an unsynchronised tag": tagged(b"\xff\0" * 500, flags=0x80),
@@ -209,7 +262,10 @@ def _mp3(whole: bytes) -> dict[str, bytes]:
         "a link to a picture": tagged(frame(b"APIC", b"\0-->\0\3\0file:///etc/passwd")),
         "a claim of 2^32 frames": _patched(whole, xing, claim),
         "headers without frames": whole[:4] * 2000,
-        "an APE tag of no end": whole + b"APETAGEX" + struct.pack("<IIII", 2000, 2**32 - 1, 2**32 - 1, 0) + bytes(8),
+        "an APE tag of no end": whole
+        + b"APETAGEX"
+        + struct.pack("<IIII", 2000, 2**32 - 1, 2**32 - 1, 0)
+        + bytes(8),
     }
 
 
@@ -249,15 +305,21 @@ def _au(whole: bytes) -> dict[str, bytes]:
 
 def _caf(whole: bytes) -> dict[str, bytes]:
     made = {
-        f"{value} {name}": _behind(whole, b"desc", 8 + 12 + 4 * number, struct.pack(">I", value))
-        for number, name in enumerate(("bytes per packet", "frames per packet", "channels", "bits"))
+        f"{value} {name}": _behind(
+            whole, b"desc", 8 + 12 + 4 * number, struct.pack(">I", value)
+        )
+        for number, name in enumerate(
+            ("bytes per packet", "frames per packet", "channels", "bits")
+        )
         for value in (0, 65535, _MANY)
     }
     for rate in (0.0, -16000.0, float("nan"), float("inf"), 1e300, 1e-300):
         made[f"a rate of {rate}"] = _behind(whole, b"desc", 8, struct.pack(">d", rate))
     for name in (b"desc", b"data"):
         for size in (0, 2**63 - 1, -(2**63), -1, -2):
-            made[f"{name.decode()} of {size}"] = _behind(whole, name, 0, struct.pack(">q", size))
+            made[f"{name.decode()} of {size}"] = _behind(
+                whole, name, 0, struct.pack(">q", size)
+            )
     return made
 
 
@@ -277,16 +339,23 @@ def _alac(whole: bytes) -> dict[str, bytes]:
 def _ogg(whole: bytes) -> dict[str, bytes]:
     last = whole.rindex(b"OggS")
     return {
-        "a position of 2^63": _checked(_patched(whole, last + 6, struct.pack("<q", 2**63 - 1)), last),
-        "a position of minus 2^63": _checked(_patched(whole, last + 6, struct.pack("<q", -(2**63))), last),
-        "a position of minus one": _checked(_patched(whole, last + 6, struct.pack("<q", -1)), last),
+        "a position of 2^63": _checked(
+            _patched(whole, last + 6, struct.pack("<q", 2**63 - 1)), last
+        ),
+        "a position of minus 2^63": _checked(
+            _patched(whole, last + 6, struct.pack("<q", -(2**63))), last
+        ),
+        "a position of minus one": _checked(
+            _patched(whole, last + 6, struct.pack("<q", -1)), last
+        ),
         "no channels": _checked(_behind(whole, b"\1vorbis", 4, b"\0"), 0),
         "255 channels": _checked(_behind(whole, b"\1vorbis", 4, b"\xff"), 0),
         "a rate of zero": _checked(_behind(whole, b"\1vorbis", 5, bytes(4)), 0),
         "a rate of 2^32": _checked(_behind(whole, b"\1vorbis", 5, b"\xff" * 4), 0),
         "blocks of 2^15": _checked(_behind(whole, b"\1vorbis", 21, b"\xff"), 0),
         "a comment of no end": _behind(whole, b"\3vorbis", 0, b"\xff" * 4),
-        "pages of another stream": whole[:last] + _checked(_patched(whole[last:], 14, b"\1\2\3\4"), 0),
+        "pages of another stream": whole[:last]
+        + _checked(_patched(whole[last:], 14, b"\1\2\3\4"), 0),
         "two files in one": whole + with_ogg_serial(whole, b"next"),
         "a beginning without an end": _checked(_patched(whole, 5, b"\4"), 0),
     }
@@ -344,7 +413,9 @@ def _mp4(whole: bytes) -> dict[str, bytes]:
     }
     for name in (b"ftyp", b"moov", b"mdat", b"trak", b"stsd"):
         for size in (0, 1, 7, 2**31, 2**32 - 1):
-            made[f"{name.decode()} of {size}"] = _patched(whole, whole.index(name) - 4, struct.pack(">I", size))
+            made[f"{name.decode()} of {size}"] = _patched(
+                whole, whole.index(name) - 4, struct.pack(">I", size)
+            )
     return made
 
 
@@ -354,30 +425,54 @@ def _element(name: bytes, content: bytes) -> bytes:
 
 
 def _matroska(whole: bytes) -> dict[str, bytes]:
-    """Numbers are behind their ids: Duration 44 89, SamplingFrequency B5, Channels 9F, TimestampScale 2A D7 B1."""
+    """Numbers are behind their ids: Duration 44 89, SamplingFrequency B5, Channels 9F,
+    TimestampScale 2A D7 B1."""
     tracks = whole.index(b"\x16\x54\xae\x6b")
 
     def tagged(name: bytes, value: bytes) -> bytes:
-        """With a tag of the first track in front of the sound; of two of one name, the last counts."""
+        """With a tag of the first track in front of the sound; of two of one name, the last
+        counts."""
         of_track = _element(b"\x63\xc0", _element(b"\x63\xc5", b"\1"))
         tag = _element(b"\x67\xc8", _element(b"\x45\xa3", name) + _element(b"\x44\x87", value))
         tags = _element(b"\x12\x54\xc3\x67", _element(b"\x73\x73", of_track + tag))
         sound = whole.index(b"\x1f\x43\xb6\x75")
-        return _behind(whole, b"\x18\x53\x80\x67", 0, b"\x01" + b"\xff" * 7)[:sound] + tags + whole[sound:]
+        return (
+            _behind(whole, b"\x18\x53\x80\x67", 0, b"\x01" + b"\xff" * 7)[:sound]
+            + tags
+            + whole[sound:]
+        )
 
     def track(mark: bytes, patch: bytes) -> bytes:
         return _patched(whole, whole.index(mark, tracks) + len(mark), patch)
 
     durations = (
-        b"99:99:99", b"nan:00:00", b"-9:00:-9", b"1e5:00:00", b"00:00:inf", b"::::::", b"\xff\xfe\xfd:0:0", b"soon",
-        b"9" * 400 + b":0:0", b"9" * 5000 + b":0:0", b"0:0:" + b"0" * 100_000, b"", b"\0",
-    )  # fmt: skip
-    made = {f"a duration no. {number}": tagged(b"DURATION", text) for number, text in enumerate(durations)}
+        b"99:99:99",
+        b"nan:00:00",
+        b"-9:00:-9",
+        b"1e5:00:00",
+        b"00:00:inf",
+        b"::::::",
+        b"\xff\xfe\xfd:0:0",
+        b"soon",
+        b"9" * 400 + b":0:0",
+        b"9" * 5000 + b":0:0",
+        b"0:0:" + b"0" * 100_000,
+        b"",
+        b"\0",
+    )
+    made = {
+        f"a duration no. {number}": tagged(b"DURATION", text)
+        for number, text in enumerate(durations)
+    }
     made["a title in Latin-1"] = tagged(b"TITLE", b"caf\xe9")
     made["a title that steers a terminal"] = tagged(b"TITLE", b"\x1b[2J\n")
     return made | {
-        "a length that is no number": _behind(whole, b"\x44\x89\x88", 0, struct.pack(">d", float("nan"))),
-        "a length without end": _behind(whole, b"\x44\x89\x88", 0, struct.pack(">d", float("inf"))),
+        "a length that is no number": _behind(
+            whole, b"\x44\x89\x88", 0, struct.pack(">d", float("nan"))
+        ),
+        "a length without end": _behind(
+            whole, b"\x44\x89\x88", 0, struct.pack(">d", float("inf"))
+        ),
         "a negative length": _behind(whole, b"\x44\x89\x88", 0, struct.pack(">d", -1e9)),
         "a rate of zero": track(b"\xb5\x88", struct.pack(">d", 0.0)),
         "a rate that is no number": track(b"\xb5\x88", struct.pack(">d", float("nan"))),

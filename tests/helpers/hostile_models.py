@@ -1,4 +1,5 @@
-"""Weights and settings of models that are damaged, lie about their sizes, or are made to keep a reader busy."""
+"""Weights and settings of models that are damaged, lie about their sizes, or are made to keep a
+reader busy."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ def folders(root: Path) -> None:
     for name, (config, state) in _huberts():
         folder = root / name
         folder.mkdir()
-        (folder / "config.json").write_bytes(config if isinstance(config, bytes) else json.dumps(config).encode())
+        (folder / "config.json").write_bytes(
+            config if isinstance(config, bytes) else json.dumps(config).encode()
+        )
         if isinstance(state, bytes):
             (folder / "model.safetensors").write_bytes(state)
         else:
@@ -55,7 +58,9 @@ def folders(root: Path) -> None:
     (root / "a folder for weights" / "model.safetensors").mkdir()
 
 
-def in_zip(program: bytes, storages: dict[str, bytes] | None = None, method: int = zipfile.ZIP_STORED) -> bytes:
+def in_zip(
+    program: bytes, storages: dict[str, bytes] | None = None, method: int = zipfile.ZIP_STORED
+) -> bytes:
     """A file as torch writes it, of a given pickle."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
@@ -68,7 +73,11 @@ def in_zip(program: bytes, storages: dict[str, bytes] | None = None, method: int
 
 def in_legacy(program: bytes) -> bytes:
     """A file as torch wrote it before 1.6, of a given pickle, with no storage behind it."""
-    return b"".join(pickle.dumps(head, 2) for head in _LEGACY_HEADS) + program + pickle.dumps([], 2)
+    return (
+        b"".join(pickle.dumps(head, 2) for head in _LEGACY_HEADS)
+        + program
+        + pickle.dumps([], 2)
+    )
 
 
 def _spelt(value: object) -> bytes:
@@ -84,7 +93,17 @@ def _long(content: bytes) -> bytes:
 def _tensor(shape: bytes, strides: bytes, elements: int = 6, key: str = "0") -> bytes:
     kind = _spelt("storage") + b"ctorch\nFloatStorage\n"
     storage = b"(" + kind + _spelt(key) + _spelt("cpu") + _spelt(elements) + b"tQ"
-    return _TENSOR + b"(" + storage + _spelt(0) + shape + strides + _spelt(False) + _spelt(None) + b"tR"
+    return (
+        _TENSOR
+        + b"("
+        + storage
+        + _spelt(0)
+        + shape
+        + strides
+        + _spelt(False)
+        + _spelt(None)
+        + b"tR"
+    )
 
 
 def _programs() -> dict[str, tuple[bytes, dict[str, bytes]]]:
@@ -96,7 +115,9 @@ def _programs() -> dict[str, tuple[bytes, dict[str, bytes]]]:
     many = b"\x8a\x08" + struct.pack("<q", 2**62) + b"q\x000(" + b"h\x00" * 500_000 + b"t"
     six = {"0": bytes(24)}
     kilobytes = {"0": bytes(4_000_000)}
-    shared = b"".join(_tensor(_spelt((1_000_000,)), _spelt((1,)), 1_000_000) for _ in range(500))
+    shared = b"".join(
+        _tensor(_spelt((1_000_000,)), _spelt((1,)), 1_000_000) for _ in range(500)
+    )
     values = {
         "nothing": b"",
         "a stop alone": b".",
@@ -105,7 +126,9 @@ def _programs() -> dict[str, tuple[bytes, dict[str, bytes]]]:
         "tuples of tuples for keys": b"}(" + laughs + b"Nu",
         "tuples of tuples in a set": b"c__builtin__\nset\n(]" + laughs + b"atR",
         "tuples of tuples in a frozen set": b"(" + laughs + b"\x91",
-        "tuples of tuples in a dictionary": b"ccollections\nOrderedDict\n(]" + laughs + b"N\x86atR",
+        "tuples of tuples in a dictionary": b"ccollections\nOrderedDict\n(]"
+        + laughs
+        + b"N\x86atR",
         "tuples of tuples for a shape": _tensor(laughs, laughs),
         "tuples of tuples for a name": b"(" + laughs + laughs + b"tQ",
         "a deep tuple": deep,
@@ -118,7 +141,9 @@ def _programs() -> dict[str, tuple[bytes, dict[str, bytes]]]:
         "a list for a key": b"}]Ns",
         "many marks": b"(" * 1_000_000,
         "many dictionaries": b"}" * 3_000_000,
-        "many names": b"".join(b"r" + struct.pack("<I", 2**31 - i) for i in range(1000)).join([b"N", b""]),
+        "many names": b"".join(b"r" + struct.pack("<I", 2**31 - i) for i in range(1000)).join(
+            [b"N", b""]
+        ),
         "a memo of nothing": b"h\x07",
         "a memo far away": b"j\xff\xff\xff\xff",
         "a memo of letters": b"Nphello\n",
@@ -154,7 +179,9 @@ def _programs() -> dict[str, tuple[bytes, dict[str, bytes]]]:
         "a tensor of 2^62 by 0": _tensor(_spelt((2**62, 0)), _spelt((0, 0))),
         "an empty tensor of many dimensions": _tensor(_spelt((0,) * 100), _spelt((0,) * 100)),
         "a storage of 2^62": _tensor(_spelt((1,)), _spelt((1,)), 2**62),
-        "a storage of 5 MB digits": _tensor(_spelt((1,)), _spelt((1,))).replace(_spelt(6), big, 1),
+        "a storage of 5 MB digits": _tensor(_spelt((1,)), _spelt((1,))).replace(
+            _spelt(6), big, 1
+        ),
         "a storage elsewhere": _tensor(_spelt((1,)), _spelt((1,)), key="../../../etc/passwd"),
         "a tensor for a storage": _TENSOR + b"(NK\0))\x89Nt" + b"R",
         "five hundred tensors in one storage": b"(" + shared + b"t",
@@ -165,7 +192,8 @@ def _programs() -> dict[str, tuple[bytes, dict[str, bytes]]]:
         "bytes in a strange coding": b"c_codecs\nencode\n(X\1\0\0\0aX\3\0\0\0hextR",
     }
     return {
-        name: (_START + value + b".", kilobytes if "five hundred" in name else six) for name, value in values.items()
+        name: (_START + value + b".", kilobytes if "five hundred" in name else six)
+        for name, value in values.items()
     }
 
 
@@ -187,7 +215,10 @@ def _archives() -> dict[str, bytes]:
         "a list of members of 4 GB": whole[:-10] + b"\xff\xff\xff\xff" + whole[-6:],
         "65535 members": whole[:-14] + b"\xff\xff\xff\xff" + whole[-10:],
         "members of 4 GB": whole.replace(struct.pack("<II", 24, 24), b"\xfe\xff\xff\xff" * 2),
-        "a locator of 2^63": whole[:-22] + b"PK\6\7" + struct.pack("<IQI", 0, 2**63 - 1, 1) + whole[-22:],
+        "a locator of 2^63": whole[:-22]
+        + b"PK\6\7"
+        + struct.pack("<IQI", 0, 2**63 - 1, 1)
+        + whole[-22:],
         "a comment of 64 KB": whole[:-2] + b"\xff\xff" + bytes(65535),
         "an end without an archive": b"PK\5\6" + bytes(18),
         "a beginning without an archive": b"PK\3\4" * 1000,
@@ -200,7 +231,9 @@ def _safetensors() -> dict[str, bytes]:
         text = header if isinstance(header, bytes) else json.dumps(header).encode()
         return struct.pack("<Q", len(text) if length is None else length) + text + data
 
-    def tensor(shape: object, end: object = 4, dtype: object = "F32", begin: object = 0) -> dict[str, object]:
+    def tensor(
+        shape: object, end: object = 4, dtype: object = "F32", begin: object = 0
+    ) -> dict[str, object]:
         return {"a": {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}}
 
     most = 2**47
@@ -214,10 +247,17 @@ def _safetensors() -> dict[str, bytes]:
         "a header of one number": packed(b'{"a":' + b"9" * 4_000_000 + b"}"),
         "a header of numbers": packed(b'{"a":[' + b"9," * 2_000_000 + b"9]}"),
         "a header of nothing": packed(b"\0" * 100),
-        "a header of NaN": packed(b'{"a":{"dtype":"F32","shape":[NaN],"data_offsets":[0,4]}}', bytes(4)),
-        "a header of infinity": packed(b'{"a":{"dtype":"F32","shape":[1e999],"data_offsets":[0,4]}}', bytes(4)),
+        "a header of NaN": packed(
+            b'{"a":{"dtype":"F32","shape":[NaN],"data_offsets":[0,4]}}', bytes(4)
+        ),
+        "a header of infinity": packed(
+            b'{"a":{"dtype":"F32","shape":[1e999],"data_offsets":[0,4]}}', bytes(4)
+        ),
         "many empty tensors": packed(
-            {str(n): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(50_000)}
+            {
+                str(n): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+                for n in range(50_000)
+            }
         ),
         "many dimensions": packed(tensor([1] * 1000), bytes(4)),
         "2^47 in many dimensions": packed(tensor([most] * 500_000, most), bytes(4)),
@@ -243,9 +283,13 @@ def _safetensors() -> dict[str, bytes]:
 
 def _damaged() -> dict[str, bytes]:
     """A proper file of each kind in its damaged versions."""
-    header = json.dumps({"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}).encode()
+    header = json.dumps(
+        {"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}
+    ).encode()
     whole = {
-        "zipped.pth": in_zip(_START + _tensor(_spelt((6,)), _spelt((1,))) + b".", {"0": bytes(24)}),
+        "zipped.pth": in_zip(
+            _START + _tensor(_spelt((6,)), _spelt((1,))) + b".", {"0": bytes(24)}
+        ),
         "legacy.pt": in_legacy(pickle.dumps({"settings": [1, 2.5, "text", (None, True)]}, 2)),
         "plain.safetensors": struct.pack("<Q", len(header)) + header + bytes(24),
     }
@@ -289,27 +333,40 @@ def _huberts() -> Iterator[tuple[str, tuple[object, object]]]:
         "a program": {"auto_map": {"AutoModel": "evil.Model"}, "model_type": "evil"},
     }
     for name, config in configs.items():
-        yield f"config {name}", (_CONFIG | config if isinstance(config, dict) else config, state)
+        yield (
+            f"config {name}",
+            (_CONFIG | config if isinstance(config, dict) else config, state),
+        )
     half = {name: array.astype(np.float16) for name, array in state.items()}
     large = np.zeros((3000, 3000), np.float16)
     middle = "encoder.layers.{}.feed_forward.intermediate_dense.weight"
     states: dict[str, object] = {
         "of whole numbers": {name: array.astype(np.int64) for name, array in state.items()},
-        "of complex numbers": {name: array.astype(np.complex64) for name, array in state.items()},
+        "of complex numbers": {
+            name: array.astype(np.complex64) for name, array in state.items()
+        },
         "of NaN": {name: array * np.nan for name, array in state.items()},
         "of a thousand layers": hubert_state(1000),
         "of layer 10^30": state | {middle.format(10**30): state[middle.format(0)]},
         "of layer minus one": state | {middle.format(-1): state[middle.format(0)]},
         "of a layer in other digits": state | {middle.format("٣"): state[middle.format(0)]},
         "of layers far apart": state | {middle.format(10**6): state[middle.format(0)]},
-        "of 300 layers in one storage": half | {middle.format(layer): large for layer in range(300)},
-        "of no width": state | {"feature_projection.projection.weight": np.zeros((0, 8), np.float32)},
-        "of a width of 63": state | {"feature_projection.projection.weight": np.zeros((63, 8), np.float32)},
+        "of 300 layers in one storage": half
+        | {middle.format(layer): large for layer in range(300)},
+        "of no width": state
+        | {"feature_projection.projection.weight": np.zeros((0, 8), np.float32)},
+        "of a width of 63": state
+        | {"feature_projection.projection.weight": np.zeros((63, 8), np.float32)},
         "of no dimensions": {name: np.float32(1) for name in state},
-        "of nine dimensions": {name: array.reshape(*(1,) * 9, -1) for name, array in state.items()},
-        "without a bias": {name: array for name, array in state.items() if not name.endswith("out_proj.bias")},
+        "of nine dimensions": {
+            name: array.reshape(*(1,) * 9, -1) for name, array in state.items()
+        },
+        "without a bias": {
+            name: array for name, array in state.items() if not name.endswith("out_proj.bias")
+        },
         "with a projection of one": state | {"final_proj.weight": np.zeros(3, np.float32)},
-        "of zero norm": state | {"encoder.pos_conv_embed.conv.weight_g": np.zeros((1, 1, 16), np.float32)},
+        "of zero norm": state
+        | {"encoder.pos_conv_embed.conv.weight_g": np.zeros((1, 1, 16), np.float32)},
         "of numbers for names": {number: array for number, array in enumerate(state.values())},
         "of texts": dict.fromkeys(state, "text"),
         "of lists": {"model": [state]},
@@ -326,7 +383,10 @@ def _huberts() -> Iterator[tuple[str, tuple[object, object]]]:
 
 def hubert_state(layers: int = 1) -> dict[str, np.ndarray]:
     """A HuBERT of 64 channels in transformers' layout."""
-    width, channels, hidden, taps = 64, 8, 32, 16
+    width = 64
+    channels = 8
+    hidden = 32
+    taps = 16
     state: dict[str, np.ndarray] = {}
 
     def dense(name: str, *shape: int) -> None:
@@ -342,7 +402,9 @@ def hubert_state(layers: int = 1) -> dict[str, np.ndarray]:
     dense("encoder.pos_conv_embed.conv", width)
     del state["encoder.pos_conv_embed.conv.weight"]
     state["encoder.pos_conv_embed.conv.weight_g"] = np.ones((1, 1, taps), np.float32)
-    state["encoder.pos_conv_embed.conv.weight_v"] = np.ones((width, width // 16, taps), np.float32)
+    state["encoder.pos_conv_embed.conv.weight_v"] = np.ones(
+        (width, width // 16, taps), np.float32
+    )
     dense("encoder.layer_norm", width)
     for layer in range(layers):
         for part in ("q_proj", "k_proj", "v_proj", "out_proj"):

@@ -1,4 +1,5 @@
-"""A server for the tests of serving: a thread with a `VoiceServer`, and clients that can misbehave."""
+"""A server for the tests of serving: a thread with a `VoiceServer`, and clients that can
+misbehave."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ class Stub:
     """
 
     def __init__(self) -> None:
-        self.held, self.begun, self.dropped = threading.Event(), 0, 0
+        self.held = threading.Event()
+        self.begun = 0
+        self.dropped = 0
         self.held.set()
         self._alone = threading.Lock()
 
@@ -56,7 +59,9 @@ class Stub:
         finally:
             self.held.set()
 
-    def __call__(self, wave: np.ndarray, rate: int, config: ConvertConfig, progress: Listener) -> Conversion:
+    def __call__(
+        self, wave: np.ndarray, rate: int, config: ConvertConfig, progress: Listener
+    ) -> Conversion:
         assert self._alone.acquire(blocking=False), "two conversions at once"
         self.begun += 1
         try:
@@ -76,10 +81,17 @@ class Stub:
 class Running:
     """A server, and how to talk to it."""
 
-    def __init__(self, server: VoiceServer | None, port: int, thread: threading.Thread, log: list[str]):
-        self.server, self.port, self.thread, self.log = server, port, thread, log
+    def __init__(
+        self, server: VoiceServer | None, port: int, thread: threading.Thread, log: list[str]
+    ):
+        self.server = server
+        self.port = port
+        self.thread = thread
+        self.log = log
 
-    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
             connection.request(method, path, body, headers or {})
@@ -111,9 +123,12 @@ class Running:
         return client
 
     def raw(self, data: bytes, silence: float = 0.25) -> bytes:
-        """All that the server answers to bytes, until it closes or, after the first bytes, falls silent."""
+        """All that the server answers to bytes, until it closes or, after the first bytes, falls
+        silent."""
         with self.connected() as client:
-            with contextlib.suppress(OSError):  # it may have answered and closed before all was sent
+            with contextlib.suppress(
+                OSError
+            ):  # it may have answered and closed before all was sent
                 client.sendall(data)
             return received(client, silence)
 
@@ -126,7 +141,8 @@ class Running:
 
 
 def received(client: socket.socket, silence: float) -> bytes:
-    """What comes within ten seconds, and then until the other side closes or is silent for as many seconds."""
+    """What comes within ten seconds, and then until the other side closes or is silent for as many
+    seconds."""
     client.settimeout(10)
     found = b""
     with contextlib.suppress(OSError):
@@ -140,7 +156,9 @@ def received(client: socket.socket, silence: float) -> bytes:
 def serving(speak: Speak, **settings: Any) -> Iterator[Running]:
     """A server on a free port, which must end cleanly."""
     config = ServeConfig(port=0, **settings)
-    listener, log, ended = bind(config), [], []
+    listener = bind(config)
+    log = []
+    ended = []
     server = VoiceServer(speak, {"voice": "a voice", "sample_rate": RATE}, config, log.append)
     ready = threading.Event()
 

@@ -28,23 +28,44 @@ HISTORY = [
 
 def info(encoder: str = "contentvec", **changes) -> DatasetInfo:
     facts = {
-        "preset": "nano", "sample_rate": 16000, "content_encoder": encoder, "content_channels": 384,
-        "content_fingerprint": "ab" * 32, "f0_method": "rmvpe", "speakers": ("callie",), "speaker_minutes": (61.5,),
-        "speaker_median_f0": (190.0,), "files": 3, "source_minutes": 70.0, "speech_minutes": 61.5, "train_slices": 30,
-        "holdout_slices": 3, "holdout_seconds": 10.0, "dropped": (), "notes": (), "config": {"preset": "nano"},
-        "fingerprint": "cd" * 32, "median_f0": 190.0,
-    }  # fmt: skip
+        "preset": "nano",
+        "sample_rate": 16000,
+        "content_encoder": encoder,
+        "content_channels": 384,
+        "content_fingerprint": "ab" * 32,
+        "f0_method": "rmvpe",
+        "speakers": ("callie",),
+        "speaker_minutes": (61.5,),
+        "speaker_median_f0": (190.0,),
+        "files": 3,
+        "source_minutes": 70.0,
+        "speech_minutes": 61.5,
+        "train_slices": 30,
+        "holdout_slices": 3,
+        "holdout_seconds": 10.0,
+        "dropped": (),
+        "notes": (),
+        "config": {"preset": "nano"},
+        "fingerprint": "cd" * 32,
+        "median_f0": 190.0,
+    }
     return DatasetInfo(**facts | changes)
 
 
-def make_run(path: Path, encoder: str = "contentvec", seed: int = 1, preset: Preset = MICRO, **changes) -> RunFolder:
+def make_run(
+    path: Path, encoder: str = "contentvec", seed: int = 1, preset: Preset = MICRO, **changes
+) -> RunFolder:
     """A run of two epochs: its best voice is of step 10, its newest checkpoint of step 20."""
     run = RunFolder(path, preset, info(encoder, **changes))
     run.write(ROWS)
     generator = synthesizer(preset.generator, preset.audio)
     discriminator = Network(Discriminator(preset.discriminator)).init(seed)
     checkpoint.write(run.best, 10, {"generator": generator.init(seed)})
-    state = {"generator": generator.init(seed + 10), "discriminator": discriminator, "rate": np.float32(0.5)}
+    state = {
+        "generator": generator.init(seed + 10),
+        "discriminator": discriminator,
+        "rate": np.float32(0.5),
+    }
     checkpoint.write(run.checkpoints, 20, state | {"step": np.int32(20)})
     (path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in HISTORY))
     return run
@@ -54,7 +75,19 @@ def make_model(seed: int, preset: Preset = MICRO, **changes) -> VoiceModel:
     """A voice with all its parts."""
     network = synthesizer(preset.generator, preset.audio)
     weights = network.to_public(network.init(seed))
-    facts = {"name": "made", "epoch": 7, "step": 700, "author": "somebody", "dataset_length": "00:20:00"}
-    fields = {"content_encoder": "contentvec", "content_fingerprint": "ab" * 32, "speakers": ("callie",)}
-    model = VoiceModel(preset.generator, preset.audio, "v2", weights, facts=facts, **fields | changes)
+    facts = {
+        "name": "made",
+        "epoch": 7,
+        "step": 700,
+        "author": "somebody",
+        "dataset_length": "00:20:00",
+    }
+    fields = {
+        "content_encoder": "contentvec",
+        "content_fingerprint": "ab" * 32,
+        "speakers": ("callie",),
+    }
+    model = VoiceModel(
+        preset.generator, preset.audio, "v2", weights, facts=facts, **fields | changes
+    )
     return model

@@ -58,9 +58,12 @@ def commands(page: Path) -> Iterator[Command]:
 
 def _split(page: Path, line: str) -> Iterator[Command]:
     """The programs of a line; `docker run ... rvc-jax ...` is what the container runs as well."""
-    line = re.sub(r"\[(--[^\]]*)\]|\s\.\.\.(?=\s|$)", r"\1", line)  # what may be left out is given
+    line = re.sub(
+        r"\[(--[^\]]*)\]|\s\.\.\.(?=\s|$)", r"\1", line
+    )  # what may be left out is given
     words = shlex.shlex(line, posix=True, punctuation_chars="&|;")
-    words.whitespace_split, words.commenters = True, "#"
+    words.whitespace_split = True
+    words.commenters = "#"
     found: list[str] = []
     for word in [*words, ";"]:
         if word not in _SEPARATORS:

@@ -1,4 +1,5 @@
-"""The content encoders as their originals compute them, in plain PyTorch: reference of the tests, and of the speed."""
+"""The content encoders as their originals compute them, in plain PyTorch: reference of the tests,
+and of the speed."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ State = Mapping[str, Tensor]
 
 
 def tensors(state: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in state.items()}
+    return {
+        name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in state.items()
+    }
 
 
 def _norm(s: State, name: str, x: Tensor) -> Tensor:
@@ -29,14 +32,20 @@ def _linear(s: State, name: str, x: Tensor) -> Tensor:
 
 def _attention(s: State, names: list[str], x: Tensor, heads: int) -> Tensor:
     """By the layers of query, key, value and output."""
-    q, k, v = (_linear(s, name, x).unflatten(-1, (heads, -1)).transpose(1, 2) for name in names[:3])
-    return _linear(s, names[3], F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+    q, k, v = (
+        _linear(s, name, x).unflatten(-1, (heads, -1)).transpose(1, 2) for name in names[:3]
+    )
+    return _linear(
+        s, names[3], F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    )
 
 
 def hubert(s: State, audio: Tensor) -> list[Tensor]:
-    """transformers' HubertModel, its names: audio [batch, samples] -> all hidden states [batch, frames, channels].
+    """transformers' HubertModel, its names: audio [batch, samples] -> all hidden states [batch,
+    frames, channels].
 
-    Of a model whose convolutions are normalised ("large"), the last is after the final normalisation.
+    Of a model whose convolutions are normalised ("large"), the last is after the final
+    normalisation.
     """
     large = "feature_extractor.conv_layers.1.layer_norm.weight" in s
     x = audio[:, None]
@@ -46,14 +55,26 @@ def hubert(s: State, audio: Tensor) -> list[Tensor]:
         if large:
             x = _norm(s, f"{name}.layer_norm", x.transpose(1, 2)).transpose(1, 2)
         elif i == 0:
-            x = F.group_norm(x, x.shape[1], s[f"{name}.layer_norm.weight"], s[f"{name}.layer_norm.bias"])
+            x = F.group_norm(
+                x, x.shape[1], s[f"{name}.layer_norm.weight"], s[f"{name}.layer_norm.bias"]
+            )
         x = F.gelu(x)
-    x = _linear(s, "feature_projection.projection", _norm(s, "feature_projection.layer_norm", x.transpose(1, 2)))
+    x = _linear(
+        s,
+        "feature_projection.projection",
+        _norm(s, "feature_projection.layer_norm", x.transpose(1, 2)),
+    )
     position = "encoder.pos_conv_embed.conv"
     size, direction = (s[f"{position}.parametrizations.weight.original{i}"] for i in (0, 1))
     kernel = direction * (size / direction.norm(dim=(0, 1), keepdim=True))
     groups = kernel.shape[0] // kernel.shape[1]
-    y = F.conv1d(x.transpose(1, 2), kernel, s[f"{position}.bias"], padding=kernel.shape[2] // 2, groups=groups)
+    y = F.conv1d(
+        x.transpose(1, 2),
+        kernel,
+        s[f"{position}.bias"],
+        padding=kernel.shape[2] // 2,
+        groups=groups,
+    )
     x = x + F.gelu(y[:, :, : x.shape[1]]).transpose(1, 2)
     x = x if large else _norm(s, "encoder.layer_norm", x)
     states = [x]
@@ -74,24 +95,39 @@ def _hubert_layer(s: State, name: str, x: Tensor, norm_first: bool) -> Tensor:
         return _linear(s, f"{name}.feed_forward.output_dense", hidden)
 
     for norm, function in (("layer_norm", attend), ("final_layer_norm", dense)):
-        x = x + function(_norm(s, f"{name}.{norm}", x)) if norm_first else _norm(s, f"{name}.{norm}", x + function(x))
+        x = (
+            x + function(_norm(s, f"{name}.{norm}", x))
+            if norm_first
+            else _norm(s, f"{name}.{norm}", x + function(x))
+        )
     return x
 
 
 def log_mel(audio: Tensor, filters: Tensor) -> Tensor:
-    """The input of openai/whisper: audio [batch, samples], filters [mels, bins] -> [batch, mels, samples // 160]."""
-    power = torch.stft(audio, 400, 160, window=torch.hann_window(400), return_complex=True)[..., :-1].abs() ** 2
+    """The input of openai/whisper: audio [batch, samples], filters [mels, bins] -> [batch, mels,
+    samples // 160]."""
+    power = (
+        torch.stft(audio, 400, 160, window=torch.hann_window(400), return_complex=True)[
+            ..., :-1
+        ].abs()
+        ** 2
+    )
     log = torch.clamp(filters @ power, min=1e-10).log10()
     return (torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8) + 4) / 4
 
 
 def whisper(s: State, mel: Tensor) -> Tensor:
-    """openai/whisper's encoder, its names: log-mel [batch, mels, frames] -> [batch, frames / 2, channels]."""
+    """openai/whisper's encoder, its names: log-mel [batch, mels, frames] -> [batch, frames / 2,
+    channels]."""
     s = {name.removeprefix("encoder."): tensor for name, tensor in s.items()}
     x = F.gelu(F.conv1d(mel, s["conv1.weight"], s["conv1.bias"], padding=1))
-    x = F.gelu(F.conv1d(x, s["conv2.weight"], s["conv2.bias"], stride=2, padding=1)).transpose(1, 2)
+    x = F.gelu(F.conv1d(x, s["conv2.weight"], s["conv2.bias"], stride=2, padding=1)).transpose(
+        1, 2
+    )
     x = x + s["positional_embedding"][: x.shape[1]]
-    for i in range(sum(name.endswith("mlp.0.weight") and name.startswith("blocks") for name in s)):
+    for i in range(
+        sum(name.endswith("mlp.0.weight") and name.startswith("blocks") for name in s)
+    ):
         block = f"blocks.{i}"
         names = [f"{block}.attn.{part}" for part in ("query", "key", "value", "out")]
         x = x + _attention(s, names, _norm(s, f"{block}.attn_ln", x), heads=x.shape[-1] // 64)
@@ -101,11 +137,14 @@ def whisper(s: State, mel: Tensor) -> Tensor:
 
 
 def random_whisper(width: int, layers: int, mels: int = 80) -> dict[str, np.ndarray]:
-    """A checkpoint of Whisper's encoder of any size, as openai/whisper names it, with weights drawn at random."""
+    """A checkpoint of Whisper's encoder of any size, as openai/whisper names it, with weights drawn
+    at random."""
     shapes = {"conv1": (width, mels, 3), "conv2": (width, width, 3), "ln_post": (width,)}
     for i in range(layers):
         block = f"blocks.{i}"
-        shapes |= {f"{block}.attn.{part}": (width, width) for part in ("query", "key", "value", "out")}
+        shapes |= {
+            f"{block}.attn.{part}": (width, width) for part in ("query", "key", "value", "out")
+        }
         shapes |= {f"{block}.mlp.0": (4 * width, width), f"{block}.mlp.2": (width, 4 * width)}
         shapes |= {f"{block}.{name}": (width,) for name in ("attn_ln", "mlp_ln")}
     random = np.random.default_rng(0)
@@ -114,5 +153,9 @@ def random_whisper(width: int, layers: int, mels: int = 80) -> dict[str, np.ndar
         return (random.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
 
     state = {f"encoder.{name}.weight": draw(*shape) for name, shape in shapes.items()}
-    state |= {f"encoder.{name}.bias": draw(shape[0]) for name, shape in shapes.items() if not name.endswith("key")}
+    state |= {
+        f"encoder.{name}.bias": draw(shape[0])
+        for name, shape in shapes.items()
+        if not name.endswith("key")
+    }
     return state | {"encoder.positional_embedding": sinusoids(1500, width)}

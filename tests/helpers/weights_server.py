@@ -26,7 +26,8 @@ def sha256(content: bytes) -> str:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Does what the server's table says for the path: a behaviour, or a list of them to go through."""
+    """Does what the server's table says for the path: a behaviour, or a list of them to go
+    through."""
 
     protocol_version = "HTTP/1.1"
 
@@ -50,11 +51,14 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def serve(content: bytes, etag: str | None = '"one"', ranges: bool = True, until: int | None = None) -> Behaviour:
+def serve(
+    content: bytes, etag: str | None = '"one"', ranges: bool = True, until: int | None = None
+) -> Behaviour:
     """The file as a good server gives it; the connection breaks after `until` bytes."""
 
     def behaviour(handler: Handler) -> None:
-        begin, wanted = 0, handler.headers.get("Range")
+        begin = 0
+        wanted = handler.headers.get("Range")
         if wanted and ranges and handler.headers.get("If-Range", etag) == etag:
             begin = int(wanted.removeprefix("bytes=").removesuffix("-"))
         if begin >= len(content) > 0:
@@ -92,7 +96,8 @@ class Server:
         self._server.server_close()
 
 
-# --- what the tests ask of the cache ----------------------------------------------------------------------------------
+# --- what the tests ask of the cache
+# ----------------------------------------------------------------------------------
 
 
 def refusal(name: str = "toy", fetch: Callable = store.path) -> str:
@@ -104,7 +109,11 @@ def refusal(name: str = "toy", fetch: Callable = store.path) -> str:
 
 def left(home: Path) -> list[str]:
     """What lies in the cache beside the locks."""
-    files = (path for path in (home / "weights").rglob("*") if path.is_file() and not path.name.endswith(".lock"))
+    files = (
+        path
+        for path in (home / "weights").rglob("*")
+        if path.is_file() and not path.name.endswith(".lock")
+    )
     return sorted(str(path.relative_to(home / "weights")) for path in files)
 
 

@@ -1,7 +1,8 @@
-"""Files are read by another process, whose memory is limited, and which may hang or crash without taking us along.
+"""Files are read by another process, whose memory is limited, and which may hang or crash without
+taking us along.
 
-`python worker.py KIND FOLDER` reads everything in a folder and tells of each entry on two lines of JSON: its name
-before it is touched, so that a crash has a name, and then what came of it.
+`python worker.py KIND FOLDER` reads everything in a folder and tells of each entry on two lines of
+JSON: its name before it is touched, so that a crash has a name, and then what came of it.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ Told = dict[str, Any]
 def told(kind: str, folder: Path, seconds: float = 60) -> dict[str, Told]:
     """What the reader of a kind makes of every entry of a folder, by its name.
 
-    A value has "reason" if the entry was refused, "crash" if another exception than UserError came, and "seconds".
-    Fails with the name of an entry that ends the process, or takes longer than so many seconds.
+    A value has "reason" if the entry was refused, "crash" if another exception than UserError came,
+    and "seconds". Fails with the name of an entry that ends the process, or takes longer than so
+    many seconds.
     """
     command = [sys.executable, __file__, kind, str(folder)]
-    # To a file: a pipe would fill up with what C libraries print, and hide the last line of a crash in its buffer.
+    # To a file: a pipe would fill up with what C libraries print, and hide the last line of a crash
+    # in its buffer.
     with tempfile.TemporaryFile("w+") as lines, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=lines, stderr=errors)
         try:
@@ -38,19 +41,28 @@ def told(kind: str, folder: Path, seconds: float = 60) -> dict[str, Told]:
             process.kill()
             process.wait()
         errors.seek(0)
-        assert process.returncode == 0 and name is None, (name, process.returncode, errors.read()[-2000:])
+        assert process.returncode == 0 and name is None, (
+            name,
+            process.returncode,
+            errors.read()[-2000:],
+        )
         lines.seek(0)
         parsed = [json.loads(line) for line in lines if line.startswith("{")]
-    return {before["name"]: after for before, after in zip(parsed[::2], parsed[1::2], strict=True)}
+    return {
+        before["name"]: after for before, after in zip(parsed[::2], parsed[1::2], strict=True)
+    }
 
 
 def _last_name(process: subprocess.Popen, lines: Any, seconds: float) -> str | None:
-    """Waits for the end; the name of the entry that is still being read when it ends or takes too long."""
-    size, since = -1, time.monotonic()
+    """Waits for the end; the name of the entry that is still being read when it ends or takes too
+    long."""
+    size = -1
+    since = time.monotonic()
     while process.poll() is None and time.monotonic() - since < seconds:
         time.sleep(0.02)
         if (now := os.fstat(lines.fileno()).st_size) != size:
-            size, since = now, time.monotonic()
+            size = now
+            since = time.monotonic()
     lines.seek(0)
     last = [json.loads(line) for line in lines if line.startswith("{")][-1:]
     return last[0].get("name") if last else "(start)"
@@ -67,7 +79,9 @@ def main(kind: str, folder: Path) -> None:
             print(json.dumps({"name": path.name}), file=out, flush=True)
             began = time.monotonic()
             result = _told(read, path)
-            print(json.dumps(result | {"seconds": time.monotonic() - began}), file=out, flush=True)
+            print(
+                json.dumps(result | {"seconds": time.monotonic() - began}), file=out, flush=True
+            )
 
 
 def _told(read: Callable[[Path], Told], path: Path) -> Told:

@@ -23,7 +23,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An imported voice that needs nothing downloaded."""
     sizes = {"resblock_kernels": (3, 5), "resblock_dilations": ((1,), (3,))}
     model = small_voice("nano", **sizes)
-    model = dataclasses.replace(model, content_encoder="whisper-tiny", speakers=("Ada", "Bo", "Cy"))
+    model = dataclasses.replace(
+        model, content_encoder="whisper-tiny", speakers=("Ada", "Bo", "Cy")
+    )
     path = tmp_path_factory.mktemp("voices") / "ada"
     rows = np.random.default_rng(0).standard_normal((50, 384)).astype(np.float32)
     native.write(path, model, rows)
@@ -41,7 +43,11 @@ def clip(other_clip: Path) -> np.ndarray:
 
 
 def test_what_a_voice_tells(voice: rvc_jax.SpeakingVoice, folder: Path) -> None:
-    assert (voice.sample_rate, voice.has_pitch, voice.speakers) == (16000, True, ("Ada", "Bo", "Cy"))
+    assert (voice.sample_rate, voice.has_pitch, voice.speakers) == (
+        16000,
+        True,
+        ("Ada", "Bo", "Cy"),
+    )
     assert voice.index_rows == 50 and repr(voice) == "<voice v2 at 16000 Hz, index of 50 rows>"
     assert rvc_jax.load_voice(folder, index="none").index_rows == 0
     np.save(folder.parent / "other.npy", np.ones((9, 384), np.float16))
@@ -67,7 +73,9 @@ def test_a_stream_shares_the_voice(voice: rvc_jax.SpeakingVoice, clip: np.ndarra
         voice.stream(16000, formant_shift=2.0)
 
 
-def test_options_hold_for_the_call_that_names_them(voice: rvc_jax.SpeakingVoice, clip: np.ndarray) -> None:
+def test_options_hold_for_the_call_that_names_them(
+    voice: rvc_jax.SpeakingVoice, clip: np.ndarray
+) -> None:
     first = voice.convert(clip, 16000)
     assert np.abs(voice.convert(clip, 16000, transpose=12) - first).max() > 1e-5
     assert np.abs(voice.convert(clip, 16000, speaker=2) - first).max() > 1e-5
@@ -78,10 +86,14 @@ def test_options_hold_for_the_call_that_names_them(voice: rvc_jax.SpeakingVoice,
 def test_other_options_compile_nothing(voice: rvc_jax.SpeakingVoice, clip: np.ndarray) -> None:
     voice.convert(clip, 16000)
     compiled = []
-    listener = lambda event, seconds, **_: compiled.append(event) if "compile" in event else None  # noqa: E731
+    listener = lambda event, seconds, **_: (
+        compiled.append(event) if "compile" in event else None
+    )  # noqa: E731
     jax.monitoring.register_event_duration_secs_listener(listener)
     try:
-        voice.convert(clip, 16000, transpose=3.5, protect=0.1, speaker=1, seed=3, noise_scale=0.1)
+        voice.convert(
+            clip, 16000, transpose=3.5, protect=0.1, speaker=1, seed=3, noise_scale=0.1
+        )
         voice.convert(clip[:30000], 16000, index_rate=0)
     finally:
         jax.monitoring.unregister_event_duration_listener(listener)
@@ -115,5 +127,7 @@ def test_what_is_no_sound_or_no_option(voice: rvc_jax.SpeakingVoice, folder: Pat
 
 def test_importing_the_package_imports_nothing_else() -> None:
     code = "import sys, rvc_jax; assert 'load_voice' in dir(rvc_jax); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert not {"jax", "numpy", "flax", "scipy", "tyro"} & set(done.stdout.split())

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rvc_jax.infer.chunking import CHUNK_FRAMES, CONTEXT_FRAMES, FADE_FRAMES, Chunk, LazyRows, join, plan_chunks
+from rvc_jax.infer.chunking import (
+    CHUNK_FRAMES,
+    CONTEXT_FRAMES,
+    FADE_FRAMES,
+    Chunk,
+    LazyRows,
+    join,
+    plan_chunks,
+)
 
 
 def joined(waves: list[np.ndarray | None], chunks: list[Chunk], hop: int) -> np.ndarray:
@@ -45,15 +53,23 @@ def test_pieces_of_one_wave_join_to_that_wave(frames: int) -> None:
     before = CONTEXT_FRAMES
     length = before + max(chunk.first + chunk.frames for chunk in chunks)
     whole = np.random.default_rng(0).standard_normal(length * hop).astype(np.float32)
-    pieces = [whole[(before + c.first) * hop : (before + c.first + c.frames) * hop] for c in chunks]
-    np.testing.assert_allclose(joined(pieces, chunks, hop), whole[before * hop : (before + frames) * hop], atol=1e-6)
+    pieces = [
+        whole[(before + c.first) * hop : (before + c.first + c.frames) * hop] for c in chunks
+    ]
+    np.testing.assert_allclose(
+        joined(pieces, chunks, hop), whole[before * hop : (before + frames) * hop], atol=1e-6
+    )
 
 
 def test_a_join_fades_and_nothing_else_changes() -> None:
-    hop, frames = 10, 480
+    hop = 10
+    frames = 480
     chunks = plan_chunks(frames, (336,))
-    wave = joined([np.full(chunk.frames * hop, float(i)) for i, chunk in enumerate(chunks)], chunks, hop)
-    seam, fade = chunks[1].begin * hop, FADE_FRAMES * hop
+    wave = joined(
+        [np.full(chunk.frames * hop, float(i)) for i, chunk in enumerate(chunks)], chunks, hop
+    )
+    seam = chunks[1].begin * hop
+    fade = FADE_FRAMES * hop
     assert (wave[: seam - fade] == 0).all() and (wave[seam + fade :] == 1).all()
     steps = np.diff(wave[seam - fade : seam + fade])
     np.testing.assert_allclose(steps, 1 / (2 * fade), rtol=1e-3)
@@ -70,8 +86,15 @@ def test_what_was_not_spoken_is_silent() -> None:
     np.testing.assert_array_equal(joined(waves, chunks, hop), joined(zeros, chunks, hop))
 
 
-@given(size=st.integers(1, 9), count=st.integers(1, 60), length=st.integers(1, 20), step=st.integers(1, 30))
-def test_rows_are_computed_once_on_the_way_and_forgotten(size: int, count: int, length: int, step: int) -> None:
+@given(
+    size=st.integers(1, 9),
+    count=st.integers(1, 60),
+    length=st.integers(1, 20),
+    step=st.integers(1, 30),
+)
+def test_rows_are_computed_once_on_the_way_and_forgotten(
+    size: int, count: int, length: int, step: int
+) -> None:
     computed = []
 
     def compute(number: int) -> np.ndarray:
@@ -81,6 +104,8 @@ def test_rows_are_computed_once_on_the_way_and_forgotten(size: int, count: int, 
     rows = LazyRows(compute, size, count)
     for start in range(0, count, step):
         numbers = np.arange(start, start + length)
-        np.testing.assert_array_equal(rows.read(start, start + length)[:, 0], np.where(numbers < count, numbers + 1, 0))
+        np.testing.assert_array_equal(
+            rows.read(start, start + length)[:, 0], np.where(numbers < count, numbers + 1, 0)
+        )
         assert len(rows._blocks) <= length // size + 2
     assert len(set(computed)) == len(computed) and max(computed) * size < count

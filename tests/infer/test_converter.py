@@ -35,14 +35,18 @@ def fresh_voice(**changes) -> Voice:
     network = synthesizer(preset.generator, preset.audio)
     prepare = PrepareConfig(preset="nano").resolved()
     channels = preset.generator.inter_channels
-    voice = Voice(network, network.init(5), preset.audio, channels, "whisper-tiny", prepare=prepare)
+    voice = Voice(
+        network, network.init(5), preset.audio, channels, "whisper-tiny", prepare=prepare
+    )
     return dataclasses.replace(voice, **changes)
 
 
 def micro_voice(**changes) -> Voice:
     network = synthesizer(MICRO.generator, MICRO.audio)
     channels = MICRO.generator.inter_channels
-    voice = fresh_voice(network=network, parameters=network.init(5), audio=MICRO.audio, latent_channels=channels)
+    voice = fresh_voice(
+        network=network, parameters=network.init(5), audio=MICRO.audio, latent_channels=channels
+    )
     return dataclasses.replace(voice, **changes)
 
 
@@ -67,8 +71,11 @@ def trained(tiny_run: Path) -> Voice:
 
 
 def decibels(error: np.ndarray, reference: np.ndarray) -> float:
-    """Level of an error below a reference, whose constant part does not count: fresh networks have a large one."""
-    return float(20 * np.log10(np.linalg.norm(error) / np.linalg.norm(reference - reference.mean())))
+    """Level of an error below a reference, whose constant part does not count: fresh networks have
+    a large one."""
+    return float(
+        20 * np.log10(np.linalg.norm(error) / np.linalg.norm(reference - reference.mean()))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +88,10 @@ def long_clip() -> np.ndarray:
 def test_chunks_sound_like_one_pass(long_clip: np.ndarray, trained: Voice) -> None:
     """Everywhere, joins included, with noise and retrieval; no step in energy at a join."""
     config = ConvertConfig()
-    one_pass, in_chunks = (Converter(trained, config, shapes).convert(long_clip, 16000) for shapes in ((3312,), (336,)))
+    one_pass, in_chunks = (
+        Converter(trained, config, shapes).convert(long_clip, 16000)
+        for shapes in ((3312,), (336,))
+    )
     assert len(one_pass) == len(long_clip) and len(plan_chunks(3202, (3312,))) == 1
     assert decibels(in_chunks - one_pass, one_pass) < -50
     for chunk in plan_chunks(3202, (336,))[1:]:
@@ -94,32 +104,49 @@ def test_chunks_sound_like_one_pass(long_clip: np.ndarray, trained: Voice) -> No
 
 def _step(wave: np.ndarray, sample: int) -> float:
     """Decibels by which the 20 ms behind a sample are louder than those before it."""
-    before, behind = wave[sample - 320 : sample], wave[sample : sample + 320]
-    return float(20 * np.log10((np.linalg.norm(behind) + 1e-3) / (np.linalg.norm(before) + 1e-3)))
+    before = wave[sample - 320 : sample]
+    behind = wave[sample : sample + 320]
+    return float(
+        20 * np.log10((np.linalg.norm(behind) + 1e-3) / (np.linalg.norm(before) + 1e-3))
+    )
 
 
-def test_a_short_recording_is_what_the_network_makes_of_it(clip: np.ndarray, trained: Voice) -> None:
-    """Up to a window of training, nothing but the plain network, with reflected margins; the gate is open."""
+def test_a_short_recording_is_what_the_network_makes_of_it(
+    clip: np.ndarray, trained: Voice
+) -> None:
+    """Up to a window of training, nothing but the plain network, with reflected margins; the gate
+    is open."""
     converter = Converter(trained, ConvertConfig(noise_scale=0, index_rate=0, silence_db=-300))
     audio = clip[16000 : 16000 + 330 * 160]
-    features = RecordingFeatures(prepare_input(Source.of_array(audio, 16000), trained.prepare, -300), *extractors(trained))
+    features = RecordingFeatures(
+        prepare_input(Source.of_array(audio, 16000), trained.prepare, -300),
+        *extractors(trained),
+    )
     content = np.repeat(features.content(0), 2, axis=0)[: features.count].astype(np.float32)
     source_key = jax.random.split(jax.random.key(0))[1]
     noise = compiled_voice._noise(source_key, jnp.arange(features.count), 160).reshape(1, -1)
-    plain = jax.jit(lambda *args: trained.network(trained.parameters, "infer", *args, None, noise))
+    plain = jax.jit(
+        lambda *args: trained.network(trained.parameters, "infer", *args, None, noise)
+    )
     f0 = jnp.asarray(features.f0)[None]
-    speaker, lengths = jnp.zeros(1, int), jnp.full(1, features.count)
-    expected = plain(content[None].astype(trained.dtype), lengths, coarse_pitch(f0), f0, speaker)
+    speaker = jnp.zeros(1, int)
+    lengths = jnp.full(1, features.count)
+    expected = plain(
+        content[None].astype(trained.dtype), lengths, coarse_pitch(f0), f0, speaker
+    )
     expected = np.asarray(expected)[0, CONTEXT_FRAMES * 160 :][: len(audio)]
     assert decibels(converter.convert(audio, 16000) - expected, expected) < -50
 
 
 def extractors(voice: Voice) -> tuple[PitchExtractor, ContentEncoder]:
-    return pitch_extractor(voice.prepare.resolved().f0_method), content_encoder(voice.content_encoder)
+    return pitch_extractor(voice.prepare.resolved().f0_method), content_encoder(
+        voice.content_encoder
+    )
 
 
 @pytest.mark.parametrize(
-    ("samples", "rate"), [(1, 48000), (160, 16000), (441, 44100), (44101, 44100), (30001, 22050), (100003, 48000)]
+    ("samples", "rate"),
+    [(1, 48000), (160, 16000), (441, 44100), (44101, 44100), (30001, 22050), (100003, 48000)],
 )
 def test_length_is_exact(micro: Converter, samples: int, rate: int) -> None:
     wave = 0.1 * np.random.default_rng(0).standard_normal(samples).astype(np.float32)
@@ -130,10 +157,15 @@ def test_length_is_exact(micro: Converter, samples: int, rate: int) -> None:
 def test_silent_chunks_are_skipped_and_nothing_changes(
     clip: np.ndarray, micro: Converter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paused = np.concatenate([clip[8000:24000], np.zeros(12 * 16000, np.float32), clip[24000:60000]])
-    spoken, speak = [], micro._loaded.speak
+    paused = np.concatenate(
+        [clip[8000:24000], np.zeros(12 * 16000, np.float32), clip[24000:60000]]
+    )
+    spoken = []
+    speak = micro._loaded.speak
     monkeypatch.setattr(
-        micro._loaded, "speak", lambda *args, **kwargs: spoken.append(args[3]) or speak(*args, **kwargs)
+        micro._loaded,
+        "speak",
+        lambda *args, **kwargs: spoken.append(args[3]) or speak(*args, **kwargs),
     )
     skipping = micro.convert(paused, 16000)
     skipped = len(spoken)
@@ -144,13 +176,16 @@ def test_silent_chunks_are_skipped_and_nothing_changes(
 
 def test_whispering_is_converted(micro: Converter) -> None:
     random = np.random.default_rng(3)
-    whisper = (0.02 * random.standard_normal(32000) * np.abs(np.sin(np.arange(32000) / 3000))).astype(np.float32)
+    whisper = (
+        0.02 * random.standard_normal(32000) * np.abs(np.sin(np.arange(32000) / 3000))
+    ).astype(np.float32)
     conversion = micro.with_config(ConvertConfig(auto_transpose=True))(whisper, 16000)
     assert np.isfinite(conversion.wave).all() and np.std(conversion.wave) > 1e-4
 
 
 def test_the_side_of_a_stereo_recording_can_be_kept(micro: Converter, clip: np.ndarray) -> None:
-    left, right = 0.3 * clip[:32000], 0.3 * np.roll(clip, 4000)[:32000]
+    left = 0.3 * clip[:32000]
+    right = 0.3 * np.roll(clip, 4000)[:32000]
     mono = micro.convert(np.stack([left, right]), 16000)
     keeping = micro.with_config(ConvertConfig(stereo="keep-side"))
     both = keeping.convert(np.stack([left, right]), 16000)
@@ -164,15 +199,22 @@ def test_speakers_can_be_mixed(clip: np.ndarray) -> None:
     voice = micro_voice(speakers=("one", "two"), median_f0=(100.0, 200.0))
     table = 500 * voice.parameters["emb_g.weight"]
     voice = dataclasses.replace(voice, parameters=voice.parameters | {"emb_g.weight": table})
-    converter, short = Converter(voice, ConvertConfig()), clip[:30000]
+    converter = Converter(voice, ConvertConfig())
+    short = clip[:30000]
     one, two, only = (
         converter.with_config(config).convert(short, 16000)
-        for config in (ConvertConfig(), ConvertConfig(speaker=1), ConvertConfig(speaker_mix="1:3"))
+        for config in (
+            ConvertConfig(),
+            ConvertConfig(speaker=1),
+            ConvertConfig(speaker_mix="1:3"),
+        )
     )
     np.testing.assert_array_equal(two, only)
     assert decibels(one - two, one) > -40
     mixed = converter.with_config(ConvertConfig(speaker_mix="0:0.6, 1:0.2"))
-    np.testing.assert_allclose(mixed._options["speaker"][0], 0.75 * table[0] + 0.25 * table[1], rtol=1e-5)
+    np.testing.assert_allclose(
+        mixed._options["speaker"][0], 0.75 * table[0] + 0.25 * table[1], rtol=1e-5
+    )
     assert decibels(mixed.convert(short, 16000) - one, one) < decibels(two - one, one)
 
 
@@ -181,13 +223,22 @@ def test_a_second_recording_compiles_nothing(converter: Converter, clip: np.ndar
     converter.convert(clip, 16000)
     converter.convert(clip[:20000], 16000)
     compiled = []
-    listener = lambda event, seconds, **_: compiled.append(event) if "compile" in event else None  # noqa: E731
+    listener = lambda event, seconds, **_: (
+        compiled.append(event) if "compile" in event else None
+    )  # noqa: E731
     jax.monitoring.register_event_duration_secs_listener(listener)
     try:
         converter.convert(clip[:45000], 16000)
         converter.convert(clip[3000:100001], 22050)
         other = converter.with_config(
-            ConvertConfig(transpose=-3.5, noise_scale=0.1, seed=7, protect=0.1, volume_envelope=0.5, speaker_mix="0:2")
+            ConvertConfig(
+                transpose=-3.5,
+                noise_scale=0.1,
+                seed=7,
+                protect=0.1,
+                volume_envelope=0.5,
+                speaker_mix="0:2",
+            )
         )
         assert len(other.convert(clip[:90000], 16000)) == 90000
         assert compiled == []
@@ -227,14 +278,19 @@ def test_automatic_transposition_meets_the_voice(trained: Voice, clip: np.ndarra
 
 def test_the_volume_can_follow_the_recording(clip: np.ndarray) -> None:
     swelling = clip * np.linspace(0.05, 1, len(clip), dtype=np.float32)
-    converted = Converter(fresh_voice(), ConvertConfig(volume_envelope=0)).convert(swelling, 16000)
+    converted = Converter(fresh_voice(), ConvertConfig(volume_envelope=0)).convert(
+        swelling, 16000
+    )
     levels = [rms(wave, 32000, 16000)[1:-1] for wave in (swelling, converted)]
     assert np.corrcoef(*levels)[0, 1] > 0.95
 
 
 def test_retrieval_has_a_say(trained: Voice, clip: np.ndarray) -> None:
     short = clip[:30000]
-    waves = [Converter(trained, ConvertConfig(index_rate=rate)).convert(short, 16000) for rate in (0, 0.001, 1)]
+    waves = [
+        Converter(trained, ConvertConfig(index_rate=rate)).convert(short, 16000)
+        for rate in (0, 0.001, 1)
+    ]
     slight, whole = (decibels(wave - waves[0], waves[0]) for wave in waves[1:])
     assert slight + 20 < whole
 
@@ -257,13 +313,20 @@ def test_what_cannot_be_converted_is_told(converter: Converter, other_clip: Path
         converter.convert(broken, rate)
 
 
-@pytest.mark.parametrize("setting", [{"protect": 0.6}, {"index_rate": -1}, {"speaker": 1}, {"volume_envelope": 2}])
+@pytest.mark.parametrize(
+    "setting", [{"protect": 0.6}, {"index_rate": -1}, {"speaker": 1}, {"volume_envelope": 2}]
+)
 def test_settings_out_of_range_are_refused(setting: dict[str, float]) -> None:
-    with pytest.raises(UserError, match=f"--{next(iter(setting)).replace('_', '-')} .* out of range"):
+    with pytest.raises(
+        UserError, match=f"--{next(iter(setting)).replace('_', '-')} .* out of range"
+    ):
         Converter(fresh_voice(), ConvertConfig(**setting))
 
 
-@pytest.mark.parametrize("mixture", ["0", "0:x", "0:1,0:2", "0:0", "0:-1,1:2", "0:nan", "0:inf", "a:1", ",", "0:1;1:1"])
+@pytest.mark.parametrize(
+    "mixture",
+    ["0", "0:x", "0:1,0:2", "0:0", "0:-1,1:2", "0:nan", "0:inf", "a:1", ",", "0:1;1:1"],
+)
 def test_mixtures_that_are_none_are_refused(mixture: str) -> None:
     with pytest.raises(UserError, match="is no mixture: write numbers of speakers"):
         Converter(micro_voice(speakers=("one", "two")), ConvertConfig(speaker_mix=mixture))
@@ -272,5 +335,8 @@ def test_mixtures_that_are_none_are_refused(mixture: str) -> None:
 
 
 def test_another_encoder_under_the_same_name_is_refused() -> None:
-    with pytest.raises(UserError, match="whisper-tiny is not the content encoder that this voice was trained with"):
+    with pytest.raises(
+        UserError,
+        match="whisper-tiny is not the content encoder that this voice was trained with",
+    ):
         Converter(fresh_voice(content_fingerprint="0123"), ConvertConfig())

@@ -1,4 +1,5 @@
-"""The pitch that is spoken: what holds for any curve, and pitch files that are not what they should be."""
+"""The pitch that is spoken: what holds for any curve, and pitch files that are not what they should
+be."""
 
 from __future__ import annotations
 
@@ -13,14 +14,25 @@ from hypothesis import strategies as st
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer import f0_curve
-from rvc_jax.infer.f0_curve import F0Curve, F0Points, read_f0_points, replace_from_points, snap_to_scale, round_to_semitones
+from rvc_jax.infer.f0_curve import (
+    F0Curve,
+    F0Points,
+    read_f0_points,
+    replace_from_points,
+    round_to_semitones,
+    snap_to_scale,
+)
 from rvc_jax.infer.options import check_options
 
 PITCHES = st.lists(st.just(0.0) | st.floats(40, 1200), min_size=1, max_size=50).map(
     lambda values: np.array(values, np.float32)
 )
 KEYS = st.sampled_from(["C", "F#", "Bb", "B"])
-SCALES = {"chromatic": range(12), "major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
+SCALES = {
+    "chromatic": range(12),
+    "major": (0, 2, 4, 5, 7, 9, 11),
+    "minor": (0, 2, 3, 5, 7, 8, 10),
+}
 NUMBER_OF_KEY = {"C": 0, "F#": 6, "Bb": 10, "B": 11}
 
 
@@ -30,16 +42,23 @@ def notes_of(f0: np.ndarray) -> np.ndarray:
 
 @settings(max_examples=100, deadline=None)
 @given(PITCHES, KEYS, st.sampled_from(list(SCALES)))
-def test_full_autotune_gives_the_nearest_notes_of_the_scale(f0: np.ndarray, key: str, scale: str) -> None:
+def test_full_autotune_gives_the_nearest_notes_of_the_scale(
+    f0: np.ndarray, key: str, scale: str
+) -> None:
     result = snap_to_scale(f0, 1.0, key, scale)
     assert result.dtype == np.float32 and ((result > 0) == (f0 > 0)).all()
-    before, after = notes_of(f0[f0 > 0]), notes_of(result[f0 > 0])
+    before = notes_of(f0[f0 > 0])
+    after = notes_of(result[f0 > 0])
     assert np.abs(after - after.round()).max(initial=0) < 1e-4
-    allowed = np.array([n for n in range(140) if (n - NUMBER_OF_KEY[key]) % 12 in SCALES[scale]])
+    allowed = np.array(
+        [n for n in range(140) if (n - NUMBER_OF_KEY[key]) % 12 in SCALES[scale]]
+    )
     nearest = np.abs(before[:, None] - allowed).min(axis=1)
     assert np.abs(np.abs(after - before) - nearest).max(initial=0) < 1e-4
     assert np.isin(after.round(), allowed).all()
-    np.testing.assert_allclose(snap_to_scale(result, 1.0, key, scale), result, rtol=1e-6)  # already in tune
+    np.testing.assert_allclose(
+        snap_to_scale(result, 1.0, key, scale), result, rtol=1e-6
+    )  # already in tune
 
 
 @settings(max_examples=50, deadline=None)
@@ -47,15 +66,26 @@ def test_full_autotune_gives_the_nearest_notes_of_the_scale(f0: np.ndarray, key:
 def test_autotune_goes_its_share_of_the_way(f0: np.ndarray, strength: float, key: str) -> None:
     voiced = f0 > 0
     before, whole, some = (
-        notes_of(curve[voiced]) for curve in (f0, snap_to_scale(f0, 1, key, "major"), snap_to_scale(f0, strength, key, "major"))
+        notes_of(curve[voiced])
+        for curve in (
+            f0,
+            snap_to_scale(f0, 1, key, "major"),
+            snap_to_scale(f0, strength, key, "major"),
+        )
     )
     np.testing.assert_allclose(some, before + strength * (whole - before), atol=1e-4)
 
 
 def test_autotune_on_known_notes() -> None:
     f0 = np.float32([0, 452.0, 427.0, 261.6, 277.0, 100.0])
-    np.testing.assert_allclose(snap_to_scale(f0, 1.0), [0, 440, 440 * 2 ** (-1 / 12), 261.63, 277.18, 97.999], atol=0.01)
-    in_c = snap_to_scale(f0, 1.0, "C", "major")  # 427 Hz is 52 cents under A: a G sharp if there is one
+    np.testing.assert_allclose(
+        snap_to_scale(f0, 1.0),
+        [0, 440, 440 * 2 ** (-1 / 12), 261.63, 277.18, 97.999],
+        atol=0.01,
+    )
+    in_c = snap_to_scale(
+        f0, 1.0, "C", "major"
+    )  # 427 Hz is 52 cents under A: a G sharp if there is one
     np.testing.assert_allclose(in_c, [0, 440, 440, 261.63, 261.63, 97.999], atol=0.02)
 
 
@@ -69,7 +99,9 @@ def test_whole_semitones_meet_the_target(median: float, target: float) -> None:
 
 def test_which_shift_is_chosen() -> None:
     assert F0Curve(ConvertConfig(transpose=1.5)).semitones(100, 200) == 1.5
-    assert F0Curve(ConvertConfig(transpose=1.5, auto_transpose=True)).semitones(100, 200) == 13.5
+    assert (
+        F0Curve(ConvertConfig(transpose=1.5, auto_transpose=True)).semitones(100, 200) == 13.5
+    )
     assert F0Curve(ConvertConfig(proposed_pitch=True)).semitones(110, 200) == 6
     proposed = ConvertConfig(proposed_pitch=True, proposed_pitch_threshold=255, transpose=-1)
     assert F0Curve(proposed).semitones(110, 0) == 14
@@ -95,20 +127,30 @@ def test_a_file_takes_the_place_of_the_pitch(tmp_path: Path) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 300), st.just(0.0) | st.floats(50, 1100)), min_size=1, unique_by=lambda p: p[0]),
+    st.lists(
+        st.tuples(st.integers(0, 300), st.just(0.0) | st.floats(50, 1100)),
+        min_size=1,
+        unique_by=lambda p: p[0],
+    ),
     st.integers(1, 39),
 )
 def test_frames_are_told_one_by_one(points: list[tuple[int, float]], cut: int) -> None:
     """In blocks as in one; and at a point the curve is the point."""
     times, hz = (np.array(column, np.float64) for column in zip(*sorted(points), strict=True))
-    curve, f0 = F0Points(times / 400, hz), np.full(100, 77, np.float32)
+    curve = F0Points(times / 400, hz)
+    f0 = np.full(100, 77, np.float32)
     whole = replace_from_points(f0, -10, curve)
-    blocks = [replace_from_points(f0[:cut], -10, curve), replace_from_points(f0[cut:], cut - 10, curve)]
+    blocks = [
+        replace_from_points(f0[:cut], -10, curve),
+        replace_from_points(f0[cut:], cut - 10, curve),
+    ]
     np.testing.assert_array_equal(whole, np.concatenate(blocks))
     for time, value in zip(times, hz, strict=True):
         if time % 4 == 0:
             assert whole[int(time) // 4 + 10] == pytest.approx(value, rel=1e-5)
-    outside = np.abs(np.arange(-10, 90) * 4 - (times[0] + times[-1]) / 2) > (times[-1] - times[0]) / 2
+    outside = (
+        np.abs(np.arange(-10, 90) * 4 - (times[0] + times[-1]) / 2) > (times[-1] - times[0]) / 2
+    )
     assert (whole[outside] == 77).all()
     assert ((whole == 0) | (whole > 49)).all() and whole.max() <= max(hz.max(), 77) * 1.0001
 
@@ -116,10 +158,14 @@ def test_frames_are_told_one_by_one(points: list[tuple[int, float]], cut: int) -
 @pytest.mark.parametrize(
     "text",
     [
-        "0,100\n0.5,200", "# made by hand\n\n0,100  # the first\n0.5,200\n", "\ufefftime,f0\r\n0,100\r\n0.5,200\r\n",
-        "0\t100\n0.5 200\n", "0 ; 100\n.5 ; 2e2\n", "#" + "x" * 100_000 + "\n0,100\n0.5,200",
+        "0,100\n0.5,200",
+        "# made by hand\n\n0,100  # the first\n0.5,200\n",
+        "\ufefftime,f0\r\n0,100\r\n0.5,200\r\n",
+        "0\t100\n0.5 200\n",
+        "0 ; 100\n.5 ; 2e2\n",
+        "#" + "x" * 100_000 + "\n0,100\n0.5,200",
     ],
-)  # fmt: skip
+)
 def test_ways_to_write_a_pitch_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "curve.csv"
     path.write_text(text, encoding="utf-8")
@@ -130,7 +176,10 @@ def test_ways_to_write_a_pitch_file(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"0,100\n# x\n\n0.5;much\n", "line 4: '0.5;much' is no point of a pitch curve: it must be seconds,Hz"),
+        (
+            b"0,100\n# x\n\n0.5;much\n",
+            "line 4: '0.5;much' is no point of a pitch curve: it must be seconds,Hz",
+        ),
         (b"0,100\ntime,f0\n", "line 2: 'time,f0' is no point"),
         (b"0,100\n0.5\n", "line 2: '0.5' is no point"),
         (b"0,100,7\n", "line 1: '0,100,7' is no point"),
@@ -152,7 +201,9 @@ def test_ways_to_write_a_pitch_file(tmp_path: Path, text: str) -> None:
         (b"0,100\n1,100\n2,100\n3,100\n", "has more than 3 lines"),
     ],
 )
-def test_wrong_pitch_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes, message: str) -> None:
+def test_wrong_pitch_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes, message: str
+) -> None:
     if b"3,100" in text:
         monkeypatch.setattr(f0_curve, "MAX_LINES", 3)
     path = tmp_path / "curve.csv"
@@ -172,16 +223,40 @@ def test_pitch_files_that_cannot_be_opened(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"auto_transpose": True, "proposed_pitch": True}, "--auto-transpose and --proposed-pitch exclude each other"),
-        ({"f0_file": Path("a"), "autotune": True}, "--f0-file and --autotune exclude each other"),
-        ({"f0_file": Path("a"), "auto_transpose": True}, "--f0-file and --auto-transpose exclude each other"),
-        ({"autotune": True, "autotune_key": "C"}, "--autotune-key C needs --autotune-scale major or minor"),
-        ({"autotune": True, "autotune_scale": "minor"}, "--autotune-scale minor needs --autotune-key"),
+        (
+            {"auto_transpose": True, "proposed_pitch": True},
+            "--auto-transpose and --proposed-pitch exclude each other",
+        ),
+        (
+            {"f0_file": Path("a"), "autotune": True},
+            "--f0-file and --autotune exclude each other",
+        ),
+        (
+            {"f0_file": Path("a"), "auto_transpose": True},
+            "--f0-file and --auto-transpose exclude each other",
+        ),
+        (
+            {"autotune": True, "autotune_key": "C"},
+            "--autotune-key C needs --autotune-scale major or minor",
+        ),
+        (
+            {"autotune": True, "autotune_scale": "minor"},
+            "--autotune-scale minor needs --autotune-key",
+        ),
         ({"autotune_scale": "minor", "autotune_key": "A"}, "need --autotune"),
-        ({"autotune_strength": 1.5}, "--autotune-strength 1.5 is out of range: it must be from 0 to 1"),
-        ({"proposed_pitch_threshold": 49}, "--proposed-pitch-threshold 49 is out of range: it must be from 50 to 1200"),
+        (
+            {"autotune_strength": 1.5},
+            "--autotune-strength 1.5 is out of range: it must be from 0 to 1",
+        ),
+        (
+            {"proposed_pitch_threshold": 49},
+            "--proposed-pitch-threshold 49 is out of range: it must be from 50 to 1200",
+        ),
         ({"formant_shift": float("nan")}, "--formant-shift nan is out of range"),
-        ({"resample_rate": 7999}, "--resample-rate 7999 is out of range: it must be from 8000 to 192000"),
+        (
+            {"resample_rate": 7999},
+            "--resample-rate 7999 is out of range: it must be from 8000 to 192000",
+        ),
         ({"clean_strength": -0.1}, "--clean-strength -0.1 is out of range"),
         ({"speaker": 2}, "--speaker 2 is out of range: it must be from 0 to 1"),
     ],

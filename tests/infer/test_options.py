@@ -1,4 +1,5 @@
-"""The options of a conversion have the effect that they state, in a small voice with untrained weights."""
+"""The options of a conversion have the effect that they state, in a small voice with untrained
+weights."""
 
 from __future__ import annotations
 
@@ -24,7 +25,14 @@ def voice() -> Voice:
     loud_source = {"dec.m_source.l_linear.weight": np.float32([[5.0]])}
     prepare = PrepareConfig(preset="nano").resolved()
     parameters = network.init(5) | loud_source
-    return Voice(network, parameters, MICRO.audio, MICRO.generator.inter_channels, "whisper-tiny", prepare=prepare)
+    return Voice(
+        network,
+        parameters,
+        MICRO.audio,
+        MICRO.generator.inter_channels,
+        "whisper-tiny",
+        prepare=prepare,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +46,9 @@ def converted(voice: Voice, clip: np.ndarray, **options: object) -> np.ndarray:
 
 
 def decibels(one: np.ndarray, other: np.ndarray) -> float:
-    return float(20 * np.log10(np.linalg.norm(one - other) / np.linalg.norm(other - other.mean()) + 1e-9))
+    return float(
+        20 * np.log10(np.linalg.norm(one - other) / np.linalg.norm(other - other.mean()) + 1e-9)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +57,11 @@ def plain(voice: Voice, clip: np.ndarray) -> np.ndarray:
 
 
 def test_a_pitch_file_is_what_is_spoken(
-    voice: Voice, clip: np.ndarray, plain: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    voice: Voice,
+    clip: np.ndarray,
+    plain: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The curve that a transposition made, given as a file, makes the same sound."""
     curves = []
@@ -60,13 +74,19 @@ def test_a_pitch_file_is_what_is_spoken(
     monkeypatch.setattr(F0Curve, "spoken", kept)
     transposed = converted(voice, clip, transpose=4)
     path = tmp_path / "curve.csv"
-    times = [(first + number, value) for first, curve in curves for number, value in enumerate(curve)]
-    path.write_text("".join(f"{time / 100},{value}\n" for time, value in times if 0 <= time < 300))
+    times = [
+        (first + number, value) for first, curve in curves for number, value in enumerate(curve)
+    ]
+    path.write_text(
+        "".join(f"{time / 100},{value}\n" for time, value in times if 0 <= time < 300)
+    )
     assert decibels(converted(voice, clip, f0_file=path), transposed) < -40
     assert decibels(plain, transposed) > -20
 
 
-def test_autotune_and_formants_are_heard(voice: Voice, clip: np.ndarray, plain: np.ndarray) -> None:
+def test_autotune_and_formants_are_heard(
+    voice: Voice, clip: np.ndarray, plain: np.ndarray
+) -> None:
     assert decibels(converted(voice, clip, autotune=True), plain) > -20
     assert decibels(converted(voice, clip, autotune=True, autotune_strength=0.0), plain) < -60
     shifted = converted(voice, clip, formant_shift=4)
@@ -77,7 +97,9 @@ def test_another_rate_has_the_exact_length(voice: Voice, clip: np.ndarray) -> No
     converter = Converter(voice, ConvertConfig(resample_rate=44100), (336,))
     for samples, rate in ((44101, 44100), (30001, 16000), (30002, 22050)):
         conversion = converter(np.resize(clip[RATE:], samples), rate)
-        assert conversion.rate == 44100 and len(conversion.wave) == round(samples * 44100 / rate)
+        assert conversion.rate == 44100 and len(conversion.wave) == round(
+            samples * 44100 / rate
+        )
         assert 0.01 < np.abs(conversion.wave).max() <= 0.99 + 1e-6
 
 

@@ -14,7 +14,14 @@ from rvc_jax.audio.loudness import normalize_slice
 from rvc_jax.audio.reading import decode
 from rvc_jax.config import PrepareConfig
 from rvc_jax.infer.chunking import CONTEXT_FRAMES
-from rvc_jax.infer.recording import Recording, RecordingError, Source, length_at, prepare_input, extract_side
+from rvc_jax.infer.recording import (
+    Recording,
+    RecordingError,
+    Source,
+    extract_side,
+    length_at,
+    prepare_input,
+)
 
 PREPARE = PrepareConfig(preset="nano").resolved()
 
@@ -40,9 +47,15 @@ def test_blocks_become_what_the_whole_becomes(
     recording = prepare_input(in_blocks(speech[0], rate, size), PREPARE, -60.0)
     whole = high_pass_zero_phase(resample(speech[0].mean(axis=0), rate, 16000), 16000)
     assert isinstance(recording.wave, np.memmap)
-    assert (recording.samples, recording.rate, recording.channels) == (speech[0].shape[1], rate, 2)
+    assert (recording.samples, recording.rate, recording.channels) == (
+        speech[0].shape[1],
+        rate,
+        2,
+    )
     np.testing.assert_allclose(recording.wave, whole, atol=3e-7)
-    np.testing.assert_allclose(recording.read(5000, 9000), normalize_slice(whole, PREPARE)[5000:9000], atol=1e-6)
+    np.testing.assert_allclose(
+        recording.read(5000, 9000), normalize_slice(whole, PREPARE)[5000:9000], atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("samples", [3, 700, 60000])
@@ -51,13 +64,16 @@ def test_beyond_the_ends_it_is_reflected(samples: int) -> None:
     recording = Recording(wave, 0.5, -60.0, samples, 16000, 1)
     expected = 0.5 * np.pad(wave, (2000, 3000), mode="reflect")
     np.testing.assert_allclose(recording.read(-2000, samples + 3000), expected, atol=1e-6)
-    np.testing.assert_allclose(recording.read(samples - 2, samples + 9), expected[2000 + samples - 2 :][:11], atol=1e-6)
+    np.testing.assert_allclose(
+        recording.read(samples - 2, samples + 9), expected[2000 + samples - 2 :][:11], atol=1e-6
+    )
 
 
 def test_formants_are_moved_in_windows_as_in_the_whole(speech: tuple[np.ndarray, int]) -> None:
     wave = speech[0][0]
     recording = Recording(wave, 0.5, -60.0, len(wave), 16000, 1, 3.0)
-    start, stop = 23040, 76800
+    start = 23040
+    stop = 76800
     expected = 0.5 * shift_formants(wave, 3.0)[start:stop]
     np.testing.assert_allclose(recording.listened(start, stop), expected, atol=1e-6)
 
@@ -65,12 +81,16 @@ def test_formants_are_moved_in_windows_as_in_the_whole(speech: tuple[np.ndarray,
 def test_the_level_is_the_training_s(speech: tuple[np.ndarray, int]) -> None:
     source = in_blocks(speech[0], 16000, 40000)
     for normalisation, peak in (("pre", 1.0), ("none", None)):
-        recording = prepare_input(source, PrepareConfig(preset="nano", normalisation=normalisation).resolved(), -60.0)
+        recording = prepare_input(
+            source, PrepareConfig(preset="nano", normalisation=normalisation).resolved(), -60.0
+        )
         levelled = recording.read(0, len(recording.wave))
         expected = peak or np.abs(recording.wave).max()
         assert np.abs(levelled).max() == pytest.approx(expected, rel=1e-5)
     faint = in_blocks(0.004 * speech[0], 16000, 40000)
-    assert prepare_input(faint, PREPARE, -60.0).gain == 1  # below what training took for silence
+    assert (
+        prepare_input(faint, PREPARE, -60.0).gain == 1
+    )  # below what training took for silence
 
 
 def test_the_gate_is_open_around_sound() -> None:
@@ -79,18 +99,28 @@ def test_the_gate_is_open_around_sound() -> None:
     recording = Recording(wave, 1.0, -60.0, len(wave), 16000, 1)
     gate = recording.gate()
     assert gate.shape == (401,) and (gate[195:215] == 1).all()
-    assert (gate[:180] == 0).all() and (gate[230:] == 0).all() and (np.diff(gate[180:200]) >= 0).all()
+    assert (
+        (gate[:180] == 0).all()
+        and (gate[230:] == 0).all()
+        and (np.diff(gate[180:200]) >= 0).all()
+    )
     assert recording.audible_frames().shape == (400 + 2 * CONTEXT_FRAMES,)
 
 
 def test_the_side_is_half_the_difference(speech: tuple[np.ndarray, int]) -> None:
     expected = resample((speech[0][0] - speech[0][1]) / 2, 44100, 16000)
-    np.testing.assert_allclose(extract_side(in_blocks(speech[0], 44100, 999), 16000), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        extract_side(in_blocks(speech[0], 44100, 999), 16000), expected, atol=1e-6
+    )
 
 
-@pytest.mark.parametrize(("samples", "rate"), [(1, 48000), (160, 16000), (441, 44100), (1600, 16000)])
+@pytest.mark.parametrize(
+    ("samples", "rate"), [(1, 48000), (160, 16000), (441, 44100), (1600, 16000)]
+)
 def test_very_short_recordings_get_silence_behind_them(samples: int, rate: int) -> None:
-    recording = prepare_input(Source.of_array(np.full(samples, 0.5, np.float32), rate), PREPARE, -60.0)
+    recording = prepare_input(
+        Source.of_array(np.full(samples, 0.5, np.float32), rate), PREPARE, -60.0
+    )
     assert len(recording.wave) == 1600 and recording.frames == 10
     assert length_at(recording, 40000) == round(samples * 40000 / rate)
 

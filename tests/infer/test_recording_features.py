@@ -31,7 +31,9 @@ def heard(audio: np.ndarray, silence_db: float = -300.0) -> Recording:
 
 @pytest.fixture(scope="module")
 def features(audio: np.ndarray) -> RecordingFeatures:
-    return RecordingFeatures(heard(audio), pitch_extractor("swift"), content_encoder("whisper-tiny"))
+    return RecordingFeatures(
+        heard(audio), pitch_extractor("swift"), content_encoder("whisper-tiny")
+    )
 
 
 def no_content(audio: np.ndarray) -> np.ndarray:
@@ -43,17 +45,25 @@ def no_content(audio: np.ndarray) -> np.ndarray:
     [
         ("swift", 1.0, 1.0),
         ("crepe-tiny", 0.99, 0.99),  # the best path may choose otherwise where a window ends
-        ("fcpe", 0.85, 0.95),  # its network normalises by the whole row, so that no frame is quite the same
+        (
+            "fcpe",
+            0.85,
+            0.95,
+        ),  # its network normalises by the whole row, so that no frame is quite the same
     ],
 )
-def test_pitch_is_that_of_the_whole_recording(audio: np.ndarray, method: str, alike: float, near: float) -> None:
-    """Away from the recording's ends, most frames to 0.1 % and more of them within five cents; windows' seams too."""
+def test_pitch_is_that_of_the_whole_recording(
+    audio: np.ndarray, method: str, alike: float, near: float
+) -> None:
+    """Away from the recording's ends, most frames to 0.1 % and more of them within five cents;
+    windows' seams too."""
     if method in ENTRIES and store.find(method) is None:
         pytest.skip(f"the weights of {method} are not on this machine")
     extractor = pitch_extractor(method)
     features = RecordingFeatures(heard(audio), extractor, no_content)
     inner = slice(CONTEXT_FRAMES, -CONTEXT_FRAMES)
-    whole, windowed = extractor(audio[None])[0, inner], features.f0[CONTEXT_FRAMES:-CONTEXT_FRAMES][inner]
+    whole = extractor(audio[None])[0, inner]
+    windowed = features.f0[CONTEXT_FRAMES:-CONTEXT_FRAMES][inner]
     assert features.f0.shape == (700 + 2 * CONTEXT_FRAMES,) and whole.shape == windowed.shape
     assert ((whole > 0) == (windowed > 0)).mean() > 0.99
     both = (whole > 0) & (windowed > 0)
@@ -70,7 +80,9 @@ def test_the_number_of_frames(features: RecordingFeatures) -> None:
 
 
 def test_silence_has_no_pitch_and_is_not_listened_to(audio: np.ndarray) -> None:
-    paused = np.concatenate([audio[:48000], np.zeros(10 * 16000, np.float32), audio[48000:96000]])
+    paused = np.concatenate(
+        [audio[:48000], np.zeros(10 * 16000, np.float32), audio[48000:96000]]
+    )
     rows = []
 
     def pitch(batch: np.ndarray) -> np.ndarray:
@@ -80,7 +92,9 @@ def test_silence_has_no_pitch_and_is_not_listened_to(audio: np.ndarray) -> None:
     f0 = RecordingFeatures(heard(paused, -60.0), pitch, no_content).f0[CONTEXT_FRAMES:]
     assert (f0[20:280] == 100).all() and (f0[1320:1580] == 100).all()
     assert (f0[320:1280] == 0).all()
-    assert len(rows) == 2 and sum(row.sum() for row in rows) <= 6  # of the eight windows with what was left out
+    assert (
+        len(rows) == 2 and sum(row.sum() for row in rows) <= 6
+    )  # of the eight windows with what was left out
 
 
 def test_content_is_in_its_place(audio: np.ndarray, features: RecordingFeatures) -> None:
@@ -93,7 +107,11 @@ def test_content_is_in_its_place(audio: np.ndarray, features: RecordingFeatures)
 
     def likeness(shift: int) -> float:
         windowed = content[at + shift : at + shift + 40].astype(np.float32)
-        cosine = (alone * windowed).sum(1) / np.linalg.norm(alone, axis=1) / np.linalg.norm(windowed, axis=1)
+        cosine = (
+            (alone * windowed).sum(1)
+            / np.linalg.norm(alone, axis=1)
+            / np.linalg.norm(windowed, axis=1)
+        )
         return float(cosine.mean())
 
     likenesses = [likeness(shift) for shift in range(-4, 5)]

@@ -12,7 +12,8 @@ from rvc_jax.infer.retrieval import Index, mix
 
 
 def plain_retrieval(rows: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """RVC's: eight nearest rows, weighted by the inverse square of faiss's distance, which is squared itself."""
+    """RVC's: eight nearest rows, weighted by the inverse square of faiss's distance, which is
+    squared itself."""
     found = []
     for feature in features.astype(np.float64):
         distance = ((rows - feature) ** 2).sum(axis=1)
@@ -22,7 +23,9 @@ def plain_retrieval(rows: np.ndarray, features: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
-@pytest.mark.parametrize(("rows", "queries"), [(1, 3), (7, 3), (8, 1), (300, 600), (2048, 65), (20000, 40)])
+@pytest.mark.parametrize(
+    ("rows", "queries"), [(1, 3), (7, 3), (8, 1), (300, 600), (2048, 65), (20000, 40)]
+)
 def test_finds_what_an_exact_search_finds(rows: int, queries: int) -> None:
     random = np.random.default_rng(rows)
     index = random.standard_normal((rows, 24)).astype(np.float16)
@@ -33,7 +36,9 @@ def test_finds_what_an_exact_search_finds(rows: int, queries: int) -> None:
 
 def test_real_content_is_drawn_towards_real_speech(sample_dataset) -> None:
     data = load_dataset(sample_dataset)
-    rows = np.concatenate([data.train.content[i, : n // 2] for i, n in enumerate(data.train.lengths)])
+    rows = np.concatenate(
+        [data.train.content[i, : n // 2] for i, n in enumerate(data.train.lengths)]
+    )
     features = data.holdout.content[0, : data.holdout.lengths[0] // 2]
     expected = plain_retrieval(rows.astype(np.float64), features[:50])
     found = Index(rows).retrieve(features)
@@ -50,7 +55,8 @@ def test_rounding_does_not_choose_the_rows() -> None:
     random = np.random.default_rng(3)
     rows = random.standard_normal((5000, 32)) + 300
     features = random.standard_normal((40, 32)) + 300
-    rows, features = rows.astype(np.float32), features.astype(np.float32)
+    rows = rows.astype(np.float32)
+    features = features.astype(np.float32)
     expected = plain_retrieval(rows.astype(np.float64), features)
     np.testing.assert_allclose(Index(rows).retrieve(features), expected, atol=1e-3)
 
@@ -63,7 +69,9 @@ def test_near_rows_side_by_side_are_all_found() -> None:
     for places in (range(8), range(640, 648), range(5, 4800, 640)):
         rows = random.standard_normal((5000, 16)) + 3
         rows[list(places)] = near
-        np.testing.assert_allclose(Index(rows).retrieve(feature), plain_retrieval(near, feature), atol=1e-5)
+        np.testing.assert_allclose(
+            Index(rows).retrieve(feature), plain_retrieval(near, feature), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
@@ -77,7 +85,9 @@ def test_voices_of_about_the_same_size_share_a_program() -> None:
     random = np.random.default_rng(6)
     before = None
     for count in (40_000, 40_500, 40_960):
-        Index(random.standard_normal((count, 4)).astype(np.float32)).retrieve(np.zeros((9, 4), np.float32))
+        Index(random.standard_normal((count, 4)).astype(np.float32)).retrieve(
+            np.zeros((9, 4), np.float32)
+        )
         programs = retrieval._average_nearest._cache_size()
         assert before in (None, programs)
         before = programs
@@ -93,17 +103,22 @@ def test_what_cannot_be_searched_is_refused() -> None:
         rows[3, 3] = value
         with pytest.raises(UserError, match="NaN"):
             Index(rows)
-    assert Index(np.ones((20, 16), np.float16)).retrieve(np.zeros((0, 16), np.float16)).shape == (0, 16)
+    assert Index(np.ones((20, 16), np.float16)).retrieve(
+        np.zeros((0, 16), np.float16)
+    ).shape == (0, 16)
 
 
 def test_unvoiced_frames_are_protected_as_in_rvc() -> None:
     random = np.random.default_rng(2)
     content, found = random.standard_normal((2, 6, 4)).astype(np.float32)
     voiced = np.array([True, False, True, False, False, True])
-    rate, protect = 0.75, 0.33
+    rate = 0.75
+    protect = 0.33
     indexed = rate * found + (1 - rate) * content
     keep = np.where(voiced, 1.0, protect)[:, None]
     np.testing.assert_allclose(
-        mix(content, found, voiced, rate, protect), keep * indexed + (1 - keep) * content, atol=1e-6
+        mix(content, found, voiced, rate, protect),
+        keep * indexed + (1 - keep) * content,
+        atol=1e-6,
     )
     np.testing.assert_allclose(mix(content, found, voiced, rate, 0.5), indexed, atol=1e-6)

@@ -1,7 +1,8 @@
 """A stand-in for `gcloud`, whose TPU hosts are folders and processes of this machine.
 
-$FAKE_CLOUD is its world: `calls.jsonl` has every call, `slices.json` what exists, `rules.json` what goes wrong, and
-`hosts/` a home folder per host. It needs nothing but the standard library, and starts fast (`python -I -S`).
+$FAKE_CLOUD is its world: `calls.jsonl` has every call, `slices.json` what exists, `rules.json` what
+goes wrong, and `hosts/` a home folder per host. It needs nothing but the standard library, and
+starts fast (`python -I -S`).
 """
 
 import contextlib
@@ -37,7 +38,9 @@ def fail(text, code=1):
 
 
 def option(words, name, default=None):
-    return next((word.partition("=")[2] for word in words if word.startswith(f"--{name}=")), default)
+    return next(
+        (word.partition("=")[2] for word in words if word.startswith(f"--{name}=")), default
+    )
 
 
 def home(name, slice_, number):
@@ -53,8 +56,8 @@ def end_processes(name, slice_):
 
 
 def obey_rules(line):
-    """The first rule whose pattern is found in the call, after its `skip` first calls, `times` times, once its file is
-    there."""
+    """The first rule whose pattern is found in the call, after its `skip` first calls, `times`
+    times, once its file is there."""
     with kept("rules.json", []) as rules, kept("slices.json", {}) as slices:
         for rule in rules:
             if not re.search(rule["match"], line) or not any(WORLD.glob(rule.get("once", "*"))):
@@ -98,12 +101,20 @@ def describe(words, slices, queued):
     """A request's slice is a machine like others; one that failed never came to be."""
     name = words[0]
     state = slices[name]["state"] if name in slices else None
-    if state is None or (queued and not slices[name]["queued"]) or (not queued and state in UNBORN):
+    if (
+        state is None
+        or (queued and not slices[name]["queued"])
+        or (not queued and state in UNBORN)
+    ):
         fail(f"ERROR: (gcloud) NOT_FOUND: Resource '{name}' was not found")
     if "failedData" in option(words, "format"):
-        print("Quota 'TPUV5sPreemptibleLitepodPerProjectPerRegionForTPUAPI' exhausted. Limit 0 in region us-west4")
+        print(
+            "Quota 'TPUV5sPreemptibleLitepodPerProjectPerRegionForTPUAPI' exhausted. Limit 0 in region us-west4"
+        )
     else:
-        print({"READY": "ACTIVE", "PREEMPTED": "SUSPENDED"}.get(state, state) if queued else state)
+        print(
+            {"READY": "ACTIVE", "PREEMPTED": "SUSPENDED"}.get(state, state) if queued else state
+        )
 
 
 def hosts_of(name, words):
@@ -131,7 +142,13 @@ def ssh(words):
         }
         command = ["bash", "-c", option(words, "command")]
         processes.append(
-            subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            subprocess.Popen(
+                command,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+            )
         )
     for process in processes:
         sys.stdout.buffer.write(process.communicate()[0])
@@ -176,11 +193,15 @@ def main(words):
     if words[0] == "storage":
         return storage(words[1:])
     assert words[:2] == ["compute", "tpus"], line
-    group, action, rest = words[2], words[3], words[4:]
+    group = words[2]
+    action = words[3]
+    rest = words[4:]
     if action in ("ssh", "scp"):
         return {"ssh": ssh, "scp": scp}[action](rest)
     with kept("slices.json", {}) as slices:
-        {"create": create, "delete": delete, "describe": describe}[action](rest, slices, group == "queued-resources")
+        {"create": create, "delete": delete, "describe": describe}[action](
+            rest, slices, group == "queued-resources"
+        )
 
 
 main(sys.argv[1:])

@@ -1,4 +1,5 @@
-"""The Colab notebook: made from its source, and all its cells run on this machine with a stand-in for Colab."""
+"""The Colab notebook: made from its source, and all its cells run on this machine with a stand-in
+for Colab."""
 
 from __future__ import annotations
 
@@ -39,12 +40,23 @@ def test_every_code_cell_is_a_form_with_a_few_lines() -> None:
 
 def test_every_field_is_explained_in_both_languages() -> None:
     words = "".join(cell.source for cell in read().cells if cell.cell_type == "markdown")
-    fields = {name for cell in code_cells() for name in re.findall(r"^([A-Z_]+) = .*# @param", cell.source, re.M)}
+    fields = {
+        name
+        for cell in code_cells()
+        for name in re.findall(r"^([A-Z_]+) = .*# @param", cell.source, re.M)
+    }
     told = {field for field in fields if words.count(f"`{field}`") >= 2}
     assert fields - told == {"LANGUAGE", "USE_GOOGLE_DRIVE", "FORMAT", "DOWNLOAD"}
 
 
-VALUES = {"VOICE": "callie", "PRESET": "nano", "MEASURE": False, "SAVE_EVERY": 1, "FORMAT": "flac", "RELEASE": True}
+VALUES = {
+    "VOICE": "callie",
+    "PRESET": "nano",
+    "MEASURE": False,
+    "SAVE_EVERY": 1,
+    "FORMAT": "flac",
+    "RELEASE": True,
+}
 """Of the forms, in both times."""
 
 
@@ -60,9 +72,15 @@ def filled_in(**values: object) -> Any:
     """The notebook with other values in its forms."""
     notebook = read()
     for name, value in values.items():
-        cells = [cell for cell in notebook.cells if re.search(rf"^{name} = .*# @param", cell.source, re.M)]
+        cells = [
+            cell
+            for cell in notebook.cells
+            if re.search(rf"^{name} = .*# @param", cell.source, re.M)
+        ]
         assert len(cells) == 1, name
-        cells[0].source = re.sub(rf"^{name} = .*?(?=  # @param)", f"{name} = {value!r}", cells[0].source, flags=re.M)
+        cells[0].source = re.sub(
+            rf"^{name} = .*?(?=  # @param)", f"{name} = {value!r}", cells[0].source, flags=re.M
+        )
     return notebook
 
 
@@ -70,7 +88,8 @@ class Colab:
     """A stand-in's folder, and notebooks run in it."""
 
     def __init__(self, place: Path):
-        self.place, self.content = place, place / "content"
+        self.place = place
+        self.content = place / "content"
         self.content.mkdir()
         self.voice = self.content / "drive" / "MyDrive" / "rvc_voices" / "callie"
 
@@ -80,16 +99,32 @@ class Colab:
         until: words of the last cell to run.
         """
         root = Path(rvc_jax.__file__).parents[1]
-        paths = (str(FAKES), str(root), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", ""))
+        paths = (
+            str(FAKES),
+            str(root),
+            str(Path(__file__).parents[1]),
+            os.environ.get("PYTHONPATH", ""),
+        )
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
         monkeypatch.setenv("FAKE_COLAB", str(self.place))
         notebook = filled_in(**values)
-        last = next(i for i, cell in reversed(list(enumerate(notebook.cells))) if until in cell.source)
+        last = next(
+            i for i, cell in reversed(list(enumerate(notebook.cells))) if until in cell.source
+        )
         del notebook.cells[last + 1 :]
         resources = {"metadata": {"path": str(self.content)}}
-        NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
-        outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-        return "\n".join(output.data.get("text/plain", "") for output in outputs if "data" in output)
+        NotebookClient(
+            notebook, timeout=600, kernel_name="python3", resources=resources
+        ).execute()
+        outputs = [
+            output
+            for cell in notebook.cells
+            if cell.cell_type == "code"
+            for output in cell.outputs
+        ]
+        return "\n".join(
+            output.data.get("text/plain", "") for output in outputs if "data" in output
+        )
 
     @property
     def step(self) -> int:
@@ -98,7 +133,9 @@ class Colab:
 
     @property
     def calls(self) -> list[list[str]]:
-        return [json.loads(line) for line in (self.place / "calls.jsonl").read_text().splitlines()]
+        return [
+            json.loads(line) for line in (self.place / "calls.jsonl").read_text().splitlines()
+        ]
 
 
 def first_time(colab: Colab, sample_voice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,9 +148,19 @@ def first_time(colab: Colab, sample_voice: Path, monkeypatch: pytest.MonkeyPatch
     french = Translations("fr")
     for key in ("cpu", "unknown", "training", "listen"):
         assert french(key) in shown
-    assert french("on drive", folder=colab.voice) in shown and "L'entraînement est terminé" in shown
+    assert (
+        french("on drive", folder=colab.voice) in shown
+        and "L'entraînement est terminé" in shown
+    )
     calls = colab.calls
-    assert [call[0] for call in calls] == ["mount", "upload", "tensorboard", "download", "flush", "unassign"]
+    assert [call[0] for call in calls] == [
+        "mount",
+        "upload",
+        "tensorboard",
+        "download",
+        "flush",
+        "unassign",
+    ]
     assert str(colab.voice / "run" / "metrics") in calls[2][1]
     chosen = {file.name for file in (colab.place / "upload").iterdir()}
     assert {file.name for file in (colab.voice / "speech").iterdir()} == chosen
@@ -127,14 +174,17 @@ def first_time(colab: Colab, sample_voice: Path, monkeypatch: pytest.MonkeyPatch
 
 def again(colab: Colab, monkeypatch: pytest.MonkeyPatch, until: str = "") -> list[str]:
     """After a disconnect, with an epoch more, in English; returns what was asked of Colab."""
-    calls, steps = len(colab.calls), colab.step
+    calls = len(colab.calls)
+    steps = colab.step
     history = (colab.voice / "run" / "history.jsonl").read_text()
     shown = colab.run(monkeypatch, until, LANGUAGE="English", EPOCHS=2, **VALUES)
     english = Translations("en")
     assert english("there run", state="finished", step=steps) in shown
     assert english("kept uploads", count=7) in shown and english("prepared before") in shown
     assert english("trained", steps=2 * steps) in shown and colab.step == 2 * steps
-    assert (colab.voice / "run" / "history.jsonl").read_text().startswith(history)  # nothing was done anew
+    assert (
+        (colab.voice / "run" / "history.jsonl").read_text().startswith(history)
+    )  # nothing was done anew
     return [call[0] for call in colab.calls[calls:]]
 
 
@@ -148,16 +198,28 @@ def test_all_cells_and_those_up_to_the_training_again(
 
 
 @pytest.mark.heavy
-def test_all_cells_twice_with_nano(sample_voice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_cells_twice_with_nano(
+    sample_voice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     colab = Colab(tmp_path)
     first_time(colab, sample_voice, monkeypatch)
-    assert again(colab, monkeypatch) == ["mount", "tensorboard", "download", "flush", "unassign"]
+    assert again(colab, monkeypatch) == [
+        "mount",
+        "tensorboard",
+        "download",
+        "flush",
+        "unassign",
+    ]
 
 
-def test_a_mistake_is_one_line_and_the_cells_below_do_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_is_one_line_and_the_cells_below_do_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     colab = Colab(tmp_path)
     with pytest.raises(CellExecutionError) as caught:
         colab.run(monkeypatch, VOICE="../ada")
     assert "VOICE '../ada' can't be a name" in caught.value.traceback
-    assert "Traceback" not in caught.value.traceback and "studio.py" not in caught.value.traceback
+    assert (
+        "Traceback" not in caught.value.traceback and "studio.py" not in caught.value.traceback
+    )
     assert not (tmp_path / "calls.jsonl").exists()

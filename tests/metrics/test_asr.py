@@ -39,13 +39,19 @@ def test_character_errors() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (" Don't  STOP, 'Mr.' Dashwood\N{EM DASH}now! ", ["don't", "stop", "mr", "dashwood", "now"]),
-        ("Aujourd\N{RIGHT SINGLE QUOTATION MARK}hui, \u00c9T\u00c9", ["aujourd'hui", "\u00e9t\u00e9"]),
+        (
+            " Don't  STOP, 'Mr.' Dashwood\N{EM DASH}now! ",
+            ["don't", "stop", "mr", "dashwood", "now"],
+        ),
+        (
+            "Aujourd\N{RIGHT SINGLE QUOTATION MARK}hui, \u00c9T\u00c9",
+            ["aujourd'hui", "\u00e9t\u00e9"],
+        ),
         ("e\u0301te\u0301 3,5", ["\u00e9t\u00e9", "3", "5"]),
         ("\u65e5\u672c\u3002\u8a9e", ["\u65e5\u672c", "\u8a9e"]),
         ("... '' !", []),
     ],
-)  # fmt: skip
+)
 def test_words_are_what_is_spoken(text: str, expected: list[str]) -> None:
     assert words(text) == expected
 
@@ -65,10 +71,14 @@ def test_what_is_no_model_is_refused_and_no_hub_is_asked(tmp_path: Path) -> None
         SpeechRecognizer(tmp_path, "x")
 
 
-@pytest.mark.skipif(not installed or english is None, reason="faster-whisper or its model is not here")
+@pytest.mark.skipif(
+    not installed or english is None, reason="faster-whisper or its model is not here"
+)
 def test_a_sentence_is_understood(other_clip: Path) -> None:
     model = SpeechRecognizer(english, "faster-whisper-tiny.en")
     assert not model.is_multilingual and model.knows("en") and not model.knows("fr")
     heard = model(load(other_clip, 16000))
-    assert heard.language == "en" and {"dashwood", "leisure", "prudently"} <= set(words(heard.text))
+    assert heard.language == "en" and {"dashwood", "leisure", "prudently"} <= set(
+        words(heard.text)
+    )
     assert model(load(other_clip, 16000)) == heard

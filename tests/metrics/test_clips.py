@@ -1,4 +1,5 @@
-"""Recordings that are to be compared: what is read of them, what is refused, what belongs together."""
+"""Recordings that are to be compared: what is read of them, what is refused, what belongs
+together."""
 
 from __future__ import annotations
 
@@ -29,7 +30,11 @@ def test_a_stretch_is_read_and_no_more(tmp_path: Path) -> None:
     part = read_clip(path, 1.0, 0.5)
     assert not part.whole
     np.testing.assert_array_equal(part.wave, ramp[16000:24000] / 2)
-    assert read_clip(path, 0.0, 3.0).whole and not read_clip(path, 0.0, 2.99).whole and not read_clip(path, 0.5).whole
+    assert (
+        read_clip(path, 0.0, 3.0).whole
+        and not read_clip(path, 0.0, 2.99).whole
+        and not read_clip(path, 0.5).whole
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,7 +47,9 @@ def test_a_stretch_is_read_and_no_more(tmp_path: Path) -> None:
         (lambda path: None, "cannot be read: No such file"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_in_one_line(make, message: str, tmp_path: Path) -> None:
+def test_what_cannot_be_measured_is_refused_in_one_line(
+    make, message: str, tmp_path: Path
+) -> None:
     make(tmp_path / "x.wav")
     with pytest.raises(UserError, match=rf"x\.wav can't be measured: .*{message}") as caught:
         read_clip(tmp_path / "x.wav")
@@ -61,18 +68,32 @@ def test_bandwidth_and_speech(sample_voice: Path) -> None:
     assert narrow.bandwidth() == pytest.approx(4000, abs=300) and wide.bandwidth() > 7000
     assert 0.3 < len(wide.speech16k) / len(wide.audio16k) < 1
     hush = Clip(np.zeros(16000, np.float32), 16000)
-    assert hush.is_silent and not wide.is_silent and hush.bandwidth() is None and len(hush.speech16k) == 0
+    assert (
+        hush.is_silent
+        and not wide.is_silent
+        and hush.bandwidth() is None
+        and len(hush.speech16k) == 0
+    )
 
 
 def test_files_are_paired_and_folders_by_names(tmp_path: Path) -> None:
     tone = np.ones(1600)
-    for name in ("in/a.wav", "in/b.flac", "in/only.wav", "out/a.wav", "out/b.wav", "out/extra.wav", "said/b.ogg"):
+    for name in (
+        "in/a.wav",
+        "in/b.flac",
+        "in/only.wav",
+        "out/a.wav",
+        "out/b.wav",
+        "out/extra.wav",
+        "said/b.ogg",
+    ):
         write(tmp_path / name, tone, subtype=None)
     source, converted, said = (tmp_path / name for name in ("in", "out", "said"))
     files, notes = pair_files(converted, source, said)
     assert [(item.name, item.source.name, item.converted.name) for item in files] == [
-        ("a", "a.wav", "a.wav"), ("b", "b.flac", "b.wav"),
-    ]  # fmt: skip
+        ("a", "a.wav", "a.wav"),
+        ("b", "b.flac", "b.wav"),
+    ]
     assert [item.reference and item.reference.name for item in files] == [None, "b.ogg"]
     assert [note.split()[0] for note in notes] == ["extra", "only"]
     assert len(pair_files(converted, None, None)[0]) == 3

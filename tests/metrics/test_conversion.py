@@ -1,4 +1,5 @@
-"""Conversions whose figures are known: the same recording, a shifted one, a noisy one, silence, half of one."""
+"""Conversions whose figures are known: the same recording, a shifted one, a noisy one, silence,
+half of one."""
 
 from __future__ import annotations
 
@@ -18,7 +19,12 @@ from rvc_jax.errors import UserError
 from rvc_jax.metrics import conversion_table as figures_module
 from rvc_jax.metrics.asr import Transcript
 from rvc_jax.metrics.conversion import ConversionReport, measure_conversions
-from rvc_jax.metrics.conversion_table import ConversionMetrics, summarize, mean_metrics, format_rows
+from rvc_jax.metrics.conversion_table import (
+    ConversionMetrics,
+    format_rows,
+    mean_metrics,
+    summarize,
+)
 from rvc_jax.metrics.dnsmos import DnsmosScores
 from rvc_jax.metrics.melody import PitchTracks
 from rvc_jax.metrics.speaker import SpeakerEncoder
@@ -30,7 +36,8 @@ DOCS = Path(__file__).parents[2] / "docs" / "quality.md"
 class Words:
     """A recogniser that hears one word more in what is louder, and English alone."""
 
-    name, is_multilingual = "a stand-in", False
+    name = "a stand-in"
+    is_multilingual = False
 
     def knows(self, language: str) -> bool:
         return language == "en"
@@ -89,7 +96,9 @@ def test_a_recording_agrees_with_itself(itself: ConversionReport) -> None:
     assert figures == itself.mean
     assert figures.f0_correlation > 0.99 and figures.f0_rmse_cents < 20
     assert figures.gross_pitch_errors == 0 and figures.voicing_error < 0.03
-    assert figures.transposition_semitones == pytest.approx(0, abs=0.05) and figures.delay_ms == 0
+    assert (
+        figures.transposition_semitones == pytest.approx(0, abs=0.05) and figures.delay_ms == 0
+    )
     assert figures.mcd_db < 0.5
     assert figures.seconds == pytest.approx(1.5)
     assert figures.source_loudness_lufs - figures.loudness_lufs == pytest.approx(6.02, abs=0.1)
@@ -110,27 +119,38 @@ def test_the_same_words_have_no_error_and_another_one_has(
     speech: Path, tmp_path: Path, models: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "rvc_jax.metrics.conversion.track_pitch", lambda *_: PitchTracks(np.full(50, 100.0), np.full(50, 100.0))
+        "rvc_jax.metrics.conversion.track_pitch",
+        lambda *_: PitchTracks(np.full(50, 100.0), np.full(50, 100.0)),
     )
     models["recogniser.SpeechRecognizer"] = Words()
-    loud, faint = tmp_path / "loud.wav", tmp_path / "faint.wav"
+    loud = tmp_path / "loud.wav"
+    faint = tmp_path / "faint.wav"
     wave = load(speech, 16000)[:8000]
     save(loud, 0.9 * wave / np.abs(wave).max(), 16000)
     save(faint, 0.2 * wave / np.abs(wave).max(), 16000)
-    same, more = measure_conversions(loud, loud), measure_conversions(faint, loud)
-    assert same.conversions[0].notes == ("there is no f0 correlation: one of both pitches stands still",)
+    same = measure_conversions(loud, loud)
+    more = measure_conversions(faint, loud)
+    assert same.conversions[0].notes == (
+        "there is no f0 correlation: one of both pitches stands still",
+    )
     assert same.mean.word_error_rate == same.mean.character_error_rate == 0
     assert more.mean.word_error_rate == 1 / 3
-    assert more.conversions[0].transcripts == {"source": "One, two, three.", "converted": "One two THREE four"}
+    assert more.conversions[0].transcripts == {
+        "source": "One, two, three.",
+        "converted": "One two THREE four",
+    }
     assert "the words are taken for English: a stand-in knows no other language" in same.notes
     french = measure_conversions(faint, loud, config=EvaluateConfig(language="fr"))
     assert french.mean.word_error_rate is None
     assert (
-        french.conversions[0].notes[-1] == "word and character errors are not measured: a stand-in does not know 'fr'"
+        french.conversions[0].notes[-1]
+        == "word and character errors are not measured: a stand-in does not know 'fr'"
     )
 
 
-def test_similarity_is_with_the_target_and_opinions_are_of_both(speech: Path, tmp_path: Path, models: dict) -> None:
+def test_similarity_is_with_the_target_and_opinions_are_of_both(
+    speech: Path, tmp_path: Path, models: dict
+) -> None:
     models["speaker.SpeakerEncoder"] = Voices()
     models["mos.Dnsmos"] = lambda audio: DnsmosScores(3.0, 4.0, float(np.abs(audio).max()), 2.0)
     wave = np.tile(load(speech, 16000), 3)
@@ -138,24 +158,35 @@ def test_similarity_is_with_the_target_and_opinions_are_of_both(speech: Path, tm
         save(tmp_path / name, 0.5 * wave + offset, 16000)
     figures = measure_conversions(tmp_path / "like.wav", target=tmp_path / "target.wav").mean
     assert figures.similarity == pytest.approx(1) and figures.source_similarity is None
-    assert figures.dnsmos_overall == pytest.approx(float(np.abs(0.5 * wave + 0.02).max()), abs=0.01)
+    assert figures.dnsmos_overall == pytest.approx(
+        float(np.abs(0.5 * wave + 0.02).max()), abs=0.01
+    )
     assert (figures.dnsmos_signal, figures.dnsmos_background, figures.dnsmos_p808) == (3, 4, 2)
     assert figures.target_bandwidth_hz == figures.bandwidth_hz > 3000
-    assert measure_conversions(tmp_path / "unlike.wav", target=tmp_path / "target.wav").mean.similarity == pytest.approx(0)
+    assert measure_conversions(
+        tmp_path / "unlike.wav", target=tmp_path / "target.wav"
+    ).mean.similarity == pytest.approx(0)
 
 
-@pytest.mark.skipif(find_speaker() is None, reason="the package resemblyzer (or its weights) is not here")
-def test_a_voice_is_like_itself_by_the_real_model(other_clip: Path, sample_voice: Path, models: dict) -> None:
+@pytest.mark.skipif(
+    find_speaker() is None, reason="the package resemblyzer (or its weights) is not here"
+)
+def test_a_voice_is_like_itself_by_the_real_model(
+    other_clip: Path, sample_voice: Path, models: dict
+) -> None:
     models["speaker.SpeakerEncoder"] = find_speaker()
     own = sample_voice / "vm-choose_password.flac"
     assert measure_conversions(own, target=own).mean.similarity == pytest.approx(1, abs=1e-5)
     assert measure_conversions(other_clip, target=own).mean.similarity < 0.65
 
 
-def test_what_is_too_short_for_a_model_and_a_bad_target_are_told(speech: Path, tmp_path: Path, models: dict) -> None:
+def test_what_is_too_short_for_a_model_and_a_bad_target_are_told(
+    speech: Path, tmp_path: Path, models: dict
+) -> None:
     models["speaker.SpeakerEncoder"] = Voices()
     models["mos.Dnsmos"] = lambda audio: DnsmosScores(3.0, 3.0, 3.0, 3.0)
-    target, short = tmp_path / "target", tmp_path / "short.wav"
+    target = tmp_path / "target"
+    short = tmp_path / "short.wav"
     target.mkdir()
     save(target / "long.wav", np.tile(load(speech, 16000), 3), 16000)
     save(target / "word.wav", np.ones(160), 16000)
@@ -163,27 +194,40 @@ def test_what_is_too_short_for_a_model_and_a_bad_target_are_told(speech: Path, t
     compared = measure_conversions(short, target=target)
     assert compared.mean.dnsmos_overall is compared.mean.similarity is None
     assert [note.partition(":")[0] for note in compared.conversions[0].notes] == [
-        "DNSMOS is not measured", "speaker similarity is not measured",
-    ]  # fmt: skip
+        "DNSMOS is not measured",
+        "speaker similarity is not measured",
+    ]
     assert any("word.wav can't be measured: 10 ms of sound" in note for note in compared.notes)
     (target / "long.wav").unlink()
     with pytest.raises(UserError, match=r"word\.wav can't be measured"):
         measure_conversions(short, target=target)
 
 
-def test_silence_has_a_level_and_one_sentence(speech: Path, tmp_path: Path, models: dict) -> None:
+def test_silence_has_a_level_and_one_sentence(
+    speech: Path, tmp_path: Path, models: dict
+) -> None:
     models["recogniser.SpeechRecognizer"] = Words()
     save(tmp_path / "silence.wav", np.zeros(16000), 16000)
     (measured,) = measure_conversions(tmp_path / "silence.wav", speech).conversions
     assert measured.notes == ("the conversion is silent: nothing but its level is measured",)
-    assert measured.figures.silent == 1 and measured.figures.f0_correlation is measured.figures.peak_dbfs is None
-    assert measure_conversions(speech, tmp_path / "silence.wav").conversions[0].notes[0].startswith("the source is silent")
+    assert (
+        measured.figures.silent == 1
+        and measured.figures.f0_correlation is measured.figures.peak_dbfs is None
+    )
+    assert (
+        measure_conversions(speech, tmp_path / "silence.wav")
+        .conversions[0]
+        .notes[0]
+        .startswith("the source is silent")
+    )
 
 
 def test_a_whisper_has_no_pitch(tmp_path: Path) -> None:
     noise = 0.1 * np.random.default_rng(0).standard_normal(8000)
     save(tmp_path / "whisper.wav", noise, 16000)
-    (measured,) = measure_conversions(tmp_path / "whisper.wav", tmp_path / "whisper.wav").conversions
+    (measured,) = measure_conversions(
+        tmp_path / "whisper.wav", tmp_path / "whisper.wav"
+    ).conversions
     assert measured.figures.voicing_error == 0 and measured.figures.f0_rmse_cents is None
     assert "pitch is not compared: fewer than 10 frames" in measured.notes[0]
 
@@ -196,12 +240,16 @@ def test_other_lengths_are_compared_while_both_last(speech: Path, tmp_path: Path
 
 
 def test_a_stretch_has_no_distortion(speech: Path) -> None:
-    (measured,) = measure_conversions(speech, reference=speech, config=EvaluateConfig(seconds=1.0)).conversions
+    (measured,) = measure_conversions(
+        speech, reference=speech, config=EvaluateConfig(seconds=1.0)
+    ).conversions
     assert measured.figures.mcd_db is None and "it takes whole recordings" in measured.notes[-1]
     assert measure_conversions(speech, reference=speech).mean.mcd_db == 0
 
 
-def test_of_a_folder_there_are_means_and_what_cannot_be_read_is_told(speech: Path, tmp_path: Path) -> None:
+def test_of_a_folder_there_are_means_and_what_cannot_be_read_is_told(
+    speech: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     for name, gain in (("a.wav", 1.0), ("b.wav", 0.5)):
@@ -230,7 +278,11 @@ def test_of_a_folder_there_are_means_and_what_cannot_be_read_is_told(speech: Pat
     ],
 )
 def test_mistakes_are_told_in_one_line(
-    arguments: str, message: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: str,
+    message: str,
+    speech: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["evaluate", *arguments.format(speech=speech, tmp=tmp_path).split()]) == 2
     output = capsys.readouterr()
@@ -238,11 +290,17 @@ def test_mistakes_are_told_in_one_line(
     assert output.out == "" and len(lines) == 1 and message in lines[0]
 
 
-def test_the_command_prints_a_table_or_json(speech: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", "--converted", str(speech), "--target", str(speech), "--json"]) == 0
+def test_the_command_prints_a_table_or_json(
+    speech: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["evaluate", "--converted", str(speech), "--target", str(speech), "--json"]) == 0
+    )
     printed = json.loads(capsys.readouterr().out)
     assert set(printed) == {"mean", "conversions", "notes", "methods"}
-    assert set(printed["mean"]) == {field.name for field in dataclasses.fields(ConversionMetrics)}
+    assert set(printed["mean"]) == {
+        field.name for field in dataclasses.fields(ConversionMetrics)
+    }
     assert main(["evaluate", "--converted", str(speech), "--target", str(speech)]) == 0
     rows = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
     assert rows["measured"].strip() == "1.5 s" and "f0 correlation" not in rows
@@ -251,7 +309,9 @@ def test_the_command_prints_a_table_or_json(speech: Path, capsys: pytest.Capture
 def test_every_figure_is_explained_and_shown() -> None:
     names = {field.name for field in dataclasses.fields(ConversionMetrics)}
     assert set(read_field_help(ConversionMetrics)) == names
-    assert set(read_field_help(EvaluateConfig)) == {field.name for field in dataclasses.fields(EvaluateConfig)}
+    assert set(read_field_help(EvaluateConfig)) == {
+        field.name for field in dataclasses.fields(EvaluateConfig)
+    }
     page = DOCS.read_text()
     assert all(f"`{name}`" in page for name in names)
     rows = figures_module._ROWS
@@ -259,7 +319,15 @@ def test_every_figure_is_explained_and_shown() -> None:
 
 
 def test_figures_as_text_and_their_mean() -> None:
-    first, second = ConversionMetrics(f0_correlation=0.5, similarity=0.9, source_similarity=0.6), ConversionMetrics(f0_correlation=1.0)
-    assert format_rows(first) == [("f0 correlation", "0.500"), ("speaker similarity", "0.900 (source: 0.600)")]
-    assert mean_metrics([first, second]) == ConversionMetrics(f0_correlation=0.75, similarity=0.9, source_similarity=0.6)
-    assert summarize(second) == "f0 correlation 1.000" and "nothing" in summarize(ConversionMetrics(seconds=1.0))
+    first = ConversionMetrics(f0_correlation=0.5, similarity=0.9, source_similarity=0.6)
+    second = ConversionMetrics(f0_correlation=1.0)
+    assert format_rows(first) == [
+        ("f0 correlation", "0.500"),
+        ("speaker similarity", "0.900 (source: 0.600)"),
+    ]
+    assert mean_metrics([first, second]) == ConversionMetrics(
+        f0_correlation=0.75, similarity=0.9, source_similarity=0.6
+    )
+    assert summarize(second) == "f0 correlation 1.000" and "nothing" in summarize(
+        ConversionMetrics(seconds=1.0)
+    )

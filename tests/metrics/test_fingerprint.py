@@ -1,4 +1,5 @@
-"""The same sound is found whatever was done to it; different sentences of one voice are told apart."""
+"""The same sound is found whatever was done to it; different sentences of one voice are told
+apart."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import soundfile
 from rvc_jax.audio.filters import resample
 from rvc_jax.audio.reading import find_audio, load
 from rvc_jax.data.sources import find_bundled_sample
-from rvc_jax.metrics.fingerprint import FRAMES_PER_SECOND, fingerprint, find_repeats
+from rvc_jax.metrics.fingerprint import FRAMES_PER_SECOND, find_repeats, fingerprint
 
 RATE = 16000
 
@@ -56,8 +57,11 @@ def test_a_changed_copy_is_found_and_nothing_else(sentences, change):
 
 
 def test_a_part_is_found_in_the_middle_of_something_else(sentences):
-    first, second = sentences[0], np.concatenate([sentences[1][:RATE], sentences[0][RATE : 3 * RATE]])
-    aligned = find_repeats([fingerprint(first[RATE : 3 * RATE]), fingerprint(second[RATE:])], "ab", [0, 0])
+    first = sentences[0]
+    second = np.concatenate([sentences[1][:RATE], sentences[0][RATE : 3 * RATE]])
+    aligned = find_repeats(
+        [fingerprint(first[RATE : 3 * RATE]), fingerprint(second[RATE:])], "ab", [0, 0]
+    )
     assert len(aligned) == 1 and aligned[0].frames >= 95
 
 
@@ -66,7 +70,9 @@ def test_overlapping_slices_of_one_file_are_no_repetition(sentences):
     prints = [fingerprint(wave[: 3 * RATE]), fingerprint(wave[RATE:])]
     assert find_repeats(prints, ["a", "a"], [0.0, 1.0]) == []
     assert len(find_repeats(prints, ["a", "b"], [0.0, 1.0])) == 1
-    assert len(find_repeats(prints, ["a", "a"], [0.0, 60.0])) == 1  # the same sound a minute later
+    assert (
+        len(find_repeats(prints, ["a", "a"], [0.0, 60.0])) == 1
+    )  # the same sound a minute later
 
 
 def test_what_is_there_many_times_is_found_in_every_slice(sentences):
@@ -76,10 +82,22 @@ def test_what_is_there_many_times_is_found_in_every_slice(sentences):
 
 
 def test_silence_noise_and_short_sounds_match_nothing():
-    silence, tiny = np.zeros(3 * RATE, np.float32), np.ones(100, np.float32)
-    noises = [np.random.RandomState(seed).standard_normal(3 * RATE).astype(np.float32) for seed in range(4)]
-    prints = [fingerprint(wave) for wave in (silence, silence, tiny, tiny, np.zeros(0, np.float32), *noises)]
-    assert find_repeats(prints, [str(number) for number in range(len(prints))], [0.0] * len(prints)) == []
+    silence = np.zeros(3 * RATE, np.float32)
+    tiny = np.ones(100, np.float32)
+    noises = [
+        np.random.RandomState(seed).standard_normal(3 * RATE).astype(np.float32)
+        for seed in range(4)
+    ]
+    prints = [
+        fingerprint(wave)
+        for wave in (silence, silence, tiny, tiny, np.zeros(0, np.float32), *noises)
+    ]
+    assert (
+        find_repeats(
+            prints, [str(number) for number in range(len(prints))], [0.0] * len(prints)
+        )
+        == []
+    )
     assert find_repeats([], [], []) == []
 
 

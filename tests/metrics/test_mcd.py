@@ -19,7 +19,8 @@ def speech(other_clip: Path) -> np.ndarray:
 
 
 def filtered(audio: np.ndarray, order: int, amount: float) -> np.ndarray:
-    """Through a filter whose log amplitude on the mel scale is `amount` times one cosine: one cepstral coefficient."""
+    """Through a filter whose log amplitude on the mel scale is `amount` times one cosine: one
+    cepstral coefficient."""
     mel = librosa.hz_to_mel(np.fft.rfftfreq(len(audio), 1 / 16000))
     gain = np.exp(amount * np.cos(np.pi * order * mel / librosa.hz_to_mel(8000)))
     return np.fft.irfft(np.fft.rfft(audio) * gain, len(audio))
@@ -28,12 +29,16 @@ def filtered(audio: np.ndarray, order: int, amount: float) -> np.ndarray:
 @pytest.mark.parametrize(("order", "amount"), [(1, 0.3), (4, 0.2), (10, -0.2)])
 def test_a_filter_of_one_coefficient_is_that_far_away(order: int, amount: float) -> None:
     noise = np.random.default_rng(0).standard_normal(16000)
-    difference = (mel_cepstrum(filtered(noise, order, amount)) - mel_cepstrum(noise)).mean(axis=0)
+    difference = (mel_cepstrum(filtered(noise, order, amount)) - mel_cepstrum(noise)).mean(
+        axis=0
+    )
     expected = np.zeros(ORDER)
     expected[order - 1] = amount
     np.testing.assert_allclose(difference, expected, atol=0.02)
     decibels = 10 / math.log(10) * math.sqrt(2) * abs(amount)
-    assert mel_cepstral_distortion(noise, filtered(noise, order, amount)) == pytest.approx(decibels, rel=0.1)
+    assert mel_cepstral_distortion(noise, filtered(noise, order, amount)) == pytest.approx(
+        decibels, rel=0.1
+    )
 
 
 def test_level_and_pauses_do_not_count_and_timing_hardly(speech: np.ndarray) -> None:

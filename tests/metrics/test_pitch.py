@@ -57,15 +57,24 @@ def test_real_speech_that_is_played_faster_is_transposed_by_that(speech: np.ndar
     faster = resample(speech, 16000, 12800)  # at 16 kHz it takes 0.8 of the time
     heard = track_pitch(speech, 16000, np.pad(faster, (0, len(speech) - len(faster))), 16000)
     frames = np.arange(len(faster) // 160)
-    figures = pitch_figures(PitchTracks(heard.source[np.rint(1.25 * frames).astype(int)], heard.converted[frames]))
+    figures = pitch_figures(
+        PitchTracks(heard.source[np.rint(1.25 * frames).astype(int)], heard.converted[frames])
+    )
     assert figures["transposition_semitones"] == pytest.approx(12 * math.log2(1.25), abs=0.05)
-    assert figures["f0_rmse_cents"] < 60 and figures["f0_correlation"] > 0.95 and figures["voicing_error"] < 0.15
+    assert (
+        figures["f0_rmse_cents"] < 60
+        and figures["f0_correlation"] > 0.95
+        and figures["voicing_error"] < 0.15
+    )
 
 
 def test_a_synthetic_voice_that_is_shifted_has_no_pitch_error() -> None:
-    glide = 110 * 1.6 ** (np.arange(16000) / 16000 + 0.05 * np.sin(2 * np.pi * 4 * np.arange(16000) / 16000))
+    glide = 110 * 1.6 ** (
+        np.arange(16000) / 16000 + 0.05 * np.sin(2 * np.pi * 4 * np.arange(16000) / 16000)
+    )
     voices = [
-        sum(np.sin(n * 2 * np.pi * np.cumsum(glide * factor) / 16000) / n for n in range(1, 12)) / 10
+        sum(np.sin(n * 2 * np.pi * np.cumsum(glide * factor) / 16000) / n for n in range(1, 12))
+        / 10
         for factor in (1, 2 ** (5 / 12))
     ]
     figures = pitch_figures(track_pitch(voices[0], 16000, voices[1], 16000))
@@ -75,7 +84,9 @@ def test_a_synthetic_voice_that_is_shifted_has_no_pitch_error() -> None:
 
 @pytest.mark.parametrize("frames", [-23, 0, 13, 40])
 def test_a_delay_is_found_and_taken_out(speech: np.ndarray, frames: int) -> None:
-    noise = 1e-3 * np.random.default_rng(0).standard_normal(len(speech) + 8000).astype(np.float32)
+    noise = 1e-3 * np.random.default_rng(0).standard_normal(len(speech) + 8000).astype(
+        np.float32
+    )
     late = noise.copy()
     heard = 0.5 * speech[max(-frames, 0) * 160 :]
     late[max(frames, 0) * 160 :][: len(heard)] += heard

@@ -20,7 +20,11 @@ RATE = 48000
 def slices() -> list[np.ndarray]:
     """Real speech at 48 kHz in slices of 3 s."""
     waves = [load(path, RATE) for path in find_audio(find_bundled_sample("voice"))[:10]]
-    return [wave[start : start + 3 * RATE] for wave in waves for start in range(0, len(wave) - 3 * RATE, 3 * RATE)]
+    return [
+        wave[start : start + 3 * RATE]
+        for wave in waves
+        for start in range(0, len(wave) - 3 * RATE, 3 * RATE)
+    ]
 
 
 def listen(wave: np.ndarray, rate: int = RATE) -> tuple[np.ndarray, np.ndarray]:
@@ -41,11 +45,17 @@ def test_the_ratio_of_speech_to_added_noise_is_found(slices, ratio):
     error = np.array([value for value in measured if value is not None]) - ratio
     assert len(error) >= 5
     assert abs(np.median(error)) < 1
-    assert np.mean(np.abs(error) < 3.5) > 0.9  # in one slice a faint consonant is taken for a pause
+    assert (
+        np.mean(np.abs(error) < 3.5) > 0.9
+    )  # in one slice a faint consonant is taken for a pause
 
 
 def test_clean_speech_has_no_noise(slices):
-    measured = [value for wave in slices if (value := quality.signal_to_noise(*listen(wave))) is not None]
+    measured = [
+        value
+        for wave in slices
+        if (value := quality.signal_to_noise(*listen(wave))) is not None
+    ]
     assert np.median(measured) > 50 and min(measured) > 30
 
 
@@ -59,7 +69,8 @@ def test_no_ratio_without_speech_or_pause(slices):
 
 def band(waves: list[np.ndarray]) -> float:
     spectra, counts = zip(*(quality.sum_spectra(*listen(wave)) for wave in waves), strict=True)
-    (speech, pause), (speech_count, pause_count) = sum(spectra), sum(counts)
+    (speech, pause) = sum(spectra)
+    (speech_count, pause_count) = sum(counts)
     return quality.bandwidth(speech / speech_count, pause / pause_count)
 
 
@@ -90,8 +101,12 @@ def test_clipping_is_found_after_normalisation_and_filters(slices, share, high_p
     found = []
     for wave in slices:
         ceiling = np.quantile(np.abs(wave), 1 - share)
-        clipped = high_pass(resample(np.clip(wave, -ceiling, ceiling), RATE, 40000), 40000, high_pass_hz)
-        found.append(quality.flat_top_share(0.7 * clipped / np.abs(clipped).max(), 40000, high_pass_hz))
+        clipped = high_pass(
+            resample(np.clip(wave, -ceiling, ceiling), RATE, 40000), 40000, high_pass_hz
+        )
+        found.append(
+            quality.flat_top_share(0.7 * clipped / np.abs(clipped).max(), 40000, high_pass_hz)
+        )
     assert min(found) > CLIPPED_SHARE
     assert 0.2 * share < np.median(found) < share
 
@@ -100,7 +115,10 @@ def test_clean_speech_tones_and_silence_are_not_clipped(slices):
     assert max(quality.flat_top_share(wave, RATE, 48.0) for wave in slices) < CLIPPED_SHARE
     time = np.arange(3 * RATE) / RATE
     for hz in (80, 440, 3000):
-        assert quality.flat_top_share(np.sin(2 * np.pi * hz * time).astype(np.float32), RATE, 0.0) == 0
+        assert (
+            quality.flat_top_share(np.sin(2 * np.pi * hz * time).astype(np.float32), RATE, 0.0)
+            == 0
+        )
     assert quality.flat_top_share(np.zeros(RATE, np.float32), RATE, 48.0) == 0
     assert quality.flat_top_share(np.ones(10, np.float32), RATE, 48.0) == 0
 
@@ -111,7 +129,9 @@ def test_silence_is_counted(slices, share):
     own = quality.silent_share(quality.split_frames(wave, RATE))
     silent = round(len(wave) * share / (1 - share))
     padded = np.concatenate([wave, np.zeros(silent, np.float32)])
-    assert quality.silent_share(quality.split_frames(padded, RATE)) == pytest.approx(share + own * (1 - share), abs=0.02)
+    assert quality.silent_share(quality.split_frames(padded, RATE)) == pytest.approx(
+        share + own * (1 - share), abs=0.02
+    )
     assert quality.silent_share(quality.split_frames(np.zeros(RATE), RATE)) == 1.0
 
 
@@ -119,7 +139,9 @@ def chord(notes: list[int], seconds: float = 3.0) -> np.ndarray:
     """Decaying tones of six harmonics, struck once a second."""
     time = np.arange(int(seconds * 16000)) / 16000
     frequencies = [440 * 2 ** ((note - 69) / 12) for note in notes]
-    tones = sum(np.sin(2 * np.pi * hz * k * time) / k for hz in frequencies for k in range(1, 7))
+    tones = sum(
+        np.sin(2 * np.pi * hz * k * time) / k for hz in frequencies for k in range(1, 7)
+    )
     return (0.1 * tones * np.exp(-2 * (time % 1.0))).astype(np.float32)
 
 
@@ -128,15 +150,21 @@ def test_chords_are_music_and_speech_is_not(slices):
         assert quality.steady_lines(chord(notes)) > MUSIC_LINES
     lines = [quality.steady_lines(resample(wave, RATE, 16000)) for wave in slices]
     assert max(lines) < MUSIC_LINES
-    noisy = [quality.steady_lines(resample(wave + white(wave, -10), RATE, 16000)) for wave in slices]
+    noisy = [
+        quality.steady_lines(resample(wave + white(wave, -10), RATE, 16000)) for wave in slices
+    ]
     assert max(noisy) < MUSIC_LINES
 
 
 def test_music_under_the_voice_is_found(slices):
     found = []
     for wave in slices:
-        voice, music = resample(wave, RATE, 16000), chord([48, 55, 60, 64])
-        found.append(quality.steady_lines(voice + music * (0.3 * voice.std() / music.std())) > MUSIC_LINES)
+        voice = resample(wave, RATE, 16000)
+        music = chord([48, 55, 60, 64])
+        found.append(
+            quality.steady_lines(voice + music * (0.3 * voice.std() / music.std()))
+            > MUSIC_LINES
+        )
     assert np.mean(found) > 0.8
 
 
@@ -159,9 +187,21 @@ def test_a_sung_melody_holds_notes_and_a_spoken_one_does_not():
 
 def test_a_single_frame_is_no_pause():
     probability = np.array([1, 0, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0])
-    assert np.flatnonzero(quality.find_pauses(probability)).tolist() == [4, 5, 6, 11, 12, 13, 14]
+    assert np.flatnonzero(quality.find_pauses(probability)).tolist() == [
+        4,
+        5,
+        6,
+        11,
+        12,
+        13,
+        14,
+    ]
 
 
 def test_a_telephone_is_narrow(slices):
     sections = scipy.signal.butter(16, [300, 3400], "bandpass", fs=RATE, output="sos")
-    assert 3300 < band([scipy.signal.sosfiltfilt(sections, wave).astype(np.float32) for wave in slices]) < 4500
+    assert (
+        3300
+        < band([scipy.signal.sosfiltfilt(sections, wave).astype(np.float32) for wave in slices])
+        < 4500
+    )

@@ -32,7 +32,9 @@ SPEECH = {
     "minimal, scan": KernelConfig(winograd_from=32, scan=True),
     "gpu": KERNEL_CONFIGS["gpu"],
     "rematerialise": KernelConfig(rematerialise=True),
-    "all": KernelConfig(fold_to=64, scan=True, rematerialise=True, merge_to=128, offsets="products", packed=True),
+    "all": KernelConfig(
+        fold_to=64, scan=True, rematerialise=True, merge_to=128, offsets="products", packed=True
+    ),
 }
 
 
@@ -49,7 +51,9 @@ def close(ours: jax.Array, plain: jax.Array, bound: float = 1e-5) -> None:
     factor=st.integers(1, 8),
     seed=st.integers(0, 99),
 )
-def test_a_folded_convolution_is_the_plain_one(width: int, stride: int, dilation: int, factor: int, seed: int) -> None:
+def test_a_folded_convolution_is_the_plain_one(
+    width: int, stride: int, dilation: int, factor: int, seed: int
+) -> None:
     random = np.random.default_rng(seed)
     time = 3 * factor * stride
     padding = (width - 1) * dilation // 2
@@ -72,14 +76,20 @@ def test_a_folded_convolution_is_the_plain_one(width: int, stride: int, dilation
     same=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_minimal_filtering_is_the_plain_convolution(time: int, width: int, stride: int, same: bool, seed: int) -> None:
+def test_minimal_filtering_is_the_plain_convolution(
+    time: int, width: int, stride: int, same: bool, seed: int
+) -> None:
     """Its gradients, too, with tiles that are partly beyond the end."""
     random = np.random.default_rng(seed)
     padding = width // 2 if same or time < width else 0
     x = jnp.asarray(random.standard_normal((2, time, 4)), jnp.float32)
     kernel = jnp.asarray(random.standard_normal((width, 4, 3)), jnp.float32)
-    plain, pull = jax.vjp(lambda x, kernel: convolution.conv(x, kernel, stride, padding, 1, 1), x, kernel)
-    fast = lambda x, kernel: convolution.conv(x, kernel, stride, padding, 1, 1, KernelConfig(winograd_from=3))  # noqa: E731
+    plain, pull = jax.vjp(
+        lambda x, kernel: convolution.conv(x, kernel, stride, padding, 1, 1), x, kernel
+    )
+    fast = lambda x, kernel: convolution.conv(
+        x, kernel, stride, padding, 1, 1, KernelConfig(winograd_from=3)
+    )  # noqa: E731
     ours, our_pull = jax.vjp(fast, x, kernel)
     assert ours.shape == plain.shape
     close(ours, plain)
@@ -88,28 +98,46 @@ def test_minimal_filtering_is_the_plain_convolution(time: int, width: int, strid
 
 
 @pytest.mark.parametrize(
-    ("size", "width"), [(size, width) for width in range(2, MAX_TAPS + 1) for size in range(2, 6) if size + width <= 10]
+    ("size", "width"),
+    [
+        (size, width)
+        for width in range(2, MAX_TAPS + 1)
+        for size in range(2, 6)
+        if size + width <= 10
+    ],
 )
 def test_every_tile_of_minimal_filtering(size: int, width: int) -> None:
     random = np.random.default_rng(0)
-    window, taps = random.standard_normal(size + width - 1), random.standard_normal(width)
+    window = random.standard_normal(size + width - 1)
+    taps = random.standard_normal(width)
     outputs, kernel, inputs = winograd._transforms(size, width)
     tile = outputs.T @ ((kernel @ taps) * (inputs @ window))
     np.testing.assert_allclose(tile, np.correlate(window, taps), atol=1e-12)
 
 
 def test_minimal_filtering_takes_fewer_products() -> None:
-    x, kernel = jax.ShapeDtypeStruct((2, 20, 256), jnp.float32), jax.ShapeDtypeStruct((5, 256, 512), jnp.float32)
-    conv = lambda forms: jax.make_jaxpr(lambda x, kernel: convolution.conv(x, kernel, 1, 2, 1, 1, forms))(x, kernel)  # noqa: E731
-    plain, minimal = (operations(conv(forms).jaxpr) for forms in (KernelConfig(), KernelConfig(winograd_from=256)))
+    x = jax.ShapeDtypeStruct((2, 20, 256), jnp.float32)
+    kernel = jax.ShapeDtypeStruct((5, 256, 512), jnp.float32)
+    conv = lambda forms: jax.make_jaxpr(
+        lambda x, kernel: convolution.conv(x, kernel, 1, 2, 1, 1, forms)
+    )(x, kernel)  # noqa: E731
+    plain, minimal = (
+        operations(conv(forms).jaxpr)
+        for forms in (KernelConfig(), KernelConfig(winograd_from=256))
+    )
     assert plain == 2 * 2 * 20 * 5 * 256 * 512
     assert minimal == plain * 9 / 25
     assert operations(conv(KernelConfig(winograd_from=257)).jaxpr) == plain
 
 
 def test_winograd_is_for_float32() -> None:
-    x, kernel = jnp.ones((1, 8, 64), jnp.bfloat16), jnp.ones((5, 64, 64), jnp.bfloat16)
-    jaxpr = jax.make_jaxpr(lambda x, kernel: convolution.conv(x, kernel, 1, 2, 1, 1, KernelConfig(winograd_from=64)))(x, kernel)
+    x = jnp.ones((1, 8, 64), jnp.bfloat16)
+    kernel = jnp.ones((5, 64, 64), jnp.bfloat16)
+    jaxpr = jax.make_jaxpr(
+        lambda x, kernel: convolution.conv(
+            x, kernel, 1, 2, 1, 1, KernelConfig(winograd_from=64)
+        )
+    )(x, kernel)
     assert "dot_general" not in str(jaxpr)
 
 
@@ -126,7 +154,8 @@ def test_merged_groups_are_the_same_convolution(groups: int, channels: int) -> N
 
 
 def fewer_of(groups: int, channels: int) -> int:
-    """Largest number of groups of 2 output channels that fit into `channels` and divide `groups`."""
+    """Largest number of groups of 2 output channels that fit into `channels` and divide
+    `groups`."""
     return max(n for n in range(1, groups + 1) if groups % n == 0 and 2 * n <= max(channels, 2))
 
 
@@ -137,35 +166,52 @@ def test_forms_of_upsampling(width: int, stride: int) -> None:
     kernel = jnp.asarray(random.standard_normal((width, 4, 6)), jnp.float32)
     spread = convolution.conv_transpose(x, kernel, stride, "dilated")
     close(convolution.conv_transpose(x, kernel, stride, "subpixel"), spread)
-    close(convolution.folded_conv_transpose(convolution.fold(x, 6, 3), kernel, stride, 3), spread)
+    close(
+        convolution.folded_conv_transpose(convolution.fold(x, 6, 3), kernel, stride, 3), spread
+    )
 
 
-def voice(forms: KernelConfig, norms_known: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
+def voice(
+    forms: KernelConfig, norms_known: bool = False
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """A rendered segment, and the gradient of a loss of all that is made of it."""
     random = np.random.default_rng(0)
     frames = 40
     inputs = (
-        jnp.asarray(random.standard_normal((2, frames, NANO.generator.content_channels)), jnp.float32),
+        jnp.asarray(
+            random.standard_normal((2, frames, NANO.generator.content_channels)), jnp.float32
+        ),
         jnp.array([frames, frames - 7]),
         jnp.asarray(random.integers(1, 256, (2, frames))),
         jnp.asarray(random.uniform(80, 300, (2, frames)), jnp.float32),
-        jnp.asarray(random.uniform(0, 1, (2, frames, NANO.audio.spectrogram_bins)), jnp.float32),
+        jnp.asarray(
+            random.uniform(0, 1, (2, frames, NANO.audio.spectrogram_bins)), jnp.float32
+        ),
         jnp.zeros(2, jnp.int32),
         jnp.array([0, 1]),
         jax.random.key(0),
     )
-    network = synthesizer(NANO.generator, NANO.audio, forms, jnp.dtype("float32") if forms.packed else None)
+    network = synthesizer(
+        NANO.generator, NANO.audio, forms, jnp.dtype("float32") if forms.packed else None
+    )
 
     def loss(parameters: dict) -> tuple[jax.Array, jax.Array]:
         wave, latents = network(parameters, "train_segment", *inputs)
-        return jnp.mean(wave**2) + jnp.mean(latents.mapped**2) + jnp.mean(latents.prior_mean**2), wave
+        return jnp.mean(wave**2) + jnp.mean(latents.mapped**2) + jnp.mean(
+            latents.prior_mean**2
+        ), wave
 
     return differentiated(network, loss, norms_known)
 
 
-def differentiated(network: Network, loss: Callable, norms_known: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """What a loss gives besides, and its gradient by parameters, by name; norms other than those of the directions."""
-    parameters = {name: 1.3 * x if name.endswith("weight_g") else x for name, x in network.init(0).items()}
+def differentiated(
+    network: Network, loss: Callable, norms_known: bool
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """What a loss gives besides, and its gradient by parameters, by name; norms other than those of
+    the directions."""
+    parameters = {
+        name: 1.3 * x if name.endswith("weight_g") else x for name, x in network.init(0).items()
+    }
     packing = network.packing
     parameters = packing.pack(parameters) if packing else parameters
     squares = Network.squared_norms(parameters) if norms_known else {}
@@ -186,7 +232,8 @@ def test_the_voice_and_its_gradients(form: str) -> None:
 @pytest.mark.usefixtures("every_kernel_is_large")
 @pytest.mark.parametrize("packed", [True, False])
 def test_the_gradients_of_large_kernels_with_known_norms(packed: bool) -> None:
-    """Of activations, gates, sums and transposed convolutions: a kernel's norm learns from signals alone."""
+    """Of activations, gates, sums and transposed convolutions: a kernel's norm learns from signals
+    alone."""
     plain, plain_grads = voice(KernelConfig())
     wave, grads = voice(KernelConfig(packed=packed, upsampling="by stride"), norms_known=True)
     close(wave, plain)
@@ -203,7 +250,9 @@ def test_the_gradients_of_a_discriminator_with_known_norms() -> None:
 
         def loss(parameters: dict) -> tuple[jax.Array, None]:
             judgements = network(parameters, "judge", wave)
-            return sum(jnp.mean(score**2) + jnp.mean(maps[1][0] ** 2) for score, maps in judgements), None
+            return sum(
+                jnp.mean(score**2) + jnp.mean(maps[1][0] ** 2) for score, maps in judgements
+            ), None
 
         return differentiated(network, loss, norms_known)[1]
 
@@ -213,7 +262,8 @@ def test_the_gradients_of_a_discriminator_with_known_norms() -> None:
 
 
 def test_a_kernel_of_no_norm_does_not_spoil_the_gradient() -> None:
-    x, direction = jnp.ones((1, 4, 2)), jnp.ones((3, 2, 2))
+    x = jnp.ones((1, 4, 2))
+    direction = jnp.ones((3, 2, 2))
     scale = KnownNorm(jnp.array([0.0, 2.0])[None, None], weight_norm.squared_norm(direction))
 
     def loss(scale: KnownNorm) -> jax.Array:
@@ -234,7 +284,9 @@ def test_a_kernel_of_no_norm_does_not_spoil_the_gradient() -> None:
         KERNEL_CONFIGS["tpu v5 lite"],
     ],
 )
-@pytest.mark.parametrize("preset", ["nano", "40k", pytest.param("48k", marks=pytest.mark.heavy)])
+@pytest.mark.parametrize(
+    "preset", ["nano", "40k", pytest.param("48k", marks=pytest.mark.heavy)]
+)
 def test_judgements(forms: KernelConfig, preset: str) -> None:
     config = dataclasses.replace(PRESETS[preset].discriminator, periods=(2,))
     networks = [Network(Discriminator(config, each)) for each in (KernelConfig(), forms)]
@@ -253,9 +305,13 @@ def test_judgements(forms: KernelConfig, preset: str) -> None:
 def test_sections_and_their_gradients(samples: int) -> None:
     """Of layers that widen the signal by groups, where whole blocks of samples are there."""
     config = dataclasses.replace(
-        NANO.discriminator, periods=(), scale_channels=(4, 16, 64, 64), scale_kernels=(15, 11, 11, 5),
-        scale_strides=(1, 4, 4, 1), scale_groups=(1, 2, 8, 1),
-    )  # fmt: skip
+        NANO.discriminator,
+        periods=(),
+        scale_channels=(4, 16, 64, 64),
+        scale_kernels=(15, 11, 11, 5),
+        scale_strides=(1, 4, 4, 1),
+        scale_groups=(1, 2, 8, 1),
+    )
     parameters = Network(Discriminator(config)).init(0)
     wave = jnp.asarray(np.random.default_rng(0).standard_normal((2, samples)), jnp.float32)
 
@@ -264,7 +320,9 @@ def test_sections_and_their_gradients(samples: int) -> None:
 
         def loss(parameters: dict, wave: jax.Array) -> tuple[jax.Array, list]:
             ((score, maps),) = network(parameters, "judge", wave)
-            return jnp.mean(score**2) + sum(jnp.mean(part**2) / len(parts) for parts in maps for part in parts), maps
+            return jnp.mean(score**2) + sum(
+                jnp.mean(part**2) / len(parts) for parts in maps for part in parts
+            ), maps
 
         gradients, maps = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(parameters, wave)
         return maps, gradients
@@ -290,19 +348,27 @@ def test_packed_parameters_come_back_as_they_were() -> None:
     state = {"moments": (parameters, {"other": parameters}), "step": jnp.int32(3)}
     packed = network.packing.pack(state)
     assert len(packed["moments"][0]) < len(parameters) / 2
-    assert network.packing.is_packed(packed["moments"][0]) and not network.packing.is_packed(parameters)
-    same = jax.tree.map(lambda a, b: bool((a == b).all()), network.packing.unpack(packed), state)
+    assert network.packing.is_packed(packed["moments"][0]) and not network.packing.is_packed(
+        parameters
+    )
+    same = jax.tree.map(
+        lambda a, b: bool((a == b).all()), network.packing.unpack(packed), state
+    )
     assert all(jax.tree.leaves(same))
 
 
 def with_known_norm(direction: jax.Array, scale: jax.Array) -> jax.Array:
-    return weight_norm.weight_norm(direction, KnownNorm(scale, weight_norm.squared_norm(direction)))
+    return weight_norm.weight_norm(
+        direction, KnownNorm(scale, weight_norm.squared_norm(direction))
+    )
 
 
 def test_norms_that_are_known_give_the_same_kernels_and_gradients() -> None:
     random = np.random.default_rng(1)
     shapes = ((2, 3, 4, 5), (2, 1, 1, 5), (2, 3, 4, 5))
-    direction, scale, gradient = (jnp.asarray(random.standard_normal(shape), jnp.float32) for shape in shapes)
+    direction, scale, gradient = (
+        jnp.asarray(random.standard_normal(shape), jnp.float32) for shape in shapes
+    )
     kernel, pull = jax.vjp(with_known_norm, direction, scale)
     plain_kernel, plain_pull = jax.vjp(weight_norm.weight_norm, direction, scale)
     np.testing.assert_allclose(kernel, plain_kernel, rtol=1e-6)
@@ -314,9 +380,12 @@ def test_what_is_not_finite_in_a_normed_kernel_shows_in_its_scale() -> None:
     """The training step looks for it there alone."""
     random = np.random.default_rng(0)
     direction, scale, gradient = (
-        jnp.asarray(random.standard_normal(shape), jnp.float32) for shape in ((3, 4, 5), (1, 1, 5), (3, 4, 5))
+        jnp.asarray(random.standard_normal(shape), jnp.float32)
+        for shape in ((3, 4, 5), (1, 1, 5), (3, 4, 5))
     )
-    for function, bad in itertools.product((weight_norm.weight_norm, with_known_norm), (np.nan, np.inf, -np.inf)):
+    for function, bad in itertools.product(
+        (weight_norm.weight_norm, with_known_norm), (np.nan, np.inf, -np.inf)
+    ):
         _, pull = jax.vjp(function, direction, scale)
         of_direction, of_scale = pull(gradient.at[1, 2, 3].set(bad))
         assert not np.isfinite(of_direction).all() and not np.isfinite(of_scale[0, 0, 3])

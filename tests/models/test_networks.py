@@ -28,7 +28,10 @@ def nano() -> tuple[Network, dict]:
 def voice_inputs(frames: int, batch: int = 1, seed: int = 0) -> dict[str, jax.Array]:
     random = np.random.default_rng(seed)
     return {
-        "content": jnp.asarray(random.standard_normal((batch, frames, NANO.generator.content_channels)), jnp.float32),
+        "content": jnp.asarray(
+            random.standard_normal((batch, frames, NANO.generator.content_channels)),
+            jnp.float32,
+        ),
         "lengths": jnp.full(batch, frames),
         "pitch": jnp.asarray(random.integers(1, 256, (batch, frames))),
         "f0": jnp.asarray(random.uniform(80, 300, (batch, frames)), jnp.float32),
@@ -45,20 +48,35 @@ def test_sizes_of_the_public_voices(preset: str, parameters: int) -> None:
 
 
 def test_size_of_the_public_discriminator() -> None:
-    assert sum(np.prod(s) for s in Network(Discriminator(PRESETS["40k"].discriminator)).shapes.values()) == 71_410_594
+    assert (
+        sum(
+            np.prod(s)
+            for s in Network(Discriminator(PRESETS["40k"].discriminator)).shapes.values()
+        )
+        == 71_410_594
+    )
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_renders_a_hop_per_frame(preset: str) -> None:
     config = PRESETS[preset]
     network = synthesizer(config.generator, config.audio)
-    shapes = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in network.shapes.items()}
+    shapes = {
+        name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in network.shapes.items()
+    }
     content = jax.ShapeDtypeStruct((2, 20, config.generator.content_channels), jnp.float32)
-    integers, f0 = jax.ShapeDtypeStruct((2, 20), jnp.int32), jax.ShapeDtypeStruct((2, 20), jnp.float32)
+    integers = jax.ShapeDtypeStruct((2, 20), jnp.int32)
+    f0 = jax.ShapeDtypeStruct((2, 20), jnp.float32)
     rows = jax.ShapeDtypeStruct((2,), jnp.int32)
-    wave = jax.eval_shape(lambda *a: network(*a[:1], "infer", *a[1:]), shapes, content, rows, integers, f0, rows)
+    wave = jax.eval_shape(
+        lambda *a: network(*a[:1], "infer", *a[1:]), shapes, content, rows, integers, f0, rows
+    )
     assert wave.shape == (2, 20 * config.audio.hop)
-    assert config.audio.hop * 100 == config.audio.sample_rate == 100 * np.prod(config.generator.upsample_rates)
+    assert (
+        config.audio.hop * 100
+        == config.audio.sample_rate
+        == 100 * np.prod(config.generator.upsample_rates)
+    )
 
 
 def test_version_1_has_narrow_content_and_fewer_periods() -> None:
@@ -91,23 +109,33 @@ def test_wrong_state_dicts_are_named(nano: tuple[Network, dict]) -> None:
 
 def test_parameters_depend_on_seed_and_name_alone(nano: tuple[Network, dict]) -> None:
     network, parameters = nano
-    again, other = network.init(0), network.init(1)
+    again = network.init(0)
+    other = network.init(1)
     assert all(np.array_equal(again[name], parameters[name]) for name in parameters)
     assert not np.array_equal(other["dec.conv_pre.weight"], parameters["dec.conv_pre.weight"])
     direction = parameters["dec.ups.0.weight_v"]
-    np.testing.assert_allclose(parameters["dec.ups.0.weight_g"][0, 0], np.linalg.norm(direction, axis=(0, 1)), 1e-6)
+    np.testing.assert_allclose(
+        parameters["dec.ups.0.weight_g"][0, 0], np.linalg.norm(direction, axis=(0, 1)), 1e-6
+    )
 
 
-@pytest.mark.parametrize(("width", "stride"), [(16, 10), (16, 8), (4, 2), (24, 12), (20, 10), (3, 1), (32, 16)])
+@pytest.mark.parametrize(
+    ("width", "stride"), [(16, 10), (16, 8), (4, 2), (24, 12), (20, 10), (3, 1), (32, 16)]
+)
 def test_conv_transpose_equals_its_definition(width: int, stride: int) -> None:
     random = np.random.default_rng(0)
-    x, kernel = random.standard_normal((2, 7, 3)), random.standard_normal((width, 5, 3))
+    x = random.standard_normal((2, 7, 3))
+    kernel = random.standard_normal((width, 5, 3))
     padding = (width - stride) // 2
     full = np.zeros((2, 6 * stride + width, 5))
     for frame in range(7):
-        full[:, frame * stride : frame * stride + width] += np.einsum("bi,koi->bko", x[:, frame], kernel)
+        full[:, frame * stride : frame * stride + width] += np.einsum(
+            "bi,koi->bko", x[:, frame], kernel
+        )
     expected = full[:, padding : padding + 7 * stride]
-    np.testing.assert_allclose(conv_transpose(jnp.asarray(x), jnp.asarray(kernel), stride), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        conv_transpose(jnp.asarray(x), jnp.asarray(kernel), stride), expected, atol=1e-5
+    )
 
 
 def test_padding_changes_nothing_before_it(nano: tuple[Network, dict]) -> None:
@@ -115,7 +143,11 @@ def test_padding_changes_nothing_before_it(nano: tuple[Network, dict]) -> None:
     network, parameters = nano
     inputs = voice_inputs(48)
     inputs["lengths"] = jnp.asarray([40])
-    changed = dict(inputs, content=inputs["content"].at[:, 40:].add(3.0), pitch=inputs["pitch"].at[:, 40:].set(9))
+    changed = dict(
+        inputs,
+        content=inputs["content"].at[:, 40:].add(3.0),
+        pitch=inputs["pitch"].at[:, 40:].set(9),
+    )
     render = jax.jit(lambda kw: network(parameters, "infer", **kw))
     np.testing.assert_allclose(render(inputs), render(changed), atol=1e-6)
 
@@ -134,7 +166,8 @@ def test_bfloat16_follows_float32(nano: tuple[Network, dict]) -> None:
     network, parameters = nano
     inputs = voice_inputs(32)
     render = jax.jit(lambda kw: network(parameters, "infer", **kw))
-    full, half = render(inputs), render(dict(inputs, content=inputs["content"].astype(jnp.bfloat16)))
+    full = render(inputs)
+    half = render(dict(inputs, content=inputs["content"].astype(jnp.bfloat16)))
     assert half.dtype == jnp.float32
     assert float(jnp.linalg.norm(full - half) / jnp.linalg.norm(full)) < 0.05
 
@@ -147,7 +180,9 @@ def test_short_waves_are_judged(nano: tuple[Network, dict]) -> None:
     assert all(bool(jnp.all(jnp.isfinite(score))) for score, _ in judgements)
 
 
-@pytest.mark.parametrize(("inputs", "outputs", "groups", "time"), [(16, 64, 4, 101), (64, 64, 16, 40), (8, 8, 8, 64)])
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "groups", "time"), [(16, 64, 4, 101), (64, 64, 16, 40), (8, 8, 8, 64)]
+)
 def test_merged_groups_are_exact(inputs: int, outputs: int, groups: int, time: int) -> None:
     random = np.random.default_rng(0)
     x = jnp.asarray(random.standard_normal((2, time, inputs)), jnp.float32)
@@ -159,9 +194,16 @@ def test_merged_groups_are_exact(inputs: int, outputs: int, groups: int, time: i
 
     plain = value_and_gradients(
         lambda x, w: jax.lax.conv_general_dilated(
-            x, w, (4,), [(20, 20)], dimension_numbers=("NWC", "WIO", "NWC"), feature_group_count=groups
+            x,
+            w,
+            (4,),
+            [(20, 20)],
+            dimension_numbers=("NWC", "WIO", "NWC"),
+            feature_group_count=groups,
         )
     )
-    merged = value_and_gradients(lambda x, w: conv(x, w, 4, 20, 1, groups, KernelConfig(merge_to=16)))
+    merged = value_and_gradients(
+        lambda x, w: conv(x, w, 4, 20, 1, groups, KernelConfig(merge_to=16))
+    )
     for expected, actual in zip(plain, merged, strict=True):
         assert float(jnp.linalg.norm(actual - expected) / jnp.linalg.norm(expected)) < 1e-5

@@ -12,8 +12,8 @@ from xla_flags import quick
 
 PARITY = Path(__file__).parents[1] / "parity"
 XLA_FLAGS = quick(0)
-"""With these the 40k gradient of dec.conv_pre.weight is on the golden one's side of a rectifier's kink, as far as seen,
-and nothing has to be computed again (`settled` in check.py)."""
+"""With these the 40k gradient of dec.conv_pre.weight is on the golden one's side of a rectifier's
+kink, as far as seen, and nothing has to be computed again (`settled` in check.py)."""
 
 
 def run_check(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -33,6 +33,8 @@ def test_chips(platform: str, capability: str | None, has: bool) -> None:
 
 
 def test_what_is_asked_for_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(platform="gpu", compute_capability="7.5")])
+    monkeypatch.setattr(
+        jax, "devices", lambda: [SimpleNamespace(platform="gpu", compute_capability="7.5")]
+    )
     assert compute_dtype("auto") == jnp.float32
     assert compute_dtype("bfloat16") == jnp.bfloat16

@@ -24,7 +24,10 @@ def displayed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_text_from_outside_is_no_markup(displayed: list[Any]) -> None:
     page.show_text("<script>alert(1)</script>\x1b[2J", "notice")
     assert "<script>" not in displayed[0].data and "&lt;script&gt;" in displayed[0].data
-    assert "\x1b" not in displayed[0].data and repr(displayed[0]) == "<script>alert(1)</script>?[2J"
+    assert (
+        "\x1b" not in displayed[0].data
+        and repr(displayed[0]) == "<script>alert(1)</script>?[2J"
+    )
 
 
 def test_a_line_has_a_bar(displayed: list[Any]) -> None:
@@ -42,4 +45,7 @@ def test_a_page_comes_whole_in_its_frame(displayed: list[Any], tmp_path: Path) -
 def test_a_player_has_the_sound(displayed: list[Any], tmp_path: Path) -> None:
     soundfile.write(tmp_path / "sound.wav", np.zeros(800), 16000)
     page.play(tmp_path / "sound.wav")
-    assert "audio/x-wav;base64," in displayed[0]._repr_html_() or "audio/wav;base64," in displayed[0]._repr_html_()
+    assert (
+        "audio/x-wav;base64," in displayed[0]._repr_html_()
+        or "audio/wav;base64," in displayed[0]._repr_html_()
+    )

@@ -19,14 +19,19 @@ from rvc_jax.notebook.program import Program
 def program(tmp_path: Path) -> Program:
     """A program whose command `rvc_jax` runs the Python that it is given as its first argument."""
     (tmp_path / "rvc_jax.py").write_text("import sys\nexec(sys.argv[1])\n")
-    return Program(sys.executable, {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONUNBUFFERED": "1"})
+    return Program(
+        sys.executable, {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    )
 
 
 def test_result_and_events(program: Program) -> None:
     events = []
     code = 'print(\'{"a": 1}\'); print(\'{"event": "training", "step": 2}\\nplain { words\', file=sys.stderr)'
     assert program.run(code, listen=events.append) == {"a": 1}
-    assert events == [{"event": "training", "step": 2}, {"event": "line", "text": "plain { words"}]
+    assert events == [
+        {"event": "training", "step": 2},
+        {"event": "line", "text": "plain { words"},
+    ]
 
 
 def test_a_mistake_is_the_commands_own_line(program: Program) -> None:
@@ -52,14 +57,17 @@ except KeyboardInterrupt:
     print("saving", file=sys.stderr)
     print('{"interrupted": true}')
 """
-    events, stopped = [], []
+    events = []
+    stopped = []
 
     def listen(event: dict) -> None:
         events.append(event["text"])
         if event["text"] == "training":
             threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 
-    assert program.run(code, listen=listen, interrupted=lambda: stopped.append(1)) == {"interrupted": True}
+    assert program.run(code, listen=listen, interrupted=lambda: stopped.append(1)) == {
+        "interrupted": True
+    }
     assert events == ["training", "saving"] and stopped == [1]
 
 

@@ -12,20 +12,29 @@ from rvc_jax.config import RATES
 from rvc_jax.errors import UserError
 from rvc_jax.notebook import runtime, studio
 from rvc_jax.notebook.program import NotebookError
-from rvc_jax.notebook.runtime import Accelerator, accelerator, install, is_complete, requirements
+from rvc_jax.notebook.runtime import (
+    Accelerator,
+    accelerator,
+    install,
+    is_complete,
+    requirements,
+)
 
 NOWHERE = Path("/nonexistent")
 
 
 @pytest.mark.parametrize(
-    ("written", "name"), [("v5litepod-1", "v5e"), ("v5e-1", "v5e"), ("v6e-1", "v6e"), ("v2-8", "v2")]
+    ("written", "name"),
+    [("v5litepod-1", "v5e"), ("v5e-1", "v5e"), ("v6e-1", "v6e"), ("v2-8", "v2")],
 )
 def test_a_tpu_by_its_environment(written: str, name: str) -> None:
     assert accelerator({"TPU_ACCELERATOR_TYPE": written}, NOWHERE) == Accelerator("tpu", name)
 
 
 def test_a_tpu_by_its_device(tmp_path: Path) -> None:
-    for number, (vendor, device) in enumerate((("0x8086", "0x1237"), ("0x1ae0", "0x0042"), ("0x1ae0", "0x006f"))):
+    for number, (vendor, device) in enumerate(
+        (("0x8086", "0x1237"), ("0x1ae0", "0x0042"), ("0x1ae0", "0x006f"))
+    ):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "vendor").write_text(f"{vendor}\n")
         (tmp_path / str(number) / "device").write_text(f"{device}\n")
@@ -39,7 +48,9 @@ def test_a_gpu_by_its_driver(tmp_path: Path) -> None:
     assert accelerator({"PATH": f"{tmp_path}:/bin"}, NOWHERE) == Accelerator("cpu", "")
 
 
-@pytest.mark.parametrize(("name", "known"), [("v5e", "v5e"), ("Tesla T4", "T4"), ("NVIDIA L4", "L4")])
+@pytest.mark.parametrize(
+    ("name", "known"), [("v5e", "v5e"), ("Tesla T4", "T4"), ("NVIDIA L4", "L4")]
+)
 def test_rates(name: str, known: str) -> None:
     assert Accelerator("gpu", name).rate == RATES[known]
     assert Accelerator("cpu", "").rate is None
@@ -49,7 +60,9 @@ def test_what_is_installed() -> None:
     git = "git+https://host.example/rvc_jax"
     assert requirements(git, "tpu") == [f"rvc_jax[onnx,tpu] @ {git}"]
     assert requirements(git, "gpu") == [f"rvc_jax[onnx] @ {git}", "jax[cuda12]"]
-    assert requirements("/content/my rvc.zip", "cpu") == ["rvc_jax[onnx] @ file:///content/my%20rvc.zip"]
+    assert requirements("/content/my rvc.zip", "cpu") == [
+        "rvc_jax[onnx] @ file:///content/my%20rvc.zip"
+    ]
 
 
 def program(folder: Path, name: str, script: str) -> None:
@@ -59,7 +72,8 @@ def program(folder: Path, name: str, script: str) -> None:
 
 @pytest.fixture
 def uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stand-in for the installer that notes what it is asked; a file `fails` beside it makes it fail."""
+    """A stand-in for the installer that notes what it is asked; a file `fails` beside it makes it
+    fail."""
     script = (
         f'echo "$@" >> {tmp_path}/asked; test -e {tmp_path}/fails && echo "error: no such repository" >&2 && exit 1; '
         'for last; do :; done; test "$1" = venv && mkdir -p "$last/bin" && touch "$last/bin/python"; true'
@@ -75,7 +89,10 @@ def test_installing_once_in_an_environment_of_its_own(uv: Path) -> None:
     assert python == folder / "bin" / "python"
     made, filled = (uv / "asked").read_text().splitlines()
     assert made == f"venv --quiet --clear --python {sys.executable} {folder}"
-    assert filled.endswith("rvc_jax[onnx] @ git+https://host.example/rvc_jax jax[cuda12]") and str(python) in filled
+    assert (
+        filled.endswith("rvc_jax[onnx] @ git+https://host.example/rvc_jax jax[cuda12]")
+        and str(python) in filled
+    )
     assert install("git+https://host.example/rvc_jax", "gpu", folder) == python
     assert len((uv / "asked").read_text().splitlines()) == 2
     install("git+https://host.example/rvc_jax@next", "gpu", folder)
@@ -93,14 +110,20 @@ def test_an_installation_that_fails_is_tried_again(uv: Path) -> None:
 
 def test_this_python_is_complete_for_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_complete("cpu")
-    monkeypatch.setattr(runtime.importlib.metadata, "version", lambda name: "0.7.2" if name == "jax" else "99.0")
+    monkeypatch.setattr(
+        runtime.importlib.metadata, "version", lambda name: "0.7.2" if name == "jax" else "99.0"
+    )
     assert not is_complete("cpu")  # Colab's own JAX
 
 
 def test_an_accelerator_needs_its_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     there = dict.fromkeys(("libtpu",), "0.0.42")
     genuine = runtime._version
-    monkeypatch.setattr(runtime, "_version", lambda name: there.get(name) if "jax-cuda" in name else genuine(name))
+    monkeypatch.setattr(
+        runtime,
+        "_version",
+        lambda name: there.get(name) if "jax-cuda" in name else genuine(name),
+    )
     assert not is_complete("gpu")
 
 
@@ -115,15 +138,23 @@ def test_start_says_what_a_runtime_costs(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(studio, "say", lambda text, kind="plain": shown.append(text))
     monkeypatch.setattr(runtime, "accelerator", lambda: Accelerator("tpu", "v5e"))
     monkeypatch.setattr(runtime, "is_complete", lambda kind: True)
-    monkeypatch.setattr(runtime, "PROBE", "import json; print(json.dumps(['TPU v5 lite', 1, '0.12.0']))")
+    monkeypatch.setattr(
+        runtime, "PROBE", "import json; print(json.dumps(['TPU v5 lite', 1, '0.12.0']))"
+    )
     made = studio.start("English")
     assert "4.11 compute units an hour" in "\n".join(shown) and "24 h" in "\n".join(shown)
-    assert "JAX 0.12.0 on 1 x TPU v5 lite" in shown[-1] and "Nothing needs a restart" in shown[-1]
+    assert (
+        "JAX 0.12.0 on 1 x TPU v5 lite" in shown[-1] and "Nothing needs a restart" in shown[-1]
+    )
     assert made.program.environment["JAX_PLATFORMS"] == "tpu,cpu"
 
 
-def test_start_says_that_jax_does_not_reach_the_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_says_that_jax_does_not_reach_the_accelerator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(runtime, "is_complete", lambda kind: True)
     monkeypatch.setattr(runtime, "PROBE", "raise RuntimeError('Unable to initialize backend')")
-    with pytest.raises(NotebookError, match="Unable to initialize backend.*Restart the session"):
+    with pytest.raises(
+        NotebookError, match="Unable to initialize backend.*Restart the session"
+    ):
         studio.start("English")

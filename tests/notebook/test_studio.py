@@ -30,9 +30,16 @@ class Commands:
         self.asked: list[list[str]] = []
         self.fails: dict[str, str] = {}
         self.environment: dict[str, str] = {}
-        self.best, self.trained = 40, {}
+        self.best = 40
+        self.trained = {}
 
-    def run(self, command: str, *arguments: object, listen: Callable, interrupted: Callable = lambda: None) -> Any:
+    def run(
+        self,
+        command: str,
+        *arguments: object,
+        listen: Callable,
+        interrupted: Callable = lambda: None,
+    ) -> Any:
         self.asked.append([command, *map(str, arguments)])
         if command in self.fails:
             raise UserError(self.fails[command])
@@ -66,16 +73,31 @@ class Commands:
 
     def _audit(self, *arguments: str) -> Any:
         Path(arguments[arguments.index("--out") + 1]).write_text("<p>heard</p>")
-        return {"advice": [{"verdict": "good", "text": "Enough.", "reason": "20 minutes", "topic": "amount"}]}
+        return {
+            "advice": [
+                {
+                    "verdict": "good",
+                    "text": "Enough.",
+                    "reason": "20 minutes",
+                    "topic": "amount",
+                }
+            ]
+        }
 
     def _train(self, *arguments: str) -> Any:
         run = Path(arguments[arguments.index("--run") + 1])
         (run / "best" / str(self.best)).mkdir(parents=True)
         (run / "report.html").write_text("<p>curves</p>")
         return {
-            "steps": 53, "steps_per_second": 4.0, "interrupted": False, "used_up": False, "holdout_before": 2.0,
-            "holdout_after": 1.0, "outlook": [], **self.trained,
-        }  # fmt: skip
+            "steps": 53,
+            "steps_per_second": 4.0,
+            "interrupted": False,
+            "used_up": False,
+            "holdout_before": 2.0,
+            "holdout_after": 1.0,
+            "outlook": [],
+            **self.trained,
+        }
 
     def _convert(self, run: str, source: str, out: str, *options: str) -> Any:
         Path(out).write_bytes(b"sound")
@@ -84,7 +106,10 @@ class Commands:
         folder = Path(arguments[arguments.index("--out") + 1])
         folder.mkdir(exist_ok=True)
         (folder / "ada.pth").write_bytes(b"weights")
-        return {"files": [{"name": "ada.pth", "sha256": hashlib.sha256(b"weights").hexdigest()}], "notes": []}
+        return {
+            "files": [{"name": "ada.pth", "sha256": hashlib.sha256(b"weights").hexdigest()}],
+            "notes": [],
+        }
 
 
 class FakeColab:
@@ -120,13 +145,18 @@ class Room:
     """Steps with stand-ins, and what they show."""
 
     def __init__(self, content: Path, monkeypatch: pytest.MonkeyPatch):
-        self.colab, self.commands, self.shown = FakeColab(content, monkeypatch), Commands(), []
-        self.content, self._monkeypatch = content, monkeypatch
+        self.colab = FakeColab(content, monkeypatch)
+        self.commands = Commands()
+        self.shown = []
+        self.content = content
+        self._monkeypatch = monkeypatch
         monkeypatch.setattr(studio, "say", lambda text, kind="plain": self.shown.append(text))
         monkeypatch.setattr(studio, "play", lambda file: self.shown.append(f"[{file.name}]"))
         monkeypatch.setattr(studio, "frame", lambda page: self.shown.append(f"[{page.name}]"))
 
-    def studio(self, accelerator: Accelerator = V5E, units_per_hour: float = 0, use_drive: bool = True) -> Studio:
+    def studio(
+        self, accelerator: Accelerator = V5E, units_per_hour: float = 0, use_drive: bool = True
+    ) -> Studio:
         devices = Devices("TPU v5 lite", 1, "0.12.0")
         made = Studio(Translations("en"), self.commands, accelerator, devices, units_per_hour)
         made.open_voice("ada", use_drive)
@@ -156,15 +186,22 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
 
 def test_what_lies_on_drive(room: Room) -> None:
     made = room.studio()
-    assert made.voice.path == room.content / "drive" / "MyDrive" / "rvc_voices" / "ada" and made.voice.path.is_dir()
-    assert room.commands.environment["JAX_COMPILATION_CACHE_DIR"] == str(made.voice.path.parent / "compiled")
+    assert (
+        made.voice.path == room.content / "drive" / "MyDrive" / "rvc_voices" / "ada"
+        and made.voice.path.is_dir()
+    )
+    assert room.commands.environment["JAX_COMPILATION_CACHE_DIR"] == str(
+        made.voice.path.parent / "compiled"
+    )
     assert room.colab.calls == ["mount"]
 
 
 def test_without_drive(room: Room) -> None:
     made = room.studio(use_drive=False)
     assert made.voice.path == room.content / "rvc_voices" / "ada"
-    assert room.colab.calls == [] and "JAX_COMPILATION_CACHE_DIR" not in room.commands.environment
+    assert (
+        room.colab.calls == [] and "JAX_COMPILATION_CACHE_DIR" not in room.commands.environment
+    )
     assert "a disconnect loses it" in room.text
 
 
@@ -174,7 +211,9 @@ def test_drive_that_was_refused(room: Room) -> None:
         room.studio()
 
 
-@pytest.mark.parametrize("name", ["", "../ada", "a/b", "ada.", "con", "G_2333333", "x" * 61, "a\nb", ".ada"])
+@pytest.mark.parametrize(
+    "name", ["", "../ada", "a/b", "ada.", "con", "G_2333333", "x" * 61, "a\nb", ".ada"]
+)
 def test_names_that_are_none(room: Room, name: str) -> None:
     with pytest.raises(NotebookError, match="can't be a name"):
         room.studio().open_voice(name, False)
@@ -198,7 +237,10 @@ def test_uploads_are_asked_for_once(room: Room) -> None:
     room.colab.chosen = ["one.wav"]
     made.add_speech("upload (envoyer)")
     made.add_speech("upload (envoyer)")
-    assert room.colab.calls.count("upload") == 1 and "1 recordings were uploaded before" in room.text
+    assert (
+        room.colab.calls.count("upload") == 1
+        and "1 recordings were uploaded before" in room.text
+    )
     room.colab.chosen = ["two.wav"]
     made.add_speech("upload (envoyer)", upload_more=True)
     assert "Speech: 2 files" in room.shown[-1]
@@ -227,7 +269,10 @@ def test_a_folder_of_drive_is_used_where_it_is(room: Room) -> None:
     (talks / "one.wav").write_bytes(b"sound")
     made.add_speech("folder (dossier)", folder="MyDrive/talks")
     made.prepare("48k")
-    assert room.commands.asked[0][1] == str(talks) and room.commands.option("prepare", "--preset") == "48k"
+    assert (
+        room.commands.asked[0][1] == str(talks)
+        and room.commands.option("prepare", "--preset") == "48k"
+    )
 
 
 def test_a_dataset_is_made_again_only_of_other_speech_or_settings(room: Room) -> None:
@@ -247,7 +292,10 @@ def test_the_audit_is_shown_and_made_once(room: Room) -> None:
     made.audit()
     made.audit()
     assert room.commands.names() == ["prepare", "audit"]
-    assert room.shown.count("good: Enough. (20 minutes)") == 2 and room.shown.count("[audit.html]") == 2
+    assert (
+        room.shown.count("good: Enough. (20 minutes)") == 2
+        and room.shown.count("[audit.html]") == 2
+    )
 
 
 def test_steps_before_their_time(room: Room) -> None:
@@ -267,7 +315,9 @@ def test_steps_before_their_time(room: Room) -> None:
 
 def planned() -> dict[str, float]:
     """What docs/plan.json says of the voice of these tests on v5e."""
-    return json.loads((Path(__file__).parents[2] / "docs" / "plan.json").read_text())["v5e:1x1 40k 8"]
+    return json.loads((Path(__file__).parents[2] / "docs" / "plan.json").read_text())[
+        "v5e:1x1 40k 8"
+    ]
 
 
 def test_the_estimate_of_a_planned_chip(room: Room) -> None:
@@ -299,16 +349,27 @@ def test_a_chip_without_a_plan_is_measured_once(room: Room) -> None:
     made.estimate(100)
     assert room.commands.names().count("train") == 1
     assert room.commands.option("train", "--steps") == "96"
-    assert room.text.count("5300 steps of 250 ms: about 22 min of training, 0.39 compute units") == 2
+    assert (
+        room.text.count("5300 steps of 250 ms: about 22 min of training, 0.39 compute units")
+        == 2
+    )
 
 
 def test_the_training_command(room: Room) -> None:
     made = room.prepared()
     made.train(300, " 5units ", 20)
-    expected = {"--run": str(made.voice.run), "--preset": "40k", "--epochs": "300", "--save-every": "20"}
+    expected = {
+        "--run": str(made.voice.run),
+        "--preset": "40k",
+        "--epochs": "300",
+        "--save-every": "20",
+    }
     expected |= {"--budget": "5units", "--progress": "json"}
     assert {name: room.commands.option("train", name) for name in expected} == expected
-    assert "2.000 at the start, 1.000 for the best voice" in room.text and "[report.html]" in room.shown
+    assert (
+        "2.000 at the start, 1.000 for the best voice" in room.text
+        and "[report.html]" in room.shown
+    )
     assert "release" not in room.colab.calls
 
 
@@ -320,7 +381,9 @@ def test_a_budget_that_is_none(room: Room) -> None:
 
 
 @pytest.mark.parametrize("used_up", [False, True])
-def test_when_training_or_its_budget_ends_the_runtime_goes_after_the_export(room: Room, used_up: bool) -> None:
+def test_when_training_or_its_budget_ends_the_runtime_goes_after_the_export(
+    room: Room, used_up: bool
+) -> None:
     made = room.prepared()
     room.commands.trained = {"interrupted": used_up, "used_up": used_up}
     made.train(300, release=True)
@@ -360,7 +423,8 @@ def train_further(made: Studio) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"), [(damage, "not as it was"), (lose, "not as it was"), (train_further, "trained further")]
+    ("change", "words"),
+    [(damage, "not as it was"), (lose, "not as it was"), (train_further, "trained further")],
 )
 def test_an_export_that_is_not_right_keeps_the_runtime(
     room: Room, change: Callable[[Studio], None], words: str
@@ -385,10 +449,14 @@ def test_drive_that_does_not_take_the_export_keeps_the_runtime(room: Room) -> No
     assert "release" not in room.colab.calls
 
 
-def test_drive_that_is_gone_keeps_the_runtime(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drive_that_is_gone_keeps_the_runtime(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = room.trained()
     made.export()
-    monkeypatch.setattr(colab, "device", lambda folder: 1)  # the runtime's own disk is under that path now
+    monkeypatch.setattr(
+        colab, "device", lambda folder: 1
+    )  # the runtime's own disk is under that path now
     for step in (lambda: made.release(True), lambda: made.train(300), made.export):
         with pytest.raises(NotebookError, match="not mounted any more"):
             step()
@@ -425,7 +493,9 @@ def test_release_is_asked_for_and_may_wait(room: Room, monkeypatch: pytest.Monke
     assert now[0] == pytest.approx(180) and room.colab.calls[-1] == "release"
 
 
-def test_stopping_the_wait_keeps_the_runtime(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopping_the_wait_keeps_the_runtime(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = room.trained()
     made.export()
 
@@ -441,7 +511,9 @@ def test_an_intact_export_is_not_made_again(room: Room) -> None:
     made = room.trained()
     made.export()
     made.export(download=False)
-    assert room.commands.names().count("export") == 1 and room.colab.calls.count("download") == 1
+    assert (
+        room.commands.names().count("export") == 1 and room.colab.calls.count("download") == 1
+    )
 
 
 def test_converting(room: Room) -> None:
@@ -451,7 +523,10 @@ def test_converting(room: Room) -> None:
     asked = [asked for asked in room.commands.asked if asked[0] == "convert"]
     assert [Path(each[3]).name for each in asked] == ["song.wav", "talk.wav"]
     assert all(each[4:] == ["--transpose", "-12"] for each in asked)
-    assert [text for text in room.shown if text.startswith("[s")] == ["[song.mp3]", "[song.wav]"]
+    assert [text for text in room.shown if text.startswith("[s")] == [
+        "[song.mp3]",
+        "[song.wav]",
+    ]
     with pytest.raises(NotebookError, match="TRANSPOSE 'up'"):
         made.convert("upload (envoyer)", transpose="up")
     with pytest.raises(NotebookError, match="no recording"):

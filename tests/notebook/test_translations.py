@@ -25,11 +25,14 @@ def test_both_languages_say_it_with_the_same_values(key: str) -> None:
 
 
 def fields(text: str) -> set[tuple[str, str]]:
-    return {(name, form) for _, name, form, _ in string.Formatter().parse(text) if name is not None}
+    return {
+        (name, form) for _, name, form, _ in string.Formatter().parse(text) if name is not None
+    }
 
 
 def test_every_text_is_used_and_every_used_one_is_there() -> None:
-    used, everything = set(), ""
+    used = set()
+    everything = ""
     for file in SOURCES:
         everything += file.read_text() if file.name != "texts.py" else ""
         for node in ast.walk(ast.parse(file.read_text())):
@@ -42,7 +45,11 @@ def test_every_text_is_used_and_every_used_one_is_there() -> None:
             if named and node.args and isinstance(node.args[0], ast.Constant):
                 used.add(node.args[0].value)
     assert used <= TEXTS.keys()
-    assert {key for key in TEXTS if not re.search(rf'"{re.escape(key)}"', everything)} <= {"good", "notice", "problem"}
+    assert {key for key in TEXTS if not re.search(rf'"{re.escape(key)}"', everything)} <= {
+        "good",
+        "notice",
+        "problem",
+    }
 
 
 def test_french_has_its_own_signs() -> None:

@@ -12,7 +12,9 @@ from rvc_jax.voices.voice_source import check_name
 
 
 @given(
-    st.text(max_size=70) | st.from_regex(r"[\w -]{1,20}", fullmatch=True) | st.sampled_from(["été 2", "G_12", "aux"])
+    st.text(max_size=70)
+    | st.from_regex(r"[\w -]{1,20}", fullmatch=True)
+    | st.sampled_from(["été 2", "G_12", "aux"])
 )
 def test_what_is_a_name_is_one_for_the_export(text: str) -> None:
     if is_name(text):

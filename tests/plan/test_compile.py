@@ -10,17 +10,23 @@ import sys
 
 import pytest
 
-has_compiler = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu")
+has_compiler = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs libtpu"
+)
 
 
 def planned(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "rvc_jax", "plan", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"JAX_PLATFORMS": ""})
+    return subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"JAX_PLATFORMS": ""}
+    )
 
 
 @has_compiler
 def test_nano_for_one_chip() -> None:
-    done = planned("--preset", "nano", "--minutes", "20", "--epochs", "10", "--per-op", "--json")
+    done = planned(
+        "--preset", "nano", "--minutes", "20", "--epochs", "10", "--per-op", "--json"
+    )
     assert done.returncode == 0, done.stderr
     assert len(done.stderr.splitlines()) == 1  # what it is doing, and nothing of libtpu's
     (plan,) = json.loads(done.stdout)
@@ -33,7 +39,9 @@ def test_nano_for_one_chip() -> None:
     assert 0 < plan["utilisation"] < 1
     state = 3 * 4 * 0.9e6  # parameters and two moments of the generator alone
     assert state < plan["hbm_arguments"] < plan["hbm_bytes"] < plan["hbm_available"]
-    assert plan["hours"] == pytest.approx((530 * plan["step_ms"] / 1000 + plan["compile_s"]) / 3600)
+    assert plan["hours"] == pytest.approx(
+        (530 * plan["step_ms"] / 1000 + plan["compile_s"]) / 3600
+    )
     assert "not measured" in plan["estimated_by"]
 
 

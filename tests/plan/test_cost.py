@@ -7,12 +7,14 @@ import pytest
 from rvc_jax.config import RATES, Rate
 from rvc_jax.errors import UserError
 from rvc_jax.plan.chips import Topology
-from rvc_jax.plan.cost import resolve_rate, estimate_run_cost, count_windows
+from rvc_jax.plan.cost import count_windows, estimate_run_cost, resolve_rate
 
 
 def test_a_run_takes_its_steps_and_its_compilation() -> None:
     place = Topology.parse("v5e:2x4")
-    cost = estimate_run_cost(0.030, 360, windows=440, epochs=300, batch=64, topology=place, rate=Rate(4.0, 1.2))
+    cost = estimate_run_cost(
+        0.030, 360, windows=440, epochs=300, batch=64, topology=place, rate=Rate(4.0, 1.2)
+    )
     assert (cost.steps_per_epoch, cost.steps) == (7, 2100)
     assert cost.hours == pytest.approx((2100 * 0.030 + 360) / 3600)
     assert cost.units == pytest.approx(cost.hours * 8 * 4.0)
@@ -30,7 +32,9 @@ def test_the_user_knows_the_rates_better() -> None:
     assert resolve_rate(place, 0.0, 9.5) == Rate(0.0, 9.5)
 
 
-@pytest.mark.parametrize("name", ["v5litepod-8", "v5e", "v5e:0x1", "v5e:1x1x1", "h100:1x1", "v5e:1x1 "])
+@pytest.mark.parametrize(
+    "name", ["v5litepod-8", "v5e", "v5e:0x1", "v5e:1x1x1", "h100:1x1", "v5e:1x1 "]
+)
 def test_other_names_are_refused_with_those_that_are_known(name: str) -> None:
     with pytest.raises(UserError, match="v5e:1x1"):
         Topology.parse(name)
@@ -38,4 +42,7 @@ def test_other_names_are_refused_with_those_that_are_known(name: str) -> None:
 
 def test_hosts_of_large_slices() -> None:
     assert Topology.parse("v5e:2x4").chips_per_host == [2, 4, 1]
-    assert (Topology.parse("v6e:4x4").chips, Topology.parse("v6e:4x4").chips_per_host) == (16, [2, 2, 1])
+    assert (Topology.parse("v6e:4x4").chips, Topology.parse("v6e:4x4").chips_per_host) == (
+        16,
+        [2, 2, 1],
+    )

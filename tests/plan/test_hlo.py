@@ -33,14 +33,18 @@ ENTRY %main.3 (p0: f32[8]) -> f32[8] {
 
 
 def test_loops_count_every_round_and_fusions_only_once() -> None:
-    found = [(operation.name, operation.cycles, operation.times) for operation in operations(PROGRAM)]
+    found = [
+        (operation.name, operation.cycles, operation.times) for operation in operations(PROGRAM)
+    ]
     assert found == [("inner", 1600, 16), ("first", 30, 1), ("last", 5, 1)]
     assert operations(PROGRAM)[0].source == "jit(step)/while/conv"
 
 
 def test_flops_of_products_convolutions_and_loops() -> None:
     def function(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        y = jax.lax.conv_general_dilated(x, kernel, (1,), [(1, 1)], dimension_numbers=("NWC", "WIO", "NWC"))
+        y = jax.lax.conv_general_dilated(
+            x, kernel, (1,), [(1, 1)], dimension_numbers=("NWC", "WIO", "NWC")
+        )
         return jax.lax.scan(lambda carry, _: (carry @ jnp.ones((6, 6)), None), y, length=5)[0]
 
     jaxpr = jax.make_jaxpr(function)(jnp.zeros((2, 10, 4)), jnp.zeros((3, 4, 6))).jaxpr
@@ -50,7 +54,12 @@ def test_flops_of_products_convolutions_and_loops() -> None:
 def test_flops_of_grouped_and_transposed_convolutions() -> None:
     def grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return jax.lax.conv_general_dilated(
-            x, kernel, (2,), [(1, 1)], dimension_numbers=("NWC", "WIO", "NWC"), feature_group_count=2
+            x,
+            kernel,
+            (2,),
+            [(1, 1)],
+            dimension_numbers=("NWC", "WIO", "NWC"),
+            feature_group_count=2,
         )
 
     jaxpr = jax.make_jaxpr(grouped)(jnp.zeros((1, 10, 4)), jnp.zeros((3, 2, 6))).jaxpr
@@ -58,7 +67,12 @@ def test_flops_of_grouped_and_transposed_convolutions() -> None:
 
     def spread(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return jax.lax.conv_general_dilated(
-            x, kernel, (1,), [(1, 1)], lhs_dilation=(2,), dimension_numbers=("NWC", "WIO", "NWC")
+            x,
+            kernel,
+            (1,),
+            [(1, 1)],
+            lhs_dilation=(2,),
+            dimension_numbers=("NWC", "WIO", "NWC"),
         )
 
     jaxpr = jax.make_jaxpr(spread)(jnp.zeros((1, 10, 4)), jnp.zeros((3, 4, 6))).jaxpr

@@ -14,7 +14,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from rvc_jax.data.audit.audit import Audit, Histogram, NarrowFile, RepeatedSound, Spread, audit, read_waves
+from rvc_jax.data.audit.audit import (
+    Audit,
+    Histogram,
+    NarrowFile,
+    RepeatedSound,
+    Spread,
+    audit,
+    read_waves,
+)
 from rvc_jax.report.audit_page import summary, write_audit
 from rvc_jax.report.svg import Curve, curves, histogram
 
@@ -65,9 +73,19 @@ def written(found: Audit, waves: list[np.ndarray], folder: Path) -> str:
 def test_the_page_needs_nothing_else(measured, tmp_path):
     text = written(*measured, tmp_path)
     page = Page(text)
-    sources = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")]
+    sources = [
+        value
+        for _, attributes in page.tags
+        for name, value in attributes.items()
+        if name in ("src", "href")
+    ]
     assert sources and all(source.startswith("data:") for source in sources)
-    assert not page.of("link") and not page.of("script") and "url(" not in text and "@import" not in text
+    assert (
+        not page.of("link")
+        and not page.of("script")
+        and "url(" not in text
+        and "@import" not in text
+    )
     assert not re.search(r"https?://", text)
     assert len(text) < 5_000_000
 
@@ -75,7 +93,8 @@ def test_the_page_needs_nothing_else(measured, tmp_path):
 def test_the_worst_slices_can_be_played_and_seen(measured, tmp_path):
     found, waves = measured
     page = Page(written(found, waves, tmp_path))
-    players, pictures = page.of("audio"), page.of("img")
+    players = page.of("audio")
+    pictures = page.of("img")
     assert len(players) == len(pictures) == len(found.worst) == 10
     for player, picture, wave in zip(players, pictures, waves, strict=True):
         sound, rate = soundfile.read(io.BytesIO(base64.b64decode(player["src"].split(",")[1])))
@@ -100,9 +119,13 @@ def test_every_measure_and_every_advice_is_on_it(measured, tmp_path):
 
 def test_sound_of_a_high_rate_is_played_at_24_khz(measured, tmp_path):
     found, _ = measured
-    waves = [np.random.RandomState(0).standard_normal(48000 * 3).astype(np.float32)] * len(found.worst)
+    waves = [np.random.RandomState(0).standard_normal(48000 * 3).astype(np.float32)] * len(
+        found.worst
+    )
     text = written(dataclasses.replace(found, preset="48k", sample_rate=48000), waves, tmp_path)
-    sound, rate = soundfile.read(io.BytesIO(base64.b64decode(Page(text).of("audio")[0]["src"].split(",")[1])))
+    sound, rate = soundfile.read(
+        io.BytesIO(base64.b64decode(Page(text).of("audio")[0]["src"].split(",")[1]))
+    )
     assert (rate, len(sound)) == (24000, 72000)
     assert len(text) < 5_000_000  # noise is what FLAC shrinks least
 
@@ -113,7 +136,9 @@ def test_names_of_files_cannot_break_out(measured, tmp_path):
         found,
         dataset=HOSTILE,
         voices=(dataclasses.replace(found.voices[0], name=HOSTILE),),
-        worst=tuple(dataclasses.replace(item, file=HOSTILE, reasons=(HOSTILE,)) for item in found.worst),
+        worst=tuple(
+            dataclasses.replace(item, file=HOSTILE, reasons=(HOSTILE,)) for item in found.worst
+        ),
         repeated=(RepeatedSound(HOSTILE, 0.0, HOSTILE, 1.0, 2.0),),
         narrow_files=(NarrowFile(HOSTILE, 9.0, 4000.0),),
         dropped={HOSTILE: 3},
@@ -124,11 +149,19 @@ def test_names_of_files_cannot_break_out(measured, tmp_path):
 
 
 def test_an_empty_audit_still_makes_a_page(measured, tmp_path):
-    nothing, none = Spread(None, None, None), Histogram((0.0, 1.0, 2.0), (0, 0))
+    nothing = Spread(None, None, None)
+    none = Histogram((0.0, 1.0, 2.0), (0, 0))
     found = dataclasses.replace(
-        measured[0], worst=(), spectrum=None, bandwidth_hz=0.0, loudness_spread=nothing, signal_to_noise_spread=nothing,
-        durations=none, loudness=none, voices=(dataclasses.replace(measured[0].voices[0], pitch_hz=nothing),),
-    )  # fmt: skip
+        measured[0],
+        worst=(),
+        spectrum=None,
+        bandwidth_hz=0.0,
+        loudness_spread=nothing,
+        signal_to_noise_spread=nothing,
+        durations=none,
+        loudness=none,
+        voices=(dataclasses.replace(measured[0].voices[0], pitch_hz=nothing),),
+    )
     page = Page(written(found, [], tmp_path))
     assert "No speech was heard." in page.text and "No slice has a pause" in page.text
     assert "worst" not in page.text
@@ -148,7 +181,11 @@ def test_a_dataset_of_which_nothing_was_dropped_has_no_empty_section(measured, t
     lost = {f"reason {i}": i + 1 for i in range(30)}
     text = Page(written(dataclasses.replace(found, dropped=lost), waves, tmp_path)).text
     assert "reason 0once" in text
-    assert "and 10 more" in text and "reason 19" in text and "reason 20" not in text.split("Dropped in preparation")[1]
+    assert (
+        "and 10 more" in text
+        and "reason 19" in text
+        and "reason 20" not in text.split("Dropped in preparation")[1]
+    )
 
 
 def labels(svg: str) -> list[tuple[float, float, float]]:
@@ -157,7 +194,10 @@ def labels(svg: str) -> list[tuple[float, float, float]]:
     for attributes, text in re.findall(r"<text ([^>]*)>([^<]*)</text>", svg):
         values = dict(re.findall(r'([\w-]+)="([^"]*)"', attributes))
         width = 7.5 * len(text)
-        left = float(values["x"]) - width * {"start": 0, "middle": 0.5, "end": 1}[values["text-anchor"]]
+        left = (
+            float(values["x"])
+            - width * {"start": 0, "middle": 0.5, "end": 1}[values["text-anchor"]]
+        )
         found.append((left, left + width, float(values["y"])))
     return found
 
@@ -170,20 +210,43 @@ def test_labels_neither_overlap_nor_leave_the_picture(measured, tmp_path):
         width, height = map(float, re.search(r'viewBox="0 0 (\d+) (\d+)"', chart).groups())
         found = labels(chart)
         assert len(found) > 4
-        assert all(left >= 0 and right <= width and 10 <= y <= height for left, right, y in found)
-        for (left, right, y), (other_left, other_right, other_y) in itertools.combinations(found, 2):
+        assert all(
+            left >= 0 and right <= width and 10 <= y <= height for left, right, y in found
+        )
+        for (left, right, y), (other_left, other_right, other_y) in itertools.combinations(
+            found, 2
+        ):
             assert abs(y - other_y) >= 10 or right <= other_left or other_right <= left
 
 
 @pytest.mark.parametrize("mark", [500.0, 4000.0, 7900.0, 8000.0])
 def test_names_and_the_mark_do_not_lie_on_the_curves(mark):
     hz = np.arange(0, 8001, 100)
-    falls = np.where(hz < 300, -3.0, np.where(hz < mark, -30.0, -200.0)).tolist()  # speech, then nothing
-    lines = [Curve("speech", falls, "#000"), Curve("pauses", [level - 30 for level in falls], "#111")]
-    svg = curves(hz.tolist(), lines, [(0, "0")], [(-100.0, "-100"), (0.0, "0")], "t", "kHz; dB", (mark, "8.0 kHz"))
-    points = [point.split(",") for found in re.findall(r'points="([^"]*)"', svg) for point in found.split()]
+    falls = np.where(
+        hz < 300, -3.0, np.where(hz < mark, -30.0, -200.0)
+    ).tolist()  # speech, then nothing
+    lines = [
+        Curve("speech", falls, "#000"),
+        Curve("pauses", [level - 30 for level in falls], "#111"),
+    ]
+    svg = curves(
+        hz.tolist(),
+        lines,
+        [(0, "0")],
+        [(-100.0, "-100"), (0.0, "0")],
+        "t",
+        "kHz; dB",
+        (mark, "8.0 kHz"),
+    )
+    points = [
+        point.split(",")
+        for found in re.findall(r'points="([^"]*)"', svg)
+        for point in found.split()
+    ]
     for left, right, y in (label for label in labels(svg) if label[0] > 60 and label[2] < 190):
-        assert not any(left <= float(a) <= right and y - 10 <= float(b) <= y + 2 for a, b in points)
+        assert not any(
+            left <= float(a) <= right and y - 10 <= float(b) <= y + 2 for a, b in points
+        )
     inside = [label for label in labels(svg) if label[2] < 100]
     assert len(inside) == 4  # two names, the mark, the highest tick
     assert len({(left, y) for left, _, y in inside}) == 4
@@ -195,11 +258,33 @@ def test_large_counts_stay_beside_the_axis():
 
 
 def test_bars_and_curves_have_the_heights_of_their_values():
-    svg = histogram([0, 1, 2, 3], [4, 0, 2], [(0, "0"), (3, "3")], "t", "x", highlighted=(0, 1.2), height=200)
-    bars = [dict(re.findall(r'(\w+)="([^"]*)"', bar)) for bar in re.findall(r"<rect ([^>]*)/>", svg)]
+    svg = histogram(
+        [0, 1, 2, 3],
+        [4, 0, 2],
+        [(0, "0"), (3, "3")],
+        "t",
+        "x",
+        highlighted=(0, 1.2),
+        height=200,
+    )
+    bars = [
+        dict(re.findall(r'(\w+)="([^"]*)"', bar)) for bar in re.findall(r"<rect ([^>]*)/>", svg)
+    ]
     assert [float(bar["height"]) for bar in bars] == [142.0, 71.0]
     assert bars[0]["fill"] != bars[1]["fill"]
-    svg = curves([0, 1, 2], [Curve("a", [-20, 0, -200], "#000")], [(0, "0")], [(-100.0, "-100"), (0.0, "0")], "t", "x")
-    points = [tuple(map(float, point.split(","))) for point in re.search(r'points="([^"]*)"', svg)[1].split()]
+    svg = curves(
+        [0, 1, 2],
+        [Curve("a", [-20, 0, -200], "#000")],
+        [(0, "0")],
+        [(-100.0, "-100"), (0.0, "0")],
+        "t",
+        "x",
+    )
+    points = [
+        tuple(map(float, point.split(",")))
+        for point in re.search(r'points="([^"]*)"', svg)[1].split()
+    ]
     heights = [y for _, y in points]
-    assert heights[1] < heights[0] < heights[2] and heights[2] == 200.0  # what is below the axis lies on it
+    assert (
+        heights[1] < heights[0] < heights[2] and heights[2] == 200.0
+    )  # what is below the axis lies on it

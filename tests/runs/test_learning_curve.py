@@ -12,28 +12,32 @@ import pytest
 from rvc_jax.config import TrainConfig
 from rvc_jax.runs.learning_curve import (
     Point,
-    better_voice,
-    holdout_curve,
     best_evaluation,
-    summary,
-    overfitting_warning,
-    forecast,
+    better_voice,
     describe_forecast,
     early_stop_reason,
+    forecast,
+    holdout_curve,
+    overfitting_warning,
+    summary,
     total_steps,
 )
 
-STEPS, LOGS = 90, 4
+STEPS = 90
+LOGS = 4
 """Between evaluations, and lines of losses meanwhile; an epoch has 9 steps."""
 
 
 def history(holdout: np.ndarray, training: np.ndarray) -> list[dict[str, Any]]:
     """Lines of a run with so many evaluations, the first before the first step."""
-    lines, best = [], math.inf
+    lines = []
+    best = math.inf
     for i, value in enumerate(holdout):
         for j in range(LOGS if i else 0):
             step = round(STEPS * (i - 1 + (j + 1) / LOGS))
-            lines.append({"step": step, "epoch": step / 9, "loss/mel": 45 * training[(i - 1) * LOGS + j]})
+            lines.append(
+                {"step": step, "epoch": step / 9, "loss/mel": 45 * training[(i - 1) * LOGS + j]}
+            )
         lines.append({"step": STEPS * i, "holdout/mel": float(value)})
         if value < best:
             best = value
@@ -47,7 +51,8 @@ def until_every_evaluation(lines: list[dict[str, Any]]) -> list[list[dict[str, A
 
 def course(kind: str, noise: float, seed: int, count: int = 60) -> list[dict[str, Any]]:
     random = np.random.default_rng(seed)
-    x, k = np.arange(count), np.arange(count * LOGS)
+    x = np.arange(count)
+    k = np.arange(count * LOGS)
     holdout = {
         "plateau": 0.8 + np.exp(-x / 4),
         "falling": 0.7 + (x + 1) ** -0.5,
@@ -61,7 +66,8 @@ def course(kind: str, noise: float, seed: int, count: int = 60) -> list[dict[str
 def test_rising_hold_outs_are_warned_of_in_time(noise: float) -> None:
     for seed in range(5):
         warned = [
-            bool(overfitting_warning(lines, "mel")) for lines in until_every_evaluation(course("overfitting", noise, seed))
+            bool(overfitting_warning(lines, "mel"))
+            for lines in until_every_evaluation(course("overfitting", noise, seed))
         ]
         assert not any(warned[:22]) and all(warned[-10:])
     text = overfitting_warning(course("overfitting", 0.003, 0), "mel")
@@ -74,11 +80,15 @@ def test_rising_hold_outs_are_warned_of_in_time(noise: float) -> None:
 
 @pytest.mark.parametrize("kind", ["plateau", "falling"])
 def test_noise_is_not_called_overfitting(kind: str) -> None:
-    """75 runs of 60 looks each that don't overfit: in two of them at most there is a false alarm."""
+    """75 runs of 60 looks each that don't overfit: in two of them at most there is a false
+    alarm."""
     alarms = 0
     for noise in (0.003, 0.01, 0.03):
         for seed in range(25):
-            alarms += any(overfitting_warning(lines, "mel") for lines in until_every_evaluation(course(kind, noise, seed)))
+            alarms += any(
+                overfitting_warning(lines, "mel")
+                for lines in until_every_evaluation(course(kind, noise, seed))
+            )
     assert alarms <= 2
 
 
@@ -97,8 +107,14 @@ def test_patience_runs_out_after_so_many_evaluations_without_a_better_voice() ->
     recipe = TrainConfig(patience=3, least_improvement=0.002)
     stopped = [early_stop_reason(line, recipe) for line in lines]
     assert stopped[:5] == [""] * 5 and stopped[6] == ""
-    assert stopped[5] == "stopped: 3 evaluations have brought no better log-mel error than that of step 180"
-    assert not any(early_stop_reason(line, TrainConfig(patience=3, least_improvement=0.0)) for line in lines)
+    assert (
+        stopped[5]
+        == "stopped: 3 evaluations have brought no better log-mel error than that of step 180"
+    )
+    assert not any(
+        early_stop_reason(line, TrainConfig(patience=3, least_improvement=0.0))
+        for line in lines
+    )
     assert not any(early_stop_reason(line, TrainConfig(patience=0)) for line in lines)
 
 
@@ -111,10 +127,14 @@ CURVES = {
 
 def test_projections_hold_in_nine_cases_out_of_ten() -> None:
     random = np.random.default_rng(1)
-    inside, misses = [], []
+    inside = []
+    misses = []
     for i in range(150):
-        curve, noise = list(CURVES.values())[i % 3], (0.002, 0.01)[i % 2]
-        a, b, c = random.uniform(0.3, 1), random.uniform(0.2, 1), random.uniform(0.3, 1.5)
+        curve = list(CURVES.values())[i % 3]
+        noise = (0.002, 0.01)[i % 2]
+        a = random.uniform(0.3, 1)
+        b = random.uniform(0.2, 1)
+        c = random.uniform(0.3, 1.5)
         steps = STEPS * np.arange(1, random.integers(8, 40) + 1)
         values = curve(steps, a, b, c) + random.normal(0, noise, len(steps))
         points = [Point(0, 2.0), *map(Point, steps, values)]
@@ -134,7 +154,9 @@ def test_nothing_is_projected_from_little_or_from_what_does_not_fall() -> None:
     falling = [Point(90 * i, 0.8 + 1 / (i + 1)) for i in range(20)]
     assert forecast(falling[:5], [9000]) is None and forecast(falling, [9000]) is not None
     for _ in range(20):
-        flat = [Point(90 * i, value) for i, value in enumerate(0.8 + random.normal(0, 0.02, 30))]
+        flat = [
+            Point(90 * i, value) for i, value in enumerate(0.8 + random.normal(0, 0.02, 30))
+        ]
         assert forecast(flat, [9000]) is None or forecast(flat, [9000])[0].low < 0.8
     assert forecast([Point(90 * i, 0.8 + 0.01 * i) for i in range(30)], [9000]) is None
     assert forecast([], [9000]) is None
@@ -146,23 +168,45 @@ def test_the_outlook_in_words() -> None:
     assert total_steps(running, recipe) == 9000
     assert summary(running, recipe) == [describe_forecast(running, recipe)]
     text = describe_forecast(running, recipe)
-    assert "now about 0.82" in text and "(epoch 1000)" in text and "twice the epochs (2000)" in text
+    assert (
+        "now about 0.82" in text
+        and "(epoch 1000)" in text
+        and "twice the epochs (2000)" in text
+    )
     assert "end of the run" not in describe_forecast(running, TrainConfig(epochs=590))
-    assert "next to no gain" in describe_forecast(course("plateau", 0.0001, 0, 40), TrainConfig(epochs=400))
+    assert "next to no gain" in describe_forecast(
+        course("plateau", 0.0001, 0, 40), TrainConfig(epochs=400)
+    )
     ill = course("overfitting", 0.003, 0)
     assert summary(ill, TrainConfig(patience=10)) == [
-        early_stop_reason(ill, TrainConfig(patience=10)), overfitting_warning(ill, "mel"),
-    ]  # fmt: skip
+        early_stop_reason(ill, TrainConfig(patience=10)),
+        overfitting_warning(ill, "mel"),
+    ]
     assert summary([], recipe) == [] and summary(running[:3], recipe) == []
 
 
 def test_the_better_of_raw_and_averaged_weights_counts_and_old_histories_are_read() -> None:
-    line = {"step": 9, "holdout/mel": 0.9, "holdout_ema/mel": 0.8, "holdout/stft": 1.0, "holdout_ema/stft": 1.1}
-    assert better_voice(line, "mel") == ("ema", 0.8) and better_voice(line, "stft") == ("raw", 1.0)
+    line = {
+        "step": 9,
+        "holdout/mel": 0.9,
+        "holdout_ema/mel": 0.8,
+        "holdout/stft": 1.0,
+        "holdout_ema/stft": 1.1,
+    }
+    assert better_voice(line, "mel") == ("ema", 0.8) and better_voice(line, "stft") == (
+        "raw",
+        1.0,
+    )
     assert better_voice({"step": 9, "holdout/mel": 0.9}, "mel") == ("raw", 0.9)
-    assert holdout_curve([{"step": 9, "holdout/mel": 0.9}, {"step": 18, "loss/mel": 3.0}], "mel") == [Point(9, 0.9)]
+    assert holdout_curve(
+        [{"step": 9, "holdout/mel": 0.9}, {"step": 18, "loss/mel": 3.0}], "mel"
+    ) == [Point(9, 0.9)]
     assert holdout_curve([line], "similarity") == []
-    old = [{"step": 0, "holdout/mel": 2.0}, {"step": 9, "holdout/mel": 0.9}, {"step": 18, "holdout/mel": 1.0}]
+    old = [
+        {"step": 0, "holdout/mel": 2.0},
+        {"step": 9, "holdout/mel": 0.9},
+        {"step": 18, "holdout/mel": 1.0},
+    ]
     assert best_evaluation(old)["step"] == 9
     assert best_evaluation([old[0], old[1], old[2] | {"best/which": "ema"}])["step"] == 18
     assert best_evaluation([]) is None

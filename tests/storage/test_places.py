@@ -29,16 +29,21 @@ def test_speech_cache_and_dataset_may_all_be_elsewhere(bucket, sample_dataset):
     for name in names:
         assert places.read(f"{bucket}/out/{name}") == (sample_dataset / name).read_bytes()
     assert len(places.list_files(f"{bucket}/cache")) == 18  # six files: slices, pitch, content
-    dataset, local = load_dataset(f"{bucket}/out"), load_dataset(sample_dataset)
+    dataset = load_dataset(f"{bucket}/out")
+    local = load_dataset(sample_dataset)
     np.testing.assert_array_equal(dataset.train.wave, local.train.wave)
     assert len(list(iterate(f"{bucket}/out", "holdout"))) == info.holdout_slices
     with pytest.raises(UserError, match="is a dataset already"):
         prepare(f"{bucket}/callie", f"{bucket}/out", NANO)
-    again = prepare(f"{bucket}/callie", f"{bucket}/out", NANO, overwrite=True, cache=f"{bucket}/cache")
+    again = prepare(
+        f"{bucket}/callie", f"{bucket}/out", NANO, overwrite=True, cache=f"{bucket}/cache"
+    )
     assert again == info
 
 
-def test_what_is_not_there_or_not_reachable_is_one_line(bucket, sample_voice, tmp_path, monkeypatch):
+def test_what_is_not_there_or_not_reachable_is_one_line(
+    bucket, sample_voice, tmp_path, monkeypatch
+):
     with pytest.raises(UserError, match="is not a dataset"):
         read_info(f"{bucket}/nothing")
     with pytest.raises(UserError, match="holds no recordings"):
@@ -48,7 +53,9 @@ def test_what_is_not_there_or_not_reachable_is_one_line(bucket, sample_voice, tm
         raise PermissionError("Access Denied\nrequest 123")
 
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "put_file", refuse)
-    with pytest.raises(UserError, match=r"out/\S+ cannot be reached: Access Denied request 123") as error:
+    with pytest.raises(
+        UserError, match=r"out/\S+ cannot be reached: Access Denied request 123"
+    ) as error:
         prepare(sample_voice, f"{bucket}/out", NANO)
     assert "\n" not in str(error.value)
 
@@ -63,7 +70,10 @@ def test_a_write_is_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(places.os, "replace", fail)
     with pytest.raises(OSError, match="No space"):
         places.write(place, b"new")
-    assert (place.read_bytes(), [path.name for path in place.parent.iterdir()]) == (b"old", ["b.bin"])
+    assert (place.read_bytes(), [path.name for path in place.parent.iterdir()]) == (
+        b"old",
+        ["b.bin"],
+    )
     assert places.read(tmp_path / "none") is None
     assert places.join("s3://bucket/", "a", "b") == "s3://bucket/a/b"
     assert places.join(tmp_path, "a") == tmp_path / "a"
@@ -93,7 +103,9 @@ def test_workers_of_beam_write_to_s3_themselves(s3, sample_voice, sample_dataset
         upload(folder, *args, **kwargs)
 
     monkeypatch.setattr(places, "upload", listed)
-    workers = BeamSettings("DirectRunner", "--direct_num_workers=2 --direct_running_mode=multi_processing")
+    workers = BeamSettings(
+        "DirectRunner", "--direct_num_workers=2 --direct_running_mode=multi_processing"
+    )
     info = prepare(sample_voice, "s3://written/out", NANO, beam=workers)
     assert "metadata.json" in uploaded and not [name for name in uploaded if "tfrecord" in name]
     assert info == read_info("s3://written/out")

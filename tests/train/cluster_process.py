@@ -1,7 +1,8 @@
-"""A process, of several or alone, that trains a tiny voice: `DATASET RUN OPTIONS CLUSTER`, the last two as JSON.
+"""A process, of several or alone, that trains a tiny voice: `DATASET RUN OPTIONS CLUSTER`, the last
+two as JSON.
 
-With the option `is_split`, its step is four programs. It tells every step and the result, a JSON object per line; a
-user's mistake ends it with 2.
+With the option `is_split`, its step is four programs. It tells every step and the result, a JSON
+object per line; a user's mistake ends it with 2.
 """
 
 import dataclasses

@@ -1,5 +1,5 @@
-"""Prints the metrics of three steps on random data, with a global batch of 8 on however many devices there are: in one
-program and, on several devices, in four."""
+"""Prints the metrics of three steps on random data, with a global batch of 8 on however many
+devices there are: in one program and, on several devices, in four."""
 
 import dataclasses
 import json
@@ -20,12 +20,16 @@ mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto
 batch = jax.device_put(random_batch(MICRO, 8, 64), NamedSharding(mesh, PartitionSpec("data")))
 
 
-def whole(networks: Networks, state: TrainState) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
+def whole(
+    networks: Networks, state: TrainState
+) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
     step = jax.jit(make_step(networks), donate_argnums=0)
     return lambda state: step(state, batch)
 
 
-def is_split(networks: Networks, state: TrainState) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
+def is_split(
+    networks: Networks, state: TrainState
+) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
     assert networks.is_split
     as_it_is: Callable[[Batch], Batch] = lambda batch: batch  # noqa: E731
     step = compile_split_step(networks, as_it_is, mesh, state, batch)
@@ -39,7 +43,9 @@ def is_split(networks: Networks, state: TrainState) -> Callable[[TrainState], tu
 
 
 for name, form in [("whole", whole), ("in pieces", is_split)][: 1 + (jax.device_count() > 1)]:
-    networks = build_networks(MICRO, 2, dataclasses.replace(KERNEL_CONFIGS["cpu"], split_step_from=1))
+    networks = build_networks(
+        MICRO, 2, dataclasses.replace(KERNEL_CONFIGS["cpu"], split_step_from=1)
+    )
     state = init_state(networks.synthesizer, networks.discriminator, networks.optimizer, 0)
     with jax.set_mesh(mesh):
         state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))

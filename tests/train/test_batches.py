@@ -42,4 +42,6 @@ def test_a_step_is_the_same_whenever_it_is_asked_for() -> None:
 
 def test_a_batch_gathers_the_rows() -> None:
     batches = BatchSampler(10, 4, seed=0)
-    np.testing.assert_array_equal(gather(windows(10), batches.rows(2))["wave"][:, 0], batches.rows(2))
+    np.testing.assert_array_equal(
+        gather(windows(10), batches.rows(2))["wave"][:, 0], batches.rows(2)
+    )

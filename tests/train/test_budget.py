@@ -30,7 +30,9 @@ def test_a_budget_is_so_much_time(text: str, chips: int, seconds: float) -> None
     assert Budget.parse(text, RATE, chips).seconds == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "5", "h", "-2h", "0h", "2days", "$3h", "1e3h", "5units 2h"])
+@pytest.mark.parametrize(
+    "text", ["", "5", "h", "-2h", "0h", "2days", "$3h", "1e3h", "5units 2h"]
+)
 def test_what_is_no_budget_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="5units, 2h, 90min"):
         Budget.parse(text, RATE, 1)

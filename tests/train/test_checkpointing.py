@@ -1,4 +1,5 @@
-"""Checkpoints without a run: which are kept, what an older or another one lacks, what a kill leaves."""
+"""Checkpoints without a run: which are kept, what an older or another one lacks, what a kill
+leaves."""
 
 from __future__ import annotations
 
@@ -46,7 +47,9 @@ def saved(folder: Path, steps: range | list[int], **options: int) -> CheckpointM
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, Callable[[], None]]:
     """A disk that writes when the event is set, and what waits until it has begun to."""
-    write, free, begun = checkpoint.write, threading.Event(), threading.Event()
+    write = checkpoint.write
+    free = threading.Event()
+    begun = threading.Event()
 
     def slow(*arguments: Any) -> None:
         begun.set()
@@ -65,9 +68,14 @@ def test_the_newest_few_and_every_so_many_are_kept(tmp_path: Path) -> None:
     assert checkpoint.list_steps(tmp_path) == [30, 40]
 
 
-def test_the_training_does_not_wait_for_a_slow_disk_and_the_newest_is_saved(tmp_path: Path, disk: Any) -> None:
-    (free, begun), said = disk, []
-    checkpoints = CheckpointManager(tmp_path, keep=5, say=lambda step, text: said.append((step, text)))
+def test_the_training_does_not_wait_for_a_slow_disk_and_the_newest_is_saved(
+    tmp_path: Path, disk: Any
+) -> None:
+    (free, begun) = disk
+    said = []
+    checkpoints = CheckpointManager(
+        tmp_path, keep=5, say=lambda step, text: said.append((step, text))
+    )
     checkpoints.save(10, old(10))
     begun()
     for step in (20, 30, 40):
@@ -101,7 +109,11 @@ def test_what_a_kill_left_half_written_is_no_checkpoint(tmp_path: Path) -> None:
     saved(tmp_path, [1], keep=2)
     (tmp_path / "2.unfinished" / "default").mkdir(parents=True)
     state, damages = CheckpointManager(tmp_path, keep=2).restore(old(0))
-    assert (int(state.step), damages, [path.name for path in tmp_path.iterdir()]) == (1, [], ["1"])
+    assert (int(state.step), damages, [path.name for path in tmp_path.iterdir()]) == (
+        1,
+        [],
+        ["1"],
+    )
     (tmp_path / "1" / "sha256.json").unlink()
     with pytest.raises(UserError, match="sha256.json is missing.*no intact checkpoint is left"):
         CheckpointManager(tmp_path, keep=2).restore(old(0))
@@ -112,7 +124,11 @@ def test_an_older_form_is_filled_up_or_refused_by_name(tmp_path: Path) -> None:
     template = New(jnp.int32(0), {"w": jnp.zeros((3, 4))}, {"w": jnp.zeros((3, 4))})
     with pytest.raises(UserError, match="has no average/w: it is of another version"):
         checkpoints.restore(template)
-    state, _ = checkpoints.restore(template, {"average": lambda fields: jax.tree.map(jnp.copy, fields["weights"])})
+    state, _ = checkpoints.restore(
+        template, {"average": lambda fields: jax.tree.map(jnp.copy, fields["weights"])}
+    )
     assert isinstance(state, New) and np.array_equal(state.average["w"], np.full((3, 4), 5.0))
-    with pytest.raises(UserError, match=r"has weights/w in the shape \(3, 4\), this is \(2, 4\)"):
+    with pytest.raises(
+        UserError, match=r"has weights/w in the shape \(3, 4\), this is \(2, 4\)"
+    ):
         checkpoints.restore(Old(jnp.int32(0), {"w": jnp.zeros((2, 4))}))

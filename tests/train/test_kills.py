@@ -1,4 +1,5 @@
-"""Killed at any moment and continued, a run ends with the very parameters of one that was left alone.
+"""Killed at any moment and continued, a run ends with the very parameters of one that was left
+alone.
 
 The thirty kills take a while: `python -m pytest tests/train/test_kills.py -m heavy -s`.
 """
@@ -25,7 +26,9 @@ OPTIONS = ("--epochs", "6", "--save-every", "1", "--evaluate-every", "3", "--log
 
 def start(dataset: Path, run: Path) -> subprocess.Popen:
     command = [sys.executable, str(MICRO), "train", str(dataset), "--run", str(run), *OPTIONS]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def finish(dataset: Path, run: Path) -> str:
@@ -36,13 +39,20 @@ def finish(dataset: Path, run: Path) -> str:
 
 
 def parameters(run: Path) -> dict[str, np.ndarray]:
-    return {name: np.asarray(value) for name, value in RunFolder.open(run).load_generator("latest")[1].items()}
+    return {
+        name: np.asarray(value)
+        for name, value in RunFolder.open(run).load_generator("latest")[1].items()
+    }
 
 
 def assert_same(whole: Path, continued: Path) -> None:
-    expected, actual = parameters(whole), parameters(continued)
+    expected = parameters(whole)
+    actual = parameters(continued)
     assert all(np.array_equal(expected[name], actual[name]) for name in expected)
-    histories = [[line for line in RunFolder.open(run).history() if "loss/mel" in line] for run in (whole, continued)]
+    histories = [
+        [line for line in RunFolder.open(run).history() if "loss/mel" in line]
+        for run in (whole, continued)
+    ]
     assert histories[0] == histories[1]
 
 
@@ -62,7 +72,9 @@ def kill(process: subprocess.Popen) -> bool:
 
 def begun(run: Path, before: set[str] = frozenset()) -> set[str]:
     """Checkpoints being written now, without those that a kill has left."""
-    return {path.name for path in (run / "checkpoints").glob("*") if not path.name.isdigit()} - before
+    return {
+        path.name for path in (run / "checkpoints").glob("*") if not path.name.isdigit()
+    } - before
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +92,10 @@ def test_killed_during_a_save_then_asked_to_end_then_continued(
     wait_for(process, lambda: begun(run))
     assert kill(process)
     process = start(sample_dataset, run)
-    wait_for(process, lambda: [path for path in (run / "checkpoints").glob("*") if path.name.isdigit()])
+    wait_for(
+        process,
+        lambda: [path for path in (run / "checkpoints").glob("*") if path.name.isdigit()],
+    )
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=600)[0]
     assert process.returncode == 0 and "the same command continues" in output
@@ -90,14 +105,19 @@ def test_killed_during_a_save_then_asked_to_end_then_continued(
 
 @pytest.mark.heavy
 def test_thirty_kills(whole: Path, sample_dataset: Path, tmp_path: Path) -> None:
-    """Kills at random moments, in runs one after the other until there were enough; a third of them at a save."""
-    count, dice, began = int(os.environ.get("RVC_JAX_TEST_KILLS", "30")), random.Random(7), time.monotonic()
+    """Kills at random moments, in runs one after the other until there were enough; a third of them
+    at a save."""
+    count = int(os.environ.get("RVC_JAX_TEST_KILLS", "30"))
+    dice = random.Random(7)
+    began = time.monotonic()
     kills = runs = at_a_save = 0
     while kills < count:
-        run, runs = tmp_path / f"run{runs}", runs + 1
+        run = tmp_path / f"run{runs}"
+        runs = runs + 1
         for _ in range(5):
             left = begun(run)
-            process, launched = start(sample_dataset, run), time.monotonic()
+            process = start(sample_dataset, run)
+            launched = time.monotonic()
             if dice.random() < 0.4:
                 wait_for(process, lambda run=run, left=left: begun(run, left))
                 time.sleep(dice.uniform(0.0, 0.1))
@@ -107,8 +127,14 @@ def test_thirty_kills(whole: Path, sample_dataset: Path, tmp_path: Path) -> None
             saving = bool(begun(run, left))
             if not kill(process):
                 break
-            kills, at_a_save = kills + 1, at_a_save + saving
-            print(f"kill {kills} after {time.monotonic() - launched:.1f} s, during a save: {saving}", flush=True)
+            kills = kills + 1
+            at_a_save = at_a_save + saving
+            print(
+                f"kill {kills} after {time.monotonic() - launched:.1f} s, during a save: {saving}",
+                flush=True,
+            )
         finish(sample_dataset, run)
         assert_same(whole, run)
-    print(f"{kills} kills in {runs} runs, {at_a_save} during a save: {time.monotonic() - began:.0f} s")
+    print(
+        f"{kills} kills in {runs} runs, {at_a_save} during a save: {time.monotonic() - began:.0f} s"
+    )

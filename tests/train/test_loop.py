@@ -22,7 +22,13 @@ from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.progress import TrainProgress
 from rvc_jax.train import checkpointing, loop
 
-SETTINGS = {"epochs": 3, "save_every": 1, "evaluate_every": 1, "log_every": 1, "precision": "float32"}
+SETTINGS = {
+    "epochs": 3,
+    "save_every": 1,
+    "evaluate_every": 1,
+    "log_every": 1,
+    "precision": "float32",
+}
 
 train = functools.partial(loop.train, preset=MICRO)
 
@@ -65,9 +71,14 @@ def test_interrupted_by_ctrl_c_and_continued_is_the_same_run(
     assert first.interrupted and 2 <= first.steps <= 3
     second = train(sample_dataset, tmp_path / "run", overrides=SETTINGS)
     assert (second.resumed_from, second.interrupted) == (first.steps, False)
-    whole, continued = newest_state(finished), newest_state(tmp_path / "run")
+    whole = newest_state(finished)
+    continued = newest_state(tmp_path / "run")
     assert all(np.array_equal(whole[name], continued[name]) for name in whole)
-    steps = [line["step"] for line in RunFolder.open(tmp_path / "run").history() if "loss/mel" in line]
+    steps = [
+        line["step"]
+        for line in RunFolder.open(tmp_path / "run").history()
+        if "loss/mel" in line
+    ]
     assert steps == sorted(set(steps))
 
 
@@ -85,15 +96,25 @@ def test_a_flipped_byte_is_noticed_and_the_checkpoint_before_it_serves(
     with pytest.raises(UserError, match="does not match its hash"):
         RunFolder.open(run).load_generator("latest")
     messages = []
-    result = train(sample_dataset, run, overrides=SETTINGS, report=lambda p: messages.append(p.message or ""))
+    result = train(
+        sample_dataset,
+        run,
+        overrides=SETTINGS,
+        report=lambda p: messages.append(p.message or ""),
+    )
     assert result.resumed_from < int(damaged.name) == result.steps
-    assert any("damaged" in message and "continuing from step" in message for message in messages)
+    assert any(
+        "damaged" in message and "continuing from step" in message for message in messages
+    )
     assert checkpoint.verify(damaged) is None
-    whole, continued = newest_state(finished), newest_state(run)
+    whole = newest_state(finished)
+    continued = newest_state(run)
     assert all(np.array_equal(whole[name], continued[name]) for name in whole)
 
 
-def test_no_intact_checkpoint_left_is_one_clear_line(finished: Path, sample_dataset: Path, tmp_path: Path) -> None:
+def test_no_intact_checkpoint_left_is_one_clear_line(
+    finished: Path, sample_dataset: Path, tmp_path: Path
+) -> None:
     run = shutil.copytree(finished, tmp_path / "run")
     for folder in (run / "checkpoints").iterdir():
         flip_byte(folder)
@@ -103,7 +124,10 @@ def test_no_intact_checkpoint_left_is_one_clear_line(finished: Path, sample_data
 
 
 def flip_byte(folder: Path) -> None:
-    file = max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    file = max(
+        (path for path in folder.rglob("*") if path.is_file()),
+        key=lambda path: path.stat().st_size,
+    )
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
@@ -114,7 +138,9 @@ def test_a_dataset_that_does_not_fit_is_refused_with_both_values(
 ) -> None:
     other = shutil.copytree(sample_dataset, tmp_path / "dataset")
     metadata = json.loads((other / "metadata.json").read_text())
-    (other / "metadata.json").write_text(json.dumps(metadata | {"content_encoder": "contentvec"}))
+    (other / "metadata.json").write_text(
+        json.dumps(metadata | {"content_encoder": "contentvec"})
+    )
     with pytest.raises(UserError, match="whisper-tiny.*contentvec"):
         train(other, finished)
     with pytest.raises(UserError, match="40000 Hz.*16000 Hz"):
@@ -129,7 +155,9 @@ def test_impossible_settings_are_refused(sample_dataset: Path, tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_holds_something_else_is_left_alone(sample_dataset: Path, tmp_path: Path) -> None:
+def test_a_folder_that_holds_something_else_is_left_alone(
+    sample_dataset: Path, tmp_path: Path
+) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="not empty"):
         train(sample_dataset, tmp_path)
@@ -142,13 +170,20 @@ def test_a_folder_that_holds_something_else_is_left_alone(sample_dataset: Path, 
 def test_what_may_change_on_the_way_is_said_and_the_rest_refused(
     finished: Path, sample_dataset: Path, tmp_path: Path
 ) -> None:
-    run, said = shutil.copytree(finished, tmp_path / "run"), []
+    run = shutil.copytree(finished, tmp_path / "run")
+    said = []
     for name, given, of_run in (("seed", 7, 1234), ("batch_per_chip", 16, 8)):
-        with pytest.raises(UserError, match=f"--{name.replace('_', '-')} {of_run}, this is .* {given},"):
+        with pytest.raises(
+            UserError, match=f"--{name.replace('_', '-')} {of_run}, this is .* {given},"
+        ):
             train(sample_dataset, run, overrides={name: given})
     report = lambda progress: said.append(progress.message or "")  # noqa: E731
-    train(sample_dataset, run, overrides={"learning_rate": 1e-3, "save_every": 2}, report=report)
-    assert [text for text in said if text] == ["--learning-rate is 0.001 from here on, it was 0.002"]
+    train(
+        sample_dataset, run, overrides={"learning_rate": 1e-3, "save_every": 2}, report=report
+    )
+    assert [text for text in said if text] == [
+        "--learning-rate is 0.001 from here on, it was 0.002"
+    ]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
@@ -158,9 +193,12 @@ def test_a_full_disk_is_said_and_tried_again_and_in_the_end_stops_the_run(
 ) -> None:
     monkeypatch.setattr(checkpointing, "_WAITS", (0.5,) * 3)
     monkeypatch.setattr(checkpointing, "_FINAL_RETRY_SECONDS", 0.5)
-    disk, said = tmp_path / "disk", []
+    disk = tmp_path / "disk"
+    said = []
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", disk], check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", disk], check=False
+    ).returncode:
         pytest.skip("a small disk can't be mounted here")
 
     def fill_or_free(progress: TrainProgress) -> None:
@@ -174,14 +212,23 @@ def test_a_full_disk_is_said_and_tried_again_and_in_the_end_stops_the_run(
 
     try:
         if frees:
-            assert not train(sample_dataset, disk / "run", overrides=SETTINGS, report=fill_or_free).interrupted
-            assert checkpoint.verify(checkpoint.find_newest(disk / "run" / "checkpoints")) is None
+            assert not train(
+                sample_dataset, disk / "run", overrides=SETTINGS, report=fill_or_free
+            ).interrupted
+            assert (
+                checkpoint.verify(checkpoint.find_newest(disk / "run" / "checkpoints")) is None
+            )
         else:
-            with pytest.raises(UserError, match="disk full.*3 more tries; the previous one stands"):
+            with pytest.raises(
+                UserError, match="disk full.*3 more tries; the previous one stands"
+            ):
                 train(sample_dataset, disk / "run", overrides=SETTINGS, report=fill_or_free)
             assert checkpoint.find_newest(disk / "run" / "checkpoints").name == "2"
             (disk / "ballast").unlink()
             assert train(sample_dataset, disk / "run", overrides=SETTINGS).resumed_from == 2
-        assert any("disk full" in text and "the previous one stands. The next try" in text for text in said)
+        assert any(
+            "disk full" in text and "the previous one stands. The next try" in text
+            for text in said
+        )
     finally:
         subprocess.run(["umount", "-l", disk], check=True)

@@ -30,7 +30,9 @@ def test_a_step_takes_every_part_of_a_long_window_alike() -> None:
     for part in parts:
         assert part["f0"].shape == (4, STEP_FRAMES)
         np.testing.assert_array_equal(part["wave"], part["f0"].repeat(HOP, axis=1))
-        np.testing.assert_array_equal(part["content"], part["f0"][:, ::2, None].repeat(3, axis=2))
+        np.testing.assert_array_equal(
+            part["content"], part["f0"][:, ::2, None].repeat(3, axis=2)
+        )
         np.testing.assert_array_equal(part["lengths"], np.minimum(lengths, STEP_FRAMES))
         np.testing.assert_array_equal(part["speaker"], windows["speaker"])
     starts = np.array([part["f0"][:, 0] for part in parts])
@@ -49,13 +51,28 @@ def test_windows_of_no_more_frames_are_taken_whole() -> None:
 def test_parts_make_the_step_of_the_whole() -> None:
     random = np.random.default_rng(0)
     shapes = {"a": (3, 2), "b": (4,), "c": (2, 2)}
-    parameters, grads = ({n: jnp.asarray(random.standard_normal(s)) for n, s in shapes.items()} for _ in range(2))
-    recipe, rate, good = TrainConfig(), jnp.float32(0.5), jnp.bool_(True)
-    for transform in (optax.adamw(1e-2), optax.lion(1e-2), optax.radam(1e-2), optax.adabelief(1e-2)):
+    parameters, grads = (
+        {n: jnp.asarray(random.standard_normal(s)) for n, s in shapes.items()} for _ in range(2)
+    )
+    recipe = TrainConfig()
+    rate = jnp.float32(0.5)
+    good = jnp.bool_(True)
+    for transform in (
+        optax.adamw(1e-2),
+        optax.lion(1e-2),
+        optax.radam(1e-2),
+        optax.adabelief(1e-2),
+    ):
         state = transform.init(parameters)
         whole = stepped(recipe, transform, rate, grads, parameters, state, good)
         parts = [
-            stepped(recipe, transform, rate, *only((grads, parameters, state), parameters, names), good)
+            stepped(
+                recipe,
+                transform,
+                rate,
+                *only((grads, parameters, state), parameters, names),
+                good,
+            )
             for names in (["b"], ["a", "c"])
         ]
         together = joined(parts)
@@ -67,15 +84,24 @@ def test_parts_make_the_step_of_the_whole() -> None:
 def test_the_norm_leaves_large_kernels_out_unless_it_is_clipped_by() -> None:
     large = jnp.full(LARGE_KERNEL, 2.0)
     grads = {
-        "a.weight_v": large, "a.weight_g": jnp.array([3.0]), "b.weight": large, "b.bias": jnp.array([4.0]),
-        "2 as c.weight": jnp.zeros((2, LARGE_KERNEL)), "d.weight": jnp.zeros(3),
-    }  # fmt: skip
+        "a.weight_v": large,
+        "a.weight_g": jnp.array([3.0]),
+        "b.weight": large,
+        "b.bias": jnp.array([4.0]),
+        "2 as c.weight": jnp.zeros((2, LARGE_KERNEL)),
+        "d.weight": jnp.zeros(3),
+    }
     assert float(gradient_norm(grads)) == 5
     clipped = TrainConfig(clip_norm=1.0)
     transform = optax.sgd(1.0)
     new, _, norm, good = updated(
-        clipped, transform, jnp.float32(1), jnp.float32(0), grads, jax.tree.map(jnp.zeros_like, grads),
+        clipped,
+        transform,
+        jnp.float32(1),
+        jnp.float32(0),
+        grads,
+        jax.tree.map(jnp.zeros_like, grads),
         transform.init(grads),
-    )  # fmt: skip
+    )
     assert float(norm) > 1000 and float(good) == 1
     np.testing.assert_allclose(optax.tree.norm(new), 1, rtol=1e-3)

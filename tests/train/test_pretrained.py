@@ -1,4 +1,5 @@
-"""Runs that start from networks somebody trained before: taken where they fit, refused in words where they don't."""
+"""Runs that start from networks somebody trained before: taken where they fit, refused in words
+where they don't."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from rvc_jax.errors import UserError
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import synthesizer
-from rvc_jax.train.pretrained import load_initial_parameters, hash_pretrained_files
+from rvc_jax.train.pretrained import hash_pretrained_files, load_initial_parameters
 from rvc_jax.train.step import build_networks
 from rvc_jax.weights import torch_file
 
@@ -26,7 +27,9 @@ def starting_from(preset: Preset = NANO, **recipe: str) -> tuple[dict, dict, lis
     return load_initial_parameters(build_networks(preset, 1))
 
 
-def generator_file(path: Path, half: bool = True, new_names: bool = False, **changes: object) -> dict[str, np.ndarray]:
+def generator_file(
+    path: Path, half: bool = True, new_names: bool = False, **changes: object
+) -> dict[str, np.ndarray]:
     """Writes a generator like nano's with the changes, and returns its arrays by public name."""
     network = synthesizer(dataclasses.replace(NANO.generator, **changes), NANO.audio)
     public = network.to_public(network.init(77))
@@ -47,11 +50,18 @@ def test_both_networks_are_taken_whatever_the_spelling(tmp_path: Path, new_names
     public = generator_file(tmp_path / "G.pth", new_names=new_names)
     network = Network(Discriminator(NANO.discriminator))
     torch_file.write(tmp_path / "D.pth", {"model": network.to_public(network.init(78))})
-    files = {f"pretrained_{kind}": str(tmp_path / f"{kind[0].upper()}.pth") for kind in ("generator", "discriminator")}
+    files = {
+        f"pretrained_{kind}": str(tmp_path / f"{kind[0].upper()}.pth")
+        for kind in ("generator", "discriminator")
+    }
     generator, discriminator, notes = starting_from(**files)
     back = synthesizer(NANO.generator, NANO.audio).to_public(generator)
-    assert all(np.array_equal(back[name], value.astype(np.float32)) for name, value in public.items())
-    assert all(np.array_equal(discriminator[name], value) for name, value in network.init(78).items())
+    assert all(
+        np.array_equal(back[name], value.astype(np.float32)) for name, value in public.items()
+    )
+    assert all(
+        np.array_equal(discriminator[name], value) for name, value in network.init(78).items()
+    )
     assert len(notes) == 2 and "G.pth" in notes[0] and "scratch" not in "".join(notes)
 
 
@@ -59,7 +69,9 @@ def test_a_run_remembers_what_it_started_from(tmp_path: Path) -> None:
     generator_file(tmp_path / "G.pth")
     recipe = dataclasses.replace(NANO.train, pretrained_generator=str(tmp_path / "G.pth"))
     digest = hashlib.sha256((tmp_path / "G.pth").read_bytes()).hexdigest()
-    assert hash_pretrained_files(dataclasses.replace(NANO, train=recipe)) == {"generator": f"G.pth {digest}"}
+    assert hash_pretrained_files(dataclasses.replace(NANO, train=recipe)) == {
+        "generator": f"G.pth {digest}"
+    }
     assert hash_pretrained_files(NANO) == {}
 
 
@@ -67,7 +79,9 @@ def test_other_speakers_and_other_content_are_said(tmp_path: Path) -> None:
     public = generator_file(tmp_path / "G.pth", speakers=3, content_channels=768)
     generator, _, notes = starting_from(pretrained_generator=str(tmp_path / "G.pth"))
     fresh = synthesizer(NANO.generator, NANO.audio).init(NANO.train.seed)
-    assert np.array_equal(generator["emb_g.weight"][:3], public["emb_g.weight"].astype(np.float32))
+    assert np.array_equal(
+        generator["emb_g.weight"][:3], public["emb_g.weight"].astype(np.float32)
+    )
     assert np.array_equal(generator["emb_g.weight"][3:], fresh["emb_g.weight"][3:])
     assert np.array_equal(generator["enc_p.emb_phone.weight"], fresh["enc_p.emb_phone.weight"])
     assert "768 channels, this voice's have 384" in notes[0] and "3 speakers" in notes[0]
@@ -77,7 +91,9 @@ def test_another_format_is_refused_with_both_names(tmp_path: Path) -> None:
     file = tmp_path / "G.pth"
     arrays = {
         name: np.zeros(shape, np.float16)
-        for name, shape in synthesizer(PRESETS["48k"].generator, PRESETS["48k"].audio).public_shapes.items()
+        for name, shape in synthesizer(
+            PRESETS["48k"].generator, PRESETS["48k"].audio
+        ).public_shapes.items()
     }
     torch_file.write(file, {"model": arrays})
     with pytest.raises(UserError, match="is of 48k, this run is of 40k"):
@@ -89,7 +105,14 @@ def test_another_format_is_refused_with_both_names(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="posterior encoder"):
         starting_from(PRESETS["48k"], pretrained_generator=str(file))
     old = Network(Discriminator(PRESETS["40k-v1"].discriminator))
-    torch_file.write(file, {"model": {name: np.zeros(shape, np.float16) for name, shape in old.public_shapes.items()}})
+    torch_file.write(
+        file,
+        {
+            "model": {
+                name: np.zeros(shape, np.float16) for name, shape in old.public_shapes.items()
+            }
+        },
+    )
     with pytest.raises(UserError, match="discriminator of 7 parts, this run's has 9"):
         starting_from(PRESETS["40k"], pretrained="none", pretrained_discriminator=str(file))
     torch_file.write(file, {"nothing": 1})
@@ -114,5 +137,6 @@ def test_never_from_scratch_in_silence(tmp_path: Path, monkeypatch: pytest.Monke
         starting_from(PRESETS["40k"])
     generator, _, notes = starting_from()
     assert notes == [] and np.array_equal(
-        generator["dec.conv_pre.weight"], synthesizer(NANO.generator, NANO.audio).init(1234)["dec.conv_pre.weight"]
+        generator["dec.conv_pre.weight"],
+        synthesizer(NANO.generator, NANO.audio).init(1234)["dec.conv_pre.weight"],
     )

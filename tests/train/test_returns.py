@@ -1,4 +1,5 @@
-"""Steps that give nothing finite are left out; a run that meets many goes back, slower, and in the end stops."""
+"""Steps that give nothing finite are left out; a run that meets many goes back, slower, and in the
+end stops."""
 
 from __future__ import annotations
 
@@ -21,8 +22,13 @@ from rvc_jax.train.state import TrainState
 from rvc_jax.train.step import Batch, Metrics
 
 SETTINGS = {
-    "epochs": 4, "save_every": 1, "evaluate_every": 4, "log_every": 1, "precision": "float32", "skips_before_return": 2,
-}  # fmt: skip
+    "epochs": 4,
+    "save_every": 1,
+    "evaluate_every": 4,
+    "log_every": 1,
+    "precision": "float32",
+    "skips_before_return": 2,
+}
 
 train = functools.partial(loop.train, preset=MICRO)
 
@@ -39,8 +45,14 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable], None]:
             def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
                 new, metrics = real(state, batch)
                 bad = fails(state)
-                kept = jax.tree.map(lambda a, b: jnp.where(bad, a, b), dataclasses.replace(state, step=new.step), new)
-                metrics = {name: jnp.where(bad, jnp.nan, value) for name, value in metrics.items()}
+                kept = jax.tree.map(
+                    lambda a, b: jnp.where(bad, a, b),
+                    dataclasses.replace(state, step=new.step),
+                    new,
+                )
+                metrics = {
+                    name: jnp.where(bad, jnp.nan, value) for name, value in metrics.items()
+                }
                 return kept, metrics | {"skipped": bad.astype(jnp.float32)}
 
             return step
@@ -50,11 +62,17 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable], None]:
     return arrange
 
 
-def test_a_single_bad_step_is_left_out_and_counted(failing: Callable, sample_dataset: Path, tmp_path: Path) -> None:
+def test_a_single_bad_step_is_left_out_and_counted(
+    failing: Callable, sample_dataset: Path, tmp_path: Path
+) -> None:
     failing(lambda state: state.step == 2)
     result = train(sample_dataset, tmp_path / "run", overrides=SETTINGS)
     assert (result.skipped, result.interrupted) == (1, False)
-    steps = [line["step"] for line in RunFolder.open(tmp_path / "run").history() if "loss/mel" in line]
+    steps = [
+        line["step"]
+        for line in RunFolder.open(tmp_path / "run").history()
+        if "loss/mel" in line
+    ]
     assert steps == [step for step in range(1, result.steps + 1) if step != 3]
 
 
@@ -66,30 +84,53 @@ def test_many_bad_steps_send_the_run_back_with_a_lower_rate(
     report = lambda progress: messages.append(progress.message or "")  # noqa: E731
     result = train(sample_dataset, tmp_path / "run", overrides=SETTINGS, report=report)
     back = [message for message in messages if "back to step" in message]
-    assert len(back) == 2 and "loss/generator" in back[0] and "1.0e-03" in back[0] and "5.0e-04" in back[1]
+    assert (
+        len(back) == 2
+        and "loss/generator" in back[0]
+        and "1.0e-03" in back[0]
+        and "5.0e-04" in back[1]
+    )
     assert not result.interrupted
-    steps = [line["step"] for line in RunFolder.open(tmp_path / "run").history() if "loss/mel" in line]
+    steps = [
+        line["step"]
+        for line in RunFolder.open(tmp_path / "run").history()
+        if "loss/mel" in line
+    ]
     assert steps == list(range(1, result.steps + 1))
 
 
-def test_after_two_returns_it_stops_with_the_cause(failing: Callable, sample_dataset: Path, tmp_path: Path) -> None:
+def test_after_two_returns_it_stops_with_the_cause(
+    failing: Callable, sample_dataset: Path, tmp_path: Path
+) -> None:
     failing(lambda state: state.step >= 3)
-    with pytest.raises(UserError, match="no finite loss and gradient.*quarter of the learning rate"):
+    with pytest.raises(
+        UserError, match="no finite loss and gradient.*quarter of the learning rate"
+    ):
         train(sample_dataset, tmp_path / "run", overrides=SETTINGS)
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.isdigit()]
+    assert [
+        path.name
+        for path in (tmp_path / "run" / "checkpoints").iterdir()
+        if path.name.isdigit()
+    ]
 
 
 def test_a_budget_ends_the_run_in_time_to_save_and_a_larger_one_continues(
     sample_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = itertools.count(0, 10)
-    monkeypatch.setattr(loop, "Meter", functools.partial(BudgetMeter, clock=lambda: float(next(ticks))))
+    monkeypatch.setattr(
+        loop, "Meter", functools.partial(BudgetMeter, clock=lambda: float(next(ticks)))
+    )
     run = tmp_path / "run"
     result = train(sample_dataset, run, overrides=SETTINGS | {"budget": "2min", "epochs": 40})
     assert result.used_up and result.interrupted and 0 < result.steps < 30
     assert "spent" in result.spent and RunFolder.open(run).load_generator("latest")
     again = train(sample_dataset, run, overrides=SETTINGS | {"epochs": 40})
-    assert (again.used_up, again.steps, again.resumed_from) == (True, result.steps, result.steps)
+    assert (again.used_up, again.steps, again.resumed_from) == (
+        True,
+        result.steps,
+        result.steps,
+    )
     more = train(sample_dataset, run, overrides={"budget": "5min", "epochs": 40})
     assert result.steps < more.steps
     with pytest.raises(UserError, match="5units, 2h"):

@@ -19,19 +19,25 @@ from rvc_jax.data.dataset import load_dataset
 from rvc_jax.models.synthesizer import Latents
 from rvc_jax.train.batches import gather
 from rvc_jax.train.state import init_state, learning_rate
-from rvc_jax.train.step import _generator_loss, draw_segment_starts, build_networks, make_step
+from rvc_jax.train.step import _generator_loss, build_networks, draw_segment_starts, make_step
 
 HERE = Path(__file__).parent
 GOLDEN = HERE.parent / "parity" / "features.npz"
 
 
 def steps_on(devices: int) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in run_on_devices(devices, HERE / "mesh_losses.py").splitlines()]
+    return [
+        json.loads(line)
+        for line in run_on_devices(devices, HERE / "mesh_losses.py").splitlines()
+    ]
 
 
 def test_eight_devices_give_the_losses_of_one() -> None:
-    one, eight = steps_on(1), steps_on(8)
-    assert [(line["devices"], line["form"]) for line in eight] == 3 * [(8, "whole")] + 3 * [(8, "in pieces")]
+    one = steps_on(1)
+    eight = steps_on(8)
+    assert [(line["devices"], line["form"]) for line in eight] == 3 * [(8, "whole")] + 3 * [
+        (8, "in pieces")
+    ]
     for alone, spread in zip(2 * one, eight, strict=True):
         for name in alone:
             if name.startswith("loss/"):
@@ -67,21 +73,31 @@ def test_the_mel_term_is_45_times_the_distance_of_the_golden_log_mels(preset: st
     zeros = jnp.zeros((1, 1, 1))
     outputs = (jnp.asarray(wave)[None], Latents(zeros, zeros, zeros, zeros, zeros + 1))
     speech = {"real": outputs[0], "target": jnp.asarray(later.T)[None]}
-    total, terms = jax.jit(lambda p: _generator_loss(networks, p, speech)(outputs))(networks.discriminator.init(0))
-    assert float(terms["loss/mel"]) == pytest.approx(45 * np.abs(golden - later).mean(), rel=1e-4)
-    others = sum(float(terms[f"loss/{name}"]) for name in ("adversarial", "feature_matching", "kl"))
+    total, terms = jax.jit(lambda p: _generator_loss(networks, p, speech)(outputs))(
+        networks.discriminator.init(0)
+    )
+    assert float(terms["loss/mel"]) == pytest.approx(
+        45 * np.abs(golden - later).mean(), rel=1e-4
+    )
+    others = sum(
+        float(terms[f"loss/{name}"]) for name in ("adversarial", "feature_matching", "kl")
+    )
     assert float(total) == pytest.approx(float(terms["loss/mel"]) + others, rel=1e-5)
 
 
 def test_nano_learns_ten_seconds_of_speech_by_heart(sample_dataset: Path) -> None:
-    """80 steps on the same four windows: the log-mel error of their segments, 1.6 at first, was 1.16 in the last 20."""
+    """80 steps on the same four windows: the log-mel error of their segments, 1.6 at first, was
+    1.16 in the last 20."""
     networks = build_networks(NANO, steps_per_epoch=100)
     windows = load_dataset(sample_dataset).train
     longest = np.argsort(windows.lengths)[-4:]
     assert 900 <= windows.lengths[longest].sum() <= 1200
-    state = jax.device_put(init_state(networks.synthesizer, networks.discriminator, networks.optimizer, 1234))
+    state = jax.device_put(
+        init_state(networks.synthesizer, networks.discriminator, networks.optimizer, 1234)
+    )
     batch = jax.device_put(gather(windows, longest))
-    step, errors = jax.jit(make_step(networks), donate_argnums=0), []
+    step = jax.jit(make_step(networks), donate_argnums=0)
+    errors = []
     for _ in range(80):
         state, metrics = step(state, batch)
         errors.append(float(metrics["loss/mel"]) / 45)

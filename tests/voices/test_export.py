@@ -1,4 +1,5 @@
-"""A run's voice in other tools' forms: what is written, what is checked, and that a failure leaves nothing behind."""
+"""A run's voice in other tools' forms: what is written, what is checked, and that a failure leaves
+nothing behind."""
 
 from __future__ import annotations
 
@@ -66,14 +67,29 @@ def names(folder: Path) -> set[str]:
     return {file.name for file in folder.iterdir()}
 
 
-def test_everything_is_written_and_checked(public, index_file, run: Path, tmp_path: Path) -> None:
+def test_everything_is_written_and_checked(
+    public, index_file, run: Path, tmp_path: Path
+) -> None:
     formats = ("rvc", "zip", "safetensors", "checkpoints")
     written = export(run, tmp_path / "a" / "out", ExportConfig(formats, author="somebody"))
     out = tmp_path / "a" / "out"
-    expected = {"my_voice.pth", "my_voice.index", "my_voice.zip", "my_voice.md", "model.safetensors"}
-    assert names(out) == expected | {"G_2333333.pth", "D_2333333.pth"} == {file.name for file in written.files}
+    expected = {
+        "my_voice.pth",
+        "my_voice.index",
+        "my_voice.zip",
+        "my_voice.md",
+        "model.safetensors",
+    }
+    assert (
+        names(out)
+        == expected | {"G_2333333.pth", "D_2333333.pth"}
+        == {file.name for file in written.files}
+    )
     for file in written.files:
-        assert (file.bytes, file.sha256) == ((out / file.name).stat().st_size, file_sha256(out / file.name))
+        assert (file.bytes, file.sha256) == (
+            (out / file.name).stat().st_size,
+            file_sha256(out / file.name),
+        )
 
     folder = RunFolder.open(run)
     best = VoiceModel.from_run(folder)
@@ -90,12 +106,18 @@ def test_everything_is_written_and_checked(public, index_file, run: Path, tmp_pa
     assert all(np.array_equal(found[name], array) for name, array in best.weights.items())
     told = json.loads(safetensors_file.metadata(out / "model.safetensors")["rvc_jax_voice"])
     assert told["generator"] == json.loads(json.dumps(to_dict(best.generator)))
-    assert (told["version"], told["content_encoder"], told["speakers"]) == ("v2", "contentvec", ["callie"])
+    assert (told["version"], told["content_encoder"], told["speakers"]) == (
+        "v2",
+        "contentvec",
+        ["callie"],
+    )
     assert told["facts"]["step"] == 10
 
     generator = torch_file.read(out / "G_2333333.pth")
     newest = VoiceModel.from_run(folder, "latest").weights
-    assert all(np.array_equal(generator["model"][name], array) for name, array in newest.items())
+    assert all(
+        np.array_equal(generator["model"][name], array) for name, array in newest.items()
+    )
     assert any(name.startswith("enc_q") for name in generator["model"])
     assert generator["iteration"] == 2
     rate = 0.5 * folder.preset.train.learning_rate * folder.preset.train.learning_rate_decay
@@ -105,7 +127,9 @@ def test_everything_is_written_and_checked(public, index_file, run: Path, tmp_pa
     assert judge["model"]["discriminators.1.convs.0.weight_v"].shape == (4, 1, 5, 1)
 
 
-def test_the_archive_is_what_uploads_take(public, index_file, run: Path, tmp_path: Path) -> None:
+def test_the_archive_is_what_uploads_take(
+    public, index_file, run: Path, tmp_path: Path
+) -> None:
     export(run, tmp_path, ExportConfig(("zip",), name="Callie (2)"))
     assert names(tmp_path) == {"Callie (2).zip", "Callie (2).md"}
     with zipfile.ZipFile(tmp_path / "Callie (2).zip") as archive:
@@ -114,7 +138,9 @@ def test_the_archive_is_what_uploads_take(public, index_file, run: Path, tmp_pat
         assert archive.read("Callie (2).md") == (tmp_path / "Callie (2).md").read_bytes()
 
 
-def test_onnx_speaks_as_the_voice(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_speaks_as_the_voice(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     onnx_model = pytest.importorskip("rvc_jax.voices.formats.onnx_model")
     pytest.importorskip("onnx")
     written = export(run, tmp_path, ExportConfig(("onnx", "onnx-rvc")))
@@ -134,12 +160,18 @@ def test_onnx_speaks_as_the_voice(run: Path, tmp_path: Path, monkeypatch: pytest
     assert not (tmp_path / "asked").exists()
 
 
-def test_a_voice_that_runs_here_alone(whisper_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_voice_that_runs_here_alone(
+    whisper_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     for form in ("rvc", "zip", "checkpoints"):
         out = tmp_path / form
         assert main(["export", str(whisper_run), "--format", form, "--out", str(out)]) == 2
         told = capsys.readouterr().err.strip().splitlines()[-1]
-        assert told.startswith("rvc-jax: error: ") and "whisper-tiny" in told and "ContentVec" in told
+        assert (
+            told.startswith("rvc-jax: error: ")
+            and "whisper-tiny" in told
+            and "ContentVec" in told
+        )
         assert not out.exists()
     assert main(["export", str(whisper_run), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
@@ -177,10 +209,15 @@ def test_what_is_not_the_voice_is_not_kept(
     elif damage == "index":
         index_file.read = lambda path: np.load(path)[:-1]
     else:
-        monkeypatch.setattr(exports, "spectral_difference", lambda *waves: spectral_difference(*waves) + 1.0)
+        monkeypatch.setattr(
+            exports, "spectral_difference", lambda *waves: spectral_difference(*waves) + 1.0
+        )
     with pytest.raises(UserError):
         export(run, tmp_path, ExportConfig(("rvc",)))
-    assert names(tmp_path) == {"my_voice.pth"} and (tmp_path / "my_voice.pth").read_bytes() == b"before"
+    assert (
+        names(tmp_path) == {"my_voice.pth"}
+        and (tmp_path / "my_voice.pth").read_bytes() == b"before"
+    )
     with pytest.raises(UserError):
         export(run, tmp_path / "new" / "folder", ExportConfig(("rvc",)))
     assert names(tmp_path) == {"my_voice.pth"}
@@ -192,11 +229,21 @@ def test_an_index_must_have_the_rows() -> None:
     assert compare_rows(rows[::-1], ROWS) == {"same_rows": True}
     changed = rows.copy()
     changed[3, 5] += 1e-3
-    for wrong in (changed, rows[:-1], rows[:, :-1], np.full_like(rows, np.nan), rows[:0], rows[0]):
+    for wrong in (
+        changed,
+        rows[:-1],
+        rows[:, :-1],
+        np.full_like(rows, np.nan),
+        rows[:0],
+        rows[0],
+    ):
         with pytest.raises(ReadBackError):
             compare_rows(wrong, ROWS)
     many = np.random.default_rng(1).standard_normal((200_001, 2)).astype(np.float32)
-    assert compare_rows(many[:10_000] * 0.5, many) == {"same_rows": False, "clustered_from": 200_001}
+    assert compare_rows(many[:10_000] * 0.5, many) == {
+        "same_rows": False,
+        "clustered_from": 200_001,
+    }
     for wrong in (many[:10_000] * 9, np.concatenate([many, many])):
         with pytest.raises(ReadBackError):
             compare_rows(wrong, many)
@@ -206,7 +253,9 @@ def test_the_difference_is_in_decibels() -> None:
     wave = np.random.default_rng(0).standard_normal(10_000).astype(np.float32)
     assert spectral_difference(wave, wave) == 0
     assert spectral_difference(2 * wave, wave) == pytest.approx(6.0206, abs=1e-3)
-    assert spectral_difference(wave * np.float32(1.001), wave) == pytest.approx(0.00868, abs=1e-4)
+    assert spectral_difference(wave * np.float32(1.001), wave) == pytest.approx(
+        0.00868, abs=1e-4
+    )
     assert spectral_difference(wave[1:], wave) == np.inf
     assert spectral_difference(wave * np.nan, wave) == np.inf
     assert spectral_difference(0 * wave, 0 * wave) == 0
@@ -215,9 +264,15 @@ def test_the_difference_is_in_decibels() -> None:
 def test_the_clip_hears_every_part() -> None:
     model = make_model(1)
     # Upsampling layers begin so faint that little but the source is heard.
-    loud = model.weights | {f"dec.ups.{i}.weight_g": 30 * model.weights[f"dec.ups.{i}.weight_g"] for i in range(3)}
+    loud = model.weights | {
+        f"dec.ups.{i}.weight_g": 30 * model.weights[f"dec.ups.{i}.weight_g"] for i in range(3)
+    }
     clip = ExportCheck(dataclasses.replace(model, weights=loud), ROWS)
-    assert clip.wave.shape == (64 * 160,) and np.isfinite(clip.wave).all() and clip.wave.std() > 1e-4
+    assert (
+        clip.wave.shape == (64 * 160,)
+        and np.isfinite(clip.wave).all()
+        and clip.wave.std() > 1e-4
+    )
     assert np.array_equal(clip.content[::2], ROWS[14:46].astype(np.float32))
     for part in ("enc_p.", "flow.", "dec.", "emb_g."):
         changed = {name: array + 0.1 for name, array in loud.items() if name.startswith(part)}
@@ -227,11 +282,16 @@ def test_the_clip_hears_every_part() -> None:
 
 def test_a_voice_in_one_file(public, index_file, tmp_path: Path) -> None:
     model = make_model(1)
-    assert save_voice(tmp_path / "a.pth", model, ROWS) == [tmp_path / "a.pth", tmp_path / "a.index"]
+    assert save_voice(tmp_path / "a.pth", model, ROWS) == [
+        tmp_path / "a.pth",
+        tmp_path / "a.index",
+    ]
     assert save_voice(tmp_path / "b.safetensors", model) == [tmp_path / "b.safetensors"]
     assert names(tmp_path) == {"a.pth", "a.index", "b.safetensors"}
     assert torch_file.read(tmp_path / "a.pth")["model_name"] == "made"
-    assert save_voice(tmp_path / "c.pth", dataclasses.replace(model, facts={})) == [tmp_path / "c.pth"]
+    assert save_voice(tmp_path / "c.pth", dataclasses.replace(model, facts={})) == [
+        tmp_path / "c.pth"
+    ]
     assert torch_file.read(tmp_path / "c.pth")["model_name"] == "c"
 
 
@@ -242,12 +302,16 @@ def test_a_voice_cannot_be_written_anywhere(tmp_path: Path, name: str) -> None:
     assert not names(tmp_path)
 
 
-def test_extract_takes_a_step(public, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_extract_takes_a_step(
+    public, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     out = tmp_path / "x.safetensors"
     assert main(["extract", str(run), "--out", str(out), "--step", "10"]) == 0
     best = VoiceModel.from_run(RunFolder.open(run)).without_posterior().weights
     found = safetensors_file.read(out)
-    assert set(found) == set(best) and all(np.array_equal(found[name], array) for name, array in best.items())
+    assert set(found) == set(best) and all(
+        np.array_equal(found[name], array) for name, array in best.items()
+    )
     assert main(["extract", str(run), "--out", str(tmp_path / "y.pth"), "--json"]) == 0
     content = torch_file.read(tmp_path / "y.pth")
     assert (content["step"], content["info"]) == (20, "2epoch")
@@ -272,9 +336,14 @@ def test_a_bucket_is_a_place_too(public, run: Path, tmp_path: Path) -> None:
     for file in filter(Path.is_file, run.rglob("*")):
         bucket.pipe(f"/runs/my voice/{file.relative_to(run).as_posix()}", file.read_bytes())
     before = set(bucket.find("/runs"))
-    written = export("memory://runs/my voice", None, ExportConfig(("checkpoints", "safetensors")))
+    written = export(
+        "memory://runs/my voice", None, ExportConfig(("checkpoints", "safetensors"))
+    )
     assert written.out == "memory://runs/my voice/voice" and written.name == "my_voice"
-    made = {place.removeprefix("/runs/my voice/voice/") for place in set(bucket.find("/runs")) - before}
+    made = {
+        place.removeprefix("/runs/my voice/voice/")
+        for place in set(bucket.find("/runs")) - before
+    }
     assert made == {"model.safetensors", "my_voice.md", "G_2333333.pth", "D_2333333.pth"}
     export(run, tmp_path / "here", ExportConfig(("safetensors",)))
     there = bucket.cat("/runs/my voice/voice/model.safetensors")
@@ -311,14 +380,23 @@ def test_names_are_made_usable() -> None:
     assert named(checkpoint_of, "my experiment").facts["name"] == "my_experiment"
     for name in ("Callie", "my voice 2", "Élise", "声", "a.b-c_d"):
         check_name(name)
-    made = {name: to_usable_name(name) for name in ("my voice", "../../etc", "con", "", "a\nb", "x" * 300, "Élise 2")}
-    assert made["my voice"] == "my_voice" and made["../../etc"] == "etc" and made["Élise 2"] == "Élise_2"
+    made = {
+        name: to_usable_name(name)
+        for name in ("my voice", "../../etc", "con", "", "a\nb", "x" * 300, "Élise 2")
+    }
+    assert (
+        made["my voice"] == "my_voice"
+        and made["../../etc"] == "etc"
+        and made["Élise 2"] == "Élise_2"
+    )
     for name in made.values():
         check_name(name)
 
 
 def test_a_foreign_name_is_no_path(public, tmp_path: Path) -> None:
-    model = dataclasses.replace(make_model(1), facts={"name": "../../evil", "epoch": "many", "step": None})
+    model = dataclasses.replace(
+        make_model(1), facts={"name": "../../evil", "epoch": "many", "step": None}
+    )
     save_voice(tmp_path / "a.pth", model)
     assert names(tmp_path) == {"a.pth"}
     content = torch_file.read(tmp_path / "a.pth")
@@ -337,7 +415,12 @@ def test_a_wrong_name_or_place_writes_nothing(run: Path, tmp_path: Path) -> None
 
 
 def test_times_are_told_by_the_clock() -> None:
-    assert [clock(minutes) for minutes in (0, 20.3, 61.5, 600)] == ["00:00:00", "00:20:18", "01:01:30", "10:00:00"]
+    assert [clock(minutes) for minutes in (0, 20.3, 61.5, 600)] == [
+        "00:00:00",
+        "00:20:18",
+        "01:01:30",
+        "10:00:00",
+    ]
 
 
 def test_a_run_without_speech_features_has_no_index(public, tmp_path: Path) -> None:
@@ -346,29 +429,45 @@ def test_a_run_without_speech_features_has_no_index(public, tmp_path: Path) -> N
     written = export(run.path, None, ExportConfig(("rvc",)))
     assert names(run.path / "voice") == {"run.pth", "run.md"}
     assert any("no .index" in note for note in written.notes)
-    assert synthesizer(run.preset.generator, run.preset.audio, posterior=False).public_shapes.keys() == (
-        torch_file.read(run.path / "voice" / "run.pth")["weight"].keys()
-    )
+    assert synthesizer(
+        run.preset.generator, run.preset.audio, posterior=False
+    ).public_shapes.keys() == (torch_file.read(run.path / "voice" / "run.pth")["weight"].keys())
 
 
-def test_what_is_written_opens_again(public, whisper_run: Path, tmp_path: Path, monkeypatch) -> None:
+def test_what_is_written_opens_again(
+    public, whisper_run: Path, tmp_path: Path, monkeypatch
+) -> None:
     """By the reader of any tool's files, which knows nothing of the writer."""
     monkeypatch.setitem(PRESETS, "nano", MICRO)  # a checkpoint's sizes are those of a preset
     opened = pytest.importorskip("rvc_jax.voices.open")
     pytest.importorskip("rvc_jax.voices.formats.faiss_index")
-    export(whisper_run, tmp_path, ExportConfig(("rvc", "zip", "safetensors", "checkpoints"), author="somebody"))
+    export(
+        whisper_run,
+        tmp_path,
+        ExportConfig(("rvc", "zip", "safetensors", "checkpoints"), author="somebody"),
+    )
     folder = RunFolder.open(whisper_run)
-    best, newest = VoiceModel.from_run(folder), VoiceModel.from_run(folder, "latest")
+    best = VoiceModel.from_run(folder)
+    newest = VoiceModel.from_run(folder, "latest")
     for name in ("small.pth", "small.zip"):
         found = opened.open_voice(tmp_path / name)
-        assert 0 < pth_writer.rounding(found.model.weights, best.without_posterior().weights) <= 1
-        assert (to_config_list(found.model), found.model.version) == (to_config_list(best), "v2")
+        assert (
+            0 < pth_writer.rounding(found.model.weights, best.without_posterior().weights) <= 1
+        )
+        assert (to_config_list(found.model), found.model.version) == (
+            to_config_list(best),
+            "v2",
+        )
         assert (found.model.facts["author"], found.model.facts["epoch"]) == ("somebody", 1)
         np.testing.assert_array_equal(found.index, ROWS.astype(np.float32))
     for name, model in (("model.safetensors", best), ("G_2333333.pth", newest)):
         found = opened.open_voice(tmp_path / name, "none", content_encoder="whisper-tiny").model
-        assert found.generator == model.generator and found.weights.keys() == model.weights.keys()
-        assert all(np.array_equal(found.weights[key], array) for key, array in model.weights.items())
+        assert (
+            found.generator == model.generator and found.weights.keys() == model.weights.keys()
+        )
+        assert all(
+            np.array_equal(found.weights[key], array) for key, array in model.weights.items()
+        )
 
     before = names(tmp_path)
     for name in ("small.pth", "small.zip", "model.safetensors"):
@@ -377,5 +476,9 @@ def test_what_is_written_opens_again(public, whisper_run: Path, tmp_path: Path, 
     assert names(tmp_path) == before
     again = export(tmp_path / "small.zip", tmp_path / "again", ExportConfig(("rvc",)))
     assert again.checks["rvc"]["share_of_float16_rounding"] == 0
-    old, new = (torch_file.read(place / "small.pth") for place in (tmp_path, tmp_path / "again"))
-    assert all(np.array_equal(old["weight"][name], array) for name, array in new["weight"].items())
+    old, new = (
+        torch_file.read(place / "small.pth") for place in (tmp_path, tmp_path / "again")
+    )
+    assert all(
+        np.array_equal(old["weight"][name], array) for name, array in new["weight"].items()
+    )

@@ -16,7 +16,9 @@ from rvc_jax.voices.voice_source import VoiceSource, open_source
 
 def cells(text: str) -> dict[str, list[str]]:
     """The tables' lines, by their first cell."""
-    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    lines = [
+        line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")
+    ]
     return {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines}
 
 
@@ -38,7 +40,9 @@ def test_a_run_tells_what_it_is_of(tmp_path: Path) -> None:
 
 
 def test_rights_are_told(tmp_path: Path) -> None:
-    text = card(open_source(make_run(tmp_path / "a").path), license_note="CC-BY 4.0,\nby the speaker")
+    text = card(
+        open_source(make_run(tmp_path / "a").path), license_note="CC-BY 4.0,\nby the speaker"
+    )
     assert "CC-BY 4.0, by the speaker" in text and "not stated" not in text
     notes = ("two files are quiet", "the licence of the recordings: public domain")
     text = card(open_source(make_run(tmp_path / "b", notes=notes).path))
@@ -63,7 +67,15 @@ def test_files_are_told_with_their_hashes(monkeypatch: pytest.MonkeyPatch) -> No
     assert cells(text)["made.pth"] == ["12", f"`{'12' * 32}`"]
     assert cells(text)["speech"] == ["00:20:00 (hours, minutes, seconds)"]
     uses = text.partition("## Use")[2]
-    for tool in ("Applio", "Ultimate RVC", "RVC WebUI", "w-okada", "ONNX", "To train on", "rvc-jax convert"):
+    for tool in (
+        "Applio",
+        "Ultimate RVC",
+        "RVC WebUI",
+        "w-okada",
+        "ONNX",
+        "To train on",
+        "rvc-jax convert",
+    ):
         assert tool in uses
     assert ".index" not in uses and ".zip" not in uses
     plain = card(VoiceSource(make_model(1, content_encoder="spin"), None), files)
@@ -84,7 +96,8 @@ def test_names_are_text(tmp_path: Path) -> None:
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    run, out = str(make_run(tmp_path / "a").path), tmp_path / "card.md"
+    run = str(make_run(tmp_path / "a").path)
+    out = tmp_path / "card.md"
     assert main(["card", run]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("# a\n")

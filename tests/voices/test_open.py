@@ -39,8 +39,14 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     ("files", "found"),
     [
         ("ada.pth ada.index bo.pth bo.index", "ada.index"),
-        ("ada.pth added_IVF12_Flat_nprobe_1_ada_v2.index bo.pth", "added_IVF12_Flat_nprobe_1_ada_v2.index"),
-        ("ada.pth added_IVF1_ada_v2.index trained_IVF1_ada_v2.index bo.pth", "added_IVF1_ada_v2.index"),
+        (
+            "ada.pth added_IVF12_Flat_nprobe_1_ada_v2.index bo.pth",
+            "added_IVF12_Flat_nprobe_1_ada_v2.index",
+        ),
+        (
+            "ada.pth added_IVF1_ada_v2.index trained_IVF1_ada_v2.index bo.pth",
+            "added_IVF1_ada_v2.index",
+        ),
         ("ada.pth anything.index", "anything.index"),
         ("ada.pth added_1.index trained_1.index", "added_1.index"),
         ("ada.pth anything.index bo.pth", None),
@@ -57,13 +63,19 @@ def test_the_index_beside_a_voice(tmp_path: Path, files: str, found: str | None)
 
 
 @pytest.mark.parametrize("name", ["ada.zip", "ada.pth"])
-def test_an_archive_whatever_its_name(tmp_path: Path, voice: VoiceModel, rows: np.ndarray, name: str) -> None:
+def test_an_archive_whatever_its_name(
+    tmp_path: Path, voice: VoiceModel, rows: np.ndarray, name: str
+) -> None:
     inner = write(tmp_path / "model.pth", classic(voice))
     with zipfile.ZipFile(tmp_path / name, "w") as archive:
         archive.write(inner, "ada/ada.pth")
         archive.writestr("ada/added_ada.index", "rows")
     found = open_voice(tmp_path / name)
-    assert (found.model.version, found.model.facts["name"], found.index_name) == ("v1", "ada", "added_ada.index")
+    assert (found.model.version, found.model.facts["name"], found.index_name) == (
+        "v1",
+        "ada",
+        "added_ada.index",
+    )
     assert found.index is rows
 
 
@@ -82,9 +94,16 @@ def test_a_folder_with_one_voice(tmp_path: Path, voice: VoiceModel, rows: np.nda
 
 def test_a_voice_without_pitch_is_ready_to_speak(tmp_path: Path) -> None:
     model = small_voice("48k", has_pitch=False)
-    path = write(tmp_path / "G.pth", {"model": dict(small_voice("48k", posterior=True, has_pitch=False).weights)})
+    path = write(
+        tmp_path / "G.pth",
+        {"model": dict(small_voice("48k", posterior=True, has_pitch=False).weights)},
+    )
     voice = Voice.load(path)
-    assert (voice.has_pitch, voice.audio, voice.content_encoder) == (False, model.audio, "contentvec")
+    assert (voice.has_pitch, voice.audio, voice.content_encoder) == (
+        False,
+        model.audio,
+        "contentvec",
+    )
     assert voice.speakers == ("",) * 3 and voice.median_f0 == (0.0,) * 3 and voice.index is None
     assert voice.prepare.preset == "48k" and voice.prepare.f0_method == "swift"
     assert set(voice.parameters) == set(model.weights)  # the posterior encoder is left out

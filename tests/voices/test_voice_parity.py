@@ -1,4 +1,5 @@
-"""A public file speaks here as in PyTorch: the same weights, through the file, in both definitions of the networks."""
+"""A public file speaks here as in PyTorch: the same weights, through the file, in both definitions
+of the networks."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ def network(sizes: GeneratorConfig, audio: AudioConfig) -> torch.nn.Module:
     torch.manual_seed(0)
     made = torch_models.Synthesizer(sizes, audio)
     if not sizes.has_pitch:
-        made.enc_p, made.dec = PriorWithoutPitch(sizes), DecoderWithoutPitch(sizes, audio)
+        made.enc_p = PriorWithoutPitch(sizes)
+        made.dec = DecoderWithoutPitch(sizes, audio)
     for name, value in made.named_parameters():
         spread = 0.1 if "bias" in name or "beta" in name else 1.0 if value.ndim < 3 else 0.4
         value.data = (spread * torch.randn_like(value)).half().float()
@@ -66,17 +68,24 @@ def network(sizes: GeneratorConfig, audio: AudioConfig) -> torch.nn.Module:
     return made.eval()
 
 
-def torch_file(path: Path, made: torch.nn.Module, sizes: GeneratorConfig, audio: AudioConfig, form: str) -> Path:
+def torch_file(
+    path: Path, made: torch.nn.Module, sizes: GeneratorConfig, audio: AudioConfig, form: str
+) -> Path:
     """What the tool of that name saves of the network, by PyTorch itself."""
     state = {name: value.numpy() for name, value in made.state_dict().items()}
     version = "v1" if sizes.content_channels == 256 else "v2"
     whole = VoiceModel(sizes, audio, version, state)
-    content = {"classic": classic, "applio": applio, "parametrized": applio, "checkpoint": checkpoint}[form](
-        whole if form == "checkpoint" else whole.without_posterior()
-    )
+    content = {
+        "classic": classic,
+        "applio": applio,
+        "parametrized": applio,
+        "checkpoint": checkpoint,
+    }[form](whole if form == "checkpoint" else whole.without_posterior())
     key = "model" if form == "checkpoint" else "weight"
     names = new_names if form == "parametrized" else dict
-    content[key] = {name: torch.from_numpy(np.array(array)) for name, array in names(content[key]).items()}
+    content[key] = {
+        name: torch.from_numpy(np.array(array)) for name, array in names(content[key]).items()
+    }
     torch.save(content, path)
     return path
 
@@ -85,7 +94,9 @@ def torch_file(path: Path, made: torch.nn.Module, sizes: GeneratorConfig, audio:
     ("preset", "has_pitch", "form"),
     [("40k", True, "classic"), ("48k-v1", True, "checkpoint"), ("32k", False, "parametrized")],
 )
-def test_speech_is_that_of_pytorch(tmp_path: Path, preset: str, has_pitch: bool, form: str) -> None:
+def test_speech_is_that_of_pytorch(
+    tmp_path: Path, preset: str, has_pitch: bool, form: str
+) -> None:
     audio = PRESETS[preset].audio
     sizes = dataclasses.replace(PRESETS[preset].generator, **SMALL, has_pitch=has_pitch)
     made = network(sizes, audio)
@@ -96,13 +107,17 @@ def test_speech_is_that_of_pytorch(tmp_path: Path, preset: str, has_pitch: bool,
     content = random.standard_normal((1, FRAMES, sizes.content_channels)).astype(np.float32)
     f0 = (200 + 100 * np.sin(np.arange(FRAMES, dtype=np.float32) / 5))[None]
     f0[:, 10:16] = 0
-    pitch, lengths, speaker = np.array(coarse_pitch(jnp.asarray(f0))), np.array([FRAMES]), np.array([2])
+    pitch = np.array(coarse_pitch(jnp.asarray(f0)))
+    lengths = np.array([FRAMES])
+    speaker = np.array([2])
     with torch.no_grad():
         arguments = (content, pitch.astype(np.int64), f0, lengths, speaker)
         expected = made.infer(*map(torch.from_numpy, arguments), noise_scale=0.0)[0, 0].numpy()
 
     ours = model.network()
-    speak = jax.jit(lambda parameters: ours(parameters, "infer", content, lengths, pitch, f0, speaker))
+    speak = jax.jit(
+        lambda parameters: ours(parameters, "infer", content, lengths, pitch, f0, speaker)
+    )
     spoken = np.asarray(speak(ours.from_public(model.weights)))[0]
     assert spoken.shape == expected.shape == (FRAMES * audio.hop,)
     assert np.std(expected) > 1e-3
@@ -120,11 +135,16 @@ def test_a_file_of_full_size_speaks_as_the_golden_output(tmp_path: Path) -> None
     shapes = VoiceModel(preset.generator, preset.audio, "v2", {}).network().public_shapes
     weights = {name: value(f"G.{name}", shape, salt=0) for name, shape in shapes.items()}
     content = applio(VoiceModel(preset.generator, preset.audio, "v2", weights))
-    content["weight"] = {name: torch.from_numpy(array) for name, array in new_names(weights).items()}
+    content["weight"] = {
+        name: torch.from_numpy(array) for name, array in new_names(weights).items()
+    }
     torch.save(content, tmp_path / "golden.pth")
     model = pth_reader.read(tmp_path / "golden.pth")
     with np.load(PARITY / "parity_40000.npz") as golden:
-        inputs = {name: golden[f"in.{name}"][:1] for name in ("phone", "lengths", "f0_coarse", "f0_hz", "speaker")}
+        inputs = {
+            name: golden[f"in.{name}"][:1]
+            for name in ("phone", "lengths", "f0_coarse", "f0_hz", "speaker")
+        }
         expected = golden["infer"].reshape(-1)
     ours = model.network()
     speak = jax.jit(lambda parameters: ours(parameters, "infer", *inputs.values()))
@@ -135,6 +155,8 @@ def test_a_file_of_full_size_speaks_as_the_golden_output(tmp_path: Path) -> None
 def test_these_are_pytorch_s_new_names() -> None:
     normed = torch.nn.utils.parametrizations.weight_norm(torch.nn.ConvTranspose1d(3, 2, 4))
     found = {name: value.detach().numpy() for name, value in normed.state_dict().items()}
-    old = pth_reader.to_public_names({f"dec.ups.0.{name}": array for name, array in found.items()})
+    old = pth_reader.to_public_names(
+        {f"dec.ups.0.{name}": array for name, array in found.items()}
+    )
     shapes = {name.removeprefix("dec.ups.0."): array.shape for name, array in old.items()}
     assert shapes == {"weight_g": (3, 1, 1), "weight_v": (3, 2, 4), "bias": (2,)}

@@ -29,7 +29,9 @@ def test_entries_are_well_formed(name: str) -> None:
         assert "https" in schemes <= {"https", "pip"}
         assert len(set(file.urls)) == len(file.urls)
         if any("#" in url for url in file.urls) or file.package:
-            assert file.sha256, "an archive or package must be checked by the hash of its member"
+            assert file.sha256, (
+                "an archive or package must be checked by the hash of its member"
+            )
 
 
 def test_no_two_files_share_a_place_or_a_hash() -> None:
@@ -49,9 +51,15 @@ def test_every_name_that_the_configuration_offers_is_there() -> None:
 
 
 def test_an_encoder_is_a_folder_and_the_address_of_whisper_holds_its_hash() -> None:
-    assert [PurePosixPath(file.path).name for file in ENTRIES["spin-v2"].files] == ["config.json", "pytorch_model.bin"]
+    assert [PurePosixPath(file.path).name for file in ENTRIES["spin-v2"].files] == [
+        "config.json",
+        "pytorch_model.bin",
+    ]
     assert "/Resources/embedders/spin-v2/" in ENTRIES["spin-v2"].files[1].urls[0]
-    assert "/Resources/embedders/korean_hubert_base/" in ENTRIES["korean-hubert-base"].files[1].urls[0]
+    assert (
+        "/Resources/embedders/korean_hubert_base/"
+        in ENTRIES["korean-hubert-base"].files[1].urls[0]
+    )
     for name in ("whisper-base", "whisper-small"):
         assert ENTRIES[name].files[0].sha256 in ENTRIES[name].files[0].urls[0]
 

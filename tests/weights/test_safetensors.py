@@ -1,4 +1,5 @@
-"""Our reader and writer of safetensors against the original, and against files that are not what they say."""
+"""Our reader and writer of safetensors against the original, and against files that are not what
+they say."""
 
 from __future__ import annotations
 
@@ -15,13 +16,29 @@ from hypothesis.extra import numpy as hnp
 from rvc_jax.errors import UserError
 from rvc_jax.weights.safetensors_file import metadata, read, write
 
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
-DTYPES = ["float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64"]
+DTYPES = [
+    "float64",
+    "float32",
+    "float16",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+]
 TENSORS = st.dictionaries(
     st.text(max_size=8).filter(lambda name: name != "__metadata__"),
     st.sampled_from([*DTYPES, "bool"]).flatmap(
-        lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
+        lambda dtype: hnp.arrays(
+            dtype, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
+        )
     ),
     max_size=4,
 )
@@ -37,7 +54,9 @@ def packed(header: object, data: bytes = b"") -> bytes:
     return len(text).to_bytes(8, "little") + text + data
 
 
-def tensor(dtype: object = "F32", shape: object = (2,), begin: object = 0, end: object = 8) -> dict:
+def tensor(
+    dtype: object = "F32", shape: object = (2,), begin: object = 0, end: object = 8
+) -> dict:
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
 
 
@@ -56,7 +75,8 @@ def assert_same(result: dict, expected: dict) -> None:
         assert result[name].tobytes() == array.tobytes()
 
 
-# --- against the original --------------------------------------------------------------------------------------------
+# --- against the original
+# --------------------------------------------------------------------------------------------
 
 
 @quick
@@ -69,12 +89,20 @@ def test_we_read_what_the_original_writes(path: Path, tensors: dict) -> None:
 
 @settings(quick, max_examples=400)
 @given(data=st.data())
-def test_what_we_read_of_a_damaged_file_is_what_the_original_reads(path: Path, data: st.DataObject) -> None:
+def test_what_we_read_of_a_damaged_file_is_what_the_original_reads(
+    path: Path, data: st.DataObject
+) -> None:
     original = pytest.importorskip("safetensors.numpy")
-    content = bytearray(original.save({"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(4, np.int8)}))
+    content = bytearray(
+        original.save(
+            {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(4, np.int8)}
+        )
+    )
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.integers(0, len(content) - 1))
-        content[place] = data.draw(st.sampled_from(b'0123456789 {}[]",:-.eFIU\\') | st.integers(0, 255))
+        content[place] = data.draw(
+            st.sampled_from(b'0123456789 {}[]",:-.eFIU\\') | st.integers(0, 255)
+        )
     path.write_bytes(content)
     try:
         result = read(path)
@@ -95,7 +123,8 @@ def test_torch_and_bfloat16(path: Path) -> None:
     np.testing.assert_array_equal(result["whole"], values.numpy())
 
 
-# --- by hand ---------------------------------------------------------------------------------------------------------
+# --- by hand
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_file_made_by_hand(path: Path) -> None:
@@ -107,11 +136,17 @@ def test_a_file_made_by_hand(path: Path) -> None:
         "empty": tensor("I64", [0, 3], 12, 12),
         "scalar": tensor("U8", [], 12, 13),
     }
-    path.write_bytes(packed(header, np.array([3, 4], "<f4").tobytes() + brain.tobytes() + b"\x07"))
+    path.write_bytes(
+        packed(header, np.array([3, 4], "<f4").tobytes() + brain.tobytes() + b"\x07")
+    )
     result = read(path)
     np.testing.assert_array_equal(result["first"], np.array([[3, 4]], np.float32))
     np.testing.assert_array_equal(result["second"], np.array([1.5, -2], np.float32))
-    assert result["empty"].shape == (0, 3) and result["scalar"] == 7 and result["scalar"].shape == ()
+    assert (
+        result["empty"].shape == (0, 3)
+        and result["scalar"] == 7
+        and result["scalar"].shape == ()
+    )
     result["first"][0, 0] = 1  # an array of its own, that can be written to
 
 
@@ -142,7 +177,9 @@ HOSTILE = {
     "fractional shape": packed({"a": tensor(shape=[2.0])}, bytes(8)),
     "truth for a shape": packed({"a": tensor("U8", [True], 0, 1)}, bytes(1)),
     "too many dimensions": packed({"a": tensor(shape=[1] * 100 + [2])}, bytes(8)),
-    "three offsets": packed({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8, 8]}}, bytes(8)),
+    "three offsets": packed(
+        {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8, 8]}}, bytes(8)
+    ),
     "negative offset": packed({"a": tensor(begin=-8, end=0)}, bytes(8)),
     "backwards": packed({"a": tensor(begin=8, end=0)}, bytes(8)),
     "beyond the file": packed({"a": tensor(shape=[2**40], end=2**42)}, bytes(8)),
@@ -189,7 +226,8 @@ def test_missing_files_and_folders(path: Path, tmp_path: Path) -> None:
     assert "cannot be read" in refusal(tmp_path)
 
 
-# --- writing ---------------------------------------------------------------------------------------------------------
+# --- writing
+# ---------------------------------------------------------------------------------------------------------
 
 
 @quick
@@ -205,7 +243,11 @@ def test_the_original_reads_it(path: Path) -> None:
     from safetensors.numpy import load_file
 
     tensors = {name: np.arange(6).reshape(2, 3).astype(name) for name in DTYPES}
-    tensors |= {"flags": np.array([True, False]), "one": np.float32(3)[...], "none": np.zeros((0, 2), np.float16)}
+    tensors |= {
+        "flags": np.array([True, False]),
+        "one": np.float32(3)[...],
+        "none": np.zeros((0, 2), np.float16),
+    }
     write(path, tensors, {"about": 'é "quoted"'})
     assert_same(load_file(path), tensors)
     with original.safe_open(path, "numpy") as file:
@@ -213,13 +255,19 @@ def test_the_original_reads_it(path: Path) -> None:
 
 
 def test_a_file_depends_on_its_content_alone(path: Path) -> None:
-    tensors = {"b": np.float16([1, 2, 3]), "a": np.float32([[1, 2], [3, 4]]), "c": np.float64([5])}
+    tensors = {
+        "b": np.float16([1, 2, 3]),
+        "a": np.float32([[1, 2], [3, 4]]),
+        "c": np.float64([5]),
+    }
     write(path, tensors)
     first = path.read_bytes()
     write(path, {name: tensors[name] for name in "acb"})
     assert path.read_bytes() == first
     assert int.from_bytes(first[:8], "little") % 8 == 0
-    swapped = {name: array.astype(array.dtype.newbyteorder(">")) for name, array in tensors.items()}
+    swapped = {
+        name: array.astype(array.dtype.newbyteorder(">")) for name, array in tensors.items()
+    }
     write(path, swapped | {"a": np.asfortranarray(swapped["a"])})
     assert path.read_bytes() == first
 

@@ -21,9 +21,22 @@ from hypothesis.extra import numpy as hnp
 from rvc_jax.errors import UserError
 from rvc_jax.weights.torch_file import Opaque, read, write
 
-DTYPES = ["float16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool", "complex64"]
+DTYPES = [
+    "float16",
+    "float32",
+    "float64",
+    "uint8",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "bool",
+    "complex64",
+]
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.fixture
@@ -39,8 +52,12 @@ def path(tmp_path):
 def arrays():
     shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
     plain = st.sampled_from(DTYPES).flatmap(lambda dtype: hnp.arrays(dtype, shapes))
-    brain = hnp.arrays("float32", shapes, elements=st.floats(width=16)).map(lambda a: a.astype(ml_dtypes.bfloat16))
-    return plain | brain | plain.map(np.transpose) | plain.filter(np.ndim).map(lambda a: a[::-1])
+    brain = hnp.arrays("float32", shapes, elements=st.floats(width=16)).map(
+        lambda a: a.astype(ml_dtypes.bfloat16)
+    )
+    return (
+        plain | brain | plain.map(np.transpose) | plain.filter(np.ndim).map(lambda a: a[::-1])
+    )
 
 
 def values():
@@ -49,7 +66,12 @@ def values():
 
     def grow(inner):
         dicts = st.dictionaries(keys, inner, max_size=4)
-        return st.lists(inner, max_size=4) | st.lists(inner, max_size=4).map(tuple) | dicts | dicts.map(OrderedDict)
+        return (
+            st.lists(inner, max_size=4)
+            | st.lists(inner, max_size=4).map(tuple)
+            | dicts
+            | dicts.map(OrderedDict)
+        )
 
     return st.recursive(scalars | arrays(), grow, max_leaves=12)
 
@@ -105,7 +127,8 @@ def from_torch(value):
     return convert(value, array, torch.Tensor)
 
 
-# --- round trips -----------------------------------------------------------------------------------------------------
+# --- round trips
+# -----------------------------------------------------------------------------------------------------
 
 
 @quick
@@ -185,9 +208,22 @@ def test_unsigned_tensors_of_new_torch(path, torch):
 def test_writing_makes_plain_types_shares_arrays_and_aligns_them(path):
     rate = enum.IntEnum("Rate", {"HZ_40K": 40000})
     array = np.arange(100, dtype=">f4")
-    write(path, {"sr": rate.HZ_40K, "loss": np.float32(1.5), "step": np.int64(3), "a": array, "b": array})
+    write(
+        path,
+        {
+            "sr": rate.HZ_40K,
+            "loss": np.float32(1.5),
+            "step": np.int64(3),
+            "a": array,
+            "b": array,
+        },
+    )
     result = read(path)
-    assert {key: type(result[key]) for key in ("sr", "loss", "step")} == {"sr": int, "loss": float, "step": int}
+    assert {key: type(result[key]) for key in ("sr", "loss", "step")} == {
+        "sr": int,
+        "loss": float,
+        "step": int,
+    }
     assert result["sr"] == 40000
     np.testing.assert_array_equal(result["a"], array)
     assert np.shares_memory(result["a"], result["b"])
@@ -196,7 +232,9 @@ def test_writing_makes_plain_types_shares_arrays_and_aligns_them(path):
     assert content.count(array.astype("<f4").tobytes()) == 1
 
 
-@pytest.mark.parametrize("value", [object(), {"f": print}, [np.array(["text"])], np.array([None]), {1, 2}])
+@pytest.mark.parametrize(
+    "value", [object(), {"f": print}, [np.array(["text"])], np.array([None]), {1, 2}]
+)
 def test_a_value_that_has_no_place_leaves_the_old_file(path, value):
     write(path, "old")
     with pytest.raises(TypeError, match="no place"):
@@ -222,7 +260,8 @@ def test_a_folder_that_is_missing_is_a_user_error(tmp_path):
         write(tmp_path / "nowhere" / "model.pth", 1)
 
 
-# --- files that are not what they say --------------------------------------------------------------------------------
+# --- files that are not what they say
+# --------------------------------------------------------------------------------
 
 
 def in_zip(program, storages=(), compression=zipfile.ZIP_STORED):
@@ -241,16 +280,22 @@ def in_legacy(program, storages=(), itemsize=4):
     heads = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
     content = b"".join(pickle.dumps(head, 2) for head in heads) + program
     content += pickle.dumps([str(key) for key in range(len(storages))], 2)
-    return content + b"".join((len(data) // itemsize).to_bytes(8, "little") + data for data in storages)
+    return content + b"".join(
+        (len(data) // itemsize).to_bytes(8, "little") + data for data in storages
+    )
 
 
-def tensor_program(elements, offset, shape, strides, key="0", storage=b"ctorch\nFloatStorage\n"):
+def tensor_program(
+    elements, offset, shape, strides, key="0", storage=b"ctorch\nFloatStorage\n"
+):
     """The pickle of one tensor, with whatever claims about it."""
 
     def spell(value):
         return pickle.dumps(value, 2)[2:-1]
 
-    reference = b"(" + spell("storage") + storage + spell(key) + spell("cpu") + spell(elements) + b"tQ"
+    reference = (
+        b"(" + spell("storage") + storage + spell(key) + spell("cpu") + spell(elements) + b"tQ"
+    )
     rest = spell(offset) + spell(shape) + spell(strides) + spell(False) + spell(None)
     return b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + reference + rest + b"tR."
 
@@ -304,19 +349,28 @@ def test_false_claims_about_a_tensor_are_refused(path, wrap, claim):
 
 
 def test_a_zip_bomb_is_refused(path):
-    path.write_bytes(in_zip(tensor_program(10**7, 0, (10**7,), (1,)), [bytes(4 * 10**7)], zipfile.ZIP_DEFLATED))
+    path.write_bytes(
+        in_zip(
+            tensor_program(10**7, 0, (10**7,), (1,)), [bytes(4 * 10**7)], zipfile.ZIP_DEFLATED
+        )
+    )
     assert "larger than the file" in refusal(path)
 
 
 def test_a_big_memo_index_or_length_allocates_nothing(path):
-    for program in (b"Nr\xff\xff\xff\x7f.", b"\x8d" + b"\xff" * 7 + b"\x00.", b"\x8b\xff\xff\xff\x7f."):
+    for program in (
+        b"Nr\xff\xff\xff\x7f.",
+        b"\x8d" + b"\xff" * 7 + b"\x00.",
+        b"\x8b\xff\xff\xff\x7f.",
+    ):
         path.write_bytes(in_zip(b"\x80\x04" + program))
         tolerated = program.startswith(b"Nr")  # a dictionary takes any index
         assert read(path) is None if tolerated else refusal(path)
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"RIFF\0\0\0\0WAVEfmt ", b"\x80", b"{}", bytes(range(256)), b"PK\x03\x04", b"N."]
+    "content",
+    [b"", b"RIFF\0\0\0\0WAVEfmt ", b"\x80", b"{}", bytes(range(256)), b"PK\x03\x04", b"N."],
 )
 def test_other_files_are_named_as_such(path, content):
     path.write_bytes(content)
@@ -334,8 +388,13 @@ def test_other_zip_files_missing_files_and_folders(path, tmp_path):
 def sample_content(tmp_path, wrap):
     """A small valid file: with the zip format as we write it, the legacy one hand-made."""
     if wrap is in_legacy:
-        return in_legacy(tensor_program(6, 1, (2, 2), (1, 3)), [np.arange(6, dtype=np.float32).tobytes()])
-    write(tmp_path / "sample.pth", {"weight": np.arange(6.0), "config": [1, 2.5, "text", (True, None)]})
+        return in_legacy(
+            tensor_program(6, 1, (2, 2), (1, 3)), [np.arange(6, dtype=np.float32).tobytes()]
+        )
+    write(
+        tmp_path / "sample.pth",
+        {"weight": np.arange(6.0), "config": [1, 2.5, "text", (True, None)]},
+    )
     return (tmp_path / "sample.pth").read_bytes()
 
 
@@ -362,7 +421,8 @@ def test_changed_bytes_are_read_or_refused(path, tmp_path, wrap, placeholders, d
         assert str(error).isprintable()
 
 
-# --- files that mean harm --------------------------------------------------------------------------------------------
+# --- files that mean harm
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -371,10 +431,14 @@ def canary(monkeypatch, tmp_path):
     calls = []
     module = types.ModuleType("canary")
     module.fire = lambda *args: calls.append(args)
-    module.Nested = type("Nested", (), {"fire": staticmethod(module.fire), "__setstate__": module.fire})
+    module.Nested = type(
+        "Nested", (), {"fire": staticmethod(module.fire), "__setstate__": module.fire}
+    )
     monkeypatch.setitem(sys.modules, "canary", module)
     monkeypatch.delitem(sys.modules, "hatching", raising=False)
-    (tmp_path / "hatching.py").write_text("import canary\ncanary.fire('imported')\nfire = canary.fire\n")
+    (tmp_path / "hatching.py").write_text(
+        "import canary\ncanary.fire('imported')\nfire = canary.fire\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     yield calls
     sys.modules.pop("hatching", None)
@@ -399,7 +463,9 @@ MALICE = {
 
 
 @pytest.mark.parametrize("program", MALICE.values(), ids=MALICE)
-@pytest.mark.parametrize("wrap", [in_zip, in_legacy, lambda program: program], ids=["zip", "legacy", "bare"])
+@pytest.mark.parametrize(
+    "wrap", [in_zip, in_legacy, lambda program: program], ids=["zip", "legacy", "bare"]
+)
 def test_calls_are_refused_and_never_made(path, canary, program, wrap):
     pickle.loads(program)
     assert canary, "the payload is harmless: the test proves nothing"
@@ -426,7 +492,10 @@ def test_the_refusal_names_the_function(path, wrap, protocol):
 
     path.write_bytes(wrap(pickle.dumps({"weight": [Evil()]}, protocol)))
     text = refusal(path)
-    assert text.endswith("names `posix.system`, which a model file has no reason to: refused") or "nt.system" in text
+    assert (
+        text.endswith("names `posix.system`, which a model file has no reason to: refused")
+        or "nt.system" in text
+    )
     harmless = read(path, placeholders=True)["weight"][0]
     assert isinstance(harmless, Opaque) and harmless.args == ("exit 1",)
 
@@ -442,9 +511,15 @@ def test_a_command_beside_a_tensor_is_not_run(path, tmp_path, wrap, protocol):
 
     pickle.loads(pickle.dumps(Evil(), protocol))
     (tmp_path / "ran").unlink()  # it does run where it is trusted
-    evil = pickle.dumps(Evil(), protocol).removeprefix(bytes([0x80, protocol])).removesuffix(b".")
+    evil = (
+        pickle.dumps(Evil(), protocol).removeprefix(bytes([0x80, protocol])).removesuffix(b".")
+    )
     tensor = tensor_program(6, 0, (6,), (1,)).removesuffix(b".")
-    for program in (tensor + evil + b"0.", tensor + b"0" + evil + b".", tensor + evil + b"\x86."):
+    for program in (
+        tensor + evil + b"0.",
+        tensor + b"0" + evil + b".",
+        tensor + evil + b"\x86.",
+    ):
         path.write_bytes(wrap(program, [bytes(24)]))
         refusal(path)
         with contextlib.suppress(UserError):
@@ -465,10 +540,13 @@ def test_no_object_is_made_of_what_the_file_names(path, wrap, opcode, name):
         assert opcode != b"\x81.", error
 
 
-@pytest.mark.parametrize("member", ["archive/data.pkl", "archive/data/0", "model.pth", "../../data.pkl", "data.pkl"])
+@pytest.mark.parametrize(
+    "member", ["archive/data.pkl", "archive/data/0", "model.pth", "../../data.pkl", "data.pkl"]
+)
 def test_an_archive_in_an_archive_is_refused(path, tmp_path, member):
     write(path, {"weight": np.arange(6.0)})
-    inner, buffer = path.read_bytes(), io.BytesIO()
+    inner = path.read_bytes()
+    buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(member, inner)
         archive.writestr("archive/version", "3\n")
@@ -506,7 +584,8 @@ def test_bytes_by_number_are_refused(path):
     assert "made of something other than a list" in refusal(path)
 
 
-# --- placeholders ----------------------------------------------------------------------------------------------------
+# --- placeholders
+# ----------------------------------------------------------------------------------------------------
 
 
 class Rate(enum.IntEnum):
@@ -515,7 +594,12 @@ class Rate(enum.IntEnum):
 
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_placeholders_stand_for_unknown_objects(path, protocol):
-    value = {"args": argparse.Namespace(lr=0.1), "sr": Rate.HZ_40K, "class": Rate, "weight": (1, 2)}
+    value = {
+        "args": argparse.Namespace(lr=0.1),
+        "sr": Rate.HZ_40K,
+        "class": Rate,
+        "weight": (1, 2),
+    }
     path.write_bytes(in_zip(pickle.dumps(value, protocol)))
     assert "names `argparse.Namespace`" in refusal(path)
     result = read(path, placeholders=True)

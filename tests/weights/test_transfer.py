@@ -25,7 +25,7 @@ from weights_server import (
     serve,
     sha256,
     status,
-)  # fmt: skip
+)
 
 from rvc_jax.errors import UserError
 from rvc_jax.storage.files import write_json
@@ -33,24 +33,33 @@ from rvc_jax.weights import store, transfer
 
 pytestmark = pytest.mark.usefixtures("home")
 
-# --- interrupted transfers -------------------------------------------------------------------------------------------
+# --- interrupted transfers
+# -------------------------------------------------------------------------------------------
 
 
 def test_a_broken_transfer_is_continued(server: Server, register: Callable, home: Path) -> None:
     server.paths["/toy.pth"] = [serve(CONTENT, until=700_000), serve(CONTENT)]
     register(f"{server.url}/toy.pth")
     assert store.path("toy").read_bytes() == CONTENT
-    assert [request.headers.get("Range") for request in server.requests] == [None, "bytes=700000-"]
+    assert [request.headers.get("Range") for request in server.requests] == [
+        None,
+        "bytes=700000-",
+    ]
     assert server.requests[1].headers["If-Range"] == '"one"'
     assert left(home) == WHOLE
 
 
 @pytest.mark.parametrize("pinned", [True, False])
-@pytest.mark.parametrize("etag", ['"one"', None, 'W/"one"'], ids=["etag", "no etag", "weak etag"])
+@pytest.mark.parametrize(
+    "etag", ['"one"', None, 'W/"one"'], ids=["etag", "no etag", "weak etag"]
+)
 def test_the_next_call_continues_what_cannot_have_changed(
     server: Server, register: Callable, pinned: bool, etag: str | None, home: Path
 ) -> None:
-    server.paths["/toy.pth"] = [serve(CONTENT, etag, until=700_000), serve(CONTENT, etag, until=0)]
+    server.paths["/toy.pth"] = [
+        serve(CONTENT, etag, until=700_000),
+        serve(CONTENT, etag, until=0),
+    ]
     register(f"{server.url}/toy.pth", content=CONTENT if pinned else None)
     assert "the connection closed after" in refusal()
     assert left(home) == ["toys/toy.pth.part", "toys/toy.pth.part.json"]
@@ -58,7 +67,9 @@ def test_the_next_call_continues_what_cannot_have_changed(
     server.requests.clear()
     assert store.path("toy").read_bytes() == CONTENT
     safe = pinned or etag == '"one"'
-    assert [request.headers.get("Range") for request in server.requests] == ["bytes=700000-" if safe else None]
+    assert [request.headers.get("Range") for request in server.requests] == [
+        "bytes=700000-" if safe else None
+    ]
 
 
 def test_a_file_that_changed_meanwhile_starts_again(server: Server, register: Callable) -> None:
@@ -73,7 +84,9 @@ def test_a_server_without_ranges_sends_it_all_again(server: Server, register: Ca
     assert store.path("toy").read_bytes() == CONTENT
 
 
-def test_the_beginning_of_another_file_is_not_continued(server: Server, register: Callable) -> None:
+def test_the_beginning_of_another_file_is_not_continued(
+    server: Server, register: Callable
+) -> None:
     server.paths["/one"] = serve(OTHER, until=700_000)
     server.paths["/two"] = serve(CONTENT)
     register(f"{server.url}/one", f"{server.url}/two")
@@ -98,19 +111,30 @@ def test_a_whole_part_needs_no_request_and_a_too_long_one_is_dropped(
         store.path("toy").unlink()
 
 
-def test_a_part_that_the_server_does_not_know_starts_again(server: Server, register: Callable, home: Path) -> None:
+def test_a_part_that_the_server_does_not_know_starts_again(
+    server: Server, register: Callable, home: Path
+) -> None:
     part = home / "weights/toys/toy.pth.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(OTHER + b"more")
-    part.with_name("toy.pth.part.json").write_text(json.dumps({"url": f"{server.url}/toy.pth", "etag": '"one"'}))
+    part.with_name("toy.pth.part.json").write_text(
+        json.dumps({"url": f"{server.url}/toy.pth", "etag": '"one"'})
+    )
     server.paths["/toy.pth"] = serve(CONTENT)
     register(f"{server.url}/toy.pth", content=None)
     assert store.path("toy").read_bytes() == CONTENT
-    assert [request.headers.get("Range") for request in server.requests] == [f"bytes={len(OTHER) + 4}-", None]
+    assert [request.headers.get("Range") for request in server.requests] == [
+        f"bytes={len(OTHER) + 4}-",
+        None,
+    ]
 
 
-@pytest.mark.parametrize("state", [b"", b"[]", b"{", b"[" * 100_000, b'{"url": 1, "etag": 2}', b"\xff"])
-def test_a_damaged_note_about_a_part_starts_again(server: Server, register: Callable, home: Path, state: bytes) -> None:
+@pytest.mark.parametrize(
+    "state", [b"", b"[]", b"{", b"[" * 100_000, b'{"url": 1, "etag": 2}', b"\xff"]
+)
+def test_a_damaged_note_about_a_part_starts_again(
+    server: Server, register: Callable, home: Path, state: bytes
+) -> None:
     part = home / "weights/toys/toy.pth.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(OTHER[:1000])
@@ -121,7 +145,9 @@ def test_a_damaged_note_about_a_part_starts_again(server: Server, register: Call
     assert store.path("toy").read_bytes() == CONTENT and left(home) == WHOLE
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     breaks=st.lists(st.integers(0, len(CONTENT)), max_size=6),
     etags=st.lists(st.sampled_from(['"one"', None]), min_size=1, max_size=6),
@@ -131,7 +157,8 @@ def test_whatever_breaks_the_file_is_right_or_not_there(
     server: Server, register: Callable, breaks: list, etags: list, ranges: bool
 ) -> None:
     server.paths["/toy.pth"] = [
-        serve(CONTENT, etags[i % len(etags)], ranges, until) for i, until in enumerate([*breaks, None])
+        serve(CONTENT, etags[i % len(etags)], ranges, until)
+        for i, until in enumerate([*breaks, None])
     ]
     file = register(f"{server.url}/toy.pth")
     for _ in range(3):
@@ -157,7 +184,9 @@ def test_lasting_trouble_is_told(server: Server, register: Callable) -> None:
     assert "HTTP 503 (3 attempts)" in refusal()
 
 
-def test_a_pause_precedes_each_new_attempt(server: Server, register: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_precedes_each_new_attempt(
+    server: Server, register: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(transfer, "PAUSES", (1.0, 2.0, 4.0))
     monkeypatch.setattr(transfer.time, "sleep", pauses.append)
@@ -173,7 +202,9 @@ def test_a_connection_closed_without_an_answer(server: Server, register: Callabl
     assert "the connection broke: RemoteDisconnected" in refusal()
 
 
-def test_silence_and_trickles_end(server: Server, register: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silence_and_trickles_end(
+    server: Server, register: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gone = threading.Event()
 
     def silent(handler: Handler) -> None:
@@ -198,7 +229,9 @@ def test_silence_and_trickles_end(server: Server, register: Callable, monkeypatc
     assert time.monotonic() - began < 20
 
 
-def test_headers_without_end(server: Server, register: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_headers_without_end(
+    server: Server, register: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gone = threading.Event()
 
     def trickle(handler: Handler) -> None:
@@ -217,7 +250,11 @@ def test_headers_without_end(server: Server, register: Callable, monkeypatch: py
 
 @pytest.mark.parametrize("pinned", [True, False])
 def test_a_stop_before_the_first_byte_leaves_no_mixture(
-    server: Server, register: Callable, monkeypatch: pytest.MonkeyPatch, home: Path, pinned: bool
+    server: Server,
+    register: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+    home: Path,
+    pinned: bool,
 ) -> None:
     server.paths["/toy.pth"] = [serve(CONTENT, until=700_000), serve(CONTENT, until=0)]
     register(f"{server.url}/toy.pth", content=OTHER if pinned else None)
@@ -235,10 +272,13 @@ def test_a_stop_before_the_first_byte_leaves_no_mixture(
     assert store.path("toy").read_bytes() == OTHER
 
 
-# --- wrong files -----------------------------------------------------------------------------------------------------
+# --- wrong files
+# -----------------------------------------------------------------------------------------------------
 
 
-def test_a_wrong_hash_is_refused_and_the_file_removed(server: Server, register: Callable, home: Path) -> None:
+def test_a_wrong_hash_is_refused_and_the_file_removed(
+    server: Server, register: Callable, home: Path
+) -> None:
     server.paths["/toy.pth"] = serve(OTHER)
     register(f"{server.url}/toy.pth")
     text = refusal()
@@ -247,15 +287,21 @@ def test_a_wrong_hash_is_refused_and_the_file_removed(server: Server, register: 
     assert left(home) == [] and store.find("toy") is None
 
 
-def test_a_wrong_size_is_refused_before_it_is_fetched(server: Server, register: Callable, home: Path) -> None:
+def test_a_wrong_size_is_refused_before_it_is_fetched(
+    server: Server, register: Callable, home: Path
+) -> None:
     server.paths["/toy.pth"] = serve(CONTENT[:-1])
     register(f"{server.url}/toy.pth")
     assert "has 1499999 bytes, not 1500000" in refusal()
     assert left(home) == []
 
 
-@pytest.mark.parametrize("first", [status(404), status(403), serve(OTHER), serve(CONTENT[:10]), endless])
-def test_the_next_address_is_tried(server: Server, register: Callable, home: Path, first: Behaviour) -> None:
+@pytest.mark.parametrize(
+    "first", [status(404), status(403), serve(OTHER), serve(CONTENT[:10]), endless]
+)
+def test_the_next_address_is_tried(
+    server: Server, register: Callable, home: Path, first: Behaviour
+) -> None:
     server.paths |= {"/one": first, "/two": serve(CONTENT)}
     register(f"{server.url}/one", f"{server.url}/two")
     assert store.path("toy").read_bytes() == CONTENT and left(home) == WHOLE
@@ -265,12 +311,19 @@ def test_every_address_is_told_with_its_reason(server: Server, register: Callabl
     server.paths["/two"] = status(403)
     register(f"{server.url}/one", f"{server.url}/two")
     text = refusal()
-    assert f"{server.url}/one: the server has no such file (HTTP 404); {server.url}/two: the server does not" in text
+    assert (
+        f"{server.url}/one: the server has no such file (HTTP 404); {server.url}/two: the server does not"
+        in text
+    )
 
 
 @pytest.mark.parametrize("pinned", [True, False])
 def test_a_body_without_end_is_cut(
-    server: Server, register: Callable, home: Path, monkeypatch: pytest.MonkeyPatch, pinned: bool
+    server: Server,
+    register: Callable,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pinned: bool,
 ) -> None:
     monkeypatch.setattr(store, "_LARGEST", 3_000_000)
     server.paths["/toy.pth"] = endless
@@ -291,7 +344,11 @@ def test_absurd_lengths_are_refused_or_passed_over(
     server.paths["/toy.pth"] = absurd
     register(f"{server.url}/toy.pth", content=CONTENT if pinned else None)
     if isinstance(length, int) and length > 0:
-        assert "bytes, not 1500000" in refusal() if pinned else "more than can be true" in refusal()
+        assert (
+            "bytes, not 1500000" in refusal()
+            if pinned
+            else "more than can be true" in refusal()
+        )
         assert left(home) == []
     elif pinned:  # http.client takes it for no length: the body ends with the connection
         assert store.path("toy").read_bytes() == CONTENT
@@ -327,7 +384,9 @@ def test_redirects_to_other_schemes_are_refused(
     assert left(home) == []
 
 
-def test_redirects_are_followed_but_not_for_ever_and_not_out_of_encryption(server: Server, register: Callable) -> None:
+def test_redirects_are_followed_but_not_for_ever_and_not_out_of_encryption(
+    server: Server, register: Callable
+) -> None:
     server.paths |= {"/toy.pth": status(307, Location="/there"), "/there": serve(CONTENT)}
     register(f"{server.url}/toy.pth")
     assert store.path("toy").read_bytes() == CONTENT
@@ -337,4 +396,7 @@ def test_redirects_are_followed_but_not_for_ever_and_not_out_of_encryption(serve
     request = urllib.request.Request("https://example.org/toy.pth")
     follow = transfer._Redirects().redirect_request
     assert follow(request, None, 302, "", {}, "http://example.org/toy.pth") is None
-    assert follow(request, None, 302, "", {}, "https://example.org/there").full_url == "https://example.org/there"
+    assert (
+        follow(request, None, 302, "", {}, "https://example.org/there").full_url
+        == "https://example.org/there"
+    )

@@ -10,7 +10,8 @@ from rvc_jax.storage.environment import start_jax
 
 
 def audit(dataset: Place, out: Path = Path("audit.html"), as_json: Json = False) -> int:
-    """Listen to a dataset before training on it: how good it is, what is wrong with it, and what to do.
+    """Listen to a dataset before training on it: how good it is, what is wrong with it, and what to
+    do.
 
     Args:
         dataset: Folder made by `rvc-jax prepare`, also at gs:// or s3://.
@@ -26,7 +27,9 @@ def audit(dataset: Place, out: Path = Path("audit.html"), as_json: Json = False)
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise UserError(f"{out} cannot be written: name a file in a folder that exists")
     with Display() as display:
-        measured = run_audit(dataset, lambda done, total, file: display.update("listening", done, total, file))
+        measured = run_audit(
+            dataset, lambda done, total, file: display.update("listening", done, total, file)
+        )
         try:
             write_audit(measured, read_waves(dataset, measured.worst), out)
         except OSError as error:

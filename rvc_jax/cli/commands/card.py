@@ -15,9 +15,14 @@ OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavio
 
 
 def card(
-    run: Run, out: OptionalPath = None, voice: Which = "best", license_note: str = "", as_json: Json = False
+    run: Run,
+    out: OptionalPath = None,
+    voice: Which = "best",
+    license_note: str = "",
+    as_json: Json = False,
 ) -> int:
-    """Print a voice's model card, in Markdown: what it was made of, its hold-out scores, how to use it, its rights.
+    """Print a voice's model card, in Markdown: what it was made of, its hold-out scores, how to use
+    it, its rights.
 
     Args:
         run: Folder of the run, also at gs:// or s3://; or a voice's file or imported folder.

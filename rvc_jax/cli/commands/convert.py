@@ -19,7 +19,8 @@ from rvc_jax.storage.environment import start_jax
 
 _STANDARD = Path("-")
 Format = Annotated[
-    Literal["wav", "flac", "ogg", "mp3", "m4a", "aac", "opus"] | None, tyro.conf.arg(help_behavior_hint="")
+    Literal["wav", "flac", "ogg", "mp3", "m4a", "aac", "opus"] | None,
+    tyro.conf.arg(help_behavior_hint=""),
 ]
 
 
@@ -37,11 +38,13 @@ def convert(
     """Speak a recording, or all recordings of a folder, in a voice.
 
     Args:
-        run: Folder of a run, also at gs:// or s3://, or of an imported voice; or a voice's file: .pth of any RVC tool,
-            .zip, .safetensors.
-        source: Recording (any format that libsndfile or ffmpeg reads), a folder of them, or - for standard input.
-        out: File to write: .wav, .flac, .ogg, .mp3, .m4a, .aac or .opus; for a folder of recordings a folder, in which
-            results that are there already are kept, so that the same command continues; - for standard output.
+        run: Folder of a run, also at gs:// or s3://, or of an imported voice; or a voice's file:
+            .pth of any RVC tool, .zip, .safetensors.
+        source: Recording (any format that libsndfile or ffmpeg reads), a folder of them, or - for
+            standard input.
+        out: File to write: .wav, .flac, .ogg, .mp3, .m4a, .aac or .opus; for a folder of recordings
+            a folder, in which results that are there already are kept, so that the same command
+            continues; - for standard output.
         voice: The best voice of a run by the hold-out, or the latest.
         index: Retrieval index in the place of the voice's own (.index or .npy); "none" takes none.
         format: What to write in a folder or to standard output; wav if not given.
@@ -80,10 +83,15 @@ def _file(chosen: dict[str, Any], source: Path, out: Path) -> Any:
             raise UserError(str(error).replace(str(read), "standard input")) from error
 
 
-def _to_standard_output(chosen: dict[str, Any], source: Path, format: str | None, as_json: bool) -> int:
-    """Sound to standard output, everything else to standard error. A header knows the length: the file comes whole."""
+def _to_standard_output(
+    chosen: dict[str, Any], source: Path, format: str | None, as_json: bool
+) -> int:
+    """Sound to standard output, everything else to standard error. A header knows the length: the
+    file comes whole."""
     if sys.stdout.isatty():
-        raise UserError("sound would be written to the terminal: send standard output to a file or a program")
+        raise UserError(
+            "sound would be written to the terminal: send standard output to a file or a program"
+        )
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / f"sound.{format or 'wav'}"
         try:
@@ -101,9 +109,12 @@ def _to_standard_output(chosen: dict[str, Any], source: Path, format: str | None
 def _show(out: Path, converted: Any, as_json: bool) -> None:
     seconds = converted.samples / converted.rate
     result = {
-        "out": out, "seconds": seconds, "sample_rate": converted.rate, "samples": converted.samples,
+        "out": out,
+        "seconds": seconds,
+        "sample_rate": converted.rate,
+        "samples": converted.samples,
         "transpose": converted.transpose,
-    }  # fmt: skip
+    }
     rows = [
         ("written", "to standard output" if out == _STANDARD else str(out)),
         ("length", f"{seconds:.1f} s at {converted.rate} Hz"),
@@ -112,7 +123,14 @@ def _show(out: Path, converted: Any, as_json: bool) -> None:
     print_result(result, rows, as_json)
 
 
-def _folder(chosen: dict[str, Any], source: Path, out: Path, format: str | None, overwrite: bool, as_json: bool) -> int:
+def _folder(
+    chosen: dict[str, Any],
+    source: Path,
+    out: Path,
+    format: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> int:
     """All recordings of a folder; 1 if some of them failed."""
     from rvc_jax.infer.folder import convert_folder
 
@@ -121,18 +139,38 @@ def _folder(chosen: dict[str, Any], source: Path, out: Path, format: str | None,
     with Display() as display:
 
         def progress(done: float, total: int, name: Path) -> None:
-            display.update("converting", done, total, f"{min(int(done) + 1, total)}/{total} {name}")
+            display.update(
+                "converting", done, total, f"{min(int(done) + 1, total)}/{total} {name}"
+            )
 
         ending = f".{format or 'wav'}"
-        result = convert_folder(source=source, out=out, ending=ending, overwrite=overwrite, progress=progress, **chosen)
+        result = convert_folder(
+            source=source,
+            out=out,
+            ending=ending,
+            overwrite=overwrite,
+            progress=progress,
+            **chosen,
+        )
     total = len(result.converted) + len(result.present) + len(result.failed)
     rows = [
         ("folder", str(out)),
-        ("converted", f"{len(result.converted)} of {total} recordings, {format_duration(result.seconds)}"),
-        *([("there before", f"{len(result.present)}; --overwrite converts them again")] if result.present else []),
+        (
+            "converted",
+            f"{len(result.converted)} of {total} recordings, {format_duration(result.seconds)}",
+        ),
+        *(
+            [("there before", f"{len(result.present)}; --overwrite converts them again")]
+            if result.present
+            else []
+        ),
         *(("failed", reason) for _, reason in result.failed),
     ]
     failed = [{"source": source / name, "reason": reason} for name, reason in result.failed]
-    counts = {"converted": len(result.converted), "present": len(result.present), "failed": failed}
+    counts = {
+        "converted": len(result.converted),
+        "present": len(result.present),
+        "failed": failed,
+    }
     print_result({"out": out, "seconds": result.seconds, **counts}, rows, as_json)
     return 1 if result.failed else 0

@@ -12,19 +12,25 @@ from rvc_jax.cli.options import Json, Preset
 from rvc_jax.config import PRESETS
 from rvc_jax.errors import UserError
 
-Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
+Names = Annotated[
+    tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help_behavior_hint="")
+]
 List = Annotated[bool, tyro.conf.arg(name="list")]
 
 
-def download(names: Names = (), all_for: Preset = None, list_all: List = False, as_json: Json = False) -> int:
+def download(
+    names: Names = (), all_for: Preset = None, list_all: List = False, as_json: Json = False
+) -> int:
     """Download public weights ahead of time, or list them. What is there is verified and kept.
 
-    RVC_JAX_HOME names the cache folder, RVC_JAX_MIRROR another server; RVC_JAX_OFFLINE=1 forbids the network.
+    RVC_JAX_HOME names the cache folder, RVC_JAX_MIRROR another server; RVC_JAX_OFFLINE=1 forbids
+    the network.
 
     Args:
         names: Names of `--list`, or OWNER/NAME on the Hugging Face hub.
         all_for: Everything that preparing for a preset and training it needs.
-        list_all: Show what can be downloaded: size, licence, what it is, and where it lies if it is here.
+        list_all: Show what can be downloaded: size, licence, what it is, and where it lies if it is
+            here.
     """
     from rvc_jax.weights.registry import names_for
 
@@ -33,17 +39,24 @@ def download(names: Names = (), all_for: Preset = None, list_all: List = False, 
         print_result(entries, [(entry["name"], _line(entry)) for entry in entries], as_json)
         return 0
     if not names and all_for is None:
-        raise UserError("nothing to download: give names (`rvc-jax download --list` shows them) or --all-for PRESET")
+        raise UserError(
+            "nothing to download: give names (`rvc-jax download --list` shows them) or --all-for PRESET"
+        )
     wanted = dict.fromkeys((*names, *(names_for(PRESETS[all_for]) if all_for else ())))
     with Display() as display:
         paths = _fetch(list(wanted), display)
     rows = [(name, str(path)) for name, path in paths.items()]
-    print_result(paths, rows or [(str(all_for), "needs no download: its weights come with the package")], as_json)
+    print_result(
+        paths,
+        rows or [(str(all_for), "needs no download: its weights come with the package")],
+        as_json,
+    )
     return 0
 
 
 def _fetch(names: list[str], display: Display) -> dict[str, Path]:
-    """Where the weights of these names lie; what is not here is downloaded, and the display shows it."""
+    """Where the weights of these names lie; what is not here is downloaded, and the display shows
+    it."""
     from rvc_jax.weights import store
 
     for name in names:
@@ -56,7 +69,9 @@ def _fetch(names: list[str], display: Display) -> dict[str, Path]:
             text = f"{size(done)} of {size(total)}" if total else size(done)
             display.update(f"{name} {file}", done if total else 0, total or 1, text)  # noqa: B023 called at once
 
-        paths[name] = store.hub_model(name, progress) if "/" in name else store.path(name, progress)
+        paths[name] = (
+            store.hub_model(name, progress) if "/" in name else store.path(name, progress)
+        )
     return paths
 
 

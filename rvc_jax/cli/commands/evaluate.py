@@ -33,39 +33,57 @@ def evaluate(
     reference: _Sounds = None,
     as_json: Json = False,
 ) -> int:
-    """Measure a voice on the speech that was held out of its training, or measure converted recordings.
+    """Measure a voice on the speech that was held out of its training, or measure converted
+    recordings.
 
-    Recordings need no run: name --converted, and --source, --target or --reference. What a figure needs beyond that
-    comes with the extra `eval`; a figure that cannot be had is left out, with a sentence.
+    Recordings need no run: name --converted, and --source, --target or --reference. What a figure
+    needs beyond that comes with the extra `eval`; a figure that cannot be had is left out, with a
+    sentence.
 
     Args:
         run: Folder of the run, also at gs:// or s3://.
         dataset: Dataset whose hold-out to use; the run's own if not given.
         voice: The best voice by the hold-out, or the latest.
         source: What was converted: a recording, or a folder of them.
-        converted: What came of it, by any program: a recording, or a folder whose recordings have the sources' names.
+        converted: What came of it, by any program: a recording, or a folder whose recordings have
+            the sources' names.
         target: The target speaker: a recording, or a folder of them.
-        reference: The target speaker saying the same words: a recording, or a folder as that of the sources.
+        reference: The target speaker saying the same words: a recording, or a folder as that of the
+            sources.
     """
     recordings = (source, converted, target, reference)
     if run is None and not any(recordings):
-        raise UserError("nothing to evaluate: name a run, or recordings with --source and --converted (--help)")
+        raise UserError(
+            "nothing to evaluate: name a run, or recordings with --source and --converted (--help)"
+        )
     if run is not None and any(recordings):
-        raise UserError("name a run to evaluate its voice, or recordings to compare them: not both")
+        raise UserError(
+            "name a run to evaluate its voice, or recordings to compare them: not both"
+        )
     start_jax()
     if run is not None:
         figures = _of_run(run, dataset, voice)
-        print_result(figures, [(name.replace("_", " "), _text(value)) for name, value in figures.items()], as_json)
+        print_result(
+            figures,
+            [(name.replace("_", " "), _text(value)) for name, value in figures.items()],
+            as_json,
+        )
         return 0
     if converted is None:
-        raise UserError("there is nothing to measure without --converted: name the recording that came out")
+        raise UserError(
+            "there is nothing to measure without --converted: name the recording that came out"
+        )
     from rvc_jax.metrics.conversion import measure_conversions
 
     with Display() as display:
         compared = measure_conversions(
-            converted, source, target, reference, comparison,
+            converted,
+            source,
+            target,
+            reference,
+            comparison,
             lambda done, total, name: display.update("measuring", done, total, name),
-        )  # fmt: skip
+        )
     print_result(compared, _rows(compared), as_json)
     return 0
 
@@ -85,7 +103,7 @@ def _of_run(run: str, dataset: str | None, voice: Which) -> dict[str, Any]:
 
 def _rows(compared: ConversionReport) -> Iterator[tuple[str, str]]:
     """The figures, or their mean and a line per conversion; then what there is to know."""
-    from rvc_jax.metrics.conversion_table import summarize, format_rows
+    from rvc_jax.metrics.conversion_table import format_rows, summarize
 
     conversions = compared.conversions
     if len(conversions) > 1:
@@ -100,7 +118,10 @@ def _rows(compared: ConversionReport) -> Iterator[tuple[str, str]]:
             yield "note", note if len(conversions) == 1 else f"{item.name}: {note}"
     for note in compared.notes:
         yield "note", note
-    yield "measured with", ", ".join(f"{what}: {method}" for what, method in compared.methods.items())
+    yield (
+        "measured with",
+        ", ".join(f"{what}: {method}" for what, method in compared.methods.items()),
+    )
 
 
 def _text(value: Any) -> str:

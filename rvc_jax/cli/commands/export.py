@@ -13,7 +13,11 @@ from rvc_jax.storage.environment import start_jax
 _CHOICES = ("rvc", "zip", "onnx", "onnx-rvc", "safetensors", "checkpoints", "all")
 Formats = Annotated[
     tuple[str, ...],
-    tyro.conf.arg(name="format", metavar=f"{{{','.join(_CHOICES)}}} ...", help_behavior_hint="(default: what works)"),
+    tyro.conf.arg(
+        name="format",
+        metavar=f"{{{','.join(_CHOICES)}}} ...",
+        help_behavior_hint="(default: what works)",
+    ),
 ]
 
 
@@ -27,15 +31,17 @@ def export(
     license_note: str = "",
     as_json: Json = False,
 ) -> int:
-    """Write a voice for other tools: RVC, Applio, w-okada's voice changer and what reads ONNX or safetensors.
+    """Write a voice for other tools: RVC, Applio, w-okada's voice changer and what reads ONNX or
+    safetensors.
 
     Every file is read back, compared and heard before it is called written.
 
     Args:
         run: Folder of the run, also at gs:// or s3://; or a voice's .pth or imported folder.
-        formats: rvc: the .pth and its .index; zip: both and the model card, as voices are shared; onnx: for w-okada's
-            voice changer; onnx-rvc: with the inputs of RVC's own export; safetensors; checkpoints: G_ and D_ files that
-            RVC and Applio train on from; all: all that this voice can be had in.
+        formats: rvc: the .pth and its .index; zip: both and the model card, as voices are shared;
+            onnx: for w-okada's voice changer; onnx-rvc: with the inputs of RVC's own export;
+            safetensors; checkpoints: G_ and D_ files that RVC and Applio train on from; all: all
+            that this voice can be had in.
         out: Folder for the files, also at gs:// or s3://; `voice` in the run if not given.
         name: Of the voice and its files; the run's if not given.
         voice: The best voice by the hold-out, or the latest.
@@ -46,7 +52,9 @@ def export(
 
     for each in formats:
         if each not in _CHOICES:
-            raise UserError(f"--format {sanitize(each)} is unknown: choose from {', '.join(_CHOICES)}")
+            raise UserError(
+                f"--format {sanitize(each)} is unknown: choose from {', '.join(_CHOICES)}"
+            )
     start_jax()
     from rvc_jax.voices.export import ExportConfig
     from rvc_jax.voices.export import export as run_export
@@ -55,12 +63,22 @@ def export(
     with Display() as display:
         written = run_export(run, out, config, display.message)
     rows = [("folder", str(written.out))]
-    rows += [(file.name, f"{size(file.bytes)}, SHA-256 {file.sha256}") for file in written.files]
-    rows += [(f"checked {form}", ", ".join(_figure(*each) for each in figures.items()))
-             for form, figures in written.checks.items() if figures]  # fmt: skip
+    rows += [
+        (file.name, f"{size(file.bytes)}, SHA-256 {file.sha256}") for file in written.files
+    ]
+    rows += [
+        (f"checked {form}", ", ".join(_figure(*each) for each in figures.items()))
+        for form, figures in written.checks.items()
+        if figures
+    ]
     rows += [("note", note) for note in written.notes]
     files = [file._asdict() for file in written.files]
-    result = {"out": written.out, "name": written.name, "files": files, "checks": written.checks}
+    result = {
+        "out": written.out,
+        "name": written.name,
+        "files": files,
+        "checks": written.checks,
+    }
     print_result(result | {"notes": written.notes}, rows, as_json)
     return 0
 
@@ -68,4 +86,8 @@ def export(
 def _figure(name: str, value: object) -> str:
     if isinstance(value, list):
         return f"{name.replace('_', ' ')} {' '.join(map(str, value))}"
-    return f"{name.replace('_', ' ')} {value:.3g}" if isinstance(value, float) else f"{name.replace('_', ' ')} {value}"
+    return (
+        f"{name.replace('_', ' ')} {value:.3g}"
+        if isinstance(value, float)
+        else f"{name.replace('_', ' ')} {value}"
+    )

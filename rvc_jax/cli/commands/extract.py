@@ -38,6 +38,13 @@ def extract(
     source = open_source(checkpoint, voice, step)
     facts = source.model.facts
     written = save_voice(out, source.model.without_posterior())
-    rows = [("written", str(out)), *(("of step", str(facts["step"])) for _ in range(1) if facts.get("step"))]
-    print_result({"files": written, "step": facts.get("step"), "epoch": facts.get("epoch")}, rows, as_json)
+    rows = [
+        ("written", str(out)),
+        *(("of step", str(facts["step"])) for _ in range(1) if facts.get("step")),
+    ]
+    print_result(
+        {"files": written, "step": facts.get("step"), "epoch": facts.get("epoch")},
+        rows,
+        as_json,
+    )
     return 0

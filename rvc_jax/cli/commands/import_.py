@@ -29,15 +29,18 @@ def import_(
     """Make a folder of a voice from elsewhere, to convert with or to train on.
 
     Args:
-        file: Voice of any RVC tool: .pth, .zip with one, G_*.pth of a training, or a folder with one file.
+        file: Voice of any RVC tool: .pth, .zip with one, G_*.pth of a training, or a folder with
+            one file.
         out: Folder to make.
         name: Name of the voice; the file's own if not given.
-        index: Retrieval index of the voice (.index or .npy); the one beside the file or in the archive if not given,
-            and "none" takes none.
+        index: Retrieval index of the voice (.index or .npy); the one beside the file or in the
+            archive if not given, and "none" takes none.
         discriminator: D_*.pth that was saved with a G_*.pth, to train on with it.
-        preset: Sizes of a checkpoint that does not tell which it has; only asked for where they are not clear.
-        content_encoder: That the voice was trained with, instead of what its file says: a name of those that
-            `rvc-jax prepare --help` lists, a folder or file of a HuBERT model, or OWNER/NAME on the Hugging Face hub.
+        preset: Sizes of a checkpoint that does not tell which it has; only asked for where they are
+            not clear.
+        content_encoder: That the voice was trained with, instead of what its file says: a name of
+            those that `rvc-jax prepare --help` lists, a folder or file of a HuBERT model, or
+            OWNER/NAME on the Hugging Face hub.
     """
     from rvc_jax.storage.files import file_sha256
     from rvc_jax.voices.formats import native, pth_reader
@@ -54,7 +57,12 @@ def import_(
         origin["sha256"] = file_sha256(file)
     native.write(out, model, opened.index, critic, origin)
     rows = 0 if opened.index is None else len(opened.index)
-    result = {"out": out, **model.summary(), "index_rows": rows, "discriminator": critic is not None}
+    result = {
+        "out": out,
+        **model.summary(),
+        "index_rows": rows,
+        "discriminator": critic is not None,
+    }
     print_result(result, _rows(result, opened.index_name), as_json)
     return 0
 
@@ -65,21 +73,33 @@ import_.__name__ = "import"
 def _rows(result: dict[str, Any], index_name: str | None) -> list[tuple[str, str]]:
     from rvc_jax.voices.formats.native import DISCRIMINATOR, MODEL
 
-    out, speakers = result["out"], result["speakers"]
+    out = result["out"]
+    speakers = result["speakers"]
     pitch = "with" if result["pitch"] else "without"
     rows = [
         ("written", f"{out} ({size(4 * result['parameters'])} of weights)"),
         ("found", f"{result['kind']}, {result['name']}"),
         ("format", f"{result['version']} at {result['sample_rate']} Hz, {pitch} pitch"),
-        ("speakers", f"{speakers}, without names" if isinstance(speakers, int) else ", ".join(speakers)),
+        (
+            "speakers",
+            f"{speakers}, without names" if isinstance(speakers, int) else ", ".join(speakers),
+        ),
         ("content encoder", result["content_encoder"]),
         ("epochs", "not told" if result["epoch"] is None else str(result["epoch"])),
-        ("index", f"{result['index_rows']} rows of {index_name}" if result["index_rows"] else "none"),
+        (
+            "index",
+            f"{result['index_rows']} rows of {index_name}" if result["index_rows"] else "none",
+        ),
         ("convert", f"rvc-jax convert {out} SOURCE OUT"),
-    ]  # fmt: skip
+    ]
     if result["can_be_trained_on"] and result["discriminator"]:
         pair = f"--pretrained-generator {out}/{MODEL} --pretrained-discriminator {out}/{DISCRIMINATOR}"
         rows.append(("train on", f"rvc-jax train DATASET --run RUN {pair}"))
     elif result["can_be_trained_on"]:
-        rows.append(("train on", "also needs the D_*.pth of the same training: import again with --discriminator"))
+        rows.append(
+            (
+                "train on",
+                "also needs the D_*.pth of the same training: import again with --discriminator",
+            )
+        )
     return rows

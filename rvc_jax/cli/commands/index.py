@@ -22,15 +22,19 @@ _ENDINGS = (".index", ".npy")
 
 
 def index(source: _Features, out: Path, seed: int = 0, as_json: Json = False) -> int:
-    """Make the index that other tools of the RVC world retrieve features from, or take the features out of one.
+    """Make the index that other tools of the RVC world retrieve features from, or take the features
+    out of one.
 
     Args:
-        source: Run (also at gs:// or s3://), array of features (.npy, as RVC's total_fea.npy), or faiss index (.index).
+        source: Run (also at gs:// or s3://), array of features (.npy, as RVC's total_fea.npy), or
+            faiss index (.index).
         out: File to write: .index for faiss, or .npy for the features as an array.
         seed: Of the cells.
     """
     if out.suffix not in _ENDINGS or out.is_dir() or not out.absolute().parent.is_dir():
-        raise UserError(f"{out} cannot be written: name a file that ends in .index or .npy, in a folder that exists")
+        raise UserError(
+            f"{out} cannot be written: name a file that ends in .index or .npy, in a folder that exists"
+        )
     start_jax()
     from rvc_jax.storage.files import write_array
     from rvc_jax.voices.formats import faiss_index
@@ -38,7 +42,13 @@ def index(source: _Features, out: Path, seed: int = 0, as_json: Json = False) ->
 
     rows = _rows(source)
     begin = time.perf_counter()
-    result = {"out": out, "rows": len(rows), "given": len(rows), "channels": rows.shape[1], "cells": None}
+    result = {
+        "out": out,
+        "rows": len(rows),
+        "given": len(rows),
+        "channels": rows.shape[1],
+        "cells": None,
+    }
     if out.suffix == ".npy":
         try:
             write_array(out, rows)
@@ -51,11 +61,19 @@ def index(source: _Features, out: Path, seed: int = 0, as_json: Json = False) ->
         result |= {"rows": written.rows, "cells": written.cells}
     result |= {"seconds": time.perf_counter() - begin, "bytes": out.stat().st_size}
     reduced = "" if result["rows"] == result["given"] else f", centres of {result['given']}"
-    table = [("written", f"{out} ({size(result['bytes'])})"), ("rows", f"{result['rows']}{reduced}")]
+    table = [
+        ("written", f"{out} ({size(result['bytes'])})"),
+        ("rows", f"{result['rows']}{reduced}"),
+    ]
     table += [("channels", str(result["channels"]))]
     table += [("cells", str(result["cells"]))] if result["cells"] else []
     if result["cells"] and result["channels"] not in CONTENT_CHANNELS.values():
-        table.append(("note", "other tools have no features of that width: their voices take 256 (v1) or 768 (v2)"))
+        table.append(
+            (
+                "note",
+                "other tools have no features of that width: their voices take 256 (v1) or 768 (v2)",
+            )
+        )
     print_result(result, [*table, ("time", f"{result['seconds']:.1f} s")], as_json)
     return 0
 
@@ -73,7 +91,9 @@ def _rows(source: str) -> np.ndarray:
 
     rows = RunFolder.open(fetch_run(source, "index.npy")).index()
     if rows is None:
-        raise UserError(f"the run {source} has no index.npy: train it, or give the features as .npy")
+        raise UserError(
+            f"the run {source} has no index.npy: train it, or give the features as .npy"
+        )
     return rows
 
 
@@ -81,11 +101,17 @@ def _array(path: Path) -> np.ndarray:
     import numpy as np
 
     try:
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)  # a file shorter than it says is refused
+        rows = np.load(
+            path, mmap_mode="r", allow_pickle=False
+        )  # a file shorter than it says is refused
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ValueError, EOFError, TypeError, OverflowError):
         raise UserError(f"{path}: not an array of NumPy, or damaged") from None
-    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or not np.issubdtype(rows.dtype, np.floating):
+    if (
+        not isinstance(rows, np.ndarray)
+        or rows.ndim != 2
+        or not np.issubdtype(rows.dtype, np.floating)
+    ):
         raise UserError(f"{path}: not features: an array of floats [rows, channels] is needed")
     return rows

@@ -9,7 +9,8 @@ from rvc_jax.cli.options import Json, Place
 
 
 def inspect(dataset: Place, as_json: Json = False) -> int:
-    """Tell what a dataset holds: counts, minutes, settings, what was dropped, and the shapes of one record.
+    """Tell what a dataset holds: counts, minutes, settings, what was dropped, and the shapes of one
+    record.
 
     Args:
         dataset: Folder made by `rvc-jax prepare`, also at gs:// or s3://.
@@ -23,10 +24,19 @@ def inspect(dataset: Place, as_json: Json = False) -> int:
     rows = [
         ("dataset", dataset),
         ("preset", f"{info.preset} at {info.sample_rate} Hz"),
-        ("features", f"pitch {info.f0_method}, content {info.content_encoder} ({info.content_channels} channels)"),
+        (
+            "features",
+            f"pitch {info.f0_method}, content {info.content_encoder} ({info.content_channels} channels)",
+        ),
         ("files", f"{info.files} read, {len(info.skipped)} skipped"),
-        ("speech", f"{info.speech_minutes:.1f} of {info.source_minutes:.1f} min, median pitch {info.median_f0:.0f} Hz"),
-        *((f"speaker {number}", f"{name}: {minutes:.1f} min") for number, (name, minutes) in enumerate(speakers)),
+        (
+            "speech",
+            f"{info.speech_minutes:.1f} of {info.source_minutes:.1f} min, median pitch {info.median_f0:.0f} Hz",
+        ),
+        *(
+            (f"speaker {number}", f"{name}: {minutes:.1f} min")
+            for number, (name, minutes) in enumerate(speakers)
+        ),
         ("train", f"{info.train_slices} slices"),
         ("holdout", f"{info.holdout_slices} slices, {info.holdout_seconds:.0f} s"),
         *((f"record {name}", text) for name, text in shapes.items()),

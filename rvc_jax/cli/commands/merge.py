@@ -15,7 +15,9 @@ from rvc_jax.storage.environment import start_jax
 First = Annotated[Positional[str], tyro.conf.arg(metavar="A")]
 Second = Annotated[Positional[str], tyro.conf.arg(metavar="B")]
 Outs = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE ...")]
-Share = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: --ratio)")]
+Share = Annotated[
+    float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: --ratio)")
+]
 
 
 def merge(
@@ -54,12 +56,19 @@ def merge(
     for path in out:
         check_output_path(path, first, second)
     sources = {"a": open_source(first), "b": open_source(second)}
-    shares = {"prior": ratio_prior, "flow": ratio_flow, "decoder": ratio_decoder, "speakers": ratio_speakers}
+    shares = {
+        "prior": ratio_prior,
+        "flow": ratio_flow,
+        "decoder": ratio_decoder,
+        "speakers": ratio_speakers,
+    }
     model = merge_voices(sources["a"].model, sources["b"].model, ratio, shares)
     wanted = {"none": (), "both": ("a", "b")}.get(index, (index,))
     rows = [sources[each].rows for each in wanted]
     if any(each is None for each in rows):
-        raise UserError(f"--index {index} is not possible: a voice has no content features; use --index none")
+        raise UserError(
+            f"--index {index} is not possible: a voice has no content features; use --index none"
+        )
     joined = np.concatenate(rows) if rows else None
     written = [file for path in out for file in save_voice(path, model, joined)]
     print_result({"files": written}, [("written", str(file)) for file in written], as_json)

@@ -30,9 +30,11 @@ def plan(
     dollars_per_hour: _Number = None,
     as_json: Json = False,
 ) -> int:
-    """What training will take on a TPU, before paying for it: memory, time and cost by that TPU's own compiler.
+    """What training will take on a TPU, before paying for it: memory, time and cost by that TPU's
+    own compiler.
 
-    The real training step is compiled, here, without a TPU; that takes minutes. Needs the extra `tpu`.
+    The real training step is compiled, here, without a TPU; that takes minutes. Needs the extra
+    `tpu`.
 
     Args:
         topology: Slices: v5e:1x1 is one chip of v5e, v6e:2x4 eight of v6e.
@@ -54,12 +56,14 @@ def plan(
         raise UserError(f"batch-per-chip must be at least 1, not {batch_per_chip}")
     configure_without_tpu()
     from rvc_jax.plan.compile import compile_step
-    from rvc_jax.plan.cost import resolve_rate, estimate_run_cost, count_windows
+    from rvc_jax.plan.cost import count_windows, estimate_run_cost, resolve_rate
     from rvc_jax.storage.environment import start_jax
 
     start_jax()
     settings = PRESETS[preset]
-    settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, rematerialise=rematerialise))
+    settings = dataclasses.replace(
+        settings, train=dataclasses.replace(settings.train, rematerialise=rematerialise)
+    )
     windows = _windows(dataset) if dataset else count_windows(minutes)
     results = []
     for place in slices:
@@ -68,9 +72,14 @@ def plan(
             compiled = compile_step(settings, place, batch_per_chip)
         rate = resolve_rate(place, units_per_hour, dollars_per_hour)
         cost = estimate_run_cost(
-            compiled.step_seconds, compiled.compile_seconds, windows, epochs or settings.train.epochs,
-            batch_per_chip * place.chips, place, rate,
-        )  # fmt: skip
+            compiled.step_seconds,
+            compiled.compile_seconds,
+            windows,
+            epochs or settings.train.epochs,
+            batch_per_chip * place.chips,
+            place,
+            rate,
+        )
         results.append(_result(preset, place, batch_per_chip, compiled, cost, per_op))
     print_result(results, [row for result in results for row in _rows(result)], as_json)
     return 0
@@ -82,7 +91,9 @@ def _windows(dataset: str) -> int:
     return read_info(dataset).train_slices
 
 
-def _result(preset: str, place: Any, batch: int, compiled: Any, cost: Any, per_op: bool) -> dict[str, Any]:
+def _result(
+    preset: str, place: Any, batch: int, compiled: Any, cost: Any, per_op: bool
+) -> dict[str, Any]:
     """Everything under plain names; estimates are the compiler's."""
     result = {
         "topology": place.name,
@@ -108,18 +119,37 @@ def _result(preset: str, place: Any, batch: int, compiled: Any, cost: Any, per_o
 
 
 def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    parts = ", ".join(f"{size(result[f'hbm_{part}'])} {part}" for part in ("arguments", "temporaries", "code"))
+    parts = ", ".join(
+        f"{size(result[f'hbm_{part}'])} {part}" for part in ("arguments", "temporaries", "code")
+    )
     rows = [
-        ("slice", f"{result['topology']}, preset {result['preset']}, {result['batch_per_chip']} windows per chip"),
+        (
+            "slice",
+            f"{result['topology']}, preset {result['preset']}, {result['batch_per_chip']} windows per chip",
+        ),
         ("compiled in", f"{result['compile_s']:.0f} s, on this machine"),
         ("step", f"{result['step_ms']:.1f} ms ({result['estimated_by']})"),
-        ("utilisation", f"{result['utilisation']:.0%} of the chip's peak, {result['flops'] / 1e12:.2f} TFLOP a step"),
-        ("memory per chip", f"{size(result['hbm_bytes'])} of {size(result['hbm_available'])}: {parts}"),
-        ("run", f"{result['steps']} steps, {result['steps_per_epoch']} per epoch: {format_duration(3600 * result['hours'])}"),
-        ("cost", f"{result['units']:.1f} Colab units, or ${result['dollars']:.2f} in the cloud; rates change"),
+        (
+            "utilisation",
+            f"{result['utilisation']:.0%} of the chip's peak, {result['flops'] / 1e12:.2f} TFLOP a step",
+        ),
+        (
+            "memory per chip",
+            f"{size(result['hbm_bytes'])} of {size(result['hbm_available'])}: {parts}",
+        ),
+        (
+            "run",
+            f"{result['steps']} steps, {result['steps_per_epoch']} per epoch: {format_duration(3600 * result['hours'])}",
+        ),
+        (
+            "cost",
+            f"{result['units']:.1f} Colab units, or ${result['dollars']:.2f} in the cloud; rates change",
+        ),
     ]
     if len(result["programs_ms"]) > 1:
-        of_step = ", ".join(f"{time:.1f} {name}" for name, time in result["programs_ms"].items())
+        of_step = ", ".join(
+            f"{time:.1f} {name}" for name, time in result["programs_ms"].items()
+        )
         rows.insert(3, ("of the step", f"{of_step} (ms)"))
     for operation in result.get("operations", [])[:_LISTED]:
         share = operation["cycles"] / result["clock"] * 1e3

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 
 
-def report(run: Run, dataset: OptionalPlace = None, out: OptionalPath = None, as_json: Json = False) -> int:
-    """Write the report of a run, also while it trains: curves, the hold-out to be heard, what more epochs would bring.
+def report(
+    run: Run, dataset: OptionalPlace = None, out: OptionalPath = None, as_json: Json = False
+) -> int:
+    """Write the report of a run, also while it trains: curves, the hold-out to be heard, what more
+    epochs would bring.
 
     Args:
         run: Folder of the run, also at gs:// or s3://.
-        dataset: Dataset with the hold-out; the run's own if not given. If that is gone, the report has no sound.
+        dataset: Dataset with the hold-out; the run's own if not given. If that is gone, the report
+            has no sound.
         out: Page to write (.html); report.html of the run if not given.
     """
     start_jax()
@@ -48,18 +52,22 @@ def report(run: Run, dataset: OptionalPlace = None, out: OptionalPath = None, as
     return 0
 
 
-def write_report_of_run(run: Path, dataset: Location | None = None, out: Path | None = None) -> str:
+def write_report_of_run(
+    run: Path, dataset: Location | None = None, out: Path | None = None
+) -> str:
     """Writes a run's page, and says why if the hold-out could not be rendered into it.
 
-    dataset: the run's own by default, and then the page is written without it too. Raises UserError if a named one
-    does not read.
+    dataset: the run's own by default, and then the page is written without it too. Raises UserError
+    if a named one does not read.
     """
     from rvc_jax.data.dataset import load_dataset
     from rvc_jax.report import write_report
     from rvc_jax.report.holdout_clips import holdout_clips
     from rvc_jax.runs.folder import RunFolder
 
-    folder, clips, missing = RunFolder.open(run), [], ""
+    folder = RunFolder.open(run)
+    clips = []
+    missing = ""
     try:
         place = dataset or folder.dataset_path
         if place is None:
@@ -69,5 +77,10 @@ def write_report_of_run(run: Path, dataset: Location | None = None, out: Path | 
         if dataset is not None:
             raise
         missing = str(error)
-    write_report(folder, out or run / "report.html", clips, table=[("without sound", missing)] if missing else ())
+    write_report(
+        folder,
+        out or run / "report.html",
+        clips,
+        table=[("without sound", missing)] if missing else (),
+    )
     return missing

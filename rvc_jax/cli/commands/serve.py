@@ -21,21 +21,27 @@ if TYPE_CHECKING:
 
 
 def serve(
-    voice: Annotated[Positional[str], tyro.conf.arg(metavar="VOICE")], service: ServeConfig, which: Which = "best"
+    voice: Annotated[Positional[str], tyro.conf.arg(metavar="VOICE")],
+    service: ServeConfig,
+    which: Which = "best",
 ) -> int:
-    """Keep a voice ready behind a local HTTP address: post a recording, get the same words in the voice.
+    """Keep a voice ready behind a local HTTP address: post a recording, get the same words in the
+    voice.
 
-    Ctrl-C ends it, after what is being converted; once more ends it at once. Needs the extra `serve`.
+    Ctrl-C ends it, after what is being converted; once more ends it at once. Needs the extra
+    `serve`.
 
     Args:
-        voice: Folder of a run, also at gs:// or s3://, or of an imported voice; or a voice's file: .pth of any RVC
-            tool, .zip, .safetensors.
+        voice: Folder of a run, also at gs:// or s3://, or of an imported voice; or a voice's file:
+            .pth of any RVC tool, .zip, .safetensors.
         which: The best voice of a run by the hold-out, or the latest.
     """
     try:
         import aiohttp  # noqa: F401
     except ImportError as error:
-        raise UserError('the web server is not installed: pip install "rvc_jax[serve]"') from error
+        raise UserError(
+            'the web server is not installed: pip install "rvc_jax[serve]"'
+        ) from error
     from rvc_jax.infer.server.server import VoiceServer, bind
 
     start_jax()
@@ -58,9 +64,14 @@ def serve(
 
 def _run(server: VoiceServer, listener: socket.socket) -> None:
     """Serves until a signal ends it."""
-    before = {name: signal.signal(name, lambda *_: server.stop()) for name in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        name: signal.signal(name, lambda *_: server.stop())
+        for name in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
-        asyncio.run(server.run(listener, lambda address: print(f"ready on {address}", flush=True)))
+        asyncio.run(
+            server.run(listener, lambda address: print(f"ready on {address}", flush=True))
+        )
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)

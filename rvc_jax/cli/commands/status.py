@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def status(run: Run, as_json: Json = False) -> int:
-    """Tell how a run is doing: how far it is, the hold-out, budget, last save; a run that stalls or is gone is named.
+    """Tell how a run is doing: how far it is, the hold-out, budget, last save; a run that stalls or
+    is gone is named.
 
     Args:
         run: Folder of the run, also at gs:// or s3://, while it trains or afterwards.
@@ -28,7 +29,8 @@ def status(run: Run, as_json: Json = False) -> int:
 
 
 def watch(run: Run, every: float = 10.0) -> int:
-    """Follow a run until it ends, a line whenever something has changed. Ctrl-C ends the watching, not the run.
+    """Follow a run until it ends, a line whenever something has changed. Ctrl-C ends the watching,
+    not the run.
 
     The exit code is 0 after a run that finished, 1 after one that ended otherwise.
 
@@ -64,13 +66,30 @@ def _rows(now: Status) -> list[tuple[str, str]]:
     if beat and beat.seconds_left and now.is_active:
         rows.append(("left", format_duration(beat.seconds_left)))
     if beat and beat.losses:
-        rows.append(("losses", ", ".join(f"{name.split('/')[-1]} {value:.2f}" for name, value in beat.losses.items())))
+        rows.append(
+            (
+                "losses",
+                ", ".join(
+                    f"{name.split('/')[-1]} {value:.2f}" for name, value in beat.losses.items()
+                ),
+            )
+        )
     if now.holdout_best is not None:
-        rows.append(("hold-out log-mel error", f"{now.holdout_best:.3f}, the best, at step {now.best_step}"))
+        rows.append(
+            (
+                "hold-out log-mel error",
+                f"{now.holdout_best:.3f}, the best, at step {now.best_step}",
+            )
+        )
     if beat and beat.budget:
         rows.append(("budget", beat.budget))
     if beat and beat.saved is not None:
-        rows.append(("last save", f"step {beat.saved_step}, {format_duration(max(time.time() - beat.saved, 0))} ago"))
+        rows.append(
+            (
+                "last save",
+                f"step {beat.saved_step}, {format_duration(max(time.time() - beat.saved, 0))} ago",
+            )
+        )
     rows += [("message", beat.message)] if beat and beat.message else []
     return rows + [("outlook", sentence) for sentence in now.outlook]
 
@@ -85,5 +104,7 @@ def _line(now: Status) -> str:
     if now.holdout_best is not None:
         parts.append(f"hold-out {now.holdout_best:.3f}")
     parts += [beat.budget] if beat and beat.budget else []
-    parts += [f"saved at step {beat.saved_step}"] if beat and beat.saved_step is not None else []
+    parts += (
+        [f"saved at step {beat.saved_step}"] if beat and beat.saved_step is not None else []
+    )
     return ", ".join(parts)

@@ -1,6 +1,7 @@
 """The quality of a prepared dataset in numbers, for `rvc-jax audit`.
 
-Every measure is explained where it is computed: `audio.quality`, `audio.fingerprint`, `features.vad`.
+Every measure is explained where it is computed: `audio.quality`, `audio.fingerprint`,
+`features.vad`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ from typing import Any
 import numpy as np
 
 from rvc_jax.data.audit import slice_metrics
-from rvc_jax.data.audit.slice_metrics import SliceMetrics, SliceSignature, measure_slice, rank_faults
+from rvc_jax.data.audit.slice_metrics import (
+    SliceMetrics,
+    SliceSignature,
+    measure_slice,
+    rank_faults,
+)
 from rvc_jax.data.dataset import DatasetInfo, iterate, read_info
 from rvc_jax.metrics.fingerprint import FRAMES_PER_SECOND as PRINTS_PER_SECOND
 from rvc_jax.metrics.fingerprint import Fingerprint, Repeat, find_repeats
@@ -25,7 +31,9 @@ from rvc_jax.storage.places import Location
 WORST = 10
 """Slices that are shown."""
 
-_PITCH_EDGES = np.arange(310, 870) / 10 - 0.05  # semitones of MIDI in steps of 10 cents: 49 Hz .. 1.2 kHz
+_PITCH_EDGES = (
+    np.arange(310, 870) / 10 - 0.05
+)  # semitones of MIDI in steps of 10 cents: 49 Hz .. 1.2 kHz
 _DURATION_EDGES = np.arange(0, 3.61, 0.2)
 _LOUDNESS_EDGES = np.arange(-50, 1, 1.0)
 _NOISE_EDGES = np.arange(-5, 81, 5.0)
@@ -162,7 +170,9 @@ def audit(path: Location, listener: Listener = lambda done, total, file: None) -
       UserError: it is no dataset of ours, or damaged.
     """
     info = read_info(path)
-    records = ((split, record) for split in ("train", "holdout") for record in iterate(path, split))
+    records = (
+        (split, record) for split in ("train", "holdout") for record in iterate(path, split)
+    )
     return measure(info, records, str(path), listener)
 
 
@@ -210,7 +220,10 @@ def measure(
         dataset=name,
         preset=info.preset,
         sample_rate=info.sample_rate,
-        voices=tuple(_voice(*voice) for voice in zip(info.speakers, info.speaker_minutes, pitch, strict=True)),
+        voices=tuple(
+            _voice(*voice)
+            for voice in zip(info.speakers, info.speaker_minutes, pitch, strict=True)
+        ),
         files=info.files,
         source_minutes=info.source_minutes,
         speech_minutes=info.speech_minutes,
@@ -236,7 +249,12 @@ def measure(
         repeated=repeated.by_file(),
         repeated_seconds=sum(repeated.seconds.values()),
         holdout_in_train_seconds=repeated.holdout_in_train_seconds,
-        worst=_worst(slices, {item.file: item.bandwidth_hz for item in narrow}, repeated, _spread(loudness).median),
+        worst=_worst(
+            slices,
+            {item.file: item.bandwidth_hz for item in narrow},
+            repeated,
+            _spread(loudness).median,
+        ),
         dropped=dict(collections.Counter(drop.reason for drop in info.dropped).most_common()),
     )
 
@@ -255,13 +273,14 @@ class _Bands:
     def bandwidth(self) -> float:
         """What a quarter of the speech reaches, in Hz; 0 without speech.
 
-        By files, for the noise of one of them would hide what others hold above it; where most files have too little
-        speech to tell, of all together.
+        By files, for the noise of one of them would hide what others hold above it; where most
+        files have too little speech to tell, of all together.
         """
         reaches, seconds = self._files[1:]
         if (
             not len(seconds)
-            or seconds.sum() < sum(frames[0] for frames in self._frames.values()) / FRAMES_PER_SECOND / 2
+            or seconds.sum()
+            < sum(frames[0] for frames in self._frames.values()) / FRAMES_PER_SECOND / 2
         ):
             mean = self._mean(self._spectra)
             return bandwidth(*mean) if mean else 0.0
@@ -273,18 +292,29 @@ class _Bands:
         """Files with enough speech to tell, the narrowest first."""
         limit = slice_metrics.NARROW_SHARE * self.bandwidth()
         narrow = [
-            NarrowFile(file, float(seconds), float(reach)) for file, reach, seconds in zip(*self._files, strict=True)
+            NarrowFile(file, float(seconds), float(reach))
+            for file, reach, seconds in zip(*self._files, strict=True)
         ]
         return sorted(
-            (item for item in narrow if item.bandwidth_hz < limit), key=lambda item: (item.bandwidth_hz, item.file)
+            (item for item in narrow if item.bandwidth_hz < limit),
+            key=lambda item: (item.bandwidth_hz, item.file),
         )
 
     @functools.cached_property
     def _files(self) -> tuple[list[str], np.ndarray, np.ndarray]:
-        """Files with enough speech to tell their bandwidth: their names, what they reach, and seconds of speech."""
-        files = [file for file, frames in self._frames.items() if frames[0] >= _LEAST_FILE_SPEECH * FRAMES_PER_SECOND]
+        """Files with enough speech to tell their bandwidth: their names, what they reach, and
+        seconds of speech."""
+        files = [
+            file
+            for file, frames in self._frames.items()
+            if frames[0] >= _LEAST_FILE_SPEECH * FRAMES_PER_SECOND
+        ]
         reaches = np.array([bandwidth(*self._mean([file])) for file in files])
-        return files, reaches, np.array([self._frames[file][0] / FRAMES_PER_SECOND for file in files])
+        return (
+            files,
+            reaches,
+            np.array([self._frames[file][0] / FRAMES_PER_SECOND for file in files]),
+        )
 
     def spectrum(self) -> Spectrum | None:
         mean = self._mean(self._spectra)
@@ -297,7 +327,9 @@ class _Bands:
             return tuple(np.round(10 * np.log10(grouped + 1e-15), 1).tolist())
 
         hz = np.arange(0, len(mean[0]), group) * FRAMES_PER_SECOND
-        return Spectrum(tuple(hz.tolist()), in_db(mean[0]), None if mean[1] is None else in_db(mean[1]))
+        return Spectrum(
+            tuple(hz.tolist()), in_db(mean[0]), None if mean[1] is None else in_db(mean[1])
+        )
 
     def _mean(self, files: Iterable[str]) -> tuple[np.ndarray, np.ndarray | None] | None:
         """Mean spectra of speech and of pauses over some files; None where there are none."""
@@ -309,22 +341,27 @@ class _Bands:
 
 
 class _Repeated:
-    """Sound that is in several slices. A slice is a repetition of one that comes before it by file and time."""
+    """Sound that is in several slices. A slice is a repetition of one that comes before it by file
+    and time."""
 
     def __init__(self, slices: Sequence[SliceMetrics], prints: Sequence[Fingerprint]) -> None:
         order = sorted(range(len(slices)), key=lambda i: (slices[i].file, slices[i].start))
         self._slices = [slices[i] for i in order]
         ordered = [prints[i] for i in order]
-        files, starts = [item.file for item in self._slices], [item.start for item in self._slices]
+        files = [item.file for item in self._slices]
+        starts = [item.start for item in self._slices]
         self._pairs = find_repeats(ordered, files, starts)
         self.seconds: dict[SliceMetrics, float] = {}
         self.where: dict[SliceMetrics, str] = {}
         covered: dict[int, np.ndarray] = {}
         for pair in self._pairs:
-            mask = covered.setdefault(pair.second, np.zeros(len(ordered[pair.second].bits), bool))
+            mask = covered.setdefault(
+                pair.second, np.zeros(len(ordered[pair.second].bits), bool)
+            )
             begin = max(0, -pair.offset)
             mask[begin : begin + pair.frames] = True
-            first, second = self._slices[pair.first], self._slices[pair.second]
+            first = self._slices[pair.first]
+            second = self._slices[pair.second]
             self.seconds[second] = float(mask.sum() / PRINTS_PER_SECOND)
             self.where[second] = f"{first.file} at {self._place(pair)[0]:.1f} s"
 
@@ -360,21 +397,36 @@ class _Repeated:
     def _place(self, pair: Repeat) -> tuple[float, float]:
         """Where in the two files the common sound begins, in seconds."""
         shift = pair.offset / PRINTS_PER_SECOND
-        return self._slices[pair.first].start + max(0, shift), self._slices[pair.second].start + max(0, -shift)
+        return self._slices[pair.first].start + max(0, shift), self._slices[
+            pair.second
+        ].start + max(0, -shift)
 
 
 def _worst(
-    slices: Sequence[SliceMetrics], narrow: dict[str, float], repeated: _Repeated, loudness: float | None
+    slices: Sequence[SliceMetrics],
+    narrow: dict[str, float],
+    repeated: _Repeated,
+    loudness: float | None,
 ) -> tuple[WorstSlice, ...]:
-    """The slices with the gravest faults; where too few have any, those that come nearest to one."""
+    """The slices with the gravest faults; where too few have any, those that come nearest to
+    one."""
     ranked = []
     for item in slices:
-        found = sorted(rank_faults(item, loudness or 0.0, narrow.get(item.file), repeated.share(item)), reverse=True)
+        found = sorted(
+            rank_faults(item, loudness or 0.0, narrow.get(item.file), repeated.share(item)),
+            reverse=True,
+        )
         wrong = list(itertools.takewhile(lambda fault: fault[0] >= 1, found))
         severity = sum(fault[0] for fault in wrong) if wrong else found[0][0]
         reasons = [text for _, text in wrong] or [f"no fault; nearest to one: {found[0][1]}"]
-        ranked.append(WorstSlice(item.split, item.file, item.start, item.seconds, severity, tuple(reasons)))
-    return tuple(sorted(ranked, key=lambda item: (-item.severity, item.file, item.start))[:WORST])
+        ranked.append(
+            WorstSlice(
+                item.split, item.file, item.start, item.seconds, severity, tuple(reasons)
+            )
+        )
+    return tuple(
+        sorted(ranked, key=lambda item: (-item.severity, item.file, item.start))[:WORST]
+    )
 
 
 def _voice(name: str, minutes: float, counts: np.ndarray) -> SpeakerAudit:
@@ -389,7 +441,9 @@ def _voice(name: str, minutes: float, counts: np.ndarray) -> SpeakerAudit:
     first = int(notes[0])
     per_note = np.bincount(notes - first, weights=counts).astype(int)
     edges = tuple(float(note) - 0.5 for note in range(first, first + len(per_note) + 1))
-    return SpeakerAudit(name, minutes, Spread(*quantiles), Histogram(edges, tuple(per_note.tolist())))
+    return SpeakerAudit(
+        name, minutes, Spread(*quantiles), Histogram(edges, tuple(per_note.tolist()))
+    )
 
 
 def _pitch_counts(f0: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ from rvc_jax.metrics import signal as quality
 from rvc_jax.metrics.fingerprint import Fingerprint, fingerprint
 
 MUSIC_LINES = 1.2
-"""From so many steady spectral lines a slice is likely music; `audio.quality.steady_lines` tells what that rests on."""
+"""From so many steady spectral lines a slice is likely music; `audio.quality.steady_lines` tells
+what that rests on."""
 MUSIC_NOTES = 0.3
 NOISY_DB = 20.0
 CLIPPED_SHARE = 1e-3
@@ -70,8 +71,11 @@ class SliceSignature(NamedTuple):
     spectra_frames: np.ndarray
 
 
-def measure_slice(split: str, record: dict[str, Any], rate: int, high_pass_hz: float) -> tuple[SliceMetrics, SliceSignature]:
-    """Measure one record of a dataset of that rate, whose sources went through that high-pass filter."""
+def measure_slice(
+    split: str, record: dict[str, Any], rate: int, high_pass_hz: float
+) -> tuple[SliceMetrics, SliceSignature]:
+    """Measure one record of a dataset of that rate, whose sources went through that high-pass
+    filter."""
     wave = np.asarray(record["wave"], np.float32)
     audio16k = resample(wave, rate, FEATURE_RATE)
     frames = quality.split_frames(wave, rate)
@@ -84,7 +88,9 @@ def measure_slice(split: str, record: dict[str, Any], rate: int, high_pass_hz: f
         speaker=int(record["speaker"]),
         start=float(record["start"]),
         seconds=len(wave) / rate,
-        speech=float((probability >= quality.SPEECH_PROBABILITY).mean()) if len(probability) else 0.0,
+        speech=float((probability >= quality.SPEECH_PROBABILITY).mean())
+        if len(probability)
+        else 0.0,
         silence=quality.silent_share(frames),
         loudness=loudness if math.isfinite(loudness) else None,
         signal_to_noise=quality.signal_to_noise(frames, probability),
@@ -93,23 +99,44 @@ def measure_slice(split: str, record: dict[str, Any], rate: int, high_pass_hz: f
         lines=quality.steady_lines(audio16k),
         notes=quality.held_notes(np.asarray(record["f0"])),
     )
-    return measured, SliceSignature(fingerprint(audio16k), *quality.sum_spectra(frames, probability))
+    return measured, SliceSignature(
+        fingerprint(audio16k), *quality.sum_spectra(frames, probability)
+    )
 
 
-def rank_faults(item: SliceMetrics, loudness: float, narrow_hz: float | None, repeated: tuple[float, str] | None):
-    """What is or comes near to being wrong with a slice: pairs of a severity and a text, from 1 on a fault.
+def rank_faults(
+    item: SliceMetrics,
+    loudness: float,
+    narrow_hz: float | None,
+    repeated: tuple[float, str] | None,
+):
+    """What is or comes near to being wrong with a slice: pairs of a severity and a text, from 1 on
+    a fault.
 
     Args:
       loudness: the dataset's median, in LUFS.
-      narrow_hz: the highest frequency of the slice's file, if it is one of those with less than the rest.
+      narrow_hz: the highest frequency of the slice's file, if it is one of those with less than the
+          rest.
       repeated: which share of the slice is there elsewhere, and where.
     """
     found = [
-        (LITTLE_SPEECH / (item.speech + LITTLE_SPEECH / 10), f"{item.speech:.0%} of it is speech"),
+        (
+            LITTLE_SPEECH / (item.speech + LITTLE_SPEECH / 10),
+            f"{item.speech:.0%} of it is speech",
+        ),
         (item.silence / MUCH_SILENCE, f"{item.silence:.0%} of it is silence"),
-        (item.flat_tops / CLIPPED_SHARE, f"clipped: {item.flat_tops:.2%} of the samples lie on flat tops"),
-        (item.dc_offset / DC_OFFSET, f"a constant offset of {item.dc_offset:.1%} of full scale"),
-        (item.notes / MUSIC_NOTES, f"likely singing: the pitch holds notes for {item.notes:.0%} of the time"),
+        (
+            item.flat_tops / CLIPPED_SHARE,
+            f"clipped: {item.flat_tops:.2%} of the samples lie on flat tops",
+        ),
+        (
+            item.dc_offset / DC_OFFSET,
+            f"a constant offset of {item.dc_offset:.1%} of full scale",
+        ),
+        (
+            item.notes / MUSIC_NOTES,
+            f"likely singing: the pitch holds notes for {item.notes:.0%} of the time",
+        ),
     ]
     if item.lines is not None:
         text = f"likely music or singing: {item.lines:.1f} spectral lines stand still at a time"
@@ -125,5 +152,7 @@ def rank_faults(item: SliceMetrics, loudness: float, narrow_hz: float | None, re
         share, where = repeated
         found.append((share / REPEATED_SHARE, f"{share:.0%} of it is also in {where}"))
     if narrow_hz is not None:
-        found.append((_NARROW_SEVERITY, f"nothing above {narrow_hz / 1000:.1f} kHz in this file"))
+        found.append(
+            (_NARROW_SEVERITY, f"nothing above {narrow_hz / 1000:.1f} kHz in this file")
+        )
     return [(ratio if ratio < 1 else 1 + math.log10(ratio), text) for ratio, text in found]

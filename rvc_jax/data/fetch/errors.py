@@ -14,8 +14,14 @@ _ADVICE: tuple[tuple[str, str], ...] = (
         "window of a browser on your own machine, sign in, export the cookies (cookies.txt, Netscape format), close "
         "the window and pass --cookies FILE; or fetch on your own machine and copy the folder",
     ),
-    (r"Unsupported url scheme|file:// URLs are disabled", "only http and https links are fetched"),
-    (r"HTTP Error 3\d\d|redirect loop", "the site sends one in circles, or to what is no http or https link"),
+    (
+        r"Unsupported url scheme|file:// URLs are disabled",
+        "only http and https links are fetched",
+    ),
+    (
+        r"HTTP Error 3\d\d|redirect loop",
+        "the site sends one in circles, or to what is no http or https link",
+    ),
     (
         r"impersonat|Cloudflare anti-bot",
         "the site lets browsers in only: download the file with a browser and put it into the folder",
@@ -24,8 +30,14 @@ _ADVICE: tuple[tuple[str, str], ...] = (
         r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|SSLV3|\[SSL",
         "no trusted connection: check this machine's clock and its certificates",
     ),
-    (r"confirm your age|age.?restricted|inappropriate for some", f"only for adults who are signed in: {_COOKIES}"),
-    (r"members?.only|Join this channel|Premium members|requires? (payment|purchase)", f"only for members: {_COOKIES}"),
+    (
+        r"confirm your age|age.?restricted|inappropriate for some",
+        f"only for adults who are signed in: {_COOKIES}",
+    ),
+    (
+        r"members?.only|Join this channel|Premium members|requires? (payment|purchase)",
+        f"only for members: {_COOKIES}",
+    ),
     (r"Private video|is private", f"private: if your account may see it, {_COOKIES}"),
     (
         r"live event will begin|Premieres in|not currently live|is offline|livestream has ended"
@@ -48,9 +60,15 @@ _ADVICE: tuple[tuple[str, str], ...] = (
         "the site has had too many requests from this address: wait an hour, then run the same command again; "
         "what is fetched stays",
     ),
-    (r"HTTP Error (401|403)|Forbidden|registered users|log ?in|sign in|--cookies", f"the site refuses: {_COOKIES}"),
+    (
+        r"HTTP Error (401|403)|Forbidden|registered users|log ?in|sign in|--cookies",
+        f"the site refuses: {_COOKIES}",
+    ),
     (r"HTTP Error 5\d\d", "the site has a fault: try again later"),
-    (r"Unsupported URL", "no recording found at this link: open it in a browser, and copy the link of the recording"),
+    (
+        r"Unsupported URL",
+        "no recording found at this link: open it in a browser, and copy the link of the recording",
+    ),
     (
         r"could not find .{0,40}cookies|cookies? database|unsupported browser|unknown browser|keyring|DPAPI"
         r"|failed to decrypt",
@@ -70,8 +88,14 @@ _ADVICE: tuple[tuple[str, str], ...] = (
         r"|more expected|content too short|Broken pipe|Did not get any data",
         "the connection broke off: run the same command again, it continues where it stopped",
     ),
-    (r"ffmpeg", "this kind of stream needs the program ffmpeg, which is not used here: take another link of it"),
-    (r"unable to open for writing|unable to write|Unable to create", "check that the folder can be written to"),
+    (
+        r"ffmpeg",
+        "this kind of stream needs the program ffmpeg, which is not used here: take another link of it",
+    ),
+    (
+        r"unable to open for writing|unable to write|Unable to create",
+        "check that the folder can be written to",
+    ),
     (
         r"extracted extension|No video formats|Requested format is not available|only images are available",
         f"the site offers no sound that can be fetched; {_UPDATE}",
@@ -80,7 +104,9 @@ _ADVICE: tuple[tuple[str, str], ...] = (
 )
 
 _JAVASCRIPT = re.compile(r"JavaScript runtime|challenge solving failed", re.IGNORECASE)
-_NEEDS_JAVASCRIPT = re.compile(r"HTTP Error 403|Requested format is not available|No video formats|only images", re.I)
+_NEEDS_JAVASCRIPT = re.compile(
+    r"HTTP Error 403|Requested format is not available|No video formats|only images", re.I
+)
 
 
 def explain(text: str, warnings: tuple[str, ...] = ()) -> str:
@@ -91,24 +117,33 @@ def explain(text: str, warnings: tuple[str, ...] = ()) -> str:
       warnings: what yt-dlp remarked before.
     """
     reason = _reason(text)
-    if _NEEDS_JAVASCRIPT.search(text) and any(_JAVASCRIPT.search(warning) for warning in warnings):
+    if _NEEDS_JAVASCRIPT.search(text) and any(
+        _JAVASCRIPT.search(warning) for warning in warnings
+    ):
         advice = "YouTube needs a JavaScript runtime: install deno (deno.com) and pip install -U 'yt-dlp[default]'"
         return f"{reason}: {advice}"
     # The text as it came: what is cut away from the reason may be the telling part.
-    advice = next((advice for pattern, advice in _ADVICE if re.search(pattern, text, re.IGNORECASE)), _UPDATE)
+    advice = next(
+        (advice for pattern, advice in _ADVICE if re.search(pattern, text, re.IGNORECASE)),
+        _UPDATE,
+    )
     return f"{reason}: {advice}"
 
 
 def _reason(text: str) -> str:
     """The first sentence of what was said, without colours, addressee and requests to report it."""
     text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
-    text = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    text = " ".join(
+        "".join(character if character.isprintable() else " " for character in text).split()
+    )
     text = re.sub(r"^(ERROR:\s*)+", "", text)
     text = re.sub(r"^\[[\w:.-]+\]\s+(\S{1,80}: )?", "", text)
     text = re.sub(r"\(caused by .*", "", text)
     text = re.split(
         r"[;,.]?\s*(?:please report this issue|Use --|You might want to use a VPN|See\s+https?://|; try again with)",
-        text, maxsplit=1, flags=re.IGNORECASE,
-    )[0]  # fmt: skip
+        text,
+        maxsplit=1,
+        flags=re.IGNORECASE,
+    )[0]
     text = text.strip(" .:;") or "it failed"
     return text if len(text) <= 200 else f"{text[:200]}..."

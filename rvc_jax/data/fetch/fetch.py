@@ -1,4 +1,5 @@
-"""Recordings from links: videos, podcasts, playlists, plain files; through yt-dlp, sound only, nothing re-encoded."""
+"""Recordings from links: videos, podcasts, playlists, plain files; through yt-dlp, sound only,
+nothing re-encoded."""
 
 from __future__ import annotations
 
@@ -16,7 +17,13 @@ import av
 
 from rvc_jax.config import FetchConfig
 from rvc_jax.data.fetch.errors import explain
-from rvc_jax.data.fetch.sidecar import SIDECAR_SUFFIX, Chapter, Sidecar, read_sidecar, write_sidecar
+from rvc_jax.data.fetch.sidecar import (
+    SIDECAR_SUFFIX,
+    Chapter,
+    Sidecar,
+    read_sidecar,
+    write_sidecar,
+)
 from rvc_jax.data.progress import Listener, Progress, silent
 from rvc_jax.data.timecode import parse_time
 from rvc_jax.errors import UserError
@@ -74,19 +81,26 @@ class FetchResult:
 
 
 def fetch(
-    links: Iterable[str], folder: Path | str, config: FetchConfig | None = None, listener: Listener | None = None
+    links: Iterable[str],
+    folder: Path | str,
+    config: FetchConfig | None = None,
+    listener: Listener | None = None,
 ) -> FetchResult:
-    """Fetch the recordings that links lead to into a folder, each with a `NAME.source.json` beside it.
+    """Fetch the recordings that links lead to into a folder, each with a `NAME.source.json` beside
+    it.
 
-    These notes are the archive: what has one is not fetched again. A file gets its name when it is whole, and its note
-    after that, so a fetch can be ended at any moment, and the next one continues. What cannot be had is skipped.
+    These notes are the archive: what has one is not fetched again. A file gets its name when it is
+    whole, and its note after that, so a fetch can be ended at any moment, and the next one
+    continues. What cannot be had is skipped.
 
     Args:
-      links: to recordings, playlists, podcast feeds, or pages with recordings in them; http and https only.
+      links: to recordings, playlists, podcast feeds, or pages with recordings in them; http and
+          https only.
       listener: is told how far the current file is.
 
     Raises:
-      UserError: an option or a link that makes no sense, a full disk, or nothing could be fetched at all.
+      UserError: an option or a link that makes no sense, a full disk, or nothing could be fetched
+          at all.
     """
     config = config or FetchConfig()
     links = [link.strip() for link in links]
@@ -94,13 +108,17 @@ def fetch(
         raise UserError("nothing to fetch: give one link or more")
     for limit in ("timeout", "max_gigabytes", "max_hours", "max_files"):
         if not getattr(config, limit) > 0:
-            raise UserError(f"--{limit.replace('_', '-')} {getattr(config, limit)}: must be more than 0")
+            raise UserError(
+                f"--{limit.replace('_', '-')} {getattr(config, limit)}: must be more than 0"
+            )
     if config.retries < 0:
         raise UserError(f"--retries {config.retries}: must not be negative")
     try:
         return _Fetch(Path(folder), config, listener or silent).run(links)
     except OSError as error:
-        raise UserError(f"{error.filename or folder} cannot be written: {error.strerror or error}") from error
+        raise UserError(
+            f"{error.filename or folder} cannot be written: {error.strerror or error}"
+        ) from error
 
 
 class _Fetch:
@@ -109,7 +127,9 @@ class _Fetch:
     def __init__(self, folder: Path, config: FetchConfig, listener: Listener) -> None:
         from rvc_jax.data.fetch.ytdlp import Log
 
-        self._folder, self._config, self._listener = folder, config, listener
+        self._folder = folder
+        self._config = config
+        self._listener = listener
         self._wanted = _Wanted.of(config)
         self._files: dict[Path, FetchedRecording] = {}
         self._skipped: list[SkippedRecording] = []
@@ -127,13 +147,18 @@ class _Fetch:
                 self._entries = 0
                 self._follow(link, {}, _DEPTH)
         if not self._files:
-            name, reason = (self._skipped[0].link, self._skipped[0].reason) if self._skipped else (links[0], "empty")
+            name, reason = (
+                (self._skipped[0].link, self._skipped[0].reason)
+                if self._skipped
+                else (links[0], "empty")
+            )
             others = f" (and {len(self._skipped) - 1} others)" if len(self._skipped) > 1 else ""
             raise UserError(f"nothing was fetched: {name}: {reason}{others}")
         return FetchResult(self._folder, tuple(self._files.values()), tuple(self._skipped))
 
     def _check(self, links: list[str]) -> None:
-        """Refuse links before anything is fetched; of those that are in the folder nothing is asked for."""
+        """Refuse links before anything is fetched; of those that are in the folder nothing is asked
+        for."""
         from rvc_jax.data.fetch.network_guard import RefusedError, check_link
         from rvc_jax.data.fetch.ytdlp import clean_link
 
@@ -149,7 +174,9 @@ class _Fetch:
         if self._started is None:
             from rvc_jax.data.fetch.ytdlp import Client
 
-            self._started = self._stack.enter_context(Client(self._folder, self._config, self._log, self._progress))
+            self._started = self._stack.enter_context(
+                Client(self._folder, self._config, self._log, self._progress)
+            )
         return self._started
 
     def _follow(self, link: str, told: dict[str, Any], depth: int) -> None:
@@ -157,16 +184,21 @@ class _Fetch:
         from rvc_jax.data.fetch.network_guard import limit_cpu_time
         from rvc_jax.data.fetch.ytdlp import clean_link
 
-        plain, extractor = clean_link(link), told.get("ie_key")
+        plain = clean_link(link)
+        extractor = told.get("ie_key")
         name = str(told.get("title") or told.get("link_title") or plain)
-        if known := self._archive.find(plain) or self._archive.find(_key(extractor, told.get("id"))):
+        if known := self._archive.find(plain) or self._archive.find(
+            _key(extractor, told.get("id"))
+        ):
             self._keep(*known)
         elif depth < 0:
             self._skip(name, plain, "playlists in playlists, without an end")
         else:
             with self._failing(name, plain):
                 with limit_cpu_time():
-                    info = self._client().extract_info(link, download=False, process=False, ie_key=extractor)
+                    info = self._client().extract_info(
+                        link, download=False, process=False, ie_key=extractor
+                    )
                 self._take(info or {"_type": "playlist", "entries": []}, told, plain, depth)
 
     def _take(self, info: dict[str, Any], told: dict[str, Any], link: str, depth: int) -> None:
@@ -175,8 +207,12 @@ class _Fetch:
         if kind == "video":
             self._recording({**info, **_without_place(told)}, link)
         elif kind in ("url", "url_transparent"):
-            # "Transparent": what the page says of a recording goes before what the recording says of itself.
-            own = {**_without_place(info if kind == "url_transparent" else {}), **_without_place(told)}
+            # "Transparent": what the page says of a recording goes before what the recording says
+            # of itself.
+            own = {
+                **_without_place(info if kind == "url_transparent" else {}),
+                **_without_place(told),
+            }
             own |= {"link_title": info.get("title"), "ie_key": info.get("ie_key")}
             if kind == "url":
                 own["id"] = info.get("id")
@@ -184,16 +220,22 @@ class _Fetch:
         elif depth > 0:
             self._playlist(info, link, depth)
         else:
-            self._skip(str(info.get("title") or link), link, "playlists in playlists, without an end")
+            self._skip(
+                str(info.get("title") or link), link, "playlists in playlists, without an end"
+            )
 
     def _playlist(self, info: dict[str, Any], link: str, depth: int) -> None:
         page = {key: info.get(key) for key in ("extractor", "extractor_key", "webpage_url")}
-        title, most, empty = str(info.get("title") or link), self._config.max_files, True
+        title = str(info.get("title") or link)
+        most = self._config.max_files
+        empty = True
         for number, entry in self._client().entries(info):
             empty = False
             self._entries += 1
             if self._entries > most:
-                self._skip(title, link, f"only the first {most} recordings are fetched (--max-files)")
+                self._skip(
+                    title, link, f"only the first {most} recordings are fetched (--max-files)"
+                )
                 break
             if not entry:
                 self._skip(f"entry {number} of {title}", link, "removed, or not for everybody")
@@ -211,7 +253,9 @@ class _Fetch:
         title = _printable(str(info.get("title") or info.get("id") or link))
         if not self._client().has_recording_ids(info.get("extractor_key")):
             info["extractor_key"] = _NAMELESS
-        if known := self._archive.find(link) or self._archive.find(_key(info.get("extractor_key"), info.get("id"))):
+        if known := self._archive.find(link) or self._archive.find(
+            _key(info.get("extractor_key"), info.get("id"))
+        ):
             self._keep(*known)
             return
         chapters = _chapters(info.get("chapters"))
@@ -235,7 +279,11 @@ class _Fetch:
             self._skip(title, link, reason or "there is no sound in the file")
         else:
             note = _note(done, link, title, path, duration or _seconds(done.get("duration")))
-            self._done(FetchedRecording(path, dataclasses.replace(note, chapters=chapters, cuts=cuts), new=True))
+            self._done(
+                FetchedRecording(
+                    path, dataclasses.replace(note, chapters=chapters, cuts=cuts), new=True
+                )
+            )
 
     def _keep(self, path: Path, note: Sidecar) -> None:
         """A recording that is there already; what is wanted of it may have changed."""
@@ -252,7 +300,9 @@ class _Fetch:
         self._listener(Progress("fetch", 1, 1, file.path.name))
 
     def _skip(self, name: str, link: str, reason: str) -> None:
-        self._skipped.append(SkippedRecording(_printable(name), _printable(link), _printable(reason)))
+        self._skipped.append(
+            SkippedRecording(_printable(name), _printable(link), _printable(reason))
+        )
 
     @contextlib.contextmanager
     def _failing(self, name: str, link: str) -> Iterator[None]:
@@ -268,25 +318,34 @@ class _Fetch:
             self._skip(name, link, str(error))
         except Exception as error:  # extractors trip in any way over sites that have changed
             if "No space left on device" in str(error):
-                raise UserError(f"disk full: {self._folder}; free some space and run the same command again") from error
+                raise UserError(
+                    f"disk full: {self._folder}; free some space and run the same command again"
+                ) from error
             if isinstance(error, OSError) and error.filename:
                 raise
             own = type(error).__module__.startswith("yt_dlp")
-            text = str(error) if own else f"yt-dlp failed inside ({type(error).__name__}: {error})"
+            text = (
+                str(error) if own else f"yt-dlp failed inside ({type(error).__name__}: {error})"
+            )
             self._skip(name, link, explain(text, tuple(self._log.warnings)))
 
     def _progress(self, state: dict[str, Any]) -> None:
-        """What yt-dlp calls after every block. Raises Refused for what becomes too large or takes too long."""
+        """What yt-dlp calls after every block. Raises Refused for what becomes too large or takes
+        too long."""
         from rvc_jax.data.fetch.network_guard import RefusedError
 
-        done, total, config = state.get("downloaded_bytes") or 0, state.get("total_bytes") or 0, self._config
+        done = state.get("downloaded_bytes") or 0
+        total = state.get("total_bytes") or 0
+        config = self._config
         reason = None
         if max(done, total) > config.max_gigabytes * 1e9:
             reason = f"larger than {config.max_gigabytes:g} GB (--max-gigabytes)"
         elif (state.get("elapsed") or 0) > config.max_hours * 3600:
             reason = f"not whole after {config.max_hours:g} hours: a stream without an end? (--max-hours)"
         if reason:
-            for left in self._folder.glob(f"{Path(state.get('tmpfilename') or '').stem or 'nothing'}*"):
+            for left in self._folder.glob(
+                f"{Path(state.get('tmpfilename') or '').stem or 'nothing'}*"
+            ):
                 left.unlink()
             raise RefusedError(reason)
         total = total or state.get("total_bytes_estimate") or 0
@@ -318,18 +377,28 @@ class _Wanted:
         try:
             return cls(start, end, re.compile(config.chapters, re.IGNORECASE))
         except re.error as error:
-            raise UserError(f"--chapters {config.chapters}: not a regular expression ({error})") from error
+            raise UserError(
+                f"--chapters {config.chapters}: not a regular expression ({error})"
+            ) from error
 
     def parts(
         self, chapters: tuple[Chapter, ...], duration: float | None
     ) -> tuple[tuple[tuple[float, float | None], ...], str | None]:
-        """The parts of one recording (none: the whole), and the reason if there is nothing of it that is wanted."""
+        """The parts of one recording (none: the whole), and the reason if there is nothing of it
+        that is wanted."""
         if self.chapters is not None:
-            ends = [None if duration and item.end >= duration else item.end for item in chapters]
+            ends = [
+                None if duration and item.end >= duration else item.end for item in chapters
+            ]
             parts = zip(chapters, ends, strict=True)
-            found = tuple((item.start, end) for item, end in parts if self.chapters.search(item.title))
+            found = tuple(
+                (item.start, end) for item, end in parts if self.chapters.search(item.title)
+            )
             titles = ", ".join(item.title for item in chapters[:10]) or "it has none"
-            return found, None if found else f"no chapter matches {self.chapters.pattern}: {titles}"
+            return (
+                found,
+                None if found else f"no chapter matches {self.chapters.pattern}: {titles}",
+            )
         if duration and self.start >= duration:
             return (), f"it ends ({duration:.1f} s) before --start"
         end = None if self.end is not None and duration and self.end >= duration else self.end
@@ -356,7 +425,9 @@ class _Archive:
         return self._found.get(key or "")
 
 
-def _note(info: dict[str, Any], link: str, title: str, path: Path, duration: float | None) -> Sidecar:
+def _note(
+    info: dict[str, Any], link: str, title: str, path: Path, duration: float | None
+) -> Sidecar:
     from yt_dlp.version import __version__
 
     from rvc_jax.data.fetch.ytdlp import clean_link
@@ -389,8 +460,10 @@ def _sound_seconds(path: Path) -> float | None:
 
 
 def _file_name(title: str, info: dict[str, Any], link: str) -> str:
-    """A name that any file system takes, telling and different for every recording: title and id in plain letters."""
-    extractor, identity = info.get("extractor_key"), str(info.get("id"))
+    """A name that any file system takes, telling and different for every recording: title and id in
+    plain letters."""
+    extractor = info.get("extractor_key")
+    identity = str(info.get("id"))
     if not _key(extractor, identity) or not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", identity):
         identity = hashlib.sha256(f"{extractor} {identity} {link}".encode()).hexdigest()[:10]
     letters = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
@@ -399,18 +472,32 @@ def _file_name(title: str, info: dict[str, Any], link: str) -> str:
 
 
 def _key(extractor: str | None, identity: str | None) -> str | None:
-    """What a recording is called whatever link led to it; None where the extractor has no names of its own."""
-    return f"{extractor} {identity}" if extractor and identity and extractor != _NAMELESS else None
+    """What a recording is called whatever link led to it; None where the extractor has no names of
+    its own."""
+    return (
+        f"{extractor} {identity}" if extractor and identity and extractor != _NAMELESS else None
+    )
 
 
 def _without_place(info: dict[str, Any]) -> dict[str, Any]:
     """What a page says of a recording, but for where it is and what it is called there."""
-    place = ("_type", "url", "link_title", "ie_key", "id", "extractor", "extractor_key", "webpage_url", "original_url")
+    place = (
+        "_type",
+        "url",
+        "link_title",
+        "ie_key",
+        "id",
+        "extractor",
+        "extractor_key",
+        "webpage_url",
+        "original_url",
+    )
     return {key: value for key, value in info.items() if value is not None and key not in place}
 
 
 def _media_link(entry: dict[str, Any]) -> str | None:
-    """Where the sound itself is. Recordings of one page need links of their own, or they would pass for one."""
+    """Where the sound itself is. Recordings of one page need links of their own, or they would pass
+    for one."""
     formats = entry.get("formats") or [entry]
     link = formats[-1].get("url")
     return link if isinstance(link, str) and link.startswith("http") else None
@@ -419,7 +506,8 @@ def _media_link(entry: dict[str, Any]) -> str | None:
 def _chapters(found: Any) -> tuple[Chapter, ...]:
     chapters = []
     for item in (found or [])[:_MOST_CHAPTERS]:
-        start, end = _seconds(item.get("start_time")), _seconds(item.get("end_time"))
+        start = _seconds(item.get("start_time"))
+        end = _seconds(item.get("end_time"))
         if start is not None and end is not None and start < end:
             chapters.append(Chapter(_printable(str(item.get("title") or "")), start, end))
     return tuple(chapters)
@@ -432,5 +520,7 @@ def _seconds(value: Any) -> float | None:
 
 def _printable(text: str) -> str:
     """One line, of a length to look at."""
-    text = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    text = " ".join(
+        "".join(character if character.isprintable() else " " for character in text).split()
+    )
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."

@@ -1,10 +1,10 @@
 """yt-dlp's way to the network, fenced in: what strangers publish decides which links are followed.
 
-Every request of yt-dlp, redirects and the entries of playlists included, goes through one handler of its own network
-layer. It follows http and https only, to public addresses only, and neither waits nor reads without an end; and
-yt-dlp's search of a page has an end too. An address is checked twice: when the name is resolved, so that nothing is
-connected to, and on the connected socket, so that a name that resolves to something else the second time gains
-nothing.
+Every request of yt-dlp, redirects and the entries of playlists included, goes through one handler
+of its own network layer. It follows http and https only, to public addresses only, and neither
+waits nor reads without an end; and yt-dlp's search of a page has an end too. An address is checked
+twice: when the name is resolved, so that nothing is connected to, and on the connected socket, so
+that a name that resolves to something else the second time gains nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from yt_dlp.networking._urllib import UrllibResponseAdapter, UrllibRH, handle_response_read_exceptions
+from yt_dlp.networking._urllib import (
+    UrllibResponseAdapter,
+    UrllibRH,
+    handle_response_read_exceptions,
+)
 from yt_dlp.networking.exceptions import HTTPError, IncompleteRead, RequestError, TransportError
 
 _MAX_PAGE = 32 << 20
@@ -54,17 +58,24 @@ def check_link(link: str, allow_private: bool = False) -> None:
     """
     try:
         parts = urllib.parse.urlsplit(link)
-        host, _ = urllib.parse.unquote(parts.hostname or ""), parts.port
+        host = urllib.parse.unquote(parts.hostname or "")
+        _ = parts.port
     except ValueError as error:
         raise RefusedError(f"this is no link: {_shortened(link)}") from error
     if not parts.scheme or (not host and parts.scheme not in ("file", "data")):
-        raise RefusedError(f"this is no link: {_shortened(link)}; give it whole, from its https:// on")
+        raise RefusedError(
+            f"this is no link: {_shortened(link)}; give it whole, from its https:// on"
+        )
     if parts.scheme not in ("http", "https"):
-        raise RefusedError(f"{parts.scheme}: links are not fetched, only http and https ones: {_shortened(link)}")
+        raise RefusedError(
+            f"{parts.scheme}: links are not fetched, only http and https ones: {_shortened(link)}"
+        )
     if allow_private:
         return
     try:
-        addresses = {entry[4][0] for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+        addresses = {
+            entry[4][0] for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        }
     except OSError:
         return
     except UnicodeError as error:
@@ -83,7 +94,8 @@ def check_address(address: str, host: str) -> None:
 
 
 def is_public(address: str) -> bool:
-    """Whether a numeric address belongs to the public internet, also as an IPv4 address inside an IPv6 one."""
+    """Whether a numeric address belongs to the public internet, also as an IPv4 address inside an
+    IPv6 one."""
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address):
         inside = found.ipv4_mapped or found.sixtofour
@@ -98,20 +110,25 @@ def is_public(address: str) -> bool:
 def limit_cpu_time() -> Iterator[None]:
     """Ends the computing of its block after `_MOST_WORK` seconds; waiting is free.
 
-    Some of yt-dlp's regular expressions take hours for a page that is made to be slow. Without effect on Windows and
-    outside of the main thread: there is no way to interrupt them there.
+    Some of yt-dlp's regular expressions take hours for a page that is made to be slow. Without
+    effect on Windows and outside of the main thread: there is no way to interrupt them there.
 
     Raises:
       Refused: it took longer.
     """
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+    if (
+        not hasattr(signal, "setitimer")
+        or threading.current_thread() is not threading.main_thread()
+    ):
         yield
         return
     began = time.thread_time()
 
     def look(*_: Any) -> None:  # the timer runs with every thread of the process
         if time.thread_time() - began > _MOST_WORK:
-            raise RefusedError(f"looking through the page takes more than {_MOST_WORK:.0f} seconds")
+            raise RefusedError(
+                f"looking through the page takes more than {_MOST_WORK:.0f} seconds"
+            )
 
     before = signal.signal(signal.SIGVTALRM, look)
     signal.setitimer(signal.ITIMER_VIRTUAL, 0.5, 0.5)
@@ -123,7 +140,8 @@ def limit_cpu_time() -> Iterator[None]:
 
 
 class GuardedRH(UrllibRH):
-    """yt-dlp's handler for urllib (its name must end so), with a fence around every request and every answer."""
+    """yt-dlp's handler for urllib (its name must end so), with a fence around every request and
+    every answer."""
 
     def __init__(self, allow_private: bool, **options: Any) -> None:
         super().__init__(**options)
@@ -148,16 +166,20 @@ class GuardedRH(UrllibRH):
 
 
 class _Fence(urllib.request.AbstractHTTPHandler):
-    """Checks every request of an opener, opens the connections itself, and unpacks answers within limits.
+    """Checks every request of an opener, opens the connections itself, and unpacks answers within
+    limits.
 
-    It stands behind the handlers of proxies (whose connections are theirs to open) and before yt-dlp's own.
+    It stands behind the handlers of proxies (whose connections are theirs to open) and before
+    yt-dlp's own.
     """
 
     handler_order = 450
 
     def __init__(self, context: Any, allow_private: bool, timeout: float) -> None:
         super().__init__()
-        self._context, self._allow_private, self._timeout = context, allow_private, timeout
+        self._context = context
+        self._allow_private = allow_private
+        self._timeout = timeout
 
     def http_request(self, request: urllib.request.Request) -> urllib.request.Request:
         check_link(request.full_url, self._allow_private)
@@ -178,14 +200,18 @@ class _Fence(urllib.request.AbstractHTTPHandler):
         body = io.BytesIO(_unpacked(_read_all(response.read1, self._timeout), coding))
         for header in ("Content-Encoding", "Content-Length"):
             del response.headers[header]
-        unpacked = urllib.response.addinfourl(body, response.headers, response.url, response.code)
+        unpacked = urllib.response.addinfourl(
+            body, response.headers, response.url, response.code
+        )
         unpacked.msg = response.msg
         return unpacked
 
     https_response = http_response
 
     def _open(self, connection: type, request: urllib.request.Request, **options: Any) -> Any:
-        tunnel = getattr(request, "_tunnel_host", None) or request.has_header("Ytdl-socks-proxy")
+        tunnel = getattr(request, "_tunnel_host", None) or request.has_header(
+            "Ytdl-socks-proxy"
+        )
         if request.has_proxy() or tunnel:
             return None
 
@@ -198,7 +224,8 @@ class _Fence(urllib.request.AbstractHTTPHandler):
 
 
 class _Checked:
-    """Of a connection: who is at the other end is checked before a word is said, and the answer's head has a limit."""
+    """Of a connection: who is at the other end is checked before a word is said, and the answer's
+    head has a limit."""
 
     allow_private = False
 
@@ -226,7 +253,8 @@ class _HTTPSConnection(_Checked, http.client.HTTPSConnection):
 
 
 class _Answer(UrllibResponseAdapter):
-    """An answer whose reading ends: by its length, by a limit for pages, or because nothing more comes."""
+    """An answer whose reading ends: by its length, by a limit for pages, or because nothing more
+    comes."""
 
     def __init__(self, response: UrllibResponseAdapter, head: bool, timeout: float) -> None:
         super().__init__(response.fp)
@@ -238,7 +266,11 @@ class _Answer(UrllibResponseAdapter):
         if self.closed:
             return b""
         try:
-            return _read_all(self._some, self._timeout) if amt is None or amt < 0 else self._at_least(amt)
+            return (
+                _read_all(self._some, self._timeout)
+                if amt is None or amt < 0
+                else self._at_least(amt)
+            )
         except RequestError:
             raise
         except Exception as error:
@@ -247,11 +279,16 @@ class _Answer(UrllibResponseAdapter):
 
     def _at_least(self, wanted: int) -> bytes:
         """Up to `wanted` bytes, of which `_SLOWEST` must come within the timeout."""
-        began, data = time.monotonic(), bytearray()
-        while len(data) < min(wanted, _SLOWEST) and (block := self._some(min(wanted - len(data), 16 * _BLOCK))):
+        began = time.monotonic()
+        data = bytearray()
+        while len(data) < min(wanted, _SLOWEST) and (
+            block := self._some(min(wanted - len(data), 16 * _BLOCK))
+        ):
             data += block
             if time.monotonic() - began > self._timeout:
-                raise TransportError(f"stalled: {len(data)} bytes in {self._timeout:.0f} seconds")
+                raise TransportError(
+                    f"stalled: {len(data)} bytes in {self._timeout:.0f} seconds"
+                )
         return bytes(data)
 
     def _some(self, wanted: int) -> bytes:
@@ -267,21 +304,29 @@ class _Answer(UrllibResponseAdapter):
 
 def _read_all(read: Callable[[int], bytes], timeout: float) -> bytes:
     """A whole page, if it comes within the limits."""
-    began, data = time.monotonic(), bytearray()
+    began = time.monotonic()
+    data = bytearray()
     while block := read(_BLOCK):
         data += block
         if len(data) > _MAX_PAGE:
             raise RefusedError(f"a page of more than {_MAX_PAGE >> 20} MB is not read")
         if time.monotonic() - began > _PAGE_TIMEOUTS * timeout:
-            raise TransportError(f"stalled: {len(data)} bytes in {_PAGE_TIMEOUTS * timeout:.0f} seconds")
+            raise TransportError(
+                f"stalled: {len(data)} bytes in {_PAGE_TIMEOUTS * timeout:.0f} seconds"
+            )
     return bytes(data)
 
 
 def _unpacked(data: bytes, coding: str) -> bytes:
     """A packed page, unless it swells beyond the limit."""
     if coding not in ("gzip", "x-gzip", "deflate"):
-        raise RefusedError(f"the server packs its answer in a way that is not known here ({_shortened(coding)})")
-    for bits in (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS):  # 32: gzip or zlib, by the header; negative: no header
+        raise RefusedError(
+            f"the server packs its answer in a way that is not known here ({_shortened(coding)})"
+        )
+    for bits in (
+        zlib.MAX_WBITS | 32,
+        -zlib.MAX_WBITS,
+    ):  # 32: gzip or zlib, by the header; negative: no header
         unpacker = zlib.decompressobj(bits)
         try:
             unpacked = unpacker.decompress(data, _MAX_PAGE)

@@ -52,7 +52,8 @@ class Sidecar:
     chapters: tuple[Chapter, ...] = ()
     """All that the site tells of."""
     cuts: tuple[tuple[float, float | None], ...] = ()
-    """Wanted parts, as seconds of start and end (None is the recording's); none at all means the whole."""
+    """Wanted parts, as seconds of start and end (None is the recording's); none at all means the
+    whole."""
 
 
 def sidecar_path(recording: Path) -> Path:
@@ -75,11 +76,14 @@ def read_sidecar(recording: Location) -> Sidecar | None:
     try:
         return _note(json.loads(content))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise UserError(f"{recording}{SIDECAR_SUFFIX} is damaged; fetch the recording again, or delete it") from error
+        raise UserError(
+            f"{recording}{SIDECAR_SUFFIX} is damaged; fetch the recording again, or delete it"
+        ) from error
 
 
 def read_wanted_cuts(recording: Location) -> tuple[tuple[float, float | None], ...]:
-    """Seconds of start and end (None: to the end) of every part that was asked for when a recording was fetched.
+    """Seconds of start and end (None: to the end) of every part that was asked for when a recording
+    was fetched.
 
     A recording without a note is wanted whole: ((0.0, None),).
 
@@ -93,18 +97,39 @@ def read_wanted_cuts(recording: Location) -> tuple[tuple[float, float | None], .
 def _note(value: dict[str, Any]) -> Sidecar:
     if value.pop("format") != _FORMAT:
         raise ValueError("a format of another version")
-    chapters = tuple(Chapter(str(item["title"]), *_span(item["start"], item["end"])) for item in value.pop("chapters"))
+    chapters = tuple(
+        Chapter(str(item["title"]), *_span(item["start"], item["end"]))
+        for item in value.pop("chapters")
+    )
     cuts = tuple(_span(start, stop) for start, stop in value.pop("cuts"))
     note = Sidecar(**value, chapters=chapters, cuts=cuts)
-    texts = (note.link, note.page, note.extractor, note.id, note.title, note.fetched_at, note.sha256, note.yt_dlp)
+    texts = (
+        note.link,
+        note.page,
+        note.extractor,
+        note.id,
+        note.title,
+        note.fetched_at,
+        note.sha256,
+        note.yt_dlp,
+    )
     optional = (note.uploader, note.licence)
-    if not all(isinstance(text, str) for text in texts) or not all(isinstance(text, str | None) for text in optional):
+    if not all(isinstance(text, str) for text in texts) or not all(
+        isinstance(text, str | None) for text in optional
+    ):
         raise TypeError("not a text")
-    return note if note.duration is None else dataclasses.replace(note, duration=float(note.duration))
+    return (
+        note
+        if note.duration is None
+        else dataclasses.replace(note, duration=float(note.duration))
+    )
 
 
 def _span(start: Any, stop: Any) -> tuple[float, float | None]:
-    start, stop = float(start), None if stop is None else float(stop)
-    if not (math.isfinite(start) and start >= 0) or (stop is not None and not start < stop < math.inf):
+    start = float(start)
+    stop = None if stop is None else float(stop)
+    if not (math.isfinite(start) and start >= 0) or (
+        stop is not None and not start < stop < math.inf
+    ):
         raise ValueError("not a part of a recording")
     return start, stop

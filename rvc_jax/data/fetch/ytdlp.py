@@ -1,7 +1,9 @@
-"""yt-dlp as it is used here: one network handler, sound only, names of our own, nothing of the user's set-up.
+"""yt-dlp as it is used here: one network handler, sound only, names of our own, nothing of the
+user's set-up.
 
-Neither plug-ins nor configuration files are read, and ffmpeg counts as missing. Where deno is installed, yt-dlp lets it
-solve YouTube's challenges, in its sandbox; no other program is started but to read a browser's cookies.
+Neither plug-ins nor configuration files are read, and ffmpeg counts as missing. Where deno is
+installed, yt-dlp lets it solve YouTube's challenges, in its sandbox; no other program is started
+but to read a browser's cookies.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-os.environ["YTDLP_NO_PLUGINS"] = "1"  # yt-dlp looks for plug-ins on its own, and for this before
+os.environ["YTDLP_NO_PLUGINS"] = (
+    "1"  # yt-dlp looks for plug-ins on its own, and for this before
+)
 
 import yt_dlp
 from yt_dlp.cookies import SUPPORTED_BROWSERS, CookieLoadError
@@ -64,8 +68,15 @@ class Client(yt_dlp.YoutubeDL):
       UserError: cookies that cannot be read.
     """
 
-    def __init__(self, folder: Path, config: FetchConfig, log: Log, progress: Callable[[dict[str, Any]], None]) -> None:
-        self._folder, self._allow_private = folder.absolute(), config.allow_private_addresses
+    def __init__(
+        self,
+        folder: Path,
+        config: FetchConfig,
+        log: Log,
+        progress: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._folder = folder.absolute()
+        self._allow_private = config.allow_private_addresses
         super().__init__(
             {
                 "quiet": True,
@@ -76,13 +87,20 @@ class Client(yt_dlp.YoutubeDL):
                 "cookiefile": _cookie_text(config.cookies),
                 "cookiesfrombrowser": _browser(config.cookies_from_browser),
                 "format": self._formats,
-                "format_sort": ["lang", "quality", "abr", "+res"],  # a small picture, where there is no sound without
+                "format_sort": [
+                    "lang",
+                    "quality",
+                    "abr",
+                    "+res",
+                ],  # a small picture, where there is no sound without
                 "fixup": "never",
                 "ffmpeg_location": "",  # a place where it is not
                 "external_downloader": "native",
                 "retries": config.retries,
                 "fragment_retries": config.retries,
-                "retry_sleep_functions": dict.fromkeys(("http", "fragment"), lambda n: min(0.5 * 2**n, 30)),
+                "retry_sleep_functions": dict.fromkeys(
+                    ("http", "fragment"), lambda n: min(0.5 * 2**n, 30)
+                ),
                 "skip_unavailable_fragments": False,
                 "socket_timeout": config.timeout,
                 "progress_hooks": [progress],
@@ -91,7 +109,9 @@ class Client(yt_dlp.YoutubeDL):
         self._load_cookies_now()
 
     def __enter__(self) -> Client:
-        self._ffmpeg = FFmpegPostProcessor._ffmpeg_location.set("")  # for those who ask for it without a client
+        self._ffmpeg = FFmpegPostProcessor._ffmpeg_location.set(
+            ""
+        )  # for those who ask for it without a client
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
@@ -99,27 +119,40 @@ class Client(yt_dlp.YoutubeDL):
         FFmpegPostProcessor._ffmpeg_location.reset(self._ffmpeg)
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> Any:
-        return super().build_request_director([functools.partial(GuardedRH, self._allow_private)])
+        return super().build_request_director(
+            [functools.partial(GuardedRH, self._allow_private)]
+        )
 
     def prepare_filename(self, info_dict: Any, *_: Any, **__: Any) -> str:
-        """In the place of yt-dlp's templates: nothing that a site calls itself reaches the disk as it came."""
-        return str(self._folder / f"{info_dict.get(NAME_FIELD, 'playlist')}.{info_dict.get('ext', _OTHER_ENDING)}")
+        """In the place of yt-dlp's templates: nothing that a site calls itself reaches the disk as
+        it came."""
+        return str(
+            self._folder
+            / f"{info_dict.get(NAME_FIELD, 'playlist')}.{info_dict.get('ext', _OTHER_ENDING)}"
+        )
 
     def has_recording_ids(self, extractor: str | None) -> bool:
-        """Whether an extractor is for a site that has names for its recordings; others number what is on a page."""
+        """Whether an extractor is for a site that has names for its recordings; others number what
+        is on a page."""
         try:
-            return extractor != "Generic" and bool(self.get_info_extractor(extractor)._VALID_URL)
+            return extractor != "Generic" and bool(
+                self.get_info_extractor(extractor)._VALID_URL
+            )
         except (KeyError, AttributeError, TypeError):
             return False
 
     def entries(self, playlist: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any] | None]]:
-        """Number and information of everything in a playlist, page by page; None for what is not for us."""
+        """Number and information of everything in a playlist, page by page; None for what is not
+        for us."""
         return PlaylistEntries(self, playlist).get_requested_items()
 
     def _formats(self, context: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """The best sound among what a recording is offered as, with a file ending that preparation knows."""
+        """The best sound among what a recording is offered as, with a file ending that preparation
+        knows."""
         formats = [found for found in context["formats"] if found.get("protocol") in _PROTOCOLS]
-        for found in self.build_format_selector("bestaudio/best")({**context, "formats": formats}):
+        for found in self.build_format_selector("bestaudio/best")(
+            {**context, "formats": formats}
+        ):
             known = f".{found.get('ext')}" in AUDIO_EXTENSIONS
             yield {**found, "ext": found["ext"] if known else _OTHER_ENDING}
 
@@ -132,7 +165,8 @@ class Client(yt_dlp.YoutubeDL):
 
 
 def clean_link(link: str) -> str:
-    """A link without what yt-dlp hides in it for itself, and without a password: for eyes and notes."""
+    """A link without what yt-dlp hides in it for itself, and without a password: for eyes and
+    notes."""
     link = unsmuggle_url(link)[0]
     start, slashes, rest = link.partition("://")
     place, slash, path = rest.partition("/")

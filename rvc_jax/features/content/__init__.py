@@ -21,10 +21,11 @@ class ContentEncoder(Protocol):
     """Hash of the weights and parameters: equal fingerprints give equal features."""
 
     def __call__(self, audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-        """audio float32 [batch, samples], samples a multiple of 320 -> float32 [batch, samples // 320, channels].
+        """audio float32 [batch, samples], samples a multiple of 320 -> float32 [batch, samples //
+        320, channels].
 
-        Every new shape is compiled once. Row i of the audio has `lengths[i]` samples (all, if not given) and zeros
-        behind them: its frames up to there are those of the row alone.
+        Every new shape is compiled once. Row i of the audio has `lengths[i]` samples (all, if not
+        given) and zeros behind them: its frames up to there are those of the row alone.
         """
         ...
 
@@ -33,9 +34,10 @@ def content_encoder(name: str, version: Literal["v1", "v2"] = "v2") -> ContentEn
     """The encoder of that name, made once per process; its weights are downloaded if need be.
 
     Args:
-      name: one of `config.CONTENT_ENCODERS`, a folder or fairseq file with a HuBERT model, or OWNER/NAME on the hub.
-      version: of the voice: HuBERT's last layer (v2), or its ninth and the final projection to 256 channels (v1).
-        Whisper has the last layer only.
+      name: one of `config.CONTENT_ENCODERS`, a folder or fairseq file with a HuBERT model, or
+          OWNER/NAME on the hub.
+      version: of the voice: HuBERT's last layer (v2), or its ninth and the final projection to 256
+        channels (v1). Whisper has the last layer only.
 
     Raises UserError for an unknown name, or weights that cannot be had or are not such a model's.
     """

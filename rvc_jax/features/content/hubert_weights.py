@@ -1,7 +1,7 @@
 """HuBERT models as they are published, to parameters under our names.
 
-Read are transformers' layout (a folder with config.json and model.safetensors or pytorch_model.bin; the weight norm
-under its old or new names) and fairseq's (one `.pt` file). Ours, for `#` layers:
+Read are transformers' layout (a folder with config.json and model.safetensors or pytorch_model.bin;
+the weight norm under its old or new names) and fairseq's (one `.pt` file). Ours, for `#` layers:
 
 | name | shape |
 |---|---|
@@ -51,20 +51,56 @@ _REQUIRED = {
 _MODULES = (
     # transformers, fairseq, ours
     ("feature_extractor.conv_layers.#.conv", "feature_extractor.conv_layers.#.0", "conv.#"),
-    ("feature_extractor.conv_layers.#.layer_norm", "feature_extractor.conv_layers.#.2", "conv.#.norm"),
-    ("feature_extractor.conv_layers.#.layer_norm", "feature_extractor.conv_layers.#.2.1", "conv.#.norm"),  # large
+    (
+        "feature_extractor.conv_layers.#.layer_norm",
+        "feature_extractor.conv_layers.#.2",
+        "conv.#.norm",
+    ),
+    (
+        "feature_extractor.conv_layers.#.layer_norm",
+        "feature_extractor.conv_layers.#.2.1",
+        "conv.#.norm",
+    ),  # large
     ("feature_projection.layer_norm", "layer_norm", "projection.norm"),
     ("feature_projection.projection", "post_extract_proj", "projection"),
     ("encoder.pos_conv_embed.conv", "encoder.pos_conv.0", "position"),
     ("encoder.layer_norm", "encoder.layer_norm", "norm"),
-    ("encoder.layers.#.attention.q_proj", "encoder.layers.#.self_attn.q_proj", "layers.#.attention.query"),
-    ("encoder.layers.#.attention.k_proj", "encoder.layers.#.self_attn.k_proj", "layers.#.attention.key"),
-    ("encoder.layers.#.attention.v_proj", "encoder.layers.#.self_attn.v_proj", "layers.#.attention.value"),
-    ("encoder.layers.#.attention.out_proj", "encoder.layers.#.self_attn.out_proj", "layers.#.attention.out"),
-    ("encoder.layers.#.layer_norm", "encoder.layers.#.self_attn_layer_norm", "layers.#.attention_norm"),
-    ("encoder.layers.#.feed_forward.intermediate_dense", "encoder.layers.#.fc1", "layers.#.mlp.in"),
+    (
+        "encoder.layers.#.attention.q_proj",
+        "encoder.layers.#.self_attn.q_proj",
+        "layers.#.attention.query",
+    ),
+    (
+        "encoder.layers.#.attention.k_proj",
+        "encoder.layers.#.self_attn.k_proj",
+        "layers.#.attention.key",
+    ),
+    (
+        "encoder.layers.#.attention.v_proj",
+        "encoder.layers.#.self_attn.v_proj",
+        "layers.#.attention.value",
+    ),
+    (
+        "encoder.layers.#.attention.out_proj",
+        "encoder.layers.#.self_attn.out_proj",
+        "layers.#.attention.out",
+    ),
+    (
+        "encoder.layers.#.layer_norm",
+        "encoder.layers.#.self_attn_layer_norm",
+        "layers.#.attention_norm",
+    ),
+    (
+        "encoder.layers.#.feed_forward.intermediate_dense",
+        "encoder.layers.#.fc1",
+        "layers.#.mlp.in",
+    ),
     ("encoder.layers.#.feed_forward.output_dense", "encoder.layers.#.fc2", "layers.#.mlp.out"),
-    ("encoder.layers.#.final_layer_norm", "encoder.layers.#.final_layer_norm", "layers.#.mlp_norm"),
+    (
+        "encoder.layers.#.final_layer_norm",
+        "encoder.layers.#.final_layer_norm",
+        "layers.#.mlp_norm",
+    ),
     ("final_proj", "final_proj", "final_projection"),
 )
 _OURS = {theirs: ours for *names, ours in _MODULES for theirs in names}
@@ -83,8 +119,8 @@ def load(source: str) -> tuple[dict[str, np.ndarray], str]:
     """Parameters of a model, and the hash of the file they are from.
 
     Args:
-      source: a name of the registry (downloaded if need be), a folder in transformers' layout, a file in either
-        layout, or OWNER/NAME on the hub.
+      source: a name of the registry (downloaded if need be), a folder in transformers' layout, a
+        file in either layout, or OWNER/NAME on the hub.
 
     Raises UserError if there is no such model, or it is not one that `hubert.encode` computes.
     """
@@ -99,8 +135,11 @@ def layers(parameters: Mapping[str, Any]) -> int:
     return sum(name.endswith(".mlp.in.kernel") for name in parameters)
 
 
-def from_state_dict(state: Mapping[str, Any], where: str = "state dict") -> dict[str, np.ndarray]:
-    """Parameters from the names and arrays of transformers or fairseq; what else is there is left out.
+def from_state_dict(
+    state: Mapping[str, Any], where: str = "state dict"
+) -> dict[str, np.ndarray]:
+    """Parameters from the names and arrays of transformers or fairseq; what else is there is left
+    out.
 
     Raises UserError if they are not a whole HuBERT's; `where` is the place it names.
     """
@@ -108,31 +147,48 @@ def from_state_dict(state: Mapping[str, Any], where: str = "state dict") -> dict
     for key, array in state.items():
         name = _our_name(key)
         if name and isinstance(array, np.ndarray) and jnp.issubdtype(array.dtype, jnp.floating):
-            parameters[name] = array.astype(np.float32, copy=False).T  # [out, in, (width)] -> [(width), in, out]
+            parameters[name] = array.astype(
+                np.float32, copy=False
+            ).T  # [out, in, (width)] -> [(width), in, out]
     _fold_weight_norm(parameters)
     _check_shapes(parameters, where)
     return parameters
 
 
 def check_config(config: Any, where: str) -> None:
-    """Raises UserError unless the contents of a config.json are those of a HuBERT that `hubert.encode` computes."""
+    """Raises UserError unless the contents of a config.json are those of a HuBERT that
+    `hubert.encode` computes."""
     if not isinstance(config, dict):
         raise UserError(f"{where}: is not a model's configuration")
-    wrong = [f"{key} {config[key]!r:.60}" for key, value in _REQUIRED.items() if config.get(key, value) != value]
-    norm_first, norm = config.get("do_stable_layer_norm", False), config.get("feat_extract_norm", "group")
+    wrong = [
+        f"{key} {config[key]!r:.60}"
+        for key, value in _REQUIRED.items()
+        if config.get(key, value) != value
+    ]
+    norm_first = config.get("do_stable_layer_norm", False)
+    norm = config.get("feat_extract_norm", "group")
     if (norm_first, norm) not in ((False, "group"), (True, "layer")):
-        wrong.append(f"do_stable_layer_norm {norm_first!r:.60} with feat_extract_norm {norm!r:.60}")
-    width, heads = config.get("hidden_size", 768), config.get("num_attention_heads", 12)
+        wrong.append(
+            f"do_stable_layer_norm {norm_first!r:.60} with feat_extract_norm {norm!r:.60}"
+        )
+    width = config.get("hidden_size", 768)
+    heads = config.get("num_attention_heads", 12)
     if type(heads) is not int or width != heads * HEAD_CHANNELS:
         wrong.append(f"hidden_size {width!r:.60} with num_attention_heads {heads!r:.60}")
     if wrong:
-        raise UserError(f"{where}: not a HuBERT model that can be computed here: {', '.join(wrong)}")
+        raise UserError(
+            f"{where}: not a HuBERT model that can be computed here: {', '.join(wrong)}"
+        )
 
 
 def _locate(source: str) -> Path:
     from rvc_jax.weights import store
 
-    if source == "contentvec" and not store.find(source) and (same := store.find("hubert_base")):
+    if (
+        source == "contentvec"
+        and not store.find(source)
+        and (same := store.find("hubert_base"))
+    ):
         return same  # the same model in fairseq's layout
     if source in (*CONTENT_ENCODERS, "hubert_base"):
         return store.path(source)
@@ -157,7 +213,9 @@ def _weights_file(path: Path) -> Path:
             raise UserError(f"{config}: is too large for a configuration")
         check_config(json.loads(config.read_bytes()), str(config))
     except OSError as error:
-        raise UserError(f"{config}: cannot be read: {error.strerror or error}; a model's folder has one") from None
+        raise UserError(
+            f"{config}: cannot be read: {error.strerror or error}; a model's folder has one"
+        ) from None
     except (ValueError, RecursionError):
         raise UserError(f"{config}: is not JSON; fetch the model again") from None
     for name in _WEIGHTS:
@@ -173,7 +231,9 @@ def _read(file: Path) -> Mapping[str, Any]:
         return safetensors_file.read(file)
     from rvc_jax.weights import torch_file
 
-    content = torch_file.read(file, placeholders=True)  # fairseq's files name classes of their settings
+    content = torch_file.read(
+        file, placeholders=True
+    )  # fairseq's files name classes of their settings
     state = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise UserError(f"{file}: holds no model's weights")
@@ -184,7 +244,8 @@ def _our_name(key: Any) -> str | None:
     match = _KEY.fullmatch(key) if isinstance(key, str) else None
     if not match:
         return None
-    module, leaf = match[1], _LEAVES[match[2]]
+    module = match[1]
+    leaf = _LEAVES[match[2]]
     ours = _OURS.get(re.sub(r"(?<=layers\.)\d+", "#", module))
     if not ours:
         return None
@@ -194,13 +255,21 @@ def _our_name(key: Any) -> str | None:
 
 
 def _fold_weight_norm(parameters: dict[str, np.ndarray]) -> None:
-    """The kernel of the positional convolution: its direction, scaled to the given norm at each of its taps."""
+    """The kernel of the positional convolution: its direction, scaled to the given norm at each of
+    its taps."""
     norm = parameters.pop("position.norm_of_kernel", None)
     direction = parameters.pop("position.direction_of_kernel", None)
-    if norm is None or direction is None or direction.ndim != 3 or norm.shape != (direction.shape[0], 1, 1):
+    if (
+        norm is None
+        or direction is None
+        or direction.ndim != 3
+        or norm.shape != (direction.shape[0], 1, 1)
+    ):
         return
     with np.errstate(divide="ignore", invalid="ignore"):
-        parameters["position.kernel"] = direction * (norm / np.linalg.norm(direction, axis=(1, 2), keepdims=True))
+        parameters["position.kernel"] = direction * (
+            norm / np.linalg.norm(direction, axis=(1, 2), keepdims=True)
+        )
 
 
 def _check_shapes(parameters: dict[str, np.ndarray], where: str) -> None:
@@ -216,7 +285,9 @@ def _check_shapes(parameters: dict[str, np.ndarray], where: str) -> None:
         raise UserError(f"{where}: not a whole HuBERT model: {'; '.join(wrong[:3])}{more}")
 
 
-def _expected_shapes(shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(
+    shapes: Mapping[str, tuple[int, ...]], where: str
+) -> dict[str, tuple[int, ...]]:
     """All shapes, by those from which the sizes are read."""
     try:
         channels, width = shapes["projection.kernel"]
@@ -227,7 +298,9 @@ def _expected_shapes(shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[
             f"{where}: holds no HuBERT model, in neither of the layouts of transformers and fairseq"
         ) from None
     if not (width and taps and inputs and width % inputs == 0 and width % HEAD_CHANNELS == 0):
-        raise UserError(f"{where}: not a HuBERT model: {width} channels do not go into heads of {HEAD_CHANNELS}")
+        raise UserError(
+            f"{where}: not a HuBERT model: {width} channels do not go into heads of {HEAD_CHANNELS}"
+        )
     expected = {"position.kernel": (taps, inputs, width), "position.bias": (width,)}
 
     def dense(name: str, inputs: int, outputs: int) -> None:
@@ -254,6 +327,10 @@ def _expected_shapes(shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[
         dense(f"layers.{i}.mlp.in", width, hidden)
         dense(f"layers.{i}.mlp.out", hidden, width)
         norm(f"layers.{i}.mlp_norm", width)
-    if projected := [shape for name, shape in shapes.items() if name == "final_projection.kernel" and len(shape) == 2]:
+    if projected := [
+        shape
+        for name, shape in shapes.items()
+        if name == "final_projection.kernel" and len(shape) == 2
+    ]:
         dense("final_projection", width, projected[0][1])
     return expected

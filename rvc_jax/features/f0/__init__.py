@@ -19,10 +19,12 @@ class PitchExtractor(Protocol):
     """Hash of the weights and parameters: equal fingerprints give equal pitch."""
 
     def __call__(self, audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-        """audio float32 [batch, samples], samples a multiple of 320 -> float32 [batch, samples // 160] Hz, 0 unvoiced.
+        """audio float32 [batch, samples], samples a multiple of 320 -> float32 [batch, samples //
+        160] Hz, 0 unvoiced.
 
-        Frame i is the pitch at sample 160 * i. Every new shape is compiled once. Row i of the audio has `lengths[i]`
-        samples (all, if not given) and zeros behind them: its frames up to there are those of the row alone.
+        Frame i is the pitch at sample 160 * i. Every new shape is compiled once. Row i of the audio
+        has `lengths[i]` samples (all, if not given) and zeros behind them: its frames up to there
+        are those of the row alone.
         """
         ...
 

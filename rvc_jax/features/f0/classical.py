@@ -1,4 +1,5 @@
-"""Pitch without a network, on the CPU: harvest and dio of WORLD (pyworld), pm of Praat (parselmouth).
+"""Pitch without a network, on the CPU: harvest and dio of WORLD (pyworld), pm of Praat
+(parselmouth).
 
 Settings are those of RVC's feature extraction. The packages are those of the extra `pitch`.
 """
@@ -32,10 +33,11 @@ _PRAAT_WINDOW = round(3 * FEATURE_RATE / PITCH_MIN_HZ)
 class ClassicalPitch:
     """The pitch extractors "harvest", "dio" and "pm"; see `features.f0.PitchExtractor`.
 
-    harvest and dio are followed by stonemask, WORLD's refinement; the median filter over three frames that RVC offers
-    for harvest at conversion, and never applies in preparation, is left out: features are the same in both. pm is
-    Praat's autocorrelation method. As in RVC, the frames that it does not give for want of samples at the two ends are
-    unvoiced, the same number at either, which leaves its frames up to 5 ms from the grid.
+    harvest and dio are followed by stonemask, WORLD's refinement; the median filter over three
+    frames that RVC offers for harvest at conversion, and never applies in preparation, is left out:
+    features are the same in both. pm is Praat's autocorrelation method. As in RVC, the frames that
+    it does not give for want of samples at the two ends are unvoiced, the same number at either,
+    which leaves its frames up to 5 ms from the grid.
     """
 
     def __init__(self, name: str) -> None:
@@ -50,12 +52,16 @@ class ClassicalPitch:
 
     def __call__(self, audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
         if audio.ndim != 2 or audio.shape[1] % CONTENT_HOP:
-            raise ValueError(f"audio must be [batch, multiple of {CONTENT_HOP}], not {audio.shape}")
+            raise ValueError(
+                f"audio must be [batch, multiple of {CONTENT_HOP}], not {audio.shape}"
+            )
         if lengths is None:
             lengths = np.full(len(audio), audio.shape[1])
         pitch = np.zeros((len(audio), audio.shape[1] // FEATURE_HOP), np.float32)
         rows = [row[:length] for row, length in zip(audio, lengths, strict=True)]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # pyworld lets go of the interpreter's lock
+        with ThreadPoolExecutor(
+            os.cpu_count()
+        ) as pool:  # pyworld lets go of the interpreter's lock
             for result, found in zip(pitch, pool.map(self._row, rows), strict=True):
                 result[: len(found)] = found
         return pitch
@@ -63,7 +69,11 @@ class ClassicalPitch:
     def _row(self, row: np.ndarray) -> np.ndarray:
         """Pitch of one row [samples] -> [samples // 160]."""
         frames = len(row) // FEATURE_HOP
-        return self._pitch(np.ascontiguousarray(row, np.float64), frames) if frames else np.zeros(0)
+        return (
+            self._pitch(np.ascontiguousarray(row, np.float64), frames)
+            if frames
+            else np.zeros(0)
+        )
 
 
 Method = Callable[[np.ndarray, int], np.ndarray]
@@ -77,7 +87,9 @@ def _world(name: str) -> Method:
     def pitch(samples: np.ndarray, frames: int) -> np.ndarray:
         limits = {"f0_floor": PITCH_MIN_HZ, "f0_ceil": PITCH_MAX_HZ}
         coarse, times = estimate(samples, FEATURE_RATE, frame_period=1000 * _STEP, **limits)
-        return world.stonemask(samples, coarse, times, FEATURE_RATE)[:frames]  # one more lies at the very end
+        return world.stonemask(samples, coarse, times, FEATURE_RATE)[
+            :frames
+        ]  # one more lies at the very end
 
     return pitch
 
@@ -92,12 +104,16 @@ def _world_extension() -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     package = importlib.util.find_spec("pyworld")
-    spec = package and importlib.machinery.PathFinder.find_spec(name, package.submodule_search_locations)
+    spec = package and importlib.machinery.PathFinder.find_spec(
+        name, package.submodule_search_locations
+    )
     if spec is None:
         raise _missing_package_error("pyworld")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    sys.modules[name] = module  # whoever imports pyworld afterwards gets the same; it cannot be loaded twice
+    sys.modules[name] = (
+        module  # whoever imports pyworld afterwards gets the same; it cannot be loaded twice
+    )
     return module
 
 

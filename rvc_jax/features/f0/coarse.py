@@ -20,12 +20,15 @@ def coarse_pitch(f0: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     """Quantise pitch on a mel scale, as RVC does.
 
     Args:
-      f0: Hz, any shape; 0 is unvoiced. A numpy array is computed with numpy, anything else with JAX.
+      f0: Hz, any shape; 0 is unvoiced. A numpy array is computed with numpy, anything else with
+          JAX.
 
-    Returns: int32, same shape: 1 (unvoiced, or at most 50 Hz) to 255 (1100 Hz and above). Halves round to even.
+    Returns: int32, same shape: 1 (unvoiced, or at most 50 Hz) to 255 (1100 Hz and above). Halves
+    round to even.
     """
     xp = np if isinstance(f0, np.ndarray) else jnp
-    low, high = mel_scale(PITCH_MIN_HZ), mel_scale(PITCH_MAX_HZ)
+    low = mel_scale(PITCH_MIN_HZ)
+    high = mel_scale(PITCH_MAX_HZ)
     mel = 1127.0 * xp.log1p(f0 / 700.0)
     bins = (mel - low) * ((PITCH_BINS - 2) / (high - low)) + 1
     return xp.rint(xp.clip(bins, 1, PITCH_BINS - 1)).astype(xp.int32)

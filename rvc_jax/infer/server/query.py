@@ -1,4 +1,5 @@
-"""Options of a conversion as they come over HTTP: in the query of the address, as text, from anyone."""
+"""Options of a conversion as they come over HTTP: in the query of the address, as text, from
+anyone."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ FORMATS = tuple(extension[1:] for extension in SAVE_FORMATS)
 
 _SWITCH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _TEXTS = ("speaker_mix",)
-"""Settings in free text that name no file; each is named here, so that a new one is not taken by oversight."""
+"""Settings in free text that name no file; each is named here, so that a new one is not taken by
+oversight."""
 
 _LONGEST_TEXT = 200
 _LARGEST_NUMBER = 2**31 - 1
@@ -35,13 +37,19 @@ def _without_none(kind: Any) -> Any:
 
 
 def _options() -> dict[str, Any]:
-    """Name -> type of every setting that is a number, a switch, one of several words, or harmless text."""
+    """Name -> type of every setting that is a number, a switch, one of several words, or harmless
+    text."""
     hints = typing.get_type_hints(ConvertConfig)
-    kinds = {field.name: _without_none(hints[field.name]) for field in dataclasses.fields(ConvertConfig)}
+    kinds = {
+        field.name: _without_none(hints[field.name])
+        for field in dataclasses.fields(ConvertConfig)
+    }
     return {
         name: kind
         for name, kind in kinds.items()
-        if kind in (int, float, bool) or typing.get_origin(kind) is typing.Literal or (kind is str and name in _TEXTS)
+        if kind in (int, float, bool)
+        or typing.get_origin(kind) is typing.Literal
+        or (kind is str and name in _TEXTS)
     }
 
 
@@ -50,11 +58,12 @@ OPTIONS = _options()
 
 
 def parse_options(query: Iterable[tuple[str, str]]) -> tuple[ConvertConfig, str]:
-    """The settings and the format that a query asks for; names as on the command line or in `ConvertConfig`.
+    """The settings and the format that a query asks for; names as on the command line or in
+    `ConvertConfig`.
 
     Raises:
-      UserError: for a name that is no option, or given twice, for a value that does not fit, and for a choice that
-        the format does not have. Ranges are the converter's to check.
+      UserError: for a name that is no option, or given twice, for a value that does not fit, and
+        for a choice that the format does not have. Ranges are the converter's to check.
     """
     values: dict[str, Any] = {}
     for given, text in query:
@@ -74,25 +83,33 @@ def _unknown(given: str) -> str:
     if given.replace("-", "_") in {field.name for field in dataclasses.fields(ConvertConfig)}:
         return f"{given} can't be set over HTTP"
     near = difflib.get_close_matches(given[:40], [*OPTIONS, "format"], 1)
-    return f"there is no option {sanitize(given, 40)!r}" + (f"; did you mean {near[0]}?" if near else "")
+    return f"there is no option {sanitize(given, 40)!r}" + (
+        f"; did you mean {near[0]}?" if near else ""
+    )
 
 
 def _format(text: str) -> str:
     if text.lower() not in FORMATS:
-        raise UserError(f"format must be one of {', '.join(FORMATS)}, not {sanitize(text, 40)!r}")
+        raise UserError(
+            f"format must be one of {', '.join(FORMATS)}, not {sanitize(text, 40)!r}"
+        )
     return text.lower()
 
 
 def _value(name: str, kind: Any, text: str) -> Any:
     if kind is bool:
-        value, wanted = _SWITCH.get(text.lower()), "true or false"
+        value = _SWITCH.get(text.lower())
+        wanted = "true or false"
     elif kind in (int, float):
-        value, wanted = _number(kind, text), "a whole number" if kind is int else "a number"
+        value = _number(kind, text)
+        wanted = "a whole number" if kind is int else "a number"
     elif kind is str:
-        value, wanted = text if len(text) <= _LONGEST_TEXT and text.isprintable() else None, "a short text"
+        value = text if len(text) <= _LONGEST_TEXT and text.isprintable() else None
+        wanted = "a short text"
     else:
         words = typing.get_args(kind)
-        value, wanted = text if text in words else None, f"one of {', '.join(map(str, words))}"
+        value = text if text in words else None
+        wanted = f"one of {', '.join(map(str, words))}"
     if value is None:
         raise UserError(f"{name} must be {wanted}, not {sanitize(text, 40)!r}")
     return value

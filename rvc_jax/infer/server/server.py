@@ -27,15 +27,27 @@ from rvc_jax.config import ConvertConfig, ServeConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.converter import Conversion, Listener, RecordingError
 from rvc_jax.infer.options import check_range, coding
-from rvc_jax.infer.server.limits import LimitedServer, Refusal, check_sender, is_local, save_body, send
+from rvc_jax.infer.server.limits import (
+    LimitedServer,
+    Refusal,
+    check_sender,
+    is_local,
+    save_body,
+    send,
+)
 from rvc_jax.infer.server.query import FORMATS, OPTIONS, parse_options
 from rvc_jax.infer.warm_voice import RecordingTooLong, read_recording
 from rvc_jax.version import __version__
 
 MEDIA_TYPES = {
-    "wav": "audio/wav", "flac": "audio/flac", "ogg": "audio/ogg", "mp3": "audio/mpeg", "m4a": "audio/mp4",
-    "aac": "audio/aac", "opus": "audio/ogg",
-}  # fmt: skip
+    "wav": "audio/wav",
+    "flac": "audio/flac",
+    "ogg": "audio/ogg",
+    "mp3": "audio/mpeg",
+    "m4a": "audio/mp4",
+    "aac": "audio/aac",
+    "opus": "audio/ogg",
+}
 
 _METHODS = {"/": ("GET", "HEAD"), "/health": ("GET", "HEAD"), "/convert": ("POST",)}
 _OTHER_CONNECTIONS = 64  # beside those that wait: they send, read, or are idle
@@ -44,7 +56,9 @@ _OTHER_CONNECTIONS = 64  # beside those that wait: they send, read, or are idle
 class Speak(Protocol):
     """What converts, e.g. a `WarmVoice`; called from one thread."""
 
-    def __call__(self, wave: np.ndarray, rate: int, config: ConvertConfig, progress: Listener) -> Conversion: ...
+    def __call__(
+        self, wave: np.ndarray, rate: int, config: ConvertConfig, progress: Listener
+    ) -> Conversion: ...
 
 
 class Spoken(NamedTuple):
@@ -64,11 +78,16 @@ class VoiceServer:
         config: ServeConfig,
         log: Callable[[str], None] = lambda text: None,
     ):
-        """about: what is told of the voice to whoever asks. log: is told of every conversion and every failure."""
-        self._speak, self._about, self.config, self._log = speak, about, config, log
+        """about: what is told of the voice to whoever asks. log: is told of every conversion and
+        every failure."""
+        self._speak = speak
+        self._about = about
+        self.config = config
+        self._log = log
         self._worker = concurrent.futures.ThreadPoolExecutor(1, "conversion")
         self._jobs: set[concurrent.futures.Future[Spoken | Refusal]] = set()
-        self._served, self._seconds_each = 0, 1.0
+        self._served = 0
+        self._seconds_each = 1.0
         self._stops = 0
         self._unwanted = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -83,7 +102,8 @@ class VoiceServer:
     async def run(self, listener: socket.socket, ready: Callable[[str], None]) -> None:
         """Serves until `stop`; what is being converted or sent then is finished first.
 
-        listener: of `bind`; it is closed at the end. ready: is told the address, once it can be asked.
+        listener: of `bind`; it is closed at the end. ready: is told the address, once it can be
+        asked.
         """
         self._loop = asyncio.get_running_loop()
         most = self.config.max_waiting + _OTHER_CONNECTIONS
@@ -99,7 +119,8 @@ class VoiceServer:
             self._worker.shutdown(cancel_futures=True)
 
     def stop(self) -> None:
-        """Take nothing more, and end after what is running; the second time, without that. For any thread."""
+        """Take nothing more, and end after what is running; the second time, without that. For any
+        thread."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it has ended already
                 self._loop.call_soon_threadsafe(self._stop)
@@ -121,14 +142,22 @@ class VoiceServer:
                 response = refusal.response()
             return await send(request, response, self.config.timeout)
 
-    async def _routed(self, request: web.BaseRequest, files: contextlib.ExitStack) -> web.Response:
+    async def _routed(
+        self, request: web.BaseRequest, files: contextlib.ExitStack
+    ) -> web.Response:
         methods = _METHODS.get(request.path)
         if methods is None:
             raise Refusal(404, "there is /health and /convert, nothing else", close=True)
         if request.method not in methods:
             allowed = ", ".join(methods)
-            raise Refusal(405, f"{request.path} takes {allowed}", close=True, headers={"Allow": allowed})
-        return await self._convert(request, files) if request.path == "/convert" else self._health()
+            raise Refusal(
+                405, f"{request.path} takes {allowed}", close=True, headers={"Allow": allowed}
+            )
+        return (
+            await self._convert(request, files)
+            if request.path == "/convert"
+            else self._health()
+        )
 
     def _health(self) -> web.Response:
         jobs = list(self._jobs)
@@ -140,25 +169,38 @@ class VoiceServer:
             "converting": any(job.running() for job in jobs),
             "formats": FORMATS,
             "options": {name: getattr(ConvertConfig(), name) for name in OPTIONS},
-            "limits": {name: getattr(self.config, name) for name in ("max_megabytes", "max_seconds", "max_waiting")},
+            "limits": {
+                name: getattr(self.config, name)
+                for name in ("max_megabytes", "max_seconds", "max_waiting")
+            },
         }
         return web.json_response(told)
 
-    async def _convert(self, request: web.BaseRequest, files: contextlib.ExitStack) -> web.Response:
+    async def _convert(
+        self, request: web.BaseRequest, files: contextlib.ExitStack
+    ) -> web.Response:
         """files: what is kept until the answer is sent."""
         try:
             config, extension = parse_options(request.query.items())
         except UserError as error:
             raise Refusal(400, str(error), close=True) from None
         self._check_room()
-        folder = files.enter_context(tempfile.TemporaryDirectory(prefix="rvc_jax-", ignore_cleanup_errors=True))
+        folder = files.enter_context(
+            tempfile.TemporaryDirectory(prefix="rvc_jax-", ignore_cleanup_errors=True)
+        )
         path = Path(folder) / "recording"
-        await save_body(request, path, round(1e6 * self.config.max_megabytes), self.config.timeout)
+        await save_body(
+            request, path, round(1e6 * self.config.max_megabytes), self.config.timeout
+        )
         self._check_room()
         spoken = await self._spoken(path, config, extension)
         media_type = MEDIA_TYPES.get(extension, "application/octet-stream")
         size = spoken.path.stat().st_size
-        headers = {"Content-Type": media_type, "Content-Length": str(size), "X-Transpose": f"{spoken.transpose:g}"}
+        headers = {
+            "Content-Type": media_type,
+            "Content-Length": str(size),
+            "X-Transpose": f"{spoken.transpose:g}",
+        }
         return web.Response(body=files.enter_context(spoken.path.open("rb")), headers=headers)
 
     def _check_room(self) -> None:
@@ -168,7 +210,12 @@ class VoiceServer:
         if len(self._jobs) > self.config.max_waiting:
             seconds = math.ceil(self._seconds_each * len(self._jobs) / 2)
             headers = {"Retry-After": str(max(1, min(seconds, 3600)))}
-            raise Refusal(503, f"{self.config.max_waiting} recordings wait already", close=True, headers=headers)
+            raise Refusal(
+                503,
+                f"{self.config.max_waiting} recordings wait already",
+                close=True,
+                headers=headers,
+            )
 
     async def _spoken(self, path: Path, config: ConvertConfig, extension: str) -> Spoken:
         """The conversion, when its turn has come. It is dropped if nobody waits for it any more."""
@@ -192,7 +239,9 @@ class VoiceServer:
         self._served += 1
         return result
 
-    def _work(self, path: Path, config: ConvertConfig, extension: str, gone: threading.Event) -> Spoken | Refusal:
+    def _work(
+        self, path: Path, config: ConvertConfig, extension: str, gone: threading.Event
+    ) -> Spoken | Refusal:
         """What the worker does. It raises nothing: nobody may be there to hear of it."""
 
         def progress(share: float) -> None:
@@ -239,20 +288,26 @@ def _save(out: Path, conversion: Conversion, coding: EncodingOptions) -> None:
     try:
         save(out, conversion.wave, conversion.rate, coding)
     except UserError as error:
-        raise Refusal(507, f"the result can't be kept: {str(error).removeprefix(f'{out}: ')}") from error
+        raise Refusal(
+            507, f"the result can't be kept: {str(error).removeprefix(f'{out}: ')}"
+        ) from error
 
 
 def bind(config: ServeConfig) -> socket.socket:
-    """The socket to serve at, before anything that takes long: nobody is answered until the server runs.
+    """The socket to serve at, before anything that takes long: nobody is answered until the server
+    runs.
 
     Raises:
-      UserError: if a setting is out of its range, the host is open to others without `open_to_network`, or the address
-        is taken or not this machine's.
+      UserError: if a setting is out of its range, the host is open to others without
+        `open_to_network`, or the address is taken or not this machine's.
     """
     _check(config)
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            config.host.strip("[]"), config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            config.host.strip("[]"),
+            config.port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
         )[0]
         listener = socket.socket(family, kind, protocol)
         try:

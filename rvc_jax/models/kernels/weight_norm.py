@@ -1,10 +1,11 @@
 """Weight normalisation (arXiv 1602.07868), also with norms that are known beforehand.
 
-A training step that has its kernels' norms from the last one's update need not pass over the kernels for them. Nor over
-their gradients: the gradient by a kernel's own norm, by definition a sum over the gradient by the kernel, is by the
-chain rule also the gradient by a factor of what the kernel gives (or is given): a sum over signals, which a pass over
-them takes along. Such a factor is always one, and called a probe here. So the gradient by a large kernel is summed over
-by nobody, and goes straight into the kernel's update while the convolution makes it: it is never written, and the
+A training step that has its kernels' norms from the last one's update need not pass over the
+kernels for them. Nor over their gradients: the gradient by a kernel's own norm, by definition a sum
+over the gradient by the kernel, is by the chain rule also the gradient by a factor of what the
+kernel gives (or is given): a sum over signals, which a pass over them takes along. Such a factor is
+always one, and called a probe here. So the gradient by a large kernel is summed over by nobody, and
+goes straight into the kernel's update while the convolution makes it: it is never written, and the
 optimiser's numbers are brought in while the matrix unit works.
 """
 
@@ -18,11 +19,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rvc_jax.models.kernels.activations import gated_tanh, gated_tanh_backward, leaky_relu, leaky_relu_backward
+from rvc_jax.models.kernels.activations import (
+    gated_tanh,
+    gated_tanh_backward,
+    leaky_relu,
+    leaky_relu_backward,
+)
 
 LARGE_KERNEL = 300_000
-"""Elements of a kernel that is worth a sum over signals instead, and stays alone when parameters are packed: taking
-it out of many would cost more than the operations that are saved."""
+"""Elements of a kernel that is worth a sum over signals instead, and stays alone when parameters
+are packed: taking it out of many would cost more than the operations that are saved."""
 
 
 def is_large(elements: int) -> bool:
@@ -32,7 +38,8 @@ def is_large(elements: int) -> bool:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class KnownNorm:
-    """The norms [..., 1, 1, b] that kernels are to have, and the squared ones [..., b] of their directions, known."""
+    """The norms [..., 1, 1, b] that kernels are to have, and the squared ones [..., b] of their
+    directions, known."""
 
     norm: jax.Array
     square: jax.Array
@@ -54,7 +61,8 @@ def squared_norm(direction: jax.Array) -> jax.Array:
 
 
 def weight_norm(direction: jax.Array, scale: jax.Array | KnownNorm | None) -> jax.Array:
-    """Kernels of direction `direction` [..., kernel, a, b] and norm `scale` [..., 1, 1, b], or made already (None)."""
+    """Kernels of direction `direction` [..., kernel, a, b] and norm `scale` [..., 1, 1, b], or made
+    already (None)."""
     if scale is None:
         return direction
     if isinstance(scale, KnownNorm):
@@ -68,7 +76,9 @@ def _weight_norm(direction: jax.Array, scale: KnownNorm) -> jax.Array:
     return direction * (scale.norm * scale.inverse)
 
 
-def _weight_norm_backward(kept: tuple[jax.Array, KnownNorm], gradient: jax.Array) -> tuple[jax.Array, KnownNorm]:
+def _weight_norm_backward(
+    kept: tuple[jax.Array, KnownNorm], gradient: jax.Array
+) -> tuple[jax.Array, KnownNorm]:
     direction, scale = kept
     along = jnp.sum(gradient * direction, axis=(-3, -2), keepdims=True)
     return _by_direction_and_norm(direction, scale, gradient, scale.inverse * along)
@@ -77,12 +87,15 @@ def _weight_norm_backward(kept: tuple[jax.Array, KnownNorm], gradient: jax.Array
 def _by_direction_and_norm(
     direction: jax.Array, scale: KnownNorm, gradient: jax.Array, by_norm: jax.Array
 ) -> tuple[jax.Array, KnownNorm]:
-    by_direction = scale.norm * scale.inverse * (gradient - direction * (scale.inverse * by_norm))
+    by_direction = (
+        scale.norm * scale.inverse * (gradient - direction * (scale.inverse * by_norm))
+    )
     return by_direction, KnownNorm(by_norm, jnp.zeros_like(scale.square))
 
 
 _weight_norm.defvjp(
-    lambda direction, scale: (_weight_norm(direction, scale), (direction, scale)), _weight_norm_backward
+    lambda direction, scale: (_weight_norm(direction, scale), (direction, scale)),
+    _weight_norm_backward,
 )
 
 
@@ -91,11 +104,13 @@ def has_probe(direction: jax.Array, scale: jax.Array | KnownNorm | None) -> bool
     return isinstance(scale, KnownNorm) and is_large(direction.size)
 
 
-def probed_kernel(direction: jax.Array, scale: jax.Array | KnownNorm | None) -> tuple[jax.Array, jax.Array | None]:
+def probed_kernel(
+    direction: jax.Array, scale: jax.Array | KnownNorm | None
+) -> tuple[jax.Array, jax.Array | None]:
     """`weight_norm` of one kernel [kernel, a, b], and its probe [b] if its norm is known.
 
-    What the kernel gives, or what a transposed convolution is given, has to pass through one of the functions below
-    with the probe.
+    What the kernel gives, or what a transposed convolution is given, has to pass through one of the
+    functions below with the probe.
     """
     if has_probe(direction, scale):
         return _probed_weight_norm(direction, scale)
@@ -108,7 +123,9 @@ def _probed_weight_norm(direction: jax.Array, scale: KnownNorm) -> tuple[jax.Arr
     return _weight_norm(direction, scale), jnp.ones(direction.shape[-1:], direction.dtype)
 
 
-def _probed_backward(kept: tuple[jax.Array, KnownNorm], gradients: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, KnownNorm]:
+def _probed_backward(
+    kept: tuple[jax.Array, KnownNorm], gradients: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, KnownNorm]:
     direction, scale = kept
     gradient, by_probe = gradients
     by_norm = jnp.where(scale.norm == 0, 0.0, by_probe / scale.norm)
@@ -116,7 +133,8 @@ def _probed_backward(kept: tuple[jax.Array, KnownNorm], gradients: tuple[jax.Arr
 
 
 _probed_weight_norm.defvjp(
-    lambda direction, scale: (_probed_weight_norm(direction, scale), (direction, scale)), _probed_backward
+    lambda direction, scale: (_probed_weight_norm(direction, scale), (direction, scale)),
+    _probed_backward,
 )
 
 
@@ -135,7 +153,9 @@ probed.defvjp(lambda x, probe: (x, x), lambda x, gradient: (gradient, _along(gra
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def probed_leaky_relu(x: jax.Array, probe: jax.Array, bias: jax.Array, slope: float) -> jax.Array:
+def probed_leaky_relu(
+    x: jax.Array, probe: jax.Array, bias: jax.Array, slope: float
+) -> jax.Array:
     """leaky_relu(x * probe + bias), of which nothing but itself is kept for the gradient."""
     return leaky_relu(x + bias.astype(x.dtype), slope)
 
@@ -165,11 +185,13 @@ Convolution = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, jax.Array]]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def probed_gate(conv: Convolution, x: jax.Array, direction: jax.Array, scale: KnownNorm, shift: jax.Array) -> jax.Array:
+def probed_gate(
+    conv: Convolution, x: jax.Array, direction: jax.Array, scale: KnownNorm, shift: jax.Array
+) -> jax.Array:
     """`gated` of both halves of what a convolution gives, and shift [batch, 1, channels].
 
-    Forwards, a convolution for each half, of which the second takes the gate along: channels that are no multiple of
-    128 are slowly taken apart on a TPU. The gradient is that of the whole.
+    Forwards, a convolution for each half, of which the second takes the gate along: channels that
+    are no multiple of 128 are slowly taken apart on a TPU. The gradient is that of the whole.
     """
     return _gate_forward(conv, x, direction, scale, shift)[0]
 
@@ -180,7 +202,9 @@ def _gate_forward(
     half = shift.shape[-1] // 2
 
     def of_part(part: slice) -> jax.Array:
-        *parameters, by = jax.tree.map(lambda array: array[..., part], (direction, scale, shift))
+        *parameters, by = jax.tree.map(
+            lambda array: array[..., part], (direction, scale, shift)
+        )
         return conv(x, *parameters)[0] + by
 
     halves = [of_part(slice(half)), of_part(slice(half, None))]
@@ -190,8 +214,12 @@ def _gate_forward(
 def _gate_backward(conv: Convolution, kept: tuple, gradient: jax.Array) -> tuple:
     x, direction, scale, shift, halves = kept
     by_halves = gated_tanh_backward((jnp.tanh(halves[0]), jax.nn.sigmoid(halves[1])), gradient)
-    by_shift = jnp.concatenate([jnp.sum(by.astype(jnp.float32), 1, keepdims=True) for by in by_halves], axis=-1)
-    along = jnp.concatenate([_along(by, half) for by, half in zip(by_halves, halves, strict=True)])
+    by_shift = jnp.concatenate(
+        [jnp.sum(by.astype(jnp.float32), 1, keepdims=True) for by in by_halves], axis=-1
+    )
+    along = jnp.concatenate(
+        [_along(by, half) for by, half in zip(by_halves, halves, strict=True)]
+    )
     _, pull = jax.vjp(conv, x, direction, scale)
     by_given = pull((jnp.concatenate(by_halves, axis=-1), along - _along(by_shift, shift)))
     return *by_given, by_shift.astype(shift.dtype)

@@ -1,8 +1,9 @@
-"""Retrieval indices as faiss keeps them, written and read without faiss: `IVF{n},Flat`, as the tools of the RVC world
-make and expect them.
+"""Retrieval indices as faiss keeps them, written and read without faiss: `IVF{n},Flat`, as the
+tools of the RVC world make and expect them.
 
-The layout is that of https://github.com/facebookresearch/faiss (index_write.cpp). All numbers are little-endian, and
-most arrays are preceded by their length. A file is: the four letters of its kind, a header, then
+The layout is that of https://github.com/facebookresearch/faiss (index_write.cpp). All numbers are
+little-endian, and most arrays are preceded by their length. A file is: the four letters of its
+kind, a header, then
 
     flat   the rows
     IVF    number of cells, cells to probe; the centres as a flat index; a map of ids; per cell its rows and their ids
@@ -39,12 +40,25 @@ _WITH_IDS = (b"IxMp", b"IxM2")
 _HASHED_IDS = 2
 _DEPTH = 3
 _OTHERS = {
-    b"IHN": "HNSW graph", b"INS": "NSG graph", b"INN": "NNDescent graph", b"IxP": "product quantiser or transform",
-    b"IvP": "IVF with a product quantiser", b"IwP": "IVF with a product quantiser", b"IwQ": "IVF with residuals",
-    b"IxS": "scalar quantiser", b"IwS": "IVF with a scalar quantiser", b"IvS": "IVF with a scalar quantiser",
-    b"IwF": "IVF of a kind without plain rows", b"IxH": "LSH", b"Ixh": "LSH", b"IxR": "refined or residual index",
-    b"IB": "binary index", b"Ix": "index of codes", b"Iw": "IVF of codes", b"Iv": "IVF of codes",
-}  # fmt: skip
+    b"IHN": "HNSW graph",
+    b"INS": "NSG graph",
+    b"INN": "NNDescent graph",
+    b"IxP": "product quantiser or transform",
+    b"IvP": "IVF with a product quantiser",
+    b"IwP": "IVF with a product quantiser",
+    b"IwQ": "IVF with residuals",
+    b"IxS": "scalar quantiser",
+    b"IwS": "IVF with a scalar quantiser",
+    b"IvS": "IVF with a scalar quantiser",
+    b"IwF": "IVF of a kind without plain rows",
+    b"IxH": "LSH",
+    b"Ixh": "LSH",
+    b"IxR": "refined or residual index",
+    b"IB": "binary index",
+    b"Ix": "index of codes",
+    b"Iw": "IVF of codes",
+    b"Iv": "IVF of codes",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,14 +79,17 @@ def count_cells(rows: int) -> int:
 
 
 def write(path: Path | str, rows: np.ndarray, seed: int = 0) -> WrittenIndex:
-    """Makes an `IVF{n},Flat` index, to be searched with one probe, that faiss reads. Row 0 gets the id 0, and so on.
+    """Makes an `IVF{n},Flat` index, to be searched with one probe, that faiss reads. Row 0 gets the
+    id 0, and so on.
 
-    rows: [rows, channels], any float type. No cell is empty: other tools get NaN from a search that ends in such a one.
+    rows: [rows, channels], any float type. No cell is empty: other tools get NaN from a search that
+    ends in such a one.
 
     Raises:
       UserError: if there are no rows, they are too wide or hold NaN, or the file can't be written.
     """
-    path, given = Path(path), len(rows)
+    path = Path(path)
+    given = len(rows)
     rows = _checked(path, rows)
     from rvc_jax.voices.formats.kmeans import assign, kmeans
 
@@ -80,7 +97,9 @@ def write(path: Path | str, rows: np.ndarray, seed: int = 0) -> WrittenIndex:
         rows = kmeans(rows, REDUCED_ROWS, seed, rows_per_cluster=10)
     centers = kmeans(rows, count_cells(len(rows)), seed)
     numbers = assign(rows, centers)
-    used, numbers = np.unique(numbers, return_inverse=True)  # rows that are equal leave cells empty
+    used, numbers = np.unique(
+        numbers, return_inverse=True
+    )  # rows that are equal leave cells empty
     try:
         with atomic_write(path) as file:
             _write(file, rows, centers[used], numbers)
@@ -90,14 +109,22 @@ def write(path: Path | str, rows: np.ndarray, seed: int = 0) -> WrittenIndex:
 
 
 def _checked(path: Path, rows: np.ndarray) -> np.ndarray:
-    if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.floating) or not 1 <= rows.shape[1] <= _WIDEST:
-        raise UserError(f"{path}: an index is made of rows of features, not of {rows.dtype} {list(rows.shape)}")
+    if (
+        rows.ndim != 2
+        or not np.issubdtype(rows.dtype, np.floating)
+        or not 1 <= rows.shape[1] <= _WIDEST
+    ):
+        raise UserError(
+            f"{path}: an index is made of rows of features, not of {rows.dtype} {list(rows.shape)}"
+        )
     if not len(rows):
         raise UserError(f"{path}: there are no features to make an index of")
     with np.errstate(over="ignore"):
         rows = np.asarray(rows, np.float32)
     if bad := _not_features(rows):
-        raise UserError(f"{path}: {bad} of {len(rows)} rows of features hold NaN, infinity, or numbers beyond 1e15")
+        raise UserError(
+            f"{path}: {bad} of {len(rows)} rows of features hold NaN, infinity, or numbers beyond 1e15"
+        )
     return rows
 
 
@@ -123,11 +150,12 @@ def _write(file: BinaryIO, rows: np.ndarray, centers: np.ndarray, numbers: np.nd
 def read(path: Path | str) -> np.ndarray:
     """The rows of an index in the order of their ids: float32 [rows, channels].
 
-    Nothing is taken for true that the file says: its sizes are compared with its length before memory is taken.
+    Nothing is taken for true that the file says: its sizes are compared with its length before
+    memory is taken.
 
     Raises:
-      UserError: if it can't be read, is damaged, holds no rows or such as hold NaN, or is of a kind that has
-        none: only flat and `IVF,Flat` indices have, also within an id map.
+      UserError: if it can't be read, is damaged, holds no rows or such as hold NaN, or is of a kind
+        that has none: only flat and `IVF,Flat` indices have, also within an id map.
     """
     path = Path(path)
     try:
@@ -143,9 +171,13 @@ def read(path: Path | str) -> np.ndarray:
     except _Damaged as error:
         raise UserError(f"{path}: not a faiss index, or damaged: {error}") from None
     if not len(rows):
-        raise UserError(f'{path}: the index holds no rows; RVC leaves one such, "trained_...": use "added_..."')
+        raise UserError(
+            f'{path}: the index holds no rows; RVC leaves one such, "trained_...": use "added_..."'
+        )
     if bad := _not_features(rows):
-        raise UserError(f"{path}: {bad} of {len(rows)} rows hold NaN, infinity, or numbers beyond 1e15; make it anew")
+        raise UserError(
+            f"{path}: {bad} of {len(rows)} rows hold NaN, infinity, or numbers beyond 1e15; make it anew"
+        )
     return rows
 
 
@@ -171,7 +203,8 @@ class _Reader:
         self.left = os.fstat(file.fileno()).st_size
 
     def index(self, depth: int) -> np.ndarray:
-        """Rows of an index in the order of their ids; depth: how deep indices may lie in one another."""
+        """Rows of an index in the order of their ids; depth: how deep indices may lie in one
+        another."""
         kind = self._bytes(4)
         if kind in _FLAT:
             return self._flat()
@@ -183,7 +216,9 @@ class _Reader:
         if name is None:
             raise _Damaged(f"it begins with {sanitize(repr(kind)[1:])}")
         letters = sanitize(kind.decode("latin-1"))
-        raise _OtherKind(f"a faiss index of another kind ({name}, {letters}); only Flat and IVF,Flat hold the features")
+        raise _OtherKind(
+            f"a faiss index of another kind ({name}, {letters}); only Flat and IVF,Flat hold the features"
+        )
 
     def _header(self) -> tuple[int, int]:
         """Channels and rows."""
@@ -193,7 +228,9 @@ class _Reader:
         if not 1 <= channels <= _WIDEST:
             raise _Damaged(f"its rows have {channels} channels")
         if not 0 <= count <= self.left // (4 * channels):
-            raise _Damaged(f"it cannot hold {count} rows of {channels} channels: {self.left} bytes are left")
+            raise _Damaged(
+                f"it cannot hold {count} rows of {channels} channels: {self.left} bytes are left"
+            )
         return channels, count
 
     def _flat(self) -> np.ndarray:
@@ -216,7 +253,8 @@ class _Reader:
         if not depth:
             raise _Damaged("indices lie within indices")
         channels, count = self._header()
-        cells, _ = self._number(), self._number()
+        cells = self._number()
+        _ = self._number()
         if cells > self.left // (4 * channels):
             raise _Damaged(f"it cannot hold the centres of {cells} cells")
         self._centers(cells, channels, depth - 1)
@@ -259,7 +297,9 @@ class _Reader:
         """Rows of each cell that has some."""
         form = self._bytes(4)
         if form in (b"ilod", b"ilof"):
-            raise _OtherKind("a faiss index whose rows lie in another file; only one that holds them can be read")
+            raise _OtherKind(
+                "a faiss index whose rows lie in another file; only one that holds them can be read"
+            )
         if form == b"il00":
             return []
         if form != b"ilar" or self._number() != cells or self._number() != 4 * channels:
@@ -267,10 +307,16 @@ class _Reader:
         if (list_form := self._bytes(4)) not in (b"full", b"sprs"):
             raise _Damaged("the sizes of its cells are missing")
         sizes = self._array("<u8", self._number())
-        if list_form == b"full" and len(sizes) != cells or list_form == b"sprs" and len(sizes) % 2:
+        if (
+            list_form == b"full"
+            and len(sizes) != cells
+            or list_form == b"sprs"
+            and len(sizes) % 2
+        ):
             raise _Damaged(f"it has {cells} cells, and the sizes of {len(sizes)}")
         if list_form == b"sprs":
-            numbers, sizes = sizes[::2], sizes[1::2]
+            numbers = sizes[::2]
+            sizes = sizes[1::2]
             if len(np.unique(numbers)) != len(numbers) or (numbers >= cells).any():
                 raise _Damaged("it tells sizes of cells that are not there")
         sizes = [int(size) for size in sizes if size]
@@ -305,14 +351,16 @@ class _Rows:
     """Rows that come with their ids, in any order."""
 
     def __init__(self, count: int, channels: int):
-        self._rows, self._ids = np.empty((count, channels), np.float32), np.empty(count, np.int64)
+        self._rows = np.empty((count, channels), np.float32)
+        self._ids = np.empty(count, np.int64)
         self._filled = 0
 
     def put(self, ids: np.ndarray, rows: np.ndarray) -> None:
         end = self._filled + len(ids)
         if end > len(self._ids):
             raise _Damaged(f"its cells hold more than {len(self._ids)} rows")
-        self._rows[self._filled : end], self._ids[self._filled : end] = rows, ids
+        self._rows[self._filled : end] = rows
+        self._ids[self._filled : end] = ids
         self._filled = end
 
     def all(self) -> np.ndarray:
@@ -321,5 +369,7 @@ class _Rows:
             raise _Damaged(f"its cells hold {self._filled} rows, not {len(self._ids)}")
         order = np.argsort(self._ids, kind="stable")
         if not np.array_equal(self._ids[order], np.arange(len(order))):
-            raise _Damaged("the ids of its rows are not 0, 1, 2, ...: some are missing, twice there, or out of range")
+            raise _Damaged(
+                "the ids of its rows are not 0, 1, 2, ...: some are missing, twice there, or out of range"
+            )
         return self._rows[order]

@@ -18,25 +18,38 @@ _ALL_PASSES = 10
 _product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
-def kmeans(rows: np.ndarray, clusters: int, seed: int = 0, rows_per_cluster: int = 40) -> np.ndarray:
-    """Centres of clusters: float32 [clusters, channels] of finite rows [rows, channels], rows >= clusters >= 1.
+def kmeans(
+    rows: np.ndarray, clusters: int, seed: int = 0, rows_per_cluster: int = 40
+) -> np.ndarray:
+    """Centres of clusters: float32 [clusters, channels] of finite rows [rows, channels], rows >=
+    clusters >= 1.
 
-    Lloyd's passes, most of them over the rows' principal components: those cost a sixth of a pass over 768 channels,
-    and leave little to do for the last ones. A cluster that comes out empty starts again at some row of a large one.
+    Lloyd's passes, most of them over the rows' principal components: those cost a sixth of a pass
+    over 768 channels, and leave little to do for the last ones. A cluster that comes out empty
+    starts again at some row of a large one.
 
     rows_per_cluster: of more rows, so many are drawn for each cluster, and the rest is left aside.
     """
     random = np.random.default_rng(seed)
     if len(rows) > rows_per_cluster * clusters:
-        rows = rows[np.sort(random.choice(len(rows), rows_per_cluster * clusters, replace=False))]
-    count, first, key = len(rows), random.choice(len(rows), clusters, replace=False), jax.random.key(seed)
+        rows = rows[
+            np.sort(random.choice(len(rows), rows_per_cluster * clusters, replace=False))
+        ]
+    count = len(rows)
+    first = random.choice(len(rows), clusters, replace=False)
+    key = jax.random.key(seed)
     rows, mean = _centred(rows)
-    blocks, centers, passes = _blocks(rows), jnp.asarray(rows[first]), _ALL_PASSES
+    blocks = _blocks(rows)
+    centers = jnp.asarray(rows[first])
+    passes = _ALL_PASSES
     del rows
     if min(blocks.shape[-1], count) > _COARSE_CHANNELS:
         axes = _principal_axes(blocks)
-        numbers = _lloyd(_product(blocks, axes), count, _product(centers, axes), key, _COARSE_PASSES)[1]
-        centers, passes = _means(blocks, numbers, count, clusters, key), _FINE_PASSES
+        numbers = _lloyd(
+            _product(blocks, axes), count, _product(centers, axes), key, _COARSE_PASSES
+        )[1]
+        centers = _means(blocks, numbers, count, clusters, key)
+        passes = _FINE_PASSES
     return np.asarray(_lloyd(blocks, count, centers, key, passes)[0]) + mean
 
 
@@ -49,20 +62,28 @@ def assign(rows: np.ndarray, centers: np.ndarray) -> np.ndarray:
         some = np.zeros((at_once, rows.shape[1]), np.float32)
         part = rows[begin : begin + at_once]
         some[: len(part)] = part - mean
-        numbers.append(np.asarray(_nearest(_blocks(some), jnp.asarray(centers)).reshape(-1))[: len(part)])
+        numbers.append(
+            np.asarray(_nearest(_blocks(some), jnp.asarray(centers)).reshape(-1))[: len(part)]
+        )
     return np.concatenate(numbers) if numbers else np.zeros(0, np.int32)
 
 
 def _centred(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows without their mean, and the mean: distances between small numbers are the more exact in float32."""
+    """Rows without their mean, and the mean: distances between small numbers are the more exact in
+    float32."""
     mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     return np.asarray(rows, np.float32) - mean, mean
 
 
 def _principal_axes(blocks: jax.Array) -> np.ndarray:
-    """float32 [channels, _COARSE_CHANNELS], of centred rows; the zeros after them change nothing."""
-    covariance = np.asarray(jnp.einsum("brc,brd->cd", blocks, blocks, precision=jax.lax.Precision.HIGHEST))
-    return np.linalg.eigh(covariance.astype(np.float64))[1][:, : -_COARSE_CHANNELS - 1 : -1].astype(np.float32)
+    """float32 [channels, _COARSE_CHANNELS], of centred rows; the zeros after them change
+    nothing."""
+    covariance = np.asarray(
+        jnp.einsum("brc,brd->cd", blocks, blocks, precision=jax.lax.Precision.HIGHEST)
+    )
+    return np.linalg.eigh(covariance.astype(np.float64))[1][
+        :, : -_COARSE_CHANNELS - 1 : -1
+    ].astype(np.float32)
 
 
 def _blocks(rows: np.ndarray) -> jax.Array:
@@ -88,24 +109,33 @@ def _nearest(blocks: jax.Array, centers: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames="clusters")
-def _means(blocks: jax.Array, numbers: jax.Array, count: int, clusters: int, key: jax.Array) -> jax.Array:
-    """Mean of each cluster's rows; for one without rows, some row of a large one: [clusters, channels]."""
-    rows, numbers = blocks.reshape(-1, blocks.shape[-1]), numbers.reshape(-1)
+def _means(
+    blocks: jax.Array, numbers: jax.Array, count: int, clusters: int, key: jax.Array
+) -> jax.Array:
+    """Mean of each cluster's rows; for one without rows, some row of a large one: [clusters,
+    channels]."""
+    rows = blocks.reshape(-1, blocks.shape[-1])
+    numbers = numbers.reshape(-1)
     numbers = jnp.where(jnp.arange(len(rows)) < count, numbers, clusters)
     sizes = jnp.zeros(clusters + 1).at[numbers].add(1)
     sums = jnp.zeros((clusters + 1, rows.shape[-1])).at[numbers].add(rows)
     draw = jax.random.uniform(key, (len(rows),)) * sizes.at[clusters].set(0)[numbers]
     others = jnp.argsort(-draw)[jnp.minimum(jnp.cumsum(sizes[:-1] == 0) - 1, len(rows) - 1)]
-    return jnp.where(sizes[:-1, None] > 0, sums[:-1] / jnp.maximum(sizes[:-1, None], 1), rows[others])
+    return jnp.where(
+        sizes[:-1, None] > 0, sums[:-1] / jnp.maximum(sizes[:-1, None], 1), rows[others]
+    )
 
 
 @functools.partial(jax.jit, static_argnames="passes")
 def _lloyd(
     blocks: jax.Array, count: int, centers: jax.Array, key: jax.Array, passes: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Centres [clusters, channels] after so many passes, and each row's number before the last one was made."""
+    """Centres [clusters, channels] after so many passes, and each row's number before the last one
+    was made."""
 
-    def one_pass(state: tuple[jax.Array, jax.Array], key: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
+    def one_pass(
+        state: tuple[jax.Array, jax.Array], key: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
         numbers = _nearest(blocks, state[0])
         return (_means(blocks, numbers, count, len(centers), key), numbers), None
 

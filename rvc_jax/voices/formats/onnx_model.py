@@ -1,11 +1,12 @@
-"""A voice as an ONNX model of any number of frames, for w-okada's voice changer and for programs in the way of RVC's
-own export.
+"""A voice as an ONNX model of any number of frames, for w-okada's voice changer and for programs in
+the way of RVC's own export.
 
-The graph is written layer by layer, not converted, because no converter was found that fits (late 2026):
+The graph is written layer by layer, not converted, because no converter was found that fits (late
+2026):
   - jax2onnx 0.17 can't pad by a symbolic length, which the relative offsets of the attention do, and gave wrong shapes
-    when they were put otherwise; by products with ones and zeros it converts, but these take 21 * frames^2 floats a
-    layer. It also holds orbax-checkpoint below the version that writes our checkpoints; version 0.13, which does not,
-    fails at leaky_relu with this jax.
+    when they were put otherwise; by products with ones and zeros it converts, but these take 21 *
+    frames^2 floats a layer. It also holds orbax-checkpoint below the version that writes our
+    checkpoints; version 0.13, which does not, fails at leaky_relu with this jax.
   - jax2tf gives TensorFlow whole StableHLO programs (XlaCallModule), which tf2onnx does not read.
 So the networks stand here a second time; `write` compares every file with them by running both.
 """
@@ -28,8 +29,9 @@ from rvc_jax.voices.formats.onnx_graph import Graph
 from rvc_jax.voices.model import PUBLIC_ENCODER, VoiceModel
 
 Flavor = Literal["w-okada", "rvc"]
-"""w-okada: inputs feats, p_len, pitch, pitchf, sid; the noise is drawn inside. rvc: phone, phone_lengths, pitch,
-pitchf, ds, rnd. Each program feeds its own names and only one feeds noise: they can't be one file."""
+"""w-okada: inputs feats, p_len, pitch, pitchf, sid; the noise is drawn inside. rvc: phone,
+phone_lengths, pitch, pitchf, ds, rnd. Each program feeds its own names and only one feeds noise:
+they can't be one file."""
 
 TOLERANCE = 1e-3
 """Largest difference from the voice in JAX, of a wave in -1..1, that a file may have."""
@@ -38,19 +40,23 @@ _NAMES: dict[Flavor, tuple[str, str, str]] = {
     "w-okada": ("feats", "p_len", "sid"),
     "rvc": ("phone", "phone_lengths", "ds"),
 }
-_NOISE_SCALE, _SOURCE_NOISE_SCALE = "noise_scale", "source_noise_scale"
+_NOISE_SCALE = "noise_scale"
+_SOURCE_NOISE_SCALE = "source_noise_scale"
 _WOKADA_NOISE = 0.66666
-_WOKADA_EMBEDDERS = {PUBLIC_ENCODER: "hubert_base", "japanese-hubert-base": "hubert-base-japanese"}
+_WOKADA_EMBEDDERS = {
+    PUBLIC_ENCODER: "hubert_base",
+    "japanese-hubert-base": "hubert-base-japanese",
+}
 _CHECKED_FRAMES = (50, 37)  # of the check: all frames, and how many of them are there
 
 
 def write(path: Path, model: VoiceModel, flavor: Flavor = "w-okada") -> float:
     """Write a voice as one ONNX file (float32), read it back and compare it with the voice in JAX.
 
-    Inputs, by the names of the flavour: content [1, frames, channels], number of frames [1] int64, coarse pitch
-    [1, frames] int64, f0 [1, frames] in Hz (the two only where the voice has pitch), speaker [1] int64, and for `rvc`
-    the noise of the latent [1, channels, frames], scaled already. Output: audio [1, 1, samples]. The noise of the
-    harmonic source is drawn inside.
+    Inputs, by the names of the flavour: content [1, frames, channels], number of frames [1] int64,
+    coarse pitch [1, frames] int64, f0 [1, frames] in Hz (the two only where the voice has pitch),
+    speaker [1] int64, and for `rvc` the noise of the latent [1, channels, frames], scaled already.
+    Output: audio [1, 1, samples]. The noise of the harmonic source is drawn inside.
 
     Returns: the largest difference from JAX with the noise inside off, see `check`.
 
@@ -66,9 +72,9 @@ def write(path: Path, model: VoiceModel, flavor: Flavor = "w-okada") -> float:
 
 
 def check(path: Path, model: VoiceModel) -> float:
-    """The largest difference between the audio of a file in onnxruntime and that of the voice in JAX, for random
-    content, pitch and (where it is an input) noise. The noise that is drawn inside is off: its scales, two numbers in
-    the file, are set to 0.
+    """The largest difference between the audio of a file in onnxruntime and that of the voice in
+    JAX, for random content, pitch and (where it is an input) noise. The noise that is drawn inside
+    is off: its scales, two numbers in the file, are set to 0.
 
     Raises:
       UserError: if the packages are missing, or the difference is over `TOLERANCE`.
@@ -78,7 +84,8 @@ def check(path: Path, model: VoiceModel) -> float:
 
 
 def metadata(model: VoiceModel) -> dict[str, Any]:
-    """What w-okada's voice changer wants to know of a model. Its version 2 is the one whose audio has three axes."""
+    """What w-okada's voice changer wants to know of a model. Its version 2 is the one whose audio
+    has three axes."""
     classic = "pyTorchRVC" if model.version == "v1" else "pyTorchRVCv2"
     return {
         "application": "VC_CLIENT",
@@ -93,9 +100,13 @@ def metadata(model: VoiceModel) -> dict[str, Any]:
     }
 
 
-def example(model: VoiceModel, frames: int, length: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Random inputs of a voice by the names of `Synthesizer.infer`; frames are all, `length` of them are there."""
-    random, sizes = np.random.default_rng(seed), model.generator
+def example(
+    model: VoiceModel, frames: int, length: int, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Random inputs of a voice by the names of `Synthesizer.infer`; frames are all, `length` of
+    them are there."""
+    random = np.random.default_rng(seed)
+    sizes = model.generator
     melody = 220 * 2 ** np.cumsum(random.normal(0, 0.02, frames))
     return {
         "content": random.standard_normal((1, frames, sizes.content_channels), np.float32),
@@ -107,10 +118,16 @@ def example(model: VoiceModel, frames: int, length: int, seed: int = 0) -> dict[
     }
 
 
-def to_session_inputs(values: dict[str, np.ndarray], flavor: Flavor, has_pitch: bool) -> dict[str, np.ndarray]:
+def to_session_inputs(
+    values: dict[str, np.ndarray], flavor: Flavor, has_pitch: bool
+) -> dict[str, np.ndarray]:
     """`example`'s as a file of that flavour takes them."""
     content, lengths, speaker = _NAMES[flavor]
-    inputs = {content: values["content"], lengths: values["lengths"], speaker: values["speaker"]}
+    inputs = {
+        content: values["content"],
+        lengths: values["lengths"],
+        speaker: values["speaker"],
+    }
     if has_pitch:
         inputs |= {"pitch": values["pitch"], "pitchf": values["f0"]}
     if flavor == "rvc":
@@ -134,14 +151,20 @@ def _require_packages() -> None:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
     except ImportError as error:
-        raise UserError(f'ONNX files need the package {error.name}: pip install "rvc_jax[onnx]"') from error
+        raise UserError(
+            f'ONNX files need the package {error.name}: pip install "rvc_jax[onnx]"'
+        ) from error
 
 
 def _checked(data: bytes, model: VoiceModel, path: Path) -> float:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(disable_noise(data), providers=["CPUExecutionProvider"])
-    flavor: Flavor = "rvc" if "rnd" in [value.name for value in session.get_inputs()] else "w-okada"
+    session = onnxruntime.InferenceSession(
+        disable_noise(data), providers=["CPUExecutionProvider"]
+    )
+    flavor: Flavor = (
+        "rvc" if "rnd" in [value.name for value in session.get_inputs()] else "w-okada"
+    )
     values = example(model, *_CHECKED_FRAMES)
     (audio,) = session.run(None, to_session_inputs(values, flavor, model.generator.has_pitch))
     if flavor == "w-okada":
@@ -161,11 +184,21 @@ def _checked(data: bytes, model: VoiceModel, path: Path) -> float:
 def _serialized(model: VoiceModel, flavor: Flavor) -> bytes:
     from onnx import TensorProto
 
-    real, whole, sizes = TensorProto.FLOAT, TensorProto.INT64, model.generator
+    real = TensorProto.FLOAT
+    whole = TensorProto.INT64
+    sizes = model.generator
     content, lengths, speaker = _NAMES[flavor]
-    pitch = [("pitch", whole, [1, "frames"]), ("pitchf", real, [1, "frames"])] if sizes.has_pitch else []
+    pitch = (
+        [("pitch", whole, [1, "frames"]), ("pitchf", real, [1, "frames"])]
+        if sizes.has_pitch
+        else []
+    )
     noise = [("rnd", real, [1, sizes.inter_channels, "frames"])] if flavor == "rvc" else []
-    inputs = [(content, real, [1, "frames", sizes.content_channels]), (lengths, whole, [1]), *pitch]
+    inputs = [
+        (content, real, [1, "frames", sizes.content_channels]),
+        (lengths, whole, [1]),
+        *pitch,
+    ]
     inputs += [(speaker, whole, [1]), *noise]
     voice = _Voice(model)
     audio = voice.audio(content, lengths, speaker, "rnd" if noise else None)
@@ -174,10 +207,13 @@ def _serialized(model: VoiceModel, flavor: Flavor) -> bytes:
 
 
 class _Voice:
-    """`models.synthesizer.Synthesizer.infer` as a graph; the methods are named after the modules."""
+    """`models.synthesizer.Synthesizer.infer` as a graph; the methods are named after the
+    modules."""
 
     def __init__(self, model: VoiceModel):
-        self.sizes, self.rate, self.hop = model.generator, model.audio.sample_rate, model.audio.hop
+        self.sizes = model.generator
+        self.rate = model.audio.sample_rate
+        self.hop = model.audio.hop
         self.graph = Graph(model.weights)
 
     def audio(self, content: str, lengths: str, speaker: str, noise: str | None) -> str:
@@ -187,20 +223,29 @@ class _Voice:
         number = graph("Range", np.int64(0), graph("Squeeze", self.frames, [0]), np.int64(1))
         present = graph("Cast", graph("Less", number, lengths), to=1)
         self.mask = graph("Unsqueeze", present, [0, 1])
-        self.speaker = graph("Unsqueeze", graph("Gather", graph.weights["emb_g.weight"], speaker), [2])
+        self.speaker = graph(
+            "Unsqueeze", graph("Gather", graph.weights["emb_g.weight"], speaker), [2]
+        )
         mean, log_deviation = self.prior_encoder(content)
         if noise is None:
-            noise = graph("Mul", graph("RandomNormalLike", mean), graph.named(_NOISE_SCALE, _WOKADA_NOISE))
+            noise = graph(
+                "Mul", graph("RandomNormalLike", mean), graph.named(_NOISE_SCALE, _WOKADA_NOISE)
+            )
         latent = graph("Add", mean, graph("Mul", graph("Exp", log_deviation), noise))
         latent = self.reverse_coupling_flow(graph("Mul", latent, self.mask))
         return self.generator(graph("Mul", latent, self.mask))
 
     def prior_encoder(self, content: str) -> list[str]:
-        graph, sizes = self.graph, self.sizes
+        graph = self.graph
+        sizes = self.sizes
         weight = np.ascontiguousarray(graph.weights["enc_p.emb_phone.weight"].T)
-        x = graph("Add", graph("MatMul", content, weight), graph.weights["enc_p.emb_phone.bias"])
+        x = graph(
+            "Add", graph("MatMul", content, weight), graph.weights["enc_p.emb_phone.bias"]
+        )
         if sizes.has_pitch:
-            x = graph("Add", x, graph("Gather", graph.weights["enc_p.emb_pitch.weight"], "pitch"))
+            x = graph(
+                "Add", x, graph("Gather", graph.weights["enc_p.emb_pitch.weight"], "pitch")
+            )
         x = graph("LeakyRelu", graph("Mul", x, math.sqrt(sizes.hidden_channels)), alpha=0.1)
         x = graph("Mul", graph("Transpose", x, perm=[0, 2, 1]), self.mask)
         self._prepare_offsets()
@@ -210,12 +255,15 @@ class _Voice:
             x = graph.layer_norm(name.format("norm_layers_1"), graph("Add", x, attended))
             fed = self.feed_forward(name.format("ffn_layers"), x)
             x = graph.layer_norm(name.format("norm_layers_2"), graph("Add", x, fed))
-        statistics = graph("Mul", graph.conv("enc_p.proj", graph("Mul", x, self.mask)), self.mask)
+        statistics = graph(
+            "Mul", graph.conv("enc_p.proj", graph("Mul", x, self.mask)), self.mask
+        )
         return graph.split(statistics, 2)
 
     def _prepare_offsets(self) -> None:
         """Lengths and shapes that all layers of the attention share."""
-        graph, heads = self.graph, self.sizes.attention_heads
+        graph = self.graph
+        heads = self.sizes.attention_heads
         window = self.sizes.attention_window
         row = graph("Add", self.frames, [2 * window])
         self.flat = graph("Mul", self.frames, row)
@@ -223,34 +271,47 @@ class _Voice:
         self.as_longer_rows = graph("Concat", [1, heads, -1], graph("Add", row, [1]), axis=0)
         self.stop = graph("Add", self.frames, [window])
         columns = graph("Transpose", self.mask, perm=[0, 2, 1])
-        self.allowed = graph("Greater", graph("Unsqueeze", graph("Mul", columns, self.mask), [1]), 0.0)
+        self.allowed = graph(
+            "Greater", graph("Unsqueeze", graph("Mul", columns, self.mask), [1]), 0.0
+        )
 
     def attention(self, layer: str, x: str) -> str:
-        graph, heads, channels = self.graph, self.sizes.attention_heads, self.sizes.hidden_channels
+        graph = self.graph
+        heads = self.sizes.attention_heads
+        channels = self.sizes.hidden_channels
         width = channels // heads
         shape = [1, heads, width, -1]
         query = graph("Reshape", graph.conv(f"{layer}.conv_q", x, scale=width**-0.5), shape)
         key = graph("Reshape", graph.conv(f"{layer}.conv_k", x), shape)
         value = graph("Reshape", graph.conv(f"{layer}.conv_v", x), shape)
         query, value = (graph("Transpose", part, perm=[0, 1, 3, 2]) for part in (query, value))
-        near = graph("MatMul", query, np.ascontiguousarray(graph.weights[f"{layer}.emb_rel_k"][0].T))
+        near = graph(
+            "MatMul", query, np.ascontiguousarray(graph.weights[f"{layer}.emb_rel_k"][0].T)
+        )
         scores = graph("Add", graph("MatMul", query, key), self._spread(near))
         weights = graph("Softmax", graph("Where", self.allowed, scores, -1e4), axis=-1)
         near = graph("MatMul", self._gathered(weights), graph.weights[f"{layer}.emb_rel_v"][0])
         output = graph("Add", graph("MatMul", weights, value), near)
-        output = graph("Reshape", graph("Transpose", output, perm=[0, 1, 3, 2]), [1, channels, -1])
+        output = graph(
+            "Reshape", graph("Transpose", output, perm=[0, 1, 3, 2]), [1, channels, -1]
+        )
         return graph.conv(f"{layer}.conv_o", output)
 
     def _spread(self, near: str) -> str:
         """`prior_encoder.spread`: by offset -> by key."""
-        graph, heads = self.graph, self.sizes.attention_heads
+        graph = self.graph
+        heads = self.sizes.attention_heads
         padded = graph("Pad", near, graph("Concat", [0] * 7, self.frames, axis=0))
         flat = graph.slice(graph("Reshape", padded, [1, heads, -1]), 2, 0, self.flat)
-        return graph.slice(graph("Reshape", flat, self.as_rows), 3, self.sizes.attention_window, self.stop)
+        return graph.slice(
+            graph("Reshape", flat, self.as_rows), 3, self.sizes.attention_window, self.stop
+        )
 
     def _gathered(self, weights: str) -> str:
         """`prior_encoder.gathered`: by key -> by offset."""
-        graph, heads, window = self.graph, self.sizes.attention_heads, self.sizes.attention_window
+        graph = self.graph
+        heads = self.sizes.attention_heads
+        window = self.sizes.attention_window
         padded = graph("Pad", weights, [0, 0, 0, window, 0, 0, 0, window])
         flat = graph("Reshape", padded, [1, heads, -1])
         flat = graph("Pad", flat, graph("Concat", [0] * 5, self.frames, axis=0))
@@ -259,7 +320,9 @@ class _Voice:
     def feed_forward(self, layer: str, x: str) -> str:
         graph = self.graph
         x = graph("Relu", graph.conv(f"{layer}.conv_1", graph("Mul", x, self.mask)))
-        return graph("Mul", graph.conv(f"{layer}.conv_2", graph("Mul", x, self.mask)), self.mask)
+        return graph(
+            "Mul", graph.conv(f"{layer}.conv_2", graph("Mul", x, self.mask)), self.mask
+        )
 
     def reverse_coupling_flow(self, x: str) -> str:
         graph = self.graph
@@ -267,23 +330,32 @@ class _Voice:
             layer = f"flow.flows.{2 * step}"  # the odd ones reverse the channels
             first, second = graph.split(graph.reverse_channels(x), 2)
             hidden = graph("Mul", graph.conv(f"{layer}.pre", first), self.mask)
-            hidden = graph.wave_net(f"{layer}.enc", hidden, self.mask, self.speaker, self.sizes.flow_layers)
+            hidden = graph.wave_net(
+                f"{layer}.enc", hidden, self.mask, self.speaker, self.sizes.flow_layers
+            )
             shift = graph("Mul", graph.conv(f"{layer}.post", hidden), self.mask)
-            x = graph("Concat", first, graph("Mul", graph("Sub", second, shift), self.mask), axis=1)
+            x = graph(
+                "Concat", first, graph("Mul", graph("Sub", second, shift), self.mask), axis=1
+            )
         return x
 
     def harmonic_source(self) -> str:
         """[1, 1, samples]."""
         graph = self.graph
         f0 = graph("Unsqueeze", "pitchf", [2])
-        # A product, as XLA makes of a division by a constant: another rounding of the step adds up over frames.
-        ramp = graph("Mul", graph("Mul", f0, 1 / self.rate), np.arange(1, self.hop + 1, dtype=np.float32))
+        # A product, as XLA makes of a division by a constant: another rounding of the step adds up
+        # over frames.
+        ramp = graph(
+            "Mul", graph("Mul", f0, 1 / self.rate), np.arange(1, self.hop + 1, dtype=np.float32)
+        )
         per_frame = self._from_whole(graph.slice(ramp, 2, self.hop - 1, self.hop))
         before = self._from_whole(graph("CumSum", per_frame, np.int64(1), exclusive=1))
         sine = graph("Sin", graph("Mul", graph("Add", ramp, before), 2 * math.pi))
         voiced = graph("Greater", f0, 0.0)
         source = graph("Where", voiced, graph("Mul", sine, SINE_AMPLITUDE), 0.0)
-        noise = graph("Mul", graph("RandomNormalLike", ramp), graph.named(_SOURCE_NOISE_SCALE, 1.0))
+        noise = graph(
+            "Mul", graph("RandomNormalLike", ramp), graph.named(_SOURCE_NOISE_SCALE, 1.0)
+        )
         noise = graph("Mul", noise, graph("Where", voiced, VOICED_NOISE, UNVOICED_NOISE))
         source = graph("Reshape", graph("Add", source, noise), [1, 1, -1])
         linear = "dec.m_source.l_linear"
@@ -294,14 +366,21 @@ class _Voice:
         return self.graph("Sub", cycles, self.graph("Round", cycles))
 
     def generator(self, latent: str) -> str:
-        graph, sizes = self.graph, self.sizes
+        graph = self.graph
+        sizes = self.sizes
         source = self.harmonic_source() if sizes.has_pitch else None
-        x = graph("Add", graph.conv("dec.conv_pre", latent), graph.conv("dec.cond", self.speaker))
+        x = graph(
+            "Add", graph.conv("dec.conv_pre", latent), graph.conv("dec.cond", self.speaker)
+        )
         for stage, rate in enumerate(sizes.upsample_rates):
             x = graph.conv_transpose(f"dec.ups.{stage}", graph("LeakyRelu", x, alpha=0.1), rate)
             if source:
                 left = math.prod(sizes.upsample_rates[stage + 1 :])
-                x = graph("Add", x, graph.conv(f"dec.noise_convs.{stage}", source, left, padding=left // 2))
+                x = graph(
+                    "Add",
+                    x,
+                    graph.conv(f"dec.noise_convs.{stage}", source, left, padding=left // 2),
+                )
             x = self._averaged(stage, x)
         return graph("Tanh", graph.conv("dec.conv_post", graph("LeakyRelu", x, alpha=0.01)))
 
@@ -317,7 +396,9 @@ class _Voice:
     def residual_block(self, layer: str, x: str, dilations: tuple[int, ...]) -> str:
         graph = self.graph
         for number, dilation in enumerate(dilations):
-            y = graph.conv(f"{layer}.convs1.{number}", graph("LeakyRelu", x, alpha=0.1), dilation=dilation)
+            y = graph.conv(
+                f"{layer}.convs1.{number}", graph("LeakyRelu", x, alpha=0.1), dilation=dilation
+            )
             y = graph.conv(f"{layer}.convs2.{number}", graph("LeakyRelu", y, alpha=0.1))
             x = graph("Add", x, y)
         return x

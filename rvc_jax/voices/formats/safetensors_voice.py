@@ -1,4 +1,5 @@
-"""A voice as a safetensors file: its weights in float32 under the public names, and its description as JSON."""
+"""A voice as a safetensors file: its weights in float32 under the public names, and its description
+as JSON."""
 
 from __future__ import annotations
 

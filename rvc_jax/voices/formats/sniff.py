@@ -1,4 +1,5 @@
-"""Which kind of file is this? Told by its first bytes, or by the names in a PyTorch file, and what to do with it."""
+"""Which kind of file is this? Told by its first bytes, or by the names in a PyTorch file, and what
+to do with it."""
 
 from __future__ import annotations
 
@@ -27,22 +28,40 @@ _AGAIN = "it was not downloaded whole: download it again"
 _HEADS: tuple[tuple[re.Pattern[bytes], FileKind], ...] = tuple(
     (re.compile(pattern, re.DOTALL), FileKind(*kind))
     for pattern, *kind in (
-        (rb"\s*<(!|html|head|body|\?xml)", "a web page, saved under this name",
-         "open the link in a browser, and download the file itself"),
-        (rb"version https://git-lfs", "a pointer of Git LFS to a file, not the file",
-         "download it with `git lfs pull`, or by the link to the file itself"),
+        (
+            rb"\s*<(!|html|head|body|\?xml)",
+            "a web page, saved under this name",
+            "open the link in a browser, and download the file itself",
+        ),
+        (
+            rb"version https://git-lfs",
+            "a pointer of Git LFS to a file, not the file",
+            "download it with `git lfs pull`, or by the link to the file itself",
+        ),
         (rb"Rar!\x1a", "a RAR archive", _UNPACK),
         (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
         (rb"\x1f\x8b|\xfd7zXZ|BZh|\x28\xb5\x2f\xfd", "a packed file or archive", _UNPACK),
         (rb".{257}ustar", "a tar archive", _UNPACK),
-        (rb"Ix[A-Za-z0-9]{2}|Iw[A-Za-z0-9]{2}|I[BHN][A-Za-z0-9]{2}", "a retrieval index of faiss",
-         "it belongs to a voice: name the voice's .pth, and this file with --index"),
-        (rb"\x08[\x01-\x0f](\x12.{1,2}(pytorch|tf2onnx|jax2onnx|onnx)|[\x10-\x40:])", "an ONNX graph",
-         "a graph can't be taken apart: name the .pth that it was made from"),
-        (rb"RIFF....WAVE|fLaC|OggS|ID3|FORM....AIFF|\xff[\xfb\xf3\xf2]|....ftyp|\x1aE\xdf\xa3", "a recording",
-         "name a voice's .pth; recordings are what `rvc-jax convert` speaks"),
-        (rb"\x93NUMPY", "an array of NumPy",
-         "name a voice's .pth; a retrieval index in .npy is named with --index"),
+        (
+            rb"Ix[A-Za-z0-9]{2}|Iw[A-Za-z0-9]{2}|I[BHN][A-Za-z0-9]{2}",
+            "a retrieval index of faiss",
+            "it belongs to a voice: name the voice's .pth, and this file with --index",
+        ),
+        (
+            rb"\x08[\x01-\x0f](\x12.{1,2}(pytorch|tf2onnx|jax2onnx|onnx)|[\x10-\x40:])",
+            "an ONNX graph",
+            "a graph can't be taken apart: name the .pth that it was made from",
+        ),
+        (
+            rb"RIFF....WAVE|fLaC|OggS|ID3|FORM....AIFF|\xff[\xfb\xf3\xf2]|....ftyp|\x1aE\xdf\xa3",
+            "a recording",
+            "name a voice's .pth; recordings are what `rvc-jax convert` speaks",
+        ),
+        (
+            rb"\x93NUMPY",
+            "an array of NumPy",
+            "name a voice's .pth; a retrieval index in .npy is named with --index",
+        ),
         (rb"GGUF", "a language model in GGUF", "name a voice's .pth"),
         (rb"\x89HDF", "an HDF5 file (Keras?)", "name a voice's .pth"),
         (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP", "a picture", "name a voice's .pth"),
@@ -51,43 +70,86 @@ _HEADS: tuple[tuple[re.Pattern[bytes], FileKind], ...] = tuple(
         (rb"\s*[\[{]\s*[\"\[{\]}]", "a JSON text", "name a voice's .pth"),
         (rb"\0{512}", "zeros, at least at its beginning", _AGAIN),
     )
-)  # fmt: skip
+)
 
 _ARCHITECTURES: tuple[tuple[str, FileKind], ...] = tuple(
     (pattern, FileKind(*kind))
     for pattern, *kind in (
-        (r"discriminators\.\d+\.", "a discriminator (D)",
-         "it trains a voice and does not speak: name the generator (G), and this one with "
-         "`rvc-jax import G.pth --discriminator D.pth`"),
-        (r"(w2v_encoder\.|hubert\.)?(w2v_model\.)?(feature_extractor\.conv_layers|encoder\.layers\.\d+\.(self_attn|"
-         r"attention))\.", "a content encoder (HuBERT, ContentVec or another of their family)",
-         "every voice uses one and none is a voice: name the voice's .pth"),
-        (r"unet\.(encoder|intermediate|decoder)\.|fc\.0\.gru\.", "the pitch model RMVPE",
-         "it finds the pitch of recordings: name a voice's .pth"),
-        (r"(model\.)?(stack|decoder)\._layers\.|input_stack\.|output_proj\.weight_[gv]|harmonic_emb",
-         "the pitch model FCPE", "it finds the pitch of recordings: name a voice's .pth"),
-        (r"conv\d_BN\.|conv\d\.weight$|classifier\.weight", "a pitch model or another classifier",
-         "name a voice's .pth"),
-        (r"enc_p\.ssl_proj\.|enc_p\.encoder_ssl\.|model\.ar_", "a model of GPT-SoVITS",
-         "it speaks texts, and is another architecture: it opens in GPT-SoVITS"),
-        (r"emb_uv\.|f0_decoder\.|enc_p\.f0_emb\.|enc_p\.pre\.", "a so-vits-svc model",
-         "that is another architecture, with its own training: it opens in so-vits-svc; train a voice from the same "
-         "recordings with rvc-jax"),
-        (r"enc_p\.emb\.weight|dp\.flows\.|sdp\.", "a text-to-speech model (VITS)",
-         "it speaks texts: it opens in the program that it was trained with"),
-        (r"denoise_fn\.|diffusion|unit_embed\.", "a diffusion model (DDSP-SVC, so-vits-svc)",
-         "it opens in the program that it was trained with"),
-        (r"dec\.(upsample_conv_blocks|upsample_blocks|downsample_blocks|mel_conv)", "a voice with the vocoder "
-         "RefineGAN", "only HiFi-GAN is known here: it opens in Applio"),
-        (r"dec\.mrfs\.|dec\.upsamples\.|dec\.mrf", "a voice with the vocoder MRF HiFi-GAN",
-         "only HiFi-GAN is known here: it opens in Applio"),
-        (r"dec\.(conformers|conformer|stft|alphas|istft)", "a voice with the vocoder RingFormer",
-         "only HiFi-GAN is known here: it opens in the fork that it was trained with"),
-        (r"(model\.)?diffusion_model\.|first_stage_model\.|lora_", "a model of pictures", "name a voice's .pth"),
-        (r"(band_split|mask_estimators|stft_band|mdx|stg1_|aspp\.)", "a model that takes the voice out of music",
-         "name a voice's .pth; `rvc-jax prepare --separate-vocals` takes voices out of music"),
+        (
+            r"discriminators\.\d+\.",
+            "a discriminator (D)",
+            "it trains a voice and does not speak: name the generator (G), and this one with "
+            "`rvc-jax import G.pth --discriminator D.pth`",
+        ),
+        (
+            r"(w2v_encoder\.|hubert\.)?(w2v_model\.)?(feature_extractor\.conv_layers|encoder\.layers\.\d+\.(self_attn|"
+            r"attention))\.",
+            "a content encoder (HuBERT, ContentVec or another of their family)",
+            "every voice uses one and none is a voice: name the voice's .pth",
+        ),
+        (
+            r"unet\.(encoder|intermediate|decoder)\.|fc\.0\.gru\.",
+            "the pitch model RMVPE",
+            "it finds the pitch of recordings: name a voice's .pth",
+        ),
+        (
+            r"(model\.)?(stack|decoder)\._layers\.|input_stack\.|output_proj\.weight_[gv]|harmonic_emb",
+            "the pitch model FCPE",
+            "it finds the pitch of recordings: name a voice's .pth",
+        ),
+        (
+            r"conv\d_BN\.|conv\d\.weight$|classifier\.weight",
+            "a pitch model or another classifier",
+            "name a voice's .pth",
+        ),
+        (
+            r"enc_p\.ssl_proj\.|enc_p\.encoder_ssl\.|model\.ar_",
+            "a model of GPT-SoVITS",
+            "it speaks texts, and is another architecture: it opens in GPT-SoVITS",
+        ),
+        (
+            r"emb_uv\.|f0_decoder\.|enc_p\.f0_emb\.|enc_p\.pre\.",
+            "a so-vits-svc model",
+            "that is another architecture, with its own training: it opens in so-vits-svc; train a voice from the same "
+            "recordings with rvc-jax",
+        ),
+        (
+            r"enc_p\.emb\.weight|dp\.flows\.|sdp\.",
+            "a text-to-speech model (VITS)",
+            "it speaks texts: it opens in the program that it was trained with",
+        ),
+        (
+            r"denoise_fn\.|diffusion|unit_embed\.",
+            "a diffusion model (DDSP-SVC, so-vits-svc)",
+            "it opens in the program that it was trained with",
+        ),
+        (
+            r"dec\.(upsample_conv_blocks|upsample_blocks|downsample_blocks|mel_conv)",
+            "a voice with the vocoder RefineGAN",
+            "only HiFi-GAN is known here: it opens in Applio",
+        ),
+        (
+            r"dec\.mrfs\.|dec\.upsamples\.|dec\.mrf",
+            "a voice with the vocoder MRF HiFi-GAN",
+            "only HiFi-GAN is known here: it opens in Applio",
+        ),
+        (
+            r"dec\.(conformers|conformer|stft|alphas|istft)",
+            "a voice with the vocoder RingFormer",
+            "only HiFi-GAN is known here: it opens in the fork that it was trained with",
+        ),
+        (
+            r"(model\.)?diffusion_model\.|first_stage_model\.|lora_",
+            "a model of pictures",
+            "name a voice's .pth",
+        ),
+        (
+            r"(band_split|mask_estimators|stft_band|mdx|stg1_|aspp\.)",
+            "a model that takes the voice out of music",
+            "name a voice's .pth; `rvc-jax prepare --separate-vocals` takes voices out of music",
+        ),
     )
-)  # fmt: skip
+)
 
 
 def sniff_head(path: Path) -> FileKind | None:
@@ -106,7 +168,11 @@ def read_head(path: Path) -> bytes:
     """The beginning of a file. Raises UserError if it is not there, no file, or can't be read."""
     try:
         if not path.is_file():
-            raise UserError(f"{path} is no file: name a voice's .pth" if path.exists() else f"there is no file {path}")
+            raise UserError(
+                f"{path} is no file: name a voice's .pth"
+                if path.exists()
+                else f"there is no file {path}"
+            )
         with path.open("rb") as file:
             return file.read(_HEAD)
     except OSError as error:

@@ -1,7 +1,8 @@
-"""Voices in zip archives, as they are shared: one .pth, perhaps an .index beside it, and whatever else was packed.
+"""Voices in zip archives, as they are shared: one .pth, perhaps an .index beside it, and whatever
+else was packed.
 
-An archive is somebody else's word. Its list of members is checked before anything is unpacked, only the two files that
-are wanted are, and their real bytes are counted while they are.
+An archive is somebody else's word. Its list of members is checked before anything is unpacked, only
+the two files that are wanted are, and their real bytes are counted while they are.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from rvc_jax.errors import UserError, sanitize
-from rvc_jax.storage.files import WINDOWS_RESERVED_NAME, atomic_folder, check_disk_space, is_vacant
+from rvc_jax.storage.files import (
+    WINDOWS_RESERVED_NAME,
+    atomic_folder,
+    check_disk_space,
+    is_vacant,
+)
 
 MOST_BYTES = 4 << 30
 """Of a voice, unpacked; those of RVC have a few hundred megabytes at most."""
@@ -52,15 +58,17 @@ def extract_model(archive: Path, folder: Path) -> ModelFiles:
     """Unpack the voice in a zip archive.
 
     Args:
-      archive: holds one .pth and at most one .index, or one "added_" among several, in whatever sub-folders.
+      archive: holds one .pth and at most one .index, or one "added_" among several, in whatever
+          sub-folders.
       folder: is made, with these two files in it, whole or not at all; it may exist if it is empty.
 
     Raises:
-      UserError: `archive` cannot be read, is damaged, holds no voice or several, or means harm: names that lead out of
-        the folder, links, members that are encrypted, lie over each other or unpack to far more than they should. The
-        disk has too little room, or `folder` is in use.
+      UserError: `archive` cannot be read, is damaged, holds no voice or several, or means harm:
+        names that lead out of the folder, links, members that are encrypted, lie over each other or
+        unpack to far more than they should. The disk has too little room, or `folder` is in use.
     """
-    archive, folder = Path(archive), Path(folder)
+    archive = Path(archive)
+    folder = Path(folder)
     try:
         with _opened(archive) as file, zipfile.ZipFile(file) as members:
             pth, index = _voice(members)
@@ -72,7 +80,9 @@ def extract_model(archive: Path, folder: Path) -> ModelFiles:
     except _Refused as reason:
         raise UserError(f"{archive}: {reason}") from None
     except OSError as error:
-        raise UserError(f"{archive}: cannot be unpacked into {folder}: {error.strerror or error}") from None
+        raise UserError(
+            f"{archive}: cannot be unpacked into {folder}: {error.strerror or error}"
+        ) from None
     except Exception as error:  # a damaged archive can raise anything
         raise UserError(f"{archive}: not a zip archive, or damaged ({_shown(error)})") from None
     return ModelFiles(folder / names[0], folder / names[1] if index else None)
@@ -111,14 +121,26 @@ def _voice(archive: zipfile.ZipFile) -> tuple[zipfile.ZipInfo, list[zipfile.ZipI
         _check_kind(member)
     _check_different(members)
     _check_apart(members, archive.start_dir)
-    files = [member for member in members if not member.is_dir() and not _is_junk(member.filename)]
+    files = [
+        member for member in members if not member.is_dir() and not _is_junk(member.filename)
+    ]
     models = [member for member in files if member.filename.lower().endswith(".pth")]
     indexes = [member for member in files if member.filename.lower().endswith(".index")]
     if len(indexes) > 1:  # RVC leaves two: the trained one is empty
-        indexes = [member for member in indexes if PurePosixPath(member.filename).name.startswith("added_")] or indexes
+        indexes = [
+            member
+            for member in indexes
+            if PurePosixPath(member.filename).name.startswith("added_")
+        ] or indexes
     if not models:
-        nested = [member.filename for member in files if member.filename.lower().endswith(_ARCHIVES)]
-        what = f"; it holds the archive {_shown(nested[0])}: unpack it, and give that one" if nested else ""
+        nested = [
+            member.filename for member in files if member.filename.lower().endswith(_ARCHIVES)
+        ]
+        what = (
+            f"; it holds the archive {_shown(nested[0])}: unpack it, and give that one"
+            if nested
+            else ""
+        )
         raise _Refused(f"holds no voice: there is no .pth file in it{what}")
     for kind, found in ((".pth", models), (".index", indexes)):
         if len(found) > 1:
@@ -130,20 +152,34 @@ def _voice(archive: zipfile.ZipFile) -> tuple[zipfile.ZipInfo, list[zipfile.ZipI
 
 
 def _check_name(name: str) -> None:
-    if re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name) or "\0" in name or not name:
-        raise _Refused(f"has a member named {_shown(name)}, which does not stay in its folder: refused")
+    if (
+        re.match(r"[/\\]|[A-Za-z]:", name)
+        or ".." in re.split(r"[/\\]", name)
+        or "\0" in name
+        or not name
+    ):
+        raise _Refused(
+            f"has a member named {_shown(name)}, which does not stay in its folder: refused"
+        )
     if "\\" in name:
-        raise _Refused(f"has a member named {_shown(name)}, with backslashes: unpack it, and give the .pth")
+        raise _Refused(
+            f"has a member named {_shown(name)}, with backslashes: unpack it, and give the .pth"
+        )
 
 
 def _check_kind(member: zipfile.ZipInfo) -> None:
-    name, mode = _shown(member.filename), member.external_attr >> 16
+    name = _shown(member.filename)
+    mode = member.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise _Refused(f"{name} in it is a link, not a file: refused")
     if member.flag_bits & _ENCRYPTED:
-        raise _Refused(f"{name} in it is encrypted; unpack it with its password, and give the .pth")
+        raise _Refused(
+            f"{name} in it is encrypted; unpack it with its password, and give the .pth"
+        )
     if member.compress_type not in _METHODS:
-        raise _Refused(f"{name} in it is packed in a way that is not supported; unpack it, and give the .pth")
+        raise _Refused(
+            f"{name} in it is packed in a way that is not supported; unpack it, and give the .pth"
+        )
 
 
 def _check_different(members: Sequence[zipfile.ZipInfo]) -> None:
@@ -157,7 +193,8 @@ def _check_different(members: Sequence[zipfile.ZipInfo]) -> None:
 
 
 def _check_apart(members: Sequence[zipfile.ZipInfo], end: int) -> None:
-    """Members that share bytes unpack to more than any limit of theirs; `end` is where the list of them begins."""
+    """Members that share bytes unpack to more than any limit of theirs; `end` is where the list of
+    them begins."""
     ordered = sorted(members, key=lambda member: member.header_offset)
     starts = [member.header_offset for member in ordered] + [end]
     for member, (start, following) in zip(ordered, itertools.pairwise(starts), strict=True):
@@ -167,11 +204,17 @@ def _check_apart(members: Sequence[zipfile.ZipInfo], end: int) -> None:
 
 def _check_sizes(members: Sequence[zipfile.ZipInfo]) -> None:
     if (size := sum(member.file_size for member in members)) > MOST_BYTES:
-        raise _Refused(f"claims to unpack to {size / 1e9:.1f} GB, more than any voice has: refused")
+        raise _Refused(
+            f"claims to unpack to {size / 1e9:.1f} GB, more than any voice has: refused"
+        )
     for member in members:
-        name, size, packed = _shown(member.filename), member.file_size, member.compress_size
+        name = _shown(member.filename)
+        size = member.file_size
+        packed = member.compress_size
         if size > _BLOCK and size > _MOST_RATIO * packed:
-            raise _Refused(f"{name} in it claims {size} bytes, packed in {packed}: no weights are like that, refused")
+            raise _Refused(
+                f"{name} in it claims {size} bytes, packed in {packed}: no weights are like that, refused"
+            )
 
 
 def _is_junk(name: str) -> bool:
@@ -191,7 +234,9 @@ def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> 
     name = _file_name(PurePosixPath(member.filename).name)
     written = 0
     with archive.open(member) as source, (folder / name).open("xb") as target:
-        while written <= member.file_size and (block := source.read(_BLOCK)):  # its end verifies the checksum
+        while written <= member.file_size and (
+            block := source.read(_BLOCK)
+        ):  # its end verifies the checksum
             written += target.write(block)
     if written != member.file_size:
         raise _Refused(f"{_shown(member.filename)} in it is not as long as it says: damaged")
@@ -199,9 +244,12 @@ def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> 
 
 
 def _file_name(name: str) -> str:
-    """The name with nothing in it that any system or terminal takes for something else; its ending stays."""
+    """The name with nothing in it that any system or terminal takes for something else; its ending
+    stays."""
     stem, _, ending = name.rpartition(".")
-    stem = "".join(c if c.isprintable() and c not in '<>:"/\\|?*' else "_" for c in stem)[:_LONGEST_NAME].strip(" .")
+    stem = "".join(c if c.isprintable() and c not in '<>:"/\\|?*' else "_" for c in stem)[
+        :_LONGEST_NAME
+    ].strip(" .")
     while len(stem.encode()) > 2 * _LONGEST_NAME:
         stem = stem[:-1]
     return f"{'_' if not stem or WINDOWS_RESERVED_NAME.fullmatch(stem) else ''}{stem}.{ending.lower()}"

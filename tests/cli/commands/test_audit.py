@@ -14,7 +14,9 @@ from rvc_jax.config import PrepareConfig
 from rvc_jax.data.prepare import prepare
 
 
-def test_it_writes_a_page_and_tells_the_figures(sample_dataset: Path, tmp_path: Path, capsys) -> None:
+def test_it_writes_a_page_and_tells_the_figures(
+    sample_dataset: Path, tmp_path: Path, capsys
+) -> None:
     page = tmp_path / "audit.html"
     assert main(["audit", str(sample_dataset), "--out", str(page)]) == 0
     shown, progress = capsys.readouterr()
@@ -25,16 +27,24 @@ def test_it_writes_a_page_and_tells_the_figures(sample_dataset: Path, tmp_path: 
 
 
 def test_json_holds_every_measure(sample_dataset: Path, tmp_path: Path, capsys) -> None:
-    assert main(["audit", str(sample_dataset), "--out", str(tmp_path / "a.html"), "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert {"speech_share", "bandwidth_hz", "repeated", "worst", "pitch"} <= set(result["audit"]) | set(
-        result["audit"]["voices"][0]
+    assert (
+        main(["audit", str(sample_dataset), "--out", str(tmp_path / "a.html"), "--json"]) == 0
     )
+    result = json.loads(capsys.readouterr().out)
+    assert {"speech_share", "bandwidth_hz", "repeated", "worst", "pitch"} <= set(
+        result["audit"]
+    ) | set(result["audit"]["voices"][0])
     assert len(result["audit"]["worst"]) == 10
-    assert {item["topic"] for item in result["advice"]} >= {"amount of speech", "epochs", "sample rate and preset"}
+    assert {item["topic"] for item in result["advice"]} >= {
+        "amount of speech",
+        "epochs",
+        "sample rate and preset",
+    }
 
 
-def test_a_recording_that_is_there_twice_is_found_after_preparation(sample_voice: Path, tmp_path: Path, capsys) -> None:
+def test_a_recording_that_is_there_twice_is_found_after_preparation(
+    sample_voice: Path, tmp_path: Path, capsys
+) -> None:
     """Under another name, quieter and in another format: preparation may well cut it elsewhere."""
     speech = tmp_path / "speech"
     speech.mkdir()
@@ -44,7 +54,10 @@ def test_a_recording_that_is_there_twice_is_found_after_preparation(sample_voice
     wave, rate = soundfile.read(first)
     soundfile.write(speech / "copy.ogg", 0.4 * wave, rate)
     prepare(speech, tmp_path / "dataset", PrepareConfig(preset="nano"))
-    assert main(["audit", str(tmp_path / "dataset"), "--out", str(tmp_path / "a.html"), "--json"]) == 0
+    assert (
+        main(["audit", str(tmp_path / "dataset"), "--out", str(tmp_path / "a.html"), "--json"])
+        == 0
+    )
     (repeated,) = json.loads(capsys.readouterr().out)["audit"]["repeated"]
     assert {repeated["first"], repeated["second"]} == {first.name, "copy.ogg"}
     assert repeated["seconds"] == pytest.approx(len(wave) / rate, rel=0.25)
@@ -58,7 +71,9 @@ def test_a_recording_that_is_there_twice_is_found_after_preparation(sample_voice
         (None, ".", "cannot be written"),
     ],
 )
-def test_mistakes_are_told_in_one_line(sample_dataset: Path, tmp_path: Path, capsys, dataset, out, message) -> None:
+def test_mistakes_are_told_in_one_line(
+    sample_dataset: Path, tmp_path: Path, capsys, dataset, out, message
+) -> None:
     path = tmp_path / dataset if dataset else sample_dataset
     assert main(["audit", str(path), "--out", str(tmp_path / out)]) == 2
     error = capsys.readouterr().err

@@ -1,4 +1,5 @@
-"""`rvc-jax convert`: folders, standard input and output. A voice that turns the sound upside down stands in."""
+"""`rvc-jax convert`: folders, standard input and output. A voice that turns the sound upside down
+stands in."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ class UpsideDown:
 @pytest.fixture(autouse=True)
 def voice(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (files_module, folder):
-        monkeypatch.setattr(module, "warm_converter", lambda run, config, which, index: UpsideDown(config))
+        monkeypatch.setattr(
+            module, "warm_converter", lambda run, config, which, index: UpsideDown(config)
+        )
 
 
 @pytest.fixture
@@ -44,36 +47,53 @@ def recording(tmp_path: Path) -> Path:
     return tmp_path / "speech.wav"
 
 
-@pytest.mark.parametrize(("format", "container"), [(None, "WAV"), ("flac", "FLAC"), ("opus", "OGG")])
+@pytest.mark.parametrize(
+    ("format", "container"), [(None, "WAV"), ("flac", "FLAC"), ("opus", "OGG")]
+)
 def test_from_standard_input_to_standard_output(
-    recording: Path, format: str | None, container: str, monkeypatch: pytest.MonkeyPatch,
+    recording: Path,
+    format: str | None,
+    container: str,
+    monkeypatch: pytest.MonkeyPatch,
     capsysbinary: pytest.CaptureFixture[bytes],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(recording.read_bytes())))
     assert main(["convert", "run", "-", "-", *(["--format", format] if format else [])]) == 0
     output = capsysbinary.readouterr()
     with soundfile.SoundFile(io.BytesIO(output.out)) as sound:
         assert sound.format == container and sound.frames == RATE
-        assert sound.read()[1000:-1000].mean() == pytest.approx(-0.25, abs=0.02) or container == "OGG"
+        assert (
+            sound.read()[1000:-1000].mean() == pytest.approx(-0.25, abs=0.02)
+            or container == "OGG"
+        )
     assert b"to standard output" in output.err
 
 
-def test_json_goes_to_standard_error_beside_sound(recording: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_json_goes_to_standard_error_beside_sound(
+    recording: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
     assert main(["convert", "run", str(recording), "-", "--json", "--bit-depth", "24"]) == 0
     output = capsysbinary.readouterr()
     assert soundfile.info(io.BytesIO(output.out)).subtype == "PCM_24"
     assert json.loads(output.err[output.err.index(b"{") :])["samples"] == RATE
 
 
-def test_what_comes_in_is_named(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_comes_in_is_named(
+    tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for content, reason in ((b"", "empty file"), (b"no sound", "not audio")):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
         assert main(["convert", "run", "-", str(tmp_path / "out.wav")]) == 2
-        assert capsys.readouterr().err == f"rvc-jax: error: standard input can't be converted: {reason}\n"
+        assert (
+            capsys.readouterr().err
+            == f"rvc-jax: error: standard input can't be converted: {reason}\n"
+        )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_options_of_the_file_arrive(recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_of_the_file_arrive(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out.mp3"
     assert main(["convert", "run", str(recording), str(out), "--bit-rate", "32"]) == 0
     assert out.stat().st_size * 8 / 1000 == pytest.approx(32, rel=0.3)
@@ -81,7 +101,10 @@ def test_options_of_the_file_arrive(recording: Path, tmp_path: Path, capsys: pyt
     for arguments, message in (
         ([str(recording), "out.wav", "--format", "flac"], "--format flac contradicts out.wav"),
         ([str(recording), "out.wav", "--overwrite"], "--overwrite is for folders"),
-        ([str(recording), "out.wav", "--bit-rate", "96"], "out.wav: .wav files have no bit rate to choose"),
+        (
+            [str(recording), "out.wav", "--bit-rate", "96"],
+            "out.wav: .wav files have no bit rate to choose",
+        ),
         (
             [str(recording), "-", "--format", "opus", "--bit-depth", "24"],
             "standard output: .opus files have no bit",
@@ -96,7 +119,8 @@ def test_options_of_the_file_arrive(recording: Path, tmp_path: Path, capsys: pyt
 def test_a_folder_with_a_broken_recording_is_1(
     recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source, out = tmp_path / "in", tmp_path / "out"
+    source = tmp_path / "in"
+    out = tmp_path / "out"
     source.mkdir()
     recording.rename(source / "good.wav")
     (source / "bad.wav").write_text("no sound")

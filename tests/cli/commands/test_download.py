@@ -23,7 +23,8 @@ from rvc_jax.weights.registry import ENTRIES, WeightsEntry, WeightsFile, names_f
 
 @pytest.fixture(autouse=True)
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder of a mirror; everything that `40k` needs lies there, a few bytes long and registered so."""
+    """The folder of a mirror; everything that `40k` needs lies there, a few bytes long and
+    registered so."""
     folder = tmp_path / "mirror"
     for name in names_for(PRESETS["40k"]):
         files = []
@@ -34,7 +35,9 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             place.write_bytes(content)
             sha256 = file.sha256 and hashlib.sha256(content).hexdigest()
             files.append(WeightsFile(file.path, file.urls, sha256, sha256 and len(content)))
-        monkeypatch.setitem(store.ENTRIES, name, WeightsEntry(name, tuple(files), "MIT", "small"))
+        monkeypatch.setitem(
+            store.ENTRIES, name, WeightsEntry(name, tuple(files), "MIT", "small")
+        )
     handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
     monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -73,15 +76,23 @@ def test_everything_for_a_preset(tmp_path: Path, capsys: pytest.CaptureFixture[s
         "f0G40k": str(home / "pretrained_v2/f0G40k.pth"),
         "f0D40k": str(home / "pretrained_v2/f0D40k.pth"),
     }
-    assert (home / "contentvec/pytorch_model.bin").is_file() and (home / "contentvec/config.json").is_file()
+    assert (home / "contentvec/pytorch_model.bin").is_file() and (
+        home / "contentvec/config.json"
+    ).is_file()
 
 
 def test_a_preset_that_needs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, "--all-for", "nano") == (0, "nano  needs no download: its weights come with the package\n", "")
+    assert run(capsys, "--all-for", "nano") == (
+        0,
+        "nano  needs no download: its weights come with the package\n",
+        "",
+    )
     assert run(capsys, "--all-for", "nano", "--json") == (0, "{}\n", "")
 
 
-def test_a_model_of_the_hub(mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_of_the_hub(
+    mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     place = mirror / "owner/name/resolve/main"
     place.mkdir(parents=True)
     (place / "config.json").write_text("{}")
@@ -100,8 +111,14 @@ def test_the_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "?  unknown     content: " in lines["spin"]
     code, out, _ = run(capsys, "--list", "--json")
     entries = {entry["name"]: entry for entry in json.loads(out)}
-    assert set(entries) == set(ENTRIES) and entries["rmvpe"]["path"] and entries["f0G48k"]["path"] is None
-    assert entries["f0G48k"]["sha256"] == {"pretrained_v2/f0G48k.pth": ENTRIES["f0G48k"].files[0].sha256}
+    assert (
+        set(entries) == set(ENTRIES)
+        and entries["rmvpe"]["path"]
+        and entries["f0G48k"]["path"] is None
+    )
+    assert entries["f0G48k"]["sha256"] == {
+        "pretrained_v2/f0G48k.pth": ENTRIES["f0G48k"].files[0].sha256
+    }
 
 
 @pytest.mark.parametrize(
@@ -123,20 +140,30 @@ def test_mistakes_are_told_in_one_line(
     assert last.startswith("rvc-jax: error: ") and message in last
 
 
-def test_a_wrong_file_is_told_and_removed(mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_file_is_told_and_removed(
+    mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     place = mirror / "lj1995/VoiceConversionWebUI/resolve/main/rmvpe.pt"
     place.write_bytes(place.read_bytes()[::-1])
     code, _, err = run(capsys, "rmvpe")
     assert code == 2 and "refused and removed" in err.splitlines()[-1]
-    assert not [path for path in (tmp_path / "home/weights").iterdir() if path.suffix != ".lock"]
+    assert not [
+        path for path in (tmp_path / "home/weights").iterdir() if path.suffix != ".lock"
+    ]
 
 
-def test_nothing_is_fetched_before_all_names_are_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_fetched_before_all_names_are_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(capsys, "rmvpe", "nonsense")[0] == 2
     assert not (tmp_path / "home").exists()
 
 
 def test_the_command_line_is_not_slowed_down() -> None:
     code = "import sys; from rvc_jax.cli.commands.download import download; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"jax", "numpy", "urllib.request", "rvc_jax.weights.store"} & set(done.stdout.split())
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert not {"jax", "numpy", "urllib.request", "rvc_jax.weights.store"} & set(
+        done.stdout.split()
+    )

@@ -20,10 +20,20 @@ def test_a_feed_and_a_link_with_a_table_and_as_json(
 ) -> None:
     entries = [(name, f"{server.url}/{name}/talk.m4a") for name in ("Monday", "Tuesday")]
     feed = server.feed("/show.xml", *entries, ("Wednesday", f"{server.url}/removed.mp3"))
-    command = ["fetch", feed, f"{server.url}/talk.webm", "--out", str(tmp_path / "out"), "--allow-private-addresses"]
+    command = [
+        "fetch",
+        feed,
+        f"{server.url}/talk.webm",
+        "--out",
+        str(tmp_path / "out"),
+        "--allow-private-addresses",
+    ]
     assert main([*command, "--retries", "0"]) == 0
     printed = capsys.readouterr()
-    assert "files    3 (3 fetched, 0 there before)\nsound    0.1 min\nskipped  Wednesday: " in printed.out
+    assert (
+        "files    3 (3 fetched, 0 there before)\nsound    0.1 min\nskipped  Wednesday: "
+        in printed.out
+    )
     assert printed.err.count("fetching 100%") == 3 and "404" in printed.out
 
     assert main([*command, "--start", "0.5", "--end", "0:01.5", "--json"]) == 0
@@ -37,8 +47,16 @@ def test_a_feed_and_a_link_with_a_table_and_as_json(
     ]
 
 
-def test_preparation_takes_the_parts_that_were_asked_for(server: MediaServer, tmp_path: Path) -> None:
-    command = ["fetch", f"{server.url}/talk.flac", "--out", str(tmp_path), "--allow-private-addresses"]
+def test_preparation_takes_the_parts_that_were_asked_for(
+    server: MediaServer, tmp_path: Path
+) -> None:
+    command = [
+        "fetch",
+        f"{server.url}/talk.flac",
+        "--out",
+        str(tmp_path),
+        "--allow-private-addresses",
+    ]
     assert main([*command, "--start", "0:01"]) == 0
     (cut,) = find_sources(tmp_path, "one").cuts
     assert (cut.start, cut.stop) == (1.0, None) and cut.name == f"{cut.path.name}[1.0-end]"
@@ -49,11 +67,23 @@ def test_preparation_takes_the_parts_that_were_asked_for(server: MediaServer, tm
     [
         ("file:///etc/passwd", "file: links are not fetched"),
         ("http://localhost:1/talk.mp3", "pass --allow-private-addresses if it is yours"),
-        ("http://169.254.169.254/latest", "169.254.169.254 is an address of this machine or a private network"),
-        ("https://93.184.215.14/ --start 2:00 --end 1:00", "--end 1:00 is not after the start (2:00)"),
-        ("https://93.184.215.14/ --cookies /nowhere/c.txt", "--cookies /nowhere/c.txt cannot be read"),
+        (
+            "http://169.254.169.254/latest",
+            "169.254.169.254 is an address of this machine or a private network",
+        ),
+        (
+            "https://93.184.215.14/ --start 2:00 --end 1:00",
+            "--end 1:00 is not after the start (2:00)",
+        ),
+        (
+            "https://93.184.215.14/ --cookies /nowhere/c.txt",
+            "--cookies /nowhere/c.txt cannot be read",
+        ),
         ("", "give one link or more"),
-        ("http://127.0.0.1:9/talk.mp3 --allow-private-addresses --retries 0", "the connection broke off"),
+        (
+            "http://127.0.0.1:9/talk.mp3 --allow-private-addresses --retries 0",
+            "the connection broke off",
+        ),
     ],
 )
 def test_mistakes_are_one_line(

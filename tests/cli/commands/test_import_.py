@@ -28,15 +28,34 @@ def nano() -> VoiceModel:
     return small_voice("nano", **NANO)
 
 
-def test_a_voice_is_imported_and_speaks(tmp_path: Path, nano: VoiceModel, other_clip: Path, capsys: Captured) -> None:
+def test_a_voice_is_imported_and_speaks(
+    tmp_path: Path, nano: VoiceModel, other_clip: Path, capsys: Captured
+) -> None:
     path = write(tmp_path / "ada.pth", applio(nano, embedder_model="something"))
-    np.save(tmp_path / "rows.npy", np.random.default_rng(0).standard_normal((30, 384)).astype(np.float16))
-    arguments = ["import", str(path), "--out", str(tmp_path / "ada"), "--index", str(tmp_path / "rows.npy")]
+    np.save(
+        tmp_path / "rows.npy",
+        np.random.default_rng(0).standard_normal((30, 384)).astype(np.float16),
+    )
+    arguments = [
+        "import",
+        str(path),
+        "--out",
+        str(tmp_path / "ada"),
+        "--index",
+        str(tmp_path / "rows.npy"),
+    ]
     assert main(arguments) == 2
-    assert "'something', which is not known here" in capsys.readouterr().err and not (tmp_path / "ada").exists()
+    assert (
+        "'something', which is not known here" in capsys.readouterr().err
+        and not (tmp_path / "ada").exists()
+    )
     assert main([*arguments, "--content-encoder", "whisper-tiny", "--name", "Ada"]) == 0
     told = capsys.readouterr().out
-    assert "v2 at 16000 Hz, with pitch" in told and "30 rows of rows.npy" in told and "voice, Ada" in told
+    assert (
+        "v2 at 16000 Hz, with pitch" in told
+        and "30 rows of rows.npy" in told
+        and "voice, Ada" in told
+    )
     assert f"rvc-jax convert {tmp_path / 'ada'} SOURCE OUT" in told
 
     out = tmp_path / "out.wav"
@@ -53,14 +72,36 @@ def test_a_voice_is_imported_and_speaks(tmp_path: Path, nano: VoiceModel, other_
 
 
 def test_a_pair_can_be_trained_on(tmp_path: Path, capsys: Captured) -> None:
-    trained = small_voice("nano", posterior=True, resblock_kernels=(3, 7), resblock_dilations=((1, 3), (1, 3)))
+    trained = small_voice(
+        "nano", posterior=True, resblock_kernels=(3, 7), resblock_dilations=((1, 3), (1, 3))
+    )
     critic = Network(Discriminator(PRESETS["nano"].discriminator))
     weights = critic.to_public(critic.init(3))
-    files = [write(tmp_path / "G_7.pth", checkpoint(trained)), write(tmp_path / "D_7.pth", {"model": weights})]
-    out, encoder = tmp_path / "ada", ["--content-encoder", "whisper-tiny"]
-    assert main(["import", str(files[0]), "--out", str(out), "--discriminator", str(files[1]), *encoder]) == 0
+    files = [
+        write(tmp_path / "G_7.pth", checkpoint(trained)),
+        write(tmp_path / "D_7.pth", {"model": weights}),
+    ]
+    out = tmp_path / "ada"
+    encoder = ["--content-encoder", "whisper-tiny"]
+    assert (
+        main(
+            [
+                "import",
+                str(files[0]),
+                "--out",
+                str(out),
+                "--discriminator",
+                str(files[1]),
+                *encoder,
+            ]
+        )
+        == 0
+    )
     told = capsys.readouterr().out
-    assert f"--pretrained-generator {out}/model.safetensors" in told and "training checkpoint" in told
+    assert (
+        f"--pretrained-generator {out}/model.safetensors" in told
+        and "training checkpoint" in told
+    )
     read = pretrained.read(out / "model.safetensors")
     assert all(np.array_equal(read[name], array) for name, array in trained.weights.items())
     read = pretrained.read(out / "discriminator.safetensors")
@@ -69,23 +110,40 @@ def test_a_pair_can_be_trained_on(tmp_path: Path, capsys: Captured) -> None:
     assert "it is a discriminator (D)" in capsys.readouterr().err
 
 
-def test_a_public_voice_says_what_to_download(tmp_path: Path, other_clip: Path, capsys: Captured) -> None:
+def test_a_public_voice_says_what_to_download(
+    tmp_path: Path, other_clip: Path, capsys: Captured
+) -> None:
     path = write(tmp_path / "ada.pth", classic(small_voice()))
-    arguments = ["convert", str(path), str(other_clip), str(tmp_path / "out.wav"), "--f0-method", "swift"]
+    arguments = [
+        "convert",
+        str(path),
+        str(other_clip),
+        str(tmp_path / "out.wav"),
+        "--f0-method",
+        "swift",
+    ]
     assert main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "the content encoder contentvec is not here" in line and "`rvc-jax download contentvec`" in line
+    assert (
+        "the content encoder contentvec is not here" in line
+        and "`rvc-jax download contentvec`" in line
+    )
     assert [file.name for file in tmp_path.iterdir()] == ["ada.pth"]
 
 
 @pytest.mark.parametrize("ending", [".pth", ".bin"])
-def test_info_tells_a_voice_and_what_is_none(tmp_path: Path, ending: str, capsys: Captured) -> None:
+def test_info_tells_a_voice_and_what_is_none(
+    tmp_path: Path, ending: str, capsys: Captured
+) -> None:
     path = write(tmp_path / f"ada{ending}", applio(small_voice()))
     assert main(["info", str(path)]) == 0
     told = capsys.readouterr().out
     for text in ("voice", "v2", "40000", "HiFi-GAN", "00:20:00", "contentvec", "67791"):
         assert text in told
-    path = write(tmp_path / f"d{ending}", {"model": {"discriminators.0.convs.0.bias": np.zeros(1, np.float32)}})
+    path = write(
+        tmp_path / f"d{ending}",
+        {"model": {"discriminators.0.convs.0.bias": np.zeros(1, np.float32)}},
+    )
     assert main(["info", str(path), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["kind"] == "a discriminator (D)" and figures["keys"] == ["model"]

@@ -28,7 +28,9 @@ def pictures(page: str) -> list[str]:
     return re.findall(r'<img alt="([^"]*)"', page)
 
 
-def test_the_page_has_curves_sound_and_figures(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_has_curves_sound_and_figures(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["report", str(run), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == {"out": str(run / "report.html"), "outlook": [], "without_sound": ""}
@@ -36,14 +38,21 @@ def test_the_page_has_curves_sound_and_figures(run: Path, capsys: pytest.Capture
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     names = pictures(page)
     assert names[-3:] == [
-        "Log-mel error over the steps", "Measures of the hold-out over the steps", "Terms of the losses over the steps",
-    ]  # fmt: skip
+        "Log-mel error over the steps",
+        "Measures of the hold-out over the steps",
+        "Terms of the losses over the steps",
+    ]
     assert len(re.findall("audio/flac", page)) == len(names) - 3 >= 2
     last = [line for line in RunFolder.open(run).history() if "holdout/mel" in line][-1]
-    assert f"log-mel error {last['holdout/mel']:.3f}, STFT distance {last['holdout/stft']:.3f}" in page
+    assert (
+        f"log-mel error {last['holdout/mel']:.3f}, STFT distance {last['holdout/stft']:.3f}"
+        in page
+    )
 
 
-def test_while_a_run_trains(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_while_a_run_trains(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Half a line of history, checkpoints that are being written, and no voice yet."""
     out = tmp_path / "page.html"
     with (run / "history.jsonl").open("a") as file:
@@ -52,16 +61,25 @@ def test_while_a_run_trains(run: Path, tmp_path: Path, capsys: pytest.CaptureFix
     (run / "best" / f"{int(best.name) + 5}.orbax-checkpoint-tmp-7").mkdir()
     shutil.rmtree(run / "checkpoints")
     assert main(["report", str(run), "--out", str(out)]) == 0
-    assert len(re.findall("audio/flac", out.read_text())) == 2 and f"of step {best.name}" in out.read_text()
+    assert (
+        len(re.findall("audio/flac", out.read_text())) == 2
+        and f"of step {best.name}" in out.read_text()
+    )
     shutil.rmtree(run / "best")
     (run / "history.jsonl").unlink()
     assert main(["report", str(run), "--out", str(out)]) == 0
-    assert len(re.findall("audio/flac", out.read_text())) == 1 and len(pictures(out.read_text())) == 1
+    assert (
+        len(re.findall("audio/flac", out.read_text())) == 1
+        and len(pictures(out.read_text())) == 1
+    )
     assert not (run / "report.html").exists()
 
 
-def test_a_voice_that_vanishes_while_it_is_read_is_read_anew(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, load = RunFolder.open(run), RunFolder.load_generator
+def test_a_voice_that_vanishes_while_it_is_read_is_read_anew(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder.open(run)
+    load = RunFolder.load_generator
     old = checkpoint.find_newest(folder.best)
     new = old.with_name(str(int(old.name) + 1))
 
@@ -73,14 +91,21 @@ def test_a_voice_that_vanishes_while_it_is_read_is_read_anew(run: Path, monkeypa
 
     monkeypatch.setattr(RunFolder, "load_generator", replaced)
     assert _newest_voice(folder, "best")[0] == int(new.name)
-    largest = max((path for path in new.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    largest = max(
+        (path for path in new.rglob("*") if path.is_file()),
+        key=lambda path: path.stat().st_size,
+    )
     largest.write_bytes(b"damaged")
     with pytest.raises(UserError, match="damaged"):
         _newest_voice(folder, "best")
 
 
-def test_an_older_history_and_a_dataset_that_is_gone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = [{"step": step, "holdout/mel": mel} for step, mel in ((0, 2.0), (9, 0.9), (18, 1.1))]
+def test_an_older_history_and_a_dataset_that_is_gone(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        {"step": step, "holdout/mel": mel} for step, mel in ((0, 2.0), (9, 0.9), (18, 1.1))
+    ]
     (run / "history.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     config = json.loads((run / "config.json").read_text())
     gone = str(run / "gone")
@@ -95,12 +120,19 @@ def test_an_older_history_and_a_dataset_that_is_gone(run: Path, capsys: pytest.C
 
 
 def test_both_kinds_of_weights_are_drawn() -> None:
-    names = [f"{kind}/{name}" for kind in ("holdout", "holdout_ema") for name in ("mel", "stft")]
+    names = [
+        f"{kind}/{name}" for kind in ("holdout", "holdout_ema") for name in ("mel", "stft")
+    ]
     lines = [{"step": 9 * i, **dict.fromkeys(names, 1 / (i + 1))} for i in range(4)]
     lines[2]["best/which"] = "ema"
     both = plots.plot_learning_curve(lines, 45.0), plots.plot_metrics(lines)
     raw = [
-        {name: value for name, value in line.items() if "ema" not in name and name != "best/which"} for line in lines
+        {
+            name: value
+            for name, value in line.items()
+            if "ema" not in name and name != "best/which"
+        }
+        for line in lines
     ]
     alone = plots.plot_learning_curve(raw, 45.0), plots.plot_metrics(raw)
     assert all(one != other for one, other in zip(both, alone, strict=True))

@@ -19,13 +19,21 @@ from rvc_jax.storage.files import write_json
 def test_status_is_a_table_or_json(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", str(tiny_run)]) == 0
     table = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
-    assert table["state"].strip() == "finished" and "the best, at step" in table["hold-out log-mel error"]
+    assert (
+        table["state"].strip() == "finished"
+        and "the best, at step" in table["hold-out log-mel error"]
+    )
     assert main(["status", str(tiny_run), "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
-    assert values["state"] == "finished" and values["step"] == values["steps"] == values["total_steps"]
+    assert (
+        values["state"] == "finished"
+        and values["step"] == values["steps"] == values["total_steps"]
+    )
 
 
-def test_watching_ends_with_the_run(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_watching_ends_with_the_run(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
     run.mkdir()
     for name in ("config.json", "history.jsonl", heartbeat.FILE):

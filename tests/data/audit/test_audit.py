@@ -30,10 +30,14 @@ Files = dict[str, np.ndarray]
 @pytest.fixture(scope="module")
 def speech() -> Files:
     """Ten recordings of the bundled voice, 48 kHz."""
-    return {path.name: load(path, RATE) for path in find_audio(find_bundled_sample("voice"))[:10]}
+    return {
+        path.name: load(path, RATE) for path in find_audio(find_bundled_sample("voice"))[:10]
+    }
 
 
-def describe(preset: str, files: int, minutes: float, slices: int, speakers: tuple[str, ...]) -> DatasetInfo:
+def describe(
+    preset: str, files: int, minutes: float, slices: int, speakers: tuple[str, ...]
+) -> DatasetInfo:
     return DatasetInfo(
         preset=preset,
         sample_rate=PRESETS[preset].audio.sample_rate,
@@ -58,7 +62,9 @@ def describe(preset: str, files: int, minutes: float, slices: int, speakers: tup
     )
 
 
-def records(files: Files, preset: str, held_out: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+def records(
+    files: Files, preset: str, held_out: tuple[str, ...] = ()
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Slices of 3 s as preparation makes them: high-passed, and each brought to the same peak."""
     rate = PRESETS[preset].audio.sample_rate
     for name, original in files.items():
@@ -95,7 +101,9 @@ def test_a_clean_dataset_is_called_clean(clean):
     assert clean.speech_share > 0.85 and clean.silence_share < 0.2
     assert topics(clean)["cleaning"].text == "Nothing needs cleaning."
     assert len(clean.worst) == WORST
-    assert all(item.severity < 1 and item.reasons[0].startswith("no fault") for item in clean.worst)
+    assert all(
+        item.severity < 1 and item.reasons[0].startswith("no fault") for item in clean.worst
+    )
 
 
 def test_durations_and_counts(speech, clean):
@@ -107,7 +115,10 @@ def test_durations_and_counts(speech, clean):
 
 @pytest.mark.parametrize(("edge", "preset"), [(8000, "32k"), (16000, "32k"), (20000, "40k")])
 def test_a_low_passed_dataset_is_told_its_preset(speech, edge, preset):
-    cut = {name: resample(resample(wave, RATE, 2 * edge), 2 * edge, RATE) for name, wave in speech.items()}
+    cut = {
+        name: resample(resample(wave, RATE, 2 * edge), 2 * edge, RATE)
+        for name, wave in speech.items()
+    }
     found = audited(cut)
     assert found.bandwidth_hz == pytest.approx(edge, rel=0.06)
     assert recommend_preset(found) == preset
@@ -137,13 +148,17 @@ def test_one_dull_file_is_named(speech):
     assert found.narrow_files[0].bandwidth_hz == pytest.approx(4000, rel=0.05)
     assert found.bandwidth_hz > 17000
     assert "dull files" in topics(found)
-    assert {item.file for item in found.worst if "nothing above" in " ".join(item.reasons)} == {dull}
+    assert {item.file for item in found.worst if "nothing above" in " ".join(item.reasons)} == {
+        dull
+    }
 
 
 def test_one_noisy_file_does_not_hide_the_band_of_the_others(speech, clean):
     first, *_ = speech
     noise = np.random.RandomState(0).standard_normal(len(speech[first]))
-    found = audited(speech | {first: (speech[first] + noise * speech[first].std() * 0.2).astype(np.float32)})
+    found = audited(
+        speech | {first: (speech[first] + noise * speech[first].std() * 0.2).astype(np.float32)}
+    )
     assert found.bandwidth_hz == pytest.approx(clean.bandwidth_hz, rel=0.02)
 
 
@@ -151,7 +166,9 @@ def test_one_noisy_file_does_not_hide_the_band_of_the_others(speech, clean):
 def test_noise_is_measured(speech, ratio, verdict):
     noise = np.random.RandomState(0)
     noisy = {
-        name: (wave + noise.standard_normal(len(wave)) * wave.std() * 10 ** (-ratio / 20)).astype(np.float32)
+        name: (
+            wave + noise.standard_normal(len(wave)) * wave.std() * 10 ** (-ratio / 20)
+        ).astype(np.float32)
         for name, wave in speech.items()
     }
     found = audited(noisy)
@@ -163,7 +180,11 @@ def test_noise_is_measured(speech, ratio, verdict):
 
 def test_clipped_files_are_found(speech):
     loud = list(speech)[:4]
-    clipped = {name: np.clip(wave, *np.quantile(wave, [0.02, 0.98])) for name, wave in speech.items() if name in loud}
+    clipped = {
+        name: np.clip(wave, *np.quantile(wave, [0.02, 0.98]))
+        for name, wave in speech.items()
+        if name in loud
+    }
     found = audited(speech | clipped)
     of_them = sum(split["source"] in loud for _, split in records(speech, "48k"))
     assert found.clipped_slices == of_them
@@ -172,7 +193,8 @@ def test_clipped_files_are_found(speech):
 
 
 def test_a_constant_offset_is_found(speech):
-    info, made = describe("48k", 1, 1.0, 10, ("voice",)), list(records(speech, "48k"))
+    info = describe("48k", 1, 1.0, 10, ("voice",))
+    made = list(records(speech, "48k"))
     made[0][1]["wave"] = made[0][1]["wave"] + np.float32(0.05)
     found = measure(info, made, "test")
     assert found.dc_offset == pytest.approx(0.05, abs=1e-3)
@@ -189,7 +211,12 @@ def coded(wave: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(
     "change",
-    [lambda wave: wave, lambda wave: 0.1 * wave, lambda wave: coded(wave), lambda wave: wave[RATE // 3 :]],
+    [
+        lambda wave: wave,
+        lambda wave: 0.1 * wave,
+        lambda wave: coded(wave),
+        lambda wave: wave[RATE // 3 :],
+    ],
     ids=["another name", "another gain", "another coding", "cut elsewhere"],
 )
 def test_a_copied_file_is_found(speech, change):
@@ -199,7 +226,9 @@ def test_a_copied_file_is_found(speech, change):
     length = len(speech[first]) / RATE
     assert 0.7 * length < found.repeated_seconds < 1.05 * length
     assert "repetition" in topics(found)
-    assert {item.file for item in found.worst if "also in" in " ".join(item.reasons)} == {"zz-copy.wav"}
+    assert {item.file for item in found.worst if "also in" in " ".join(item.reasons)} == {
+        "zz-copy.wav"
+    }
 
 
 def test_a_holdout_that_the_training_hears_is_told(speech):
@@ -211,7 +240,12 @@ def test_a_holdout_that_the_training_hears_is_told(speech):
 
 def test_padded_silence_is_counted(speech):
     padded = {
-        name: np.concatenate([np.pad(wave[at : at + RATE], (0, 2 * RATE)) for at in range(0, len(wave) - RATE, RATE)])
+        name: np.concatenate(
+            [
+                np.pad(wave[at : at + RATE], (0, 2 * RATE))
+                for at in range(0, len(wave) - RATE, RATE)
+            ]
+        )
         for name, wave in speech.items()
     }
     found = audited(padded)
@@ -222,8 +256,12 @@ def test_padded_silence_is_counted(speech):
 
 def test_music_is_found(speech):
     time = np.arange(9 * RATE) / RATE
-    tones = sum(np.sin(2 * np.pi * hz * k * time) / k for hz in (131, 196, 330) for k in range(1, 6))
-    found = audited(speech | {"music.wav": (0.1 * tones * np.exp(-2 * (time % 1))).astype(np.float32)})
+    tones = sum(
+        np.sin(2 * np.pi * hz * k * time) / k for hz in (131, 196, 330) for k in range(1, 6)
+    )
+    found = audited(
+        speech | {"music.wav": (0.1 * tones * np.exp(-2 * (time % 1))).astype(np.float32)}
+    )
     assert found.music_slices == 3
     worst = {item.file for item in found.worst[:3]}
     assert worst == {"music.wav"}
@@ -234,9 +272,18 @@ def test_pitch_is_told_in_notes():
     """A scale from A2 to A4: the span leaves out 5 % at either end."""
     rate = 32000
     f0 = np.repeat(110 * 2 ** (np.arange(25) / 12), 12)
-    record = {"wave": np.zeros(300 * rate // 100, np.float32), "speaker": 1, "source": "a", "start": 0.0}
+    record = {
+        "wave": np.zeros(300 * rate // 100, np.float32),
+        "speaker": 1,
+        "source": "a",
+        "start": 0.0,
+    }
     info = describe("32k", 1, 1.0, 1, ("first", "second"))
-    found = measure(info, [("train", record | {"f0": f0}), ("train", record | {"f0": 0 * f0, "start": 3.0})], "test")
+    found = measure(
+        info,
+        [("train", record | {"f0": f0}), ("train", record | {"f0": 0 * f0, "start": 3.0})],
+        "test",
+    )
     silent, voice = found.voices
     assert silent.pitch_hz.low is None and sum(silent.pitch.counts) == 0
     assert voice.pitch_hz.low == pytest.approx(116.5, rel=0.005)
@@ -244,17 +291,23 @@ def test_pitch_is_told_in_notes():
     assert voice.pitch_hz.high == pytest.approx(415.3, rel=0.005)
     assert sorted(set(voice.pitch.counts)) == [0, 12] and sum(voice.pitch.counts) == 300
     assert found.voiced_share == 0.5
-    assert topics(found)["pitch span of second"].text == "The voice covers A#2 to G#4 (117 to 415 Hz)."
+    assert (
+        topics(found)["pitch span of second"].text
+        == "The voice covers A#2 to G#4 (117 to 415 Hz)."
+    )
     assert topics(found)["pitch span of first"].verdict == "problem"
 
 
-@pytest.mark.parametrize(("hz", "name"), [(440, "A4"), (261.63, "C4"), (27.5, "A0"), (466, "A#4"), (1046.5, "C6")])
+@pytest.mark.parametrize(
+    ("hz", "name"), [(440, "A4"), (261.63, "C4"), (27.5, "A0"), (466, "A#4"), (1046.5, "C6")]
+)
 def test_names_of_notes(hz, name):
     assert note_name(hz) == name
 
 
 @pytest.mark.parametrize(
-    ("minutes", "verdict"), [(2, "problem"), (7, "notice"), (20, "good"), (45, "good"), (200, "good")]
+    ("minutes", "verdict"),
+    [(2, "problem"), (7, "notice"), (20, "good"), (45, "good"), (200, "good")],
 )
 def test_how_much_speech_is_enough(clean, minutes, verdict):
     voices = (dataclasses.replace(clean.voices[0], minutes=minutes),)
@@ -264,24 +317,35 @@ def test_how_much_speech_is_enough(clean, minutes, verdict):
 
 
 def test_many_speakers_share_one_line(clean):
-    voices = tuple(dataclasses.replace(clean.voices[0], name=f"s{i}", minutes=3.0 * i) for i in range(6))
+    voices = tuple(
+        dataclasses.replace(clean.voices[0], name=f"s{i}", minutes=3.0 * i) for i in range(6)
+    )
     advice = topics(dataclasses.replace(clean, voices=voices))
     assert advice["amount of speech"].text == "4 of 6 speakers have less than 10 minutes."
     assert not any(topic.startswith("pitch span") for topic in advice)
 
 
-@pytest.mark.parametrize(("slices", "epochs"), [(440, "180 to 450"), (80, "500 to 1000"), (50000, "20 to 50")])
+@pytest.mark.parametrize(
+    ("slices", "epochs"), [(440, "180 to 450"), (80, "500 to 1000"), (50000, "20 to 50")]
+)
 def test_epochs_follow_from_steps(clean, slices, epochs):
     """20 minutes are 440 slices, 55 steps an epoch."""
     advice = topics(dataclasses.replace(clean, train_slices=slices))["epochs"]
     assert advice.text == f"Train {epochs} epochs."
-    assert topics(dataclasses.replace(clean, preset="nano"))["epochs"].text == "Train the preset's own 50 epochs."
+    assert (
+        topics(dataclasses.replace(clean, preset="nano"))["epochs"].text
+        == "Train the preset's own 50 epochs."
+    )
 
 
 def test_what_was_dropped_is_counted_by_reason(speech):
     made = list(records(speech, "48k"))
     info = describe("48k", 1, 1.0, len(made), ("voice",))
-    dropped = (Drop("a", 1.0, "clipped"), Drop("b", None, "not audio"), Drop("c", 2.0, "clipped"))
+    dropped = (
+        Drop("a", 1.0, "clipped"),
+        Drop("b", None, "not audio"),
+        Drop("c", 2.0, "clipped"),
+    )
     found = measure(dataclasses.replace(info, dropped=dropped), made[:3], "test")
     assert found.dropped == {"clipped": 2, "not audio": 1}
     assert topics(found)["dropped"].reason == "clipped (2), not audio (1)"
@@ -289,9 +353,15 @@ def test_what_was_dropped_is_counted_by_reason(speech):
 
 @pytest.mark.parametrize("samples", [480, 4800, 48000 * 3])
 def test_slices_of_nothing_are_measured_too(samples):
-    record = {"wave": np.zeros(samples, np.float32), "f0": np.zeros(samples // 480), "speaker": 0}
+    record = {
+        "wave": np.zeros(samples, np.float32),
+        "f0": np.zeros(samples // 480),
+        "speaker": 0,
+    }
     found = measure(
-        describe("48k", 1, 0.0, 1, ("nobody",)), [("train", record | {"source": "zeros.wav", "start": 0.0})], "test"
+        describe("48k", 1, 0.0, 1, ("nobody",)),
+        [("train", record | {"source": "zeros.wav", "start": 0.0})],
+        "test",
     )
     assert (found.bandwidth_hz, found.spectrum, found.speech_share) == (0.0, None, 0.0)
     assert found.worst[0].severity > 1
@@ -315,8 +385,11 @@ def test_a_prepared_dataset(sample_dataset: Path):
 def test_the_sound_of_slices_is_found_again(sample_dataset: Path):
     worst = audit(sample_dataset).worst
     waves = read_waves(sample_dataset, worst)
-    stored = {(record["source"], record["start"]): record["wave"] for split in ("train", "holdout")
-              for record in iterate(sample_dataset, split)}  # fmt: skip
+    stored = {
+        (record["source"], record["start"]): record["wave"]
+        for split in ("train", "holdout")
+        for record in iterate(sample_dataset, split)
+    }
     for item, wave in zip(worst, waves, strict=True):
         np.testing.assert_array_equal(wave, stored[item.file, item.start])
         assert len(wave) == item.seconds * 16000

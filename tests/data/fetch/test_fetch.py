@@ -1,4 +1,5 @@
-"""Fetching against a server on this machine: what arrives, what is skipped and why, what is never followed."""
+"""Fetching against a server on this machine: what arrives, what is skipped and why, what is never
+followed."""
 
 from __future__ import annotations
 
@@ -27,7 +28,12 @@ from local_media_server import MediaServer
 from rvc_jax.audio.reading import AUDIO_EXTENSIONS, decode, find_audio
 from rvc_jax.config import FetchConfig
 from rvc_jax.data.fetch.fetch import _file_name, fetch
-from rvc_jax.data.fetch.sidecar import SIDECAR_SUFFIX, sidecar_path, read_sidecar, read_wanted_cuts
+from rvc_jax.data.fetch.sidecar import (
+    SIDECAR_SUFFIX,
+    read_sidecar,
+    read_wanted_cuts,
+    sidecar_path,
+)
 from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.errors import UserError
 
@@ -41,7 +47,9 @@ def names(folder: Path) -> list[str]:
 # --- what arrives ---
 
 
-def test_a_file_arrives_as_it_is_with_a_note_of_where_it_is_from(server: MediaServer, tmp_path: Path) -> None:
+def test_a_file_arrives_as_it_is_with_a_note_of_where_it_is_from(
+    server: MediaServer, tmp_path: Path
+) -> None:
     link = f"{server.url}/talks/talk.m4a"
     result = fetch([link], tmp_path / "out", LOCAL)
     (file,) = result.files
@@ -53,7 +61,9 @@ def test_a_file_arrives_as_it_is_with_a_note_of_where_it_is_from(server: MediaSe
     assert (note["title"], note["extractor"], note["id"]) == ("talk", "Generic", "talk")
     assert note["sha256"] == hashlib.sha256(server.media["talk.m4a"]).hexdigest()
     assert note["duration"] == pytest.approx(2.0, abs=0.05)
-    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(note["fetched_at"])
+    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(
+        note["fetched_at"]
+    )
     assert datetime.timedelta(0) <= age < datetime.timedelta(minutes=5)
     assert note["yt_dlp"] and note["cuts"] == []
     assert result.minutes == pytest.approx(2 / 60, rel=0.05)
@@ -73,12 +83,19 @@ def test_a_feed_gives_everything_but_what_was_removed_and_the_second_time_nothin
     )
     heard = []
     first = fetch([feed], tmp_path, LOCAL, heard.append)
-    assert [file.note.title for file in first.files] == ["Monday", "Tuesday", "On the web", "With pictures"]
+    assert [file.note.title for file in first.files] == [
+        "Monday",
+        "Tuesday",
+        "On the web",
+        "With pictures",
+    ]
     assert len({file.path for file in first.files}) == 4
     (skipped,) = first.skipped
     assert skipped.name == "Removed" and "404" in skipped.reason and "removed" in skipped.reason
     assert {progress.stage for progress in heard} == {"fetch"}
-    assert all(0 <= progress.done <= progress.total and progress.total > 0 for progress in heard)
+    assert all(
+        0 <= progress.done <= progress.total and progress.total > 0 for progress in heard
+    )
     assert heard[-1].message.startswith("With-pictures")
     assert len(find_audio(tmp_path)) == 4
 
@@ -89,17 +106,29 @@ def test_a_feed_gives_everything_but_what_was_removed_and_the_second_time_nothin
     assert {path for _, path, _ in server.requests} == {"/show.xml", "/removed.mp3"}
 
 
-def test_a_page_gives_all_its_recordings_and_later_only_the_new_one(server: MediaServer, tmp_path: Path) -> None:
+def test_a_page_gives_all_its_recordings_and_later_only_the_new_one(
+    server: MediaServer, tmp_path: Path
+) -> None:
     def page(*recordings: str) -> tuple[str, bytes]:
         players = "".join(f"<audio src='/{recording}'></audio>" for recording in recordings)
-        return "text/html", f"<html><title>Speeches</title><body>{players}</body></html>".encode()
+        return (
+            "text/html",
+            f"<html><title>Speeches</title><body>{players}</body></html>".encode(),
+        )
 
     server.pages["/speeches.html"] = page("talk.m4a", "talk.flac")
     link = f"{server.url}/speeches.html"
-    assert [file.path.suffix for file in fetch([link], tmp_path, LOCAL).files] == [".m4a", ".flac"]
+    assert [file.path.suffix for file in fetch([link], tmp_path, LOCAL).files] == [
+        ".m4a",
+        ".flac",
+    ]
     server.pages["/speeches.html"] = page("talk.webm", "talk.m4a", "talk.flac")
     again = fetch([link], tmp_path, LOCAL)
-    assert {file.path.suffix: file.new for file in again.files} == {".m4a": False, ".flac": False, ".webm": True}
+    assert {file.path.suffix: file.new for file in again.files} == {
+        ".m4a": False,
+        ".flac": False,
+        ".webm": True,
+    }
     assert server.asked("/talk.flac") == 1
 
 
@@ -111,7 +140,9 @@ def test_links_that_fail_do_not_harm_the_others(server: MediaServer, tmp_path: P
 
 
 def test_only_so_many_of_a_playlist(server: MediaServer, tmp_path: Path) -> None:
-    feed = server.feed("/long.xml", *((f"Talk {n}", f"{server.url}/{n}/talk.m4a") for n in range(5)))
+    feed = server.feed(
+        "/long.xml", *((f"Talk {n}", f"{server.url}/{n}/talk.m4a") for n in range(5))
+    )
     result = fetch([feed], tmp_path, dataclasses.replace(LOCAL, max_files=2))
     assert [file.note.title for file in result.files] == ["Talk 0", "Talk 1"]
     assert "only the first 2" in result.skipped[0].reason
@@ -143,13 +174,22 @@ def test_a_stream_in_segments_is_put_together_without_ffmpeg(
     server.pages["/locked.m3u8"] = (kind, f"{head}{key}{segments}#EXT-X-ENDLIST\n".encode())
     spy = "#EXTINF:1,\nfile:///etc/passwd\n"
     server.pages["/spy.m3u8"] = (kind, f"{head}{spy}#EXT-X-ENDLIST\n".encode())
-    server.pages["/lost.m3u8"] = (kind, f"{head}{segments}#EXTINF:1,\nlost.ts\n#EXT-X-ENDLIST\n".encode())
-    result = fetch([f"{server.url}/{name}.m3u8" for name in ("talk", "live", "locked", "spy", "lost")], tmp_path, LOCAL)
+    server.pages["/lost.m3u8"] = (
+        kind,
+        f"{head}{segments}#EXTINF:1,\nlost.ts\n#EXT-X-ENDLIST\n".encode(),
+    )
+    result = fetch(
+        [f"{server.url}/{name}.m3u8" for name in ("talk", "live", "locked", "spy", "lost")],
+        tmp_path,
+        LOCAL,
+    )
     (file,) = result.files
     assert file.path.suffix.lower() in AUDIO_EXTENSIONS
     assert decode(file.path)[0].shape[1] == pytest.approx(2 * 48000, abs=6000)
     reasons = [skipped.reason for skipped in result.skipped]
-    for reason, expected in zip(reasons, ["live stream", "ffmpeg", "only http and https", "404"], strict=True):
+    for reason, expected in zip(
+        reasons, ["live stream", "ffmpeg", "only http and https", "404"], strict=True
+    ):
         assert expected in reason
     assert not (tmp_path / "ran").exists()
 
@@ -159,14 +199,18 @@ def test_a_stream_in_segments_is_put_together_without_ffmpeg(
 
 def test_a_transfer_that_breaks_off_is_continued(server: MediaServer, tmp_path: Path) -> None:
     content = server.media["talk.flac"]
-    server.breaks["/talk.flac"] = 2  # the extractor's look at the file, and the first half of the file
+    server.breaks["/talk.flac"] = (
+        2  # the extractor's look at the file, and the first half of the file
+    )
     (file,) = fetch([f"{server.url}/talk.flac"], tmp_path, LOCAL).files
     assert file.path.read_bytes() == content
     ranges = [wanted for _, _, wanted in server.requests if wanted]
     assert ranges == [f"bytes={len(content) // 2}-"]
 
 
-def test_a_fetch_that_fails_leaves_a_part_that_the_next_one_continues(server: MediaServer, tmp_path: Path) -> None:
+def test_a_fetch_that_fails_leaves_a_part_that_the_next_one_continues(
+    server: MediaServer, tmp_path: Path
+) -> None:
     server.breaks["/talk.flac"] = 9
     with pytest.raises(UserError, match="run the same command again, it continues"):
         fetch([f"{server.url}/talk.flac"], tmp_path, dataclasses.replace(LOCAL, retries=0))
@@ -186,7 +230,9 @@ def test_a_killed_fetch_is_continued(server: MediaServer, tmp_path: Path) -> Non
         "import sys; from rvc_jax.data.fetch.fetch import fetch; from rvc_jax.config import FetchConfig;"
         "fetch([sys.argv[1]], sys.argv[2], FetchConfig(allow_private_addresses=True))"
     )
-    running = subprocess.Popen([sys.executable, "-c", code, f"{server.url}/talk.flac", str(tmp_path / "out")])
+    running = subprocess.Popen(
+        [sys.executable, "-c", code, f"{server.url}/talk.flac", str(tmp_path / "out")]
+    )
     deadline = time.monotonic() + 30
     while not list((tmp_path / "out").glob("*.part")) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -194,18 +240,24 @@ def test_a_killed_fetch_is_continued(server: MediaServer, tmp_path: Path) -> Non
     running.send_signal(signal.SIGKILL)
     running.wait()
     (part,) = (tmp_path / "out").iterdir()
-    assert part.name.endswith(".part") and 0 < part.stat().st_size < len(server.media["talk.flac"])
+    assert part.name.endswith(".part") and 0 < part.stat().st_size < len(
+        server.media["talk.flac"]
+    )
     server.pauses.clear()
     (file,) = fetch([f"{server.url}/talk.flac"], tmp_path / "out", LOCAL).files
     assert file.path.read_bytes() == server.media["talk.flac"]
     assert server.requests[-1][2].startswith("bytes=")
 
 
-def test_a_file_without_its_note_or_with_a_damaged_one_gets_a_new_one(server: MediaServer, tmp_path: Path) -> None:
+def test_a_file_without_its_note_or_with_a_damaged_one_gets_a_new_one(
+    server: MediaServer, tmp_path: Path
+) -> None:
     link = f"{server.url}/talk.flac"
     (file,) = fetch([link], tmp_path, LOCAL).files
     for damage in (None, b"", b"{}", b'{"format": 2}', b"[" * 100_000):
-        sidecar_path(file.path).unlink() if damage is None else sidecar_path(file.path).write_bytes(damage)
+        sidecar_path(file.path).unlink() if damage is None else sidecar_path(
+            file.path
+        ).write_bytes(damage)
         if damage is not None:
             with pytest.raises(UserError, match="is damaged"):
                 read_wanted_cuts(file.path)
@@ -241,12 +293,23 @@ def test_parts_are_noted_for_preparation_and_can_be_changed_without_a_transfer(
 
 
 def test_chapters_are_chosen_by_their_titles(server: MediaServer, tmp_path: Path) -> None:
-    clips = [("Opening", 0, 0.5), ("Part One", 0.5, 1.25), ("Applause", 1.25, 1.5), ("Part Two", 1.5, 3)]  # sites round
+    clips = [
+        ("Opening", 0, 0.5),
+        ("Part One", 0.5, 1.25),
+        ("Applause", 1.25, 1.5),
+        ("Part Two", 1.5, 3),
+    ]  # sites round
     data = {
-        "@context": "https://schema.org", "@type": "VideoObject", "name": "A speech in parts", "duration": "PT2S",
-        "author": {"@type": "Person", "name": "A speaker"}, "contentUrl": f"{server.url}/talk.m4a",
-        "hasPart": [{"@type": "Clip", "name": n, "startOffset": a, "endOffset": b} for n, a, b in clips],
-    }  # fmt: skip
+        "@context": "https://schema.org",
+        "@type": "VideoObject",
+        "name": "A speech in parts",
+        "duration": "PT2S",
+        "author": {"@type": "Person", "name": "A speaker"},
+        "contentUrl": f"{server.url}/talk.m4a",
+        "hasPart": [
+            {"@type": "Clip", "name": n, "startOffset": a, "endOffset": b} for n, a, b in clips
+        ],
+    }
     html = f"<html><script type='application/ld+json'>{json.dumps(data)}</script></html>"
     server.pages["/speech.html"] = ("text/html", html.encode())
     link = f"{server.url}/speech.html"
@@ -255,7 +318,9 @@ def test_chapters_are_chosen_by_their_titles(server: MediaServer, tmp_path: Path
     assert (file.note.title, file.note.uploader) == ("A speech in parts", "A speaker")
     assert [chapter.title for chapter in file.note.chapters] == [name for name, _, _ in clips]
     assert file.seconds == pytest.approx(1.25, abs=0.05)
-    with pytest.raises(UserError, match="no chapter matches Encore: Opening, Part One, Applause, Part Two"):
+    with pytest.raises(
+        UserError, match="no chapter matches Encore: Opening, Part One, Applause, Part Two"
+    ):
         fetch([link], tmp_path, dataclasses.replace(LOCAL, chapters="Encore"))
 
 
@@ -286,15 +351,33 @@ def test_options_that_make_no_sense(options: dict, message: str, tmp_path: Path)
 # --- names ---
 
 EVIL_TITLES = (
-    "../../etc/passwd", "..\\..\\windows", "/absolute", "CON", "nul.txt", ".hidden", "-rf", "a" * 500, "講演",
-    "\U0001f3a4", "Zoë’s talk: part 1/2?", "tab\tand\nnewline", "%(id)s", "$HOME ~ `id`", "talk.m4a.source.json", " ",
-)  # fmt: skip
+    "../../etc/passwd",
+    "..\\..\\windows",
+    "/absolute",
+    "CON",
+    "nul.txt",
+    ".hidden",
+    "-rf",
+    "a" * 500,
+    "講演",
+    "\U0001f3a4",
+    "Zoë’s talk: part 1/2?",
+    "tab\tand\nnewline",
+    "%(id)s",
+    "$HOME ~ `id`",
+    "talk.m4a.source.json",
+    " ",
+)
 
 
 def test_no_title_leads_out_of_the_folder(server: MediaServer, tmp_path: Path) -> None:
     for number, _ in enumerate(EVIL_TITLES):
-        server.headers[f"/{number}/talk.m4a"] = {"Content-Disposition": 'attachment; filename="../../evil.sh"'}
-    entries = [(title, f"{server.url}/{number}/talk.m4a") for number, title in enumerate(EVIL_TITLES)]
+        server.headers[f"/{number}/talk.m4a"] = {
+            "Content-Disposition": 'attachment; filename="../../evil.sh"'
+        }
+    entries = [
+        (title, f"{server.url}/{number}/talk.m4a") for number, title in enumerate(EVIL_TITLES)
+    ]
     folder = tmp_path / "a $HOME %(id)s ~ folder" / "talks"
     result = fetch([server.feed("/evil.xml", *entries)], folder, LOCAL)
     assert len(result.files) == len(EVIL_TITLES)
@@ -307,8 +390,14 @@ def test_no_title_leads_out_of_the_folder(server: MediaServer, tmp_path: Path) -
 
 
 @settings(max_examples=100, deadline=None)
-@given(title=st.text(max_size=300), identity=st.text(max_size=100), extractor=st.sampled_from(["Generic", "Youtube"]))
-def test_names_are_plain_and_short_whatever_the_site_says(title: str, identity: str, extractor: str) -> None:
+@given(
+    title=st.text(max_size=300),
+    identity=st.text(max_size=100),
+    extractor=st.sampled_from(["Generic", "Youtube"]),
+)
+def test_names_are_plain_and_short_whatever_the_site_says(
+    title: str, identity: str, extractor: str
+) -> None:
     info = {"id": identity, "extractor_key": extractor}
     name = _file_name(title, info, "https://example.org/a")
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*-[A-Za-z0-9_-]+", name) and len(name) <= 101
@@ -319,7 +408,9 @@ def test_names_are_plain_and_short_whatever_the_site_says(title: str, identity: 
         assert _file_name(title, info, "https://example.org/b") != name
 
 
-def test_endings_that_preparation_does_not_know_are_replaced(server: MediaServer, tmp_path: Path) -> None:
+def test_endings_that_preparation_does_not_know_are_replaced(
+    server: MediaServer, tmp_path: Path
+) -> None:
     server.pages["/download.php"] = ("application/octet-stream", server.media["talk.m4a"])
     (file,) = fetch([f"{server.url}/download.php"], tmp_path, LOCAL).files
     assert file.path.suffix in AUDIO_EXTENSIONS
@@ -328,21 +419,29 @@ def test_endings_that_preparation_does_not_know_are_replaced(server: MediaServer
 
 def test_files_without_sound_are_not_kept(server: MediaServer, tmp_path: Path) -> None:
     server.pages["/talk.mp3"] = ("audio/mpeg", b"<html>Please accept our cookies</html>" * 50)
-    spying = b"#EXTM3U\n#EXTINF:1,\n" + str(find_bundled_sample("voice") / "ivr-concentrate.flac").encode() + b"\n"
+    spying = (
+        b"#EXTM3U\n#EXTINF:1,\n"
+        + str(find_bundled_sample("voice") / "ivr-concentrate.flac").encode()
+        + b"\n"
+    )
     server.pages["/spy.mp3"] = ("audio/mpeg", spying)
     links = [f"{server.url}/{name}" for name in ("silent-film.mp4", "talk.mp3", "spy.mp3")]
     with pytest.raises(UserError):
         fetch(links, tmp_path / "out", LOCAL)
     assert names(tmp_path / "out") == []
     result = fetch([*links[:2], f"{server.url}/talk.m4a"], tmp_path / "out", LOCAL)
-    assert [skipped.reason for skipped in result.skipped] == ["there is no sound in the file"] * 2
+    assert [skipped.reason for skipped in result.skipped] == [
+        "there is no sound in the file"
+    ] * 2
     assert len(names(tmp_path / "out")) == 2
 
 
 # --- what the user gives, and what the machine refuses ---
 
 
-def test_cookies_are_sent_and_their_file_stays_as_it_is(server: MediaServer, tmp_path: Path) -> None:
+def test_cookies_are_sent_and_their_file_stays_as_it_is(
+    server: MediaServer, tmp_path: Path
+) -> None:
     cookies = tmp_path / "cookies.txt"
     text = "# Netscape HTTP Cookie File\n#HttpOnly_127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\topen-sesame\n"
     cookies.write_text(text)
@@ -360,7 +459,9 @@ def test_passwords_in_links_are_used_and_not_noted(server: MediaServer, tmp_path
     link = f"{server.url.replace('://', '://user:open-sesame@')}/talk.m4a"
     (file,) = fetch([link], tmp_path, LOCAL).files
     assert file.note.link == file.note.page == f"{server.url}/talk.m4a"
-    assert all(b"sesame" not in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+    assert all(
+        b"sesame" not in path.read_bytes() for path in tmp_path.iterdir() if path.is_file()
+    )
     assert not fetch([link], tmp_path, LOCAL).files[0].new
 
 
@@ -369,8 +470,14 @@ def test_cookies_of_a_browser_that_is_not_there(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    with pytest.raises(UserError, match="could not find firefox cookies database.*pass --cookies FILE"):
-        fetch([f"{server.url}/talk.m4a"], tmp_path, dataclasses.replace(LOCAL, cookies_from_browser="firefox"))
+    with pytest.raises(
+        UserError, match="could not find firefox cookies database.*pass --cookies FILE"
+    ):
+        fetch(
+            [f"{server.url}/talk.m4a"],
+            tmp_path,
+            dataclasses.replace(LOCAL, cookies_from_browser="firefox"),
+        )
 
 
 def test_a_folder_that_cannot_be_made(server: MediaServer, tmp_path: Path) -> None:
@@ -380,14 +487,18 @@ def test_a_folder_that_cannot_be_made(server: MediaServer, tmp_path: Path) -> No
             fetch([f"{server.url}/talk.m4a"], folder, LOCAL)
 
 
-def test_a_full_disk_ends_everything(server: MediaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_ends_everything(
+    server: MediaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from rvc_jax.data.fetch.ytdlp import Client
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Client, "process_ie_result", full)
-    with pytest.raises(UserError, match="disk full: .*free some space and run the same command again"):
+    with pytest.raises(
+        UserError, match="disk full: .*free some space and run the same command again"
+    ):
         fetch([f"{server.url}/talk.m4a", f"{server.url}/talk.flac"], tmp_path, LOCAL)
 
 

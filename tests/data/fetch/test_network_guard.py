@@ -30,7 +30,9 @@ LOCAL = FetchConfig(allow_private_addresses=True, timeout=1.0, retries=1)
 @pytest.fixture
 def public_server(server: MediaServer, monkeypatch: pytest.MonkeyPatch) -> MediaServer:
     """The server as if 127.0.0.1, and no other address of this machine, were on the internet."""
-    monkeypatch.setattr(network_guard, "is_public", lambda address: address == "127.0.0.1" or is_public(address))
+    monkeypatch.setattr(
+        network_guard, "is_public", lambda address: address == "127.0.0.1" or is_public(address)
+    )
     return server
 
 
@@ -44,29 +46,66 @@ def names(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     "link",
     [
-        "file:///etc/passwd", "file://localhost/etc/passwd", "ftp://example.org/talk.mp3", "data:audio/wav;base64,AAAA",
-        "gopher://example.org/", "javascript:alert(1)", "/etc/passwd", "talk.mp3", "www.example.org/talk.mp3", "",
-        "http://", "https:///talk.mp3", "http://[::1", "http://example.org:port/", "http://a..example.org/",
+        "file:///etc/passwd",
+        "file://localhost/etc/passwd",
+        "ftp://example.org/talk.mp3",
+        "data:audio/wav;base64,AAAA",
+        "gopher://example.org/",
+        "javascript:alert(1)",
+        "/etc/passwd",
+        "talk.mp3",
+        "www.example.org/talk.mp3",
+        "",
+        "http://",
+        "https:///talk.mp3",
+        "http://[::1",
+        "http://example.org:port/",
+        "http://a..example.org/",
     ],
-)  # fmt: skip
+)
 def test_links_that_are_not_of_the_web_are_refused(link: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         fetch(["https://93.184.215.14/", link], tmp_path / "out", FetchConfig())
-    assert re.search("is no link|are not fetched", str(error.value)) and "\n" not in str(error.value)
+    assert re.search("is no link|are not fetched", str(error.value)) and "\n" not in str(
+        error.value
+    )
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     "host",
     [
-        "127.0.0.1", "127.8.8.8", "localhost", "10.0.0.1", "172.16.5.4", "192.168.1.1", "169.254.169.254", "0.0.0.0",
-        "100.64.0.1", "224.0.0.1", "255.255.255.255", "240.0.0.1", "[::1]", "[::]", "[fe80::1]", "[fc00::1]",
+        "127.0.0.1",
+        "127.8.8.8",
+        "localhost",
+        "10.0.0.1",
+        "172.16.5.4",
+        "192.168.1.1",
+        "169.254.169.254",
+        "0.0.0.0",
+        "100.64.0.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "240.0.0.1",
+        "[::1]",
+        "[::]",
+        "[fe80::1]",
+        "[fc00::1]",
         "[ff02::1]",
-        "[::ffff:127.0.0.1]", "[::ffff:a9fe:a9fe]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]",
-        "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.1", "%31%32%37.0.0.1",
-        "user:word@127.0.0.1", "127.0.0.1:8080",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:a9fe:a9fe]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "2130706433",
+        "0x7f000001",
+        "0x7f.1",
+        "0177.0.0.1",
+        "127.1",
+        "%31%32%37.0.0.1",
+        "user:word@127.0.0.1",
+        "127.0.0.1:8080",
     ],
-)  # fmt: skip
+)
 def test_addresses_that_are_not_public_are_refused(host: str) -> None:
     with pytest.raises(RefusedError, match="--allow-private-addresses"):
         check_link(f"http://{host}/talk.mp3")
@@ -74,7 +113,11 @@ def test_addresses_that_are_not_public_are_refused(host: str) -> None:
 
 
 def test_public_addresses_pass() -> None:
-    for host in ("93.184.215.14", "[2606:2800:21f:cb07:6820:80da:af6b:8b2c]", "no-such-host.invalid"):
+    for host in (
+        "93.184.215.14",
+        "[2606:2800:21f:cb07:6820:80da:af6b:8b2c]",
+        "no-such-host.invalid",
+    ):
         check_link(f"https://{host}/talk.mp3")
 
 
@@ -110,10 +153,18 @@ def test_redirects_on_the_web_are_followed(public_server: MediaServer, tmp_path:
     assert public_server.asked("/round.m4a") < 30
 
 
-def test_entries_of_a_playlist_are_not_followed_there_either(public_server: MediaServer, tmp_path: Path) -> None:
+def test_entries_of_a_playlist_are_not_followed_there_either(
+    public_server: MediaServer, tmp_path: Path
+) -> None:
     port = public_server.url.rpartition(":")[2]
-    links = ["file:///etc/passwd", f"http://127.0.0.2:{port}/talk.m4a", f"http://localhost:{port}/talk.m4a"]
-    feed = public_server.feed("/trap.xml", *((link, link) for link in [*links, f"{public_server.url}/talk.flac"]))
+    links = [
+        "file:///etc/passwd",
+        f"http://127.0.0.2:{port}/talk.m4a",
+        f"http://localhost:{port}/talk.m4a",
+    ]
+    feed = public_server.feed(
+        "/trap.xml", *((link, link) for link in [*links, f"{public_server.url}/talk.flac"])
+    )
     original = socket.getaddrinfo
 
     def localhost_is_elsewhere(host: str, *arguments: object, **options: object) -> list:
@@ -132,8 +183,10 @@ def test_entries_of_a_playlist_are_not_followed_there_either(public_server: Medi
 def test_a_name_that_changes_its_address_gains_nothing(
     server: MediaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The name resolves to a public address when it is checked, and to this machine when it is connected to."""
-    original, asked = socket.getaddrinfo, []
+    """The name resolves to a public address when it is checked, and to this machine when it is
+    connected to."""
+    original = socket.getaddrinfo
+    asked = []
 
     def resolve(host: str, port: int | None, *arguments: object, **options: object) -> list:
         if host != "rebind.test":
@@ -143,8 +196,12 @@ def test_a_name_that_changes_its_address_gains_nothing(
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     port = server.url.rpartition(":")[2]
-    with pytest.raises(UserError, match=r"rebind\.test \(127\.0\.0\.1\) is an address of this machine"):
-        fetch([f"http://rebind.test:{port}/talk.m4a"], tmp_path, FetchConfig(timeout=1, retries=0))
+    with pytest.raises(
+        UserError, match=r"rebind\.test \(127\.0\.0\.1\) is an address of this machine"
+    ):
+        fetch(
+            [f"http://rebind.test:{port}/talk.m4a"], tmp_path, FetchConfig(timeout=1, retries=0)
+        )
     assert int(port) in asked and None in asked
     assert not server.requests
 
@@ -152,14 +209,18 @@ def test_a_name_that_changes_its_address_gains_nothing(
 def test_proxies_of_the_environment_are_used_and_lead_nowhere_else(
     server: MediaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("http_proxy", server.url)  # on a private address: that is the user's choice
+    monkeypatch.setenv(
+        "http_proxy", server.url
+    )  # on a private address: that is the user's choice
     config = FetchConfig(timeout=1, retries=0)
     (file,) = fetch(["http://recordings.invalid/talk.m4a"], tmp_path, config).files
     assert file.path.read_bytes() == server.media["talk.m4a"]
     assert {path for _, path, _ in server.requests} == {"http://recordings.invalid/talk.m4a"}
     server.requests.clear()
     server.redirects["http://recordings.invalid/inside.m4a"] = "http://10.0.0.1/talk.m4a"
-    with pytest.raises(UserError, match=r"10\.0\.0\.1 is an address of this machine or a private network"):
+    with pytest.raises(
+        UserError, match=r"10\.0\.0\.1 is an address of this machine or a private network"
+    ):
         fetch(["http://recordings.invalid/inside.m4a"], tmp_path, config)
     assert {path for _, path, _ in server.requests} == {"http://recordings.invalid/inside.m4a"}
 
@@ -175,11 +236,19 @@ def test_plugins_and_configurations_of_yt_dlp_are_not_read(tmp_path: Path) -> No
     )
     environment = {**os.environ, "PYTHONPATH": str(plugin.parents[2])}
     environment.pop("YTDLP_NO_PLUGINS", None)
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout == "None\n"
     assert not (tmp_path / "ran").exists()
     without = f"import yt_dlp; yt_dlp.YoutubeDL(); assert not __import__('os').path.exists({str(tmp_path / 'ran')!r})"
-    spied = subprocess.run([sys.executable, "-c", without], env=environment, capture_output=True)
+    spied = subprocess.run(
+        [sys.executable, "-c", without], env=environment, capture_output=True
+    )
     assert spied.returncode == 1  # yt-dlp as it comes does read it: the check above can fail
 
 
@@ -196,7 +265,9 @@ def test_plugins_and_configurations_of_yt_dlp_are_not_read(tmp_path: Path) -> No
         ("/slow-head", "the connection broke off"),
     ],
 )
-def test_what_does_not_end_is_ended(server: MediaServer, tmp_path: Path, path: str, message: str) -> None:
+def test_what_does_not_end_is_ended(
+    server: MediaServer, tmp_path: Path, path: str, message: str
+) -> None:
     began = time.monotonic()
     config = dataclasses.replace(LOCAL, retries=0, max_gigabytes=0.002)
     with pytest.raises(UserError, match=message):
@@ -208,7 +279,8 @@ def test_what_does_not_end_is_ended(server: MediaServer, tmp_path: Path, path: s
 def test_a_page_made_to_be_slow_is_given_up(
     server: MediaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half a minute is what a real page gets; here it is two seconds, against minutes without the limit."""
+    """Half a minute is what a real page gets; here it is two seconds, against minutes without the
+    limit."""
     monkeypatch.setattr(network_guard, "_MOST_WORK", 2.0)
     before = signal.getsignal(signal.SIGVTALRM)
     server.pages["/slow.html"] = ("text/html", b"<html>" + b"<a href='" * 50_000)
@@ -219,10 +291,20 @@ def test_a_page_made_to_be_slow_is_given_up(
     assert signal.getsignal(signal.SIGVTALRM) is before
 
 
-def test_large_files_and_long_transfers_are_given_up(server: MediaServer, tmp_path: Path) -> None:
+def test_large_files_and_long_transfers_are_given_up(
+    server: MediaServer, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match="larger than 1e-05 GB"):
-        fetch([f"{server.url}/talk.flac"], tmp_path / "out", dataclasses.replace(LOCAL, max_gigabytes=1e-5))
+        fetch(
+            [f"{server.url}/talk.flac"],
+            tmp_path / "out",
+            dataclasses.replace(LOCAL, max_gigabytes=1e-5),
+        )
     server.pauses["/talk.flac"] = 0.05
     with pytest.raises(UserError, match="a stream without an end"):
-        fetch([f"{server.url}/talk.flac"], tmp_path / "out", dataclasses.replace(LOCAL, max_hours=0.5 / 3600))
+        fetch(
+            [f"{server.url}/talk.flac"],
+            tmp_path / "out",
+            dataclasses.replace(LOCAL, max_hours=0.5 / 3600),
+        )
     assert names(tmp_path / "out") == []

@@ -1,4 +1,5 @@
-"""Make whisper_tiny.npz with onnxruntime; see README.md. Needs the `onnx` package and the 8-bit ONNX encoder.
+"""Make whisper_tiny.npz with onnxruntime; see README.md. Needs the `onnx` package and the 8-bit
+ONNX encoder.
 
 python tests/features/golden/make_whisper.py WHISPER_TINY_ENCODER_INT8.onnx
 """
@@ -32,15 +33,24 @@ def run(model: bytes, audio: np.ndarray) -> np.ndarray:
 
 
 def without_rounding_of_activations(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Replace every quantise -> integer product -> scale by a product with the dequantised weights."""
-    constants = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
-    unrounded = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "DynamicQuantizeLinear"}
+    """Replace every quantise -> integer product -> scale by a product with the dequantised
+    weights."""
+    constants = {
+        item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer
+    }
+    unrounded = {
+        node.output[0]: node.input[0]
+        for node in model.graph.node
+        if node.op_type == "DynamicQuantizeLinear"
+    }
     users = {name: node for node in model.graph.node for name in node.input}
-    products, dropped = {}, set()
+    products = {}
+    dropped = set()
     for node in model.graph.node:
         if node.op_type not in ("MatMulInteger", "ConvInteger"):
             continue
-        name, scale = node.input[1], constants[node.input[1].replace("_quantized", "_scale")]
+        name = node.input[1]
+        scale = constants[node.input[1].replace("_quantized", "_scale")]
         weight = (constants[name].astype(np.float32) - constants[node.input[3]]) * scale
         model.graph.initializer.append(onnx.numpy_helper.from_array(weight, f"{name}_float"))
         cast = users[node.output[0]]
@@ -55,7 +65,9 @@ def without_rounding_of_activations(model: onnx.ModelProto) -> onnx.ModelProto:
         dropped |= {node.output[0], cast.output[0], *scaled.input}
     nodes = [products.get(node.output[0], node) for node in model.graph.node]
     del model.graph.node[:]
-    model.graph.node.extend(n for n in nodes if n.output[0] not in dropped and n.op_type != "DynamicQuantizeLinear")
+    model.graph.node.extend(
+        n for n in nodes if n.output[0] not in dropped and n.op_type != "DynamicQuantizeLinear"
+    )
     return model
 
 
@@ -63,7 +75,10 @@ if __name__ == "__main__":
     source = Path(sys.argv[1]).read_bytes()
     audio = ten_seconds_in_thirty()
     quantised = run(source, audio)[:500]
-    plain = run(without_rounding_of_activations(onnx.load_from_string(source)).SerializeToString(), audio)[:500]
+    plain = run(
+        without_rounding_of_activations(onnx.load_from_string(source)).SerializeToString(),
+        audio,
+    )[:500]
     np.savez_compressed(
         HERE / "whisper_tiny.npz",
         quantised=quantised.astype(np.float16),

@@ -15,13 +15,21 @@ from rvc_jax.infer.server.query import FORMATS, OPTIONS, parse_options
 
 def test_settings_are_read_by_their_types() -> None:
     query = {
-        "transpose": "-2.5", "auto_transpose": "True", "f0-method": "crepe-tiny", "index-rate": "1e-1", "seed": "-7",
+        "transpose": "-2.5",
+        "auto_transpose": "True",
+        "f0-method": "crepe-tiny",
+        "index-rate": "1e-1",
+        "seed": "-7",
         "format": "FLAC",
-    }  # fmt: skip
-    expected = ConvertConfig(transpose=-2.5, auto_transpose=True, f0_method="crepe-tiny", index_rate=0.1, seed=-7)
+    }
+    expected = ConvertConfig(
+        transpose=-2.5, auto_transpose=True, f0_method="crepe-tiny", index_rate=0.1, seed=-7
+    )
     assert parse_options(query.items()) == (expected, "flac")
     assert parse_options([]) == (ConvertConfig(), "wav")
-    assert {"transpose", "protect", "speaker", "f0_method"} <= set(OPTIONS) and set(FORMATS) >= {"wav", "mp3"}
+    assert {"transpose", "protect", "speaker", "f0_method"} <= set(OPTIONS) and set(
+        FORMATS
+    ) >= {"wav", "mp3"}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +62,10 @@ def test_what_does_not_fit_is_told(query: str, words: str) -> None:
 
 
 def test_settings_that_may_name_files_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    fields = [("f0_file", Path | None, dataclasses.field(default=None)), ("curve", str, dataclasses.field(default=""))]
+    fields = [
+        ("f0_file", Path | None, dataclasses.field(default=None)),
+        ("curve", str, dataclasses.field(default="")),
+    ]
     texts = [("speaker_mix", str, dataclasses.field(default=""))]
     monkeypatch.setattr(
         http_options,
@@ -62,9 +73,14 @@ def test_settings_that_may_name_files_are_not_taken(monkeypatch: pytest.MonkeyPa
         dataclasses.make_dataclass("More", fields + texts, bases=(ConvertConfig,), frozen=True),
     )
     options = http_options._options()
-    assert {"transpose", "speaker_mix"} <= set(options) and not {"f0_file", "curve"} & set(options)
+    assert {"transpose", "speaker_mix"} <= set(options) and not {"f0_file", "curve"} & set(
+        options
+    )
     monkeypatch.setattr(http_options, "OPTIONS", options)
-    assert http_options.parse_options([("speaker-mix", "0:0.7,1:0.3")])[0].speaker_mix == "0:0.7,1:0.3"
+    assert (
+        http_options.parse_options([("speaker-mix", "0:0.7,1:0.3")])[0].speaker_mix
+        == "0:0.7,1:0.3"
+    )
     for text in ("1" * 201, "0:1\n"):
         with pytest.raises(UserError, match="speaker_mix must be a short text"):
             http_options.parse_options([("speaker_mix", text)])

@@ -55,7 +55,9 @@ def impatient() -> Iterator[Running]:
 def post(body: bytes, query: bytes = b"", headers: bytes = b"") -> bytes:
     """A whole request, byte by byte."""
     length = b"Content-Length: %d\r\n" % len(body)
-    return b"POST /convert?" + query + b" HTTP/1.1\r\n" + HOST + length + headers + b"\r\n" + body
+    return (
+        b"POST /convert?" + query + b" HTTP/1.1\r\n" + HOST + length + headers + b"\r\n" + body
+    )
 
 
 def statuses(answer: bytes) -> list[int]:
@@ -75,12 +77,19 @@ def test_health_tells_what_is_served(running: Running) -> None:
     assert head.status == 200 and head.body == b""
 
 
-@pytest.mark.parametrize(("format", "kind"), [("wav", "audio/wav"), ("flac", "audio/flac"), ("mp3", "audio/mpeg")])
-def test_a_recording_is_converted_as_asked_for(running: Running, format: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("format", "kind"), [("wav", "audio/wav"), ("flac", "audio/flac"), ("mp3", "audio/mpeg")]
+)
+def test_a_recording_is_converted_as_asked_for(
+    running: Running, format: str, kind: str
+) -> None:
     wave = tone(0.5)
     reply = running.convert(wave, f"transpose=-6&format={format}")
     assert reply.headers["Content-Type"] == kind and reply.headers["X-Transpose"] == "-6"
-    assert reply.headers["Access-Control-Allow-Origin"] is None and "aiohttp" not in reply.headers["Server"]
+    assert (
+        reply.headers["Access-Control-Allow-Origin"] is None
+        and "aiohttp" not in reply.headers["Server"]
+    )
     half = decoded(reply)
     assert abs(len(half) - len(wave)) <= (0 if format != "mp3" else 2400)
     level = np.std(half[1000:3000]) / np.std(wave[1000:3000])
@@ -90,7 +99,12 @@ def test_a_recording_is_converted_as_asked_for(running: Running, format: str, ki
 @pytest.mark.parametrize("format", ["FLAC", "OGG", "MP3", "AIFF"])
 def test_any_audio_file_is_taken(running: Running, format: str) -> None:
     stereo = np.stack([tone(0.5), 0 * tone(0.5)])
-    reply = running.ask("POST", "/convert", audio_file(stereo, format), {"Content-Type": "application/octet-stream"})
+    reply = running.ask(
+        "POST",
+        "/convert",
+        audio_file(stereo, format),
+        {"Content-Type": "application/octet-stream"},
+    )
     assert np.std(decoded(reply)) == pytest.approx(np.std(tone(0.5)) / 2, rel=0.1)
 
 
@@ -98,24 +112,35 @@ def test_a_body_may_come_in_chunks_or_be_asked_for_first(running: Running) -> No
     pieces = iter([GOOD[:100], GOOD[100:5000], GOOD[5000:]])
     assert len(decoded(running.ask("POST", "/convert", pieces))) == 4000
     with running.connected() as client:
-        client.sendall(post(b"", headers=b"Expect: 100-continue\r\n").replace(b"Length: 0", b"Length: %d" % len(GOOD)))
+        client.sendall(
+            post(b"", headers=b"Expect: 100-continue\r\n").replace(
+                b"Length: 0", b"Length: %d" % len(GOOD)
+            )
+        )
         assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.sendall(GOOD)
         assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
     with running.connected() as client:
-        client.sendall(post(b"", b"no=1", b"Expect: 100-continue\r\n").replace(b"Length: 0", b"Length: 9999"))
+        client.sendall(
+            post(b"", b"no=1", b"Expect: 100-continue\r\n").replace(
+                b"Length: 0", b"Length: 9999"
+            )
+        )
         assert client.recv(100).startswith(b"HTTP/1.1 400 ")
 
 
 def test_fifty_clients_get_each_their_own_answer(running: Running) -> None:
-    """The answer's length and level are those of the request: one of five levels, changed as it asks for."""
+    """The answer's length and level are those of the request: one of five levels, changed as it
+    asks for."""
     barrier = threading.Barrier(50)
 
     def client(number: int) -> None:
         wave = tone(0.2 + 0.01 * number, 0.02 + 0.01 * (number % 5))
         transpose = number % 7 - 3
         barrier.wait(30)
-        reply = running.convert(wave, f"transpose={transpose}&format={('wav', 'flac')[number % 2]}")
+        reply = running.convert(
+            wave, f"transpose={transpose}&format={('wav', 'flac')[number % 2]}"
+        )
         assert reply.headers["X-Transpose"] == str(transpose)
         np.testing.assert_allclose(decoded(reply), wave * 10 ** (transpose / 20), atol=1e-4)
 
@@ -139,13 +164,20 @@ HOSTILE = {
     "bad address": (b"GET http://[::1 HTTP/1.1\r\n" + HOST + b"\r\n", {400, 404}),
     "tunnel": (b"CONNECT evil.example:443 HTTP/1.1\r\n" + HOST + b"\r\n", {400, 404, 405}),
     "upgrade": (
-        b"GET /convert HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + b"x" * 5000, {405},
+        b"GET /convert HTTP/1.1\r\n"
+        + HOST
+        + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        + b"x" * 5000,
+        {405},
     ),
     # headers
     "no colon": (b"GET /health HTTP/1.1\r\n" + HOST + b"nonsense\r\n\r\n", {400}),
     "space before colon": (b"GET /health HTTP/1.1\r\n" + HOST + b"X : 1\r\n\r\n", {400}),
     "many headers": (b"GET /health HTTP/1.1\r\n" + HOST + b"X: 1\r\n" * 5000 + b"\r\n", {400}),
-    "long header": (b"GET /health HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 100_000 + b"\r\n\r\n", {400}),
+    "long header": (
+        b"GET /health HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 100_000 + b"\r\n\r\n",
+        {400},
+    ),
     "endless line": (b"GET /" + b"a" * 300_000, {400}),
     "long query": (b"GET /health?" + b"a" * 20_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", {400}),
     "split by newline": (b"GET /health HTTP/1.1\n" + b"Host: x\n\n", {400, 403}),
@@ -159,7 +191,10 @@ HOSTILE = {
     "two lengths": (post(b"xx", headers=b"Content-Length: 1\r\n"), {400}),
     "length and chunks": (post(b"0\r\n\r\n", headers=b"Transfer-Encoding: chunked\r\n"), {400}),
     "huge length": (post(b"x").replace(b"Length: 1", b"Length: " + b"9" * 18), {413}),
-    "unthinkable length": (post(b"x").replace(b"Length: 1", b"Length: " + b"9" * 400), {400, 413}),
+    "unthinkable length": (
+        post(b"x").replace(b"Length: 1", b"Length: " + b"9" * 400),
+        {400, 413},
+    ),
     "too much": (post(bytes(1_000_001)), {413}),
     "strange coding": (post(GOOD, headers=b"Content-Encoding: gzip\r\n"), {415}),
     "form": (post(GOOD, headers=b"Content-Type: multipart/form-data; boundary=x\r\n"), {415}),
@@ -168,7 +203,10 @@ HOSTILE = {
     "climbing": (b"GET /../../etc/passwd HTTP/1.1\r\n" + HOST + b"\r\n", {404}),
     "climbing in code": (b"GET /%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\n" + HOST + b"\r\n", {404}),
     "wrong method": (b"GET /convert HTTP/1.1\r\n" + HOST + b"\r\n", {405}),
-    "post to health": (b"POST /health HTTP/1.1\r\n" + HOST + b"Content-Length: 0\r\n\r\n", {405}),
+    "post to health": (
+        b"POST /health HTTP/1.1\r\n" + HOST + b"Content-Length: 0\r\n\r\n",
+        {405},
+    ),
     "options": (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", {400, 404, 405}),
     "binary query": (post(GOOD, b"\xff\xfe=\x80"), {400}),
     "coded binary query": (post(GOOD, b"%ff%fe=%00%80"), {400}),
@@ -184,34 +222,57 @@ HOSTILE = {
     "play list": (post(b"#EXTM3U\nfile:///etc/passwd\n"), {400}),
     "truncated": (post(GOOD[:3000]), {400}),
     "header alone": (post(GOOD[:44]), {400}),
-    "damaged flac": (post(audio_file(tone(1), "FLAC")[:500] + random.Random(1).randbytes(500)), {400}),
+    "damaged flac": (
+        post(audio_file(tone(1), "FLAC")[:500] + random.Random(1).randbytes(500)),
+        {400},
+    ),
     "pickle": (post(b"\x80\x04cos\nsystem\n(S'touch /tmp/x'\ntR."), {400}),
     "too long": (post(audio_file(np.zeros(21 * RATE, np.float32), "FLAC")), {413}),
     "unpacks to hours": (post(audio_file(np.zeros(3600 * RATE, np.float32), "FLAC")), {413}),
     "chunks of nonsense": (
-        b"POST /convert HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n", {400},
+        b"POST /convert HTTP/1.1\r\n"
+        + HOST
+        + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n",
+        {400},
     ),
     "chunk of negative size": (
-        b"POST /convert HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n", {400},
+        b"POST /convert HTTP/1.1\r\n"
+        + HOST
+        + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n",
+        {400},
     ),
     "chunk without end": (
-        b"POST /convert HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nfffffff\r\n" + bytes(1_100_000),
+        b"POST /convert HTTP/1.1\r\n"
+        + HOST
+        + b"Transfer-Encoding: chunked\r\n\r\nfffffff\r\n"
+        + bytes(1_100_000),
         {413},
     ),
-    "unknown coding": (b"POST /convert HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: secret\r\n\r\nhello", {400}),
+    "unknown coding": (
+        b"POST /convert HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: secret\r\n\r\nhello",
+        {400},
+    ),
     # from elsewhere
     "rebound name": (b"GET /health HTTP/1.1\r\nHost: evil.example\r\n\r\n", {403}),
-    "name like ours": (b"GET /health HTTP/1.1\r\nHost: localhost.evil.example:80\r\n\r\n", {403}),
+    "name like ours": (
+        b"GET /health HTTP/1.1\r\nHost: localhost.evil.example:80\r\n\r\n",
+        {403},
+    ),
     "web page": (post(GOOD, headers=b"Origin: https://evil.example\r\n"), {403}),
     "page from a file": (post(GOOD, headers=b"Origin: null\r\n"), {403}),
     "other port": (post(GOOD, headers=b"Origin: http://127.0.0.1:1\r\n"), {403}),
-    "picture in a page": (b"GET /health HTTP/1.1\r\n" + HOST + b"Sec-Fetch-Site: cross-site\r\n\r\n", {403}),
-}  # fmt: skip
+    "picture in a page": (
+        b"GET /health HTTP/1.1\r\n" + HOST + b"Sec-Fetch-Site: cross-site\r\n\r\n",
+        {403},
+    ),
+}
 """Bytes, and the statuses that may answer them."""
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_requests_get_one_error_and_harm_nothing(running: Running, stub: Stub, name: str) -> None:
+def test_hostile_requests_get_one_error_and_harm_nothing(
+    running: Running, stub: Stub, name: str
+) -> None:
     data, expected = HOSTILE[name]
     begun = stub.begun
     answer = running.raw(data)
@@ -227,11 +288,17 @@ def test_hostile_requests_get_one_error_and_harm_nothing(running: Running, stub:
 
 def test_errors_say_what_to_do(running: Running) -> None:
     assert "did you mean transpose?" in running.convert(tone(0.5), "transpos=2").error
-    assert running.ask("POST", "/convert", b"text").error == "the recording can't be converted: not audio"
     assert (
-        running.ask("POST", "/convert", bytes(2_000_000)).error == "the recording is too large: at most 1 MB are taken"
+        running.ask("POST", "/convert", b"text").error
+        == "the recording can't be converted: not audio"
     )
-    assert running.convert(tone(21)).error == "the recording is too long: at most 20 s are taken"
+    assert (
+        running.ask("POST", "/convert", bytes(2_000_000)).error
+        == "the recording is too large: at most 1 MB are taken"
+    )
+    assert (
+        running.convert(tone(21)).error == "the recording is too long: at most 20 s are taken"
+    )
     reply = running.ask("GET", "/convert")
     assert reply.status == 405 and reply.headers["Allow"] == "POST"
 
@@ -253,22 +320,46 @@ def test_a_full_disk_is_told(running: Running, monkeypatch: pytest.MonkeyPatch) 
     assert reply.error == "the result can't be kept: cannot be written: No space left on device"
     monkeypatch.setattr("pathlib.Path.open", lambda *_: io.FileIO("/dev/full", "wb"))
     reply = running.convert(tone(0.5))
-    assert reply.status == 507 and reply.error == "the recording can't be kept: No space left on device"
+    assert (
+        reply.status == 507
+        and reply.error == "the recording can't be kept: No space left on device"
+    )
 
 
 def test_names_and_pages_of_this_machine_are_welcome(running: Running) -> None:
-    for host in ("localhost", f"localhost:{running.port}", "127.0.0.1:1", "[::1]:8765", "192.168.1.5"):
+    for host in (
+        "localhost",
+        f"localhost:{running.port}",
+        "127.0.0.1:1",
+        "[::1]:8765",
+        "192.168.1.5",
+    ):
         assert running.ask("GET", "/health", headers={"Host": host}).status == 200
     own = f"http://127.0.0.1:{running.port}"
-    assert running.ask("GET", "/health", headers={"Origin": own, "Sec-Fetch-Site": "same-origin"}).status == 200
+    assert (
+        running.ask(
+            "GET", "/health", headers={"Origin": own, "Sec-Fetch-Site": "same-origin"}
+        ).status
+        == 200
+    )
 
 
 def test_requests_in_one_go_are_answered_in_order(running: Running) -> None:
-    health, last = b"GET /health HTTP/1.1\r\n" + HOST, b"Connection: close\r\n\r\n"
-    data = post(GOOD, b"transpose=1") + health + b"\r\n" + post(GOOD, b"transpose=2", b"Connection: close\r\n")
+    health = b"GET /health HTTP/1.1\r\n" + HOST
+    last = b"Connection: close\r\n\r\n"
+    data = (
+        post(GOOD, b"transpose=1")
+        + health
+        + b"\r\n"
+        + post(GOOD, b"transpose=2", b"Connection: close\r\n")
+    )
     answer = running.raw(data, 10)
     assert statuses(answer) == [200, 200, 200]
-    assert answer.index(b"X-Transpose: 1") < answer.index(b"a voice") < answer.index(b"X-Transpose: 2")
+    assert (
+        answer.index(b"X-Transpose: 1")
+        < answer.index(b"a voice")
+        < answer.index(b"X-Transpose: 2")
+    )
     assert statuses(running.raw((health + b"\r\n") * 299 + health + last, 10)) == [200] * 300
 
 
@@ -292,7 +383,8 @@ def test_slow_senders_are_left_and_nobody_waits_for_them(impatient: Running) -> 
 
 
 def test_a_client_that_does_not_read_is_left(impatient: Running) -> None:
-    """Answers that the system's buffers don't hold: large ones, and small ones to requests without end."""
+    """Answers that the system's buffers don't hold: large ones, and small ones to requests without
+    end."""
     flood = (b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n") * 10_000
     with impatient.connected(4096) as reads_nothing, impatient.connected(4096) as asks_on:
         with contextlib.suppress(OSError):  # it is left while it sends
@@ -309,7 +401,8 @@ def test_a_full_queue_refuses_and_the_gone_are_dropped(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with serving(stub, max_waiting=2) as running, stub.holding():
-        begun, dropped = stub.begun, stub.dropped
+        begun = stub.begun
+        dropped = stub.dropped
         with running.connected() as first, running.connected() as second:
             first.sendall(post(GOOD))
             running.until(lambda: running.health()["converting"])
@@ -346,7 +439,11 @@ def test_too_many_connections_are_refused_at_once() -> None:
 
 
 def test_stopping_finishes_what_runs_and_sends_the_rest_away(stub: Stub) -> None:
-    with serving(stub) as running, concurrent.futures.ThreadPoolExecutor(2) as pool, stub.holding():
+    with (
+        serving(stub) as running,
+        concurrent.futures.ThreadPoolExecutor(2) as pool,
+        stub.holding(),
+    ):
         first = pool.submit(running.convert, tone(0.3))
         running.until(lambda: running.health()["converting"])
         second = pool.submit(running.convert, tone(0.4))
@@ -361,7 +458,11 @@ def test_stopping_finishes_what_runs_and_sends_the_rest_away(stub: Stub) -> None
 
 
 def test_stopping_twice_drops_what_runs(stub: Stub) -> None:
-    with serving(stub) as running, concurrent.futures.ThreadPoolExecutor(1) as pool, stub.holding():
+    with (
+        serving(stub) as running,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+        stub.holding(),
+    ):
         first = pool.submit(running.convert, tone(0.3))
         running.until(lambda: running.health()["converting"])
         running.server.stop()
@@ -373,10 +474,19 @@ def test_stopping_twice_drops_what_runs(stub: Stub) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"host": "0.0.0.0"}, "--host 0.0.0.0 lets other machines use the voice.* add --open-to-network"),
+        (
+            {"host": "0.0.0.0"},
+            "--host 0.0.0.0 lets other machines use the voice.* add --open-to-network",
+        ),
         ({"host": "localhost.example"}, "lets other machines use"),
-        ({"host": "203.0.113.7", "open_to_network": True}, "can't listen at 203.0.113.7, port 0: "),
-        ({"host": "no such name.invalid", "open_to_network": True}, "can't listen at no such name.invalid"),
+        (
+            {"host": "203.0.113.7", "open_to_network": True},
+            "can't listen at 203.0.113.7, port 0: ",
+        ),
+        (
+            {"host": "no such name.invalid", "open_to_network": True},
+            "can't listen at no such name.invalid",
+        ),
         ({"port": 70000}, "--port 70000 is out of range: it must be from 0 to 65535"),
         ({"max_waiting": 0}, "--max-waiting 0 is out of range"),
         ({"timeout": float("nan")}, "--timeout nan is out of range"),
@@ -388,7 +498,10 @@ def test_settings_are_checked_before_anything_is_loaded(settings: dict, words: s
 
 
 def test_a_port_in_use_is_told() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="name another with --host or"):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(UserError, match="name another with --host or"),
+    ):
         bind(ServeConfig(port=taken.getsockname()[1]))
 
 
@@ -400,14 +513,23 @@ def test_the_command_serves_a_real_voice(
     monkeypatch.setattr("rvc_jax.infer.voice.Voice.load", lambda *_: voice)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    queries = {"transpose=3&seed=1": ConvertConfig(transpose=3, seed=1), "speaker=0": ConvertConfig()}
+    queries = {
+        "transpose=3&seed=1": ConvertConfig(transpose=3, seed=1),
+        "speaker=0": ConvertConfig(),
+    }
 
     def client() -> list[Reply]:
         running = Running(None, port, threading.current_thread(), [])
         running.until(running.is_up, 120)
         try:
             bad = running.ask("POST", "/convert?protect=0.9", other_clip.read_bytes())
-            return [bad, *(running.ask("POST", f"/convert?{query}", other_clip.read_bytes()) for query in queries)]
+            return [
+                bad,
+                *(
+                    running.ask("POST", f"/convert?{query}", other_clip.read_bytes())
+                    for query in queries
+                ),
+            ]
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -419,20 +541,35 @@ def test_the_command_serves_a_real_voice(
     assert bad.status == 400 and "protect 0.9 is out of range" in bad.error
     for reply, config in zip(converted, queries.values(), strict=True):
         expected = Converter(voice, config)(*decode(other_clip))
-        assert reply.headers["X-Transpose"] == f"{config.transpose:g}" and expected.wave.std() > 1e-4
+        assert (
+            reply.headers["X-Transpose"] == f"{config.transpose:g}"
+            and expected.wave.std() > 1e-4
+        )
         np.testing.assert_allclose(decoded(reply), expected.wave, atol=1e-4)
 
 
 def micro_voice() -> Voice:
     network = synthesizer(MICRO.generator, MICRO.audio)
     prepare = PrepareConfig(preset="nano").resolved()
-    return Voice(network, network.init(5), MICRO.audio, MICRO.generator.inter_channels, "whisper-tiny", prepare=prepare)
+    return Voice(
+        network,
+        network.init(5),
+        MICRO.audio,
+        MICRO.generator.inter_channels,
+        "whisper-tiny",
+        prepare=prepare,
+    )
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     assert main(["serve", "runs/a_voice"]) == 2
-    assert 'the web server is not installed: pip install "rvc_jax[serve]"' in capsys.readouterr().err
+    assert (
+        'the web server is not installed: pip install "rvc_jax[serve]"'
+        in capsys.readouterr().err
+    )
 
 
 def test_other_addresses_of_this_machine() -> None:

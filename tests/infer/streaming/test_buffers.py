@@ -12,7 +12,12 @@ from rvc_jax.audio.filters import resample
 from rvc_jax.audio.reading import load
 from rvc_jax.config import FEATURE_RATE, PrepareConfig
 from rvc_jax.infer.recording import Recording, Source, prepare_input
-from rvc_jax.infer.streaming.buffers import SilenceGate, InputBuffer, Timeline, measure_resampler_delay
+from rvc_jax.infer.streaming.buffers import (
+    InputBuffer,
+    SilenceGate,
+    Timeline,
+    measure_resampler_delay,
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +39,19 @@ def raw(other_clip: Path) -> np.ndarray:
 def test_resampling_by_blocks_is_that_of_the_whole(rate: int, quality: str) -> None:
     random = np.random.default_rng(rate)
     times = np.arange(rate + 77) / rate
-    wave = (np.sin(2 * np.pi * 300 * times) + np.sin(2 * np.pi * 2500 * times)).astype(np.float32)
-    resampler, parts, begin, given, late = Resampler(rate, FEATURE_RATE, quality=quality), [], 0, 0, 0.0
+    wave = (np.sin(2 * np.pi * 300 * times) + np.sin(2 * np.pi * 2500 * times)).astype(
+        np.float32
+    )
+    resampler = Resampler(rate, FEATURE_RATE, quality=quality)
+    parts = []
+    begin = 0
+    given = 0
+    late = 0.0
     while begin < len(wave):
         size = int(random.integers(1, 3000))
         parts.append(resampler.push(wave[begin : begin + size]))
-        begin, given = min(begin + size, len(wave)), given + len(parts[-1])
+        begin = min(begin + size, len(wave))
+        given = given + len(parts[-1])
         late = max(late, begin / rate - given / 16000)
     parts.append(resampler.push(wave[:0], last=True))
     expected = resample(wave, rate, 16000)
@@ -49,21 +61,29 @@ def test_resampling_by_blocks_is_that_of_the_whole(rate: int, quality: str) -> N
     assert late <= measure_resampler_delay(rate, quality) <= late + 0.05
 
 
-def test_a_stretch_reads_as_that_of_the_whole_recording(recording: Recording, raw: np.ndarray) -> None:
-    """Filtered, levelled, and reflected beyond both ends, also after what is old has been forgotten."""
+def test_a_stretch_reads_as_that_of_the_whole_recording(
+    recording: Recording, raw: np.ndarray
+) -> None:
+    """Filtered, levelled, and reflected beyond both ends, also after what is old has been
+    forgotten."""
     sound = InputBuffer(PrepareConfig().high_pass_hz, recording.gain)
     sound.append(raw[:50000])
     known = 40000 + 5000
-    np.testing.assert_allclose(sound.read(-7000, 40000, known), recording.read(-7000, 40000), atol=1e-5)
+    np.testing.assert_allclose(
+        sound.read(-7000, 40000, known), recording.read(-7000, 40000), atol=1e-5
+    )
     sound.append(raw[50000:])
     sound.end()
     sound.forget(420)
     assert sound.samples == len(raw) and len(sound._kept) < 77000
-    np.testing.assert_allclose(sound.read(60000, 95000, len(raw)), recording.read(60000, 95000), atol=1e-5)
+    np.testing.assert_allclose(
+        sound.read(60000, 95000, len(raw)), recording.read(60000, 95000), atol=1e-5
+    )
 
 
 def test_loudness_is_that_of_the_whole_recording(recording: Recording) -> None:
-    loudness, wave = SilenceGate(-60.0), recording.wave * np.float32(recording.gain)
+    loudness = SilenceGate(-60.0)
+    wave = recording.wave * np.float32(recording.gain)
     loudness.measure(0, wave[: 200 * 160])
     loudness.forget(140)
     loudness.measure(120, wave[120 * 160 : 500 * 160])

@@ -20,7 +20,13 @@ from rvc_jax.audio.reading import load
 from rvc_jax.config import ConvertConfig, PrepareConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.converter import Converter
-from rvc_jax.infer.streaming.converter import EXACT, LOW_LATENCY, StreamingConfig, StreamingConverter, at_gain
+from rvc_jax.infer.streaming.converter import (
+    EXACT,
+    LOW_LATENCY,
+    StreamingConfig,
+    StreamingConverter,
+    at_gain,
+)
 from rvc_jax.infer.voice import Voice
 from rvc_jax.models.synthesizer import synthesizer
 
@@ -36,12 +42,16 @@ def clip(other_clip: Path) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def converter() -> Converter:
-    """Random networks; the index holds features unlike those of the recording, and has a large say."""
+    """Random networks; the index holds features unlike those of the recording, and has a large
+    say."""
     network = synthesizer(MICRO.generator, MICRO.audio)
-    parameters, prepare = network.init(5), PrepareConfig(preset="nano").resolved()
+    parameters = network.init(5)
+    prepare = PrepareConfig(preset="nano").resolved()
     index = np.random.default_rng(0).standard_normal((300, 384)).astype(np.float32)
     channels = MICRO.generator.inter_channels
-    voice = Voice(network, parameters, MICRO.audio, channels, "whisper-tiny", prepare=prepare, index=index)
+    voice = Voice(
+        network, parameters, MICRO.audio, channels, "whisper-tiny", prepare=prepare, index=index
+    )
     return Converter(voice, ConvertConfig(transpose=2), (336,))
 
 
@@ -65,14 +75,18 @@ def local_pitch(audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndar
 def local(converter: Converter) -> Converter:
     """A converter that hears, but for attention, nothing that is far away, and hears it at once."""
     local = converter.with_config(ConvertConfig(index_rate=0))
-    local._content, local._pitch = LocalContent(), local_pitch
+    local._content = LocalContent()
+    local._pitch = local_pitch
     # A converter with other options asks for its pitch method anew: it keeps this one.
     local.with_config = lambda config: local
     return local
 
 
-def streamed(stream: StreamingConverter, wave: np.ndarray, size: Callable[[], int] = lambda: 1600) -> np.ndarray:
-    parts, begin = [], 0
+def streamed(
+    stream: StreamingConverter, wave: np.ndarray, size: Callable[[], int] = lambda: 1600
+) -> np.ndarray:
+    parts = []
+    begin = 0
     while begin < len(wave):
         end = begin + size()
         parts.append(stream.push(wave[begin:end]))
@@ -81,22 +95,34 @@ def streamed(stream: StreamingConverter, wave: np.ndarray, size: Callable[[], in
 
 
 def decibels(error: np.ndarray, reference: np.ndarray) -> float:
-    return float(20 * np.log10(np.linalg.norm(error) / np.linalg.norm(reference - reference.mean()) + 1e-30))
+    return float(
+        20
+        * np.log10(np.linalg.norm(error) / np.linalg.norm(reference - reference.mean()) + 1e-30)
+    )
 
 
-def test_exact_is_what_the_whole_recording_gives(converter: Converter, clip: np.ndarray) -> None:
+def test_exact_is_what_the_whole_recording_gives(
+    converter: Converter, clip: np.ndarray
+) -> None:
     """With real features, noise and retrieval, from the first sample to the last."""
     short = clip[50000:162000]
-    wave, whole = streamed(StreamingConverter(converter), short), at_gain(converter, 0.0).convert(short, 16000)
+    wave = streamed(StreamingConverter(converter), short)
+    whole = at_gain(converter, 0.0).convert(short, 16000)
     assert len(wave) == len(whole) == len(short)
     assert decibels(wave - whole, whole) < -60
 
 
-@pytest.mark.parametrize("setting", [EXACT, StreamingConfig(0.16, None, 2.7)], ids=["exact", "short chunks"])
-def test_gates_gains_and_rates_too(local: Converter, clip: np.ndarray, setting: StreamingConfig) -> None:
-    """Chunks of every length do, where features are local and all that attention hears is waited for: noise and phase
-    go on over all of them. Recordings that are heard as a whole are so here, too."""
-    rate, setting = 22050, dataclasses.replace(setting, gain_db=4.0)
+@pytest.mark.parametrize(
+    "setting", [EXACT, StreamingConfig(0.16, None, 2.7)], ids=["exact", "short chunks"]
+)
+def test_gates_gains_and_rates_too(
+    local: Converter, clip: np.ndarray, setting: StreamingConfig
+) -> None:
+    """Chunks of every length do, where features are local and all that attention hears is waited
+    for: noise and phase go on over all of them. Recordings that are heard as a whole are so here,
+    too."""
+    rate = 22050
+    setting = dataclasses.replace(setting, gain_db=4.0)
     whole = at_gain(local, 4.0).convert(clip, rate)
     stream = StreamingConverter(local, streaming=setting, input_rate=rate)
     wave = streamed(stream, clip)
@@ -105,26 +131,40 @@ def test_gates_gains_and_rates_too(local: Converter, clip: np.ndarray, setting: 
     pause = round(90000 * 16000 / rate) + 5000
     assert np.abs(wave[pause : pause + 10000]).max() == 0
     if setting.lookahead_seconds is None:
-        wave, whole = streamed(stream, clip[:50000]), at_gain(local, 4.0).convert(clip[:50000], rate)
+        wave = streamed(stream, clip[:50000])
+        whole = at_gain(local, 4.0).convert(clip[:50000], rate)
         assert decibels(wave - whole, whole) < -60
 
 
 def test_low_latency_has_no_steps_at_its_joins(local: Converter, clip: np.ndarray) -> None:
-    """Between chunks the energy steps no more, beside the conversion of the whole, than amid them."""
+    """Between chunks the energy steps no more, beside the conversion of the whole, than amid
+    them."""
     stream = StreamingConverter(local, streaming=LOW_LATENCY)
-    chunk, first = stream._sizes.chunk, stream._begin
-    wave, whole = streamed(stream, clip), at_gain(local, 0.0).convert(clip, 16000)
+    chunk = stream._sizes.chunk
+    first = stream._begin
+    wave = streamed(stream, clip)
+    whole = at_gain(local, 0.0).convert(clip, 16000)
     assert len(wave) == len(whole)
     at_joins, amid = (
-        [abs(_step(wave, frame * 160) - _step(whole, frame * 160)) for frame in range(begin, 1290, chunk)]
+        [
+            abs(_step(wave, frame * 160) - _step(whole, frame * 160))
+            for frame in range(begin, 1290, chunk)
+        ]
         for begin in (first + 2 * chunk, first + 2 * chunk + chunk // 2)
     )
-    assert len(at_joins) > 70 and np.mean(at_joins) < 1.25 * np.mean(amid) + 0.05 and np.max(at_joins) < 1.5
+    assert (
+        len(at_joins) > 70
+        and np.mean(at_joins) < 1.25 * np.mean(amid) + 0.05
+        and np.max(at_joins) < 1.5
+    )
 
 
-def test_a_chunk_goes_over_into_the_next(local: Converter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_goes_over_into_the_next(
+    local: Converter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a straight line over the crossfade, also where the two have nothing in common."""
-    random, calls = np.random.default_rng(0), []
+    random = np.random.default_rng(0)
+    calls = []
 
     def speak(prior: np.ndarray, *_: object, **__: object) -> np.ndarray:
         calls.append(0)
@@ -133,7 +173,8 @@ def test_a_chunk_goes_over_into_the_next(local: Converter, monkeypatch: pytest.M
     monkeypatch.setattr(local._loaded, "speak", speak)
     stream = StreamingConverter(local, streaming=LOW_LATENCY)
     wave = stream.push(0.3 * random.standard_normal(48000).astype(np.float32))
-    chunk, fade = stream._sizes.chunk * 160, stream._sizes.fade * 160
+    chunk = stream._sizes.chunk * 160
+    fade = stream._sizes.fade * 160
     assert len(calls) > 14
     for number in range(1, len(calls)):
         join = len(wave) - (len(calls) - number) * chunk
@@ -144,8 +185,11 @@ def test_a_chunk_goes_over_into_the_next(local: Converter, monkeypatch: pytest.M
 
 def _step(wave: np.ndarray, sample: int) -> float:
     """Decibels by which the 20 ms behind a sample are louder than those before it."""
-    before, behind = wave[sample - 320 : sample], wave[sample : sample + 320]
-    return float(20 * np.log10((np.linalg.norm(behind) + 1e-3) / (np.linalg.norm(before) + 1e-3)))
+    before = wave[sample - 320 : sample]
+    behind = wave[sample : sample + 320]
+    return float(
+        20 * np.log10((np.linalg.norm(behind) + 1e-3) / (np.linalg.norm(before) + 1e-3))
+    )
 
 
 def test_low_latency_with_real_features(converter: Converter, clip: np.ndarray) -> None:
@@ -158,16 +202,22 @@ def test_low_latency_with_real_features(converter: Converter, clip: np.ndarray) 
 
 
 @BOTH
-@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 @given(seed=st.integers(0, 2**16), largest=st.sampled_from([200, 3000, 30000, 200000]))
 def test_blocks_decide_nothing(
     local: Converter, clip: np.ndarray, setting: StreamingConfig, seed: int, largest: int
 ) -> None:
-    rate, random = 44100, np.random.default_rng(seed)
-    stream, short = StreamingConverter(local, streaming=setting, input_rate=rate), clip[60000:]
+    rate = 44100
+    random = np.random.default_rng(seed)
+    stream = StreamingConverter(local, streaming=setting, input_rate=rate)
+    short = clip[60000:]
     expected = streamed(stream, short)
     assert np.abs(expected).max() > 1e-3
-    np.testing.assert_array_equal(streamed(stream, short, lambda: int(random.integers(0, largest + 1))), expected)
+    np.testing.assert_array_equal(
+        streamed(stream, short, lambda: int(random.integers(0, largest + 1))), expected
+    )
 
 
 @BOTH
@@ -176,7 +226,9 @@ def test_latency_is_what_it_is_said_to_be(
     local: Converter, clip: np.ndarray, setting: StreamingConfig, rate: int
 ) -> None:
     """Never later; and not much earlier, where a chunk begins."""
-    stream, given, late = StreamingConverter(local, streaming=setting, input_rate=rate), 0, []
+    stream = StreamingConverter(local, streaming=setting, input_rate=rate)
+    given = 0
+    late = []
     wave = np.tile(clip, 4)
     for begin in range(0, int(14 * rate), rate // 100):
         given += len(stream.push(wave[begin : begin + rate // 100]))
@@ -191,35 +243,59 @@ def test_stated_latencies(converter: Converter) -> None:
     exact = StreamingConverter(converter, streaming=EXACT)
     assert exact.latency_seconds == pytest.approx(2.4 + 0.52 + 1.7 + 0.48 + 0.3125)
     low = StreamingConverter(converter, streaming=LOW_LATENCY)
-    assert low.latency_seconds == pytest.approx(LOW_LATENCY.chunk_seconds + LOW_LATENCY.lookahead_seconds)
+    assert low.latency_seconds == pytest.approx(
+        LOW_LATENCY.chunk_seconds + LOW_LATENCY.lookahead_seconds
+    )
     assert low.latency_seconds <= 0.5
 
 
 @BOTH
 @pytest.mark.parametrize("rate", [16000, 44100])
 @pytest.mark.parametrize("samples", [0, 1, 160, 4411, 53761, 60001])
-def test_length_is_exact(local: Converter, setting: StreamingConfig, samples: int, rate: int) -> None:
+def test_length_is_exact(
+    local: Converter, setting: StreamingConfig, samples: int, rate: int
+) -> None:
     wave = 0.1 * np.random.default_rng(0).standard_normal(samples).astype(np.float32)
     stream = StreamingConverter(local, streaming=setting, input_rate=rate)
     converted = streamed(stream, wave)
-    assert converted.dtype == np.float32 and len(converted) == resampled_length(samples, rate, 16000)
+    assert converted.dtype == np.float32 and len(converted) == resampled_length(
+        samples, rate, 16000
+    )
     assert np.isfinite(converted).all()
 
 
-def test_silence_stays_silent_and_is_not_rendered(local: Converter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silence_stays_silent_and_is_not_rendered(
+    local: Converter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(local._loaded, "speak", None)
-    assert np.abs(streamed(StreamingConverter(local, streaming=LOW_LATENCY), np.zeros(32000, np.float32))).max() == 0
+    assert (
+        np.abs(
+            streamed(
+                StreamingConverter(local, streaming=LOW_LATENCY), np.zeros(32000, np.float32)
+            )
+        ).max()
+        == 0
+    )
 
 
-def test_the_second_second_compiles_nothing_and_memory_is_flat(local: Converter, clip: np.ndarray) -> None:
-    stream, sizes, compiled = StreamingConverter(local, streaming=LOW_LATENCY), [], []
+def test_the_second_second_compiles_nothing_and_memory_is_flat(
+    local: Converter, clip: np.ndarray
+) -> None:
+    stream = StreamingConverter(local, streaming=LOW_LATENCY)
+    sizes = []
+    compiled = []
     stream.push(clip[:48000])
-    listener = lambda event, seconds, **_: compiled.append(event) if "compile" in event else None  # noqa: E731
+    listener = lambda event, seconds, **_: (
+        compiled.append(event) if "compile" in event else None
+    )  # noqa: E731
     jax.monitoring.register_event_duration_secs_listener(listener)
     try:
         for begin in range(48000, len(clip), 16000):
             stream.push(clip[begin : begin + 16000])
-            sizes.append(len(stream._sound._kept) + sum(len(t._values) for t in (stream._content, stream._f0)))
+            sizes.append(
+                len(stream._sound._kept)
+                + sum(len(t._values) for t in (stream._content, stream._f0))
+            )
         stream.flush()
         assert compiled == [] and max(sizes) < 170000 and max(sizes[6:]) <= 1.3 * max(sizes[:6])
     finally:
@@ -231,24 +307,37 @@ def test_the_second_second_compiles_nothing_and_memory_is_flat(local: Converter,
     [{"auto_transpose": True}, {"volume_envelope": 0.5}, {"stereo": "keep-side"}],
     ids=["auto-transpose", "volume-envelope", "stereo"],
 )
-def test_options_that_need_the_whole_recording_are_refused(local: Converter, options: dict[str, object]) -> None:
-    with pytest.raises(UserError, match=f"--{next(iter(options)).replace('_', '-')} can't be followed in a stream"):
+def test_options_that_need_the_whole_recording_are_refused(
+    local: Converter, options: dict[str, object]
+) -> None:
+    with pytest.raises(
+        UserError,
+        match=f"--{next(iter(options)).replace('_', '-')} can't be followed in a stream",
+    ):
         StreamingConverter(local, ConvertConfig(**options))
 
 
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ({"chunk_seconds": 0.0}, "chunk_seconds 0 is out of range: it must be from 0.02 to 2.4"),
+        (
+            {"chunk_seconds": 0.0},
+            "chunk_seconds 0 is out of range: it must be from 0.02 to 2.4",
+        ),
         ({"chunk_seconds": math.nan}, "chunk_seconds nan is out of range"),
         ({"context_seconds": 0.1}, "context_seconds 0.1 is out of range"),
         ({"lookahead_seconds": -1.0}, "lookahead_seconds -1 is out of range"),
         ({"crossfade_seconds": 3.0}, "crossfade_seconds 3 is out of range"),
         ({"gain_db": 100.0}, "gain_db 100 is out of range"),
-        ({"lookahead_seconds": 0.1, "crossfade_seconds": 0.2}, "is longer than lookahead_seconds 0.1"),
+        (
+            {"lookahead_seconds": 0.1, "crossfade_seconds": 0.2},
+            "is longer than lookahead_seconds 0.1",
+        ),
     ],
 )
-def test_settings_that_are_none_are_refused(local: Converter, setting: dict[str, float], told: str) -> None:
+def test_settings_that_are_none_are_refused(
+    local: Converter, setting: dict[str, float], told: str
+) -> None:
     with pytest.raises(UserError, match=told):
         StreamingConverter(local, streaming=StreamingConfig(**setting))
 
@@ -256,7 +345,8 @@ def test_settings_that_are_none_are_refused(local: Converter, setting: dict[str,
 def test_input_that_is_none_is_told_and_not_taken(local: Converter, clip: np.ndarray) -> None:
     with pytest.raises(UserError, match="a stream of 0 samples a second is impossible"):
         StreamingConverter(local, input_rate=0)
-    stream, short = StreamingConverter(local, streaming=LOW_LATENCY), clip[:20000]
+    stream = StreamingConverter(local, streaming=LOW_LATENCY)
+    short = clip[:20000]
     broken = short.copy()
     broken[7] = np.inf
     with pytest.raises(UserError, match="1 of 20000 samples are not numbers"):

@@ -1,4 +1,5 @@
-"""With $MICRO_FOR_NANO every Python of the notebook trains the smallest network in the place of nano."""
+"""With $MICRO_FOR_NANO every Python of the notebook trains the smallest network in the place of
+nano."""
 
 import os
 

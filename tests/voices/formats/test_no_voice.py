@@ -52,10 +52,16 @@ def tar() -> bytes:
 
 
 FILES: dict[str, tuple[bytes, str]] = {
-    "a web page": (b"<!DOCTYPE html><html><title>Sign in</title>", "a web page.*download the file itself"),
+    "a web page": (
+        b"<!DOCTYPE html><html><title>Sign in</title>",
+        "a web page.*download the file itself",
+    ),
     "a web page after blanks": (b"\n\n  <html>", "a web page"),
     "an answer in XML": (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "a web page"),
-    "a pointer of Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS.*git lfs pull"),
+    "a pointer of Git LFS": (
+        b"version https://git-lfs.github.com/spec/v1\noid",
+        "Git LFS.*git lfs pull",
+    ),
     "RAR": (b"Rar!\x1a\x07\x01\x00", "a RAR archive; unpack it"),
     "7z": (b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it"),
     "gzip": (b"\x1f\x8b\x08", "archive; unpack it"),
@@ -82,17 +88,36 @@ FILES: dict[str, tuple[bytes, str]] = {
     "text": (b"buy milk", "not a PyTorch file"),
     "noise": (np.random.default_rng(0).bytes(5000), "not a PyTorch file"),
     "a plain pickle": (pickle.dumps([1, 2]), "not a PyTorch file"),
-    "a pickle that would run a command": (b"cposix\nsystem\n(S'id'\ntR.", "names `posix.system`.*refused"),
-    "a zip of documents": (archive(a_txt=b"hello"), "a zip archive.*give it as it is"),
-    "a zip of a voice": (archive(voice_pth=b"", added_index=b""), "a zip archive.*give it as it is"),
-    "TorchScript": (archive(m__data_pkl=pickle.dumps({}), m__constants_pkl=b""), "a TorchScript program"),
-    "a voice cut short": (archive(m__data_pkl=pickle.dumps({"weight": {}}))[:60], "damaged|not a PyTorch file"),
-    "a command in a voice": (archive(m__data_pkl=b"cposix\nsystem\n(S'id'\ntR."), "names `posix.system`.*refused"),
-    "a command among others": (
-        archive(m__data_pkl=b"}(S'a'\ncsubprocess\nPopen\n(S'id'\ntRu."), "names `subprocess.Popen`.*refused"
+    "a pickle that would run a command": (
+        b"cposix\nsystem\n(S'id'\ntR.",
+        "names `posix.system`.*refused",
     ),
-    "code in a voice": (archive(m__data_pkl=b"c__builtin__\neval\n(S'1'\ntR."), "names `builtins.eval`.*refused"),
-}  # fmt: skip
+    "a zip of documents": (archive(a_txt=b"hello"), "a zip archive.*give it as it is"),
+    "a zip of a voice": (
+        archive(voice_pth=b"", added_index=b""),
+        "a zip archive.*give it as it is",
+    ),
+    "TorchScript": (
+        archive(m__data_pkl=pickle.dumps({}), m__constants_pkl=b""),
+        "a TorchScript program",
+    ),
+    "a voice cut short": (
+        archive(m__data_pkl=pickle.dumps({"weight": {}}))[:60],
+        "damaged|not a PyTorch file",
+    ),
+    "a command in a voice": (
+        archive(m__data_pkl=b"cposix\nsystem\n(S'id'\ntR."),
+        "names `posix.system`.*refused",
+    ),
+    "a command among others": (
+        archive(m__data_pkl=b"}(S'a'\ncsubprocess\nPopen\n(S'id'\ntRu."),
+        "names `subprocess.Popen`.*refused",
+    ),
+    "code in a voice": (
+        archive(m__data_pkl=b"c__builtin__\neval\n(S'1'\ntR."),
+        "names `builtins.eval`.*refused",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", FILES)
@@ -120,36 +145,75 @@ CONTENTS: dict[str, tuple[Any, str]] = {
     "an array": (array(3, 2), r"a single array of shape \(3, 2\)"),
     "an empty dictionary": ({}, "without weights"),
     "settings": ({"sr": "40k", "config": [1] * 18}, r"without weights \(it has sr, config\)"),
-    "a whole object": (Call("infer.models.Generator", (1,)), "an object of the class infer.models.Generator"),
-    "D": ({"model": {"discriminators.0.convs.0.weight_v": array(1)}, "optimizer": {}}, "a discriminator.*import G"),
+    "a whole object": (
+        Call("infer.models.Generator", (1,)),
+        "an object of the class infer.models.Generator",
+    ),
+    "D": (
+        {"model": {"discriminators.0.convs.0.weight_v": array(1)}, "optimizer": {}},
+        "a discriminator.*import G",
+    ),
     "a state dict of D": ({"discriminators.1.conv_post.bias": array(1)}, "a discriminator"),
     "an optimiser": ({"state": {}, "param_groups": []}, "an optimiser's state.*G_"),
     "HuBERT": ({"encoder.layers.0.attention.k_proj.weight": array(1)}, "a content encoder"),
     "HuBERT of fairseq": (
-        {"cfg": {}, "model": {"encoder.layers.0.self_attn.k_proj.weight": array(1)}}, "a content encoder"
+        {"cfg": {}, "model": {"encoder.layers.0.self_attn.k_proj.weight": array(1)}},
+        "a content encoder",
     ),
-    "ContentVec": ({"hubert.feature_extractor.conv_layers.0.conv.weight": array(1)}, "a content encoder"),
+    "ContentVec": (
+        {"hubert.feature_extractor.conv_layers.0.conv.weight": array(1)},
+        "a content encoder",
+    ),
     "RMVPE": ({"unet.encoder.bn.weight": array(1), "fc.0.gru.bias_hh_l0": array(1)}, "RMVPE"),
     "FCPE": ({"model": {"input_stack.0.weight": array(1)}, "config_dict": {}}, "FCPE"),
     "CREPE": ({"conv1_BN.bias": array(1)}, "a pitch model"),
     "so-vits-svc": (
-        {"model": {"emb_uv.weight": array(1), "enc_p.enc_.attn_layers.0.conv_q.weight": array(1)}}, "a so-vits-svc"
+        {
+            "model": {
+                "emb_uv.weight": array(1),
+                "enc_p.enc_.attn_layers.0.conv_q.weight": array(1),
+            }
+        },
+        "a so-vits-svc",
     ),
-    "so-vits-svc 4": ({"model": {"enc_p.f0_emb.weight": array(1)}, "iteration": 1}, "a so-vits-svc"),
+    "so-vits-svc 4": (
+        {"model": {"enc_p.f0_emb.weight": array(1)}, "iteration": 1},
+        "a so-vits-svc",
+    ),
     "GPT-SoVITS": (
-        {"weight": {"enc_p.ssl_proj.weight": array(1)}, "config": {"data": {}}, "info": "SoVITS_e8"}, "GPT-SoVITS"
+        {
+            "weight": {"enc_p.ssl_proj.weight": array(1)},
+            "config": {"data": {}},
+            "info": "SoVITS_e8",
+        },
+        "GPT-SoVITS",
     ),
-    "GPT of it": ({"weight": {"model.ar_text_embedding.weight": array(1)}, "config": {}}, "GPT-SoVITS"),
+    "GPT of it": (
+        {"weight": {"model.ar_text_embedding.weight": array(1)}, "config": {}},
+        "GPT-SoVITS",
+    ),
     "VITS": ({"model": {"enc_p.emb.weight": array(1)}}, "a text-to-speech model"),
     "DDSP": ({"model": {"unit_embed.weight": array(1)}}, "a diffusion model"),
     "UVR": ({"stg1_low_band_net.enc1.conv.weight": array(1)}, "takes the voice out of music"),
-    "Stable Diffusion": ({"state_dict": {"model.diffusion_model.out.weight": array(1)}}, "a model of pictures"),
-    "RefineGAN by names": ({"weight": {"dec.upsample_conv_blocks.0.weight": array(1)}}, "the vocoder RefineGAN"),
+    "Stable Diffusion": (
+        {"state_dict": {"model.diffusion_model.out.weight": array(1)}},
+        "a model of pictures",
+    ),
+    "RefineGAN by names": (
+        {"weight": {"dec.upsample_conv_blocks.0.weight": array(1)}},
+        "the vocoder RefineGAN",
+    ),
     "MRF by names": ({"weight": {"dec.mrfs.0.0.weight": array(1)}}, "the vocoder MRF HiFi-GAN"),
-    "RingFormer by names": ({"weight": {"dec.conformers.0.weight": array(1)}}, "the vocoder RingFormer"),
-    "something else": ({"blocks.0.w": array(1), "blocks.1.w": array(1)}, r"they are blocks\.0\.w, blocks\.1\.w"),
+    "RingFormer by names": (
+        {"weight": {"dec.conformers.0.weight": array(1)}},
+        "the vocoder RingFormer",
+    ),
+    "something else": (
+        {"blocks.0.w": array(1), "blocks.1.w": array(1)},
+        r"they are blocks\.0\.w, blocks\.1\.w",
+    ),
     "names that steer": ({"\x1b[2J\u202e": array(1)}, "none of its arrays is one of RVC's"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CONTENTS)
@@ -168,21 +232,45 @@ def config(voice: VoiceModel, **entries: Any) -> dict[str, Any]:
 
 
 def weights(voice: VoiceModel, without: str = "", **changes: Any) -> dict[str, Any]:
-    kept = {name: value for name, value in voice.weights.items() if not (without and name.startswith(without))}
-    return classic(voice, weight=kept | {name.replace("__", "."): value for name, value in changes.items()})
+    kept = {
+        name: value
+        for name, value in voice.weights.items()
+        if not (without and name.startswith(without))
+    }
+    return classic(
+        voice, weight=kept | {name.replace("__", "."): value for name, value in changes.items()}
+    )
 
 
 VOICES: dict[str, tuple[Callable[[VoiceModel], Any], str]] = {
-    "RefineGAN": (lambda voice: applio(voice, vocoder="RefineGAN"), "the vocoder RefineGAN.*opens in"),
-    "MRF": (lambda voice: applio(voice, vocoder="MRF HiFi-GAN"), "the vocoder MRF HiFi-GAN"),
-    "RingFormer": (lambda voice: applio(voice, vocoder="RingFormer_v2"), "the vocoder RingFormer_v2"),
-    "VITS2": (lambda voice: applio(voice, vits2_mode=True), r"a fork's own architecture \(vits2_mode\)"),
-    "a vocoder's enumeration": (
-        lambda voice: applio(voice, vocoder=Call("ultimate_rvc.typing_extra.Vocoder", ("RefineGAN",))), "RefineGAN"
+    "RefineGAN": (
+        lambda voice: applio(voice, vocoder="RefineGAN"),
+        "the vocoder RefineGAN.*opens in",
     ),
-    "17 entries": (lambda voice: classic(voice, config=to_config_list(voice)[:17]), "17 entries, not 18"),
+    "MRF": (lambda voice: applio(voice, vocoder="MRF HiFi-GAN"), "the vocoder MRF HiFi-GAN"),
+    "RingFormer": (
+        lambda voice: applio(voice, vocoder="RingFormer_v2"),
+        "the vocoder RingFormer_v2",
+    ),
+    "VITS2": (
+        lambda voice: applio(voice, vits2_mode=True),
+        r"a fork's own architecture \(vits2_mode\)",
+    ),
+    "a vocoder's enumeration": (
+        lambda voice: applio(
+            voice, vocoder=Call("ultimate_rvc.typing_extra.Vocoder", ("RefineGAN",))
+        ),
+        "RefineGAN",
+    ),
+    "17 entries": (
+        lambda voice: classic(voice, config=to_config_list(voice)[:17]),
+        "17 entries, not 18",
+    ),
     "no entry": (lambda voice: classic(voice, config=[]), "0 entries, not 18"),
-    "blocks of kind 2": (lambda voice: config(voice, _9="2"), "residual blocks are of kind '2'"),
+    "blocks of kind 2": (
+        lambda voice: config(voice, _9="2"),
+        "residual blocks are of kind '2'",
+    ),
     "a text for a size": (lambda voice: config(voice, _2="192"), "no size"),
     "a number with a point": (lambda voice: config(voice, _3=8.0), "no size"),
     "a negative size": (lambda voice: config(voice, _3=-8), "no size"),
@@ -194,43 +282,102 @@ VOICES: dict[str, tuple[Callable[[VoiceModel], Any], str]] = {
     "a number of 100 digits": (lambda voice: config(voice, _3=10**60), "no size"),
     "five heads": (lambda voice: config(voice, _5=5), "heads"),
     "four heads": (lambda voice: config(voice, _5=4), "attention heads 4, its weights have 2"),
-    "other channels": (lambda voice: config(voice, _3=16), "hidden channels 16, its weights have 8"),
-    "other kernels": (lambda voice: config(voice, _14=[20, 16, 4, 4]), "upsample kernels .* its weights have"),
+    "other channels": (
+        lambda voice: config(voice, _3=16),
+        "hidden channels 16, its weights have 8",
+    ),
+    "other kernels": (
+        lambda voice: config(voice, _14=[20, 16, 4, 4]),
+        "upsample kernels .* its weights have",
+    ),
     "other rates": (lambda voice: config(voice, _12=[10, 8, 2, 2]), "does not make 40000 Hz"),
-    "rates in another order": (lambda voice: config(voice, _12=[10, 2, 10, 2]), "is not possible"),
-    "an odd rate": (lambda voice: config(voice, _12=[16, 5, 5, 1], _14=[16, 15, 15, 1]), "odd rate behind the first"),
+    "rates in another order": (
+        lambda voice: config(voice, _12=[10, 2, 10, 2]),
+        "is not possible",
+    ),
+    "an odd rate": (
+        lambda voice: config(voice, _12=[16, 5, 5, 1], _14=[16, 15, 15, 1]),
+        "odd rate behind the first",
+    ),
     "no rates": (lambda voice: config(voice, _12=[], _14=[]), "is not possible"),
-    "other dilations": (lambda voice: config(voice, _11=[[1, 3]] * 3), "parts that RVC's network lacks"),
+    "other dilations": (
+        lambda voice: config(voice, _11=[[1, 3]] * 3),
+        "parts that RVC's network lacks",
+    ),
     "an unknown rate": (lambda voice: config(voice, _17=11025), "does not make 11025 Hz"),
-    "no rate at all": (lambda voice: classic(voice, sr=None, config=[*to_config_list(voice)[:17], None]), "no size"),
-    "a layer is missing": (lambda voice: weights(voice, "dec.ups.1."), "layers are not numbered"),
-    "the last layer is missing": (lambda voice: weights(voice, "dec.ups.3."), "its weights have"),
-    "a bias is missing": (lambda voice: weights(voice, "enc_p.proj.bias"), "not whole: enc_p.proj.bias is missing"),
-    "the speakers are missing": (lambda voice: weights(voice, "emb_g."), "it has no emb_g.weight"),
-    "half of the pitch is missing": (lambda voice: weights(voice, "dec.m_source"), "not whole: dec.m_source"),
-    "something more": (lambda voice: weights(voice, dec__extra=array(1)), "lacks: dec.extra is unknown"),
+    "no rate at all": (
+        lambda voice: classic(voice, sr=None, config=[*to_config_list(voice)[:17], None]),
+        "no size",
+    ),
+    "a layer is missing": (
+        lambda voice: weights(voice, "dec.ups.1."),
+        "layers are not numbered",
+    ),
+    "the last layer is missing": (
+        lambda voice: weights(voice, "dec.ups.3."),
+        "its weights have",
+    ),
+    "a bias is missing": (
+        lambda voice: weights(voice, "enc_p.proj.bias"),
+        "not whole: enc_p.proj.bias is missing",
+    ),
+    "the speakers are missing": (
+        lambda voice: weights(voice, "emb_g."),
+        "it has no emb_g.weight",
+    ),
+    "half of the pitch is missing": (
+        lambda voice: weights(voice, "dec.m_source"),
+        "not whole: dec.m_source",
+    ),
+    "something more": (
+        lambda voice: weights(voice, dec__extra=array(1)),
+        "lacks: dec.extra is unknown",
+    ),
     "a layer of another shape": (
-        lambda voice: weights(voice, dec__conv_post__weight=array(1, 2, 5)), r"\(1, 2, 5\), not \(1, 2, 7\)"
+        lambda voice: weights(voice, dec__conv_post__weight=array(1, 2, 5)),
+        r"\(1, 2, 5\), not \(1, 2, 7\)",
     ),
-    "a table with one dimension": (lambda voice: weights(voice, emb_g__weight=array(3)), "1 dimensions, not 2"),
+    "a table with one dimension": (
+        lambda voice: weights(voice, emb_g__weight=array(3)),
+        "1 dimensions, not 2",
+    ),
     "a number that is none": (
-        lambda voice: weights(voice, enc_p__proj__bias=np.full(8, np.nan, np.float32)), "8 of its numbers are not"
+        lambda voice: weights(voice, enc_p__proj__bias=np.full(8, np.nan, np.float32)),
+        "8 of its numbers are not",
     ),
-    "infinity": (lambda voice: weights(voice, enc_p__proj__bias=np.full(8, np.inf, np.float16)), "are not finite"),
-    "whole numbers": (lambda voice: weights(voice, enc_p__proj__bias=np.zeros(8, np.int64)), "is of int64"),
-    "complex numbers": (lambda voice: weights(voice, enc_p__proj__bias=np.zeros(8, np.complex64)), "of complex64"),
+    "infinity": (
+        lambda voice: weights(voice, enc_p__proj__bias=np.full(8, np.inf, np.float16)),
+        "are not finite",
+    ),
+    "whole numbers": (
+        lambda voice: weights(voice, enc_p__proj__bias=np.zeros(8, np.int64)),
+        "is of int64",
+    ),
+    "complex numbers": (
+        lambda voice: weights(voice, enc_p__proj__bias=np.zeros(8, np.complex64)),
+        "of complex64",
+    ),
     "features of 500 channels": (
-        lambda voice: weights(voice, enc_p__emb_phone__weight=array(8, 500)), "500 channels.*--content-encoder"
+        lambda voice: weights(voice, enc_p__emb_phone__weight=array(8, 500)),
+        "500 channels.*--content-encoder",
     ),
-    "an encoder of another width": (lambda voice: applio(voice, embedder_model="whisper-tiny"), "have 384"),
-    "an unknown encoder": (lambda voice: applio(voice, embedder_model="custom"), "'custom', which is not known"),
+    "an encoder of another width": (
+        lambda voice: applio(voice, embedder_model="whisper-tiny"),
+        "have 384",
+    ),
+    "an unknown encoder": (
+        lambda voice: applio(voice, embedder_model="custom"),
+        "'custom', which is not known",
+    ),
     "a checkpoint of no preset": (
-        lambda _: checkpoint(small_voice(upsample_kernels=(20, 20, 4, 4))), "its upsampling.*is no preset"
+        lambda _: checkpoint(small_voice(upsample_kernels=(20, 20, 4, 4))),
+        "its upsampling.*is no preset",
     ),
     "a checkpoint with other blocks": (
-        lambda _: checkpoint(small_voice(resblock_kernels=(3,), resblock_dilations=((1,),))), "not those of 40k"
+        lambda _: checkpoint(small_voice(resblock_kernels=(3,), resblock_dilations=((1,),))),
+        "not those of 40k",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", VOICES)
@@ -240,10 +387,15 @@ def test_broken_voices_are_told(tmp_path: Path, voice: VoiceModel, case: str) ->
     assert re.search(message, text), text
 
 
-@pytest.mark.parametrize("key", ["version", "vocoder", "embedder_model", "sr", "f0", "speakers_id", "info", "other"])
+@pytest.mark.parametrize(
+    "key", ["version", "vocoder", "embedder_model", "sr", "f0", "speakers_id", "info", "other"]
+)
 def test_what_never_ends_is_no_setting(tmp_path: Path, voice: VoiceModel, key: str) -> None:
-    """Of whatever a file says in the place of a text or a number, no more is looked at than one would have."""
-    found = pth_reader.read(write(tmp_path / "voice.pth", applio(voice, **{key: TUPLES_OF_TUPLES})))
+    """Of whatever a file says in the place of a text or a number, no more is looked at than one
+    would have."""
+    found = pth_reader.read(
+        write(tmp_path / "voice.pth", applio(voice, **{key: TUPLES_OF_TUPLES}))
+    )
     assert found.generator.hidden_channels == 8 and key not in found.facts
 
 
@@ -269,7 +421,10 @@ HEADERS: dict[str, tuple[Any, str]] = {
     "lists in lists": ({"generator.resblock_dilations": [[[1]]]}, "no size"),
     "numbers for lists": ({"generator.resblock_dilations": 5}, "no size|is damaged"),
     "pitch as a number": ({"generator.has_pitch": 1}, "no size"),
-    "pitch that is not there": ({"generator.has_pitch": False}, "parts that RVC's network lacks"),
+    "pitch that is not there": (
+        {"generator.has_pitch": False},
+        "parts that RVC's network lacks",
+    ),
     "a rate of 0": ({"audio.sample_rate": 0}, "no size"),
     "version 3": ({"version": "v3"}, "is damaged"),
     "a list for a version": ({"version": []}, "is damaged"),
@@ -291,7 +446,11 @@ def test_broken_files_of_ours_are_told(tmp_path: Path, voice: VoiceModel, case: 
         else:
             told[outer] = value
     text = told if isinstance(change, dict) else change
-    texts = {safetensors_voice.KEY: text if isinstance(text, str) else json.dumps(text)} if text is not None else {}
+    texts = (
+        {safetensors_voice.KEY: text if isinstance(text, str) else json.dumps(text)}
+        if text is not None
+        else {}
+    )
     path = tmp_path / "voice.safetensors"
     safetensors_file.write(path, voice.weights, texts)
     found = refusal(path)
@@ -327,7 +486,10 @@ def test_broken_folders_are_told(tmp_path: Path, case: str) -> None:
 
 
 INDEXES: dict[str, tuple[Any, str]] = {
-    "another width": (np.zeros((9, 256), np.float16), "256 channels, the voice's have 768: it belongs to another"),
+    "another width": (
+        np.zeros((9, 256), np.float16),
+        "256 channels, the voice's have 768: it belongs to another",
+    ),
     "one dimension": (np.zeros(768, np.float16), "not an array of numbers"),
     "no rows": (np.zeros((0, 768), np.float16), "not an array of numbers"),
     "texts": (np.array([["a", "b"]]), "not an array of numbers"),
@@ -340,7 +502,7 @@ INDEXES: dict[str, tuple[Any, str]] = {
         + b"\n",
         "not an array of NumPy, or damaged",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", INDEXES)
@@ -372,10 +534,14 @@ def test_a_folder_appears_whole_or_not_at_all(
         native.write(tmp_path / "ada", voice)
     model, rows = native.read(tmp_path / "ada")
     assert rows.dtype == np.float16 and rows.shape == (9, 768)
-    assert dataclasses.replace(model, weights={}, facts={}) == dataclasses.replace(voice, weights={}, facts={})
+    assert dataclasses.replace(model, weights={}, facts={}) == dataclasses.replace(
+        voice, weights={}, facts={}
+    )
     assert sorted(path.name for path in (tmp_path / "ada").iterdir()) == [
-        "index.npy", "model.safetensors", "voice.json"
-    ]  # fmt: skip
+        "index.npy",
+        "model.safetensors",
+        "voice.json",
+    ]
 
 
 def test_no_name_of_a_voice_is_taken_for_another_model(voice: VoiceModel) -> None:

@@ -1,4 +1,5 @@
-"""ONNX files: valid, the same audio as JAX's for any length, with the names and facts that other programs look for."""
+"""ONNX files: valid, the same audio as JAX's for any length, with the names and facts that other
+programs look for."""
 
 from __future__ import annotations
 
@@ -15,7 +16,14 @@ from micro import MICRO
 from rvc_jax.config import PRESETS, Preset
 from rvc_jax.errors import UserError
 from rvc_jax.models.synthesizer import synthesizer
-from rvc_jax.voices.formats.onnx_model import check, example, metadata, to_session_inputs, disable_noise, write
+from rvc_jax.voices.formats.onnx_model import (
+    check,
+    disable_noise,
+    example,
+    metadata,
+    to_session_inputs,
+    write,
+)
 from rvc_jax.voices.model import VoiceModel
 
 onnx = pytest.importorskip("onnx")
@@ -26,7 +34,8 @@ def voice(preset: Preset, seed: int = 0, has_pitch: bool = True) -> VoiceModel:
     """A loud voice: no layer of it is next to nothing, as a fresh one's are."""
     generator = dataclasses.replace(preset.generator, has_pitch=has_pitch)
     network = synthesizer(generator, preset.audio, posterior=False)
-    weights, random = network.to_public(network.init(seed)), np.random.default_rng(seed)
+    weights = network.to_public(network.init(seed))
+    random = np.random.default_rng(seed)
     for name, array in weights.items():
         if name.endswith("post.weight") and "flow" in name:
             weights[name] = random.normal(0, 0.1, array.shape).astype(np.float32)
@@ -43,9 +52,13 @@ def session(data: bytes):
 
 def difference(data: bytes, model: VoiceModel, frames: int, length: int) -> float:
     values = example(model, frames, length, seed=frames)
-    (audio,) = session(data).run(None, to_session_inputs(values, "rvc", model.generator.has_pitch))
+    (audio,) = session(data).run(
+        None, to_session_inputs(values, "rvc", model.generator.has_pitch)
+    )
     network = model.network()
-    expected = network(network.from_public(model.weights), "infer", *map(jax.numpy.asarray, values.values()))
+    expected = network(
+        network.from_public(model.weights), "infer", *map(jax.numpy.asarray, values.values())
+    )
     assert audio.shape == (1, 1, frames * model.audio.hop)
     assert np.std(expected) > 0.01 and np.abs(expected).max() > 0.1  # something to differ in
     return float(np.abs(audio[0] - expected).max())
@@ -54,7 +67,8 @@ def difference(data: bytes, model: VoiceModel, frames: int, length: int) -> floa
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory):
     """A small voice and its file for RVC."""
-    path, model = tmp_path_factory.mktemp("onnx") / "voice.onnx", voice(MICRO)
+    path = tmp_path_factory.mktemp("onnx") / "voice.onnx"
+    model = voice(MICRO)
     assert write(path, model, "rvc") < 1e-4
     return path, model
 
@@ -66,45 +80,93 @@ def test_same_as_jax_for_any_length(spoken, frames, length):
 
 
 def test_voice_without_pitch(tmp_path):
-    path, model = tmp_path / "voice.onnx", voice(MICRO, has_pitch=False)
+    path = tmp_path / "voice.onnx"
+    model = voice(MICRO, has_pitch=False)
     assert write(path, model, "rvc") < 1e-4
-    assert [value.name for value in session(path.read_bytes()).get_inputs()] == ["phone", "phone_lengths", "ds", "rnd"]
+    assert [value.name for value in session(path.read_bytes()).get_inputs()] == [
+        "phone",
+        "phone_lengths",
+        "ds",
+        "rnd",
+    ]
     write(path, model)
-    assert [value.name for value in session(path.read_bytes()).get_inputs()] == ["feats", "p_len", "sid"]
+    assert [value.name for value in session(path.read_bytes()).get_inputs()] == [
+        "feats",
+        "p_len",
+        "sid",
+    ]
     assert metadata(model)["modelType"] == "pyTorchRVCv2Nono"
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", ["nano", "40k", "48k-v1"])
 def test_whole_presets(name, tmp_path):
-    path, model = tmp_path / "voice.onnx", voice(PRESETS[name])
+    path = tmp_path / "voice.onnx"
+    model = voice(PRESETS[name])
     assert write(path, model, "rvc") < 1e-4
-    assert max(difference(disable_noise(path.read_bytes()), model, frames, frames) for frames in (20, 100)) < 1e-4
+    assert (
+        max(
+            difference(disable_noise(path.read_bytes()), model, frames, frames)
+            for frames in (20, 100)
+        )
+        < 1e-4
+    )
 
 
 def test_inputs_of_both_kinds(spoken, tmp_path):
     path, model = spoken
-    kinds = [(value.name, value.type, value.shape) for value in session(path.read_bytes()).get_inputs()]
+    kinds = [
+        (value.name, value.type, value.shape)
+        for value in session(path.read_bytes()).get_inputs()
+    ]
     assert kinds == [
-        ("phone", "tensor(float)", [1, "frames", 384]), ("phone_lengths", "tensor(int64)", [1]),
-        ("pitch", "tensor(int64)", [1, "frames"]), ("pitchf", "tensor(float)", [1, "frames"]),
-        ("ds", "tensor(int64)", [1]), ("rnd", "tensor(float)", [1, 16, "frames"]),
-    ]  # fmt: skip
+        ("phone", "tensor(float)", [1, "frames", 384]),
+        ("phone_lengths", "tensor(int64)", [1]),
+        ("pitch", "tensor(int64)", [1, "frames"]),
+        ("pitchf", "tensor(float)", [1, "frames"]),
+        ("ds", "tensor(int64)", [1]),
+        ("rnd", "tensor(float)", [1, 16, "frames"]),
+    ]
     write(tmp_path / "w.onnx", model)
     changer = session((tmp_path / "w.onnx").read_bytes())
-    assert [value.name for value in changer.get_inputs()] == ["feats", "p_len", "pitch", "pitchf", "sid"]
-    assert [(value.name, value.shape) for value in changer.get_outputs()] == [("audio", [1, 1, "samples"])]
+    assert [value.name for value in changer.get_inputs()] == [
+        "feats",
+        "p_len",
+        "pitch",
+        "pitchf",
+        "sid",
+    ]
+    assert [(value.name, value.shape) for value in changer.get_outputs()] == [
+        ("audio", [1, 1, "samples"])
+    ]
 
 
 def test_metadata_is_in_the_file(spoken):
     path, model = spoken
-    told = json.loads(session(path.read_bytes()).get_modelmeta().custom_metadata_map["metadata"])
-    assert told == metadata(model) == {
-        "application": "VC_CLIENT", "version": "2", "modelType": "pyTorchRVCv2", "samplingRate": 16000, "f0": True,
-        "embChannels": 384, "embedder": "hubert_base", "embOutputLayer": 12, "useFinalProj": False,
-    }  # fmt: skip
+    told = json.loads(
+        session(path.read_bytes()).get_modelmeta().custom_metadata_map["metadata"]
+    )
+    assert (
+        told
+        == metadata(model)
+        == {
+            "application": "VC_CLIENT",
+            "version": "2",
+            "modelType": "pyTorchRVCv2",
+            "samplingRate": 16000,
+            "f0": True,
+            "embChannels": 384,
+            "embedder": "hubert_base",
+            "embOutputLayer": 12,
+            "useFinalProj": False,
+        }
+    )
     first = metadata(dataclasses.replace(model, version="v1"))
-    assert (first["modelType"], first["embOutputLayer"], first["useFinalProj"]) == ("pyTorchRVC", 9, True)
+    assert (first["modelType"], first["embOutputLayer"], first["useFinalProj"]) == (
+        "pyTorchRVC",
+        9,
+        True,
+    )
 
 
 def test_noise_is_drawn_inside_as_loud_as_ours(spoken, tmp_path):
@@ -120,9 +182,12 @@ def test_noise_is_drawn_inside_as_loud_as_ours(spoken, tmp_path):
         noise = 0.66666 * random.standard_normal(values["noise"].shape, np.float32)
         source = random.standard_normal((1, 100 * model.audio.hop), np.float32)
         arguments = [*values.values()][:-1]
-        return np.asarray(network(parameters, "infer", *map(jax.numpy.asarray, [*arguments, noise, source])))
+        return np.asarray(
+            network(parameters, "infer", *map(jax.numpy.asarray, [*arguments, noise, source]))
+        )
 
-    changer, inputs = session((tmp_path / "w.onnx").read_bytes()), to_session_inputs(values, "w-okada", True)
+    changer = session((tmp_path / "w.onnx").read_bytes())
+    inputs = to_session_inputs(values, "w-okada", True)
     theirs = np.std(changer.run(None, inputs)[0] - changer.run(None, inputs)[0])
     expected = np.std(ours(1) - ours(2))
     assert math.isclose(theirs, expected, rel_tol=0.15)
@@ -155,6 +220,8 @@ def test_missing_package_is_told(tmp_path, monkeypatch):
         return real(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UserError, match=r'need the package onnx: pip install "rvc_jax\[onnx\]"'):
+    with pytest.raises(
+        UserError, match=r'need the package onnx: pip install "rvc_jax\[onnx\]"'
+    ):
         write(tmp_path / "voice.onnx", voice(MICRO))
     assert not list(tmp_path.iterdir())

@@ -10,7 +10,16 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from public_files import Call, applio, checkpoint, classic, folded, new_names, small_voice, write
+from public_files import (
+    Call,
+    applio,
+    checkpoint,
+    classic,
+    folded,
+    new_names,
+    small_voice,
+    write,
+)
 
 from rvc_jax.config import PRESETS
 from rvc_jax.errors import UserError
@@ -34,16 +43,24 @@ def assert_same(found: VoiceModel, expected: VoiceModel, tolerance: float = 0) -
     sizes = found.generator
     if not found.has_posterior:
         sizes = dataclasses.replace(sizes, posterior_layers=expected.generator.posterior_layers)
-    assert (sizes, found.audio, found.version) == (expected.generator, expected.audio, expected.version)
+    assert (sizes, found.audio, found.version) == (
+        expected.generator,
+        expected.audio,
+        expected.version,
+    )
     assert set(found.weights) == set(expected.weights)
     for name, array in expected.weights.items():
         assert found.weights[name].dtype == np.float32
-        np.testing.assert_allclose(found.weights[name], array, rtol=tolerance, atol=tolerance, err_msg=name)
+        np.testing.assert_allclose(
+            found.weights[name], array, rtol=tolerance, atol=tolerance, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("has_pitch", [True, False])
 @pytest.mark.parametrize("preset", PUBLIC)
-def test_every_format_is_read_whole_from_voices_and_checkpoints(tmp_path: Path, preset: str, has_pitch: bool) -> None:
+def test_every_format_is_read_whole_from_voices_and_checkpoints(
+    tmp_path: Path, preset: str, has_pitch: bool
+) -> None:
     trained = small_voice(preset, posterior=True, has_pitch=has_pitch)
     expected = trained.without_posterior()
     assert_same(pth_reader.read(write(tmp_path / "a.pth", classic(expected))), expected, 1e-3)
@@ -53,9 +70,15 @@ def test_every_format_is_read_whole_from_voices_and_checkpoints(tmp_path: Path, 
 
 
 def test_our_own_files_tell_everything(tmp_path: Path) -> None:
-    trained = small_voice("nano", posterior=True, resblock_kernels=(3, 7), resblock_dilations=((1, 3), (1, 3)))
-    found = dataclasses.replace(trained, content_encoder="whisper-tiny", content_fingerprint="ab", facts={"epoch": 7})
-    safetensors_voice.write(tmp_path / "a.safetensors", dataclasses.replace(found, speakers=("Ada", "Bo", "Cy")))
+    trained = small_voice(
+        "nano", posterior=True, resblock_kernels=(3, 7), resblock_dilations=((1, 3), (1, 3))
+    )
+    found = dataclasses.replace(
+        trained, content_encoder="whisper-tiny", content_fingerprint="ab", facts={"epoch": 7}
+    )
+    safetensors_voice.write(
+        tmp_path / "a.safetensors", dataclasses.replace(found, speakers=("Ada", "Bo", "Cy"))
+    )
     again = pth_reader.read(tmp_path / "a.safetensors")
     assert_same(again, trained)
     assert again.speakers == ("Ada", "Bo", "Cy") and again.facts["epoch"] == 7
@@ -94,13 +117,22 @@ ODD: dict[str, Callable[[VoiceModel], Any]] = {
     ),
     "a rate of NumPy's": lambda voice: with_rate(
         voice,
-        Call("numpy.core.multiarray.scalar", (Call("numpy.dtype", ("i8", False, True)), Call("_codecs.encode", (
-            (40000).to_bytes(8, "little").decode("latin1"), "latin1"
-        )))),
+        Call(
+            "numpy.core.multiarray.scalar",
+            (
+                Call("numpy.dtype", ("i8", False, True)),
+                Call(
+                    "_codecs.encode", ((40000).to_bytes(8, "little").decode("latin1"), "latin1")
+                ),
+            ),
+        ),
     ),
     "Ultimate RVC": lambda voice: applio(
-        voice, sr=Call(SAMPLE_RATE, (40000,)), embedder_model=Call("ultimate_rvc.typing_extra.Model", ("contentvec",)),
-        vocoder=Call("ultimate_rvc.typing_extra.Vocoder", ("HiFi-GAN",)), overtrain_info="100",
+        voice,
+        sr=Call(SAMPLE_RATE, (40000,)),
+        embedder_model=Call("ultimate_rvc.typing_extra.Model", ("contentvec",)),
+        vocoder=Call("ultimate_rvc.typing_extra.Vocoder", ("HiFi-GAN",)),
+        overtrain_info="100",
     ),
     "a config in a tuple": lambda voice: classic(voice, config=tuple(to_config_list(voice))),
     "a config with 109 speakers": lambda voice: classic(
@@ -122,36 +154,60 @@ ODD: dict[str, Callable[[VoiceModel], Any]] = {
     ),
     "no info": lambda voice: classic(voice, info=None),
     "no vocoder": lambda voice: applio(voice, vocoder=None),
-    "a vocoder in small letters": lambda voice: applio(voice, vocoder="hifi-gan", vits2_mode=False),
-    "codename's fork": lambda voice: applio(voice, weight=new_names(voice.weights), vocoder_architecture="Fork/Applio"),
+    "a vocoder in small letters": lambda voice: applio(
+        voice, vocoder="hifi-gan", vits2_mode=False
+    ),
+    "codename's fork": lambda voice: applio(
+        voice, weight=new_names(voice.weights), vocoder_architecture="Fork/Applio"
+    ),
     "an older name of the encoder": lambda voice: applio(voice, embedder_model="hubert_base"),
-    "keys that nobody knows": lambda voice: classic(voice, **{
-        "path": Call("pathlib.PosixPath", ("/", "home", "ada")), "opts": Call("some.program.Options", (1, 2)),
-        "deep": [[[[]]]], "many": list(range(1000)), "\x1b[2J": "\x1b[2J", "number": 1 << 100,
-    }),
+    "keys that nobody knows": lambda voice: classic(
+        voice,
+        **{
+            "path": Call("pathlib.PosixPath", ("/", "home", "ada")),
+            "opts": Call("some.program.Options", (1, 2)),
+            "deep": [[[[]]]],
+            "many": list(range(1000)),
+            "\x1b[2J": "\x1b[2J",
+            "number": 1 << 100,
+        },
+    ),
     "a state dict alone": lambda voice: dict(voice.weights),
     "a state dict under a name": lambda voice: {"state_dict": dict(voice.weights)},
     "a pretrained generator": lambda voice: {"model": dict(voice.weights)},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", ODD)
 def test_odd_files_are_read(tmp_path: Path, voice: VoiceModel, case: str) -> None:
     found = pth_reader.read(write(tmp_path / "Odd näme (1).pth", ODD[case](voice)))
     if case == "weight norms multiplied out":
-        voice, found = (dataclasses.replace(each, weights=folded(each.weights)) for each in (voice, found))
+        voice, found = (
+            dataclasses.replace(each, weights=folded(each.weights)) for each in (voice, found)
+        )
     assert_same(found, voice, 1e-2 if case == "bfloat16" else 1e-3)
     assert found.content_encoder == "contentvec"
     told = str(found.facts)
-    assert told.isprintable() and all(type(value) in (str, int, float, bool, list) for value in found.facts.values())
+    assert told.isprintable() and all(
+        type(value) in (str, int, float, bool, list) for value in found.facts.values()
+    )
 
 
 def test_facts_are_those_of_the_file(tmp_path: Path, voice: VoiceModel) -> None:
     assert pth_reader.read(write(tmp_path / "bo.pth", classic(voice))).facts == {
-        "kind": "voice", "name": "bo", "epoch": 120, "info": "120epoch", "sr": "40k"
-    }  # fmt: skip
+        "kind": "voice",
+        "name": "bo",
+        "epoch": 120,
+        "info": "120epoch",
+        "sr": "40k",
+    }
     facts = pth_reader.read(write(tmp_path / "bo.pth", applio(voice))).facts
-    assert (facts["name"], facts["epoch"], facts["step"], facts["author"]) == ("ada", 200, 12345, "someone")
+    assert (facts["name"], facts["epoch"], facts["step"], facts["author"]) == (
+        "ada",
+        200,
+        12345,
+        "someone",
+    )
 
 
 @pytest.mark.parametrize(("told", "speakers"), [(None, 3), (2, 2), (9, 3), (0, 3), ("two", 3)])
@@ -172,9 +228,15 @@ def test_other_rates_of_the_same_vocoder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("told", "known"),
-    [("spin_v2", "spin-v2"), ("chinese-hubert-base", "chinese-hubert-base"), ("Japanese-HuBERT-base",) * 2],
+    [
+        ("spin_v2", "spin-v2"),
+        ("chinese-hubert-base", "chinese-hubert-base"),
+        ("Japanese-HuBERT-base",) * 2,
+    ],
 )
-def test_the_content_encoder_is_the_file_s(tmp_path: Path, voice: VoiceModel, told: str, known: str) -> None:
+def test_the_content_encoder_is_the_file_s(
+    tmp_path: Path, voice: VoiceModel, told: str, known: str
+) -> None:
     path = write(tmp_path / "a.pth", applio(voice, embedder_model=told))
     assert pth_reader.read(path).content_encoder == known.lower()
     assert pth_reader.read(path, content_encoder="spin").content_encoder == "spin"
@@ -182,19 +244,30 @@ def test_the_content_encoder_is_the_file_s(tmp_path: Path, voice: VoiceModel, to
 
 def test_an_unknown_content_encoder_must_be_named(tmp_path: Path, voice: VoiceModel) -> None:
     path = write(tmp_path / "a.pth", applio(voice, embedder_model="custom"))
-    with pytest.raises(UserError, match=r"the content encoder 'custom', which is not known here.*--content-encoder"):
+    with pytest.raises(
+        UserError,
+        match=r"the content encoder 'custom', which is not known here.*--content-encoder",
+    ):
         pth_reader.read(path)
-    assert pth_reader.read(path, content_encoder="someone/hubert").content_encoder == "someone/hubert"
+    assert (
+        pth_reader.read(path, content_encoder="someone/hubert").content_encoder
+        == "someone/hubert"
+    )
 
 
 def test_a_checkpoint_that_could_be_of_two_presets_needs_one_named(tmp_path: Path) -> None:
     voice = small_voice("48k-v1", has_pitch=False)
     path = write(tmp_path / "G.pth", {"model": dict(voice.weights)})
-    with pytest.raises(UserError, match="could be of 48k-v1 and of 32k-v1: say which with `rvc-jax import --preset`"):
+    with pytest.raises(
+        UserError,
+        match="could be of 48k-v1 and of 32k-v1: say which with `rvc-jax import --preset`",
+    ):
         pth_reader.read(path)
     assert pth_reader.read(path, preset="48k-v1").audio == voice.audio
     assert pth_reader.read(path, preset="32k-v1").audio.sample_rate == 32000
-    with pytest.raises(UserError, match="it is not of --preset 40k-v1: it is of 48k-v1, 32k-v1"):
+    with pytest.raises(
+        UserError, match="it is not of --preset 40k-v1: it is of 48k-v1, 32k-v1"
+    ):
         pth_reader.read(path, preset="40k-v1")
     with pytest.raises(UserError, match="there is no preset 44k"):
         pth_reader.read(path, preset="44k")
@@ -204,12 +277,22 @@ def test_a_discriminator_comes_with_its_generator(
     tmp_path: Path, voice: VoiceModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nano = PRESETS["nano"]
-    sizes = {"v1": dataclasses.replace(nano.discriminator, periods=(2,)), "v2": nano.discriminator}
-    alike = {v: dataclasses.replace(nano, version=v, discriminator=config) for v, config in sizes.items()}
+    sizes = {
+        "v1": dataclasses.replace(nano.discriminator, periods=(2,)),
+        "v2": nano.discriminator,
+    }
+    alike = {
+        v: dataclasses.replace(nano, version=v, discriminator=config)
+        for v, config in sizes.items()
+    }
     monkeypatch.setattr(pth_reader, "PRESETS", alike)
-    shapes = {version: Network(Discriminator(config)).public_shapes for version, config in sizes.items()}
+    shapes = {
+        version: Network(Discriminator(config)).public_shapes
+        for version, config in sizes.items()
+    }
     zeros = {
-        version: {name: np.zeros(shape, np.float16) for name, shape in all_.items()} for version, all_ in shapes.items()
+        version: {name: np.zeros(shape, np.float16) for name, shape in all_.items()}
+        for version, all_ in shapes.items()
     }
     path = write(tmp_path / "D.pth", {"model": new_names(zeros["v2"]), "iteration": 1})
     found = pth_reader.read_discriminator(path, voice)
@@ -231,6 +314,10 @@ def test_a_voice_of_full_size_has_its_457_tensors(tmp_path: Path) -> None:
     assert len(weights) == 457 and to_config_list(model)[15:] == [109, 256, 40000]
     torch_file.write(tmp_path / "real.pth", classic(model))
     found = pth_reader.read(tmp_path / "real.pth")
-    assert (found.generator, found.audio, len(found.weights)) == (preset.generator, preset.audio, 457)
+    assert (found.generator, found.audio, len(found.weights)) == (
+        preset.generator,
+        preset.audio,
+        457,
+    )
     assert found.is_rvc_compatible and not found.has_posterior
     assert 27e6 < sum(array.size for array in found.weights.values()) < 28e6

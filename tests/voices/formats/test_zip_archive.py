@@ -1,4 +1,5 @@
-"""Voices in zip archives: those that people share are unpacked, those that mean harm leave nothing behind."""
+"""Voices in zip archives: those that people share are unpacked, those that mean harm leave nothing
+behind."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from rvc_jax.voices.formats import zip_archive
 from rvc_jax.voices.formats.zip_archive import ModelFiles, extract_model
 from rvc_jax.weights import torch_file
 
-PTH, INDEX = b"weights" * 1000, b"index" * 500
+PTH = b"weights" * 1000
+INDEX = b"index" * 500
 
 
 @pytest.fixture
@@ -45,7 +47,11 @@ def refusal(archive: Path, content: bytes) -> str:
     with pytest.raises(UserError) as caught:
         extract_model(archive, archive.parent / "out")
     text = str(caught.value)
-    assert text.startswith(f"{archive}: ") and text.isprintable() and len(text) < len(str(archive)) + 400
+    assert (
+        text.startswith(f"{archive}: ")
+        and text.isprintable()
+        and len(text) < len(str(archive)) + 400
+    )
     assert sorted(archive.parent.rglob("*")) == before
     return text.removeprefix(f"{archive}: ")
 
@@ -67,9 +73,15 @@ def test_a_voice_is_unpacked_among_what_else_there_is(
     archive: Path, tmp_path: Path, pth: str, index: str | None, method: int
 ) -> None:
     members = {
-        "readme.txt": b"hello", "__MACOSX/": b"", f"__MACOSX/._{pth.rpartition('/')[2]}": b"junk", ".DS_Store": b"junk",
-        "pictures/": b"", "pictures/cover.png": b"png", "._other.pth": b"junk", pth: PTH,
-    }  # fmt: skip
+        "readme.txt": b"hello",
+        "__MACOSX/": b"",
+        f"__MACOSX/._{pth.rpartition('/')[2]}": b"junk",
+        ".DS_Store": b"junk",
+        "pictures/": b"",
+        "pictures/cover.png": b"png",
+        "._other.pth": b"junk",
+        pth: PTH,
+    }
     archive.write_bytes(packed(members | ({index: INDEX} if index else {}), method))
     files = extract_model(archive, tmp_path / "out")
     assert files.pth.name == f"{Path(pth).stem}.pth" and files.pth.read_bytes() == PTH
@@ -81,24 +93,40 @@ def test_a_voice_is_unpacked_among_what_else_there_is(
 def test_a_model_in_it_can_be_read(archive: Path, tmp_path: Path) -> None:
     torch_file.write(tmp_path / "a.pth", {"weight": np.arange(6.0)})
     archive.write_bytes(packed({"a.pth": (tmp_path / "a.pth").read_bytes()}))
-    np.testing.assert_array_equal(torch_file.read(extract_model(archive, tmp_path / "out").pth)["weight"], np.arange(6))
+    np.testing.assert_array_equal(
+        torch_file.read(extract_model(archive, tmp_path / "out").pth)["weight"], np.arange(6)
+    )
 
 
-def test_of_the_two_indexes_that_rvc_leaves_the_one_with_the_vectors_is_taken(archive: Path, tmp_path: Path) -> None:
-    archive.write_bytes(packed({"a.pth": PTH, "trained_IVF1.index": b"empty", "added_IVF1.index": INDEX}))
+def test_of_the_two_indexes_that_rvc_leaves_the_one_with_the_vectors_is_taken(
+    archive: Path, tmp_path: Path
+) -> None:
+    archive.write_bytes(
+        packed({"a.pth": PTH, "trained_IVF1.index": b"empty", "added_IVF1.index": INDEX})
+    )
     files = extract_model(archive, tmp_path / "out")
-    assert files == ModelFiles(tmp_path / "out" / "a.pth", tmp_path / "out" / "added_IVF1.index")
+    assert files == ModelFiles(
+        tmp_path / "out" / "a.pth", tmp_path / "out" / "added_IVF1.index"
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "written"),
     [
-        ("CON.pth", "_CON.pth"), ("lpt1.v2.pth", "_lpt1.v2.pth"), (".pth", "_.pth"), ("...pth", "_.pth"),
-        ("a\x1b[31m\u202e\n.pth", "a_[31m__.pth"), (' a<b>"c|d?e* .pth', "a_b__c_d_e_.pth"), ("-rf.pth", "-rf.pth"),
-        ("x" * 250 + ".pth", "x" * 100 + ".pth"), ("声" * 80 + ".pth", "声" * 66 + ".pth"),
+        ("CON.pth", "_CON.pth"),
+        ("lpt1.v2.pth", "_lpt1.v2.pth"),
+        (".pth", "_.pth"),
+        ("...pth", "_.pth"),
+        ("a\x1b[31m\u202e\n.pth", "a_[31m__.pth"),
+        (' a<b>"c|d?e* .pth', "a_b__c_d_e_.pth"),
+        ("-rf.pth", "-rf.pth"),
+        ("x" * 250 + ".pth", "x" * 100 + ".pth"),
+        ("声" * 80 + ".pth", "声" * 66 + ".pth"),
     ],
-)  # fmt: skip
-def test_strange_names_become_plain_ones(archive: Path, tmp_path: Path, name: str, written: str) -> None:
+)
+def test_strange_names_become_plain_ones(
+    archive: Path, tmp_path: Path, name: str, written: str
+) -> None:
     archive.write_bytes(packed({name: PTH}))
     assert extract_model(archive, tmp_path / "out").pth == tmp_path / "out" / written
     assert os.listdir(tmp_path / "out") == [written]
@@ -138,12 +166,24 @@ def test_what_is_no_archive(archive: Path, tmp_path: Path) -> None:
         ({"readme.txt": b"hello"}, "holds no voice"),
         ({"__MACOSX/._a.pth": PTH}, "holds no voice"),
         ({"a.pth/": b""}, "holds no voice"),
-        ({"inner.zip": packed({"a.pth": PTH})}, "it holds the archive inner.zip: unpack it, and give that one"),
+        (
+            {"inner.zip": packed({"a.pth": PTH})},
+            "it holds the archive inner.zip: unpack it, and give that one",
+        ),
         ({"a.pth.7z": PTH}, "it holds the archive a.pth.7z"),
         ({"a.pth": PTH, "b.pth": PTH}, r"holds 2 .pth files \(a.pth, b.pth\), not one voice"),
-        ({f"G_{i}.pth": PTH for i in range(9)}, r"holds 9 .pth files \(G_0.pth, G_1.pth, G_2.pth, ...\)"),
-        ({"a.pth": PTH, "a.index": INDEX, "b.index": INDEX}, r"holds 2 .index files \(a.index, b.index\)"),
-        ({"a.pth": PTH, "added_1.index": INDEX, "added_2.index": INDEX}, "holds 2 .index files"),
+        (
+            {f"G_{i}.pth": PTH for i in range(9)},
+            r"holds 9 .pth files \(G_0.pth, G_1.pth, G_2.pth, ...\)",
+        ),
+        (
+            {"a.pth": PTH, "a.index": INDEX, "b.index": INDEX},
+            r"holds 2 .index files \(a.index, b.index\)",
+        ),
+        (
+            {"a.pth": PTH, "added_1.index": INDEX, "added_2.index": INDEX},
+            "holds 2 .index files",
+        ),
     ],
 )
 def test_what_is_not_one_voice(archive: Path, members: dict[str, bytes], reason: str) -> None:
@@ -153,10 +193,23 @@ def test_what_is_not_one_voice(archive: Path, members: dict[str, bytes], reason:
 @pytest.mark.parametrize(
     "name",
     [
-        "../a.pth", "b/../../a.pth", "..", "b/..", "/a.pth", "/etc/passwd", "//server/a.pth", "C:\\a.pth", "C:a.pth",
-        "c:/a.pth", "..\\a.pth", "b\\..\\..\\a.pth", "\\\\server\\a.pth", "\\a.pth", "b\\a.pth",
+        "../a.pth",
+        "b/../../a.pth",
+        "..",
+        "b/..",
+        "/a.pth",
+        "/etc/passwd",
+        "//server/a.pth",
+        "C:\\a.pth",
+        "C:a.pth",
+        "c:/a.pth",
+        "..\\a.pth",
+        "b\\..\\..\\a.pth",
+        "\\\\server\\a.pth",
+        "\\a.pth",
+        "b\\a.pth",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("beside", [True, False], ids=["beside a voice", "as the voice"])
 def test_names_that_lead_out(archive: Path, name: str, beside: bool) -> None:
     placeholder = "#" * len(name)
@@ -171,20 +224,24 @@ def test_a_name_with_a_zero_byte(archive: Path) -> None:
     assert "has a member named voice.pth?.txt" in refusal(archive, content)
 
 
-@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK])
+@pytest.mark.parametrize(
+    "kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK]
+)
 @pytest.mark.parametrize("name", ["a.pth", "folder"])
 def test_links_and_devices(archive: Path, kind: int, name: str) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         member = zipfile.ZipInfo(name)
-        member.create_system, member.external_attr = 3, (kind | 0o777) << 16
+        member.create_system = 3
+        member.external_attr = (kind | 0o777) << 16
         file.writestr(member, "/etc/passwd")
         file.writestr("folder/a.pth" if name == "folder" else "b.index", PTH)
     assert f"{name} in it is a link, not a file" in refusal(archive, buffer.getvalue())
 
 
 def field(content: bytes, name: bytes, offset: int, value: bytes) -> bytes:
-    """An entry of the list of members with a field replaced; the fields are in front of the name, at 46."""
+    """An entry of the list of members with a field replaced; the fields are in front of the name,
+    at 46."""
     place = content.rindex(b"PK\1\2", 0, content.rindex(name)) + offset
     return content[:place] + value + content[place + len(value) :]
 
@@ -201,7 +258,9 @@ def test_other_ways_of_packing(archive: Path, method: int) -> None:
     assert "packed in a way that is not supported" in refusal(archive, content)
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_is_refused_before_it_is_unpacked(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bomb = packed({"a.pth": bytes(50_000_000)})
     assert len(bomb) < 100_000
     monkeypatch.setattr(zipfile.ZipFile, "open", None)
@@ -212,7 +271,9 @@ def test_too_much_for_any_voice(archive: Path, monkeypatch: pytest.MonkeyPatch) 
     huge = field(packed({"a.pth": PTH}), b"a.pth", 20, struct.pack("<II", 2**32 - 2, 2**32 - 2))
     assert refusal(archive, huge)
     monkeypatch.setattr(zip_archive, "MOST_BYTES", len(PTH) + len(INDEX) - 1)
-    assert "more than any voice has" in refusal(archive, packed({"a.pth": PTH, "a.index": INDEX}))
+    assert "more than any voice has" in refusal(
+        archive, packed({"a.pth": PTH, "a.index": INDEX})
+    )
     monkeypatch.setattr(zip_archive, "MOST_BYTES", len(PTH) + len(INDEX))
     extract_model(archive, archive.parent / "out")
 
@@ -231,11 +292,14 @@ def test_members_that_share_their_bytes(archive: Path) -> None:
     second = content.index(b"PK\3\4", 4)
     shared = field(content, b"b.index", 42, struct.pack("<I", 0))
     assert "lies over another member" in refusal(archive, shared)
-    assert "lies over another member" in refusal(archive, field(content, b"a.pth", 20, struct.pack("<I", second)))
+    assert "lies over another member" in refusal(
+        archive, field(content, b"a.pth", 20, struct.pack("<I", second))
+    )
 
 
 @pytest.mark.parametrize(
-    "names", [("a.pth", "a.pth"), ("a.pth", "A.PTH"), ("é.pth", "e\u0301.pth"), ("ß.txt", "SS.txt")]
+    "names",
+    [("a.pth", "a.pth"), ("a.pth", "A.PTH"), ("é.pth", "e\u0301.pth"), ("ß.txt", "SS.txt")],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_names_that_are_the_same(archive: Path, names: tuple[str, str]) -> None:
@@ -268,7 +332,9 @@ def test_wrong_checksums(archive: Path) -> None:
     assert "Bad CRC" in refusal(archive, field(content, b"a.pth", 16, bytes(4)))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_changed_bytes_are_unpacked_or_refused(archive: Path, data: st.DataObject) -> None:
     content = bytearray(packed({"folder/a.pth": PTH[:99], "a.index": INDEX[:99]}))
@@ -289,7 +355,9 @@ def test_changed_bytes_are_unpacked_or_refused(archive: Path, data: st.DataObjec
 # What the system refuses
 
 
-def test_a_disk_without_room(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_room(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     archive.write_bytes(packed({"a.pth": PTH}))
     usage = shutil.disk_usage(tmp_path)
     with monkeypatch.context() as patch:
@@ -302,7 +370,9 @@ def test_a_disk_without_room(archive: Path, tmp_path: Path, monkeypatch: pytest.
     assert os.listdir(tmp_path) == ["voice.zip"]
 
 
-def test_an_interruption_leaves_nothing(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_leaves_nothing(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     archive.write_bytes(packed({"a.pth": PTH}))
     fails_once(monkeypatch, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):

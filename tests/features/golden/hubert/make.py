@@ -1,4 +1,5 @@
-"""Hidden states of small HuBERT models by transformers; see README.md. Needs torch and transformers.
+"""Hidden states of small HuBERT models by transformers; see README.md. Needs torch and
+transformers.
 
 python tests/features/golden/hubert/make.py
 """
@@ -41,12 +42,16 @@ CONFIGS = {
 def main() -> None:
     with np.load(PARITY / "features.npz") as file:
         audio = file["audio"][:16000]
-    models, outputs = {}, {"audio": audio.astype(np.float16)}
+    models = {}
+    outputs = {"audio": audio.astype(np.float16)}
     audio = torch.from_numpy(outputs["audio"].astype(np.float32))[None]
     for name, config in CONFIGS.items():
         model = HubertModel(HubertConfig(**config)).eval()
         shapes = {key: list(tensor.shape) for key, tensor in model.state_dict().items()}
-        values = {key: torch.from_numpy(reference.value(f"{name}.{key}", shape)) for key, shape in shapes.items()}
+        values = {
+            key: torch.from_numpy(reference.value(f"{name}.{key}", shape))
+            for key, shape in shapes.items()
+        }
         model.load_state_dict(values)
         with torch.no_grad():
             output = model(audio, output_hidden_states=True)

@@ -1,4 +1,5 @@
-"""Stands in for Google Colab: what is asked of it is written to calls.jsonl in the folder $FAKE_COLAB."""
+"""Stands in for Google Colab: what is asked of it is written to calls.jsonl in the folder
+$FAKE_COLAB."""
 
 import json
 import os
