@@ -714,3 +714,8 @@ def from_dict(kind: type, values: dict[str, Any]) -> Any:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
+def option(field: str) -> str:
+    """The command-line option of a field: `sample_rate` -> `--sample-rate`."""
+    return "--" + field.replace("_", "-")

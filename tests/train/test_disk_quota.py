@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import fsspec
 import numpy as np
 import pytest
-from test_recipe import MICRO
+from micro import MICRO
 
 from rvc_jax.config import TrainConfig
 from rvc_jax.errors import UserError
