@@ -8,6 +8,7 @@ import mmap
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.signal
@@ -156,6 +157,22 @@ def block_ranges(samples: int, size: int | None = None) -> Iterator[tuple[int, i
     """(start, stop) of the blocks of a wave of so many samples, in order."""
     size = size or BLOCK
     return ((start, min(start + size, samples)) for start in range(0, samples, size))
+
+
+def reflect_positions(positions: Any, length: Any) -> Any:
+    """Map positions to those of the samples that reflection puts there.
+
+    A signal is reflected at its first and last sample, as often as needed: the result equals
+    indexing numpy's `pad` with mode "reflect". Works on numpy and JAX arrays alike.
+
+    Args:
+      positions: integers, any shape; they may lie before or behind the signal.
+      length: of the signal, at least 2; an integer, or an array that broadcasts.
+
+    Returns: integers in 0..length - 1, of the broadcast shape.
+    """
+    last = length - 1
+    return last - abs(positions % (2 * last) - last)
 
 
 def read_range(wave: np.ndarray, start: int, stop: int) -> np.ndarray:

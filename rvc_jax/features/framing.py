@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rvc_jax.audio.blocks import reflect_positions
 from rvc_jax.config import CONTENT_HOP
 
 
@@ -35,11 +36,8 @@ def pad_rows_reflect(audio: jax.Array, lengths: jax.Array, left: int, right: int
 
 
 def _take_reflected(audio: jax.Array, lengths: jax.Array, positions: jax.Array) -> jax.Array:
-    """Samples at positions outside the rows, which go to and fro between their first and last
-    sample."""
-    period = 2 * (lengths - 1)
-    phase = positions % period
-    return jnp.take_along_axis(audio, jnp.minimum(phase, period - phase), axis=1)
+    """Samples [batch, n] at positions that may lie outside the rows, which are reflected there."""
+    return jnp.take_along_axis(audio, reflect_positions(positions, lengths), axis=1)
 
 
 def check_batch(audio: np.ndarray, lengths: np.ndarray | None) -> tuple[jax.Array, jax.Array]:

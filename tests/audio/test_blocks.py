@@ -2,6 +2,7 @@
 
 import resource
 
+import jax.numpy as jnp
 import numpy as np
 import psutil
 import pytest
@@ -76,6 +77,15 @@ def test_scratch_without_room(tmp_path, monkeypatch):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     with pytest.raises(UserError, match="No such file or directory"):
         stream.collect_blocks(in_blocks(SPEECH, 5000), 16000, tmp_path / "gone")
+
+
+@given(st.integers(2, 30), st.integers(0, 90), st.integers(0, 90))
+def test_reflected_positions_are_those_of_numpys_pad(length, before, behind):
+    positions = np.arange(-before, length + behind)
+    expected = np.pad(np.arange(length), (before, behind), mode="reflect")
+    np.testing.assert_array_equal(stream.reflect_positions(positions, length), expected)
+    in_jax = stream.reflect_positions(jnp.asarray(positions), jnp.asarray([[length]]))
+    np.testing.assert_array_equal(in_jax[0], expected)
 
 
 def test_reading_a_wave_on_disk_holds_no_memory(tmp_path):
