@@ -11,7 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rvc_jax.config import CONTENT_ENCODERS, PRESETS, AudioConfig, GeneratorConfig
+from rvc_jax.config import (
+    CONTENT_ENCODERS,
+    PRESETS,
+    AudioConfig,
+    GeneratorConfig,
+    PrepareConfig,
+)
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import synthesizer
 from rvc_jax.runs.folder import RunFolder
@@ -47,7 +53,16 @@ class VoiceModel:
     speakers: tuple[str, ...] = ("",)
     """Their names, by number."""
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """What else its file tells, in plain values: name, epoch, step, author, ..."""
+    """What else its file states, in plain values: name, epoch, step, author, ..."""
+    index: np.ndarray | None = None
+    """Content features of the training speech [rows, channels], for retrieval; None if there are
+    none."""
+    prepare: PrepareConfig | None = None
+    """How the training speech was prepared; None if unknown, which it is for a voice from a file."""
+    median_f0: tuple[float, ...] = ()
+    """Median pitch of each speaker's training speech in Hz, 0 if unknown; empty if none is known."""
+    precision: str = "auto"
+    """Arithmetic to compute in; see `models.precision.compute_dtype`."""
 
     @classmethod
     def from_run(
@@ -65,6 +80,10 @@ class VoiceModel:
             dataset.content_encoder,
             dataset.content_fingerprint,
             dataset.speakers,
+            index=run.index(),
+            prepare=PrepareConfig(**dataset.config),
+            median_f0=dataset.speaker_median_f0,
+            precision=run.preset.train.precision,
         )
 
     @property
