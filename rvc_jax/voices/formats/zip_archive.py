@@ -226,7 +226,7 @@ def _is_junk(name: str) -> bool:
 def _check_room(folder: Path, members: Sequence[zipfile.ZipInfo]) -> None:
     if not is_vacant(folder):
         raise UserError(f"{folder} exists already; name a new folder")
-    check_disk_space(folder, sum(member.file_size for member in members))
+    check_disk_space(folder, sum(member.file_size for member in members), "unpacking")
 
 
 def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> str:
