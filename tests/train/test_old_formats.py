@@ -1,0 +1,123 @@
+"""Files of version 0.1.0 keep working: datasets open, runs continue bit for bit, voices convert.
+
+`tests/fixtures/v0_1/README.md` says how the files were made.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+import rvc_jax
+from rvc_jax.cli.describe import describe
+from rvc_jax.data.cache import Cache, make_cache_key
+from rvc_jax.data.dataset import load_dataset
+from rvc_jax.data.sources import find_bundled_sample
+from rvc_jax.runs.folder import RunFolder
+from rvc_jax.train.evaluator import evaluate
+from rvc_jax.train.loop import train
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "v0_1"
+EXPECTED: dict[str, Any] = json.loads((FIXTURES / "expected.json").read_text())
+
+PERSISTED = ("kind", "preset", "sample_rate", "content_encoder", "speakers", "speech_minutes")
+"""Facts that `info` reports about datasets and runs, under names that scripts rely on."""
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked dataset, run, voice and cache. Tests copy what they change."""
+    folder = tmp_path_factory.mktemp("v0_1")
+    for file in FIXTURES.glob("*.zip"):
+        with zipfile.ZipFile(file) as archive:
+            archive.extractall(folder / file.stem)
+    return folder
+
+
+def test_info_describes_old_datasets_and_runs(old: Path) -> None:
+    for name in ("dataset", "run"):
+        described = json.loads(json.dumps(describe(str(old / name)), default=str))
+        expected = {
+            key: value
+            for key, value in EXPECTED[name].items()
+            if key not in ("bytes", "config")
+        }
+        assert set(PERSISTED) <= set(expected)
+        assert {key: described.get(key) for key in expected} == expected
+
+
+def test_an_old_dataset_opens(old: Path) -> None:
+    data = load_dataset(old / "dataset")
+    expected = EXPECTED["dataset"]
+    assert (len(data.train), len(data.holdout)) == (
+        expected["train_slices"],
+        expected["holdout_slices"],
+    )
+    assert data.info.fingerprint == expected["fingerprint"]
+    assert 0.1 < max(float(np.abs(wave).max()) for wave in data.train.wave) <= 2.5
+
+
+def test_an_old_run_continues_as_it_would_have(old: Path, tmp_path: Path) -> None:
+    """Same losses, same evaluations, same parameters as version 0.1.0 computed for these steps."""
+    run = tmp_path / "run"
+    unpack("run", run)
+    expected = EXPECTED["continued"]
+    first = EXPECTED["run"]["steps"]
+    result = train(old / "dataset", run, overrides={"steps": expected["steps"]})
+    assert (result.resumed_from, result.steps) == (first, expected["steps"])
+
+    folder = RunFolder.open(run)
+    history = [line for line in folder.history() if line["step"] > first]
+    assert len(history) == len(expected["history"])
+    for line, expected_line in zip(history, expected["history"], strict=True):
+        losses = {name: value for name, value in expected_line.items() if is_comparable(name)}
+        assert {name: line[name] for name in losses} == pytest.approx(losses, rel=1e-5)
+    parameters = folder.load_generator("latest")[1]
+    norms = {
+        name: float(np.linalg.norm(np.asarray(value))) for name, value in parameters.items()
+    }
+    assert norms == pytest.approx(expected["norms"], rel=1e-5)
+
+
+def is_comparable(name: str) -> bool:
+    """Whether a figure of the history is defined as it was in version 0.1.0."""
+    return "f0" not in name and "voicing" not in name and name != "best/which"
+
+
+def test_an_old_run_is_evaluated(old: Path) -> None:
+    measured = evaluate(RunFolder.open(old / "run"), load_dataset(old / "dataset"))
+    expected = EXPECTED["evaluate"]
+    for name in ("holdout_mel", "holdout_stft", "holdout_seconds"):
+        assert measured[name] == pytest.approx(expected[name], rel=1e-5)
+    assert measured["same_speech_as_in_training"]
+
+
+@pytest.mark.parametrize("name", ["run", "voice"])
+def test_an_old_voice_converts(old: Path, name: str) -> None:
+    """The folder of the run, and the imported folder that was made of its best voice."""
+    samples, rate = soundfile.read(
+        next(find_bundled_sample("other").glob("*.flac")), dtype="float32"
+    )
+    converted = rvc_jax.load_voice(old / name).convert(samples[:rate], rate)
+    expected = np.load(FIXTURES / "converted.npz")["audio"].astype(np.float32)
+    assert converted.shape == expected.shape
+    np.testing.assert_allclose(converted, expected, atol=2e-3)
+
+
+def test_an_old_cache_is_read(old: Path) -> None:
+    cache = Cache(old / "cache")
+    array = cache.array(make_cache_key("an array", 1))
+    assert array is not None
+    np.testing.assert_array_equal(array, np.arange(5, dtype=np.float32))
+    assert cache.value(make_cache_key("a value", [0.5, None])) == {"slices": [[0, 480, None]]}
+
+
+def unpack(name: str, folder: Path) -> None:
+    with zipfile.ZipFile(FIXTURES / f"{name}.zip") as archive:
+        archive.extractall(folder)
