@@ -23,10 +23,10 @@ from rvc_jax.errors import UserError
 
 __all__ = [
     "AUDIO_EXTENSIONS",
-    "AudioError",
-    "EncodingOptions",
     "MAX_HOURS",
     "SAVE_FORMATS",
+    "AudioError",
+    "EncodingOptions",
     "Writer",
     "check_encoding",
     "decode",

@@ -84,7 +84,7 @@ def convert_folder(
             target.parent.mkdir(parents=True, exist_ok=True)
             listener = lambda share, done=done, name=name: progress(
                 done + share, len(pending), name
-            )  # noqa: E731
+            )
             conversion = convert_with(converter, sources[number], target, listener)
         except OSError as error:
             raise UserError(f"{target.parent} cannot be made: {error.strerror}") from error

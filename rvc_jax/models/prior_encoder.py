@@ -242,7 +242,7 @@ class Transformer(nnx.Module):
         step = lambda x, state: (
             _transformer_layer(nnx.merge(graph, state), x, mask, reach, ones),
             None,
-        )  # noqa: E731
+        )
         return jax.lax.scan(step, x, stacked)[0]
 
 

@@ -252,7 +252,7 @@ class Trainer:
             self._say(0, note)
         create = lambda *parameters: create_state(
             *parameters, self.networks.optimizer, averaged
-        )  # noqa: E731
+        )
         return jax.jit(create)(*parameters)  # one program, not one for every array
 
     def _feed(self) -> tuple[ResidentLoader | StreamingLoader, Any]:

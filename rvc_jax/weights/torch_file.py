@@ -246,11 +246,8 @@ def _check_keys(keys: Iterable[Any]) -> None:
     """Keys of dictionaries and members of sets must be plain: the hash of tuples in tuples can take
     forever."""
     for key in keys:
-        if (
-            type(key) not in _KEYS
-            and type(key) is not Opaque
-            or type(key) is int
-            and key.bit_length() > 64
+        if (type(key) not in _KEYS and type(key) is not Opaque) or (
+            type(key) is int and key.bit_length() > 64
         ):
             raise _Damaged("it has a key that is neither a text nor a number of usual size")
 

@@ -57,7 +57,7 @@ def pytorch(name: str, _: str) -> Run:
         filters = torch.from_numpy(whisper_filters())
         encode = lambda audio: torch_encoders.whisper(
             state, torch_encoders.log_mel(audio, filters)
-        )  # noqa: E731
+        )
 
     def run(audio: np.ndarray) -> np.ndarray:
         with torch.inference_mode():

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from public_files import applio, checkpoint, small_voice, write  # noqa: E402
+from public_files import applio, checkpoint, small_voice, write
 
 from rvc_jax.audio.reading import load, save
 from rvc_jax.config import PRESETS, ConvertConfig

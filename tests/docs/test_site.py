@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import plan_table  # noqa: E402
+import plan_table
 import pytest
 from pages import PAGES, ROOT, prose
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from public_files import small_voice  # noqa: E402
+from public_files import small_voice
 
-import rvc_jax  # noqa: E402
-from rvc_jax.audio.reading import load  # noqa: E402
-from rvc_jax.errors import UserError  # noqa: E402
-from rvc_jax.voices.formats import native  # noqa: E402
+import rvc_jax
+from rvc_jax.audio.reading import load
+from rvc_jax.errors import UserError
+from rvc_jax.voices.formats import native
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_other_options_compile_nothing(voice: rvc_jax.SpeakingVoice, clip: np.nd
     compiled = []
     listener = lambda event, seconds, **_: (
         compiled.append(event) if "compile" in event else None
-    )  # noqa: E731
+    )
     jax.monitoring.register_event_duration_secs_listener(listener)
     try:
         voice.convert(

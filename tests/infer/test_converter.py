@@ -225,7 +225,7 @@ def test_a_second_recording_compiles_nothing(converter: Converter, clip: np.ndar
     compiled = []
     listener = lambda event, seconds, **_: (
         compiled.append(event) if "compile" in event else None
-    )  # noqa: E731
+    )
     jax.monitoring.register_event_duration_secs_listener(listener)
     try:
         converter.convert(clip[:45000], 16000)

@@ -89,7 +89,7 @@ def test_minimal_filtering_is_the_plain_convolution(
     )
     fast = lambda x, kernel: convolution.conv(
         x, kernel, stride, padding, 1, 1, KernelConfig(winograd_from=3)
-    )  # noqa: E731
+    )
     ours, our_pull = jax.vjp(fast, x, kernel)
     assert ours.shape == plain.shape
     close(ours, plain)
@@ -120,7 +120,7 @@ def test_minimal_filtering_takes_fewer_products() -> None:
     kernel = jax.ShapeDtypeStruct((5, 256, 512), jnp.float32)
     conv = lambda forms: jax.make_jaxpr(
         lambda x, kernel: convolution.conv(x, kernel, 1, 2, 1, 1, forms)
-    )(x, kernel)  # noqa: E731
+    )(x, kernel)
     plain, minimal = (
         operations(conv(forms).jaxpr)
         for forms in (KernelConfig(), KernelConfig(winograd_from=256))

@@ -261,13 +261,15 @@ def test_a_failing_upload_is_said_and_tried_again(
         "cannot be reached" in text and "next try is in" in text for text in said
     )
     monkeypatch.setattr(upload, "_FINAL_RETRY_SECONDS", (0.01, 0.01))
-    with pytest.raises(
-        UserError,
-        match=r"cannot be reached.*; not everything is at .*same command on this machine",
-    ):  # noqa: SIM117
-        with sync_run(url, said.append) as run:
-            failures = 1000
-            save(run, 2)
+    with (
+        pytest.raises(
+            UserError,
+            match=r"cannot be reached.*; not everything is at .*same command on this machine",
+        ),
+        sync_run(url, said.append) as run,
+    ):
+        failures = 1000
+        save(run, 2)
     failures = 0
     with sync_run(url, print) as run:
         assert checkpoint.find_newest(run / "checkpoints").name == "2"

@@ -307,11 +307,8 @@ class _Reader:
         if (list_form := self._bytes(4)) not in (b"full", b"sprs"):
             raise _Damaged("the sizes of its cells are missing")
         sizes = self._array("<u8", self._number())
-        if (
-            list_form == b"full"
-            and len(sizes) != cells
-            or list_form == b"sprs"
-            and len(sizes) % 2
+        if (list_form == b"full" and len(sizes) != cells) or (
+            list_form == b"sprs" and len(sizes) % 2
         ):
             raise _Damaged(f"it has {cells} cells, and the sizes of {len(sizes)}")
         if list_form == b"sprs":

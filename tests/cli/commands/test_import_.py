@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from public_files import applio, checkpoint, classic, small_voice, write  # noqa: E402
+from public_files import applio, checkpoint, classic, small_voice, write
 
-from rvc_jax.audio.reading import decode  # noqa: E402
-from rvc_jax.cli.main import main  # noqa: E402
-from rvc_jax.config import PRESETS  # noqa: E402
-from rvc_jax.models.discriminator import Discriminator  # noqa: E402
-from rvc_jax.models.parameters import Network  # noqa: E402
-from rvc_jax.train import pretrained  # noqa: E402
-from rvc_jax.voices.model import VoiceModel  # noqa: E402
+from rvc_jax.audio.reading import decode
+from rvc_jax.cli.main import main
+from rvc_jax.config import PRESETS
+from rvc_jax.models.discriminator import Discriminator
+from rvc_jax.models.parameters import Network
+from rvc_jax.train import pretrained
+from rvc_jax.voices.model import VoiceModel
 
 NANO = {"resblock_kernels": (3, 5), "resblock_dilations": ((1,), (3,)), "content_channels": 384}
 Captured = pytest.CaptureFixture[str]

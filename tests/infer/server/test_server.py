@@ -577,4 +577,4 @@ def test_other_addresses_of_this_machine() -> None:
         try:
             bind(ServeConfig(host=host, port=0)).close()
         except UserError as error:  # a machine without IPv6
-            assert ":" in host, error  # noqa: PT017
+            assert ":" in host, error

@@ -287,7 +287,7 @@ def test_the_second_second_compiles_nothing_and_memory_is_flat(
     stream.push(clip[:48000])
     listener = lambda event, seconds, **_: (
         compiled.append(event) if "compile" in event else None
-    )  # noqa: E731
+    )
     jax.monitoring.register_event_duration_secs_listener(listener)
     try:
         for begin in range(48000, len(clip), 16000):
