@@ -8,6 +8,7 @@ public RVC implementation).
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -161,7 +162,7 @@ class KernelConfig:
     """Parameters of equal shape lie in one array during training: far fewer small operations."""
     scan: bool = False
     """Layers of equal shape run in a loop: much less to compile, a little slower."""
-    rematerialise: bool = False
+    rematerialize: bool = False
     """Compute activations of the generator again for the gradient, instead of keeping them: less
     memory, slower."""
     split_step_from: int = 0
@@ -313,10 +314,10 @@ class TrainConfig:
     steps_per_dispatch: int = 0
     """Steps that the accelerator takes in one go, without the host; 0 chooses: 1 on a CPU, 32
     elsewhere."""
-    rematerialise: bool = False
+    rematerialize: bool = False
     """Compute the generator's activations again for the gradient instead of keeping them: less
     memory, slower."""
-    skips_before_return: int = 5
+    max_consecutive_skips: int = 5
     """Steps without a finite loss and gradient, one after the other, after which the run returns to
     its last checkpoint with half the learning rate. Single ones are left out and counted."""
     evaluate_every: int = 10
@@ -550,16 +551,16 @@ class PrepareConfig:
     """Probability from which the detector calls a moment speech, 0..1."""
     vad_min_speech: float = 0.2
     """Share of a slice that must be speech."""
-    normalisation: Literal["none", "pre", "post", "loudness"] = "post"
+    normalization: Literal["none", "pre", "post", "loudness"] = "post"
     """none; pre brings the peak of every file to full scale; post the peak of every slice towards
-    `normalise_peak`; loudness brings every file to `loudness_lufs` (EBU R128; peaks stay below
+    `normalize_peak`; loudness brings every file to `loudness_lufs` (EBU R128; peaks stay below
     0.99)."""
-    normalise_peak: float = 0.9
-    """Peak of the slices after post-normalisation; 1 is full scale."""
-    normalise_mix: float = 0.75
+    normalize_peak: float = 0.9
+    """Peak of the slices after post-normalization; 1 is full scale."""
+    normalize_mix: float = 0.75
     """Share of the peak-normalised signal in the result; the rest keeps its original level."""
     loudness_lufs: float = -23.0
-    """Loudness that normalisation "loudness" aims at, in LUFS."""
+    """Loudness that normalization "loudness" aims at, in LUFS."""
     min_slice: float = 0.4
     """Slices shorter than this many seconds are dropped, and counted."""
     max_peak: float = 2.5
@@ -689,27 +690,53 @@ class EvaluateConfig:
     source."""
 
 
+STORED_NAMES = {
+    "normalization": "normalisation",
+    "normalize_peak": "normalise_peak",
+    "normalize_mix": "normalise_mix",
+    "rematerialize": "rematerialise",
+    "max_consecutive_skips": "skips_before_return",
+}
+"""Fields that were renamed after 0.1, and their first names. Runs and datasets keep the first names:
+hashes of datasets and of cached features are computed over them."""
+
+
 def to_dict(config: Any) -> dict[str, Any]:
-    """A configuration as plain containers, for JSON."""
-    return dataclasses.asdict(config)
+    """Return a configuration as plain containers, as JSON files and hashes have it."""
+    return {
+        STORED_NAMES.get(name, name): _to_plain(value) for name, value in vars(config).items()
+    }
+
+
+def _to_plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    # asdict's own treatment of containers: none of ours holds a dataclass.
+    return copy.deepcopy(value)
 
 
 def from_dict(kind: type, values: dict[str, Any]) -> Any:
-    """The inverse of `to_dict`: rebuilds a dataclass, nested ones and tuples included; unknown keys
-    are a TypeError."""
+    """Rebuild a dataclass from `to_dict`'s result, nested ones and tuples included.
+
+    Raises:
+      TypeError: a key is unknown.
+    """
     nested = {
         "audio": AudioConfig,
         "generator": GeneratorConfig,
         "discriminator": DiscriminatorConfig,
         "train": TrainConfig,
     }
+    current_names = {stored: name for name, stored in STORED_NAMES.items()}
 
     def build(name: str, value: Any) -> Any:
         if isinstance(value, dict) and name in nested:
             return from_dict(nested[name], value)
         return _tuples(value)
 
-    return kind(**{name: build(name, value) for name, value in values.items()})
+    return kind(
+        **{current_names.get(name, name): build(name, value) for name, value in values.items()}
+    )
 
 
 def _tuples(value: Any) -> Any:

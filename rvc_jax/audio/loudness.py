@@ -43,7 +43,7 @@ def rms(wave: np.ndarray, frame: int, hop: int) -> np.ndarray:
 
 
 def normalize_slice(wave: np.ndarray, config: PrepareConfig) -> np.ndarray:
-    """Bring the peak of a slice towards `normalise_peak`, keeping some of its own level (RVC's
+    """Bring the peak of a slice towards `normalize_peak`, keeping some of its own level (RVC's
     preparation).
 
     Args:
@@ -57,7 +57,7 @@ def normalize_slice(wave: np.ndarray, config: PrepareConfig) -> np.ndarray:
 
 def slice_gain(peak: float, config: PrepareConfig) -> float:
     """What `normalize_slice` multiplies a wave of this peak by."""
-    return config.normalise_peak * config.normalise_mix / peak + 1 - config.normalise_mix
+    return config.normalize_peak * config.normalize_mix / peak + 1 - config.normalize_mix
 
 
 def normalize_file(
@@ -88,7 +88,7 @@ def file_gain(
 
     Returns: the gain, and notes of what was not reached.
     """
-    if config.normalisation not in ("pre", "loudness"):
+    if config.normalization not in ("pre", "loudness"):
         return 1.0, ()
     peak = max(
         (
@@ -99,7 +99,7 @@ def file_gain(
     )
     if peak < _SILENT_PEAK:
         return 1.0, ()
-    if config.normalisation == "pre":
+    if config.normalization == "pre":
         return 1 / peak, ()
     loudness = integrated_loudness(_undamaged_seconds(wave, rate, config.max_peak), rate)
     return _loudness_gain(loudness, peak, config.loudness_lufs)

@@ -35,7 +35,15 @@ from rvc_jax.cli.commands.report import report, write_report_of_run
 from rvc_jax.cli.commands.serve import serve
 from rvc_jax.cli.commands.status import status, watch
 from rvc_jax.cli.display import Display, format_drop, print_result, size
-from rvc_jax.cli.options import AtEnd, Json, OptionalInt, Place, Preset, TrainOptions
+from rvc_jax.cli.options import (
+    AtEnd,
+    Json,
+    OptionalInt,
+    Place,
+    Preset,
+    TrainOptions,
+    replace_old_options,
+)
 from rvc_jax.config import PRESETS, ClusterConfig
 from rvc_jax.errors import UserError, make_printable
 from rvc_jax.storage.environment import silence_libraries, start_jax
@@ -242,7 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
             COMMANDS,
             prog="rvc-jax",
             description="Train a voice from speech, and speak in it.",
-            args=arguments or ["--help"],
+            args=replace_old_options(arguments) or ["--help"],
             config=(OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
         )
     except UserError as error:

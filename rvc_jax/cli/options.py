@@ -7,13 +7,14 @@ import dataclasses
 import inspect
 import textwrap
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional
 
-from rvc_jax.config import PRESETS, PresetName, TrainConfig
+from rvc_jax.config import PRESETS, STORED_NAMES, PresetName, TrainConfig, option
 
 Run = Annotated[Positional[str], tyro.conf.arg(metavar="RUN")]
 Source = Annotated[Positional[Path], tyro.conf.arg(metavar="SOURCE")]
@@ -28,6 +29,21 @@ OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_h
 OptionalPlace = Annotated[str | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 AtEnd = Annotated[str, tyro.conf.arg(metavar="nothing|exit|shutdown|COMMAND")]
 Json = Annotated[bool, tyro.conf.arg(name="json", help="Print the result as JSON.")]
+
+
+OLD_OPTIONS = {option(old): option(name) for name, old in STORED_NAMES.items()}
+"""Options under their old spellings, which stay accepted, and under the present ones."""
+
+
+def replace_old_options(arguments: Sequence[str]) -> list[str]:
+    """Return the command line with every old option (`--normalisation`) under its present name."""
+    return [_replace_old_option(argument) for argument in arguments]
+
+
+def _replace_old_option(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    present = OLD_OPTIONS.get(name.replace("_", "-"))
+    return argument if present is None else present + equals + value
 
 
 def read_field_help(config: type) -> dict[str, str]:

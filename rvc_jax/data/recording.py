@@ -108,7 +108,7 @@ def read_slice(
     """The samples start..stop as they go into the dataset: float32, normalised if `config` wants
     that per slice."""
     wave = stream.read_range(recording.wave, start, stop)
-    return normalize_slice(wave, config) if config.normalisation == "post" else wave
+    return normalize_slice(wave, config) if config.normalization == "post" else wave
 
 
 def find_drop_reason(

@@ -102,7 +102,7 @@ def check_settings(config: PrepareConfig) -> None:
         "vad_threshold",
         "vad_min_speech",
         "max_clipped",
-        "normalise_mix",
+        "normalize_mix",
     ):
         if not 0 <= getattr(config, name) <= 1:
             raise UserError(

@@ -221,6 +221,6 @@ def _gain(wave: np.ndarray, prepare: PrepareConfig) -> float:
         return 1.0
     return (
         slice_gain(peak, prepare)
-        if prepare.normalisation == "post"
+        if prepare.normalization == "post"
         else file_gain(wave, FEATURE_RATE, prepare)[0]
     )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
-from rvc_jax.config import PRESETS, AudioConfig, PrepareConfig
+from rvc_jax.config import PRESETS, AudioConfig, PrepareConfig, from_dict
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.precision import compute_dtype
 from rvc_jax.runs.folder import RunFolder
@@ -123,7 +123,7 @@ class Voice:
             run.dataset.content_encoder,
             run.dataset.content_fingerprint,
             run.preset.version,
-            PrepareConfig(**run.dataset.config),
+            from_dict(PrepareConfig, run.dataset.config),
             run.dataset.speakers,
             run.dataset.speaker_median_f0,
             run.index(),

@@ -198,7 +198,7 @@ class Generator(nnx.Module):
         def average(x: jax.Array) -> jax.Array:
             return sum(block(x, factor) for block in blocks) / len(blocks)
 
-        return jax.checkpoint(average)(x) if self.forms.rematerialise else average(x)
+        return jax.checkpoint(average)(x) if self.forms.rematerialize else average(x)
 
 
 def _conv(conv: Conv, x: jax.Array, factor: int) -> jax.Array:

@@ -206,5 +206,5 @@ def _does_not_fit(
         return None
     return UserError(
         f"a batch of {batch_per_chip} per chip does not fit into the memory of {topology.chip.name} "
-        f"({topology.chip.memory / 2**30:.1f} GiB): take fewer, or rematerialise"
+        f"({topology.chip.memory / 2**30:.1f} GiB): take fewer, or use --rematerialize"
     )

@@ -184,7 +184,7 @@ class Trainer:
                     last = step == self.total_steps or interrupted or used_up or over
                     if last or self._due(step, self.folder.preset.train.save_every):
                         late.flush()
-                    if late.consecutive_skips >= self.folder.preset.train.skips_before_return:
+                    if late.consecutive_skips >= self.folder.preset.train.max_consecutive_skips:
                         state, step = self._rollback(step, late, recorder)
                         continue
                     if last or self._due(step, self.folder.preset.train.evaluate_every):

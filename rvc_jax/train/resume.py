@@ -42,8 +42,8 @@ _FREELY_CHANGEABLE = frozenset(
         "budget",
         "data_on_device",
         "steps_per_dispatch",
-        "rematerialise",
-        "skips_before_return",
+        "rematerialize",
+        "max_consecutive_skips",
         "evaluate_every",
         "best_by",
         "patience",
@@ -152,7 +152,7 @@ def check_recipe(recipe: TrainConfig) -> None:
         "keep_checkpoints",
         "log_every",
     )
-    for name in (*counts, "skips_before_return", "discriminator_every", "accumulate"):
+    for name in (*counts, "max_consecutive_skips", "discriminator_every", "accumulate"):
         if getattr(recipe, name) < 1:
             raise UserError(
                 f"--{name.replace('_', '-')} must be at least 1, not {getattr(recipe, name)}"

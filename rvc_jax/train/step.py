@@ -78,7 +78,7 @@ def build_networks(
     packed = (
         forms.packed and not preset.train.frozen_parts
     )  # arrays of several parts can't be frozen for one
-    forms = dataclasses.replace(forms, rematerialise=preset.train.rematerialise, packed=packed)
+    forms = dataclasses.replace(forms, rematerialize=preset.train.rematerialize, packed=packed)
     dtype = compute_dtype(preset.train.precision)
     packed = dtype if forms.packed else None
     generator = synthesizer(preset.generator, preset.audio, forms, packed)

@@ -63,7 +63,7 @@ def test_normalise_follows_the_formula():
 
 
 def test_normalise_brings_any_level_near_the_peak():
-    whole = dataclasses.replace(CONFIG, normalise_mix=1.0)
+    whole = dataclasses.replace(CONFIG, normalize_mix=1.0)
     assert np.abs(normalize_slice(noise(1000) * 1e-3, whole)).max() == pytest.approx(
         0.9, rel=1e-5
     )
@@ -164,15 +164,15 @@ def test_what_has_no_loudness():
 
 @pytest.mark.parametrize("on_disk", [False, True])
 @pytest.mark.parametrize(
-    ("normalisation", "peak", "loudness"), [("pre", 1.0, None), ("loudness", None, -23.0)]
+    ("normalization", "peak", "loudness"), [("pre", 1.0, None), ("loudness", None, -23.0)]
 )
-def test_a_file_is_normalised(tmp_path, monkeypatch, on_disk, normalisation, peak, loudness):
+def test_a_file_is_normalised(tmp_path, monkeypatch, on_disk, normalization, peak, loudness):
     monkeypatch.setattr(stream, "IN_MEMORY_SECONDS", 0 if on_disk else 100)
     monkeypatch.setattr(stream, "BLOCK", 10000)
     original = speech(40000) * 0.5
     wave = stream.collect_blocks([original], 40000, tmp_path)
     gain, notes = normalize_file(
-        wave, 40000, dataclasses.replace(CONFIG, normalisation=normalisation)
+        wave, 40000, dataclasses.replace(CONFIG, normalization=normalization)
     )
     np.testing.assert_allclose(wave, original * gain, rtol=1e-6)
     assert peak is None or np.abs(wave).max() == pytest.approx(peak)
@@ -185,8 +185,8 @@ def test_a_file_is_normalised(tmp_path, monkeypatch, on_disk, normalisation, pea
 def test_a_burst_of_damage_does_not_turn_the_voice_down():
     damaged = speech(40000) * 0.1
     damaged[50000:50100] = 90
-    for normalisation in ("pre", "loudness"):
-        config = dataclasses.replace(CONFIG, normalisation=normalisation)
+    for normalization in ("pre", "loudness"):
+        config = dataclasses.replace(CONFIG, normalization=normalization)
         gain, _ = normalize_file(damaged.copy(), 40000, config)
         assert gain == pytest.approx(
             normalize_file(speech(40000) * 0.1, 40000, config)[0], rel=0.05
@@ -196,7 +196,7 @@ def test_a_burst_of_damage_does_not_turn_the_voice_down():
 def test_loudness_stops_where_peaks_would_clip():
     wave = speech(40000)
     gain, (note,) = normalize_file(
-        wave, 40000, dataclasses.replace(CONFIG, normalisation="loudness", loudness_lufs=-10)
+        wave, 40000, dataclasses.replace(CONFIG, normalization="loudness", loudness_lufs=-10)
     )
     assert np.abs(wave).max() == pytest.approx(0.99, abs=1e-3) and gain > 1
     reached = integrated_loudness([wave], 40000)
@@ -205,12 +205,12 @@ def test_loudness_stops_where_peaks_would_clip():
     )
 
 
-@pytest.mark.parametrize("normalisation", ["none", "pre", "post", "loudness"])
-def test_silence_and_crumbs_stay_as_they_are(normalisation):
-    config = dataclasses.replace(CONFIG, normalisation=normalisation)
+@pytest.mark.parametrize("normalization", ["none", "pre", "post", "loudness"])
+def test_silence_and_crumbs_stay_as_they_are(normalization):
+    config = dataclasses.replace(CONFIG, normalization=normalization)
     dither = np.random.default_rng(0).normal(size=40000).astype(np.float32) * 1e-5
     for wave in (np.zeros(0, np.float32), np.zeros(40000, np.float32), dither):
         assert normalize_file(wave.copy(), 40000, config) == (1.0, ())
     crumb = speech(40000, 0.3)
     gain, _ = normalize_file(crumb, 40000, config)
-    assert gain == 1.0 or normalisation == "pre"
+    assert gain == 1.0 or normalization == "pre"

@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--format", default="flac", choices=("flac", "wav"))
     parser.add_argument("--slicing", default="auto", choices=("auto", "simple", "skip"))
     parser.add_argument(
-        "--normalisation", default="post", choices=("none", "pre", "post", "loudness")
+        "--normalization", default="post", choices=("none", "pre", "post", "loudness")
     )
     parser.add_argument("--clean-audio", action="store_true")
     parser.add_argument("--vad", action="store_true")

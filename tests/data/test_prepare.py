@@ -378,7 +378,7 @@ def test_other_audio_under_the_same_name_and_other_settings_are_computed_anew(
     prepare(
         path,
         tmp_path / "3",
-        PrepareConfig(preset="nano", normalise_peak=0.5),
+        PrepareConfig(preset="nano", normalize_peak=0.5),
         cache=tmp_path / "cache",
     )
     assert counted == {"float32": 3, "float16": 3}

@@ -206,12 +206,12 @@ def test_normalising_a_file_hides_no_damage(read, speech):
     wave, rate = speech
     burst = wave * (1.5 / np.abs(wave).max())
     burst[3 * rate : 3 * rate + 50] = 3.0
-    for normalisation in ("pre", "loudness"):
-        recording = read(burst, rate, normalisation=normalisation)
+    for normalization in ("pre", "loudness"):
+        recording = read(burst, rate, normalization=normalization)
         assert (
             np.abs(recording.wave).max() < CONFIG.max_peak
         )  # it has been turned down with the rest
-        assert "too loud" in reasons(recording, normalisation=normalisation)
+        assert "too loud" in reasons(recording, normalization=normalization)
 
 
 def test_clipping_is_judged_on_the_original_samples(read, speech):
@@ -306,8 +306,8 @@ def test_finished_slices_are_normalised_as_asked(scratch):
     np.testing.assert_array_equal(
         read_slice(recording, 1000, 50000, CONFIG), normalize_slice(part, CONFIG)
     )
-    for normalisation in ("none", "pre", "loudness"):
-        config = dataclasses.replace(CONFIG, normalisation=normalisation)
+    for normalization in ("none", "pre", "loudness"):
+        config = dataclasses.replace(CONFIG, normalization=normalization)
         finished = read_slice(recording, 1000, 50000, config)
         np.testing.assert_array_equal(finished, part)
         assert finished.dtype == np.float32
@@ -317,15 +317,15 @@ def test_finished_slices_are_normalised_as_asked(scratch):
 def test_whole_files_are_normalised_as_asked(read, monkeypatch, speech, on_disk):
     monkeypatch.setattr(stream, "IN_MEMORY_SECONDS", 0 if on_disk else 120)
     plain = read(*speech)
-    full = read(*speech, normalisation="pre")
+    full = read(*speech, normalization="pre")
     assert np.abs(full.wave).max() == pytest.approx(1, abs=1e-6)
     np.testing.assert_allclose(full.wave, plain.wave * full.gain, rtol=1e-6)
-    loud = read(*speech, normalisation="loudness", loudness_lufs=-28.0)
+    loud = read(*speech, normalization="loudness", loudness_lufs=-28.0)
     assert (
         integrated_loudness([loud.wave], RATE) == pytest.approx(-28, abs=0.02)
         and loud.notes == ()
     )
-    (note,) = read(*speech, normalisation="loudness", loudness_lufs=-5.0).notes
+    (note,) = read(*speech, normalization="loudness", loudness_lufs=-5.0).notes
     assert "instead of -5" in note
 
 

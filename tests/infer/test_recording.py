@@ -80,9 +80,9 @@ def test_formants_are_moved_in_windows_as_in_the_whole(speech: tuple[np.ndarray,
 
 def test_the_level_is_the_training_s(speech: tuple[np.ndarray, int]) -> None:
     source = in_blocks(speech[0], 16000, 40000)
-    for normalisation, peak in (("pre", 1.0), ("none", None)):
+    for normalization, peak in (("pre", 1.0), ("none", None)):
         recording = prepare_input(
-            source, PrepareConfig(preset="nano", normalisation=normalisation).resolved(), -60.0
+            source, PrepareConfig(preset="nano", normalization=normalization).resolved(), -60.0
         )
         levelled = recording.read(0, len(recording.wave))
         expected = peak or np.abs(recording.wave).max()

@@ -31,9 +31,9 @@ SPEECH = {
     "packed": KernelConfig(packed=True),
     "minimal, scan": KernelConfig(winograd_from=32, scan=True),
     "gpu": KERNEL_CONFIGS["gpu"],
-    "rematerialise": KernelConfig(rematerialise=True),
+    "rematerialize": KernelConfig(rematerialize=True),
     "all": KernelConfig(
-        fold_to=64, scan=True, rematerialise=True, merge_to=128, offsets="products", packed=True
+        fold_to=64, scan=True, rematerialize=True, merge_to=128, offsets="products", packed=True
     ),
 }
 

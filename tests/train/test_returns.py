@@ -27,7 +27,7 @@ SETTINGS = {
     "evaluate_every": 4,
     "log_every": 1,
     "precision": "float32",
-    "skips_before_return": 2,
+    "max_consecutive_skips": 2,
 }
 
 train = functools.partial(loop.train, preset=MICRO)

@@ -24,7 +24,7 @@ def plan(
     dataset: OptionalPlace = None,
     minutes: float = 20.0,
     epochs: OptionalInt = None,
-    rematerialise: bool = False,
+    rematerialize: bool = False,
     per_op: bool = False,
     units_per_hour: _Number = None,
     dollars_per_hour: _Number = None,
@@ -43,7 +43,7 @@ def plan(
         dataset: Prepared dataset to plan for.
         minutes: Minutes of speech to plan for, if no dataset is named.
         epochs: Passes over the speech; the preset's own number if not given.
-        rematerialise: Trade time for memory, as in training.
+        rematerialize: Trade time for memory, as in training.
         per_op: List where the time goes.
         units_per_hour: Colab units per chip and hour, in the place of the table's.
         dollars_per_hour: Dollars per chip and hour, in the place of the table's.
@@ -62,7 +62,7 @@ def plan(
     start_jax()
     settings = PRESETS[preset]
     settings = dataclasses.replace(
-        settings, train=dataclasses.replace(settings.train, rematerialise=rematerialise)
+        settings, train=dataclasses.replace(settings.train, rematerialize=rematerialize)
     )
     windows = _windows(dataset) if dataset else count_windows(minutes)
     results = []

@@ -221,7 +221,7 @@ def _cleaning(audit: Audit) -> Iterator[Advice]:
     low = audit.loudness_spread.low
     high = audit.loudness_spread.high
     if low is not None and high - low > 12:
-        text = "Prepare with --normalisation loudness, which brings every file to one loudness."
+        text = "Prepare with --normalization loudness, which brings every file to one loudness."
         yield Advice(
             "loudness", "notice", text, f"the slices lie {high - low:.0f} LU apart (5 to 95 %)"
         )
