@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from rvc_jax.errors import make_printable
 
 if TYPE_CHECKING:
-    from rvc_jax.data.progress import Progress
     from rvc_jax.runs.progress import TrainProgress
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -32,8 +31,9 @@ _TERMS = {
 _STAGES = {
     "fetch": "fetching",
     "download": "downloading",
-    "features": "analysing",
+    "features": "analyzing",
     "write": "writing",
+    "audit": "measuring",
 }
 
 
@@ -104,14 +104,11 @@ class Display:
         else:
             print(text, file=sys.stderr, flush=True)
 
-    def prepare(self, progress: Progress) -> None:
-        """The listener for `data.prepare`."""
-        self.update(
-            _STAGES.get(progress.stage, progress.stage),
-            progress.done,
-            progress.total,
-            progress.message,
-        )
+    def progress(self, stage: str, done: float, total: float | None, text: str = "") -> None:
+        """Show how far a stage is; a stage of unknown length stays at its beginning."""
+        if not total:
+            done, total = 0, 1
+        self.update(_STAGES.get(stage, stage), done, total, text)
 
     def train(self, progress: TrainProgress) -> None:
         """The listener for `train`."""

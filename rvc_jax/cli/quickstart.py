@@ -14,7 +14,6 @@ from rvc_jax.audio.reading import decode, find_audio, save
 from rvc_jax.config import ConvertConfig, PrepareConfig, to_dict
 from rvc_jax.data.dataset import load_dataset, read_info
 from rvc_jax.data.prepare import prepare
-from rvc_jax.data.progress import Progress
 from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.errors import UserError
 from rvc_jax.infer.converter import Conversion, Converter
@@ -22,17 +21,16 @@ from rvc_jax.infer.voice import Voice
 from rvc_jax.metrics.melody import PITCH_METHOD, PitchTracks, track_pitch
 from rvc_jax.report import Clip, write_report
 from rvc_jax.report.holdout_clips import holdout_clips
+from rvc_jax.reporter import Reporter
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.progress import TrainProgress, TrainResult
 from rvc_jax.storage.environment import peak_memory
 from rvc_jax.train.loop import train
 
 
-class Listener(Protocol):
-    """Whoever shows what is going on."""
+class Listener(Reporter, Protocol):
+    """A reporter that shows training and conversion, too."""
 
-    def message(self, text: str) -> None: ...
-    def prepare(self, progress: Progress) -> None: ...
     def train(self, progress: TrainProgress) -> None: ...
     def convert(self, share: float) -> None: ...
 
@@ -130,7 +128,7 @@ def quickstart(
 def _prepare_once(source: Path, out: Path, listener: Listener) -> None:
     config = PrepareConfig(preset="nano").resolved()
     if not out.is_dir() or not any(out.iterdir()):
-        prepare(source, out, config, listener.prepare)
+        prepare(source, out, config, listener)
     elif read_info(out).config != to_dict(config):
         raise UserError(
             f"{out} was prepared in another way: remove it, or name another folder with --out"

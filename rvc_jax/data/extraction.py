@@ -29,12 +29,12 @@ from rvc_jax.config import (
     to_dict,
 )
 from rvc_jax.data.cache import Cache, make_cache_key
-from rvc_jax.data.progress import Listener, Progress, silent
 from rvc_jax.data.recording import Recording, open_recording, read_slice, slices
 from rvc_jax.data.sources import Cut
 from rvc_jax.errors import UserError
 from rvc_jax.features.content import ContentEncoder, content_encoder
 from rvc_jax.features.f0 import PitchExtractor, pitch_extractor
+from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage.files import file_sha256
 from rvc_jax.storage.places import local_file
 from rvc_jax.version import __version__
@@ -122,7 +122,7 @@ def count_slice_frames(start: int, stop: int, rate: int) -> int:
 
 
 def analyze(
-    cuts: Sequence[Cut], config: PrepareConfig, cache: Cache, listener: Listener = silent
+    cuts: Sequence[Cut], config: PrepareConfig, cache: Cache, reporter: Reporter = SILENT
 ) -> Iterator[Analysis]:
     """Slice every cut and see to it that the features of its good slices are in the cache.
 
@@ -149,10 +149,10 @@ def analyze(
             name = source.analysis.cut.name
             for share, (block, part, audio) in source.missing_slices():
                 runs[part].add(extractors.key(part, source.analysis, block), *audio)
-                listener(Progress("features", number + share, len(cuts), name))
+                reporter.progress("features", number + share, len(cuts), name)
             source.close()
             yield source.analysis
-            listener(Progress("features", number + 1, len(cuts), name))
+            reporter.progress("features", number + 1, len(cuts), name)
         for run in runs.values():
             run.flush()
 

@@ -19,16 +19,16 @@ from rvc_jax.data.beam import BeamSettings, analyze_with_beam
 from rvc_jax.data.cache import Cache
 from rvc_jax.data.dataset import DatasetInfo, read_info
 from rvc_jax.data.extraction import analyze
-from rvc_jax.data.progress import Listener, Progress, silent
 from rvc_jax.data.records import Records
 from rvc_jax.data.sources import find_sources
 from rvc_jax.data.split import check_settings, split_slices
 from rvc_jax.errors import UserError
+from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage import places
 from rvc_jax.storage.places import Location
 from rvc_jax.weights.registry import ENTRIES
 
-__all__ = ["BeamSettings", "Progress", "prepare"]
+__all__ = ["BeamSettings", "prepare"]
 
 _STALE = ".unfinished"
 _DESCRIPTION = "metadata.json"
@@ -40,7 +40,7 @@ def prepare(
     source: Location,
     out: Location,
     config: PrepareConfig,
-    progress: Listener | None = None,
+    reporter: Reporter | None = None,
     overwrite: bool = False,
     cache: Location | None = None,
     beam: BeamSettings | None = None,
@@ -54,7 +54,7 @@ def prepare(
 
     Args:
       out: folder to make; it becomes a version directory of TensorFlow Datasets.
-      progress: is told how far it is.
+      reporter: receives the progress.
       overwrite: replace a dataset that is there already; anything else is never replaced.
       cache: folder of the features, by default `features` in `environment.home()`. With Beam, all
           workers must see it.
@@ -64,21 +64,21 @@ def prepare(
       UserError: no usable speech, settings that make no sense, weights that cannot be had, `out` is
         in use, or the disk is full.
     """
-    listener = progress or silent
+    reporter = reporter or SILENT
     config = _lasting(config.resolved())
     check_settings(config)
     _check_free(out, overwrite)
-    sources = find_sources(source, config.speakers, listener)
+    sources = find_sources(source, config.speakers, reporter)
     store = Cache(cache)
-    _bring_weights(config, listener)
+    _bring_weights(config, reporter)
     with _writing(out):
         if beam:
             analyses = analyze_with_beam(sources.cuts, config, store, beam)
         else:
-            analyses = list(analyze(sources.cuts, config, store, listener))
+            analyses = list(analyze(sources.cuts, config, store, reporter))
         records = Records(split_slices(sources, config, analyses), store)
         with _sibling(out) as temporary, _shared_room(out, beam) as shards:
-            info, written = _write(records, listener, temporary, beam, shards)
+            info, written = _write(records, reporter, temporary, beam, shards)
             _deliver(written, out, shards)
     return info
 
@@ -93,12 +93,12 @@ def _lasting(config: PrepareConfig) -> PrepareConfig:
     )
 
 
-def _bring_weights(config: PrepareConfig, listener: Listener) -> None:
+def _bring_weights(config: PrepareConfig, reporter: Reporter) -> None:
     """Download what the extractors need now, so that the wait is seen."""
     from rvc_jax.weights import store
 
     def told(file: str, done: int, total: int | None) -> None:
-        listener(Progress("download", done if total else 0, total or 1, file))
+        reporter.progress("download", done if total else 0, total or 1, file)
 
     for name in (config.f0_method, config.content_encoder):
         if name in ENTRIES:
@@ -109,7 +109,7 @@ def _bring_weights(config: PrepareConfig, listener: Listener) -> None:
 
 def _write(
     records: Records,
-    listener: Listener,
+    reporter: Reporter,
     folder: Path,
     beam: BeamSettings | None,
     shards: str | None,
@@ -126,7 +126,7 @@ def _write(
         name=config.preset,
         prepare=config,
         records=records,
-        listener=listener,
+        reporter=reporter,
         beam=beam is not None,
         shards=shards,
     )

@@ -30,10 +30,10 @@ from typing import Any
 
 from rvc_jax.config import FetchConfig
 from rvc_jax.data.fetch.fetch import fetch
-from rvc_jax.data.progress import Listener
 from rvc_jax.data.sources import Cut, number_duplicates
 from rvc_jax.data.timecode import name_cut, parse_time
 from rvc_jax.errors import UserError
+from rvc_jax.reporter import Reporter
 from rvc_jax.storage.environment import cache_dir
 
 _LARGEST_FILE = 1 << 20
@@ -113,7 +113,7 @@ def collect_recipe_cuts(
     recipe: Recipe,
     folder: Path | None = None,
     config: FetchConfig | None = None,
-    listener: Listener | None = None,
+    reporter: Reporter | None = None,
 ) -> list[Cut]:
     """The parts of recordings that a recipe names, in its order; links are fetched if they have not
     been.
@@ -121,7 +121,7 @@ def collect_recipe_cuts(
     Args:
       folder: for what is fetched; by default one that all recipes of this user share.
       config: how to fetch; its start, end and chapters give way to the recipe's.
-      listener: is told how far the current file is.
+      reporter: is told how far the current file is.
 
     Raises:
       UserError: a link that cannot be fetched, cuts of a playlist, or the same part of a recording
@@ -134,7 +134,7 @@ def collect_recipe_cuts(
             found += _parts(source, source.file, source.name, source.cuts)
         else:
             found += _fetched(
-                source, cache_dir() / "fetched" if folder is None else folder, config, listener
+                source, cache_dir() / "fetched" if folder is None else folder, config, reporter
             )
     _check_overlaps((cut.path, cut.start, cut.stop, place) for cut, place in found)
     cuts = [cut for cut, _ in found]  # files of the same name can come from different folders
@@ -145,14 +145,14 @@ def collect_recipe_cuts(
 
 
 def _fetched(
-    source: RecipeSource, folder: Path, config: FetchConfig, listener: Listener | None
+    source: RecipeSource, folder: Path, config: FetchConfig, reporter: Reporter | None
 ) -> Iterator[tuple[Cut, str]]:
     try:
         files = fetch(
             [source.link or ""],
             folder,
             dataclasses.replace(config, chapters=source.chapters),
-            listener,
+            reporter,
         ).files
     except UserError as error:
         alone = f"rvc-jax fetch '{source.link}' --out '{folder}'"

@@ -26,10 +26,10 @@ from rvc_jax.data.extraction import (
     load_recording,
     map_ahead,
 )
-from rvc_jax.data.progress import Listener, Progress, silent
 from rvc_jax.data.recording import read_slice
 from rvc_jax.data.split import AssignedSlice, SplitPlan
 from rvc_jax.errors import UserError
+from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage.places import local_file
 
 Record = dict[str, Any]
@@ -47,7 +47,7 @@ class Records:
     plan: SplitPlan
     cache: Cache = dataclasses.field(default_factory=Cache)
 
-    def split(self, split: str, listener: Listener = silent) -> Iterator[tuple[str, Record]]:
+    def split(self, split: str, reporter: Reporter = SILENT) -> Iterator[tuple[str, Record]]:
         """(unique key, record) of one split, in the order of the sources."""
         total = self.plan.count(split)
         done = 0
@@ -59,7 +59,7 @@ class Records:
         for number in numbers:
             for key, record in self.of_source(number, split):
                 done += 1
-                listener(Progress("write", done, total, split))
+                reporter.progress("write", done, total, split)
                 yield key, record
 
     def of_source(self, number: int, split: str) -> Iterator[tuple[str, Record]]:

@@ -12,9 +12,9 @@ from typing import Literal
 import rvc_jax
 from rvc_jax.audio.reading import AUDIO_EXTENSIONS, find_audio
 from rvc_jax.data.fetch.sidecar import SIDECAR_SUFFIX, read_wanted_cuts, sidecar_path
-from rvc_jax.data.progress import Listener, silent
 from rvc_jax.data.timecode import name_cut
 from rvc_jax.errors import UserError, make_printable
+from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage.places import Location, is_remote, list_files
 
 
@@ -50,7 +50,7 @@ class Sources:
 def find_sources(
     source: Location,
     speakers: Literal["folders", "one"] = "folders",
-    listener: Listener = silent,
+    reporter: Reporter = SILENT,
 ) -> Sources:
     """The recordings in a folder and its sub-folders, or the one file that is named.
 
@@ -69,7 +69,7 @@ def find_sources(
     source = Path(source)
     if os.path.isfile(source):
         if source.suffix.lower() == ".toml":
-            return _recipe_sources(source, listener)
+            return _recipe_sources(source, reporter)
         cut = Cut(source, make_printable(source.name), make_printable(source.stem))
         return Sources(
             source, tuple(_wanted(cut) if os.path.exists(sidecar_path(source)) else [cut])
@@ -171,10 +171,10 @@ def _remote_sources(source: str, speakers: str) -> Sources:
     )
 
 
-def _recipe_sources(path: Path, listener: Listener) -> Sources:
+def _recipe_sources(path: Path, reporter: Reporter) -> Sources:
     from rvc_jax.data.recipes import collect_recipe_cuts, read_recipe
 
-    return Sources(path, tuple(collect_recipe_cuts(read_recipe(path), listener=listener)))
+    return Sources(path, tuple(collect_recipe_cuts(read_recipe(path), reporter=reporter)))
 
 
 def find_bundled_sample(part: Literal["voice", "other"]) -> Path:

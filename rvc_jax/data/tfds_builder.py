@@ -14,13 +14,13 @@ from rvc_jax.config import PRESETS, PrepareConfig
 from rvc_jax.data.cache import Cache
 from rvc_jax.data.dataset import FORMAT, VERSION, DatasetInfo
 from rvc_jax.data.extraction import analyze
-from rvc_jax.data.progress import Listener, silent
 from rvc_jax.data.records import Record, Records
 from rvc_jax.data.sources import find_bundled_sample, find_sources
 from rvc_jax.data.split import check_settings, split_slices
 from rvc_jax.data.tfds_import import import_tfds
 from rvc_jax.errors import UserError
 from rvc_jax.features.content import content_encoder
+from rvc_jax.reporter import SILENT, Reporter
 
 tfds = import_tfds()
 
@@ -49,7 +49,7 @@ class VoiceConfig(tfds.core.BuilderConfig):
     records: Records | None = None
     """What to write; None makes it of the recordings in `--manual_dir`, or of the bundled
     sample."""
-    listener: Listener = silent
+    reporter: Reporter = SILENT
     beam: bool = False
     """Make the records in an Apache Beam pipeline; its runner is part of the DownloadConfig."""
     shards: str | None = None
@@ -113,7 +113,7 @@ class VoiceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _generate_examples(self, split: str) -> Any:
         if not self.builder_config.beam:
-            return self._records.split(split, self.builder_config.listener)
+            return self._records.split(split, self.builder_config.reporter)
         import apache_beam
 
         sources = range(len(self._records.plan.assigned))

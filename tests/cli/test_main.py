@@ -204,7 +204,7 @@ def test_prepare_tells_what_was_dropped(
     )
     output = capsys.readouterr()
     assert "text.wav: not audio" in output.out and "1 read, 1 skipped" in output.out
-    assert "analysing 100%" in output.err and "analysing" not in output.out
+    assert "analyzing 100%" in output.err and "analyzing" not in output.out
 
 
 def test_train_takes_only_what_was_given_and_writes_a_report(tiny_run: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from reporting import KeepingReporter
 
 from rvc_jax.audio.filters import high_pass
 from rvc_jax.config import PrepareConfig
@@ -150,21 +151,17 @@ def test_info_tells_what_was_made(dataset, sample_voice):
 
 def test_the_same_input_and_settings_give_the_same_dataset(dataset, sample_voice, tmp_path):
     shutil.copytree(sample_voice, tmp_path / "copy [1]" / "callie")
-    told = []
-    info = prepare(
-        tmp_path / "copy [1]" / "callie", tmp_path / "out [1] é🎤", NANO, told.append
-    )
+    reporter = KeepingReporter()
+    info = prepare(tmp_path / "copy [1]" / "callie", tmp_path / "out [1] é🎤", NANO, reporter)
     assert info == dataset.info
     again = load_dataset(tmp_path / "out [1] é🎤")
     for name in ("wave", "content", "f0", "lengths", "start"):
         np.testing.assert_array_equal(getattr(again.train, name), getattr(dataset.train, name))
     assert again.train.source == dataset.train.source
     for stage in ("features", "write"):
-        steps = [step for step in told if step.stage == stage]
+        steps = [step for step in reporter.steps if step.stage == stage]
         done = [
-            step.done
-            for step in steps
-            if step.message == steps[-1].message or stage == "features"
+            step.done for step in steps if step.text == steps[-1].text or stage == "features"
         ]
         assert done == sorted(done)
         assert steps[-1].done == steps[-1].total
@@ -307,12 +304,13 @@ def test_a_place_in_use_is_not_overwritten_unless_it_is_a_dataset_and_asked_for(
 
 
 def test_an_interruption_leaves_nothing_behind(sample_voice, tmp_path):
-    def interrupt(step):
-        if step.stage == "write" and step.done == 3:
-            raise KeyboardInterrupt
+    class Interrupting(KeepingReporter):
+        def progress(self, stage, done, total, text=""):
+            if stage == "write" and done == 3:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(sample_voice, tmp_path / "out", NANO, interrupt)
+        prepare(sample_voice, tmp_path / "out", NANO, Interrupting())
     assert os.listdir(tmp_path) == []
 
 

@@ -313,7 +313,7 @@ def refusal(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
     output = capfd.readouterr()
     assert (code, output.out) == (2, "")
     *progress, line = output.err.splitlines()
-    assert all(text.startswith("analysing ") for text in progress)
+    assert all(text.startswith("analyzing ") for text in progress)
     assert line.startswith("rvc-jax: error: ") and line.isprintable()
     return line.removeprefix("rvc-jax: error: ")
 

@@ -291,7 +291,7 @@ def test_names_on_a_terminal(folder: Path, printed: str) -> None:
     reader.join()
     os.close(ours)
     text = b"".join(shown).decode()
-    assert done.returncode == 0 and "analysing" in text
+    assert done.returncode == 0 and "analyzing" in text
     for unwanted in (
         "Traceback",
         "MarkupError",

@@ -21,19 +21,17 @@ def audit(dataset: Place, out: Path = Path("audit.html"), as_json: Json = False)
     from rvc_jax.data.audit.advice import advise
     from rvc_jax.data.audit.audit import audit as run_audit
     from rvc_jax.data.audit.audit import read_waves
-    from rvc_jax.errors import UserError
+    from rvc_jax.errors import UserError, describe_os_error
     from rvc_jax.report.audit_page import summary, write_audit
 
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise UserError(f"{out} cannot be written: name a file in a folder that exists")
     with Display() as display:
-        measured = run_audit(
-            dataset, lambda done, total, file: display.update("listening", done, total, file)
-        )
+        measured = run_audit(dataset, display)
         try:
             write_audit(measured, read_waves(dataset, measured.worst), out)
         except OSError as error:
-            raise UserError(f"{out} cannot be written: {error.strerror}") from error
+            raise UserError(f"{out} cannot be written: {describe_os_error(error)}") from error
     result = {"out": out, "audit": measured, "advice": advise(measured)}
     print_result(result, [*summary(measured), ("page", str(out))], as_json)
     return 0

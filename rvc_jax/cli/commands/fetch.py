@@ -29,7 +29,7 @@ def fetch(urls: _Links, out: Path, fetching: FetchConfig, as_json: Json = False)
     from rvc_jax.data.fetch.fetch import fetch as run_fetch
 
     with Display() as display:
-        result = run_fetch(urls, out, fetching, display.prepare)
+        result = run_fetch(urls, out, fetching, display)
     new = sum(file.new for file in result.files)
     rows = [
         ("folder", str(result.folder)),

@@ -45,9 +45,7 @@ def prepare(
 
     settings = BeamSettings(beam, beam_options) if beam else None
     with Display() as display:
-        info = run_prepare(
-            source, out, preparation, display.prepare, overwrite, cache, settings
-        )
+        info = run_prepare(source, out, preparation, display, overwrite, cache, settings)
     speakers = zip(info.speakers, info.speaker_minutes, info.speaker_median_f0, strict=True)
     rows = [
         ("dataset", str(out)),

@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from rvc_jax.data.dataset import DatasetInfo, iterate, read_info
 from rvc_jax.metrics.fingerprint import FRAMES_PER_SECOND as PRINTS_PER_SECOND
 from rvc_jax.metrics.fingerprint import Fingerprint, Repeat, find_repeats
 from rvc_jax.metrics.signal import FRAMES_PER_SECOND, bandwidth
+from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage.places import Location
 
 WORST = 10
@@ -39,9 +40,6 @@ _LOUDNESS_EDGES = np.arange(-50, 1, 1.0)
 _NOISE_EDGES = np.arange(-5, 81, 5.0)
 _SPECTRUM_POINTS = 192
 _LEAST_FILE_SPEECH = 5.0  # seconds that a file's bandwidth is told from
-
-Listener = Callable[[int, int, str], None]
-"""Is told of every slice: how many are done, out of how many, and the slice's file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +161,7 @@ class Audit:
     """Reason -> how often preparation left something out for it."""
 
 
-def audit(path: Location, listener: Listener = lambda done, total, file: None) -> Audit:
+def audit(path: Location, reporter: Reporter = SILENT) -> Audit:
     """Measure a dataset, one record after the other: memory holds some kilobytes for each.
 
     Raises:
@@ -173,7 +171,7 @@ def audit(path: Location, listener: Listener = lambda done, total, file: None) -
     records = (
         (split, record) for split in ("train", "holdout") for record in iterate(path, split)
     )
-    return measure(info, records, str(path), listener)
+    return measure(info, records, str(path), reporter)
 
 
 def read_waves(path: Location, slices: Sequence[WorstSlice]) -> list[np.ndarray]:
@@ -192,7 +190,7 @@ def measure(
     info: DatasetInfo,
     records: Iterable[tuple[str, dict[str, Any]]],
     name: str,
-    listener: Listener = lambda done, total, file: None,
+    reporter: Reporter = SILENT,
 ) -> Audit:
     """The audit of (split, record) pairs; the description of their dataset tells what they are."""
     total = info.train_slices + info.holdout_slices
@@ -209,7 +207,7 @@ def measure(
         bands.add(item.file, sound)
         pitch[item.speaker] += _pitch_counts(record["f0"])
         frames += len(record["f0"])
-        listener(len(slices), total, item.file)
+        reporter.progress("audit", len(slices), total, item.file)
     narrow = bands.narrow_files()
     repeated = _Repeated(slices, prints)
     seconds = np.array([item.seconds for item in slices])

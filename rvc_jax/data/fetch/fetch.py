@@ -24,9 +24,9 @@ from rvc_jax.data.fetch.sidecar import (
     read_sidecar,
     write_sidecar,
 )
-from rvc_jax.data.progress import Listener, Progress, silent
 from rvc_jax.data.timecode import parse_time
 from rvc_jax.errors import UserError
+from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage.files import file_sha256
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def fetch(
     links: Iterable[str],
     folder: Path | str,
     config: FetchConfig | None = None,
-    listener: Listener | None = None,
+    reporter: Reporter | None = None,
 ) -> FetchResult:
     """Fetch the recordings that links lead to into a folder, each with a `NAME.source.json` beside
     it.
@@ -96,7 +96,7 @@ def fetch(
     Args:
       links: to recordings, playlists, podcast feeds, or pages with recordings in them; http and
           https only.
-      listener: is told how far the current file is.
+      reporter: receives how far the current file is.
 
     Raises:
       UserError: an option or a link that makes no sense, a full disk, or nothing could be fetched
@@ -114,7 +114,7 @@ def fetch(
     if config.retries < 0:
         raise UserError(f"--retries {config.retries}: must not be negative")
     try:
-        return _Fetch(Path(folder), config, listener or silent).run(links)
+        return _Fetch(Path(folder), config, reporter or SILENT).run(links)
     except OSError as error:
         raise UserError(
             f"{error.filename or folder} cannot be written: {error.strerror or error}"
@@ -124,12 +124,12 @@ def fetch(
 class _Fetch:
     """One call of `fetch`."""
 
-    def __init__(self, folder: Path, config: FetchConfig, listener: Listener) -> None:
+    def __init__(self, folder: Path, config: FetchConfig, reporter: Reporter) -> None:
         from rvc_jax.data.fetch.ytdlp import Log
 
         self._folder = folder
         self._config = config
-        self._listener = listener
+        self._reporter = reporter
         self._wanted = _Wanted.of(config)
         self._files: dict[Path, FetchedRecording] = {}
         self._skipped: list[SkippedRecording] = []
@@ -266,7 +266,7 @@ class _Fetch:
             self._skip(title, link, reason)
             return
         info[NAME_FIELD] = _file_name(title, info, link)
-        self._listener(Progress("fetch", 0, 1, title))
+        self._reporter.progress("fetch", 0, 1, title)
         done = self._client().process_ie_result(info, download=True)
         path = Path(done["requested_downloads"][-1].get("filepath") or "")
         if not path.is_file():
@@ -297,7 +297,7 @@ class _Fetch:
         write_sidecar(file.path, file.note)
         self._archive.add(file.path, file.note)
         self._files[file.path] = file
-        self._listener(Progress("fetch", 1, 1, file.path.name))
+        self._reporter.progress("fetch", 1, 1, file.path.name)
 
     def _skip(self, name: str, link: str, reason: str) -> None:
         self._skipped.append(
@@ -353,7 +353,7 @@ class _Fetch:
             return  # that it is whole is told when it has its note
         name = Path(state.get("filename") or "").name
         shares = (min(done, total), int(total)) if total else (0, 1)
-        self._listener(Progress("fetch", *shares, f"{name}, {done / 1e6:.1f} MB"))
+        self._reporter.progress("fetch", *shares, f"{name}, {done / 1e6:.1f} MB")
 
 
 @dataclasses.dataclass(frozen=True)

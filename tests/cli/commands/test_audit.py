@@ -20,7 +20,7 @@ def test_it_writes_a_page_and_tells_the_figures(
     page = tmp_path / "audit.html"
     assert main(["audit", str(sample_dataset), "--out", str(page)]) == 0
     shown, progress = capsys.readouterr()
-    assert "listening 100%" in progress
+    assert "measuring 100%" in progress
     for text in ("signal-to-noise ratio", "bandwidth", "epochs", "pitch span", str(page)):
         assert text in shown
     assert page.read_text("utf-8").startswith("<!doctype html>")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from reporting import KeepingReporter
 
 from rvc_jax.audio.filters import high_pass, resample
 from rvc_jax.audio.reading import find_audio, load
@@ -370,11 +371,12 @@ def test_slices_of_nothing_are_measured_too(samples):
 
 
 def test_a_prepared_dataset(sample_dataset: Path):
-    heard = []
-    found = audit(sample_dataset, lambda done, total, file: heard.append((done, total)))
+    reporter = KeepingReporter()
+    found = audit(sample_dataset, reporter)
     info = read_info(sample_dataset)
     total = info.train_slices + info.holdout_slices
-    assert heard == [(number + 1, total) for number in range(total)]
+    progress = [(step.done, step.total) for step in reporter.steps]
+    assert progress == [(number + 1, total) for number in range(total)]
     assert found.slices == total and found.files == info.files
     assert found.voices[0].pitch_hz.median == pytest.approx(info.median_f0, rel=0.01)
     assert 7000 < found.bandwidth_hz <= 8000

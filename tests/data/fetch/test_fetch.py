@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 pytest.importorskip("yt_dlp")
 
 from local_media_server import MediaServer
+from reporting import KeepingReporter
 
 from rvc_jax.audio.reading import AUDIO_EXTENSIONS, decode, find_audio
 from rvc_jax.config import FetchConfig
@@ -81,8 +82,8 @@ def test_a_feed_gives_everything_but_what_was_removed_and_the_second_time_nothin
         ("On the web", f"{server.url}/talk.webm"),
         ("With pictures", f"{server.url}/clip.mp4"),
     )
-    heard = []
-    first = fetch([feed], tmp_path, LOCAL, heard.append)
+    reporter = KeepingReporter()
+    first = fetch([feed], tmp_path, LOCAL, reporter)
     assert [file.note.title for file in first.files] == [
         "Monday",
         "Tuesday",
@@ -92,11 +93,9 @@ def test_a_feed_gives_everything_but_what_was_removed_and_the_second_time_nothin
     assert len({file.path for file in first.files}) == 4
     (skipped,) = first.skipped
     assert skipped.name == "Removed" and "404" in skipped.reason and "removed" in skipped.reason
-    assert {progress.stage for progress in heard} == {"fetch"}
-    assert all(
-        0 <= progress.done <= progress.total and progress.total > 0 for progress in heard
-    )
-    assert heard[-1].message.startswith("With-pictures")
+    assert {step.stage for step in reporter.steps} == {"fetch"}
+    assert all(0 <= step.done <= step.total and step.total > 0 for step in reporter.steps)
+    assert reporter.steps[-1].text.startswith("With-pictures")
     assert len(find_audio(tmp_path)) == 4
 
     server.requests.clear()

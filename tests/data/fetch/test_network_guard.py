@@ -230,7 +230,7 @@ def test_plugins_and_configurations_of_yt_dlp_are_not_read(tmp_path: Path) -> No
     plugin.parent.mkdir(parents=True)
     plugin.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     code = (
-        "from pathlib import Path; from rvc_jax.data.fetch.fetch.ytdlp import Client, Log;"
+        "from pathlib import Path; from rvc_jax.data.fetch.ytdlp import Client, Log;"
         "from rvc_jax.config import FetchConfig;"
         f"c = Client(Path({str(tmp_path)!r}), FetchConfig(), Log(), print); print(c.params.get('postprocessors'))"
     )
