@@ -325,7 +325,8 @@ class TrainConfig:
     best_by: BestBy = "mel"
     """Which voice is the best on the hold-out. mel: lowest log-mel error; stft: lowest
     multi-resolution STFT distance; similarity: most similar speaker; score: lowest sum of log-mel
-    error, STFT distance, pitch error in semitones and share of voicing errors."""
+    error, STFT distance, median pitch error in semitones, and shares of gross pitch errors and of
+    voicing errors."""
     patience: int = 0
     """Evaluations without a better voice after which the run ends; 0 is never: the best voice is
     kept either way."""
@@ -678,16 +679,15 @@ class ServeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """How much of recordings is compared, and in which language they are."""
+    """Which part of the recordings `evaluate` compares, and their language."""
 
     start: float = 0.0
-    """Second of the recordings that the measured stretch begins at."""
+    """Start of the measured part of every recording, in seconds."""
     seconds: float = 30.0
-    """Length of that stretch, at most; it bounds time and memory, whatever the recordings'
-    length."""
+    """Length of the measured part in seconds, at most. It bounds time and memory for recordings of
+    any length."""
     language: str | None = None
-    """Language that is spoken, as a code (en, fr, ...); if not given, as it is heard in the
-    source."""
+    """Language of the speech as a code (en, fr, ...); detected in the source if not given."""
 
 
 STORED_NAMES = {

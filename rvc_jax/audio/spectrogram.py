@@ -1,5 +1,7 @@
-"""Spectrogram and log-mel of the losses, in JAX. Always float32: the logarithm makes noise of
-half-precision zeros."""
+"""Frames, Fourier transforms, spectrograms and mel filters, in JAX.
+
+Spectrograms are always float32: the logarithm would make noise of half-precision zeros.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +12,30 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from rvc_jax.audio.fourier import rfft
 from rvc_jax.config import AudioConfig
 
 _MAGNITUDE_FLOOR = 1e-6
 _MEL_FLOOR = 1e-5
 
+_CPU_RFFT_CAN_DEADLOCK = jax.__version_info__ >= (0, 11)
+"""From 0.11 on, a transform on a CPU divides its rows among the threads of the pool it runs in,
+and waits there: as many transforms at a time as there are threads wait forever
+(openxla/xla#46347; seen in 0.11.2 and 0.12.0)."""
+_UNDIVIDED_ROWS = 4
+"""XLA never divides this few rows: it gives each thread two rows for every lane of a vector, and
+vectors have at least four lanes."""
+
 
 def spectrogram(wave: jax.Array, audio: AudioConfig) -> jax.Array:
-    """Magnitudes of wave [batch, samples] -> [batch, samples // hop, bins], float32.
+    """Compute magnitudes as HiFi-GAN and RVC do.
 
-    As in HiFi-GAN and RVC: periodic Hann window, no centring, (n_fft - hop) / 2 samples reflected
-    at either end, a floor under the root.
+    Periodic Hann window, not centered; (n_fft - hop) / 2 samples are reflected at either end, and
+    1e-6 is added under the root.
+
+    Args:
+      wave: [batch, samples], any float type.
+
+    Returns: float32 [batch, samples // hop, bins].
     """
     margin = (audio.n_fft - audio.hop) // 2
     padded = jnp.pad(wave.astype(jnp.float32), ((0, 0), (margin, margin)), mode="reflect")
@@ -31,38 +45,14 @@ def spectrogram(wave: jax.Array, audio: AudioConfig) -> jax.Array:
     return jnp.sqrt(jnp.square(spectrum.real) + jnp.square(spectrum.imag) + _MAGNITUDE_FLOOR)
 
 
-def _sharded_rfft(frames: jax.Array) -> jax.Array:
-    """Over the last axis. A batch that is divided among devices stays so: XLA alone would gather it
-    on all of them."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.size <= 1:
-        return rfft(frames)
-    divided = PartitionSpec(mesh.axis_names)
-    return jax.shard_map(rfft, in_specs=divided, out_specs=divided)(frames)
-
-
-def frames(audio: jax.Array, size: int, hop: int) -> jax.Array:
-    """Overlapping frames [batch, n, size] of audio [batch, samples]: frame i starts at sample i *
-    hop.
-
-    There are n = (samples - size) // hop + 1, all that fit. The signal is cut into blocks of one
-    hop, and a frame is made of neighbouring blocks: nothing is gathered. Raises ValueError if not
-    even one fits.
-    """
-    if audio.shape[1] < size:
-        raise ValueError(f"{audio.shape[1]} samples are less than one frame of {size}")
-    count = (audio.shape[1] - size) // hop + 1
-    blocks_per_frame = -(-size // hop)
-    needed = (count + blocks_per_frame - 1) * hop
-    audio = jnp.pad(audio, ((0, 0), (0, max(0, needed - audio.shape[1]))))[:, :needed]
-    blocks = audio.reshape(audio.shape[0], -1, hop)
-    return jnp.concatenate(
-        [blocks[:, i : i + count] for i in range(blocks_per_frame)], axis=-1
-    )[..., :size]
-
-
 def log_mel(magnitudes: jax.Array, audio: AudioConfig) -> jax.Array:
-    """Log-mel of magnitudes [batch, frames, bins] -> [batch, frames, mels], float32."""
+    """Compute the log-mel spectrogram of magnitudes.
+
+    Args:
+      magnitudes: [batch, frames, bins].
+
+    Returns: float32 [batch, frames, mels].
+    """
     filters = mel_filters(
         audio.sample_rate, audio.n_fft, audio.n_mels, audio.f_min, audio.f_max
     )
@@ -72,19 +62,76 @@ def log_mel(magnitudes: jax.Array, audio: AudioConfig) -> jax.Array:
     return jnp.log(jnp.maximum(mel, _MEL_FLOOR))
 
 
+def frames(audio: jax.Array, size: int, hop: int) -> jax.Array:
+    """Split audio into overlapping frames; frame i starts at sample i * hop.
+
+    The signal is reshaped into blocks of one hop, and a frame is a concatenation of neighboring
+    blocks, so that XLA needs no gather.
+
+    Args:
+      audio: [batch, samples].
+      size, hop: in samples.
+
+    Returns: [batch, (samples - size) // hop + 1, size].
+
+    Raises:
+      ValueError: there are fewer than `size` samples.
+    """
+    if audio.shape[1] < size:
+        raise ValueError(f"{audio.shape[1]} samples are less than one frame of {size}")
+    count = (audio.shape[1] - size) // hop + 1
+    blocks_per_frame = -(-size // hop)
+    needed = (count + blocks_per_frame - 1) * hop
+    missing = max(0, needed - audio.shape[1])
+    audio = jnp.pad(audio, ((0, 0), (0, missing)))[:, :needed]
+    blocks = audio.reshape(audio.shape[0], -1, hop)
+    neighbors = [blocks[:, i : i + count] for i in range(blocks_per_frame)]
+    return jnp.concatenate(neighbors, axis=-1)[..., :size]
+
+
+def rfft(frames: jax.Array) -> jax.Array:
+    """Transform real frames [..., size] over the last axis -> complex64 [..., size // 2 + 1].
+
+    Replaces `jnp.fft.rfft`, which may deadlock on CPUs.
+    """
+    if not _CPU_RFFT_CAN_DEADLOCK:
+        return jnp.fft.rfft(frames)
+    return jax.lax.platform_dependent(frames, cpu=_rfft_in_small_batches, default=jnp.fft.rfft)
+
+
+def _rfft_in_small_batches(frames: jax.Array) -> jax.Array:
+    rows = frames.reshape(-1, frames.shape[-1])
+    count = len(rows)
+    if count <= _UNDIVIDED_ROWS:
+        return jnp.fft.rfft(frames)
+    rows = jnp.pad(rows, ((0, -count % _UNDIVIDED_ROWS), (0, 0)))
+    spectra = jax.lax.map(jnp.fft.rfft, rows.reshape(-1, _UNDIVIDED_ROWS, rows.shape[1]))
+    return spectra.reshape(-1, spectra.shape[-1])[:count].reshape(*frames.shape[:-1], -1)
+
+
+def _sharded_rfft(frames: jax.Array) -> jax.Array:
+    """`rfft` that keeps a batch divided among devices; XLA alone would gather it on all of them."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.size <= 1:
+        return rfft(frames)
+    divided = PartitionSpec(mesh.axis_names)
+    return jax.shard_map(rfft, in_specs=divided, out_specs=divided)(frames)
+
+
 @functools.cache
 def mel_filters(
     sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float | None
 ) -> np.ndarray:
-    """Slaney's mel filters, area-normalised -> [bins, mels]."""
+    """Make Slaney's mel filters, area-normalized: float32 [bins, mels]."""
     import librosa
 
-    return librosa.filters.mel(
+    filters = librosa.filters.mel(
         sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=f_min, fmax=f_max
-    ).T.astype(np.float32)
+    )
+    return filters.T.astype(np.float32)
 
 
 @functools.cache
 def periodic_hann(length: int) -> np.ndarray:
-    """Hann's window of so many samples, the next of which would be 0 again; float32."""
+    """Make a periodic Hann window: float32 [length]; the sample after the last would be 0 again."""
     return np.hanning(length + 1)[:-1].astype(np.float32)

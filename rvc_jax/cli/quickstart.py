@@ -18,7 +18,7 @@ from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.errors import UserError
 from rvc_jax.infer.converter import Conversion, Converter
 from rvc_jax.infer.voice import Voice
-from rvc_jax.metrics.melody import PITCH_METHOD, PitchTracks, track_pitch
+from rvc_jax.metrics.pitch import PITCH_METHOD, PitchTracks, track_pitch
 from rvc_jax.report import Clip, write_report
 from rvc_jax.report.holdout_clips import holdout_clips
 from rvc_jax.reporter import Reporter

@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rvc_jax.audio.fourier import rfft
-from rvc_jax.audio.spectrogram import periodic_hann
+from rvc_jax.audio.spectrogram import periodic_hann, rfft
 from rvc_jax.weights import bundled
 
 WINDOW = 512

@@ -20,8 +20,14 @@ from rvc_jax.metrics import signal as quality
 from rvc_jax.metrics.clips import Clip, ConversionFiles, pair_files, read_clip
 from rvc_jax.metrics.conversion_table import ConversionMetrics, mean_metrics
 from rvc_jax.metrics.mcd import mel_cepstral_distortion
-from rvc_jax.metrics.melody import PITCH_METHOD, track_pitch
-from rvc_jax.metrics.pitch import MIN_VOICED_FRAMES, align, estimate_delay, pitch_figures
+from rvc_jax.metrics.pitch import (
+    MIN_VOICED_FRAMES,
+    PITCH_METHOD,
+    align,
+    compare_tracks,
+    estimate_delay,
+    track_pitch,
+)
 
 TARGET_FILES = 12
 TARGET_SECONDS = 10.0
@@ -340,7 +346,7 @@ def _pitch_and_delay_metrics(
             f"source and conversion differ in length by {apart:.1f} s; their pitch is compared while both last"
         )
     waves = align(source.audio16k, converted.audio16k, delay)
-    figures = {"delay_ms": 10.0 * delay} | pitch_figures(
+    figures = {"delay_ms": 10.0 * delay} | compare_tracks(
         track_pitch(waves[0], FEATURE_RATE, waves[1], FEATURE_RATE)
     )
     if "f0_correlation" not in figures:

@@ -1,5 +1,4 @@
-"""The figures of a conversion: what each means, which direction is better, where it comes from, how
-it is written."""
+"""The metrics of a conversion: what each means and how it is formatted."""
 
 from __future__ import annotations
 
@@ -11,85 +10,91 @@ from typing import NamedTuple
 
 @dataclasses.dataclass(frozen=True)
 class ConversionMetrics:
-    """How a conversion compares with its source, with the target speaker, and in itself. None: it
-    could not be had."""
+    """A conversion compared with its source, with the target speaker, and by itself.
+
+    None: not measured.
+    """
 
     f0_correlation: float | None = None
-    """Pearson's correlation of log f0 over the frames that are voiced in both source and
-    conversion: is the melody kept? -1..1, higher is better. D. J. Hermes, Measuring the perceptual
-    similarity of pitch contours, 1998."""
+    """Pearson's correlation of log f0 over the frames voiced in both source and conversion: does
+    the conversion follow the melody? -1..1, higher is better. D. J. Hermes, Measuring the
+    perceptual similarity of pitch contours, 1998."""
+    f0_median_cents: float | None = None
+    """Median absolute pitch difference in cents over the same frames, without the constant
+    transposition. From 0, lower is better. `rvc_jax.metrics.pitch.pitch_errors`."""
     f0_rmse_cents: float | None = None
-    """Root mean square, in cents, of the difference of both pitches over the same frames, after
-    their constant transposition is taken out; octave errors of the pitch method count. From 0,
-    lower is better. Hermes, 1998."""
+    """Root mean square pitch difference in cents over the same frames, without the constant
+    transposition and without gross errors. From 0, lower is better. Hermes, 1998."""
     gross_pitch_errors: float | None = None
-    """Share of the same frames whose pitch is more than 20 % off after the transposition is taken
-    out. 0..1, lower is better. W. Chu and A. Alwan, Reducing F0 frame error of F0 tracking
-    algorithms under noisy conditions, 2009."""
+    """Share of the same frames whose pitch is more than 20 % off, without the constant
+    transposition. 0..1, lower is better. W. Chu and A. Alwan, Reducing F0 frame error of F0
+    tracking algorithms under noisy conditions, 2009."""
     voicing_error: float | None = None
-    """Share of all frames that are voiced in one of both only. 0..1, lower is better. Chu and
+    """Share of all frames that are voiced in only one of the two. 0..1, lower is better. Chu and
     Alwan, 2009."""
     transposition_semitones: float | None = None
-    """Median difference of both pitches in semitones, above 0 for a higher conversion. A fact:
-    neither is better."""
+    """Median pitch difference in semitones, above 0 if the conversion is higher. Informative:
+    neither direction is better."""
     delay_ms: float | None = None
-    """Milliseconds by which the conversion comes later than its source, by the best correlation of
-    their level curves within half a second, in steps of 10 ms; taken out before pitches are
-    compared. Nearer to 0 is better."""
+    """Milliseconds by which the conversion comes later than its source: the lag within half a
+    second, in steps of 10 ms, at which their level curves correlate best. Removed before pitches
+    are compared. Nearer to 0 is better."""
     mcd_db: float | None = None
     """Mel-cepstral distortion in dB to a recording of the target speaker that says the same words:
-    coefficients 1 to 24, 10 / ln 10 * sqrt(2 * sum of squares), without silence, the mean along the
-    path of dynamic time warping. From 0, lower is better. R. Kubichek, Mel-cepstral distance
+    10 / ln 10 * sqrt(2 * sum of squares) over coefficients 1 to 24, without silence, averaged along
+    the path of dynamic time warping. From 0, lower is better. R. Kubichek, Mel-cepstral distance
     measure for objective speech quality assessment, 1993."""
     similarity: float | None = None
-    """Cosine of the speaker embeddings of conversion and target: about 0.6 for two people, above
-    0.8 for one. -1..1, higher is better. L. Wan et al., Generalized end-to-end loss for speaker
-    verification, arXiv 1710.10467."""
+    """Cosine similarity of the speaker embeddings of conversion and target: about 0.6 for two
+    people, above 0.8 for one. -1..1, higher is better. L. Wan et al., Generalized end-to-end loss
+    for speaker verification, arXiv 1710.10467."""
     source_similarity: float | None = None
-    """The same of source and target: where the conversion came from. -1..1; a good conversion is
-    well above it."""
+    """The same for source and target, as a baseline. -1..1; a good conversion is well above it."""
     dnsmos_overall: float | None = None
-    """Overall opinion that listeners would have of the conversion. 1..5, higher is better. C. Reddy
-    et al., DNSMOS P.835, arXiv 2110.01763."""
+    """Predicted overall opinion of listeners on the conversion. 1..5, higher is better. C. Reddy et
+    al., DNSMOS P.835, arXiv 2110.01763."""
     dnsmos_signal: float | None = None
-    """The same of the speech alone. 1..5, higher is better. arXiv 2110.01763."""
+    """Predicted opinion on the speech alone. 1..5, higher is better. arXiv 2110.01763."""
     dnsmos_background: float | None = None
-    """The same of the background: 5 is none that disturbs. 1..5, higher is better. arXiv
+    """Predicted opinion on the background; 5: nothing disturbs. 1..5, higher is better. arXiv
     2110.01763."""
     dnsmos_p808: float | None = None
-    """Overall opinion by the older model. 1..5, higher is better. C. Reddy et al., DNSMOS, arXiv
-    2010.15258."""
+    """Predicted overall opinion by the older model. 1..5, higher is better. C. Reddy et al.,
+    DNSMOS, arXiv 2010.15258."""
     source_dnsmos_overall: float | None = None
-    """Overall opinion of the source: a conversion of a poor recording is seldom better. 1..5."""
+    """Predicted overall opinion on the source: a conversion of a poor recording is seldom better.
+    1..5."""
     word_error_rate: float | None = None
-    """Word errors of the conversion's transcript against the source's, by the same recogniser, per
-    word of the latter. 0 to 1 and above, lower is better; 0 if the same is understood, right or
-    wrong. A. Radford et al., Robust speech recognition via large-scale weak supervision (Whisper),
-    arXiv 2212.04356."""
+    """Word errors in the conversion's transcript relative to the source's, by the same speech
+    recognizer, per word of the source. 0 to 1 and above, lower is better; 0 if both transcripts
+    agree, right or wrong. A. Radford et al., Robust speech recognition via large-scale weak
+    supervision (Whisper), arXiv 2212.04356."""
     character_error_rate: float | None = None
     """The same by characters, for languages without spaces between words, and for near misses.
     Lower is better."""
     loudness_lufs: float | None = None
-    """Integrated loudness of the conversion in LUFS. A fact. ITU-R BS.1770-4."""
+    """Integrated loudness of the conversion in LUFS. Informative. ITU-R BS.1770-4."""
     source_loudness_lufs: float | None = None
-    """That of the source."""
+    """Integrated loudness of the source in LUFS."""
     peak_dbfs: float | None = None
-    """Largest sample of the conversion in dB of full scale: near 0 it may be clipped. A fact."""
+    """Largest sample of the conversion in dB of full scale; near 0 it may be clipped.
+    Informative."""
     clipped: float | None = None
-    """Share of the conversion's samples on flat tops, as clipping leaves them, about half of the
-    clipped ones. 0..1, lower is better; above 0.001 it is heard.
+    """Share of the conversion's samples on flat tops, as clipping leaves them: about half of the
+    clipped ones. 0..1, lower is better; audible above 0.001.
     `rvc_jax.metrics.signal.flat_top_share`."""
     silent: float | None = None
-    """Share of the conversion in silence: 40 dB below its loud moments, or below -60 dB of full
-    scale. 0..1; far from the source's, something was lost or added.
+    """Share of the conversion that is silent: 40 dB below its loud frames, or below -60 dB of full
+    scale. 0..1; far from the source's share, something was lost or added.
     `rvc_jax.metrics.signal.silent_share`."""
     source_silent: float | None = None
-    """That of the source."""
+    """The same share of the source."""
     bandwidth_hz: float | None = None
-    """Highest frequency in Hz at which the conversion's speech is heard above its pauses and within
-    70 dB of its peak. Higher is better, up to the target's. `rvc_jax.metrics.signal.bandwidth`."""
+    """Highest frequency in Hz at which the conversion's speech stands out of its pauses and is
+    within 70 dB of its peak. Higher is better, up to the target's.
+    `rvc_jax.metrics.signal.bandwidth`."""
     target_bandwidth_hz: float | None = None
-    """The same of the target's recordings, their median: the band that the voice has."""
+    """The median of the same over the target's recordings: the voice's own band."""
     seconds: float | None = None
     """Seconds of the conversion that were measured."""
 
@@ -97,14 +102,16 @@ class ConversionMetrics:
 class _Row(NamedTuple):
     label: str
     name: str
-    form: str
+    template: str
     beside: tuple[str, str] | None = None
-    """Another figure that is shown in the same row, and whose it is."""
+    """Another metric that is shown in the same row, and whose it is."""
 
 
+# fmt: off
 _ROWS = (
     _Row("f0 correlation", "f0_correlation", "{:.3f}"),
-    _Row("f0 error", "f0_rmse_cents", "{:.0f} cents"),
+    _Row("f0 error, median", "f0_median_cents", "{:.0f} cents"),
+    _Row("f0 error, RMS", "f0_rmse_cents", "{:.0f} cents"),
     _Row("gross pitch errors", "gross_pitch_errors", "{:.1%}"),
     _Row("voicing errors", "voicing_error", "{:.1%}"),
     _Row("transposition", "transposition_semitones", "{:+.2f} semitones"),
@@ -124,35 +131,14 @@ _ROWS = (
     _Row("bandwidth", "bandwidth_hz", "{:.0f} Hz", ("target_bandwidth_hz", "target")),
     _Row("measured", "seconds", "{:.1f} s"),
 )
+# fmt: on
 
-
-def format_rows(figures: ConversionMetrics) -> list[tuple[str, str]]:
-    """The figures that there are, as rows of a name and a text."""
-    rows = []
-    for row in _ROWS:
-        value = getattr(figures, row.name)
-        if value is None:
-            continue
-        text = row.form.format(value)
-        if row.beside and (other := getattr(figures, row.beside[0])) is not None:
-            text += f" ({row.beside[1]}: {row.form.format(other)})"
-        rows.append((row.label, text))
-    return rows
-
-
-def mean_metrics(all_figures: Iterable[ConversionMetrics]) -> ConversionMetrics:
-    """Mean of every figure over those that have it."""
-    listed = [dataclasses.asdict(figures) for figures in all_figures]
-    means = {}
-    for field in dataclasses.fields(ConversionMetrics):
-        values = [figures[field.name] for figures in listed if figures[field.name] is not None]
-        means[field.name] = math.fsum(values) / len(values) if values else None
-    return ConversionMetrics(**means)
-
+SHOWN = frozenset(name for row in _ROWS for name in (row.name, *(row.beside or ())[:1]))
+"""Metrics that the table has."""
 
 _SUMMARY = (
     "f0_correlation",
-    "f0_rmse_cents",
+    "f0_median_cents",
     "voicing_error",
     "mcd_db",
     "similarity",
@@ -161,11 +147,38 @@ _SUMMARY = (
 )
 
 
-def summarize(figures: ConversionMetrics) -> str:
-    """The chief ones of the figures that there are, in one line."""
-    texts = [
-        f"{row.label} {row.form.format(getattr(figures, row.name))}"
-        for row in _ROWS
-        if row.name in _SUMMARY and getattr(figures, row.name) is not None
-    ]
+def format_rows(metrics: ConversionMetrics) -> list[tuple[str, str]]:
+    """Format the metrics that were measured as table rows: (label, text)."""
+    rows = []
+    for row in _ROWS:
+        value = getattr(metrics, row.name)
+        if value is None:
+            continue
+        text = row.template.format(value)
+        if row.beside:
+            name, owner = row.beside
+            other = getattr(metrics, name)
+            if other is not None:
+                text += f" ({owner}: {row.template.format(other)})"
+        rows.append((row.label, text))
+    return rows
+
+
+def summarize(metrics: ConversionMetrics) -> str:
+    """Format the main metrics that were measured in one line."""
+    texts = []
+    for row in _ROWS:
+        value = getattr(metrics, row.name)
+        if row.name in _SUMMARY and value is not None:
+            texts.append(f"{row.label} {row.template.format(value)}")
     return ", ".join(texts) or "silent, or nothing to compare with"
+
+
+def mean_metrics(conversions: Iterable[ConversionMetrics]) -> ConversionMetrics:
+    """Average every metric over the conversions that have it."""
+    listed = [dataclasses.asdict(metrics) for metrics in conversions]
+    means = {}
+    for field in dataclasses.fields(ConversionMetrics):
+        values = [item[field.name] for item in listed if item[field.name] is not None]
+        means[field.name] = math.fsum(values) / len(values) if values else None
+    return ConversionMetrics(**means)

@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rvc_jax.audio.fourier import rfft
-from rvc_jax.audio.spectrogram import frames, mel_filters, periodic_hann
+from rvc_jax.audio.spectrogram import frames, mel_filters, periodic_hann, rfft
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE
 from rvc_jax.errors import UserError
 from rvc_jax.features.framing import check_batch

@@ -10,7 +10,7 @@ import numpy as np
 
 from rvc_jax.audio.spectrogram import log_mel, mel_filters, spectrogram
 from rvc_jax.config import AudioConfig
-from rvc_jax.metrics.stft import METRIC_NAMES
+from rvc_jax.metrics.holdout import METRIC_NAMES
 from rvc_jax.runs import learning_curve
 
 _INK = "#1f2933"
@@ -29,9 +29,12 @@ _LOSSES = {
 _MEASURES = {
     "mel": "log-mel error",
     "stft": "multi-resolution STFT distance",
-    "f0_cents": "pitch error, cents (RMS)",
+    "f0_median_cents": "pitch error, cents (median)",
+    "f0_rmse_cents": "pitch error, cents (RMS)",
+    "gross_pitch_errors": "gross pitch errors, %",
     "voicing_error": "voicing errors, %",
     "similarity": "speaker similarity (cosine)",
+    "f0_cents": "pitch error, cents (RMS, all frames)",
 }
 
 
@@ -160,7 +163,7 @@ def plot_metrics(history: Sequence[dict[str, Any]]) -> bytes | None:
         return None
     figure = _figure(_WIDTH, 4.2)
     best = learning_curve.best_evaluation(history)
-    grid = figure.subplots(2, 3).ravel()
+    grid = figure.subplots(2, 4).ravel()
     for axes in grid[len(curves) :]:
         axes.set_axis_off()
     for axes, (name, pair) in zip(grid, curves.items(), strict=False):
@@ -169,7 +172,7 @@ def plot_metrics(history: Sequence[dict[str, Any]]) -> bytes | None:
         ):
             if points:
                 steps, values = zip(*points, strict=True)
-                scaled = np.array(values) * (100 if name == "voicing_error" else 1)
+                scaled = np.array(values) * (100 if _MEASURES[name].endswith("%") else 1)
                 axes.plot(steps, scaled, color=colour, linewidth=1.6, marker=".", label=label)
         axes.axvline(best["step"], color=_GREY, linewidth=1, linestyle=":")
         axes.set_title(_MEASURES[name], fontsize=9)

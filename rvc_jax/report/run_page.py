@@ -11,8 +11,8 @@ import numpy as np
 
 from rvc_jax.audio.filters import resample
 from rvc_jax.config import AudioConfig
-from rvc_jax.metrics.melody import PITCH_METHOD, PitchTracks
-from rvc_jax.metrics.stft import format_metrics
+from rvc_jax.metrics.holdout import format_metrics
+from rvc_jax.metrics.pitch import PITCH_METHOD, PitchTracks
 from rvc_jax.report import html as blocks
 from rvc_jax.report import plots
 from rvc_jax.runs import learning_curve

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rvc_jax.config import BestBy, TrainConfig
-from rvc_jax.metrics.stft import ranking_score
+from rvc_jax.metrics.holdout import ranking_score
 from rvc_jax.train.state import last_step
 
 Line = Mapping[str, Any]

@@ -16,8 +16,9 @@ from rvc_jax.data.dataset import VoiceDataset, Windows
 from rvc_jax.errors import UserError
 from rvc_jax.features.f0 import pitch_extractor
 from rvc_jax.features.f0.coarse import coarse_pitch
+from rvc_jax.metrics.pitch import pitch_errors
 from rvc_jax.metrics.speaker import INSTALL_HINT, SpeakerEncoder
-from rvc_jax.metrics.stft import pitch_error_metrics, stft_distance
+from rvc_jax.metrics.stft import stft_distance
 from rvc_jax.models.layers import sequence_mask
 from rvc_jax.models.parameters import Parameters
 from rvc_jax.runs.folder import RunFolder
@@ -31,7 +32,7 @@ SCORED_WINDOWS = 8
 
 @dataclasses.dataclass(frozen=True)
 class HoldoutScore:
-    """Figures of a voice by the names in `measures.MEASURES`, and the hold-out's first window as
+    """Figures of a voice by the names in `metrics.holdout.METRIC_NAMES`, and the hold-out's first window as
     rendered."""
 
     figures: dict[str, float]
@@ -140,7 +141,7 @@ class PitchAndSpeaker:
         similarity."""
         audio = self._at_feature_rate(waves)
         samples = self._lengths * FEATURE_HOP
-        figures = pitch_error_metrics(self._pitch(audio, samples), self._target_f0, self._valid)
+        figures = pitch_errors(self._pitch(audio, samples), self._target_f0, self._valid)
         if self._speaker is not None:
             figures["similarity"] = np.mean(
                 np.sum(self._speaker(audio, samples) * self._target_speaker, axis=1)

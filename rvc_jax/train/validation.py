@@ -8,8 +8,8 @@ from typing import Any
 
 from rvc_jax.data.dataset import VoiceDataset
 from rvc_jax.errors import UserError
+from rvc_jax.metrics.holdout import format_metrics
 from rvc_jax.metrics.speaker import INSTALL_HINT
-from rvc_jax.metrics.stft import format_metrics
 from rvc_jax.runs import learning_curve
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.train.checkpointing import CheckpointManager

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from rvc_jax.data.dataset import DatasetInfo
 from rvc_jax.errors import make_printable
-from rvc_jax.metrics.stft import METRIC_NAMES
+from rvc_jax.metrics.holdout import METRIC_NAMES
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.learning_curve import (
     best_evaluation,
@@ -23,9 +23,12 @@ from rvc_jax.voices.voice_source import VoiceSource
 _SCORES = {
     "mel": "log-mel error",
     "stft": "multi-resolution STFT distance",
-    "f0_cents": "pitch error, cents (RMS)",
+    "f0_median_cents": "pitch error, cents (median)",
+    "f0_rmse_cents": "pitch error, cents (RMS without gross errors)",
+    "gross_pitch_errors": "pitch more than 20 % off, share",
     "voicing_error": "frames voiced in one only, share",
     "similarity": "speaker similarity (cosine; higher is better)",
+    "f0_cents": "pitch error, cents (RMS, all frames)",
 }
 _UNKNOWN_RIGHTS = (
     "The rights to the recordings were not stated when this voice was written. Before you share it, find out whether "

@@ -79,6 +79,7 @@ def test_scratch_without_room(tmp_path, monkeypatch):
         stream.collect_blocks(in_blocks(SPEECH, 5000), 16000, tmp_path / "gone")
 
 
+@settings(deadline=None)
 @given(st.integers(2, 30), st.integers(0, 90), st.integers(0, 90))
 def test_reflected_positions_are_those_of_numpys_pad(length, before, behind):
     positions = np.arange(-before, length + behind)

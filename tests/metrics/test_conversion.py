@@ -16,17 +16,17 @@ from rvc_jax.cli.main import main
 from rvc_jax.cli.options import read_field_help
 from rvc_jax.config import EvaluateConfig
 from rvc_jax.errors import UserError
-from rvc_jax.metrics import conversion_table as figures_module
 from rvc_jax.metrics.asr import Transcript
 from rvc_jax.metrics.conversion import ConversionReport, measure_conversions
 from rvc_jax.metrics.conversion_table import (
+    SHOWN,
     ConversionMetrics,
     format_rows,
     mean_metrics,
     summarize,
 )
 from rvc_jax.metrics.dnsmos import DnsmosScores
-from rvc_jax.metrics.melody import PitchTracks
+from rvc_jax.metrics.pitch import PitchTracks
 from rvc_jax.metrics.speaker import SpeakerEncoder
 
 find_speaker = SpeakerEncoder.find
@@ -34,7 +34,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "quality.md"
 
 
 class Words:
-    """A recogniser that hears one word more in what is louder, and English alone."""
+    """A recognizer that finds one word more in louder audio, and supports English alone."""
 
     name = "a stand-in"
     is_multilingual = False
@@ -61,8 +61,8 @@ class Voices:
 def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """No model is here, whatever is installed, but those that a test puts in."""
     found: dict[str, object] = {}
-    for name in ("speaker.SpeakerEncoder", "mos.Dnsmos", "recogniser.SpeechRecognizer"):
-        monkeypatch.setattr(f"rvc_jax.features.{name}.find", lambda name=name: found.get(name))
+    for name in ("speaker.SpeakerEncoder", "dnsmos.Dnsmos", "asr.SpeechRecognizer"):
+        monkeypatch.setattr(f"rvc_jax.metrics.{name}.find", lambda name=name: found.get(name))
     return found
 
 
@@ -85,8 +85,8 @@ def itself(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Conversion
     other = tmp_path_factory.mktemp("other") / "louder.flac"
     save(other, 0.5 * resample(load(speech, 16000), 16000, 24000), 24000)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("speaker.SpeakerEncoder", "mos.Dnsmos", "recogniser.SpeechRecognizer"):
-            patch.setattr(f"rvc_jax.features.{name}.find", lambda: None)
+        for name in ("speaker.SpeakerEncoder", "dnsmos.Dnsmos", "asr.SpeechRecognizer"):
+            patch.setattr(f"rvc_jax.metrics.{name}.find", lambda: None)
         return measure_conversions(other, speech, reference=speech)
 
 
@@ -122,7 +122,7 @@ def test_the_same_words_have_no_error_and_another_one_has(
         "rvc_jax.metrics.conversion.track_pitch",
         lambda *_: PitchTracks(np.full(50, 100.0), np.full(50, 100.0)),
     )
-    models["recogniser.SpeechRecognizer"] = Words()
+    models["asr.SpeechRecognizer"] = Words()
     loud = tmp_path / "loud.wav"
     faint = tmp_path / "faint.wav"
     wave = load(speech, 16000)[:8000]
@@ -152,7 +152,7 @@ def test_similarity_is_with_the_target_and_opinions_are_of_both(
     speech: Path, tmp_path: Path, models: dict
 ) -> None:
     models["speaker.SpeakerEncoder"] = Voices()
-    models["mos.Dnsmos"] = lambda audio: DnsmosScores(3.0, 4.0, float(np.abs(audio).max()), 2.0)
+    models["dnsmos.Dnsmos"] = lambda audio: DnsmosScores(3.0, 4.0, float(np.abs(audio).max()), 2.0)
     wave = np.tile(load(speech, 16000), 3)
     for name, offset in (("target.wav", 0.02), ("like.wav", 0.02), ("unlike.wav", -0.02)):
         save(tmp_path / name, 0.5 * wave + offset, 16000)
@@ -184,7 +184,7 @@ def test_what_is_too_short_for_a_model_and_a_bad_target_are_told(
     speech: Path, tmp_path: Path, models: dict
 ) -> None:
     models["speaker.SpeakerEncoder"] = Voices()
-    models["mos.Dnsmos"] = lambda audio: DnsmosScores(3.0, 3.0, 3.0, 3.0)
+    models["dnsmos.Dnsmos"] = lambda audio: DnsmosScores(3.0, 3.0, 3.0, 3.0)
     target = tmp_path / "target"
     short = tmp_path / "short.wav"
     target.mkdir()
@@ -206,7 +206,7 @@ def test_what_is_too_short_for_a_model_and_a_bad_target_are_told(
 def test_silence_has_a_level_and_one_sentence(
     speech: Path, tmp_path: Path, models: dict
 ) -> None:
-    models["recogniser.SpeechRecognizer"] = Words()
+    models["asr.SpeechRecognizer"] = Words()
     save(tmp_path / "silence.wav", np.zeros(16000), 16000)
     (measured,) = measure_conversions(tmp_path / "silence.wav", speech).conversions
     assert measured.notes == ("the conversion is silent: nothing but its level is measured",)
@@ -314,8 +314,7 @@ def test_every_figure_is_explained_and_shown() -> None:
     }
     page = DOCS.read_text()
     assert all(f"`{name}`" in page for name in names)
-    rows = figures_module._ROWS
-    assert {row.name for row in rows} | {row.beside[0] for row in rows if row.beside} == names
+    assert names == SHOWN
 
 
 def test_figures_as_text_and_their_mean() -> None:

@@ -17,8 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rvc_jax.audio.fourier import rfft
-from rvc_jax.audio.spectrogram import frames, mel_filters, periodic_hann
+from rvc_jax.audio.spectrogram import frames, mel_filters, periodic_hann, rfft
 from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE
 from rvc_jax.errors import UserError
 from rvc_jax.features.framing import pad_rows_reflect

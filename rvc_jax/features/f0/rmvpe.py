@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rvc_jax.audio.fourier import rfft
-from rvc_jax.audio.spectrogram import frames, periodic_hann
+from rvc_jax.audio.spectrogram import frames, periodic_hann, rfft
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE
 from rvc_jax.features.f0 import rmvpe_network as network
 from rvc_jax.features.f0.decoding import local_average_pitch

@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rvc_jax.audio.fourier import rfft
-from rvc_jax.audio.spectrogram import frames, periodic_hann
+from rvc_jax.audio.spectrogram import frames, periodic_hann, rfft
 from rvc_jax.config import FEATURE_HOP
 from rvc_jax.features.framing import check_batch
 from rvc_jax.weights import bundled

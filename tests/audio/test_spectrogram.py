@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rvc_jax.audio import fourier
+from rvc_jax.audio import spectrogram as module
 from rvc_jax.audio.spectrogram import spectrogram
 from rvc_jax.config import PRESETS
 from rvc_jax.metrics.stft import stft_distance
@@ -19,7 +19,7 @@ from rvc_jax.metrics.stft import stft_distance
 @pytest.fixture(autouse=True)
 def splitting(monkeypatch: pytest.MonkeyPatch) -> None:
     """As under versions of jaxlib that divide a transform's rows."""
-    monkeypatch.setattr(fourier, "_CPU_RFFT_CAN_DEADLOCK", True)
+    monkeypatch.setattr(module, "_CPU_RFFT_CAN_DEADLOCK", True)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def splitting(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_values_are_those_of_numpy(shape: tuple[int, ...]) -> None:
     frames = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    ours = fourier.rfft(jnp.asarray(frames))
+    ours = module.rfft(jnp.asarray(frames))
     expected = np.fft.rfft(frames)
     assert ours.shape == expected.shape
     assert np.abs(ours - expected).max() <= 1e-5 * np.abs(expected).max()
@@ -37,7 +37,7 @@ def test_gradients_are_those_of_the_whole() -> None:
     frames = jnp.asarray(np.random.default_rng(0).standard_normal((3, 7, 320)), jnp.float32)
     ours, whole = (
         jax.grad(lambda x, f=f: jnp.sum(jnp.abs(f(x)) ** 1.5))(frames)
-        for f in (fourier.rfft, jnp.fft.rfft)
+        for f in (module.rfft, jnp.fft.rfft)
     )
     assert float(jnp.abs(ours - whole).max()) <= 1e-5 * float(jnp.abs(whole).max())
 
