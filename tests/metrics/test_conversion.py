@@ -152,7 +152,9 @@ def test_similarity_is_with_the_target_and_opinions_are_of_both(
     speech: Path, tmp_path: Path, models: dict
 ) -> None:
     models["speaker.SpeakerEncoder"] = Voices()
-    models["dnsmos.Dnsmos"] = lambda audio: DnsmosScores(3.0, 4.0, float(np.abs(audio).max()), 2.0)
+    models["dnsmos.Dnsmos"] = lambda audio: DnsmosScores(
+        3.0, 4.0, float(np.abs(audio).max()), 2.0
+    )
     wave = np.tile(load(speech, 16000), 3)
     for name, offset in (("target.wav", 0.02), ("like.wav", 0.02), ("unlike.wav", -0.02)):
         save(tmp_path / name, 0.5 * wave + offset, 16000)
