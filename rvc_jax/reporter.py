@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 
 class Reporter(Protocol):
@@ -14,14 +15,22 @@ class Reporter(Protocol):
     def message(self, text: str) -> None:
         """Show one line of text that stays, such as a note or a warning."""
 
-    def progress(self, stage: str, done: float, total: float | None, text: str = "") -> None:
+    def progress(
+        self,
+        stage: str,
+        done: float,
+        total: float | None,
+        text: str = "",
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         """Show how far a stage is.
 
         Args:
-            stage: What is being done, such as "pitch" or "training".
+            stage: Name of what is being done, such as "features" or "training".
             done: Units done so far.
             total: Units in all, or None if that is unknown.
             text: Details to show beside the bar.
+            facts: The same details by name, for a program that reads the progress.
         """
 
 
@@ -31,7 +40,14 @@ class SilentReporter:
     def message(self, text: str) -> None:
         """Ignore the message."""
 
-    def progress(self, stage: str, done: float, total: float | None, text: str = "") -> None:
+    def progress(
+        self,
+        stage: str,
+        done: float,
+        total: float | None,
+        text: str = "",
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         """Ignore the progress."""
 
 

@@ -34,7 +34,7 @@ from rvc_jax.cli.commands.prepare import prepare
 from rvc_jax.cli.commands.report import report, write_report_of_run
 from rvc_jax.cli.commands.serve import serve
 from rvc_jax.cli.commands.status import status, watch
-from rvc_jax.cli.display import Display, format_drop, print_result, size
+from rvc_jax.cli.display import Display, format_drop, print_result
 from rvc_jax.cli.options import (
     AtEnd,
     Json,
@@ -46,6 +46,7 @@ from rvc_jax.cli.options import (
 )
 from rvc_jax.config import PRESETS, ClusterConfig
 from rvc_jax.errors import UserError, make_printable
+from rvc_jax.formatting import format_bytes
 from rvc_jax.storage.environment import silence_libraries, start_jax
 from rvc_jax.version import __version__
 
@@ -180,7 +181,7 @@ def info(
             rows.append(
                 (
                     name.replace("_", " "),
-                    size(value) if name == "bytes" else _figure_text(value),
+                    format_bytes(value) if name == "bytes" else _figure_text(value),
                 )
             )
     print_result(described, rows, as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from rvc_jax.cli.display import format_duration
+from rvc_jax.formatting import format_duration
 from rvc_jax.notebook.page import Line
 from rvc_jax.notebook.translations import Translations
 

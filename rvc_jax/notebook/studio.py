@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rvc_jax.cli.display import format_duration, size
 from rvc_jax.config import Rate
 from rvc_jax.errors import UserError
+from rvc_jax.formatting import format_bytes, format_duration
 from rvc_jax.notebook import colab, estimate, runtime
 from rvc_jax.notebook.page import frame, play, show_text
 from rvc_jax.notebook.program import NotebookError, Program
@@ -545,7 +545,9 @@ class Studio:
         if download and colab.is_colab():
             archive = self._archive()
             show_text(
-                self.texts("download", file=archive.name, size=size(archive.stat().st_size))
+                self.texts(
+                    "download", file=archive.name, size=format_bytes(archive.stat().st_size)
+                )
             )
             if voice.on_drive:
                 show_text(self.texts("download on drive"))

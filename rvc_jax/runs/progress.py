@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rvc_jax.formatting import format_duration
+from rvc_jax.reporter import Reporter
 from rvc_jax.storage.places import Location
 
 
@@ -61,6 +63,51 @@ class TrainResult:
 
 
 Report = Callable[[TrainProgress], None]
+
+_LOSS_NAMES = {
+    "loss/mel": "mel",
+    "loss/kl": "kl",
+    "loss/feature_matching": "fm",
+    "loss/adversarial": "adv",
+    "loss/discriminator": "disc",
+}
+
+
+def report_training(reporter: Reporter, progress: TrainProgress) -> None:
+    """Report the progress of a training: its message if it has one, else where the run is."""
+    if progress.message is not None:
+        reporter.message(f"step {progress.step}: {progress.message}")
+        if progress.step == 0:
+            reporter.message("compiling the training step; this may take a minute")
+        return
+    facts = dataclasses.asdict(progress)
+    del facts["message"]
+    reporter.progress(
+        "training", progress.step, progress.total_steps, format_progress(progress), facts
+    )
+
+
+def format_progress(progress: TrainProgress) -> str:
+    """Return where a run is as one line, the most important first: narrow terminals cut it off."""
+    is_timed = math.isfinite(progress.step_seconds)
+    parts = [f"step {progress.step}/{progress.total_steps}"]
+    if is_timed:
+        parts.append(f"{format_duration(progress.seconds_left)} left")
+    if progress.budget:
+        parts.append(progress.budget)
+    parts.append(f"epoch {progress.epoch}/{progress.epochs}")
+    if is_timed:
+        parts.append(f"{1 / progress.step_seconds:.2f} steps/s")
+    if progress.holdout is not None:
+        parts.append(f"hold-out {progress.holdout:.3f}")
+    losses = [
+        f"{name} {progress.losses[key]:.2f}"
+        for key, name in _LOSS_NAMES.items()
+        if key in progress.losses
+    ]
+    if losses:
+        parts.append("losses: " + " ".join(losses))
+    return ", ".join(parts)
 
 
 class StepTimer:

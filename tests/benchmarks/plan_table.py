@@ -19,8 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rvc_jax.cli.display import format_duration
 from rvc_jax.config import PRESETS
+from rvc_jax.formatting import format_duration
 from rvc_jax.plan.chips import Topology
 from rvc_jax.plan.cost import resolve_rate
 from rvc_jax.storage.files import atomic_write

@@ -11,10 +11,11 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from rvc_jax.cli.display import Display, format_duration, print_result
+from rvc_jax.cli.display import Display, print_result
 from rvc_jax.cli.options import Json, OptionalPlace, Out, Run, Source, Which
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
+from rvc_jax.formatting import format_duration
 from rvc_jax.storage.environment import start_jax
 
 _STANDARD = Path("-")

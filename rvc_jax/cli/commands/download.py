@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from rvc_jax.cli.display import Display, print_result, size
+from rvc_jax.cli.display import Display, print_result
 from rvc_jax.cli.options import Json, Preset
 from rvc_jax.config import PRESETS
 from rvc_jax.errors import UserError
+from rvc_jax.formatting import format_bytes
 
 Names = Annotated[
     tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help_behavior_hint="")
@@ -66,7 +67,11 @@ def _fetch(names: list[str], display: Display) -> dict[str, Path]:
     for name in names:
 
         def progress(file: str, done: int, total: int | None) -> None:
-            text = f"{size(done)} of {size(total)}" if total else size(done)
+            text = (
+                f"{format_bytes(done)} of {format_bytes(total)}"
+                if total
+                else format_bytes(done)
+            )
             display.update(f"{name} {file}", done if total else 0, total or 1, text)  # noqa: B023 called at once
 
         paths[name] = (
@@ -93,6 +98,6 @@ def _listed() -> list[dict[str, Any]]:
 
 
 def _line(entry: dict[str, Any]) -> str:
-    count = "?" if entry["bytes"] is None else size(entry["bytes"])
+    count = "?" if entry["bytes"] is None else format_bytes(entry["bytes"])
     here = f" [{entry['path']}]" if entry["path"] else ""
     return f"{count:>8}  {entry['licence']:<10}  {entry['what']}{here}"

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import tyro
 
-from rvc_jax.cli.display import Display, print_result, size
+from rvc_jax.cli.display import Display, print_result
 from rvc_jax.cli.options import Json, OptionalPlace, Run, Which
+from rvc_jax.formatting import format_bytes
 from rvc_jax.storage.environment import start_jax
 
 _CHOICES = ("rvc", "zip", "onnx", "onnx-rvc", "safetensors", "checkpoints", "all")
@@ -64,7 +65,8 @@ def export(
         written = run_export(run, out, config, display.message)
     rows = [("folder", str(written.out))]
     rows += [
-        (file.name, f"{size(file.bytes)}, SHA-256 {file.sha256}") for file in written.files
+        (file.name, f"{format_bytes(file.bytes)}, SHA-256 {file.sha256}")
+        for file in written.files
     ]
     rows += [
         (f"checked {form}", ", ".join(_figure(*each) for each in figures.items()))

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import Positional
 
-from rvc_jax.cli.display import print_result, size
+from rvc_jax.cli.display import print_result
 from rvc_jax.cli.options import Json, OptionalPlace, Preset
+from rvc_jax.formatting import format_bytes
 
 _File = Annotated[Positional[Path], tyro.conf.arg(metavar="FILE")]
 _Text = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
@@ -77,7 +78,7 @@ def _rows(result: dict[str, Any], index_name: str | None) -> list[tuple[str, str
     speakers = result["speakers"]
     pitch = "with" if result["pitch"] else "without"
     rows = [
-        ("written", f"{out} ({size(4 * result['parameters'])} of weights)"),
+        ("written", f"{out} ({format_bytes(4 * result['parameters'])} of weights)"),
         ("found", f"{result['kind']}, {result['name']}"),
         ("format", f"{result['version']} at {result['sample_rate']} Hz, {pitch} pitch"),
         (

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from tyro.conf import Positional
 
-from rvc_jax.cli.display import Display, print_result, size
+from rvc_jax.cli.display import Display, print_result
 from rvc_jax.cli.options import Json
 from rvc_jax.errors import UserError
+from rvc_jax.formatting import format_bytes
 from rvc_jax.storage.environment import start_jax
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def index(source: _Features, out: Path, seed: int = 0, as_json: Json = False) ->
     result |= {"seconds": time.perf_counter() - begin, "bytes": out.stat().st_size}
     reduced = "" if result["rows"] == result["given"] else f", centres of {result['given']}"
     table = [
-        ("written", f"{out} ({size(result['bytes'])})"),
+        ("written", f"{out} ({format_bytes(result['bytes'])})"),
         ("rows", f"{result['rows']}{reduced}"),
     ]
     table += [("channels", str(result["channels"]))]

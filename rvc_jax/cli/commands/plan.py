@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from rvc_jax.cli.display import Display, format_duration, print_result, size
+from rvc_jax.cli.display import Display, print_result
 from rvc_jax.cli.options import Json, OptionalInt, OptionalPlace
 from rvc_jax.config import PRESETS, PresetName
 from rvc_jax.errors import UserError
+from rvc_jax.formatting import format_bytes, format_duration
 
 _Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")]
 _Number = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
@@ -120,7 +121,8 @@ def _result(
 
 def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     parts = ", ".join(
-        f"{size(result[f'hbm_{part}'])} {part}" for part in ("arguments", "temporaries", "code")
+        f"{format_bytes(result[f'hbm_{part}'])} {part}"
+        for part in ("arguments", "temporaries", "code")
     )
     rows = [
         (
@@ -135,7 +137,7 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "memory per chip",
-            f"{size(result['hbm_bytes'])} of {size(result['hbm_available'])}: {parts}",
+            f"{format_bytes(result['hbm_bytes'])} of {format_bytes(result['hbm_available'])}: {parts}",
         ),
         (
             "run",

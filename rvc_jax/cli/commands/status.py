@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from rvc_jax.cli.display import format_duration, print_result
+from rvc_jax.cli.display import print_result
 from rvc_jax.cli.options import Json, Run
 from rvc_jax.errors import UserError
+from rvc_jax.formatting import format_duration
 
 if TYPE_CHECKING:
     from rvc_jax.runs.status import Status
