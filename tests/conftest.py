@@ -48,49 +48,6 @@ from rvc_jax.data.sources import find_bundled_sample
 if TYPE_CHECKING:
     from local_media_server import MediaServer
 
-LONG_FILES = (
-    "train/test_distributed.py",
-    "models/test_forms.py",
-    "train/test_run_elsewhere.py",
-    "plan/test_compiled.py",
-    "models/test_parity.py",
-    "train/test_kills.py",
-    "launch/test_gcp.py",
-    "train/test_step.py",
-    "launch/test_colab.py",
-    "train/test_feed.py",
-    "train/test_loop.py",
-    "train/test_returns.py",
-    "fuzz/test_hostile_audio.py",
-    "cli/test_quickstart.py",
-    "data/test_prepare.py",
-    "infer/test_pipeline.py",
-    "features/test_rmvpe.py",
-    "fuzz/test_hostile_names.py",
-    "fuzz/test_hostile_models.py",
-    "data/test_resume.py",
-    "data/test_record_pipeline.py",
-    "interop/test_onnx_model.py",
-    "docs/test_commands.py",
-    "train/test_recipe.py",
-)
-"""What takes a worker half a minute to three, the longest first: begun last, it would let the other
-worker wait."""
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if hasattr(
-        config.option, "loadscopereorder"
-    ):  # pytest-xdist would begin with the files of the most tests
-        config.option.loadscopereorder = False
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    tests = Path(__file__).parent
-    places = {tests / name: place for place, name in enumerate(LONG_FILES)}
-    items.sort(key=lambda item: places.get(item.path, len(places)))
-
-
 SAMPLE_FILES = (
     "ivr-concentrate.flac",
     "ivr-founder_of_freesource.flac",
