@@ -9,5 +9,5 @@ _OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)#]+)(?:#[^)]*)?\)")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Links to files of the repository that are no pages become their names."""
+    """Replaces links to files of the repository that are not pages by their names."""
     return _OUTSIDE.sub(r"\1 (`\2` in the repository)", markdown)
