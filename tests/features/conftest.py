@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_hubert import save_folder
 
 from rvc_jax.audio.reading import find_audio, load
 
@@ -17,3 +18,10 @@ def speech_windows() -> np.ndarray:
     files = find_audio(SAMPLE / "other") + find_audio(SAMPLE / "voice")
     wave = np.concatenate([load(path, 16000) for path in files[:10]])
     return wave[: 16 * WINDOW].reshape(16, WINDOW)
+
+
+@pytest.fixture
+def hubert_folder(tmp_path: Path) -> Path:
+    """A small HuBERT model as transformers saves it."""
+    save_folder(tmp_path)
+    return tmp_path

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_hubert import folder, projected, relative_error, small_state  # noqa: F401
+from small_hubert import projected, relative_error, small_state
 
 from rvc_jax.config import CONTENT_ENCODERS
 from rvc_jax.errors import UserError
@@ -149,10 +149,12 @@ def test_the_bundled_encoder():
     )
 
 
-def test_every_hubert_by_name(folder, monkeypatch):  # noqa: F811
+def test_every_hubert_by_name(hubert_folder, monkeypatch):
     monkeypatch.setattr(store, "find", lambda name: None)
     monkeypatch.setattr(
-        store, "path", lambda name: folder if name in CONTENT_ENCODERS else pytest.fail(name)
+        store,
+        "path",
+        lambda name: hubert_folder if name in CONTENT_ENCODERS else pytest.fail(name),
     )
     for name in (name for name in CONTENT_ENCODERS if not name.startswith("whisper")):
         v2, v1 = (content_encoder(name, version) for version in ("v2", "v1"))
@@ -170,15 +172,15 @@ def test_contentvec_in_fairseq_layout_if_that_is_what_is_there(tmp_path, monkeyp
     assert content_encoder("contentvec", "v1").channels == 256
 
 
-def test_a_folder_or_a_model_of_the_hub(folder, monkeypatch):  # noqa: F811
+def test_a_folder_or_a_model_of_the_hub(hubert_folder, monkeypatch):
     asked = []
-    monkeypatch.setattr(store, "hub_model", lambda name: asked.append(name) or folder)
-    by_path = content_encoder(str(folder))
+    monkeypatch.setattr(store, "hub_model", lambda name: asked.append(name) or hubert_folder)
+    by_path = content_encoder(str(hubert_folder))
     by_name = content_encoder("someone/their-hubert")
     assert (
         asked == ["someone/their-hubert"]
         and by_name.name == asked[0]
-        and by_path.name == str(folder)
+        and by_path.name == str(hubert_folder)
     )
     assert by_path.fingerprint == by_name.fingerprint
 

@@ -18,8 +18,8 @@ from rvc_jax.features.f0 import rmvpe
 from rvc_jax.features.f0.decoding import local_average_pitch
 from rvc_jax.weights import store, torch_file
 
-GOLDEN = Path(__file__).parent / "golden"
-PARITY = Path(__file__).parents[1] / "parity"
+GOLDEN = Path(__file__).parents[1] / "golden"
+PARITY = Path(__file__).parents[2] / "parity"
 sys.path.append(str(PARITY))
 from reference import value  # noqa: E402
 

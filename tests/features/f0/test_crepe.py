@@ -13,7 +13,7 @@ from rvc_jax.features.f0 import crepe
 from rvc_jax.features.f0.crepe import BINS, CrepePitch
 from rvc_jax.weights import store
 
-GOLDEN = Path(__file__).parent / "golden/crepe.npz"
+GOLDEN = Path(__file__).parents[1] / "golden/crepe.npz"
 NAMES = {"tiny": "crepe-tiny", "full": "crepe"}
 
 

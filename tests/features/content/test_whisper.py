@@ -18,8 +18,8 @@ from rvc_jax.features import nn
 from rvc_jax.features.content import whisper
 from rvc_jax.weights import bundled
 
-GOLDEN = Path(__file__).parent / "golden/whisper_tiny.npz"
-SPEECH = Path(__file__).parents[2] / "data/sample/voice/zrtp-enroll_confirmed.flac"
+GOLDEN = Path(__file__).parents[1] / "golden/whisper_tiny.npz"
+SPEECH = Path(__file__).parents[3] / "data/sample/voice/zrtp-enroll_confirmed.flac"
 
 
 @pytest.fixture(scope="module")

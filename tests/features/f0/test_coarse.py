@@ -8,7 +8,7 @@ import pytest
 
 from rvc_jax.features.f0.coarse import coarse_pitch
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

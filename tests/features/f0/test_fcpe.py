@@ -16,7 +16,7 @@ from rvc_jax.features.f0 import fcpe
 from rvc_jax.features.f0.decoding import local_average_pitch
 from rvc_jax.weights import store, torch_file
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture(scope="module")
