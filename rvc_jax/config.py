@@ -348,7 +348,13 @@ class TrainConfig:
 
     @property
     def frozen_parts(self) -> tuple[str, ...]:
+        """Names of the parts that `freeze` lists."""
         return tuple(part for part in self.freeze.split(",") if part)
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Return the step at which a run ends: after its epochs, or earlier if `steps` says so."""
+        steps = self.epochs * steps_per_epoch
+        return min(steps, self.steps) if self.steps else steps
 
 
 @dataclasses.dataclass(frozen=True)

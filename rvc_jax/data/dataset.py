@@ -1,10 +1,11 @@
-"""A prepared dataset as arrays, and what is known of it."""
+"""A prepared dataset: its description, its records, and its slices as arrays."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,71 +13,80 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from rvc_jax.config import PRESETS, WINDOW_FRAMES
+from rvc_jax.data.quantization import dequantize, quantize, scale_for_peak
 from rvc_jax.errors import UserError
 from rvc_jax.storage import places
 from rvc_jax.storage.places import Location
 
 FORMAT = "rvc_jax voice"
-VERSION = "2.0.0"
+VERSION = "3.0.0"
+"""Format that is written. 3.0.0: samples are int16 with a scale (`data.quantization`)."""
+
+_FLOAT_VERSION = "2.0.0"
+"""Older format that is still read: samples are float32."""
+
+Split = Literal["train", "holdout"]
 
 
 class Drop(NamedTuple):
-    """Something that was left out, and why."""
+    """A file, or a part of one, that preparation left out."""
 
     file: str
     seconds: float | None
-    """Where in the file; None is the whole file."""
+    """Position in the file; None if the whole file was left out."""
     reason: str
 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """What a dataset was made of and how."""
+    """Description of a dataset: its sources, its settings and its size."""
 
     preset: str
     sample_rate: int
     content_encoder: str
     content_channels: int
     content_fingerprint: str
-    """Of the content encoder: conversion must use the very same one."""
+    """Hash of the content encoder's weights; conversion must use the same ones."""
     f0_method: str
     speakers: tuple[str, ...]
-    """Names; the place in this table is the number that records and voices use."""
+    """Names. Records and voices refer to a speaker by the position in this tuple."""
     speaker_minutes: tuple[float, ...]
-    """Usable speech of every speaker, hold-out included."""
+    """Usable speech of every speaker, including the hold-out."""
     speaker_median_f0: tuple[float, ...]
-    """Hz, over the voiced frames of every speaker; 0 if there is none."""
+    """Median pitch of every speaker's voiced frames in Hz; 0 without voiced frames."""
     files: int
-    """Files that were read; those that could not be are in `skipped`."""
+    """Number of files that were read; `skipped` lists the others."""
     source_minutes: float
     speech_minutes: float
-    """Between silences, without unusable speech; overlaps of slices count once."""
+    """Usable speech without silences; overlaps of slices count once."""
     train_slices: int
     holdout_slices: int
     holdout_seconds: float
     dropped: tuple[Drop, ...]
     notes: tuple[str, ...]
-    """What the user should know besides."""
+    """Further remarks for the user."""
     config: dict[str, Any]
-    """The PrepareConfig."""
+    """The `PrepareConfig` as plain values."""
     fingerprint: str
-    """Hash of the sources' bytes, the settings and the weights of the features."""
+    """Hash of the sources' bytes, the settings and the feature extractors' weights."""
     median_f0: float
-    """Hz, over the voiced frames; 0 if there is none."""
+    """Median pitch of all voiced frames in Hz; 0 without voiced frames."""
 
     @property
     def skipped(self) -> tuple[Drop, ...]:
-        """Whole files that gave nothing."""
+        """Files that were left out whole."""
         return tuple(drop for drop in self.dropped if drop.seconds is None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers, for JSON."""
+        """Convert to plain containers, for JSON."""
         return dataclasses.asdict(self) | {"dropped": [list(drop) for drop in self.dropped]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DatasetInfo:
-        """The inverse of `to_dict`, also after a way through JSON. Raises TypeError if it is
-        something else."""
+        """Rebuild a description from the result of `to_dict`, also after a trip through JSON.
+
+        Raises TypeError or KeyError for anything else.
+        """
         values = dict(values)
         values["dropped"] = tuple(Drop(*drop) for drop in values["dropped"])
         values |= {
@@ -88,40 +98,101 @@ class DatasetInfo:
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """Slices padded to WINDOW_FRAMES = 336 frames with zeros."""
+    """Slices of a split, padded with zeros to WINDOW_FRAMES = 336 frames."""
 
     wave: np.ndarray
-    """float32 [slices, 336 * hop]."""
+    """int16 [slices, 336 * hop]. float32 with a scale of 1 in the hold-out of datasets from before
+    version 3, so that evaluations of their runs stay bit for bit the same."""
     content: np.ndarray
     """float16 [slices, 168, channels]."""
     f0: np.ndarray
-    """float32 [slices, 336] Hz; 0 is unvoiced."""
+    """float32 [slices, 336] in Hz; 0 is unvoiced."""
     lengths: np.ndarray
     """int32 [slices]: frames that are not padding."""
     speaker: np.ndarray
-    """int32 [slices]."""
+    """int32 [slices]: positions in `DatasetInfo.speakers`."""
     source: list[str]
-    """The files that the slices are from."""
+    """Names of the files that the slices come from."""
     start: np.ndarray
     """float64 [slices]: seconds into those files."""
+    scale: float = 1.0
+    """Amplitude of 1 in `wave`."""
 
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def samples(self, rows: int | slice | np.ndarray) -> np.ndarray:
+        """Return the sound of some windows as float32 of full scale 1, padding included."""
+        return dequantize(self.wave[rows], self.scale)
+
 
 @dataclasses.dataclass(frozen=True)
 class VoiceDataset:
+    """A dataset in memory."""
+
     info: DatasetInfo
     train: Windows
     holdout: Windows
 
 
 def read_info(path: Location) -> DatasetInfo:
-    """What is known of a dataset, without reading it.
+    """Read a dataset's description, but none of its records.
 
     Raises:
-      UserError: there is no dataset of ours, or its description is damaged or of another version.
+      UserError: no dataset of ours is at `path`, or its description is damaged or of another
+        version.
     """
+    return _read_description(path)[1]
+
+
+def load_dataset(path: Location) -> VoiceDataset:
+    """Read a dataset into memory.
+
+    Raises:
+      UserError: as for `read_info`; also if records are missing or damaged.
+    """
+    version, info = _read_description(path)
+    with places.local_folder(path) as folder:
+        train, holdout = (
+            _pad(_read_records(folder, path, split, info), version, count, info, path)
+            for split, count in _counts(info)
+        )
+    if version == _FLOAT_VERSION:
+        train = quantize_windows(train)
+    return VoiceDataset(info, train, holdout)
+
+
+def iterate(path: Location, split: Split) -> Iterator[dict[str, Any]]:
+    """Yield the records of a split one by one; each takes about half a megabyte.
+
+    A record has `wave` float32 [frames * hop], `content` float16 [frames / 2, channels], `f0`
+    float32 [frames] in Hz (0 is unvoiced), `speaker`, `source` (name of the cut) and `start`
+    (seconds into its file).
+
+    Raises:
+      UserError: as for `load_dataset`, when the damaged record is reached.
+    """
+    version, info = _read_description(path)
+    with places.local_folder(path) as folder:
+        for record in _read_records(folder, path, split, info):
+            with _report_damage(path):
+                wave, scale = _stored_wave(record, version)
+                sound = {"wave": dequantize(wave, scale)}
+            yield {name: value for name, value in record.items() if name != "scale"} | sound
+
+
+def quantize_windows(windows: Windows) -> Windows:
+    """Convert the float32 samples of an older dataset, as every run on it has trained on them."""
+    peak = max((float(np.abs(row).max()) for row in windows.wave), default=0.0)
+    scale = scale_for_peak(peak)
+    wave = np.empty(windows.wave.shape, np.int16)
+    for number, row in enumerate(windows.wave):
+        wave[number] = quantize(row, scale)  # row by row: temporaries of one window only
+    return dataclasses.replace(windows, wave=wave, scale=scale)
+
+
+def _read_description(path: Location) -> tuple[str, DatasetInfo]:
+    """Return the version of a dataset's format, and its description."""
     try:
         content = places.read(places.join(path, "metadata.json"))
         if content is None:
@@ -129,11 +200,13 @@ def read_info(path: Location) -> DatasetInfo:
         metadata = json.loads(content)
         if not isinstance(metadata, dict) or metadata.pop("format", None) != FORMAT:
             raise _not_ours(path)
-        if (version := metadata.pop("version", None)) != VERSION:
+        version = metadata.pop("version", None)
+        if version not in (VERSION, _FLOAT_VERSION):
             raise UserError(
-                f"{path} is a dataset of version {version}, this program reads {VERSION}; prepare it again"
+                f"{path} is a dataset of version {version}, this program reads {VERSION}; "
+                "prepare it again"
             )
-        return DatasetInfo.from_dict(metadata)
+        return version, DatasetInfo.from_dict(metadata)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError) as error:
@@ -142,41 +215,21 @@ def read_info(path: Location) -> DatasetInfo:
         ) from error
 
 
-def load_dataset(path: Location) -> VoiceDataset:
-    """Read a dataset into memory.
-
-    Raises:
-      UserError: as `read_info` does, or records are missing or damaged.
-    """
-    info = read_info(path)
-    with places.local_folder(path) as folder:
-        splits = [
-            _pad(_records(folder, path, split, info), count, info, path)
-            for split, count in _counts(info)
-        ]
-    return VoiceDataset(info, *splits)
-
-
-def iterate(path: Location, split: Literal["train", "holdout"]) -> Iterator[dict[str, Any]]:
-    """The records of a split one by one, unpadded, as `data.records` makes them; a record takes
-    about half a megabyte.
-
-    Raises:
-      UserError: as `load_dataset` does, once the damage is met.
-    """
-    info = read_info(path)
-    with places.local_folder(path) as folder:
-        yield from _records(folder, path, split, info)
-
-
-def _counts(info: DatasetInfo) -> tuple[tuple[Literal["train", "holdout"], int], ...]:
+def _counts(info: DatasetInfo) -> tuple[tuple[Split, int], ...]:
     return ("train", info.train_slices), ("holdout", info.holdout_slices)
 
 
-def _records(
-    folder: Path, path: Location, split: str, info: DatasetInfo
+def _read_records(
+    folder: Path, path: Location, split: Split, info: DatasetInfo
 ) -> Iterator[dict[str, Any]]:
-    """Records of the dataset in a local folder; errors name the place that the user named."""
+    """Yield the records of a split as they are stored.
+
+    Args:
+      folder: local copy of the dataset.
+      path: place that the user named, for error messages.
+      split: which one.
+      info: description of the dataset.
+    """
     from rvc_jax.data.tfds_import import import_tfds
 
     expected = dict(_counts(info))[split]
@@ -187,22 +240,40 @@ def _records(
     with _report_damage(path):
         builder = tfds.builder_from_directory(str(folder))
         reading = tfds.ReadConfig(try_autocache=False)  # every record is read once
-        for record in tfds.as_numpy(
-            builder.as_dataset(split=split, shuffle_files=False, read_config=reading)
-        ):
+        stored = builder.as_dataset(split=split, shuffle_files=False, read_config=reading)
+        for record in tfds.as_numpy(stored):
             count += 1
             yield record | {"source": record["source"].decode("utf-8")}
         if count != expected:
             raise ValueError(f"{count} of {expected} records")
 
 
+def _stored_wave(record: dict[str, Any], version: str) -> tuple[np.ndarray, float]:
+    """Return the samples of a record and their scale. Raises ValueError if they are neither."""
+    wave = record["wave"]
+    if version == _FLOAT_VERSION:
+        return wave, 1.0
+    scale = float(record["scale"])
+    if wave.dtype != np.int16 or not 0 < scale < math.inf:
+        raise ValueError(f"samples of type {wave.dtype} with scale {scale}")
+    return wave, scale
+
+
 def _pad(
-    records: Iterable[dict[str, Any]], slices: int, info: DatasetInfo, path: Location
+    records: Iterable[dict[str, Any]],
+    version: str,
+    slices: int,
+    info: DatasetInfo,
+    path: Location,
 ) -> Windows:
-    """Records as arrays. Raises UserError unless they have the shapes that `info` promises."""
+    """Arrange records as arrays.
+
+    Raises UserError unless they have the shapes that `info` promises and one scale.
+    """
     hop = PRESETS[info.preset].audio.hop
+    sample_type = np.float32 if version == _FLOAT_VERSION else np.int16
     windows = Windows(
-        wave=np.zeros((slices, WINDOW_FRAMES * hop), np.float32),
+        wave=np.zeros((slices, WINDOW_FRAMES * hop), sample_type),
         content=np.zeros((slices, WINDOW_FRAMES // 2, info.content_channels), np.float16),
         f0=np.zeros((slices, WINDOW_FRAMES), np.float32),
         lengths=np.zeros(slices, np.int32),
@@ -210,23 +281,27 @@ def _pad(
         source=[],
         start=np.zeros(slices, np.float64),
     )
+    scales = set()
     for i, record in enumerate(records):
         frames = len(record["f0"])
         with _report_damage(path):
-            windows.wave[i, : frames * hop] = record["wave"]
+            wave, scale = _stored_wave(record, version)
+            scales.add(scale)
+            if len(scales) > 1:
+                raise ValueError("records of one split have several scales")
+            windows.wave[i, : frames * hop] = wave
             windows.content[i, : frames // 2] = record["content"]
             windows.f0[i, :frames] = record["f0"]
         windows.lengths[i] = frames
         windows.speaker[i] = record["speaker"]
         windows.source.append(record["source"])
         windows.start[i] = record["start"]
-    return windows
+    return dataclasses.replace(windows, scale=scales.pop() if scales else 1.0)
 
 
 @contextlib.contextmanager
 def _report_damage(path: Location) -> Iterator[None]:
-    """Whatever reading the records raises becomes one line: what TensorFlow says of them is its own
-    affair."""
+    """Turn any error of reading records into one line; TensorFlow's own words help nobody."""
     try:
         yield
     except (MemoryError, UserError):

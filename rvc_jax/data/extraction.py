@@ -29,6 +29,7 @@ from rvc_jax.config import (
     to_dict,
 )
 from rvc_jax.data.cache import Cache, make_cache_key
+from rvc_jax.data.peaks import measure_peaks, peaks_key
 from rvc_jax.data.recording import Recording, open_recording, read_slice, slices
 from rvc_jax.data.sources import Cut
 from rvc_jax.errors import UserError
@@ -182,6 +183,31 @@ def features(
     return np.split(pitch, edges), np.split(content, edges // 2)
 
 
+def load_peaks(
+    analysis: Analysis, config: PrepareConfig, cache: Cache
+) -> dict[int, np.ndarray]:
+    """Load the peak of every frame of a cut's good slices: float32 [frames] by number of the slice.
+
+    What has vanished from the cache since is computed again.
+
+    Raises:
+      UserError: the source has changed meanwhile.
+    """
+    peaks = cache.array(peaks_key(analysis.key))
+    if peaks is None:
+        for _ in analyze([analysis.cut], config, cache):
+            pass
+        peaks = cache.array(peaks_key(analysis.key))
+    if peaks is None:
+        raise UserError(f"{analysis.cut.name} has changed since it was read; prepare again")
+    rate = PRESETS[config.preset].audio.sample_rate
+    counts = [
+        count_slice_frames(*analysis.slices[number][:2], rate) for number in analysis.good
+    ]
+    parts = np.split(peaks, np.cumsum(counts)[:-1])
+    return dict(zip(analysis.good, parts, strict=True)) if counts else {}
+
+
 def map_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Map in order, with a few items computed by threads before they are asked for."""
     threads = min(_MOST_THREADS, os.cpu_count() or 1)
@@ -258,7 +284,7 @@ def _open(
                     cut, key, known["seconds"], tuple(found), tuple(known["notes"])
                 )
                 missing = _missing(analysis, extractors, cache)
-                if not missing:
+                if not missing and cache.has_array(peaks_key(key)):
                     return _Opened(analysis, config)
             recording = load_recording(path, key, cut, config, cache, scratch)
             if _stamp(path) != before:  # what was read may not be what the key says
@@ -275,6 +301,10 @@ def _open(
     cache.put_value(
         key, {"seconds": analysis.seconds, "slices": found, "notes": recording.notes}
     )
+    if not cache.has_array(peaks_key(key)):
+        good = [found[number][:2] for number in analysis.good]
+        lengths = [(*piece, count_slice_frames(*piece, recording.rate)) for piece in good]
+        cache.put_array(peaks_key(key), measure_peaks(recording, lengths, config))
     return _Opened(analysis, config, _missing(analysis, extractors, cache), recording, scratch)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import tempfile
@@ -23,9 +24,11 @@ from rvc_jax.data.extraction import (
     compute_sound_key,
     count_slice_frames,
     features,
+    load_peaks,
     load_recording,
     map_ahead,
 )
+from rvc_jax.data.quantization import quantize, scale_for_peak
 from rvc_jax.data.recording import read_slice
 from rvc_jax.data.split import AssignedSlice, SplitPlan
 from rvc_jax.errors import UserError
@@ -41,38 +44,38 @@ is in it."""
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """The records of a plan. It can be sent to other processes; they need the same sources and the
-    same cache."""
+    """The records of a plan.
+
+    It can be sent to other processes; they need the same sources and the same cache.
+    """
 
     plan: SplitPlan
     cache: Cache = dataclasses.field(default_factory=Cache)
 
     def split(self, split: str, reporter: Reporter = SILENT) -> Iterator[tuple[str, Record]]:
-        """(unique key, record) of one split, in the order of the sources."""
+        """Yield (unique key, record) of one split, in the order of the sources."""
         total = self.plan.count(split)
         done = 0
-        numbers = [
-            n
-            for n, pieces in enumerate(self.plan.assigned)
-            if any(piece.split == split for piece in pieces)
-        ]
-        for number in numbers:
+        for number, pieces in enumerate(self.plan.assigned):
+            if not any(piece.split == split for piece in pieces):
+                continue
             for key, record in self.of_source(number, split):
                 done += 1
                 reporter.progress("write", done, total, split)
                 yield key, record
 
     def of_source(self, number: int, split: str) -> Iterator[tuple[str, Record]]:
-        """(unique key, record) of the part of one source that goes to a split.
+        """Yield (unique key, record) of the part of one source that goes to a split.
 
-        A record has `wave` float32 [frames * hop], `content` float16 [frames / 2, channels], `f0`
-        float32 [frames] in Hz with 0 = unvoiced, `speaker`, `source` (the name of the cut) and
-        `start` (seconds into its file).
+        A record has `wave` int16 [frames * hop] with its `scale`, `content` float16
+        [frames / 2, channels], `f0` float32 [frames] in Hz (0 is unvoiced), `speaker`, `source`
+        (name of the cut) and `start` (seconds into its file).
         """
         analysis = self.plan.analyses[number]
         config = self.plan.config
         cut = analysis.cut
         hop = PRESETS[config.preset].audio.hop
+        scale = self.scales[split]
         with (
             tempfile.TemporaryDirectory(prefix="rvc_jax-") as scratch,
             _unchanged(cut.name),
@@ -85,21 +88,42 @@ class Records:
             )
             for piece, f0, content in self._with_features(number, split):
                 start, stop, _ = analysis.slices[piece.number]
-                first = (piece.start - start) // hop
-                frames = count_slice_frames(piece.start, piece.stop, self.plan.rate)
-                frames = min(frames, len(f0) - first)
-                wave = read_slice(recording, start, stop, config)
+                first, last = self._frame_range(analysis, piece)
+                wave = read_slice(recording, start, stop, config)[first * hop : last * hop]
                 yield (
                     f"{cut.name}:{piece.start}",
                     {
-                        "wave": wave[first * hop : (first + frames) * hop],
-                        "content": content[first // 2 : (first + frames) // 2],
-                        "f0": f0[first : first + frames],
+                        "wave": quantize(wave, scale),
+                        "scale": scale,
+                        "content": content[first // 2 : last // 2],
+                        "f0": f0[first:last],
                         "speaker": self.plan.speakers.index(cut.speaker),
                         "source": cut.name,
                         "start": cut.start + piece.start / self.plan.rate,
                     },
                 )
+
+    @functools.cached_property
+    def scales(self) -> dict[str, float]:
+        """Scale of the samples by split: its loudest sample is stored as 32767."""
+        peaks = {"train": 0.0, "holdout": 0.0}
+        for analysis, pieces in zip(self.plan.analyses, self.plan.assigned, strict=True):
+            if not pieces:
+                continue
+            by_slice = load_peaks(analysis, self.plan.config, self.cache)
+            for piece in pieces:
+                first, last = self._frame_range(analysis, piece)
+                loudest = float(by_slice[piece.number][first:last].max(initial=0.0))
+                peaks[piece.split] = max(peaks[piece.split], loudest)
+        return {split: scale_for_peak(peak) for split, peak in peaks.items()}
+
+    def _frame_range(self, analysis: Analysis, piece: AssignedSlice) -> tuple[int, int]:
+        """Return the first frame of a record in its slice, and the one behind its last."""
+        start, stop, _ = analysis.slices[piece.number]
+        first = (piece.start - start) // PRESETS[self.plan.config.preset].audio.hop
+        frames = count_slice_frames(piece.start, piece.stop, self.plan.rate)
+        last = min(first + frames, count_slice_frames(start, stop, self.plan.rate))
+        return first, last
 
     def _with_features(
         self, number: int, split: str

@@ -1,5 +1,7 @@
-"""The dataset in the terms of TensorFlow Datasets. Imports TensorFlow: import this module where it
-is needed."""
+"""The dataset as a builder of TensorFlow Datasets.
+
+Imports TensorFlow, which takes seconds: import this module where it is needed.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +26,7 @@ from rvc_jax.reporter import SILENT, Reporter
 
 tfds = import_tfds()
 
-from tensorflow_datasets.core import example_serializer  # noqa: E402
-
-from rvc_jax.data.tfds_writer import ShardWriter  # noqa: E402
-
-
-class _ReproducibleSerializer(example_serializer.ExampleSerializer):
-    """Features of a record in a fixed order: by default the same record gives other bytes in every
-    process."""
-
-    def serialize_example(self, example: Any) -> bytes:
-        return self.get_tf_example(example).SerializeToString(deterministic=True)
-
-
-example_serializer.ExampleSerializer = _ReproducibleSerializer
+from rvc_jax.data.tfds_writer import ShardWriter, stable_writers  # noqa: E402
 
 
 @dataclasses.dataclass(eq=False)
@@ -45,15 +34,15 @@ class VoiceConfig(tfds.core.BuilderConfig):
     """Settings of one build, named after the preset."""
 
     prepare: PrepareConfig | None = None
-    """None is the preset with every default."""
+    """Settings of the preparation; None: the preset's defaults."""
     records: Records | None = None
-    """What to write; None makes it of the recordings in `--manual_dir`, or of the bundled
+    """Records to write; None: those of the recordings in `--manual_dir` or of the bundled
     sample."""
     reporter: Reporter = SILENT
     beam: bool = False
-    """Make the records in an Apache Beam pipeline; its runner is part of the DownloadConfig."""
+    """Make the records in an Apache Beam pipeline; the DownloadConfig names its runner."""
     shards: str | None = None
-    """Remote folder where the workers of that pipeline put the shards; None is the dataset's own
+    """Remote folder that the workers of that pipeline put shards into; None: the dataset's
     folder."""
 
     def __post_init__(self) -> None:
@@ -73,8 +62,13 @@ class VoiceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @property
     def voice_info(self) -> DatasetInfo:
-        """What was written; after `download_and_prepare`."""
+        """Description of the dataset; available after `download_and_prepare`."""
         return self._voice_info
+
+    def download_and_prepare(self, **options: Any) -> None:
+        """Write the dataset; options: as for every builder of TensorFlow Datasets."""
+        with stable_writers():
+            super().download_and_prepare(**options)
 
     def _info(self) -> tfds.core.DatasetInfo:
         config = self.builder_config.prepare
@@ -83,7 +77,8 @@ class VoiceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         ).channels
         raw = {"encoding": tfds.features.Encoding.BYTES}
         features = {
-            "wave": tfds.features.Tensor(shape=(None,), dtype=np.float32, **raw),
+            "wave": tfds.features.Tensor(shape=(None,), dtype=np.int16, **raw),
+            "scale": tfds.features.Tensor(shape=(), dtype=np.float64, **raw),
             "content": tfds.features.Tensor(shape=(None, channels), dtype=np.float16, **raw),
             "f0": tfds.features.Tensor(shape=(None,), dtype=np.float32, **raw),
             "speaker": tfds.features.Scalar(np.int32),
@@ -92,7 +87,8 @@ class VoiceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         }
         return tfds.core.DatasetInfo(
             builder=self,
-            description="Slices of speech with their pitch (100 frames/s) and content features (50 frames/s).",
+            description="Slices of speech with their pitch (100 frames/s) and content features "
+            "(50 frames/s).",
             features=tfds.features.FeaturesDict(features),
             metadata=tfds.core.MetadataDict(),
         )
@@ -102,13 +98,14 @@ class VoiceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         config = self.builder_config
-        self._records = config.records or _records_of(
-            _speech_folder(dl_manager), config.prepare
+        self._records = config.records or _make_records(
+            find_speech_folder(dl_manager), config.prepare
         )
         self._voice_info = self._records.info()
         self.info.metadata.update(format=FORMAT, version=VERSION, **self._voice_info.to_dict())
+        # `scales` is measured here, before Beam's workers get copies of the records.
         # TFDS refuses a split without records.
-        splits = [split for split in ("train", "holdout") if self._records.plan.count(split)]
+        splits = [split for split in self._records.scales if self._records.plan.count(split)]
         return {split: self._generate_examples(split) for split in splits}
 
     def _generate_examples(self, split: str) -> Any:
@@ -126,7 +123,7 @@ class VoiceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 @dataclasses.dataclass(frozen=True)
 class _RecordsOf:
-    """A function that can be sent to the workers of a Beam pipeline."""
+    """Function from the number of a source to its records; Beam can pickle it."""
 
     records: Records
     split: str
@@ -135,7 +132,7 @@ class _RecordsOf:
         return self.records.of_source(number, self.split)
 
 
-def _records_of(folder: Path, config: PrepareConfig) -> Records:
+def _make_records(folder: Path, config: PrepareConfig) -> Records:
     check_settings(config)
     sources = find_sources(folder, config.speakers)
     cache = Cache()
@@ -144,8 +141,8 @@ def _records_of(folder: Path, config: PrepareConfig) -> Records:
     )
 
 
-def _speech_folder(dl_manager: Any) -> Path:
-    """The folder of `--manual_dir`; the bundled sample if none was named."""
+def find_speech_folder(dl_manager: Any) -> Path:
+    """Return the folder of `--manual_dir`, or the bundled sample if none was named."""
     default = dl_manager.download_dir / "manual"
     try:
         return Path(dl_manager.manual_dir)

@@ -1,9 +1,10 @@
-"""Shards of a dataset: which one a record lies in, and writing them. Imports TensorFlow, as
-`data.builder` does.
+"""Writers for TensorFlow Datasets that place and serialize records reproducibly.
 
-A record's shard is told by the hash of its key and the number of shards alone, whoever writes it: a
-further record moves no other one. Left to themselves, TFDS's two writers place records by their
-rank among all records, and by the largest hash there is.
+The shard of a record follows from the hash of its key and the number of shards alone, whoever
+writes it: another record moves no other one. TFDS's own writers place records by their rank among
+all records, and by the largest hash.
+
+Imports TensorFlow, as `data.tfds_builder` does.
 """
 
 from __future__ import annotations
@@ -22,59 +23,94 @@ from rvc_jax.storage import places
 
 import_tfds()
 
-from tensorflow_datasets.core import file_adapters, hashing, writer  # noqa: E402
+from tensorflow_datasets.core import (  # noqa: E402
+    example_serializer,
+    file_adapters,
+    hashing,
+    writer,
+)
 
 _HASH_BITS = 128
 
 
+@contextlib.contextmanager
+def stable_writers() -> Iterator[None]:
+    """Make TFDS write with the classes of this module inside the context, in the whole process.
+
+    TFDS offers no argument for them: it looks them up in its modules whenever it writes a split.
+    """
+    originals = (writer.Writer, writer.BeamWriter, example_serializer.ExampleSerializer)
+    writer.Writer = StableWriter
+    writer.BeamWriter = StableBeamWriter
+    example_serializer.ExampleSerializer = ReproducibleSerializer
+    try:
+        yield
+    finally:
+        writer.Writer, writer.BeamWriter, example_serializer.ExampleSerializer = originals
+
+
 def shard_index(key_hash: int, shards: int) -> int:
-    """The shard of a record; of twice as many shards, 2n and 2n + 1 hold what was in shard n."""
+    """Return the shard of a record: of twice as many shards, 2n and 2n + 1 hold those of shard n."""
     return key_hash * shards >> _HASH_BITS
 
 
-class StableWriter(writer.Writer):
-    """TFDS's writer in this process."""
+class ReproducibleSerializer(example_serializer.ExampleSerializer):
+    """Writes the features of a record in a fixed order.
 
-    def __init__(self, *args, hash_salt: str, **options) -> None:
+    By default the same record gives different bytes in every process.
+    """
+
+    def serialize_example(self, example: Any) -> bytes:
+        """Serialize one record."""
+        return self.get_tf_example(example).SerializeToString(deterministic=True)
+
+
+class StableWriter(writer.Writer):
+    """Writes a split in this process."""
+
+    def __init__(self, *args: Any, hash_salt: str, **options: Any) -> None:
+        """hash_salt: seed of the keys' hashes; the rest as for TFDS's writer."""
         super().__init__(*args, hash_salt=hash_salt, **options)
         self._hasher = hashing.Hasher(hash_salt)
         self._hashes: list[int] = []
 
     def write(self, key: str, example: dict) -> None:
+        """Add one record."""
         super().write(key, example)
         self._hashes.append(self._hasher.hash_key(key))
 
     def finalize(self) -> tuple[list[int], int]:
-        """Returns the numbers of records of all shards, none of them empty, and the bytes of all
-        records."""
+        """Write the shards; returns the number of records of each, never 0, and all their bytes."""
         size = self._shuffler.size
         shards = self._shard_config.get_number_shards(
             size, len(self._hashes), uses_precise_sharding=False
         )
         counts = collections.Counter(shard_index(key_hash, shards) for key_hash in self._hashes)
         lengths = [counts[shard] for shard in sorted(counts)]
-        ordered = iter(self._shuffler)  # by hash
+        records = iter(self._shuffler)  # ordered by hash
         for index, length in enumerate(lengths):
             path = self._filename_template.sharded_filepath(
                 shard_index=index, num_shards=len(lengths)
             )
-            self._example_writer.write(path, itertools.islice(ordered, length))
-        next(ordered, None)  # it clears up at its end
+            self._example_writer.write(path, itertools.islice(records, length))
+        next(records, None)  # at its end the shuffler removes its temporary files
         return lengths, size
 
 
 class ShardWriter(writer.ExampleWriter):
-    """Writes the records of a shard, and knows the remote folder that Beam's workers put finished
-    shards into."""
+    """Writes the records of a shard.
+
+    It also carries the remote folder that Beam's workers put finished shards into.
+    """
 
     def __init__(self, file_format: file_adapters.FileFormat, place: str | None = None) -> None:
-        """place: None is the dataset's own folder."""
+        """place: the remote folder; None: the dataset's own folder."""
         super().__init__(file_format)
         self.place = place
 
 
 class StableBeamWriter(writer.BeamWriter):
-    """TFDS's writer on the workers of a Beam pipeline."""
+    """Writes a split on the workers of a Beam pipeline."""
 
     def _assign_shard(
         self, key_example: tuple[int, bytes], num_shards: int, largest_key: Sequence[int]
@@ -92,6 +128,7 @@ class StableBeamWriter(writer.BeamWriter):
             super(StableBeamWriter, local)._store_split_info(shard_infos)
 
     def finalize(self) -> tuple[list[int], int]:
+        """Collect what the workers have written."""
         if self._place and self._split_info is None:
             info = places.join(self._place, Path(self._split_info_path).name)
             self._split_info = json.loads(places.read(info))
@@ -104,8 +141,10 @@ class StableBeamWriter(writer.BeamWriter):
 
     @contextlib.contextmanager
     def _local(self) -> Iterator[StableBeamWriter]:
-        """A writer to a folder of this machine; what it leaves there goes to the place. TFDS alone
-        knows no s3://."""
+        """Yield a writer to a temporary folder, and move what it leaves there to the remote place.
+
+        TFDS by itself can't write to s3://.
+        """
         if not self._place:
             yield self
             return
@@ -114,7 +153,3 @@ class StableBeamWriter(writer.BeamWriter):
             yield StableBeamWriter(**self._original_state | {"filename_template": template})
             for path in Path(folder).iterdir():
                 places.put(path, places.join(self._place, path.name))
-
-
-writer.Writer = StableWriter
-writer.BeamWriter = StableBeamWriter

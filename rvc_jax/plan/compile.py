@@ -171,6 +171,7 @@ def _step(
     import jax.numpy as jnp
     from jax.sharding import NamedSharding, PartitionSpec
 
+    from rvc_jax.train.loader import Batch
     from rvc_jax.train.state import abstract_state, shape_of
     from rvc_jax.train.step import build_networks
 
@@ -182,21 +183,16 @@ def _step(
     state = abstract_state(
         networks.synthesizer, networks.discriminator, networks.optimizer, everywhere
     )
-    state = shape_of(jax.eval_shape(networks.packed, state), everywhere)
-    shapes = {
-        "wave": ((batch, WINDOW_FRAMES * preset.audio.hop), jnp.float32),
-        "content": (
-            (batch, WINDOW_FRAMES // 2, preset.generator.content_channels),
-            jnp.float16,
-        ),
-        "f0": ((batch, WINDOW_FRAMES), jnp.float32),
-        "lengths": ((batch,), jnp.int32),
-        "speaker": ((batch,), jnp.int32),
-    }
-    arrays = {
-        name: jax.ShapeDtypeStruct(*shape, sharding=divided) for name, shape in shapes.items()
-    }
-    return networks, (state, arrays)
+    state = shape_of(jax.eval_shape(networks.pack, state), everywhere)
+    channels = preset.generator.content_channels
+    windows = Batch(
+        content=jax.ShapeDtypeStruct((batch, WINDOW_FRAMES // 2, channels), jnp.float16),
+        f0=jax.ShapeDtypeStruct((batch, WINDOW_FRAMES), jnp.float32),
+        lengths=jax.ShapeDtypeStruct((batch,), jnp.int32),
+        speaker=jax.ShapeDtypeStruct((batch,), jnp.int32),
+        wave=jax.ShapeDtypeStruct((batch, WINDOW_FRAMES * preset.audio.hop), jnp.float32),
+    )
+    return networks, (state, shape_of(windows, divided))
 
 
 def _does_not_fit(

@@ -31,7 +31,7 @@ def holdout_clips(run: RunFolder, data: VoiceDataset) -> list[Clip]:
         Clip(
             "The voice itself (target)",
             "A slice that the training never saw: what the voice should sound like.",
-            data.holdout.wave[0][:samples],
+            data.holdout.samples(0)[:samples],
             rate,
         )
     ]

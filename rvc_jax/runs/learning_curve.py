@@ -15,7 +15,6 @@ import numpy as np
 
 from rvc_jax.config import BestBy, TrainConfig
 from rvc_jax.metrics.holdout import ranking_score
-from rvc_jax.train.state import last_step
 
 Line = Mapping[str, Any]
 PREFIXES = {"raw": "holdout", "ema": "holdout_ema"}
@@ -228,7 +227,7 @@ def total_steps(history: Sequence[Line], recipe: TrainConfig) -> int | None:
     """Steps of the whole run; None while the history has no line that tells how many an epoch
     has."""
     told = [line for line in history if line.get("epoch", 0) > 0]
-    return last_step(recipe, round(told[-1]["step"] / told[-1]["epoch"])) if told else None
+    return recipe.total_steps(round(told[-1]["step"] / told[-1]["epoch"])) if told else None
 
 
 def summary(history: Sequence[Line], recipe: TrainConfig) -> list[str]:

@@ -97,7 +97,7 @@ def check_quota(run: Path, settings: Preset, index_bytes: int) -> None:
     state = abstract_state(*parts, None, settings.train.ema > 0)
     counted = ("checkpoints", "best", "index.npy")
     others = sum(folder_bytes(path) for path in run.glob("*") if path.name not in counted)
-    arrays = 2 * _bytes_of(state) + _bytes_of(state.generator)
+    arrays = 2 * _bytes_of(state) + _bytes_of(state.generator.params)
     needed = (arrays + 3 * _FILES + others + 2 * index_bytes + _RESERVE) / _GIGABYTE
     if needed > limit:
         raise UserError(

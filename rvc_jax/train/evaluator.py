@@ -22,8 +22,8 @@ from rvc_jax.metrics.stft import stft_distance
 from rvc_jax.models.layers import sequence_mask
 from rvc_jax.models.parameters import Parameters
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.train.batches import gather
-from rvc_jax.train.step import Batch, Networks, build_networks
+from rvc_jax.train.loader import Batch, gather
+from rvc_jax.train.step import Networks, build_networks
 
 EVALUATION_BATCH = 8
 SCORED_WINDOWS = 8
@@ -57,8 +57,12 @@ class Evaluator:
         self._heard = np.unique(
             np.linspace(0, len(holdout) - 1, SCORED_WINDOWS).round().astype(int)
         )
-        heard = (array[self._heard] for array in (holdout.wave, holdout.f0, holdout.lengths))
-        self._ear = PitchAndSpeaker(*heard, networks.preset.audio.sample_rate)
+        self._ear = PitchAndSpeaker(
+            holdout.samples(self._heard),
+            holdout.f0[self._heard],
+            holdout.lengths[self._heard],
+            networks.preset.audio.sample_rate,
+        )
 
     @property
     def has_similarity(self) -> bool:
@@ -73,7 +77,9 @@ class Evaluator:
         for begin in range(0, count, EVALUATION_BATCH):
             rows = np.arange(begin, begin + EVALUATION_BATCH)
             batch = gather(self._holdout, np.minimum(rows, count - 1))
-            batch["lengths"] = np.where(rows < count, batch["lengths"], 0).astype(np.int32)
+            # Rows beyond the last window repeat it, and count for nothing.
+            lengths = np.where(rows < count, batch.lengths, 0).astype(np.int32)
+            batch = dataclasses.replace(batch, lengths=lengths)
             batch_sums, waves = self._score(parameters, batch)
             sums += np.asarray(batch_sums, np.float64)
             heard |= {row: np.asarray(waves[row - begin]) for row in self._heard if row in rows}
@@ -88,22 +94,23 @@ class Evaluator:
         """Sums over the valid frames [3]: log-mel error, STFT distance, 1; and the waves [batch,
         samples]."""
         audio = self._networks.preset.audio
-        content = jnp.repeat(batch["content"], 2, axis=1).astype(self._networks.dtype)
+        batch = batch.to_float()
+        content = jnp.repeat(batch.content, 2, axis=1).astype(self._networks.dtype)
         wave = self._networks.synthesizer(
             parameters,
             "infer",
             content,
-            batch["lengths"],
-            coarse_pitch(batch["f0"]),
-            batch["f0"],
-            batch["speaker"],
+            batch.lengths,
+            coarse_pitch(batch.f0),
+            batch.f0,
+            batch.speaker,
         )
         # The target's spectrograms would take more memory than they take time.
-        mels = [log_mel(spectrogram(x, audio), audio) for x in (wave, batch["wave"])]
-        mask = sequence_mask(batch["lengths"], content.shape[1])
+        mels = [log_mel(spectrogram(x, audio), audio) for x in (wave, batch.wave)]
+        mask = sequence_mask(batch.lengths, content.shape[1])
         error = jnp.sum(jnp.abs(mels[0] - mels[1]).mean(-1, keepdims=True) * mask)
         stft = jnp.sum(
-            stft_distance(wave, batch["wave"], batch["lengths"] * audio.hop) * batch["lengths"]
+            stft_distance(wave, batch.wave, batch.lengths * audio.hop) * batch.lengths
         )
         return jnp.stack([error, stft, jnp.sum(mask)]), wave
 

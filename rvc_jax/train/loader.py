@@ -1,15 +1,15 @@
-"""Training windows on their way to the device: all of them held there, or the next few brought in
-time.
+"""Training windows on their way from the dataset to a step.
 
-Either way a step sees the same windows in the same precision, so a run may be continued the other
-way.
+A sampler decides which windows a step sees. A loader brings them to the device: all windows stay
+there, or those of the next dispatch arrive in time. Both give a step the same windows in the same
+precision, so a run can continue with the other one.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+import math
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -17,117 +17,170 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rvc_jax.data.dataset import Windows
-from rvc_jax.train.batches import BatchSampler
 from rvc_jax.train.distributed import place_on_mesh
 
-Batch = dict[str, jax.Array]
-_SHARE_OF_MEMORY = 0.25
+Array = jax.Array | np.ndarray
+
+_MEMORY_SHARE = 0.25
+"""Share of the device's memory that resident windows may take."""
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class CompactWindows:
-    """Windows as they are held for training: samples as int16, content as float16."""
+class Batch:
+    """Windows side by side, from the loader to the losses."""
 
-    arrays: dict[str, np.ndarray]
-    """wave int16 [windows, samples], content float16, f0 float32, lengths and speaker int32."""
-    scale: float
-    """What a wave's 1 stands for."""
+    content: Array
+    """float16 [batch, frames / 2, channels]."""
+    f0: Array
+    """float32 [batch, frames] in Hz; 0 is unvoiced."""
+    lengths: Array
+    """int32 [batch]: frames that are not padding."""
+    speaker: Array
+    """int32 [batch]."""
+    wave: Array
+    """int16 [batch, frames * hop], as in `Windows`; float32 after `to_float`."""
+    # Static: the compiled step holds it as a constant.
+    scale: float = dataclasses.field(default=1.0, metadata={"static": True})
+    """Amplitude of 1 in `wave`."""
 
-    @classmethod
-    def of(cls, windows: Windows) -> CompactWindows:
-        loudest = max((float(np.abs(wave).max()) for wave in windows.wave), default=0.0)
-        scale = max(loudest, 1e-9) / 32767
-        wave = np.empty(windows.wave.shape, np.int16)
-        for row, samples in enumerate(
-            windows.wave
-        ):  # one by one: a long dataset's difference would fill the memory
-            wave[row] = np.rint(samples / scale)
-        names = ("content", "f0", "lengths", "speaker")
-        return cls({"wave": wave} | {name: getattr(windows, name) for name in names}, scale)
-
-    @property
-    def bytes(self) -> int:
-        return sum(array.nbytes for array in self.arrays.values())
+    def to_float(self) -> Batch:
+        """Return the batch with its samples as float32 of full scale 1. This is the only place
+        in training where stored samples become sound."""
+        wave = jnp.asarray(self.wave).astype(jnp.float32) * self.scale
+        return dataclasses.replace(self, wave=wave, scale=1.0)
 
 
-def widened(batch: Batch, scale: float) -> Batch:
-    """A batch of compact windows as the training step takes it: float32 samples."""
-    return dict(batch, wave=batch["wave"].astype(jnp.float32) * scale)
+def as_batch(windows: Windows) -> Batch:
+    """View all windows of a dataset as one batch; nothing is copied."""
+    return Batch(
+        content=windows.content,
+        f0=windows.f0,
+        lengths=windows.lengths,
+        speaker=windows.speaker,
+        wave=windows.wave,
+        scale=windows.scale,
+    )
+
+
+def gather(windows: Windows, rows: np.ndarray) -> Batch:
+    """Collect the windows of the given numbers as a batch of NumPy arrays."""
+    return jax.tree.map(lambda array: array[rows], as_batch(windows))
+
+
+class BatchSampler:
+    """Decides which windows a step sees: every window once per epoch, in a new order each time.
+
+    The choice is a pure function of the step, so a resumed run sees what an uninterrupted one
+    would have seen. The last batch of an epoch is filled up from the beginning of its order.
+    """
+
+    def __init__(self, windows: int, batch: int, seed: int):
+        """windows: number of windows; batch: windows per step, over all devices."""
+        self._count = windows
+        self._batch = batch
+        self._seed = seed
+        self.steps_per_epoch = math.ceil(windows / batch)
+
+    def rows(self, step: int) -> np.ndarray:
+        """Return the numbers of the windows of a step [batch]."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng([self._seed, epoch]).permutation(self._count)
+        places = np.arange(position * self._batch, (position + 1) * self._batch)
+        return np.take(order, places, mode="wrap")
+
+    def rows_for_steps(self, step: int, steps: int) -> np.ndarray:
+        """Return the numbers of the windows of `steps` steps from `step` on: int32 [steps, batch]."""
+        return np.stack([self.rows(step + i) for i in range(steps)]).astype(np.int32)
 
 
 class ResidentLoader:
-    """All windows on every device; a dispatch takes only the numbers of its windows with it."""
+    """Keeps all windows on every device; a dispatch brings only the numbers of its windows."""
 
-    def __init__(self, windows: CompactWindows, batches: BatchSampler, steps: int, mesh: Mesh):
-        self._batches = batches
+    def __init__(self, windows: Windows, sampler: BatchSampler, steps: int, mesh: Mesh):
+        """steps: most steps of a dispatch."""
+        self._sampler = sampler
         self._steps = steps
         self._mesh = mesh
-        self.held = {name: place_on_mesh(array, mesh) for name, array in windows.arrays.items()}
-
-    def __call__(self, step: int, count: int) -> Any:
-        """The argument of a dispatch of `count` steps that begins with this one: int32 [steps,
-        batch]."""
-        return place_on_mesh(
-            self._batches.rows_for_steps(step, self._steps), self._mesh, None, "data"
+        self.resident = jax.tree.map(
+            lambda array: place_on_mesh(array, mesh), as_batch(windows)
         )
+        """What stays on the devices, the first argument of `take`."""
+
+    def __call__(self, step: int, count: int) -> jax.Array:
+        """Return the batch arguments of a dispatch of `count` steps from `step` on.
+
+        They are the rows, int32 [steps, batch].
+        """
+        rows = self._sampler.rows_for_steps(step, self._steps)
+        return place_on_mesh(rows, self._mesh, None, "data")
 
     @staticmethod
-    def batch(held: Batch, rows: jax.Array, i: jax.Array) -> Batch:
-        """On the device: the windows of the dispatch's i-th step."""
-        return {name: jnp.take(array, rows[i], axis=0) for name, array in held.items()}
+    def take(resident: Batch, rows: jax.Array, i: jax.Array) -> Batch:
+        """Take the batch of a dispatch's i-th step. Runs on the device."""
+        return jax.tree.map(lambda array: jnp.take(array, rows[i], axis=0), resident)
 
     def close(self) -> None:
-        pass
+        """Do nothing: no thread is running."""
 
 
 class StreamingLoader:
-    """The windows of one dispatch at a time; the next one's are gathered while the device works.
+    """Brings the windows of one dispatch at a time, and gathers the next ones meanwhile.
 
-    Every process gathers those of its own devices.
+    Every process gathers the windows of its own devices only.
     """
 
-    def __init__(self, windows: CompactWindows, batches: BatchSampler, steps: int, mesh: Mesh):
-        self._windows = windows
-        self._batches = batches
+    resident: None = None
+    """Nothing stays on the devices."""
+
+    def __init__(self, windows: Windows, sampler: BatchSampler, steps: int, mesh: Mesh):
+        """steps: most steps of a dispatch."""
+        self._windows = as_batch(windows)
+        self._sampler = sampler
         self._steps = steps
         self._mesh = mesh
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="feed")
-        self._ready: dict[int, Any] = {}
-        self.held: Batch = {}
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._ready: dict[int, Future[Batch]] = {}
 
-    def __call__(self, step: int, count: int) -> Any:
-        """The argument of a dispatch of `count` steps that begins with this one: arrays [steps,
-        batch, ...]."""
+    def __call__(self, step: int, count: int) -> Batch:
+        """Return the batch arguments of a dispatch of `count` steps from `step` on.
+
+        They are the windows: a batch of arrays [steps, batch, ...].
+        """
         waiting = self._ready.pop(step, None) or self._pool.submit(self._gather, step)
+        # Queued behind this dispatch's windows, so gathered while the device works on them.
         self._ready = {step + count: self._pool.submit(self._gather, step + count)}
         return waiting.result()
 
     @staticmethod
-    def batch(held: Batch, arrays: Batch, i: jax.Array) -> Batch:
-        """On the device: the windows of the dispatch's i-th step."""
-        return {name: array[i] for name, array in arrays.items()}
+    def take(resident: None, batches: Batch, i: jax.Array) -> Batch:
+        """Take the batch of a dispatch's i-th step. Runs on the device."""
+        return jax.tree.map(lambda array: array[i], batches)
 
     def _gather(self, step: int) -> Batch:
-        rows = self._batches.rows_for_steps(step, self._steps)
-        return {
-            name: _gathered(array, rows, self._mesh)
-            for name, array in self._windows.arrays.items()
-        }
+        rows = self._sampler.rows_for_steps(step, self._steps)
+        return jax.tree.map(
+            lambda array: _gather_sharded(array, rows, self._mesh), self._windows
+        )
 
     def close(self) -> None:
+        """Stop the thread; what it has gathered is dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def fits_on_device(windows: CompactWindows, device: jax.Device) -> bool:
-    """Whether the windows take no more than a quarter of the device's memory; on CPUs they always
-    do."""
+Loader = ResidentLoader | StreamingLoader
+
+
+def fits_on_device(windows: Windows, device: jax.Device) -> bool:
+    """Whether the windows take at most a quarter of the device's memory; always true on CPUs."""
     limit = (device.memory_stats() or {}).get("bytes_limit")
-    return limit is None or windows.bytes <= _SHARE_OF_MEMORY * limit
+    size = sum(array.nbytes for array in jax.tree.leaves(as_batch(windows)))
+    return limit is None or size <= _MEMORY_SHARE * limit
 
 
-def _gathered(windows: np.ndarray, rows: np.ndarray, mesh: Mesh) -> jax.Array:
-    """The windows of these numbers [steps, batch, ...], divided by batch; no process gathers
-    another one's."""
+def _gather_sharded(windows: np.ndarray, rows: np.ndarray, mesh: Mesh) -> jax.Array:
+    """Gather the windows of these numbers [steps, batch, ...], divided over devices by batch."""
     sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
     shape = (*rows.shape, *windows.shape[1:])
+    # The callback is called for this process's devices only.
     return jax.make_array_from_callback(shape, sharding, lambda index: windows[rows[index[:2]]])

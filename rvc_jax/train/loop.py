@@ -21,13 +21,18 @@ from rvc_jax.runs.heartbeat import HeartbeatWriter
 from rvc_jax.runs.progress import Report, StepTimer, TrainProgress, TrainResult
 from rvc_jax.storage.places import Location, is_remote
 from rvc_jax.train import distributed
-from rvc_jax.train.batches import BatchSampler
 from rvc_jax.train.budget import BudgetMeter
 from rvc_jax.train.checkpointing import CheckpointManager
 from rvc_jax.train.disk_quota import DiskQuota
 from rvc_jax.train.dispatch import compile_dispatch
 from rvc_jax.train.late_metrics import DelayedMetrics
-from rvc_jax.train.loader import CompactWindows, ResidentLoader, StreamingLoader, fits_on_device
+from rvc_jax.train.loader import (
+    BatchSampler,
+    Loader,
+    ResidentLoader,
+    StreamingLoader,
+    fits_on_device,
+)
 from rvc_jax.train.metric_writer import MetricWriter
 from rvc_jax.train.pretrained import hash_pretrained_files, load_initial_parameters
 from rvc_jax.train.resume import (
@@ -36,14 +41,15 @@ from rvc_jax.train.resume import (
     resolve_device_count,
     resolve_settings,
 )
+from rvc_jax.train.optimizer import scale_learning_rate
 from rvc_jax.train.signals import StopSignal
 from rvc_jax.train.state import (
     DEFAULTS_FOR_OLD_CHECKPOINTS,
     TrainState,
     abstract_state,
     create_state,
-    last_step,
-    scale_learning_rate,
+    from_saved_tree,
+    to_saved_tree,
 )
 from rvc_jax.train.step import build_networks
 from rvc_jax.train.validation import Validator
@@ -139,7 +145,7 @@ class Trainer:
         self.agreement = distributed.AsyncAnyReduce(self.mesh)
         self.stopped = ""
         self.meter = BudgetMeter(folder.path / "spent.json", parse_budget(recipe))
-        self.total_steps = last_step(recipe, self.batches.steps_per_epoch)
+        self.total_steps = recipe.total_steps(self.batches.steps_per_epoch)
         keep_every = recipe.keep_every * self.batches.steps_per_epoch
         space = DiskQuota(folder.path, recipe, self._say)
         self.holdout = Validator(folder, data, self.networks, self._say, space)
@@ -172,7 +178,7 @@ class Trainer:
                     self.checkpoints.check()
                     count = min(self.steps_per_dispatch, self._next_event(step) - step)
                     state, metrics = dispatch(
-                        state, feed.held, feed(step, count), np.int32(count)
+                        state, feed.resident, feed(step, count), np.int32(count)
                     )
                     step += count
                     late.add(step, count, metrics)
@@ -191,7 +197,7 @@ class Trainer:
                         with clock.paused():
                             self._evaluate(step, state, recorder)
                     if last or self._due(step, self.folder.preset.train.save_every):
-                        self.checkpoints.save(step, state)
+                        self.checkpoints.save(step, to_saved_tree(state))
                         self.meter.save()
                     self.meter.pause(clock.last_pause)
                 late.flush()
@@ -234,8 +240,15 @@ class Trainer:
         )
 
         def find() -> int:
-            restored = self.checkpoints.restore(shapes, DEFAULTS_FOR_OLD_CHECKPOINTS)
-            found["state"], damages = restored or (self._new(averaged), [])
+            restored = self.checkpoints.restore(
+                to_saved_tree(shapes), DEFAULTS_FOR_OLD_CHECKPOINTS
+            )
+            if restored is None:
+                found["state"] = self._new(averaged)
+                damages = []
+            else:
+                found["state"] = from_saved_tree(restored[0])
+                damages = restored[1]
             step = int(found["state"].step)
             notes = [f"{damage}; continuing from step {step}" for damage in damages]
             for note in (*notes, *(self.notes if restored else ())):
@@ -255,9 +268,9 @@ class Trainer:
         )
         return jax.jit(create)(*parameters)  # one program, not one for every array
 
-    def _feed(self) -> tuple[ResidentLoader | StreamingLoader, Any]:
+    def _feed(self) -> tuple[Loader, Any]:
         """What brings the windows, and the function that trains on them."""
-        windows = CompactWindows.of(self.data.train)
+        windows = self.data.train
         held = self.folder.preset.train.data_on_device
         device = self.mesh.devices.flat[0]
         has_memory = device.platform != "cpu" and fits_on_device(
@@ -266,9 +279,7 @@ class Trainer:
         resident = has_memory if held == "auto" else held == "yes"
         kind = ResidentLoader if resident else StreamingLoader
         feed = kind(windows, self.batches, self.steps_per_dispatch, self.mesh)
-        return feed, compile_dispatch(
-            self.networks, feed, windows.scale, self.steps_per_dispatch, self.mesh
-        )
+        return feed, compile_dispatch(self.networks, feed, self.steps_per_dispatch, self.mesh)
 
     def _is_over(self) -> bool:
         minutes = self.folder.preset.train.minutes
@@ -320,7 +331,7 @@ class Trainer:
         return step % (epochs * self.batches.steps_per_epoch) == 0
 
     def _finish(self, step: int, state: TrainState) -> None:
-        self.checkpoints.save(step, state)
+        self.checkpoints.save(step, to_saved_tree(state))
         self.checkpoints.finish()
         self.holdout.finish()
 

@@ -1,4 +1,4 @@
-"""What a training run carries from step to step."""
+"""What a training run carries from step to step, and how a checkpoint stores it."""
 
 from __future__ import annotations
 
@@ -10,105 +10,54 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rvc_jax.config import TrainConfig
 from rvc_jax.models.parameters import Network, Parameters
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class NetworkState:
+    """One network under training."""
+
+    params: Parameters
+    opt_state: optax.OptState
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Both networks, both optimisers and the number of steps done."""
+    """Both networks and the number of steps taken."""
 
     step: jax.Array
+    """int32 scalar: steps taken."""
     rate: jax.Array
-    """Factor on the learning rate; 1 unless the run had to return to a checkpoint."""
-    generator: Parameters
-    discriminator: Parameters
-    generator_optimizer: optax.OptState
-    discriminator_optimizer: optax.OptState
+    """float32 scalar: factor on the learning rate; 1 unless the run was rolled back."""
+    generator: NetworkState
+    discriminator: NetworkState
     average: Parameters | None = None
-    """The generator's parameters, averaged over the steps; None if they are not."""
-
-
-_LAST_OF_COSINE = 0.01
-
-
-def last_step(config: TrainConfig, steps_per_epoch: int) -> int:
-    """The step at which a run ends: by its epochs, or before by its steps."""
-    steps = config.epochs * steps_per_epoch
-    return min(steps, config.steps) if config.steps else steps
-
-
-_CLASSIC_BATCH = 8
-"""Windows per step that the classic learning rate is for."""
-
-
-def scale_learning_rate(config: TrainConfig, batch: int) -> TrainConfig:
-    """The recipe with its learning rate for a step of `batch` windows on all devices together.
-
-    Linear: arXiv 1706.02677; by the root, as suits optimisers that divide by the gradient's size:
-    arXiv 2205.10287.
-    """
-    times = max(batch / _CLASSIC_BATCH, 1.0)
-    factor = {"none": 1.0, "sqrt": times**0.5, "linear": times}[config.scale_learning_rate]
-    return dataclasses.replace(config, learning_rate=factor * config.learning_rate)
-
-
-def learning_rate(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
-    """The rate at a step: by default it decays by a factor once per epoch."""
-    courses: dict[str, optax.Schedule] = {
-        "classic": lambda step: (
-            config.learning_rate * config.learning_rate_decay ** (step // steps_per_epoch)
-        ),
-        "constant": optax.constant_schedule(config.learning_rate),
-        "cosine": optax.cosine_decay_schedule(
-            config.learning_rate, last_step(config, steps_per_epoch), _LAST_OF_COSINE
-        ),
-    }
-    course = courses[config.schedule]
-    if not config.warmup_steps:
-        return course
-    return lambda step: course(step) * jnp.minimum((step + 1) / config.warmup_steps, 1.0)
-
-
-def optimizer(
-    config: TrainConfig, steps_per_epoch: int, every: int = 1
-) -> optax.GradientTransformation:
-    """By default AdamW as PyTorch defines it, decay on every parameter (arXiv 1711.05101).
-
-    every: steps of the run per update, for the learning rate's course.
-    """
-    course = learning_rate(config, steps_per_epoch)
-    decays = (
-        {"weight_decay": config.weight_decay}
-        if config.optimizer in ("adamw", "nadamw", "lion")
-        else {}
-    )
-    divides = {} if config.optimizer == "lion" else {"eps": config.epsilon}
-    return getattr(optax, config.optimizer)(
-        course if every == 1 else lambda count: course(count * every),
-        b1=config.beta1,
-        b2=config.beta2,
-        **decays,
-        **divides,
-    )
+    """Exponential moving average of the generator's parameters; None if the run keeps none."""
 
 
 def create_state(
     generator: Parameters,
     discriminator: Parameters,
     transform: optax.GradientTransformation,
-    averaged: bool = False,
+    with_average: bool = False,
 ) -> TrainState:
-    """A run's first state; averaged: with an average of the generator's parameters."""
+    """Build the state of step 0 around given parameters.
+
+    Args:
+      generator: parameters of the synthesizer.
+      discriminator: parameters of the discriminator.
+      transform: optimizer of both.
+      with_average: also keep an average of the generator's parameters.
+    """
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         rate=jnp.ones((), jnp.float32),
-        generator=generator,
-        discriminator=discriminator,
-        generator_optimizer=transform.init(generator),
-        discriminator_optimizer=transform.init(discriminator),
-        average=jax.tree.map(jnp.copy, generator) if averaged else None,
+        generator=NetworkState(generator, transform.init(generator)),
+        discriminator=NetworkState(discriminator, transform.init(discriminator)),
+        # A copy: the state is donated, and no buffer may be in it twice.
+        average=jax.tree.map(jnp.copy, generator) if with_average else None,
     )
 
 
@@ -118,55 +67,74 @@ def init_state(
     transform: optax.GradientTransformation,
     seed: int,
 ) -> TrainState:
-    """A run's first state, from scratch."""
+    """Build the state of step 0 with freshly drawn parameters."""
     return create_state(generator.init(seed), discriminator.init(seed), transform)
-
-
-def averaged(
-    average: Parameters,
-    new: Parameters,
-    step: jax.Array,
-    decay: float,
-    is_good: jax.Array | float = 1.0,
-) -> Parameters:
-    """The average after one more step: of all steps alike at first, so that it doesn't remember the
-    beginning.
-
-    is_good: 0 for a step that is left out.
-    """
-    kept = 1.0 - is_good * (1.0 - jnp.minimum(decay, (1.0 + step) / (10.0 + step)))
-    return jax.tree.map(lambda old, now: kept * old + (1.0 - kept) * now, average, new)
 
 
 def abstract_state(
     generator: Network,
     discriminator: Network,
     transform: optax.GradientTransformation,
-    sharding: jax.sharding.Sharding,
-    averaged: bool = False,
+    sharding: jax.sharding.Sharding | None,
+    with_average: bool = False,
 ) -> TrainState:
-    """A state of shapes instead of arrays, to restore a checkpoint into."""
-    parameters = [
+    """Build a state of `jax.ShapeDtypeStruct`, to restore a checkpoint into or to compile for."""
+    generator_shapes, discriminator_shapes = (
         {
             name: jax.ShapeDtypeStruct(shape, jnp.float32)
             for name, shape in network.shapes.items()
         }
         for network in (generator, discriminator)
-    ]
-    state = jax.eval_shape(lambda g, d: create_state(g, d, transform, averaged), *parameters)
+    )
+    state = jax.eval_shape(
+        lambda g, d: create_state(g, d, transform, with_average),
+        generator_shapes,
+        discriminator_shapes,
+    )
     return shape_of(state, sharding)
 
 
 def shape_of(tree: Any, sharding: jax.sharding.Sharding | None) -> Any:
-    """Shapes in the place of arrays or other shapes."""
+    """Replace every array of a tree by its `jax.ShapeDtypeStruct` with the given sharding."""
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
     )
 
 
+def to_saved_tree(state: TrainState) -> dict[str, Any]:
+    """Arrange a state as checkpoints store it.
+
+    The keys are the format on disk: every run since 0.1.0 restores by them, so they never change.
+    """
+    tree = {
+        "step": state.step,
+        "rate": state.rate,
+        "generator": state.generator.params,
+        "discriminator": state.discriminator.params,
+        "generator_optimizer": state.generator.opt_state,
+        "discriminator_optimizer": state.discriminator.opt_state,
+    }
+    if state.average is not None:
+        tree["average"] = state.average
+    return tree
+
+
+def from_saved_tree(tree: dict[str, Any]) -> TrainState:
+    """Build a state from the tree of a checkpoint; the inverse of `to_saved_tree`."""
+    return TrainState(
+        step=tree["step"],
+        rate=tree["rate"],
+        generator=NetworkState(tree["generator"], tree["generator_optimizer"]),
+        discriminator=NetworkState(tree["discriminator"], tree["discriminator_optimizer"]),
+        average=tree.get("average"),
+    )
+
+
 DEFAULTS_FOR_OLD_CHECKPOINTS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "rate": lambda fields: jnp.ones((), jnp.float32),
-    "average": lambda fields: jax.tree.map(jnp.copy, fields["generator"]),
+    "rate": lambda tree: jnp.ones((), jnp.float32),
+    "average": lambda tree: jax.tree.map(jnp.copy, tree["generator"]),
 }
-"""What a field is for a checkpoint made before it was there, from the other fields (as copies: a
-state is donated)."""
+"""Makes a key of the saved tree that a checkpoint lacks, from the keys that it has.
+
+Arrays are copied, since a state is donated.
+"""

@@ -1,5 +1,22 @@
-"""One training step: the discriminator is updated first, then the generator against the updated
-discriminator."""
+"""One training step: the discriminator is updated first, then the generator against it.
+
+`make_step` reads from top to bottom as HiFi-GAN's loop does. The step comes in several forms with
+equal results up to rounding; tests hold them to each other. Which one runs:
+
+| form                         | taken by                                          | defined in            |
+|------------------------------|---------------------------------------------------|-----------------------|
+| one program                  | CPUs, GPUs; TPUs below 10 M parameters (nano)     | `make_step`           |
+| four programs                | TPUs from 10 M parameters on (32k, 40k, 48k)      | `split_step`          |
+| parts of the batch in a loop | every chip with `--accumulate` above 1; one       | `accumulate`          |
+|                              | program                                           |                       |
+| packed parameters            | GPUs and TPUs, unless a part is frozen            | `kernels.packing`     |
+| known weight norms           | the four programs                                 | `kernels.weight_norm` |
+| sub-discriminators in turn   | the four programs on one chip with packed         | `update_discriminator`|
+|                              | parameters, `--discriminator-every 1` and no      | `_in_turn`            |
+|                              | `--clip-norm`                                     |                       |
+
+The chip's `KernelConfig` decides, in `build_networks`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +24,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,525 +39,647 @@ from rvc_jax.models.parameters import Network, Parameters
 from rvc_jax.models.precision import compute_dtype
 from rvc_jax.models.synthesizer import Latents, slice_segments, synthesizer
 from rvc_jax.train import losses
-from rvc_jax.train.optimizer import gradient_norm, joined, only, stepped, updated
-from rvc_jax.train.state import TrainState, averaged, optimizer
-
-Batch = dict[str, jax.Array]
-"""wave [batch, frames * hop], content [batch, frames / 2, channels], f0 [batch, frames], lengths,
-speaker [batch]."""
+from rvc_jax.train.loader import Batch
+from rvc_jax.train.optimizer import (
+    apply_gradients,
+    clip_and_apply,
+    ema_update,
+    gradient_norm,
+    make_optimizer,
+    merge,
+    select,
+)
+from rvc_jax.train.state import NetworkState, TrainState
 
 Metrics = dict[str, jax.Array]
+"""Scalars by the names in `history.jsonl`."""
+
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+Outputs = tuple[jax.Array, Latents]
+"""What the generator returns: waves [batch, segment samples], and the latents for the KL loss."""
+
+Pullback = Callable[[Outputs], tuple[Parameters]]
+"""From the gradient w.r.t. the generator's outputs to that w.r.t. its parameters."""
+
+DiscriminatorLoss = Callable[[Parameters], jax.Array]
+"""The discriminator's loss as a function of its parameters."""
+
+
+# MARK: Networks
 
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-    """The two networks of a preset, and the optimiser of both."""
+    """The two networks of a preset with their optimizers, as they run on a chip."""
 
     preset: Preset
     synthesizer: Network
     discriminator: Network
     optimizer: optax.GradientTransformation
+    """Optimizer of the generator."""
     discriminator_optimizer: optax.GradientTransformation
-    """The same, updating as often as the discriminator is."""
+    """The same for the discriminator, which may be updated less often."""
     dtype: jnp.dtype
+    """Type of the activations."""
     is_split: bool
-    """Whether the step is to be four programs (`train.pieces`) instead of one."""
+    """Whether the step is compiled as four programs (`split_step`) instead of one."""
     compiler_options: dict[str, str] | None
-    """Of the chip that the step is for (`KernelConfig`), for `jax.jit`."""
+    """Options of the chip for `jax.jit`."""
 
     @property
     def is_packed(self) -> bool:
-        """Whether the networks' parameters are packed for training."""
+        """Whether parameters of equal shape share an array during training."""
         return self.discriminator.packing is not None
 
-    def packed(self, state: TrainState) -> TrainState:
-        """The state as the step takes it, in networks with packed parameters."""
+    def pack(self, state: TrainState) -> TrainState:
+        """Return the state as the step takes it."""
         for packing in filter(None, (self.synthesizer.packing, self.discriminator.packing)):
             state = packing.pack(state)
         return state
 
-    def unpacked(self, state: TrainState) -> TrainState:
-        """The inverse of `packed`."""
+    def unpack(self, state: TrainState) -> TrainState:
+        """Return a state of the step with one array per parameter; the inverse of `pack`."""
         for packing in filter(None, (self.synthesizer.packing, self.discriminator.packing)):
             state = packing.unpack(state)
         return state
 
 
 def build_networks(
-    preset: Preset, steps_per_epoch: int, forms: KernelConfig | None = None
+    preset: Preset, steps_per_epoch: int, kernels: KernelConfig | None = None
 ) -> Networks:
-    """Networks and optimiser that a preset asks for, by default in the forms that are fast on this
-    machine's chip."""
-    if forms is None:
+    """Build the networks and optimizers of a preset.
+
+    Args:
+      preset: sizes and recipe.
+      steps_per_epoch: for the learning rate schedule.
+      kernels: how to compute; by default what is fastest on this machine's chip.
+    """
+    recipe = preset.train
+    if kernels is None:
         chip = jax.devices()[0]
-        forms = kernel_config_for(chip.platform, chip.device_kind)
-    packed = (
-        forms.packed and not preset.train.frozen_parts
-    )  # arrays of several parts can't be frozen for one
-    forms = dataclasses.replace(forms, rematerialize=preset.train.rematerialize, packed=packed)
-    dtype = compute_dtype(preset.train.precision)
-    packed = dtype if forms.packed else None
-    generator = synthesizer(preset.generator, preset.audio, forms, packed)
-    discriminator = Network(Discriminator(preset.discriminator, forms), packed)
+        kernels = kernel_config_for(chip.platform, chip.device_kind)
+    # An array that several parts of the network share can't be frozen for one of them.
+    is_packed = kernels.packed and not recipe.frozen_parts
+    kernels = dataclasses.replace(kernels, rematerialize=recipe.rematerialize, packed=is_packed)
+    dtype = compute_dtype(recipe.precision)
+    packing_dtype = dtype if is_packed else None
+    generator = synthesizer(preset.generator, preset.audio, kernels, packing_dtype)
+    discriminator = Network(Discriminator(preset.discriminator, kernels), packing_dtype)
     size = sum(
         math.prod(shape)
         for network in (generator, discriminator)
         for shape in network.shapes.values()
     )
+    is_large = 0 < kernels.split_step_from <= size
     return Networks(
         preset,
         generator,
         discriminator,
-        optimizer(preset.train, steps_per_epoch),
-        optimizer(preset.train, steps_per_epoch, preset.train.discriminator_every),
+        make_optimizer(recipe, steps_per_epoch),
+        make_optimizer(recipe, steps_per_epoch, recipe.discriminator_every),
         dtype,
-        is_split=0 < forms.split_step_from <= size and preset.train.accumulate == 1,
-        compiler_options=forms.compiler_options,
+        is_split=is_large and recipe.accumulate == 1,
+        compiler_options=kernels.compiler_options,
     )
 
 
+# MARK: The step
+
+
 def make_step(networks: Networks) -> Step:
-    """The pure step function (packed state, batch) -> (packed state, metrics); jit it with the
-    state donated.
+    """Build the pure step function (packed state, batch) -> (packed state, metrics).
 
-    A network whose loss or gradient is not finite stays as it is; the metric `skipped` is 1 then.
+    Jit it with the state donated. A network whose loss or gradient is not finite keeps its
+    parameters; the metric `skipped` is 1 then.
 
-    All randomness comes from the seed and the step's number: a resumed run draws what the
-    uninterrupted one would.
+    All randomness derives from the seed and the step's number, so a resumed run draws the same
+    numbers as an uninterrupted one.
     """
+    preset = networks.preset
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        if networks.preset.train.accumulate > 1:
-            discriminator_loss, generator_gradients = _accumulate(
-                networks, state, *_drawn(networks, state.step, batch)
+        segments, rng = draw_segments(preset, state.step, batch)
+        if preset.train.accumulate > 1:
+            discriminator_loss, loss_and_grad = accumulate(
+                networks, state.generator.params, segments, rng
             )
-            state, metrics = update_discriminator(networks, state, discriminator_loss)
-            return update_generator(
-                networks, state, *generator_gradients(state.discriminator), metrics
+            discriminator, metrics = update_discriminator(
+                networks, state.discriminator, state.step, state.rate, discriminator_loss
             )
-        rendered, pull = render(networks, state.generator, state.step, batch)
-        state, metrics = update_discriminator(
-            networks, state, make_discriminator_loss(networks, rendered)
+            terms, grads = loss_and_grad(discriminator.params)
+        else:
+            rendered, pullback = forward(networks, state.generator.params, segments, rng)
+            discriminator, metrics = update_discriminator(
+                networks,
+                state.discriminator,
+                state.step,
+                state.rate,
+                make_discriminator_loss(networks, rendered),
+            )
+            # Against the discriminator that has just been updated, as HiFi-GAN does.
+            terms, cotangents = generator_loss_and_grad(
+                networks, discriminator.params, rendered
+            )
+            (grads,) = pullback(cotangents)
+        generator, average, generator_metrics = update_generator(
+            networks, state.generator, state.average, state.step, state.rate, terms, grads
         )
-        terms, cotangents = judge(networks, state.discriminator, rendered)
-        return update_generator(networks, state, terms, pull(cotangents)[0], metrics)
+        new = TrainState(state.step + 1, state.rate, generator, discriminator, average)
+        return new, merge_metrics(metrics, generator_metrics)
 
     return step
+
+
+def merge_metrics(discriminator: Metrics, generator: Metrics) -> Metrics:
+    """Join the metrics of both updates; a step is skipped if either update was."""
+    skipped = jnp.maximum(discriminator["skipped"], generator["skipped"])
+    return discriminator | generator | {"skipped": skipped}
+
+
+# MARK: Inputs
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Segments:
+    """Windows, and where in each of them the segment begins that the decoder renders."""
+
+    batch: Batch
+    """At most STEP_FRAMES frames, samples as float32."""
+    start: jax.Array
+    """int32 [batch]: first frame of the segment."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class StepInputs:
+    """Windows with everything that the step computes from their waves."""
+
+    segments: Segments
+    magnitudes: jax.Array
+    """Spectrograms of the windows [batch, frames, bins]."""
+    real: jax.Array
+    """Waves of the segments [batch, segment samples]."""
+    target: jax.Array
+    """Log-mels of the segments [batch, segment frames, mels]."""
+
+
+def draw_segments(preset: Preset, step: jax.Array, batch: Batch) -> tuple[Segments, jax.Array]:
+    """Crop the windows of a step and draw a segment of each.
+
+    Returns the segments, and the key to draw the step's noise from.
+    """
+    batch = batch.to_float()
+    # One key per step. Its children are drawn in an order that runs depend on: do not change it.
+    rng = jax.random.fold_in(jax.random.key(preset.train.seed), step)
+    batch = crop_windows(jax.random.fold_in(rng, 0), batch, preset.audio.hop)
+    start_rng, noise_rng = jax.random.split(rng)
+    start = draw_segment_starts(start_rng, batch.lengths, preset.audio.segment_frames)
+    return Segments(batch, start), noise_rng
+
+
+def crop_windows(rng: jax.Array, batch: Batch, hop: int) -> Batch:
+    """Take STEP_FRAMES frames of every window, uniform among those that are not padding.
+
+    The part begins at an even frame, since there is one content frame for every two frames.
+    Shorter windows stay as they are.
+    """
+    if batch.f0.shape[1] <= STEP_FRAMES:
+        return batch
+    choices = jnp.maximum(batch.lengths - STEP_FRAMES, 0) // 2 + 1
+    # In content frames.
+    start = jnp.floor(jax.random.uniform(rng, choices.shape) * choices).astype(jnp.int32)
+    return dataclasses.replace(
+        batch,
+        wave=slice_segments(batch.wave, 2 * start * hop, STEP_FRAMES * hop),
+        content=slice_segments(batch.content, start, STEP_FRAMES // 2),
+        f0=slice_segments(batch.f0, 2 * start, STEP_FRAMES),
+        lengths=jnp.minimum(batch.lengths, STEP_FRAMES),
+    )
+
+
+def draw_segment_starts(rng: jax.Array, lengths: jax.Array, segment_frames: int) -> jax.Array:
+    """Draw the first frame of a segment of every window: int32 [batch], uniform.
+
+    The segment lies within the `lengths` [batch] valid frames wherever there are enough of them.
+    """
+    choices = jnp.maximum(lengths - segment_frames + 1, 1)
+    return jnp.floor(jax.random.uniform(rng, lengths.shape) * choices).astype(jnp.int32)
+
+
+def prepare_inputs(preset: Preset, segments: Segments) -> StepInputs:
+    """Compute the spectrograms of the windows, and the targets of the losses."""
+    audio = preset.audio
+    wave = segments.batch.wave
+    magnitudes = spectrogram(wave, audio)
+    return StepInputs(
+        segments,
+        magnitudes,
+        real=slice_segments(wave, segments.start * audio.hop, audio.segment_samples),
+        target=log_mel(slice_segments(magnitudes, segments.start, audio.segment_frames), audio),
+    )
+
+
+# MARK: Generator, forward
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Rendered:
-    """The segments of a batch, real and rendered: all that the losses need of it."""
+    """The segments of a batch, real and rendered: all that the losses need."""
 
     real: jax.Array
-    """Waves [batch, samples]."""
+    """Waves [batch, segment samples]."""
     target: jax.Array
-    """Log-mels of them [batch, frames, mels]."""
-    outputs: tuple[jax.Array, Latents]
+    """Log-mels of the real waves [batch, segment frames, mels]."""
+    outputs: Outputs
 
 
 def render(
     networks: Networks,
-    parameters: Parameters,
-    step: jax.Array,
-    batch: Batch,
-    norms: Parameters | None = None,
-) -> tuple[Rendered, Callable[[tuple[jax.Array, Latents]], tuple[Parameters]]]:
-    """What the generator makes of a batch, and the function from a gradient by its outputs to one
-    by its parameters.
-
-    norms: of its kernels (`Network.squared_norms`), if they are known; so in
-    `make_discriminator_loss` and `judge`.
-    """
-    return _rendered(networks, parameters, *_drawn(networks, step, batch), norms)
-
-
-def _rendered(
-    networks: Networks,
-    parameters: Parameters,
-    batch: Batch,
+    params: Parameters,
+    inputs: StepInputs,
     rng: jax.Array,
     norms: Parameters | None = None,
-) -> tuple[Rendered, Callable[[tuple[jax.Array, Latents]], tuple[Parameters]]]:
-    speech = _speech(networks.preset, batch)
-    known = functools.partial(Network.with_known_norms, squares=norms or {})
-    outputs, pull = jax.vjp(
-        lambda parameters: _render(networks, known(parameters), speech, rng), parameters
-    )
-    return Rendered(speech["real"], speech["target"], outputs), pull
+) -> Outputs:
+    """Render the segments.
 
-
-def make_discriminator_loss(
-    networks: Networks, rendered: Rendered, norms: Parameters | None = None
-) -> Callable[[Parameters], jax.Array]:
-    """The discriminator's loss as a function of its parameters."""
-    fake = jax.lax.stop_gradient(rendered.outputs[0])
-    known = functools.partial(Network.with_known_norms, squares=norms or {})
-    return lambda parameters: _discriminator_loss(
-        networks, known(parameters), rendered.real, fake
-    )
-
-
-def judge(
-    networks: Networks,
-    discriminator: Parameters,
-    rendered: Rendered,
-    norms: Parameters | None = None,
-) -> tuple[Metrics, tuple[jax.Array, Latents]]:
-    """The terms of the generator's loss, and its gradient by the generator's outputs."""
-    speech = {"real": rendered.real, "target": rendered.target}
-    discriminator = Network.with_known_norms(discriminator, norms or {})
-    loss = _generator_loss(networks, discriminator, speech, norms is not None)
-    (cotangents, matching), terms = jax.grad(loss, argnums=(0, 1), has_aux=True)(
-        rendered.outputs, jnp.ones(())
-    )
-    total = terms["loss/generator"] + matching
-    return terms | {"loss/feature_matching": matching, "loss/generator": total}, cotangents
-
-
-def update_generator(
-    networks: Networks, state: TrainState, terms: Metrics, grads: Parameters, metrics: Metrics
-) -> tuple[TrainState, Metrics]:
-    """The state after the step, and its metrics with the discriminator's."""
-    recipe = networks.preset.train
-    generator, optimizer_state, norm, is_good = updated(
-        recipe,
-        networks.optimizer,
-        state.rate,
-        terms["loss/generator"],
-        grads,
-        state.generator,
-        state.generator_optimizer,
-    )
-    average = state.average and averaged(
-        state.average, generator, state.step, recipe.ema, is_good
-    )
-    state = dataclasses.replace(
-        state,
-        step=state.step + 1,
-        generator=generator,
-        generator_optimizer=optimizer_state,
-        average=average,
-    )
-    skipped = jnp.maximum(metrics["skipped"], 1.0 - is_good)
-    return state, metrics | terms | {"gradient_norm/generator": norm, "skipped": skipped}
-
-
-def _drawn(networks: Networks, step: jax.Array, batch: Batch) -> tuple[Batch, jax.Array]:
-    """The batch with the starts of its segments, and what to draw the noise from."""
-    rng = jax.random.fold_in(jax.random.key(networks.preset.train.seed), step)
-    batch = crop_windows(jax.random.fold_in(rng, 0), batch, networks.preset.audio.hop)
-    start_rng, noise_rng = jax.random.split(rng)
-    start = draw_segment_starts(
-        start_rng, batch["lengths"], networks.preset.audio.segment_frames
-    )
-    return dict(batch, start=start), noise_rng
-
-
-def crop_windows(rng: jax.Array, batch: Batch, hop: int) -> Batch:
-    """A part of STEP_FRAMES frames of every window, uniform among those that lie within what is not
-    padding.
-
-    It begins at an even frame: content has half as many.
+    Args:
+      networks: of the preset.
+      params: of the synthesizer.
+      inputs: of the step.
+      rng: key of the noise.
+      norms: squared norms of the kernels (`Network.squared_norms`), if they are known.
     """
-    if batch["f0"].shape[1] <= STEP_FRAMES:
-        return batch
-    room = jnp.maximum(batch["lengths"] - STEP_FRAMES, 0) // 2 + 1
-    start = jnp.floor(jax.random.uniform(rng, room.shape) * room).astype(jnp.int32)
-
-    def part(name: str, begin: jax.Array, length: int) -> jax.Array:
-        cut = lambda row, begin: jax.lax.dynamic_slice_in_dim(row, begin, length)  # noqa: E731
-        return jax.vmap(cut)(batch[name], begin)
-
-    return batch | {
-        "wave": part("wave", 2 * start * hop, STEP_FRAMES * hop),
-        "content": part("content", start, STEP_FRAMES // 2),
-        "f0": part("f0", 2 * start, STEP_FRAMES),
-        "lengths": jnp.minimum(batch["lengths"], STEP_FRAMES),
-    }
-
-
-def draw_segment_starts(rng: jax.Array, lengths: jax.Array, segment_frames: int) -> jax.Array:
-    """Uniform first frames [batch], such that the segment lies within each window where it is long
-    enough."""
-    room = jnp.maximum(lengths - segment_frames + 1, 1)
-    return jnp.floor(jax.random.uniform(rng, lengths.shape) * room).astype(jnp.int32)
-
-
-_DiscriminatorLoss = Callable[[Parameters], jax.Array]
-_GeneratorGradients = Callable[[Parameters], tuple[Metrics, Parameters]]
-"""Of the updated discriminator: the terms of the generator's loss, and its gradient."""
-
-
-def _accumulate(
-    networks: Networks, state: TrainState, batch: Batch, rng: jax.Array
-) -> tuple[_DiscriminatorLoss, _GeneratorGradients]:
-    """The batch in `accumulate` parts, one after the other in the memory of one: losses and
-    gradients are their means.
-
-    Part i has every accumulate-th window from the i-th on, so that no window leaves its device.
-    """
-    count = networks.preset.train.accumulate
-    parts = jax.tree.map(
-        lambda array: array.reshape(-1, count, *array.shape[1:]).swapaxes(0, 1), batch
-    )
-    given = (parts, jax.random.split(rng, count))
-
-    def rendered(
-        parameters: Parameters, part: Batch, rng: jax.Array
-    ) -> tuple[Batch, tuple[jax.Array, Latents]]:
-        speech = _speech(networks.preset, part)
-        return speech, _render(networks, parameters, speech, rng)
-
-    def real_and_fake(part: tuple[Batch, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        speech, outputs = rendered(state.generator, *part)
-        return speech["real"], outputs[0]
-
-    waves = jax.lax.map(real_and_fake, given)
-
-    def discriminator_loss(parameters: Parameters) -> jax.Array:
-        return _mean_over(
-            lambda real, fake: _discriminator_loss(networks, parameters, real, fake), waves
-        )
-
-    def generator_gradients(discriminator: Parameters) -> tuple[Metrics, Parameters]:
-        def loss(parameters: Parameters) -> tuple[jax.Array, Metrics]:
-            def of_part(part: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
-                speech, outputs = rendered(parameters, part, rng)
-                return _generator_loss(networks, discriminator, speech)(outputs)
-
-            return _mean_over(of_part, given)
-
-        grads, terms = jax.grad(loss, has_aux=True)(state.generator)
-        return terms, grads
-
-    return discriminator_loss, generator_gradients
-
-
-def _mean_over(function: Callable[..., Any], parts: tuple[Any, ...]) -> Any:
-    """Mean of a function over parts, whose activations are computed again for the gradient, part by
-    part."""
-    function = jax.checkpoint(function)
-    shapes = jax.eval_shape(function, *jax.tree.map(lambda array: array[0], parts))
-    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-    add = lambda total, part: (jax.tree.map(jnp.add, total, function(*part)), None)  # noqa: E731
-    count = len(jax.tree.leaves(parts)[0])
-    return jax.tree.map(lambda total: total / count, jax.lax.scan(add, zeros, parts)[0])
-
-
-def _speech(preset: Preset, batch: Batch) -> Batch:
-    """The batch with what is computed of its waves: magnitudes, and the segments' waves and
-    log-mels."""
-    magnitudes = spectrogram(batch["wave"], preset.audio)
-    return dict(
-        batch,
-        magnitudes=magnitudes,
-        real=slice_segments(
-            batch["wave"], batch["start"] * preset.audio.hop, preset.audio.segment_samples
-        ),
-        target=log_mel(
-            slice_segments(magnitudes, batch["start"], preset.audio.segment_frames),
-            preset.audio,
-        ),
-    )
-
-
-def _render(
-    networks: Networks, parameters: Parameters, batch: Batch, rng: jax.Array
-) -> tuple[jax.Array, Latents]:
-    content = batch["content"].astype(networks.dtype)
+    batch = inputs.segments.batch
     return networks.synthesizer(
-        parameters,
+        Network.with_known_norms(params, norms or {}),
         "train_segment",
-        content,
-        batch["lengths"],
-        coarse_pitch(batch["f0"]),
-        batch["f0"],
-        batch["magnitudes"],
-        batch["speaker"],
-        batch["start"],
+        batch.content.astype(networks.dtype),
+        batch.lengths,
+        coarse_pitch(batch.f0),
+        batch.f0,
+        inputs.magnitudes,
+        batch.speaker,
+        inputs.segments.start,
         rng,
     )
 
 
-def _judge(
-    networks: Networks, parameters: Parameters, wave: jax.Array
+def forward(
+    networks: Networks,
+    params: Parameters,
+    segments: Segments,
+    rng: jax.Array,
+    norms: Parameters | None = None,
+) -> tuple[Rendered, Pullback]:
+    """Render the segments, and keep what the gradient needs.
+
+    Arguments as those of `render`. Returns the segments, and the function from the gradient
+    w.r.t. `Rendered.outputs` to the gradient w.r.t. `params`.
+    """
+    inputs = prepare_inputs(networks.preset, segments)
+    outputs, pullback = jax.vjp(
+        lambda params: render(networks, params, inputs, rng, norms), params
+    )
+    return Rendered(inputs.real, inputs.target, outputs), pullback
+
+
+# MARK: Losses
+
+
+def discriminate(
+    networks: Networks, params: Parameters, wave: jax.Array
 ) -> list[DiscriminatorOutput]:
-    return networks.discriminator(parameters, "judge", wave.astype(networks.dtype))
+    """Run all sub-discriminators on waves [batch, samples]."""
+    return networks.discriminator(params, "judge", wave.astype(networks.dtype))
 
 
-def _discriminator_loss(
-    networks: Networks, parameters: Parameters, real: jax.Array, fake: jax.Array
+def discriminator_loss(
+    networks: Networks, params: Parameters, real: jax.Array, fake: jax.Array
 ) -> jax.Array:
-    return _loss_of(_judge(networks, parameters, _interleave(real, fake)))
+    """Compute the discriminator's loss of real and rendered waves [batch, samples]."""
+    outputs = discriminate(networks, params, _interleave(real, fake))
+    return losses.interleaved_discriminator_loss(outputs)
+
+
+def make_discriminator_loss(
+    networks: Networks, rendered: Rendered, norms: Parameters | None = None
+) -> DiscriminatorLoss:
+    """Bind the discriminator's loss to rendered segments; norms: see `render`."""
+    fake = jax.lax.stop_gradient(rendered.outputs[0])
+
+    def loss(params: Parameters) -> jax.Array:
+        params = Network.with_known_norms(params, norms or {})
+        return discriminator_loss(networks, params, rendered.real, fake)
+
+    return loss
 
 
 def _interleave(real: jax.Array, fake: jax.Array) -> jax.Array:
-    """Real and fake go through as one batch: half the passes over the weights. They alternate in
-    it, so that both of a window stay on its device."""
+    """Join real and fake waves to one batch: half the passes over the weights.
+
+    They alternate, so that both waves of a window stay on its device.
+    """
     return jnp.stack([real, fake], axis=1).reshape(-1, real.shape[1])
 
 
-def _loss_of(judgements: list[DiscriminatorOutput]) -> jax.Array:
-    """The discriminator's loss, from what is made of alternating waves."""
-    scores = [score.reshape(score.shape[0] // 2, 2, -1) for score, _ in judgements]
-    return losses.discriminator_loss(
-        *([(score[:, half], []) for score in scores] for half in (0, 1))
-    )
+def generator_loss(
+    networks: Networks,
+    params: Parameters,
+    real: list[DiscriminatorOutput],
+    target: jax.Array,
+    outputs: Outputs,
+    feature_loss: Callable[..., jax.Array] = losses.feature_loss,
+) -> tuple[jax.Array, Metrics]:
+    """Compute the generator's loss and its terms.
+
+    Args:
+      networks: of the preset.
+      params: of the discriminator.
+      real: what the discriminator returns for the real waves.
+      target: their log-mels.
+      outputs: of the generator.
+      feature_loss: of (real, fake) outputs of the discriminator.
+    """
+    recipe = networks.preset.train
+    audio = networks.preset.audio
+    wave, latents = outputs
+    fake = discriminate(networks, params, wave)
+    mel = jnp.mean(jnp.abs(log_mel(spectrogram(wave, audio), audio) - target))
+    feature = feature_loss(real, fake)
+    terms = {
+        "loss/adversarial": losses.generator_loss(fake),
+        "loss/feature_matching": recipe.feature_matching_weight * feature,
+        "loss/mel": recipe.mel_weight * mel,
+        "loss/kl": recipe.kl_weight * losses.kl_loss(latents),
+    }
+    total = cast("jax.Array", sum(terms.values()))
+    return total, terms | {"loss/generator": total}
+
+
+def generator_loss_and_grad(
+    networks: Networks,
+    params: Parameters,
+    rendered: Rendered,
+    norms: Parameters | None = None,
+) -> tuple[Metrics, Outputs]:
+    """Compute the terms of the generator's loss, and its gradient w.r.t. the generator's outputs.
+
+    Args:
+      networks: of the preset.
+      params: of the discriminator.
+      rendered: segments.
+      norms: see `render`.
+    """
+    real_params = params
+    if norms is not None:
+        params = Network.with_known_norms(params, norms)
+        # With known norms a kernel is cheap to make, so it may be made for each of both passes.
+        # Otherwise it takes a pass over the whole kernel: too much to do twice.
+        real_params = _hide_large_parameters(params)
+    real = discriminate(networks, real_params, rendered.real)
+
+    def loss(outputs: Outputs, probe: jax.Array) -> tuple[jax.Array, Metrics]:
+        feature_loss = functools.partial(losses.probed_feature_loss, probe=probe)
+        return generator_loss(networks, params, real, rendered.target, outputs, feature_loss)
+
+    # The feature loss is 0 in `terms`; its value is the gradient w.r.t. the probe.
+    grad = jax.grad(loss, argnums=(0, 1), has_aux=True)
+    (cotangents, feature), terms = grad(rendered.outputs, jnp.ones(()))
+    total = terms["loss/generator"] + feature
+    return terms | {"loss/feature_matching": feature, "loss/generator": total}, cotangents
+
+
+def _hide_large_parameters(params: Parameters) -> Parameters:
+    """Return the same parameters, without the compiler knowing that the large ones are the same.
+
+    A convolution then makes its kernel as it goes, instead of reading one that was written before.
+    Small kernels are worth making once.
+    """
+    large = {
+        name: value
+        for name, value in params.items()
+        if sum(leaf.size for leaf in jax.tree.leaves(value)) > 1 << 20
+    }
+    return params | jax.lax.optimization_barrier(large)
+
+
+# MARK: Updates
 
 
 def update_discriminator(
-    networks: Networks, state: TrainState, loss: _DiscriminatorLoss
-) -> tuple[TrainState, Metrics]:
-    """The state with the discriminator's update, if this step has one, and its metrics."""
+    networks: Networks,
+    state: NetworkState,
+    step: jax.Array,
+    rate: jax.Array,
+    loss: DiscriminatorLoss,
+) -> tuple[NetworkState, Metrics]:
+    """Update the discriminator, if this step does so, and return its metrics.
 
-    def update() -> tuple[Parameters, Any, Metrics]:
-        value, grads = jax.value_and_grad(loss)(state.discriminator)
-        parameters, optimizer_state, norm, is_good = updated(
-            networks.preset.train,
-            networks.discriminator_optimizer,
-            state.rate,
-            value,
-            grads,
-            state.discriminator,
-            state.discriminator_optimizer,
+    Args:
+      networks: of the preset.
+      state: before the update.
+      step: number of the step, scalar.
+      rate: factor on the learning rate, scalar.
+      loss: to minimize.
+    """
+    recipe = networks.preset.train
+    every = recipe.discriminator_every
+
+    def update() -> tuple[NetworkState, Metrics]:
+        value, grads = jax.value_and_grad(loss)(state.params)
+        new, norm, is_good = clip_and_apply(
+            recipe, networks.discriminator_optimizer, rate, value, grads, state
         )
-        metrics = {
+        return new, {
             "loss/discriminator": value,
             "gradient_norm/discriminator": norm,
             "skipped": 1.0 - is_good,
         }
-        return parameters, optimizer_state, metrics
 
-    def leave() -> tuple[Parameters, Any, Metrics]:
+    def leave() -> tuple[NetworkState, Metrics]:
         zero = jnp.float32(0)
-        metrics = {
-            "loss/discriminator": loss(state.discriminator),
+        return state, {
+            "loss/discriminator": loss(state.params),
             "gradient_norm/discriminator": zero,
             "skipped": zero,
         }
-        return state.discriminator, state.discriminator_optimizer, metrics
 
-    every = networks.preset.train.discriminator_every
-    parameters, optimizer_state, metrics = (
-        update() if every == 1 else jax.lax.cond(state.step % every == 0, update, leave)
-    )
-    return dataclasses.replace(
-        state, discriminator=parameters, discriminator_optimizer=optimizer_state
-    ), metrics
+    if every == 1:
+        return update()
+    return jax.lax.cond(step % every == 0, update, leave)
 
 
 def update_discriminator_in_turn(
-    networks: Networks, state: TrainState, rendered: Rendered, norms: Parameters
-) -> tuple[TrainState, Metrics]:
-    """As `update_discriminator`, but a sub-discriminator's large kernels are updated before the
-    next one is begun: updates, which wait for the memory, lie beside passes that don't.
+    networks: Networks,
+    state: NetworkState,
+    rate: jax.Array,
+    rendered: Rendered,
+    norms: Parameters,
+) -> tuple[NetworkState, Metrics]:
+    """Update the discriminator as `update_discriminator` does, one sub-discriminator at a time.
 
-    So these kernels stay as they are where their own sub-discriminator's loss or gradient is not
-    finite; all others where any is. For packed parameters, without a norm to clip by.
+    The large kernels of a sub-discriminator are updated before the next one is begun. So updates,
+    which are bound by memory, overlap with passes, which are not.
+
+    For packed parameters and no clipping. Large kernels stay as they are where the loss or
+    gradient of their own sub-discriminator is not finite; all others where any is.
     """
     network = networks.discriminator
-    old = state.discriminator
-    optimizer_state = state.discriminator_optimizer
-    parameters, pull = jax.vjp(
-        lambda packed: network.packing.ready(Network.with_known_norms(packed, norms)), old
+    packing = network.packing
+    assert packing is not None
+    old = state.params
+    params, pullback = jax.vjp(
+        lambda packed: packing.ready(Network.with_known_norms(packed, norms)), old
     )
     step = functools.partial(
-        stepped, networks.preset.train, networks.discriminator_optimizer, state.rate
+        apply_gradients, networks.preset.train, networks.discriminator_optimizer, rate
     )
     wave = _interleave(rendered.real, rendered.outputs[0])
-    parts = []
+    parts: list[NetworkState] = []
     loss = jnp.zeros(())
-    cotangents = {}
+    cotangents: Parameters = {}
     for number in range(1 + len(networks.preset.discriminator.periods)):
-        own = {
-            name: value
-            for name, value in parameters.items()
-            if name.startswith(f"discriminators.{number}.")
-        }
-        value, grads = jax.value_and_grad(_loss_of_one)(own, networks, parameters, number, wave)
+        prefix = f"discriminators.{number}."
+        own = {name: value for name, value in params.items() if name.startswith(prefix)}
+
+        def own_loss(
+            own: Parameters, number: int = number, wave: jax.Array = wave
+        ) -> jax.Array:
+            output = network(params | own, "judge_by", number, wave.astype(networks.dtype))
+            return losses.interleaved_discriminator_loss([output])
+
+        value, grads = jax.value_and_grad(own_loss)(own)
         large = [
             name
             for name in own
             if name in old and has_probe(own[name], own.get(norm_name(name)))
         ]
-        of_norms = sum((jnp.sum(grads[norm_name(name)].norm) for name in large), value)
-        given = ({name: grads.get(name) for name in old}, old, optimizer_state)
-        parts.append(step(*only(given, old, large), jnp.isfinite(of_norms)))
-        wave, _ = jax.lax.optimization_barrier((wave, Network.squared_norms(parts[-1][0])))
+        # Not finite if the loss is not, or any gradient of a large kernel (`gradient_norm`).
+        norm_sum = sum((jnp.sum(grads[norm_name(name)].norm) for name in large), value)
+        own_grads = {name: grads.get(name) for name in old}
+        parts.append(step(*select((own_grads, state), old, large), jnp.isfinite(norm_sum)))
+        # The next sub-discriminator waits for this update.
+        wave, _ = jax.lax.optimization_barrier((wave, Network.squared_norms(parts[-1].params)))
         cotangents |= grads | {name: jnp.zeros_like(grads[name]) for name in large}
         loss += value
-    (grads,) = pull(cotangents)
+    (grads,) = pullback(cotangents)
     norm = gradient_norm(grads)
     is_good = jnp.isfinite(norm) & jnp.isfinite(loss)
-    others = old.keys() - {name for part, _ in parts for name in part}
-    parts.append(step(*only((grads, old, optimizer_state), old, sorted(others)), is_good))
-    new, optimizer_state = joined(parts)
-    metrics = {
+    others = old.keys() - {name for part in parts for name in part.params}
+    parts.append(step(*select((grads, state), old, sorted(others)), is_good))
+    return merge(parts), {
         "loss/discriminator": loss,
         "gradient_norm/discriminator": norm,
         "skipped": 1.0 - is_good.astype(jnp.float32),
     }
-    return dataclasses.replace(
-        state, discriminator=new, discriminator_optimizer=optimizer_state
-    ), metrics
 
 
-def _loss_of_one(
-    own: Parameters, networks: Networks, parameters: Parameters, number: int, wave: jax.Array
-) -> jax.Array:
-    """A sub-discriminator's term of the discriminator's loss; its own parameters are those it is
-    differentiated by."""
-    judgement = networks.discriminator(
-        parameters | own, "judge_by", number, wave.astype(networks.dtype)
-    )
-    return _loss_of([judgement])
+def update_generator(
+    networks: Networks,
+    state: NetworkState,
+    average: Parameters | None,
+    step: jax.Array,
+    rate: jax.Array,
+    terms: Metrics,
+    grads: Parameters,
+) -> tuple[NetworkState, Parameters | None, Metrics]:
+    """Update the generator and its average, and return its metrics.
 
-
-def _hide_large_parameters(parameters: Parameters) -> Parameters:
-    """The same parameters, of which the compiler does not know that the large ones are: a
-    convolution then makes its kernel on its way, which else is written and read again. Small ones
-    are worth being made once."""
-    large = {
-        name: value
-        for name, value in parameters.items()
-        if sum(x.size for x in jax.tree.leaves(value)) > 1 << 20
-    }
-    return parameters | jax.lax.optimization_barrier(large)
-
-
-def _generator_loss(
-    networks: Networks, discriminator: Parameters, speech: Batch, norms_known: bool = False
-) -> Callable[[tuple[jax.Array, Latents]], tuple[jax.Array, Metrics]]:
+    Args:
+      networks: of the preset.
+      state: before the update.
+      average: of the parameters, None if there is none.
+      step: number of the step, scalar.
+      rate: factor on the learning rate, scalar.
+      terms: of the loss.
+      grads: of the loss w.r.t. the parameters.
+    """
     recipe = networks.preset.train
-    audio = networks.preset.audio
-    # Without its norm known, a kernel takes a pass over all of it: too much to do twice.
-    for_real = _hide_large_parameters(discriminator) if norms_known else discriminator
-    real_judgements = _judge(networks, for_real, speech["real"])
+    state, norm, is_good = clip_and_apply(
+        recipe, networks.optimizer, rate, terms["loss/generator"], grads, state
+    )
+    if average is not None:
+        average = ema_update(average, state.params, step, recipe.ema, is_good)
+    metrics = terms | {"gradient_norm/generator": norm, "skipped": 1.0 - is_good}
+    return state, average, metrics
 
-    def loss(
-        outputs: tuple[jax.Array, Latents], probe: jax.Array | None = None
-    ) -> tuple[jax.Array, Metrics]:
-        wave, latents = outputs
-        fake_judgements = _judge(networks, discriminator, wave)
-        mel = jnp.mean(jnp.abs(log_mel(spectrogram(wave, audio), audio) - speech["target"]))
-        both = (real_judgements, fake_judgements)
-        matching = (
-            losses.feature_loss(*both)
-            if probe is None
-            else losses.probed_feature_loss(*both, probe)
+
+# MARK: Accumulation
+
+
+def accumulate(
+    networks: Networks, params: Parameters, segments: Segments, rng: jax.Array
+) -> tuple[DiscriminatorLoss, Callable[[Parameters], tuple[Metrics, Parameters]]]:
+    """Take the batch in `accumulate` parts, one after the other in the memory of one.
+
+    Part i has every accumulate-th window from the i-th on, so that no window leaves its device.
+
+    Args:
+      networks: of the preset.
+      params: of the synthesizer.
+      segments: of the whole batch.
+      rng: key of the noise.
+
+    Returns:
+      The discriminator's loss as a function of its parameters, and a function from the parameters
+      of the updated discriminator to the terms of the generator's loss and its gradient w.r.t.
+      `params`. Losses and gradients are means over the parts.
+    """
+    count = networks.preset.train.accumulate
+    parts = jax.tree.map(
+        lambda array: array.reshape(-1, count, *array.shape[1:]).swapaxes(0, 1), segments
+    )
+    given = (parts, jax.random.split(rng, count))
+
+    def render_part(
+        params: Parameters, part: Segments, rng: jax.Array
+    ) -> tuple[StepInputs, Outputs]:
+        inputs = prepare_inputs(networks.preset, part)
+        return inputs, render(networks, params, inputs, rng)
+
+    def real_and_fake(part: tuple[Segments, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        inputs, outputs = render_part(params, *part)
+        return inputs.real, outputs[0]
+
+    waves = jax.lax.map(real_and_fake, given)
+
+    def mean_discriminator_loss(params: Parameters) -> jax.Array:
+        return _mean_over(
+            lambda real, fake: discriminator_loss(networks, params, real, fake), waves
         )
-        terms = {
-            "adversarial": losses.generator_loss(fake_judgements),
-            "feature_matching": recipe.feature_matching_weight * matching,
-            "mel": recipe.mel_weight * mel,
-            "kl": recipe.kl_weight * losses.kl_loss(latents),
-        }
-        total = sum(terms.values())
-        return total, {f"loss/{name}": value for name, value in terms.items()} | {
-            "loss/generator": total
-        }
 
-    return loss
+    def mean_loss_and_grad(discriminator: Parameters) -> tuple[Metrics, Parameters]:
+        def part_loss(
+            params: Parameters, part: Segments, rng: jax.Array
+        ) -> tuple[jax.Array, Metrics]:
+            inputs, outputs = render_part(params, part, rng)
+            real = discriminate(networks, discriminator, inputs.real)
+            return generator_loss(networks, discriminator, real, inputs.target, outputs)
+
+        def loss(params: Parameters) -> tuple[jax.Array, Metrics]:
+            return _mean_over(functools.partial(part_loss, params), given)
+
+        grads, terms = jax.grad(loss, has_aux=True)(params)
+        return terms, grads
+
+    return mean_discriminator_loss, mean_loss_and_grad
+
+
+def _mean_over(function: Callable[..., Any], parts: tuple[Any, ...]) -> Any:
+    """Average a function over parts.
+
+    Its activations are computed again for the gradient, part by part.
+    """
+    function = jax.checkpoint(function)
+    shapes = jax.eval_shape(function, *jax.tree.map(lambda array: array[0], parts))
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+
+    def add(total: Any, part: tuple[Any, ...]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, function(*part)), None
+
+    count = len(jax.tree.leaves(parts)[0])
+    total, _ = jax.lax.scan(add, zeros, parts)
+    return jax.tree.map(lambda leaf: leaf / count, total)

@@ -60,9 +60,9 @@ class Validator:
         """Measures the voice of a step and that of the averaged weights; keeps the better one if it
         is the best yet."""
         if self._evaluator is None:
-            self._best.save(step, {"generator": state.generator})
+            self._best.save(step, {"generator": state.generator.params})
             return
-        voices = {"raw": state.generator}
+        voices = {"raw": state.generator.params}
         if state.average is not None and step > 0:  # before the first step they are the same
             voices["ema"] = state.average
         measured = {which: self._evaluator(parameters) for which, parameters in voices.items()}
@@ -84,7 +84,7 @@ class Validator:
         if best is None:
             length = len(measured[which].wave)
             recorder.speech(
-                step, "speech", self._windows.wave[0][:length], self._folder.preset.audio
+                step, "speech", self._windows.samples(0)[:length], self._folder.preset.audio
             )
         if is_best:
             self._best.save(step, {"generator": voices[which]})

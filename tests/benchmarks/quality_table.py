@@ -61,7 +61,7 @@ def write_holdout(run: RunFolder, folder: Path) -> None:
     for i in range(min(HOLDOUT_SLICES, len(holdout))):
         save(
             folder / f"{i}.wav",
-            holdout.wave[i][: int(holdout.lengths[i]) * audio.hop],
+            holdout.samples(i)[: int(holdout.lengths[i]) * audio.hop],
             audio.sample_rate,
         )
 

@@ -1,10 +1,11 @@
-"""Seconds per full training step (generator and discriminator, both optimisers) on random data.
+"""Measure seconds per full training step (both networks, both optimizers) on random data.
 
-python tests/benchmarks/train_step.py --preset 40k --batch 4 --frames 300 --precision float32
---steps 3 python tests/benchmarks/train_step.py --batch 8 --precision bfloat16 --steps 20 --forms
-merge_to=64 fold_to=64
+    python tests/benchmarks/train_step.py --preset 40k --batch 4 --frames 300 \\
+        --precision float32 --steps 3
+    python tests/benchmarks/train_step.py --batch 8 --precision bfloat16 --steps 20 \\
+        --forms merge_to=64 fold_to=64
 
-`--dispatch` takes so many steps in one call, as training does; `--trace FOLDER` leaves a profile of
+`--dispatch N` takes N steps in one call, as training does. `--trace FOLDER` writes a profile of
 three calls there, and the compiled program's text.
 """
 
@@ -23,29 +24,31 @@ from tpu_forms import with_fields
 
 from rvc_jax.config import PRESETS, STEP_FRAMES, KernelConfig, Preset, kernel_config_for
 from rvc_jax.train.dispatch import make_dispatch
-from rvc_jax.train.loader import ResidentLoader
+from rvc_jax.train.loader import Batch, ResidentLoader
 from rvc_jax.train.state import init_state
 from rvc_jax.train.step import build_networks, make_step
 
 
-def random_batch(preset: Preset, batch: int, frames: int) -> dict[str, np.ndarray]:
-    """A batch of the right shapes with noise for speech; half of the frames are voiced."""
+def random_batch(preset: Preset, batch: int, frames: int) -> Batch:
+    """Make a batch of the right shapes with noise for speech; half of the frames are voiced."""
     if frames > STEP_FRAMES:
         raise SystemExit(
-            f"--frames {frames}: a step takes {STEP_FRAMES} of them, and other networks would take all"
+            f"--frames {frames}: a step takes {STEP_FRAMES} of them, and other networks would "
+            "take all"
         )
     random = np.random.default_rng(0)
     voiced = random.random((batch, frames)) < 0.5
-    return {
-        "wave": 0.1
-        * random.standard_normal((batch, frames * preset.audio.hop)).astype(np.float32),
-        "content": random.standard_normal(
-            (batch, frames // 2, preset.generator.content_channels)
-        ).astype(np.float16),
-        "f0": np.where(voiced, random.uniform(80, 400, (batch, frames)), 0).astype(np.float32),
-        "lengths": np.full(batch, frames, np.int32),
-        "speaker": np.zeros(batch, np.int32),
-    }
+    # Drawn in this order: the numbers stay those of earlier measurements.
+    wave = 0.1 * random.standard_normal((batch, frames * preset.audio.hop)).astype(np.float32)
+    content = random.standard_normal((batch, frames // 2, preset.generator.content_channels))
+    f0 = np.where(voiced, random.uniform(80, 400, (batch, frames)), 0)
+    return Batch(
+        content=content.astype(np.float16),
+        f0=f0.astype(np.float32),
+        lengths=np.full(batch, frames, np.int32),
+        speaker=np.zeros(batch, np.int32),
+        wave=wave,
+    )
 
 
 def measure(
@@ -57,16 +60,15 @@ def measure(
     dispatch: int = 1,
     trace: Path | None = None,
 ) -> dict[str, float]:
-    """Compile time and the mean and fastest time of a step in seconds, and bytes of memory at the
-    most."""
-    networks = build_networks(preset, steps_per_epoch=100, forms=forms)
+    """Measure compile time, mean and best time of a step in seconds, and peak memory in bytes."""
+    networks = build_networks(preset, steps_per_epoch=100, kernels=forms)
     state = init_state(
         networks.synthesizer, networks.discriminator, networks.optimizer, preset.train.seed
     )
-    held = jax.device_put(random_batch(preset, batch, frames))
+    resident = jax.device_put(random_batch(preset, batch, frames))
     rows = jnp.tile(jnp.arange(batch), (dispatch, 1))
-    function = make_dispatch(networks, make_step(networks), ResidentLoader, 1.0, dispatch)
-    arguments: tuple[Any, ...] = (held, rows, jnp.int32(dispatch))
+    function = make_dispatch(networks, make_step(networks), ResidentLoader, dispatch)
+    arguments: tuple[Any, ...] = (resident, rows, jnp.int32(dispatch))
     begin = time.perf_counter()
     function = jax.jit(function, donate_argnums=0, compiler_options=networks.compiler_options)
     program = function.lower(state, *arguments).compile()
@@ -110,7 +112,7 @@ def main() -> None:
         "--forms",
         nargs="*",
         default=[],
-        help="what differs from this chip's own, as fold_to=64",
+        help="kernel options that differ from those of this chip, as fold_to=64",
     )
     parser.add_argument("--trace", type=Path)
     options = parser.parse_args()
@@ -130,7 +132,8 @@ def main() -> None:
         options.trace,
     )
     print(
-        f"{options.preset}, batch {options.batch}, {options.frames} frames, {options.precision}, {chip.device_kind}, "
+        f"{options.preset}, batch {options.batch}, {options.frames} frames, "
+        f"{options.precision}, {chip.device_kind}, "
         f"{' '.join(options.forms) or 'its own forms'}, {options.dispatch} at once: "
         f"{1000 * figures['best_s']:.1f} ms a step (mean {1000 * figures['mean_s']:.1f}), "
         f"compiled in {figures['compile_s']:.0f} s, {figures['bytes'] / 1e9:.1f} GB"

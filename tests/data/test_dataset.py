@@ -22,7 +22,7 @@ def test_slices_are_padded_with_zeros(sample_dataset):
         (dataset.holdout, dataset.info.holdout_slices),
     ):
         assert len(windows) == count > 0
-        assert (windows.wave.shape, windows.wave.dtype) == ((count, 336 * 160), np.float32)
+        assert (windows.wave.shape, windows.wave.dtype) == ((count, 336 * 160), np.int16)
         assert (windows.content.shape, windows.content.dtype) == ((count, 168, 384), np.float16)
         assert (windows.f0.shape, windows.f0.dtype) == ((count, 336), np.float32)
         assert (windows.lengths.dtype, windows.speaker.dtype, windows.start.dtype) == (
@@ -51,7 +51,8 @@ def test_tensorflow_datasets_reads_it_without_our_code(sample_dataset):
         "holdout": info.holdout_slices,
     }
     record = next(iter(tfds.as_numpy(builder.as_dataset(split="holdout"))))
-    assert set(record) == {"wave", "content", "f0", "speaker", "source", "start"}
+    names = {"wave", "scale", "content", "f0", "speaker", "source", "start"}
+    assert set(record) == names and record["wave"].dtype == np.int16
     frames = len(record["f0"])
     assert record["wave"].shape == (frames * 160,)
     assert record["content"].shape == ((frames + 1) // 2, 384)

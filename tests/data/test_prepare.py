@@ -59,7 +59,7 @@ def slices(dataset):
             yield (
                 windows.source[i],
                 windows.start[i],
-                windows.wave[i, : frames * HOP],
+                windows.samples(i)[: frames * HOP],
                 windows.f0[i, :frames],
                 windows.content[i, : frames // 2],
             )

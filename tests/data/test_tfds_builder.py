@@ -40,7 +40,7 @@ def test_tfds_build_makes_the_same_dataset_as_prepare(
 
 def test_tfds_build_takes_the_bundled_sample_and_refuses_a_missing_folder(tmp_path):
     from rvc_jax.data.sources import find_bundled_sample
-    from rvc_jax.data.tfds_builder import _speech_folder, tfds
+    from rvc_jax.data.tfds_builder import find_speech_folder, tfds
     from rvc_jax.errors import UserError
 
     def manager(**named):
@@ -48,14 +48,14 @@ def test_tfds_build_takes_the_bundled_sample_and_refuses_a_missing_folder(tmp_pa
             download_dir=tmp_path, manual_dir_instructions="x", **named
         )
 
-    assert _speech_folder(manager(manual_dir=tmp_path / "manual")) == find_bundled_sample(
+    assert find_speech_folder(manager(manual_dir=tmp_path / "manual")) == find_bundled_sample(
         "voice"
     )
     with pytest.raises(UserError, match="missing"):
-        _speech_folder(manager(manual_dir=tmp_path / "missing"))
+        find_speech_folder(manager(manual_dir=tmp_path / "missing"))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.wav").write_bytes(b"x")
-    assert _speech_folder(manager(manual_dir=tmp_path / "mine")) == tmp_path / "mine"
+    assert find_speech_folder(manager(manual_dir=tmp_path / "mine")) == tmp_path / "mine"
 
 
 def shards_of_records(dataset):

@@ -29,7 +29,7 @@ from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.parameters import Network, Parameters
 from rvc_jax.models.synthesizer import Latents, synthesizer
 from rvc_jax.train import losses
-from rvc_jax.train.state import optimizer
+from rvc_jax.train.optimizer import make_optimizer
 
 ACTIVATION_BOUND = 1e-4
 GRADIENT_BOUND = 1e-3
@@ -197,7 +197,7 @@ def judgement_rows(golden: Golden, kind: str, judgements: list) -> Iterator[Row]
 def training_rows(golden: Golden) -> Iterator[Row]:
     """Discriminator, losses, gradients and both optimiser updates, in the order of the classic
     step."""
-    adamw = optimizer(
+    adamw = make_optimizer(
         dataclasses.replace(TrainConfig(), learning_rate_decay=1.0), steps_per_epoch=1
     )
     judge = lambda p, wave: golden.discriminator(p, "judge", wave)  # noqa: E731

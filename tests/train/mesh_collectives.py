@@ -1,5 +1,4 @@
-"""Prints every operation between devices in the program of a step that is divided among all there
-are."""
+"""Prints every operation between devices in the program of a step that is divided among all."""
 
 import re
 
@@ -8,22 +7,19 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from micro import MICRO
 from train_step import random_batch
 
-from rvc_jax.train.state import abstract_state
+from rvc_jax.train.state import abstract_state, shape_of
 from rvc_jax.train.step import build_networks, make_step
 
 networks = build_networks(MICRO, steps_per_epoch=2)
 mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
-everywhere, divided = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
+replicated = NamedSharding(mesh, PartitionSpec())
+divided = NamedSharding(mesh, PartitionSpec("data"))
 state = abstract_state(
-    networks.synthesizer, networks.discriminator, networks.optimizer, everywhere
+    networks.synthesizer, networks.discriminator, networks.optimizer, replicated
 )
-arrays = random_batch(MICRO, 8, 64)
-batch = {
-    name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=divided)
-    for name, array in arrays.items()
-}
+batch = shape_of(random_batch(MICRO, 8, 64), divided)
 with jax.set_mesh(mesh):
-    text = (
-        jax.jit(make_step(networks), donate_argnums=0).lower(state, batch).compile().as_text()
-    )
-print(*re.findall(r" (all-\w+|collective-\w+|reduce-scatter)(?:-start)?\(", text), sep="\n")
+    step = jax.jit(make_step(networks), donate_argnums=0)
+    text = step.lower(state, batch).compile().as_text()
+collectives = re.findall(r" (all-\w+|collective-\w+|reduce-scatter)(?:-start)?\(", text)
+print(*collectives, sep="\n")

@@ -25,7 +25,7 @@ from rvc_jax.runs.folder import RunFolder
 from rvc_jax.train import distributed
 from rvc_jax.train.rendezvous import wait_for_all
 from rvc_jax.train.resume import resolve_device_count
-from rvc_jax.train.state import scale_learning_rate
+from rvc_jax.train.optimizer import scale_learning_rate
 
 HERE = Path(__file__).parent
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
+from random_windows import PRESET, random_windows
 
-from rvc_jax.config import FEATURE_HOP, FEATURE_RATE, WINDOW_FRAMES
-from rvc_jax.train.evaluator import PitchAndSpeaker
+from rvc_jax.config import FEATURE_HOP, FEATURE_RATE, WINDOW_FRAMES, KernelConfig
+from rvc_jax.train.evaluator import Evaluator, PitchAndSpeaker
+from rvc_jax.train.step import build_networks
 
 
 def harmonic(f0: float, rate: int, seconds: float) -> np.ndarray:
@@ -44,3 +47,10 @@ def test_a_tone_that_is_fifty_cents_sharp_is_measured_as_that() -> None:
     assert "f0_median_cents" not in silent and silent["voicing_error"] > 0.95
     assert scorer._at_feature_rate(list(target)).shape == (2, WINDOW_FRAMES * FEATURE_HOP)
     assert FEATURE_RATE // 100 == FEATURE_HOP
+
+
+def test_a_chips_options_reach_the_compiler() -> None:
+    networks = build_networks(PRESET, 3, KernelConfig(scoped_vmem_kib=4096))
+    evaluator = Evaluator(networks, random_windows(2, frames=WINDOW_FRAMES))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_tpu_scoped_vmem_limit_kib"):
+        evaluator(networks.synthesizer.init(0))

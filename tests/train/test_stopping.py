@@ -93,7 +93,11 @@ def test_the_better_of_raw_and_averaged_weights_is_kept_and_named(
     recorder = MetricWriter(folder.path, 0)
     states = [(poor, poor), (poor, good), (poor, None)]
     for step, (raw, average) in enumerate(states):
-        holdout.evaluate(step, types.SimpleNamespace(generator=raw, average=average), recorder)
+        holdout.evaluate(
+            step,
+            types.SimpleNamespace(generator=types.SimpleNamespace(params=raw), average=average),
+            recorder,
+        )
     holdout.finish()
     first, second, third = folder.history()
     assert not evaluation_metrics(first, "ema") and not evaluation_metrics(third, "ema")
