@@ -9,8 +9,8 @@ from typing import Any
 
 from rvc_jax.config import PrepareConfig
 from rvc_jax.data.cache import Cache
+from rvc_jax.data.cut import Cut
 from rvc_jax.data.extraction import Analysis, analyze
-from rvc_jax.data.sources import Cut
 from rvc_jax.errors import UserError
 
 _MOST_CUTS = 32

@@ -29,9 +29,9 @@ from rvc_jax.config import (
     to_dict,
 )
 from rvc_jax.data.cache import Cache, make_cache_key
+from rvc_jax.data.cut import Cut
 from rvc_jax.data.peaks import measure_peaks, peaks_key
 from rvc_jax.data.recording import Recording, open_recording, read_slice, slices
-from rvc_jax.data.sources import Cut
 from rvc_jax.errors import UserError
 from rvc_jax.features.content import ContentEncoder, content_encoder
 from rvc_jax.features.f0 import PitchExtractor, pitch_extractor

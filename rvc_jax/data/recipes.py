@@ -1,21 +1,21 @@
-"""Recipes: which parts of which recordings a voice is made of, written down in TOML.
+"""Recipes: which cuts of which recordings a voice is made of, in TOML.
 
-name = "a voice"                  # of the recipe; its file's name if it is left out
-speaker = "who speaks"            # where no other is named; the recipe's name if it is left out
-licence = "where the right to use the recordings comes from"
+name = "a voice"                  # the recipe's name; if omitted, that of its file
+speaker = "who speaks"            # default speaker; if omitted, the recipe's name
+license = "where the right to use the recordings comes from"
 
-[[source]]                        # a recording: either a link to fetch, or a file in the recipe's folder
+[[source]]                        # a recording: a link to fetch, or a file in the recipe's folder
 link = "https://..."
 file = "sub-folder/speech.wav"
 speaker = "another one"
 gain_db = -2.0                    # louder or quieter
-chapters = "^Part"                # of a link: only chapters whose title this expression is found in
+chapters = "^Part"                # for a link: only chapters whose title matches this expression
 
-  [[source.cut]]                  # a part that is wanted; a source without cuts is wanted whole
-  start = "1:02.5"                # seconds, m:ss or h:mm:ss; the beginning if it is left out
-  end = "3:10"                    # the end if it is left out
+  [[source.cut]]                  # a wanted part; a source without cuts is used whole
+  start = "1:02.5"                # seconds, m:ss or h:mm:ss; if omitted, the beginning
+  end = "3:10"                    # if omitted, the end
   speaker = "the guest"
-  gain_db = 3.0                   # in the place of the source's
+  gain_db = 3.0                   # replaces the source's
 """
 
 from __future__ import annotations
@@ -29,135 +29,129 @@ from pathlib import Path
 from typing import Any
 
 from rvc_jax.config import FetchConfig
+from rvc_jax.data.cut import Cut, name_cut, number_duplicates
 from rvc_jax.data.fetch.fetch import fetch
-from rvc_jax.data.sources import Cut, number_duplicates
-from rvc_jax.data.timecode import name_cut, parse_time
-from rvc_jax.errors import UserError
-from rvc_jax.reporter import Reporter
+from rvc_jax.data.timecode import parse_time
+from rvc_jax.errors import UserError, describe_os_error
+from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage.environment import cache_dir
 
-_LARGEST_FILE = 1 << 20
-_LARGEST_GAIN = 60
-_LONGEST = 1e7
+_MAX_FILE_BYTES = 1 << 20
+_MAX_GAIN_DB = 60
+_MAX_SECONDS = 1e7
 _KEYS = {
-    "recipe": {"name", "speaker", "licence", "source"},
+    "recipe": {"name", "speaker", "license", "source"},
     "source": {"link", "file", "speaker", "gain_db", "chapters", "cut"},
     "cut": {"start", "end", "speaker", "gain_db"},
 }
+_OLD_SPELLINGS = {"licence": "license"}
 
 
 @dataclasses.dataclass(frozen=True)
 class RecipeCut:
-    """A part of a source."""
+    """A wanted part of a source."""
 
     start: float
     """Seconds."""
     end: float | None
-    """Seconds; None is the recording's end."""
+    """Seconds; None: the recording's end."""
     speaker: str
     gain_db: float
     place: str
-    """Where the recipe says so, for messages."""
+    """Where the recipe has it, for messages."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RecipeSource:
-    """A recording, by a link or a file."""
+    """A recording, given by a link or a file."""
 
     link: str | None
     file: Path | None
     name: str
-    """Of the file, as records call it."""
+    """The file's name in records."""
     speaker: str
     gain_db: float
     chapters: str | None
-    """Regular expression for the titles of the chapters that are wanted."""
+    """Regular expression for the titles of the wanted chapters."""
     cuts: tuple[RecipeCut, ...]
-    """None at all: the whole."""
+    """Empty: the whole recording."""
     place: str
-    """Where the recipe says so, for messages."""
+    """Where the recipe has it, for messages."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Everything that a voice is made of."""
+    """Everything a voice is made of."""
 
     path: Path
     name: str
     speaker: str
-    licence: str | None
+    license: str | None
     sources: tuple[RecipeSource, ...]
 
 
 def read_recipe(path: Path | str) -> Recipe:
-    """Read a recipe. Nothing is fetched, and no recording is opened.
+    """Read a recipe. Fetches nothing and opens no recording.
 
     Raises:
-      UserError: not readable, not TOML, a key that is not known, a value that makes no sense, cuts
-        that overlap, a file that is not there or lies outside of the recipe's folder. The line
-        names the recipe and the key's place.
+        UserError: The file is unreadable or not TOML; a key is unknown; a value is invalid; cuts
+            overlap; a file is missing or outside the recipe's folder. The message names the recipe
+            and the place in it.
     """
     path = Path(path)
-    top = _Table(_content(path), "recipe", str(path))
-    name = top.text("name") or path.stem
-    speaker = top.text("speaker") or name
-    sources = tuple(
-        _source(table, path.parent.resolve(), speaker) for table in top.tables("source")
-    )
+    top = _Table(_read_toml(path), "recipe", str(path))
+    name = top.get_text("name") or path.stem
+    speaker = top.get_text("speaker") or name
+    folder = path.parent.resolve()
+    sources = tuple(_parse_source(table, folder, speaker) for table in top.get_tables("source"))
     if not sources:
         raise UserError(f"{path}: there is no [[source]] in it: name a link or a file")
-    return Recipe(path, name, speaker, top.text("licence"), sources)
+    return Recipe(path, name, speaker, top.get_text("license"), sources)
 
 
 def collect_recipe_cuts(
     recipe: Recipe,
     folder: Path | None = None,
     config: FetchConfig | None = None,
-    reporter: Reporter | None = None,
+    reporter: Reporter = SILENT,
 ) -> list[Cut]:
-    """The parts of recordings that a recipe names, in its order; links are fetched if they have not
-    been.
+    """Return a recipe's cuts in its order; links that are not in the folder yet are fetched.
 
     Args:
-      folder: for what is fetched; by default one that all recipes of this user share.
-      config: how to fetch; its start, end and chapters give way to the recipe's.
-      reporter: is told how far the current file is.
+        recipe: The recipe.
+        folder: Folder for fetched recordings; by default one that all recipes of this user share.
+        config: How to fetch. The recipe's cuts and chapters replace its start, end and chapters.
+        reporter: Receives the progress of the current file.
 
     Raises:
-      UserError: a link that cannot be fetched, cuts of a playlist, or the same part of a recording
-          twice.
+        UserError: A link cannot be fetched; cuts are given for a playlist; or a part of a recording
+            is used twice.
     """
+    folder = cache_dir() / "fetched" if folder is None else folder
     config = dataclasses.replace(config or FetchConfig(), start=None, end=None)
     found: list[tuple[Cut, str]] = []
     for source in recipe.sources:
         if source.file is not None:
-            found += _parts(source, source.file, source.name, source.cuts)
+            found += _make_cuts(source, source.file, source.name, source.cuts)
         else:
-            found += _fetched(
-                source, cache_dir() / "fetched" if folder is None else folder, config, reporter
-            )
+            found += _fetch_cuts(source, folder, config, reporter)
     _check_overlaps((cut.path, cut.start, cut.stop, place) for cut, place in found)
-    cuts = [cut for cut, _ in found]  # files of the same name can come from different folders
-    return [
-        dataclasses.replace(cut, name=name)
-        for cut, name in zip(cuts, number_duplicates([c.name for c in cuts]), strict=True)
-    ]
+    cuts = [cut for cut, _ in found]
+    # Files of one name can come from different folders.
+    names = number_duplicates([cut.name for cut in cuts])
+    return [dataclasses.replace(cut, name=name) for cut, name in zip(cuts, names, strict=True)]
 
 
-def _fetched(
-    source: RecipeSource, folder: Path, config: FetchConfig, reporter: Reporter | None
+def _fetch_cuts(
+    source: RecipeSource, folder: Path, config: FetchConfig, reporter: Reporter
 ) -> Iterator[tuple[Cut, str]]:
+    config = dataclasses.replace(config, chapters=source.chapters)
     try:
-        files = fetch(
-            [source.link or ""],
-            folder,
-            dataclasses.replace(config, chapters=source.chapters),
-            reporter,
-        ).files
+        files = fetch([source.link or ""], folder, config, reporter).files
     except UserError as error:
-        alone = f"rvc-jax fetch '{source.link}' --out '{folder}'"
+        command = f"rvc-jax fetch '{source.link}' --out '{folder}'"
         raise UserError(
-            f"{source.place}: {error}; to give options, fetch it before by itself: {alone}"
+            f"{source.place}: {error}; to give options, fetch it before by itself: {command}"
         ) from error
     if source.cuts and len(files) > 1:
         raise UserError(
@@ -165,150 +159,154 @@ def _fetched(
         )
     for file in files:
         chapters = [
-            RecipeCut(*part, source.speaker, source.gain_db, source.place)
-            for part in file.note.cuts
+            RecipeCut(start, stop, source.speaker, source.gain_db, source.place)
+            for start, stop in file.sidecar.cuts
         ]
-        yield from _parts(source, file.path, file.path.name, source.cuts or chapters)
+        yield from _make_cuts(source, file.path, file.path.name, source.cuts or chapters)
 
 
-def _parts(
+def _make_cuts(
     source: RecipeSource, path: Path, name: str, cuts: Iterable[RecipeCut]
 ) -> Iterator[tuple[Cut, str]]:
-    """The cuts of a recording, or the whole, each with its place in the recipe."""
+    """Yield the cuts of a recording, or the whole, each with its place in the recipe."""
     whole = RecipeCut(0.0, None, source.speaker, source.gain_db, source.place)
     for cut in cuts or (whole,):
-        part = name_cut(name, cut.start, cut.end)
-        yield Cut(path, part, cut.speaker, cut.start, cut.end, cut.gain_db), cut.place
+        cut_name = name_cut(name, cut.start, cut.end)
+        yield Cut(path, cut_name, cut.speaker, cut.start, cut.end, cut.gain_db), cut.place
 
 
-def _check_overlaps(parts: Iterable[tuple[Any, float, float | None, str]]) -> None:
-    """What is in two cuts would be learnt twice, and could be trained on and held out at once.
+def _check_overlaps(cuts: Iterable[tuple[Any, float, float | None, str]]) -> None:
+    """Check that no part of a recording is in two cuts.
+
+    It would be trained on twice, and could be trained on and held out at once.
 
     Args:
-      parts: recording, seconds of start and end, and place in the recipe.
+        cuts: (recording, start in seconds, end in seconds, place in the recipe).
     """
-    before: dict[Any, tuple[float | None, str]] = {}
-    for recording, start, end, place in sorted(parts, key=lambda part: part[1]):
-        if recording in before:
-            last_end, last_place = before[recording]
-            if last_end is None or start < last_end:
-                other = last_place.partition(".toml: ")[2] or last_place
+    previous: dict[Any, tuple[float | None, str]] = {}
+    for recording, start, end, place in sorted(cuts, key=lambda cut: cut[1]):
+        if recording in previous:
+            previous_end, previous_place = previous[recording]
+            if previous_end is None or start < previous_end:
+                other = previous_place.partition(".toml: ")[2] or previous_place
                 raise UserError(
-                    f"{place} begins at {start:g} s, where {other} has not ended: cuts must not overlap"
+                    f"{place} begins at {start:g} s, where {other} has not ended: "
+                    "cuts must not overlap"
                 )
-        before[recording] = (end, place)
+        previous[recording] = (end, place)
 
 
-def _content(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise UserError(f"{path} is no recipe: larger than {_LARGEST_FILE >> 20} MB")
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise UserError(f"{path} is not a recipe: larger than {_MAX_FILE_BYTES >> 20} MB")
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        raise UserError(f"{path} cannot be read: {describe_os_error(error)}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no recipe: not a text in UTF-8") from error
+        raise UserError(f"{path} is not a recipe: not a text in UTF-8") from error
     except RecursionError as error:
-        raise UserError(f"{path} is no recipe: too many brackets") from error
-    except (
-        ValueError
-    ) as error:  # TOMLDecodeError, and what numbers and dates of strange sizes raise
+        raise UserError(f"{path} is not a recipe: too many brackets") from error
+    except ValueError as error:
+        # TOMLDecodeError, and what numbers and dates of strange sizes raise
         raise UserError(f"{path} is not valid TOML: {error}") from error
 
 
-def _source(table: _Table, folder: Path, speaker: str) -> RecipeSource:
-    link = table.text("link")
-    file = table.text("file")
-    chapters = table.text("chapters")
+def _parse_source(table: _Table, folder: Path, speaker: str) -> RecipeSource:
+    link = table.get_text("link")
+    file = table.get_text("file")
+    chapters = table.get_text("chapters")
     if (link is None) == (file is None):
         raise UserError(f"{table.place}: give a link or a file, one of them")
     if link is not None and not re.match(r"https?://", link, re.IGNORECASE):
         raise UserError(f"{table.place}, link: only http:// and https:// links are fetched")
-    speaker = table.text("speaker") or speaker
-    gain_db = table.gain(0.0)
-    cuts = tuple(_cut(cut, speaker, gain_db) for cut in table.tables("cut"))
+    speaker = table.get_text("speaker") or speaker
+    gain_db = table.get_gain(0.0)
+    cuts = tuple(_parse_cut(cut, speaker, gain_db) for cut in table.get_tables("cut"))
     _check_overlaps(("", cut.start, cut.end, cut.place) for cut in cuts)
     if chapters is not None:
         _check_chapters(chapters, f"{table.place}, chapters", file is None and not cuts)
-    path = None if file is None else _local(file, folder, f"{table.place}, file")
-    name = (
-        path.relative_to(folder).as_posix()
-        if path and path.is_relative_to(folder)
-        else path.name
-        if path
-        else ""
-    )
+    path = None if file is None else _find_file(file, folder, f"{table.place}, file")
+    name = _name_file(path, folder)
     return RecipeSource(link, path, name, speaker, gain_db, chapters, cuts, table.place)
 
 
-def _check_chapters(pattern: str, place: str, possible: bool) -> None:
-    if not possible:
-        raise UserError(f"{place}: only for a link, and in the place of cuts")
+def _name_file(path: Path | None, folder: Path) -> str:
+    """Return a file's path below the recipe's folder, or its name if it is elsewhere."""
+    if path is None:
+        return ""
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+
+
+def _check_chapters(pattern: str, place: str, is_allowed: bool) -> None:
+    if not is_allowed:
+        raise UserError(f"{place}: only for a link, and instead of cuts")
     try:
         re.compile(pattern)
     except re.error as error:
         raise UserError(f"{place}: not a regular expression ({error})") from error
 
 
-def _local(name: str, folder: Path, place: str) -> Path:
-    """A file that a recipe names: one below its folder, or any by its whole path."""
+def _find_file(name: str, folder: Path, place: str) -> Path:
+    """Return a file that a recipe names: one below its folder, or any by its absolute path."""
     try:
         path = (folder / name).resolve()
         is_file = path.is_file()
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # a link to itself, a name that is too long
+    except (OSError, RuntimeError, ValueError) as error:
+        # a link to itself, a name that is too long
         raise UserError(f"{place}: {name[:100]} cannot be looked up: {error}") from error
     if not Path(name).is_absolute() and not path.is_relative_to(folder):
         raise UserError(
-            f"{place}: {name} lies outside of the recipe's folder; move it there, or give its whole path"
+            f"{place}: {name} is outside of the recipe's folder; move it there, or give its "
+            "whole path"
         )
     if not is_file:
         raise UserError(f"{place}: {path} is not {'a file' if path.exists() else 'there'}")
     return path
 
 
-def _cut(table: _Table, speaker: str, gain_db: float) -> RecipeCut:
-    start = table.time("start")
-    end = table.time("end")
+def _parse_cut(table: _Table, speaker: str, gain_db: float) -> RecipeCut:
+    start = table.get_time("start")
+    end = table.get_time("end")
     if start is None and end is None:
         raise UserError(
             f"{table.place}: give a start, an end or both; a source without cuts is taken whole"
         )
-    if end is not None and end <= (start or 0.0):
+    begin = start or 0.0
+    if end is not None and end <= begin:
         raise UserError(
-            f"{table.place}: the end ({end:g} s) is not after the start ({start or 0:g} s)"
+            f"{table.place}: the end ({end:g} s) is not after the start ({begin:g} s)"
         )
-    return RecipeCut(
-        start or 0.0, end, table.text("speaker") or speaker, table.gain(gain_db), table.place
-    )
+    speaker = table.get_text("speaker") or speaker
+    return RecipeCut(begin, end, speaker, table.get_gain(gain_db), table.place)
 
 
 class _Table:
-    """A table of a recipe, whose values are taken as what they must be."""
+    """A table of a recipe, whose values are checked as they are read."""
 
     def __init__(self, values: Any, kind: str, place: str) -> None:
-        self._values = values
-        self.place = place
         if not isinstance(values, dict):
             raise UserError(f"{place}: must be a table")
-        if unknown := sorted(set(values) - _KEYS[kind]):
+        values = {_OLD_SPELLINGS.get(key, key): value for key, value in values.items()}
+        unknown = sorted(set(values) - _KEYS[kind])
+        if unknown:
             raise UserError(
-                f"{place}: there is no key {unknown[0]!r}; a {kind} has {', '.join(sorted(_KEYS[kind]))}"
+                f"{place}: there is no key {unknown[0]!r}; a {kind} has "
+                f"{', '.join(sorted(_KEYS[kind]))}"
             )
+        self._values = values
+        self.place = place
 
-    def tables(self, key: str) -> list[_Table]:
-        found = self._values.get(key, [])
-        if not isinstance(found, list):
+    def get_tables(self, key: str) -> list[_Table]:
+        tables = self._values.get(key, [])
+        if not isinstance(tables, list):
             raise UserError(f"{self.place}, {key}: must be written with two brackets")
         return [
             _Table(values, key, f"{self.place}: {key} {number}")
-            for number, values in enumerate(found, 1)
+            for number, values in enumerate(tables, 1)
         ]
 
-    def text(self, key: str) -> str | None:
+    def get_text(self, key: str) -> str | None:
         value = self._values.get(key)
         if value is None:
             return None
@@ -316,27 +314,31 @@ class _Table:
             raise UserError(f"{self.place}, {key}: must be a text in quotes, on one line")
         return value.strip()
 
-    def gain(self, default: float) -> float:
+    def get_gain(self, default: float) -> float:
         value = self._values.get("gain_db", default)
-        if not _is_number(value) or not abs(value) <= _LARGEST_GAIN:  # NaN is neither
+        # "not <=", since NaN is neither above nor below the limit
+        if not _is_number(value) or not abs(value) <= _MAX_GAIN_DB:
             raise UserError(
-                f"{self.place}, gain_db: must be a number from -{_LARGEST_GAIN} to {_LARGEST_GAIN} (dB)"
+                f"{self.place}, gain_db: must be a number from -{_MAX_GAIN_DB} to {_MAX_GAIN_DB} "
+                "(dB)"
             )
         return float(value)
 
-    def time(self, key: str) -> float | None:
+    def get_time(self, key: str) -> float | None:
+        """Return seconds."""
         value = self._values.get(key)
         if value is None:
             return None
-        if isinstance(value, datetime.time):  # 00:01:02 without quotes is a time of day to TOML
-            return (
-                value.hour * 3600 + value.minute * 60 + value.second + value.microsecond / 1e6
-            )
-        if _is_number(value) and 0 <= value < _LONGEST:
+        if isinstance(value, datetime.time):
+            # TOML reads 00:01:02 without quotes as a time of day.
+            whole = value.hour * 3600 + value.minute * 60 + value.second
+            return whole + value.microsecond / 1e6
+        if _is_number(value) and 0 <= value < _MAX_SECONDS:
             return float(value)
         if not isinstance(value, str):
             raise UserError(
-                f'{self.place}, {key}: must be seconds, not below 0, or a time in quotes ("1:02:03.5")'
+                f"{self.place}, {key}: must be seconds, not below 0, or a time in quotes "
+                '("1:02:03.5")'
             )
         try:
             return parse_time(value)

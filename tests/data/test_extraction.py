@@ -11,9 +11,10 @@ from rvc_jax.audio.filters import high_pass, resample
 from rvc_jax.audio.loudness import normalize_slice
 from rvc_jax.config import PrepareConfig
 from rvc_jax.data.cache import Cache
+from rvc_jax.data.cut import Cut
 from rvc_jax.data.extraction import Extractors, analyze, features, load_recording, map_ahead
 from rvc_jax.data.prepare import prepare
-from rvc_jax.data.sources import Cut, find_sources
+from rvc_jax.data.sources import find_sources
 from rvc_jax.errors import UserError
 from rvc_jax.features.f0 import pitch_extractor
 

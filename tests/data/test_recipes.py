@@ -15,9 +15,10 @@ pytest.importorskip("yt_dlp")
 from local_media_server import MediaServer
 
 from rvc_jax.config import FetchConfig
+from rvc_jax.data.cut import Cut
 from rvc_jax.data.fetch.fetch import fetch
 from rvc_jax.data.recipes import collect_recipe_cuts, read_recipe
-from rvc_jax.data.sources import Cut, find_bundled_sample
+from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +65,7 @@ def test_the_bundled_recipe_gives_its_cuts_without_a_network(
 def test_the_example_is_a_speech_of_about_twenty_minutes_in_pieces() -> None:
     recipe = read_recipe(ROOT / "data/recipes/public_speech.toml")
     (source,) = recipe.sources
-    assert source.link.startswith("https://") and recipe.licence
+    assert source.link.startswith("https://") and recipe.license
     assert len(source.cuts) == 5 and source.cuts[-1].end is None
     assert 15 * 60 < source.cuts[-1].start < 20 * 60
 
@@ -84,7 +85,7 @@ def test_every_way_to_write_a_time_and_every_key(folder: Path) -> None:
             """,
         )
     )
-    assert (recipe.name, recipe.speaker, recipe.licence) == ("recipe", "recipe", None)
+    assert (recipe.name, recipe.speaker, recipe.license) == ("recipe", "recipe", None)
     cuts = [
         (cut.name, cut.speaker, cut.start, cut.stop, cut.gain_db)
         for cut in collect_recipe_cuts(recipe)
@@ -121,7 +122,7 @@ def test_files_by_their_whole_path_get_different_names(folder: Path, tmp_path: P
         ('name = "a\\u001b[31mb"', "recipe.toml, name: must be a text in quotes"),
         (
             "speakers = 'a'",
-            "recipe.toml: there is no key 'speakers'; a recipe has licence, name, source, speaker",
+            "recipe.toml: there is no key 'speakers'; a recipe has license, name, source, speaker",
         ),
         ("source = 'speech.flac'", "source: must be written with two brackets"),
         ("[source]\nfile = 'speech.flac'", "source: must be written with two brackets"),
@@ -209,8 +210,8 @@ def test_what_is_refused_in_a_recipe(
         ("{start = true}", "source 1: cut 1, start: must be seconds"),
         ("{start = [1]}", "source 1: cut 1, start: must be seconds"),
         ("{start = 1979-05-27}", "source 1: cut 1, start: must be seconds"),
-        ("{start = '1:70'}", "source 1: cut 1, start: '1:70' is no time"),
-        ("{start = 'soon'}", "source 1: cut 1, start: 'soon' is no time"),
+        ("{start = '1:70'}", "source 1: cut 1, start: '1:70' is not a time"),
+        ("{start = 'soon'}", "source 1: cut 1, start: 'soon' is not a time"),
         ("{end = 1}, {start = 1, gain_db = 99}", "source 1: cut 2, gain_db"),
         (
             "{start = 1, end = 3}, {start = 2}",
@@ -291,6 +292,7 @@ _VALUES = st.recursive(
 _KEYS = (
     "name",
     "speaker",
+    "license",
     "licence",
     "source",
     "link",

@@ -3,7 +3,8 @@ import shutil
 import pytest
 import soundfile
 
-from rvc_jax.data.sources import Cut, find_bundled_sample, find_sources
+from rvc_jax.data.cut import Cut
+from rvc_jax.data.sources import find_bundled_sample, find_sources
 from rvc_jax.errors import UserError
 
 CLIP = find_bundled_sample("voice") / "ivr-concentrate.flac"

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rvc_jax.config import PrepareConfig
+from rvc_jax.data.cut import Cut
 from rvc_jax.data.dataset import Drop
 from rvc_jax.data.extraction import BLOCK, Analysis, Slice, count_slice_frames
-from rvc_jax.data.sources import Cut, Sources
+from rvc_jax.data.sources import Sources
 from rvc_jax.data.split import check_settings, split_slices
 from rvc_jax.errors import UserError
 

@@ -44,7 +44,10 @@ def fetch(urls: _Links, out: Path, fetching: FetchConfig, as_json: Json = False)
         {
             "minutes": result.minutes,
             "folder": out,
-            "files": result.files,
+            "files": [
+                {"path": file.path, "note": file.sidecar, "new": file.new}
+                for file in result.files
+            ],
             "skipped": result.skipped,
         },
         rows,

@@ -1,10 +1,10 @@
-"""yt-dlp's way to the network, fenced in: what strangers publish decides which links are followed.
+"""Guard yt-dlp's network access: the links it follows come from pages that strangers publish.
 
-Every request of yt-dlp, redirects and the entries of playlists included, goes through one handler
-of its own network layer. It follows http and https only, to public addresses only, and neither
-waits nor reads without an end; and yt-dlp's search of a page has an end too. An address is checked
-twice: when the name is resolved, so that nothing is connected to, and on the connected socket, so
-that a name that resolves to something else the second time gains nothing.
+Every request of yt-dlp, including redirects and entries of playlists, passes one handler of its
+network layer. The handler follows http and https only, to public addresses only, and bounds every
+wait and every read; the search of a page is bounded, too. Addresses are checked twice: when the
+name is resolved, so that no connection is made, and on the connected socket, so that a name that
+resolves differently the second time gains nothing.
 """
 
 from __future__ import annotations
@@ -23,52 +23,58 @@ import urllib.request
 import urllib.response
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yt_dlp.networking._urllib import (
     UrllibResponseAdapter,
     UrllibRH,
     handle_response_read_exceptions,
 )
-from yt_dlp.networking.exceptions import HTTPError, IncompleteRead, RequestError, TransportError
+from yt_dlp.networking.exceptions import (
+    HTTPError,
+    IncompleteRead,
+    RequestError,
+    TransportError,
+)
 
-_MAX_PAGE = 32 << 20
-"""Most bytes of a page, feed or manifest; recordings go to the disk block by block."""
-_BLOCK = 1 << 16
-_SLOWEST = 1024
-"""A transfer with fewer bytes than this within the timeout is stalled."""
-_PAGE_TIMEOUTS = 10
-"""A page takes at most so many timeouts."""
-_MOST_WORK = 30.0
-"""Seconds of computing on one page."""
+_MAX_PAGE_BYTES = 32 << 20
+"""Limit for a page, feed or manifest; recordings go to the disk block by block."""
+_BLOCK_BYTES = 1 << 16
+_MIN_BYTES_PER_TIMEOUT = 1024
+"""A transfer with fewer bytes within the timeout is stalled."""
+_MAX_TIMEOUTS_PER_PAGE = 10
+"""Limit for reading a whole page, in timeouts."""
+MAX_CPU_SECONDS = 30.0
+"""Limit for searching one page."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_MAX_QUOTED = 100
 
 
 class RefusedError(RequestError):
-    """What is not done, whoever asks for it; never tried again. The text is for the user."""
+    """A request that is refused, whoever makes it; never retried. The text is for the user."""
 
 
 def check_link(link: str, allow_private: bool = False) -> None:
     """Refuse links that are not http or https, or lead to addresses that are not public.
 
-    A name that cannot be resolved passes: the connection will fail in words of its own.
+    A name that cannot be resolved passes: the connection fails with a message of its own.
 
     Raises:
-      Refused: with the reason.
+        RefusedError: With the reason.
     """
     try:
         parts = urllib.parse.urlsplit(link)
         host = urllib.parse.unquote(parts.hostname or "")
-        _ = parts.port
+        _ = parts.port  # raises ValueError if it is not a number
     except ValueError as error:
-        raise RefusedError(f"this is no link: {_shortened(link)}") from error
+        raise RefusedError(f"this is not a link: {_shorten(link)}") from error
     if not parts.scheme or (not host and parts.scheme not in ("file", "data")):
         raise RefusedError(
-            f"this is no link: {_shortened(link)}; give it whole, from its https:// on"
+            f"this is not a link: {_shorten(link)}; give it whole, from its https:// on"
         )
     if parts.scheme not in ("http", "https"):
         raise RefusedError(
-            f"{parts.scheme}: links are not fetched, only http and https ones: {_shortened(link)}"
+            f"{parts.scheme}: links are not fetched, only http and https ones: {_shorten(link)}"
         )
     if allow_private:
         return
@@ -79,69 +85,70 @@ def check_link(link: str, allow_private: bool = False) -> None:
     except OSError:
         return
     except UnicodeError as error:
-        raise RefusedError(f"this is no link: {_shortened(link)}") from error
+        raise RefusedError(f"this is not a link: {_shorten(link)}") from error
     for address in addresses:
         check_address(str(address), host)
 
 
 def check_address(address: str, host: str) -> None:
-    """Refuse numeric addresses that are not public. Raises Refused."""
+    """Refuse a numeric address that is not public. Raises RefusedError."""
     if not is_public(address):
         named = host if host == address else f"{host} ({address})"
         raise RefusedError(
-            f"{named} is an address of this machine or a private network; pass --allow-private-addresses if it is yours"
+            f"{named} is an address of this machine or a private network; "
+            "pass --allow-private-addresses if it is yours"
         )
 
 
 def is_public(address: str) -> bool:
-    """Whether a numeric address belongs to the public internet, also as an IPv4 address inside an
-    IPv6 one."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
-        inside = found.ipv4_mapped or found.sixtofour
-        if found in _NAT64:
-            inside = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        if inside is not None:
-            found = inside
-    return found.is_global and not found.is_multicast
+    """Return whether a numeric address is on the public internet, also as IPv4 inside IPv6."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address):
+        embedded = parsed.ipv4_mapped or parsed.sixtofour
+        if parsed in _NAT64:
+            embedded = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
+        if embedded is not None:
+            parsed = embedded
+    return parsed.is_global and not parsed.is_multicast
 
 
 @contextlib.contextmanager
 def limit_cpu_time() -> Iterator[None]:
-    """Ends the computing of its block after `_MOST_WORK` seconds; waiting is free.
+    """End the block after `MAX_CPU_SECONDS` of computing; waiting does not count.
 
-    Some of yt-dlp's regular expressions take hours for a page that is made to be slow. Without
-    effect on Windows and outside of the main thread: there is no way to interrupt them there.
+    Some of yt-dlp's regular expressions take hours on a page made to be slow. Without effect on
+    Windows and outside of the main thread, where nothing can interrupt them.
 
     Raises:
-      Refused: it took longer.
+        RefusedError: It took longer.
     """
-    if (
-        not hasattr(signal, "setitimer")
-        or threading.current_thread() is not threading.main_thread()
-    ):
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not hasattr(signal, "setitimer") or not in_main_thread:
         yield
         return
-    began = time.thread_time()
+    start = time.thread_time()
 
-    def look(*_: Any) -> None:  # the timer runs with every thread of the process
-        if time.thread_time() - began > _MOST_WORK:
+    def check(*_: Any) -> None:
+        # The timer counts the time of all threads; this counts that of the main one.
+        if time.thread_time() - start > MAX_CPU_SECONDS:
             raise RefusedError(
-                f"looking through the page takes more than {_MOST_WORK:.0f} seconds"
+                f"looking through the page takes more than {MAX_CPU_SECONDS:.0f} seconds"
             )
 
-    before = signal.signal(signal.SIGVTALRM, look)
+    previous = signal.signal(signal.SIGVTALRM, check)
     signal.setitimer(signal.ITIMER_VIRTUAL, 0.5, 0.5)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
+        signal.signal(signal.SIGVTALRM, previous)
 
 
 class GuardedRH(UrllibRH):
-    """yt-dlp's handler for urllib (its name must end so), with a fence around every request and
-    every answer."""
+    """yt-dlp's request handler for urllib, with guarded requests and responses.
+
+    yt-dlp requires that the name ends in RH.
+    """
 
     def __init__(self, allow_private: bool, **options: Any) -> None:
         super().__init__(**options)
@@ -150,14 +157,16 @@ class GuardedRH(UrllibRH):
     def _create_instance(self, **options: Any) -> urllib.request.OpenerDirector:
         opener = super()._create_instance(**options)
         context = self._make_sslcontext(legacy_ssl_support=options.get("legacy_ssl_support"))
-        opener.add_handler(_Fence(context, self._allow_private, self.timeout))
+        opener.add_handler(_GuardHandler(context, self._allow_private, self.timeout))
         return opener
 
     def _prepare_headers(self, _: Any, headers: Any) -> None:
         headers.setdefault("Accept-Encoding", "gzip")
 
     def _send(self, request: Any) -> UrllibResponseAdapter:
-        wrap = functools.partial(_Answer, head=request.method == "HEAD", timeout=self.timeout)
+        wrap = functools.partial(
+            _BoundedResponse, head=request.method == "HEAD", timeout=self.timeout
+        )
         try:
             return wrap(super()._send(request))
         except HTTPError as error:
@@ -165,12 +174,11 @@ class GuardedRH(UrllibRH):
             raise
 
 
-class _Fence(urllib.request.AbstractHTTPHandler):
-    """Checks every request of an opener, opens the connections itself, and unpacks answers within
-    limits.
+class _GuardHandler(urllib.request.AbstractHTTPHandler):
+    """Checks an opener's requests, makes its connections, and unpacks responses within limits.
 
-    It stands behind the handlers of proxies (whose connections are theirs to open) and before
-    yt-dlp's own.
+    Its order is after the proxy handlers, which make connections of their own, and before yt-dlp's
+    handlers.
     """
 
     handler_order = 450
@@ -194,38 +202,49 @@ class _Fence(urllib.request.AbstractHTTPHandler):
         return self._open(_HTTPSConnection, request, context=self._context)
 
     def http_response(self, _: urllib.request.Request, response: Any) -> Any:
-        coding = (response.headers.get("Content-Encoding") or "identity").strip().lower()
-        if coding == "identity":
+        encoding = (response.headers.get("Content-Encoding") or "identity").strip().lower()
+        if encoding == "identity":
             return response
-        body = io.BytesIO(_unpacked(_read_all(response.read1, self._timeout), coding))
+        body = io.BytesIO(_decompress(_read_page(response.read1, self._timeout), encoding))
         for header in ("Content-Encoding", "Content-Length"):
             del response.headers[header]
-        unpacked = urllib.response.addinfourl(
+        decoded = urllib.response.addinfourl(
             body, response.headers, response.url, response.code
         )
-        unpacked.msg = response.msg
-        return unpacked
+        decoded.msg = response.msg  # type: ignore[attr-defined]  # urllib's own handlers set it, too
+        return decoded
 
     https_response = http_response
 
-    def _open(self, connection: type, request: urllib.request.Request, **options: Any) -> Any:
+    def _open(
+        self,
+        connection: type[_CheckedConnection],
+        request: urllib.request.Request,
+        **options: Any,
+    ) -> Any:
         tunnel = getattr(request, "_tunnel_host", None) or request.has_header(
             "Ytdl-socks-proxy"
         )
         if request.has_proxy() or tunnel:
-            return None
+            return None  # a proxy's handler opens it
 
         def connect(host: str, **others: Any) -> Any:
             made = connection(host, **others)
             made.allow_private = self._allow_private
             return made
 
-        return self.do_open(connect, request, **options)
+        return self.do_open(connect, request, **options)  # pyright: ignore[reportArgumentType]
 
 
-class _Checked:
-    """Of a connection: who is at the other end is checked before a word is said, and the answer's
-    head has a limit."""
+if TYPE_CHECKING:
+    _Connection = http.client.HTTPConnection
+else:
+    # A mixin: `super()` is the HTTP or HTTPS connection that it is combined with.
+    _Connection = object
+
+
+class _CheckedConnection(_Connection):
+    """Checks the peer's address before anything is sent, and bounds the wait for the headers."""
 
     allow_private = False
 
@@ -235,7 +254,7 @@ class _Checked:
             check_address(self.sock.getpeername()[0], self.host)
 
     def getresponse(self) -> http.client.HTTPResponse:
-        timer = threading.Timer(2 * self.timeout, _hang_up, [self.sock])
+        timer = threading.Timer(2 * self.timeout, _shut_down, [self.sock])
         timer.daemon = True
         timer.start()
         try:
@@ -244,113 +263,116 @@ class _Checked:
             timer.cancel()
 
 
-class _HTTPConnection(_Checked, http.client.HTTPConnection):
+class _HTTPConnection(_CheckedConnection, http.client.HTTPConnection):
     pass
 
 
-class _HTTPSConnection(_Checked, http.client.HTTPSConnection):
+class _HTTPSConnection(_CheckedConnection, http.client.HTTPSConnection):
     pass
 
 
-class _Answer(UrllibResponseAdapter):
-    """An answer whose reading ends: by its length, by a limit for pages, or because nothing more
-    comes."""
+class _BoundedResponse(UrllibResponseAdapter):
+    """A response whose reading ends: at its length, at a page's limit, or when it stalls."""
 
     def __init__(self, response: UrllibResponseAdapter, head: bool, timeout: float) -> None:
         super().__init__(response.fp)
-        self._inner = response  # it would close the connection when it is forgotten
+        # Kept alive: garbage collection would close the connection.
+        self._inner = response
         self._timeout = timeout
-        self._left = 0 if head or self.status in (204, 304) else _length(self.headers)
+        has_no_body = head or self.status in (204, 304)
+        self._remaining = 0 if has_no_body else _parse_length(self.headers)
 
     def read(self, amt: int | None = None) -> bytes:
         if self.closed:
             return b""
         try:
-            return (
-                _read_all(self._some, self._timeout)
-                if amt is None or amt < 0
-                else self._at_least(amt)
-            )
+            if amt is None or amt < 0:
+                return _read_page(self._read_some, self._timeout)
+            return self._read_block(amt)
         except RequestError:
             raise
         except Exception as error:
             handle_response_read_exceptions(error)
             raise
 
-    def _at_least(self, wanted: int) -> bytes:
-        """Up to `wanted` bytes, of which `_SLOWEST` must come within the timeout."""
-        began = time.monotonic()
+    def _read_block(self, wanted: int) -> bytes:
+        """Return up to `wanted` bytes; `_MIN_BYTES_PER_TIMEOUT` must arrive within the timeout."""
+        start = time.monotonic()
         data = bytearray()
-        while len(data) < min(wanted, _SLOWEST) and (
-            block := self._some(min(wanted - len(data), 16 * _BLOCK))
-        ):
+        while len(data) < min(wanted, _MIN_BYTES_PER_TIMEOUT):
+            block = self._read_some(min(wanted - len(data), 16 * _BLOCK_BYTES))
+            if not block:
+                break
             data += block
-            if time.monotonic() - began > self._timeout:
+            if time.monotonic() - start > self._timeout:
                 raise TransportError(
                     f"stalled: {len(data)} bytes in {self._timeout:.0f} seconds"
                 )
         return bytes(data)
 
-    def _some(self, wanted: int) -> bytes:
-        """What one call of the system gives; nothing at the end."""
-        wanted = wanted if self._left is None else min(wanted, self._left)
+    def _read_some(self, wanted: int) -> bytes:
+        """Return what one system call gives; empty at the end."""
+        if self._remaining is not None:
+            wanted = min(wanted, self._remaining)
         data = self.fp.read1(wanted) if wanted else b""
-        if self._left is not None:
+        if self._remaining is not None:
             if wanted and not data:
-                raise IncompleteRead(partial=0, expected=self._left)
-            self._left -= len(data)
+                raise IncompleteRead(partial=0, expected=self._remaining)
+            self._remaining -= len(data)
         return data
 
 
-def _read_all(read: Callable[[int], bytes], timeout: float) -> bytes:
-    """A whole page, if it comes within the limits."""
-    began = time.monotonic()
+def _read_page(read: Callable[[int], bytes], timeout: float) -> bytes:
+    """Read a whole page within the limits of size and time."""
+    start = time.monotonic()
     data = bytearray()
-    while block := read(_BLOCK):
+    while block := read(_BLOCK_BYTES):
         data += block
-        if len(data) > _MAX_PAGE:
-            raise RefusedError(f"a page of more than {_MAX_PAGE >> 20} MB is not read")
-        if time.monotonic() - began > _PAGE_TIMEOUTS * timeout:
-            raise TransportError(
-                f"stalled: {len(data)} bytes in {_PAGE_TIMEOUTS * timeout:.0f} seconds"
-            )
+        if len(data) > _MAX_PAGE_BYTES:
+            raise _page_too_large()
+        if time.monotonic() - start > _MAX_TIMEOUTS_PER_PAGE * timeout:
+            seconds = _MAX_TIMEOUTS_PER_PAGE * timeout
+            raise TransportError(f"stalled: {len(data)} bytes in {seconds:.0f} seconds")
     return bytes(data)
 
 
-def _unpacked(data: bytes, coding: str) -> bytes:
-    """A packed page, unless it swells beyond the limit."""
-    if coding not in ("gzip", "x-gzip", "deflate"):
+def _decompress(data: bytes, encoding: str) -> bytes:
+    """Decompress a page, unless it exceeds the limit."""
+    if encoding not in ("gzip", "x-gzip", "deflate"):
         raise RefusedError(
-            f"the server packs its answer in a way that is not known here ({_shortened(coding)})"
+            f"the server packs its answer in an unknown way ({_shorten(encoding)})"
         )
-    for bits in (
-        zlib.MAX_WBITS | 32,
-        -zlib.MAX_WBITS,
-    ):  # 32: gzip or zlib, by the header; negative: no header
-        unpacker = zlib.decompressobj(bits)
+    # zlib's window bits: +32 takes gzip or zlib, by the header; negative means no header.
+    for bits in (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS):
+        decompressor = zlib.decompressobj(bits)
         try:
-            unpacked = unpacker.decompress(data, _MAX_PAGE)
+            decompressed = decompressor.decompress(data, _MAX_PAGE_BYTES)
         except zlib.error:
             continue
-        if unpacker.unconsumed_tail:
-            raise RefusedError(f"a page of more than {_MAX_PAGE >> 20} MB is not read")
-        if unpacker.eof:
-            return unpacked
+        if decompressor.unconsumed_tail:
+            raise _page_too_large()
+        if decompressor.eof:
+            return decompressed
     raise TransportError("the server's answer is damaged: it cannot be unpacked")
 
 
-def _length(headers: Any) -> int | None:
-    """Bytes that an answer promises; None if it does not tell."""
+def _page_too_large() -> RefusedError:
+    return RefusedError(f"a page of more than {_MAX_PAGE_BYTES >> 20} MB is not read")
+
+
+def _parse_length(headers: Any) -> int | None:
+    """Return the bytes that a response promises; None if it does not."""
     length = headers.get("Content-Length") or ""
-    chunked = "chunked" in (headers.get("Transfer-Encoding") or "").lower()
-    return int(length) if length.isdecimal() and len(length) < 19 and not chunked else None
+    is_chunked = "chunked" in (headers.get("Transfer-Encoding") or "").lower()
+    is_valid = length.isdecimal() and len(length) < 19 and not is_chunked
+    return int(length) if is_valid else None
 
 
-def _hang_up(connected: socket.socket) -> None:
-    """Ends a connection that another thread waits on; an encrypted one without its farewell."""
+def _shut_down(connected: socket.socket) -> None:
+    """End a connection that another thread waits for; TLS gets no closing message."""
     with contextlib.suppress(OSError):
         socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= 100 else f"{text[:100]}..."
+def _shorten(text: str) -> str:
+    return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}..."

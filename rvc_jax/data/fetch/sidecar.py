@@ -1,7 +1,8 @@
-"""The note beside every fetched recording: where it is from, and which parts of it are wanted."""
+"""The sidecar `NAME.source.json` of a fetched recording: where it is from, which cuts to use."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -13,6 +14,8 @@ from rvc_jax.storage.files import write_json
 from rvc_jax.storage.places import Location, read
 
 SIDECAR_SUFFIX = ".source.json"
+NO_SITE = "Generic"
+"""yt-dlp's extractor for pages of no known site: its names for recordings are not unique."""
 _FORMAT = 1
 
 
@@ -29,19 +32,19 @@ class Chapter:
 
 @dataclasses.dataclass(frozen=True)
 class Sidecar:
-    """What is known of a fetched recording; `NAME.source.json` beside the recording NAME."""
+    """What is known of a fetched recording. The fields are the keys of the file."""
 
     link: str
-    """What was asked for; unlike the page, it leads to this recording alone."""
+    """The link asked for; unlike the page, it leads to this recording alone."""
     page: str
     extractor: str
-    """Which of yt-dlp's extractors knew the site."""
+    """The yt-dlp extractor that knew the site."""
     id: str
     """The site's name for the recording."""
     title: str
     uploader: str | None
     licence: str | None
-    """As the site states it; most don't."""
+    """As the site states it; most do not."""
     duration: float | None
     """Seconds."""
     fetched_at: str
@@ -50,31 +53,32 @@ class Sidecar:
     yt_dlp: str
     """Version that fetched it."""
     chapters: tuple[Chapter, ...] = ()
-    """All that the site tells of."""
+    """All chapters that the site lists."""
     cuts: tuple[tuple[float, float | None], ...] = ()
-    """Wanted parts, as seconds of start and end (None is the recording's); none at all means the
-    whole."""
+    """Wanted cuts: (start, end) in seconds; an end of None is the recording's. Empty: the whole."""
 
 
 def sidecar_path(recording: Path) -> Path:
+    """Return the path of a recording's sidecar."""
     return recording.with_name(recording.name + SIDECAR_SUFFIX)
 
 
-def write_sidecar(recording: Path, note: Sidecar) -> None:
-    write_json(sidecar_path(recording), {"format": _FORMAT, **dataclasses.asdict(note)})
+def write_sidecar(recording: Path, sidecar: Sidecar) -> None:
+    """Write a recording's sidecar, in one move."""
+    write_json(sidecar_path(recording), {"format": _FORMAT, **dataclasses.asdict(sidecar)})
 
 
 def read_sidecar(recording: Location) -> Sidecar | None:
-    """The note of a recording; None if it has none.
+    """Read the sidecar of a recording; None if it has none.
 
     Raises:
-      UserError: what is there is no such note.
+        UserError: The sidecar is damaged.
     """
     content = read(f"{recording}{SIDECAR_SUFFIX}")
     if content is None:
         return None
     try:
-        return _note(json.loads(content))
+        return _parse(json.loads(content))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{recording}{SIDECAR_SUFFIX} is damaged; fetch the recording again, or delete it"
@@ -82,54 +86,81 @@ def read_sidecar(recording: Location) -> Sidecar | None:
 
 
 def read_wanted_cuts(recording: Location) -> tuple[tuple[float, float | None], ...]:
-    """Seconds of start and end (None: to the end) of every part that was asked for when a recording
-    was fetched.
+    """Return (start, end) in seconds of every cut asked for when a recording was fetched.
 
-    A recording without a note is wanted whole: ((0.0, None),).
+    An end of None is the recording's. Without a sidecar, the whole: ((0.0, None),).
 
     Raises:
-      UserError: its note is damaged.
+        UserError: The sidecar is damaged.
     """
-    note = read_sidecar(recording)
-    return note.cuts if note is not None and note.cuts else ((0.0, None),)
+    sidecar = read_sidecar(recording)
+    return sidecar.cuts if sidecar is not None and sidecar.cuts else ((0.0, None),)
 
 
-def _note(value: dict[str, Any]) -> Sidecar:
+class Archive:
+    """The fetched recordings of a folder, by their links and by their sites' names for them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._found: dict[str, tuple[Path, Sidecar]] = {}
+        for file in sorted(folder.glob(f"*{SIDECAR_SUFFIX}")):
+            path = file.with_name(file.name.removesuffix(SIDECAR_SUFFIX))
+            if not path.is_file():
+                continue
+            # A damaged sidecar is passed over: the recording gets a new one.
+            with contextlib.suppress(UserError):
+                sidecar = read_sidecar(path)
+                if sidecar is not None:
+                    self.add(path, sidecar)
+
+    def add(self, path: Path, sidecar: Sidecar) -> None:
+        """Add a recording."""
+        for key in (sidecar.link, make_recording_key(sidecar.extractor, sidecar.id)):
+            if key:
+                self._found[key] = (path, sidecar)
+
+    def find(self, *keys: str | None) -> tuple[Path, Sidecar] | None:
+        """Return the recording of the first link or key that the archive knows."""
+        return next((self._found[key] for key in keys if key and key in self._found), None)
+
+
+def make_recording_key(extractor: str | None, identity: str | None) -> str | None:
+    """Return a recording's name independent of the link; None if its extractor has none."""
+    if not extractor or not identity or extractor == NO_SITE:
+        return None
+    return f"{extractor} {identity}"
+
+
+def _parse(value: dict[str, Any]) -> Sidecar:
+    """Return the sidecar in parsed JSON. Raises ValueError, TypeError and others if it is none."""
     if value.pop("format") != _FORMAT:
         raise ValueError("a format of another version")
-    chapters = tuple(
-        Chapter(str(item["title"]), *_span(item["start"], item["end"]))
-        for item in value.pop("chapters")
-    )
-    cuts = tuple(_span(start, stop) for start, stop in value.pop("cuts"))
-    note = Sidecar(**value, chapters=chapters, cuts=cuts)
-    texts = (
-        note.link,
-        note.page,
-        note.extractor,
-        note.id,
-        note.title,
-        note.fetched_at,
-        note.sha256,
-        note.yt_dlp,
-    )
-    optional = (note.uploader, note.licence)
-    if not all(isinstance(text, str) for text in texts) or not all(
-        isinstance(text, str | None) for text in optional
-    ):
-        raise TypeError("not a text")
-    return (
-        note
-        if note.duration is None
-        else dataclasses.replace(note, duration=float(note.duration))
-    )
+    chapters = tuple(_parse_chapter(item) for item in value.pop("chapters"))
+    cuts = tuple(_check_span(start, stop) for start, stop in value.pop("cuts"))
+    sidecar = Sidecar(**value, chapters=chapters, cuts=cuts)
+    required = ("link", "page", "extractor", "id", "title", "fetched_at", "sha256", "yt_dlp")
+    for name in required:
+        if not isinstance(getattr(sidecar, name), str):
+            raise TypeError(f"{name} is not a text")
+    for name in ("uploader", "licence"):
+        if not isinstance(getattr(sidecar, name), str | None):
+            raise TypeError(f"{name} is not a text")
+    if sidecar.duration is None:
+        return sidecar
+    return dataclasses.replace(sidecar, duration=float(sidecar.duration))
 
 
-def _span(start: Any, stop: Any) -> tuple[float, float | None]:
+def _parse_chapter(item: dict[str, Any]) -> Chapter:
+    start, end = _check_span(item["start"], item["end"])
+    if end is None:
+        raise ValueError("a chapter without an end")
+    return Chapter(str(item["title"]), start, end)
+
+
+def _check_span(start: Any, stop: Any) -> tuple[float, float | None]:
     start = float(start)
     stop = None if stop is None else float(stop)
-    if not (math.isfinite(start) and start >= 0) or (
-        stop is not None and not start < stop < math.inf
-    ):
-        raise ValueError("not a part of a recording")
+    if not (math.isfinite(start) and start >= 0):
+        raise ValueError("a start outside of the recording")
+    if stop is not None and not start < stop < math.inf:
+        raise ValueError("an end that is not after the start")
     return start, stop

@@ -1,9 +1,8 @@
-"""yt-dlp as it is used here: one network handler, sound only, names of our own, nothing of the
-user's set-up.
+"""yt-dlp as used here: one network handler, sound only, file names of our own, no user set-up.
 
 Neither plug-ins nor configuration files are read, and ffmpeg counts as missing. Where deno is
-installed, yt-dlp lets it solve YouTube's challenges, in its sandbox; no other program is started
-but to read a browser's cookies.
+installed, yt-dlp lets it solve YouTube's challenges in its sandbox; no other program is started,
+except to read a browser's cookies.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-os.environ["YTDLP_NO_PLUGINS"] = (
-    "1"  # yt-dlp looks for plug-ins on its own, and for this before
-)
+# yt-dlp looks for plug-ins when it is imported, and reads this variable before.
+os.environ["YTDLP_NO_PLUGINS"] = "1"
 
 import yt_dlp
 from yt_dlp.cookies import SUPPORTED_BROWSERS, CookieLoadError
@@ -27,45 +25,55 @@ from yt_dlp.utils import PlaylistEntries, unsmuggle_url
 from rvc_jax.audio.reading import AUDIO_EXTENSIONS
 from rvc_jax.data.fetch.errors import explain
 from rvc_jax.data.fetch.network_guard import GuardedRH
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.storage.environment import cache_dir
 
 if TYPE_CHECKING:
     from rvc_jax.config import FetchConfig
 
 NAME_FIELD = "rvc_jax_name"
-"""Where a recording's information holds the name of its file, without the ending."""
+"""Key in a recording's information for the name of its file, without the extension."""
 
 _PROTOCOLS = ("http", "https", "m3u8", "m3u8_native", "http_dash_segments")
-"""Of yt-dlp's, those that need no other program."""
-_OTHER_ENDING = "mka"
-"""Of files in whatever format: decoders go by the content."""
+"""The yt-dlp protocols that need no other program."""
+_OTHER_EXTENSION = "mka"
+"""Extension for files of any other format: decoders go by the content."""
+_MAX_WARNINGS = 20
+_COOKIE_FIELDS = 7  # of a line in Netscape format, separated by tabs
 
 
 class Log:
-    """yt-dlp's remarks: not for the user's eyes, but some explain what fails later."""
+    """Collects yt-dlp's remarks: not shown, but some explain a later failure."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
         self.last = ""
 
     def debug(self, text: str) -> None:
-        pass
+        """Ignore a debug message."""
 
     info = debug
 
     def warning(self, text: str) -> None:
-        self.warnings = [*self.warnings[-20:], text]
+        """Keep a warning, and the last ones before it."""
+        self.warnings = [*self.warnings[-_MAX_WARNINGS:], text]
 
     def error(self, text: str) -> None:
+        """Keep the last error."""
         self.last = text
 
 
 class Client(yt_dlp.YoutubeDL):
     """A yt-dlp that saves into one folder.
 
+    Args:
+        folder: Where recordings go.
+        config: How to fetch.
+        log: Receives yt-dlp's remarks.
+        on_block: Called after every block of a transfer, with yt-dlp's state of it.
+
     Raises:
-      UserError: cookies that cannot be read.
+        UserError: Cookies cannot be read.
     """
 
     def __init__(
@@ -73,45 +81,38 @@ class Client(yt_dlp.YoutubeDL):
         folder: Path,
         config: FetchConfig,
         log: Log,
-        progress: Callable[[dict[str, Any]], None],
+        on_block: Callable[[dict[str, Any]], None],
     ) -> None:
+        # Before the parent's constructor: it builds the network handlers.
         self._folder = folder.absolute()
         self._allow_private = config.allow_private_addresses
-        super().__init__(
-            {
-                "quiet": True,
-                "noprogress": True,
-                "color": "never",
-                "logger": log,
-                "cachedir": str(cache_dir() / "yt-dlp"),
-                "cookiefile": _cookie_text(config.cookies),
-                "cookiesfrombrowser": _browser(config.cookies_from_browser),
-                "format": self._formats,
-                "format_sort": [
-                    "lang",
-                    "quality",
-                    "abr",
-                    "+res",
-                ],  # a small picture, where there is no sound without
-                "fixup": "never",
-                "ffmpeg_location": "",  # a place where it is not
-                "external_downloader": "native",
-                "retries": config.retries,
-                "fragment_retries": config.retries,
-                "retry_sleep_functions": dict.fromkeys(
-                    ("http", "fragment"), lambda n: min(0.5 * 2**n, 30)
-                ),
-                "skip_unavailable_fragments": False,
-                "socket_timeout": config.timeout,
-                "progress_hooks": [progress],
-            }
-        )
-        self._load_cookies_now()
+        options = {
+            "quiet": True,
+            "noprogress": True,
+            "color": "never",
+            "logger": log,
+            "cachedir": str(cache_dir() / "yt-dlp"),
+            "cookiefile": _read_cookies(config.cookies),
+            "cookiesfrombrowser": _parse_browser(config.cookies_from_browser),
+            "format": self._select_sound,
+            # "+res": the smallest picture, where sound only comes with one
+            "format_sort": ["lang", "quality", "abr", "+res"],
+            "fixup": "never",
+            "ffmpeg_location": "",  # a place where it is not
+            "external_downloader": "native",
+            "retries": config.retries,
+            "fragment_retries": config.retries,
+            "retry_sleep_functions": dict.fromkeys(("http", "fragment"), _retry_seconds),
+            "skip_unavailable_fragments": False,
+            "socket_timeout": config.timeout,
+            "progress_hooks": [on_block],
+        }
+        super().__init__(options)
+        self._check_cookies()
 
     def __enter__(self) -> Client:
-        self._ffmpeg = FFmpegPostProcessor._ffmpeg_location.set(
-            ""
-        )  # for those who ask for it without a client
+        # Some of yt-dlp asks for ffmpeg without a client; this hides it there, too.
+        self._ffmpeg = FFmpegPostProcessor._ffmpeg_location.set("")
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
@@ -119,45 +120,46 @@ class Client(yt_dlp.YoutubeDL):
         FFmpegPostProcessor._ffmpeg_location.reset(self._ffmpeg)
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> Any:
+        """Send every request through the network guard."""
         return super().build_request_director(
             [functools.partial(GuardedRH, self._allow_private)]
         )
 
     def prepare_filename(self, info_dict: Any, *_: Any, **__: Any) -> str:
-        """In the place of yt-dlp's templates: nothing that a site calls itself reaches the disk as
-        it came."""
-        return str(
-            self._folder
-            / f"{info_dict.get(NAME_FIELD, 'playlist')}.{info_dict.get('ext', _OTHER_ENDING)}"
-        )
+        """Return our own file name, not yt-dlp's: no name that a site chose reaches the disk."""
+        name = info_dict.get(NAME_FIELD, "playlist")
+        extension = info_dict.get("ext", _OTHER_EXTENSION)
+        return str(self._folder / f"{name}.{extension}")
 
     def has_recording_ids(self, extractor: str | None) -> bool:
-        """Whether an extractor is for a site that has names for its recordings; others number what
-        is on a page."""
+        """Return whether an extractor's site names its recordings.
+
+        Other extractors number what is on a page.
+        """
+        if extractor == "Generic":
+            return False
         try:
-            return extractor != "Generic" and bool(
-                self.get_info_extractor(extractor)._VALID_URL
-            )
+            return bool(self.get_info_extractor(extractor)._VALID_URL)
         except (KeyError, AttributeError, TypeError):
             return False
 
     def entries(self, playlist: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any] | None]]:
-        """Number and information of everything in a playlist, page by page; None for what is not
-        for us."""
+        """Yield number and information of a playlist's entries, page by page.
+
+        The information is None for an entry that is removed or not accessible.
+        """
         return PlaylistEntries(self, playlist).get_requested_items()
 
-    def _formats(self, context: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """The best sound among what a recording is offered as, with a file ending that preparation
-        knows."""
-        formats = [found for found in context["formats"] if found.get("protocol") in _PROTOCOLS]
-        for found in self.build_format_selector("bestaudio/best")(
-            {**context, "formats": formats}
-        ):
-            known = f".{found.get('ext')}" in AUDIO_EXTENSIONS
-            yield {**found, "ext": found["ext"] if known else _OTHER_ENDING}
+    def _select_sound(self, context: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the best sound among a recording's formats, with an extension we know."""
+        formats = [item for item in context["formats"] if item.get("protocol") in _PROTOCOLS]
+        select = self.build_format_selector("bestaudio/best")
+        for item in select({**context, "formats": formats}):
+            is_known = f".{item.get('ext')}" in AUDIO_EXTENSIONS
+            yield {**item, "ext": item["ext"] if is_known else _OTHER_EXTENSION}
 
-    def _load_cookies_now(self) -> None:
-        """Without its cookies everything fails, and each time in a different way."""
+    def _check_cookies(self) -> None:
+        """Load the cookies now: without them everything fails later, each time differently."""
         try:
             _ = self.cookiejar
         except (yt_dlp.DownloadError, CookieLoadError) as error:
@@ -165,33 +167,41 @@ class Client(yt_dlp.YoutubeDL):
 
 
 def clean_link(link: str) -> str:
-    """A link without what yt-dlp hides in it for itself, and without a password: for eyes and
-    notes."""
+    """Return a link without its password and without what yt-dlp hides in it for itself."""
     link = unsmuggle_url(link)[0]
-    start, slashes, rest = link.partition("://")
-    place, slash, path = rest.partition("/")
-    return f"{start}{slashes}{place.rpartition('@')[2]}{slash}{path}" if slashes else link
+    scheme, separator, rest = link.partition("://")
+    if not separator:
+        return link
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
 
 
-def _cookie_text(path: Path | None) -> io.StringIO | None:
-    """The file's text: to a file of cookies yt-dlp would write."""
+def _retry_seconds(n: int) -> float:
+    """Return the wait before try number n; yt-dlp passes it by this name."""
+    return min(0.5 * 2**n, 30)
+
+
+def _read_cookies(path: Path | None) -> io.StringIO | None:
+    """Return a cookie file as text in memory: yt-dlp would write to the file itself."""
     if path is None:
         return None
     advice = "export it from a browser that is signed in (cookies.txt, Netscape format)"
     try:
         text = path.read_text("utf-8")
     except OSError as error:
-        raise UserError(f"--cookies {path} cannot be read: {error.strerror}") from error
+        reason = describe_os_error(error)
+        raise UserError(f"--cookies {path} cannot be read: {reason}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"--cookies {path} is no file of cookies: {advice}") from error
+        raise UserError(f"--cookies {path} is not a file of cookies: {advice}") from error
     entries = [line.removeprefix("#HttpOnly_") for line in text.splitlines() if line.strip()]
     entries = [line for line in entries if not line.startswith("#")]
-    if not entries or any(line.count("\t") != 6 for line in entries):
-        raise UserError(f"--cookies {path} is no file of cookies: {advice}")
+    if not entries or any(line.count("\t") != _COOKIE_FIELDS - 1 for line in entries):
+        raise UserError(f"--cookies {path} is not a file of cookies: {advice}")
     return io.StringIO(text)
 
 
-def _browser(name: str | None) -> tuple[str, ...] | None:
+def _parse_browser(name: str | None) -> tuple[str, ...] | None:
+    """Return (browser, profile) or (browser,) of "NAME:PROFILE" or "NAME"."""
     if name is None:
         return None
     browser, _, profile = name.partition(":")

@@ -19,7 +19,7 @@ MESSAGES = [
     ("[youtube] abc: Sign in to confirm you're not a bot", "--cookies FILE"),
     (
         "[youtube] a: Video unavailable. YouTube is requiring a captcha challenge before playback",
-        "no bot",
+        "not a bot",
     ),
     (
         "[youtube] a: Private video. Sign in if you've been granted access to this video",
@@ -125,9 +125,12 @@ MESSAGES = [
     ),
     (
         "Cookies file must be Netscape formatted, not JSON. See  https://github.com/yt-dlp",
-        "no file of cookies",
+        "not a file of cookies",
     ),
-    ("'cookies.txt' does not look like a Netscape format cookies file", "no file of cookies"),
+    (
+        "'cookies.txt' does not look like a Netscape format cookies file",
+        "not a file of cookies",
+    ),
     (
         "[x] [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate has expired (_ssl.c:1)",
         "clock",

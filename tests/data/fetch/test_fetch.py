@@ -28,7 +28,7 @@ from reporting import KeepingReporter
 
 from rvc_jax.audio.reading import AUDIO_EXTENSIONS, decode, find_audio
 from rvc_jax.config import FetchConfig
-from rvc_jax.data.fetch.fetch import _file_name, fetch
+from rvc_jax.data.fetch.fetch import fetch, make_file_name
 from rvc_jax.data.fetch.sidecar import (
     SIDECAR_SUFFIX,
     read_sidecar,
@@ -84,7 +84,7 @@ def test_a_feed_gives_everything_but_what_was_removed_and_the_second_time_nothin
     )
     reporter = KeepingReporter()
     first = fetch([feed], tmp_path, LOCAL, reporter)
-    assert [file.note.title for file in first.files] == [
+    assert [file.sidecar.title for file in first.files] == [
         "Monday",
         "Tuesday",
         "On the web",
@@ -143,7 +143,7 @@ def test_only_so_many_of_a_playlist(server: MediaServer, tmp_path: Path) -> None
         "/long.xml", *((f"Talk {n}", f"{server.url}/{n}/talk.m4a") for n in range(5))
     )
     result = fetch([feed], tmp_path, dataclasses.replace(LOCAL, max_files=2))
-    assert [file.note.title for file in result.files] == ["Talk 0", "Talk 1"]
+    assert [file.sidecar.title for file in result.files] == ["Talk 0", "Talk 1"]
     assert "only the first 2" in result.skipped[0].reason
 
 
@@ -262,7 +262,7 @@ def test_a_file_without_its_note_or_with_a_damaged_one_gets_a_new_one(
                 read_wanted_cuts(file.path)
         server.requests.clear()
         assert fetch([link], tmp_path, LOCAL).files[0].path == file.path
-        assert read_sidecar(file.path).sha256 == file.note.sha256
+        assert read_sidecar(file.path).sha256 == file.sidecar.sha256
         assert len(server.requests) == 1  # a look at the link, no transfer
 
 
@@ -314,8 +314,10 @@ def test_chapters_are_chosen_by_their_titles(server: MediaServer, tmp_path: Path
     link = f"{server.url}/speech.html"
     (file,) = fetch([link], tmp_path, dataclasses.replace(LOCAL, chapters="^part")).files
     assert read_wanted_cuts(file.path) == ((0.5, 1.25), (1.5, None))
-    assert (file.note.title, file.note.uploader) == ("A speech in parts", "A speaker")
-    assert [chapter.title for chapter in file.note.chapters] == [name for name, _, _ in clips]
+    assert (file.sidecar.title, file.sidecar.uploader) == ("A speech in parts", "A speaker")
+    assert [chapter.title for chapter in file.sidecar.chapters] == [
+        name for name, _, _ in clips
+    ]
     assert file.seconds == pytest.approx(1.25, abs=0.05)
     with pytest.raises(
         UserError, match="no chapter matches Encore: Opening, Part One, Applause, Part Two"
@@ -326,9 +328,9 @@ def test_chapters_are_chosen_by_their_titles(server: MediaServer, tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"start": "1:75"}, "60 seconds are a minute"),
-        ({"start": "soon"}, "is no time"),
-        ({"end": "-3"}, "is no time"),
+        ({"start": "1:75"}, "must be below 60"),
+        ({"start": "soon"}, "is not a time"),
+        ({"end": "-3"}, "is not a time"),
         ({"start": "1:00", "end": "60"}, "--end 60 is not after the start"),
         ({"end": "0"}, "--end 0 is not after the start"),
         ({"chapters": "("}, "not a regular expression"),
@@ -398,13 +400,13 @@ def test_names_are_plain_and_short_whatever_the_site_says(
     title: str, identity: str, extractor: str
 ) -> None:
     info = {"id": identity, "extractor_key": extractor}
-    name = _file_name(title, info, "https://example.org/a")
+    name = make_file_name(title, info, "https://example.org/a")
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*-[A-Za-z0-9_-]+", name) and len(name) <= 101
-    assert name == _file_name(title, info, "https://example.org/a")
-    other = _file_name(title, {**info, "id": identity + "x"}, "https://example.org/a")
+    assert name == make_file_name(title, info, "https://example.org/a")
+    other = make_file_name(title, {**info, "id": identity + "x"}, "https://example.org/a")
     assert other != name
     if extractor == "Generic":
-        assert _file_name(title, info, "https://example.org/b") != name
+        assert make_file_name(title, info, "https://example.org/b") != name
 
 
 def test_endings_that_preparation_does_not_know_are_replaced(
@@ -450,14 +452,14 @@ def test_cookies_are_sent_and_their_file_stays_as_it_is(
     assert cookies.read_text() == text
     for content in (b"", b'[{"domain": "x"}]', b"a=b; c=d", b"\xff\xfe\x00"):
         cookies.write_bytes(content)
-        with pytest.raises(UserError, match="is no file of cookies: export it"):
+        with pytest.raises(UserError, match="is not a file of cookies: export it"):
             fetch([f"{server.url}/talk.webm"], tmp_path / "out", config)
 
 
 def test_passwords_in_links_are_used_and_not_noted(server: MediaServer, tmp_path: Path) -> None:
     link = f"{server.url.replace('://', '://user:open-sesame@')}/talk.m4a"
     (file,) = fetch([link], tmp_path, LOCAL).files
-    assert file.note.link == file.note.page == f"{server.url}/talk.m4a"
+    assert file.sidecar.link == file.sidecar.page == f"{server.url}/talk.m4a"
     assert all(
         b"sesame" not in path.read_bytes() for path in tmp_path.iterdir() if path.is_file()
     )
