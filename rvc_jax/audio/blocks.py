@@ -8,7 +8,7 @@ import mmap
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import scipy.signal
@@ -124,33 +124,70 @@ def _add_inaudible_dither(block: np.ndarray) -> np.ndarray:
     return block + tiny
 
 
-def collect_blocks(blocks: Iterable[np.ndarray], rate: int, scratch: Path) -> np.ndarray:
-    """Put blocks together: float32 [samples], writeable.
+class WaveCollector:
+    """Puts the blocks of one wave together while they come. Use it as a context.
 
-    A wave of more than `IN_MEMORY_SECONDS` is a memmap of a nameless file in `scratch`, which
-    vanishes with it. Raises UserError where that file finds no room.
+    A wave of more than `IN_MEMORY_SECONDS` goes to a nameless scratch file, block by block.
     """
-    held = []
-    samples = 0
-    file = None
-    with contextlib.ExitStack() as stack:
-        try:
-            for block in blocks:
-                held.append(np.ascontiguousarray(block, np.float32))
-                samples += len(block)
-                if samples > IN_MEMORY_SECONDS * rate:
-                    file = file or stack.enter_context(tempfile.TemporaryFile(dir=scratch))
-                    file.writelines(held)
-                    held.clear()
-            if file is None:
-                return np.concatenate(held or [np.zeros(0, np.float32)])
-            file.flush()
-            return np.memmap(file, np.float32, "r+", shape=(samples,))
-        except OSError as error:
-            what = f"{scratch} cannot hold a recording while it is prepared"
-            raise UserError(
-                f"{what}: {error.strerror}; name a folder with more room in TMPDIR"
-            ) from error
+
+    def __init__(self, rate: int, scratch: Path):
+        """rate: of the wave in Hz; scratch: folder for the scratch file."""
+        self._most_in_memory = IN_MEMORY_SECONDS * rate
+        self._scratch = scratch
+        self._held: list[np.ndarray] = []
+        self._samples = 0
+        self._file: IO[bytes] | None = None
+
+    def append(self, block: np.ndarray) -> None:
+        """Add a block [samples]. Raises UserError where the scratch file finds no room."""
+        self._held.append(np.ascontiguousarray(block, np.float32))
+        self._samples += len(block)
+        if self._samples > self._most_in_memory:
+            self._spill()
+
+    def finish(self) -> np.ndarray:
+        """Return the wave: float32 [samples], writeable; a long one is a memmap.
+
+        The scratch file vanishes with the memmap. Raises UserError as `append` does.
+        """
+        if self._file is None:
+            return np.concatenate(self._held or [np.zeros(0, np.float32)])
+        with _explain_full_scratch(self._scratch):
+            self._file.flush()
+            return np.memmap(self._file, np.float32, "r+", shape=(self._samples,))
+
+    def _spill(self) -> None:
+        with _explain_full_scratch(self._scratch):
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115
+            self._file.writelines(self._held)
+        self._held.clear()
+
+    def __enter__(self) -> WaveCollector:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()  # a memmap keeps the contents
+
+
+@contextlib.contextmanager
+def _explain_full_scratch(scratch: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        what = f"{scratch} cannot hold a recording while it is prepared"
+        raise UserError(
+            f"{what}: {error.strerror}; name a folder with more room in TMPDIR"
+        ) from error
+
+
+def collect_blocks(blocks: Iterable[np.ndarray], rate: int, scratch: Path) -> np.ndarray:
+    """Put blocks [samples] together: float32 [samples], writeable; see `WaveCollector`."""
+    with WaveCollector(rate, scratch) as collector:
+        for block in blocks:
+            collector.append(block)
+        return collector.finish()
 
 
 def block_ranges(samples: int, size: int | None = None) -> Iterator[tuple[int, int]]:

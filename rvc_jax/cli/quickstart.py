@@ -16,7 +16,7 @@ from rvc_jax.data.dataset import load_dataset, read_info
 from rvc_jax.data.prepare import prepare
 from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.errors import UserError
-from rvc_jax.infer.converter import Conversion, Converter
+from rvc_jax.infer.postprocess import ConvertedAudio
 from rvc_jax.infer.voice import Voice
 from rvc_jax.metrics.pitch import PITCH_METHOD, PitchTracks, track_pitch
 from rvc_jax.report import Clip, write_report
@@ -26,13 +26,13 @@ from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.progress import TrainProgress, TrainResult
 from rvc_jax.storage.environment import peak_memory
 from rvc_jax.train.loop import train
+from rvc_jax.voices.model import VoiceModel
 
 
 class Listener(Reporter, Protocol):
-    """A reporter that shows training and conversion, too."""
+    """A reporter that shows training, too."""
 
     def train(self, progress: TrainProgress) -> None: ...
-    def convert(self, share: float) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,14 +110,16 @@ def quickstart(
     listener.message("converting another speaker's words")
     other = find_audio(find_bundled_sample("other"))[0]
     channels, rate = decode(other)
-    conversion = Converter(Voice.from_run(run), ConvertConfig(auto_transpose=True))(
-        channels, rate, listener.convert
+    voice = Voice(VoiceModel.from_run(run))
+    converted = voice.convert_recording(
+        channels, rate, ConvertConfig(auto_transpose=True), listener
     )
-    save(out / "converted.wav", conversion.wave, conversion.rate)
+    wave = converted.to_array()
+    save(out / "converted.wav", wave, converted.rate)
     listener.message("measuring the melody and writing the report")
-    melody = track_pitch(channels.mean(axis=0), rate, conversion.wave, conversion.rate)
-    result = _result(run, trained, conversion, melody, out, time.monotonic() - began)
-    clips = _conversion_clips(channels.mean(axis=0), rate, conversion) + holdout_clips(
+    melody = track_pitch(channels.mean(axis=0), rate, wave, converted.rate)
+    result = _result(run, trained, converted, melody, out, time.monotonic() - began)
+    clips = _conversion_clips(channels.mean(axis=0), rate, converted) + holdout_clips(
         run, load_dataset(dataset)
     )
     notices = [(folder / "LICENSE.txt").read_text() for folder in (sample, other.parent)]
@@ -140,7 +142,7 @@ def _prepare_once(source: Path, out: Path, listener: Listener) -> None:
 def _result(
     run: RunFolder,
     trained: TrainResult,
-    conversion: Conversion,
+    converted: ConvertedAudio,
     melody: PitchTracks,
     out: Path,
     seconds: float,
@@ -153,7 +155,7 @@ def _result(
         steps_per_second=trained.steps_per_second,
         holdout_before=trained.holdout_before,
         holdout_after=trained.holdout_after,
-        transpose=conversion.transpose,
+        transpose=converted.transpose,
         f0_correlation=melody.correlation,
         seconds=seconds,
         peak_memory_bytes=peak_memory(),
@@ -161,7 +163,7 @@ def _result(
     )
 
 
-def _conversion_clips(source: np.ndarray, rate: int, conversion: Conversion) -> list[Clip]:
+def _conversion_clips(source: np.ndarray, rate: int, converted: ConvertedAudio) -> list[Clip]:
     return [
         Clip(
             "The recording (source)",
@@ -172,8 +174,8 @@ def _conversion_clips(source: np.ndarray, rate: int, conversion: Conversion) -> 
         Clip(
             "Converted",
             "The same words at the same moments, but with the stripes as far apart as the voice has them: "
-            f"the pitch was shifted by {conversion.transpose:+g} semitones.",
-            conversion.wave,
-            conversion.rate,
+            f"the pitch was shifted by {converted.transpose:+g} semitones.",
+            converted.to_array(),
+            converted.rate,
         ),
     ]

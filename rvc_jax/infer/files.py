@@ -1,91 +1,229 @@
-"""From a file to a file."""
+"""Conversion from file to file, and from a folder of recordings to a folder of results."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import errno
 import os
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
-from rvc_jax.audio.reading import (
-    AudioError,
-    EncodingOptions,
-    Writer,
-    check_encoding,
-    decode_blocks,
-)
+from rvc_jax.audio.reading import AudioError, EncodingOptions, Writer, find_audio
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
-from rvc_jax.infer.converter import Converter, Listener, RecordingError, Source
-from rvc_jax.infer.options import coding
+from rvc_jax.infer.converter import Converter
+from rvc_jax.infer.options import check_options, check_output_format, file_encoding
 from rvc_jax.infer.postprocess import ConvertedAudio
+from rvc_jax.infer.recording import RecordingError, Source
 from rvc_jax.infer.voice import Voice
+from rvc_jax.reporter import SILENT, Reporter
+from rvc_jax.storage.files import disk_full
+from rvc_jax.storage.places import Location
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderResult:
+    """What became of the recordings of a folder. Names are relative to it."""
+
+    converted: list[Path]
+    """Recordings that were converted now."""
+    present: list[Path]
+    """Recordings whose result was there before."""
+    failed: list[tuple[Path, str]]
+    """Recordings that could not be converted, with the reason."""
+    seconds: float
+    """Length of what was converted now."""
 
 
 def convert_file(
-    run: Path | str,
+    place: Location,
     source: Path | str,
     out: Path | str,
     config: ConvertConfig,
     which: str = "best",
-    progress: Listener = lambda share: None,
+    reporter: Reporter = SILENT,
     index: Path | str | None = None,
 ) -> ConvertedAudio:
-    """Speak a file in a voice and write the result, in the format that its ending names
-    (`SAVE_FORMATS`).
+    """Convert a file and write the result in the format that its extension names.
 
-    The memory that it takes does not depend on the file's length; what is long lies in the
-    temporary folder meanwhile.
+    Memory does not grow with the length of the file: long waves are kept in the temporary folder
+    meanwhile.
 
-    run: folder or URL of a run, or a voice's file; which: `best` or `latest`; index: another one;
-    see `Voice.load`.
+    Args:
+      place: Folder or URL of a run, or the file or folder of a voice; see `Voice.load`.
+      source: The recording, in any format that libsndfile or ffmpeg decodes.
+      out: File to write; see `audio.writing.SAVE_FORMATS`.
+      config: The options.
+      which: `best` or `latest`, of a run.
+      reporter: Receives progress.
+      index: Retrieval index in the place of the voice's own.
 
     Raises:
-      UserError: if any of the three is not what it must be; nothing is written then.
+      UserError: the voice, the recording, the output or an option can't be used. Nothing is
+        written then.
     """
     source = Path(source)
     out = Path(out)
     _check_output(source, out, config)
-    _check_source(source)
-    return convert_with(warm_converter(run, config, which, index), source, out, progress)
+    # The source is opened before the voice is loaded: a wrong name is reported at once.
+    with _name_source(source):
+        recording = Source.open(source)
+    converter = load_converter(place, config, which, index)
+    with _name_source(source):
+        converted = converter.convert(recording, reporter)
+    write_audio(out, converted, file_encoding(config))
+    return converted
 
 
-def warm_converter(
-    run: Path | str, config: ConvertConfig, which: str = "best", index: Path | str | None = None
+def convert_folder(
+    place: Location,
+    source: Path,
+    out: Path,
+    config: ConvertConfig,
+    which: str = "best",
+    extension: str = ".wav",
+    overwrite: bool = False,
+    reporter: Reporter = SILENT,
+    index: Path | str | None = None,
+) -> FolderResult:
+    """Convert all recordings of a folder and its sub-folders; `out` gets the same sub-folders.
+
+    A recording whose result is there already is skipped, unless it is to be overwritten. Results
+    are written whole or not at all, so that an interrupted conversion can be continued. A recording
+    that fails does not stop the others.
+
+    Args:
+      place, which, index: The voice, as for `convert_file`.
+      source: Folder of recordings.
+      out: Folder of results; it is made if it does not exist.
+      config: The options.
+      extension: Extension of the files to write.
+      overwrite: Convert recordings again although their results are there.
+      reporter: Receives progress, in recordings.
+
+    Raises:
+      UserError: the voice, a folder or an option can't be used, or the disk is full.
+    """
+    check_options(config)
+    check_output_format(extension, config)
+    if config.f0_file is not None:
+        raise UserError(
+            "--f0-file has the pitch of one recording: convert that one alone, not a folder"
+        )
+    sources = find_audio(source)
+    if not sources:
+        raise UserError(f"{source} has no recordings in it")
+    _check_folders(source, out)
+
+    targets = _choose_targets(source, sources, out, extension)
+    pending = {
+        path: target for path, target in targets.items() if overwrite or not target.exists()
+    }
+    present = [path.relative_to(source) for path in sources if path not in pending]
+    converted: list[Path] = []
+    failed: list[tuple[Path, str]] = []
+    seconds = 0.0
+    if not pending:  # no voice is loaded for nothing
+        return FolderResult(converted, present, failed, seconds)
+
+    converter = load_converter(place, config, which, index)
+    for done, (path, target) in enumerate(pending.items()):
+        name = path.relative_to(source)
+        item = _ItemReporter(reporter, done, len(pending), name)
+        item.progress("converting", 0, 1)
+        _make_folder(target.parent)
+        try:
+            with _name_source(path):
+                result = converter.convert(Source.open(path), item)
+            write_audio(target, result, file_encoding(config))
+        except UserError as error:
+            if _is_hopeless(error):  # the next recording would fare no better
+                raise
+            failed.append((name, str(error)))
+        else:
+            converted.append(name)
+            seconds += result.seconds
+    return FolderResult(converted, present, failed, seconds)
+
+
+def load_converter(
+    place: Location,
+    config: ConvertConfig,
+    which: str = "best",
+    index: Path | str | None = None,
 ) -> Converter:
-    """A voice, ready to convert. Raises UserError if it or a setting is not what it must be."""
-    return Converter(Voice.load(run, which, index), config)
+    """Load a voice, ready to convert. Raises UserError if it or an option can't be used."""
+    return Voice.load(place, which, index).converter(config)
 
 
-def convert_with(
-    converter: Converter, source: Path, out: Path, progress: Listener = lambda share: None
-) -> ConvertedAudio:
-    """Speak a file in a voice that is ready, and write the result. Raises UserError as
-    `convert_file` does."""
-    try:
-        spoken = converter.speak(Source.of_file(source), progress)
-    except (AudioError, RecordingError) as error:
-        raise UserError(f"{source} can't be converted: {error}") from error
-    write(out, spoken, coding(converter.config))
-    return spoken
-
-
-def write(out: Path, spoken: ConvertedAudio, coding: EncodingOptions) -> None:
-    """Write a conversion block by block. Raises UserError as `Writer` does."""
-    with Writer(out, spoken.rate, spoken.channels, coding) as writer:
-        for block in spoken.blocks():
+def write_audio(out: Path, converted: ConvertedAudio, encoding: EncodingOptions) -> None:
+    """Write a result block by block. Raises UserError as `Writer` does."""
+    with Writer(out, converted.rate, converted.channels, encoding) as writer:
+        for block in converted.blocks():
             writer.write(block)
 
 
-def _check_source(source: Path) -> None:
-    """A wrong name is told at once, not when the voice is loaded."""
+class _ItemReporter:
+    """Reports the progress of one recording as that of its folder."""
+
+    def __init__(self, reporter: Reporter, done: int, total: int, name: Path):
+        self._reporter = reporter
+        self._done = done
+        self._total = total
+        self._text = f"{done + 1}/{total} {name}"
+
+    def message(self, text: str) -> None:
+        self._reporter.message(text)
+
+    def progress(self, stage: str, done: float, total: float | None, text: str = "") -> None:
+        share = done / total if total else 0.0
+        self._reporter.progress(stage, self._done + share, self._total, text or self._text)
+
+
+@contextlib.contextmanager
+def _name_source(path: Path) -> Iterator[None]:
+    """Put the name of a recording before what is wrong with it."""
     try:
-        decode_blocks(source)
-    except AudioError as error:
-        raise UserError(f"{source} can't be converted: {error}") from error
+        yield
+    except (AudioError, RecordingError) as error:
+        raise UserError(f"{path} can't be converted: {error}") from error
+
+
+def _is_hopeless(error: UserError) -> bool:
+    """Whether the disk is full or read-only."""
+    cause = error.__cause__
+    is_read_only = isinstance(cause, OSError) and cause.errno == errno.EROFS
+    return is_read_only or disk_full(error) is not None
+
+
+def _choose_targets(
+    folder: Path, sources: list[Path], out: Path, extension: str
+) -> dict[Path, Path]:
+    """The file to write for each recording.
+
+    Recordings that differ in their extension alone keep it in the result's name.
+    """
+
+    def stem_of(path: Path) -> str:
+        # Names that differ in case alone are one file on some systems.
+        return os.path.normcase(path.with_suffix("")).casefold()
+
+    count = Counter(stem_of(path) for path in sources)
+    targets = {}
+    for path in sources:
+        name = path.relative_to(folder)
+        is_unique = count[stem_of(path)] == 1
+        targets[path] = out / name.with_name(
+            (name.stem if is_unique else name.name) + extension
+        )
+    return targets
 
 
 def _check_output(source: Path, out: Path, config: ConvertConfig) -> None:
     try:
-        check_encoding(out.suffix, coding(config))
+        check_output_format(out.suffix, config)
     except UserError as error:
         raise UserError(f"{out}: {error}") from error
     if out.is_dir():
@@ -96,3 +234,23 @@ def _check_output(source: Path, out: Path, config: ConvertConfig) -> None:
         raise UserError(f"{out}: the folder {out.parent} can't be written to")
     if out.exists() and source.exists() and out.samefile(source):
         raise UserError(f"{out} is the recording itself; name another file to write")
+
+
+def _check_folders(source: Path, out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; a folder of recordings is converted into a folder")
+    if out.resolve().is_relative_to(source.resolve()):
+        raise UserError(
+            f"{out} lies in the folder of recordings: its files would be taken for some; "
+            "name another"
+        )
+    _make_folder(out)
+    if not os.access(out, os.W_OK):
+        raise UserError(f"{out}: the folder can't be written to")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made: {error.strerror}") from error

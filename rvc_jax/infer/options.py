@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from rvc_jax.audio.denoise import reduce_noise
-from rvc_jax.audio.reading import EncodingOptions
-from rvc_jax.config import FEATURE_RATE, ConvertConfig
+from rvc_jax.audio.reading import EncodingOptions, check_encoding
+from rvc_jax.config import FEATURE_RATE, ConvertConfig, option
 from rvc_jax.errors import UserError
 
 _RANGES = {
@@ -24,17 +26,22 @@ _RANGES = {
 _RATES = (8000, 192000)
 _EXCLUSIVE = (
     ("auto_transpose", "proposed_pitch", "both choose the shift of the pitch"),
-    ("f0_file", "auto_transpose", "the file says what pitch is spoken"),
-    ("f0_file", "proposed_pitch", "the file says what pitch is spoken"),
-    ("f0_file", "autotune", "the file says what pitch is spoken"),
+    ("f0_file", "auto_transpose", "the file states the output's pitch"),
+    ("f0_file", "proposed_pitch", "the file states the output's pitch"),
+    ("f0_file", "autotune", "the file states the output's pitch"),
 )
 
 
 def check_options(config: ConvertConfig, speakers: int | None = None) -> None:
-    """Raises UserError for the first setting that is out of its range or contradicts another, or
-    whose package lacks.
+    """Check ranges, combinations and packages.
 
-    speakers: how many the voice has, if that is known yet.
+    Args:
+      config: The options.
+      speakers: Number of speakers of the voice, if that is known yet.
+
+    Raises:
+      UserError: for the first option that is out of its range, contradicts another one, or needs a
+        package that is not installed.
     """
     for name, (least, most) in _RANGES.items():
         check_range(name, getattr(config, name), least, most)
@@ -45,26 +52,67 @@ def check_options(config: ConvertConfig, speakers: int | None = None) -> None:
     for one, other, reason in _EXCLUSIVE:
         if getattr(config, one) and getattr(config, other):
             raise UserError(
-                f"{_option(one)} and {_option(other)} exclude each other: {reason}; leave one of them out"
+                f"{option(one)} and {option(other)} exclude each other: {reason}; "
+                "leave one of them out"
             )
     _check_scale(config)
     if config.clean_audio:
-        reduce_noise(
-            np.zeros(1, np.float32), FEATURE_RATE, 0
-        )  # says which package is missing, before hours of work
-
-
-def coding(config: ConvertConfig) -> EncodingOptions:
-    """How the result is written."""
-    return EncodingOptions(config.resample_rate, config.bit_rate, config.bit_depth)
+        # Fails where the package is missing, before hours of work.
+        reduce_noise(np.zeros(1, np.float32), FEATURE_RATE, 0)
 
 
 def check_range(name: str, value: float, least: float, most: float) -> None:
-    """Raises UserError, by the name of the option, unless a value is from `least` to `most`."""
+    """Raises UserError, with the name of the option, unless a value is in least..most."""
     if not least <= value <= most:
         raise UserError(
-            f"{_option(name)} {value:g} is out of range: it must be from {least} to {most}"
+            f"{option(name)} {value:g} is out of range: it must be from {least} to {most}"
         )
+
+
+def check_output_format(extension: str, config: ConvertConfig) -> None:
+    """Raises UserError for a file extension that can't be written as the options ask for."""
+    check_encoding(
+        extension, EncodingOptions(config.resample_rate, config.bit_rate, config.bit_depth)
+    )
+
+
+def file_encoding(config: ConvertConfig) -> EncodingOptions:
+    """How a result is encoded. Its sample rate is that of the conversion, which has resampled."""
+    return EncodingOptions(bit_rate=config.bit_rate, bit_depth=config.bit_depth)
+
+
+def parse_speaker_mix(config: ConvertConfig, speakers: int) -> dict[int, float]:
+    """The share of every speaker that is heard, by number; together they are 1.
+
+    Args:
+      config: The options; without a mixture, its one speaker has a share of 1.
+      speakers: Number of speakers of the voice.
+
+    Raises:
+      UserError: The mixture is malformed, or names a speaker that the voice does not have.
+    """
+    if not config.speaker_mix:
+        return {config.speaker: 1.0}
+    try:
+        parts = [part.split(":") for part in config.speaker_mix.split(",")]
+        shares = {int(number): float(share) for number, share in parts}
+        if len(shares) < len(parts) or not all(
+            0 < share < math.inf for share in shares.values()
+        ):
+            raise ValueError
+    except ValueError:
+        raise UserError(
+            f"--speaker-mix {config.speaker_mix!r} is not a mixture: write numbers of speakers, "
+            "each once, and their shares above 0, as in 0:0.7,1:0.3"
+        ) from None
+    unknown = [number for number in shares if not 0 <= number < speakers]
+    if unknown:
+        raise UserError(
+            f"--speaker-mix {config.speaker_mix}: there is no speaker {unknown[0]}, "
+            f"only 0 to {speakers - 1}"
+        )
+    total = sum(shares.values())
+    return {number: share / total for number, share in shares.items()}
 
 
 def _check_scale(config: ConvertConfig) -> None:
@@ -74,11 +122,8 @@ def _check_scale(config: ConvertConfig) -> None:
         )
     if config.autotune_scale != "chromatic" and not config.autotune_key:
         raise UserError(
-            f"--autotune-scale {config.autotune_scale} needs --autotune-key, the first note of the scale"
+            f"--autotune-scale {config.autotune_scale} needs --autotune-key, "
+            "the first note of the scale"
         )
     if config.autotune_key and not config.autotune:
         raise UserError("--autotune-key and --autotune-scale need --autotune")
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")

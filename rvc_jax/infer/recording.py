@@ -1,18 +1,28 @@
-"""A recording of any length, heard once: what is spoken from it, and how loud it is where."""
+"""Input audio prepared for conversion: mono, 16 kHz, leveled, with its silence gate."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import scipy.ndimage
 
-from rvc_jax.audio import blocks as stream
 from rvc_jax.audio import formants
+from rvc_jax.audio.blocks import (
+    Resampler,
+    WaveCollector,
+    block_ranges,
+    collect_blocks,
+    high_pass_blocks_zero_phase,
+    read_range,
+    reflect_positions,
+    resample_blocks,
+)
 from rvc_jax.audio.filters import resampled_length
 from rvc_jax.audio.loudness import file_gain, rms, slice_gain
 from rvc_jax.audio.reading import decode_blocks
@@ -21,12 +31,13 @@ from rvc_jax.errors import UserError
 from rvc_jax.infer.chunking import CONTEXT_FRAMES
 
 MIN_SECONDS = 0.1
-"""Shorter recordings are spoken with silence behind them."""
+"""Shorter recordings are padded with silence to this length."""
 
 GATE_HOLD = 10
+"""Frames that the gate stays open before and after audible sound."""
+
 GATE_FADE = 5
-"""Frames on either side of what is heard that the gate stays open, and over which it opens and
-closes."""
+"""Frames, on either side, over which the gate opens and closes."""
 
 
 class RecordingError(UserError):
@@ -35,155 +46,179 @@ class RecordingError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where the samples come from. They are read once, or twice if the side of a stereo recording
-    is kept."""
+    """Audio on its way into a conversion. Its blocks can be read once."""
 
     rate: int
-    """In Hz."""
-    blocks: Callable[[], Iterable[np.ndarray]]
-    """float32 [channels, samples], one after the other, from the beginning at every call."""
+    """Sample rate in Hz."""
+    blocks: Iterable[np.ndarray]
+    """Consecutive blocks, each float32 [channels, samples]."""
 
     @classmethod
-    def of_array(cls, wave: np.ndarray, rate: int) -> Source:
-        """wave: [samples] or [channels, samples]."""
+    def from_array(cls, wave: np.ndarray, rate: int) -> Source:
+        """The source of an array [samples] or [channels, samples]."""
         channels = np.atleast_2d(np.asarray(wave, np.float32))
         return cls(
-            rate, lambda: (channels[:, a:b] for a, b in stream.block_ranges(channels.shape[1]))
+            rate, (channels[:, start:stop] for start, stop in block_ranges(channels.shape[1]))
         )
 
     @classmethod
-    def of_file(cls, path: Path | str) -> Source:
-        """Raises AudioError as `decode_blocks`, here or when the samples are read."""
-        rate, first = decode_blocks(path)
-        held = [first]  # opened already: the first reader goes on with it
-        return cls(rate, lambda: held.pop() if held else decode_blocks(path)[1])
+    def open(cls, path: Path | str) -> Source:
+        """Open an audio file.
+
+        Raises:
+          AudioError: as `decode_blocks` does, here or while the blocks are read.
+        """
+        return cls(*decode_blocks(path))
 
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """The middle of all channels, as it is spoken from."""
+    """The mean of a source's channels, prepared for pitch and content extraction."""
 
     wave: np.ndarray
-    """float32 [samples] at 16 kHz, without rumble; a long one lies on the disk."""
+    """float32 [samples] at 16 kHz, high-pass filtered; a memmap if it is long."""
     gain: float
-    """What brings it to the level that slices have in training."""
+    """Factor that brings the wave to the level of the training slices."""
     silence_db: float
+    """Level in dB of full scale below which the leveled wave counts as silence."""
     samples: int
-    """Of the source."""
+    """Length of the source in samples."""
     rate: int
-    """Of the source."""
+    """Sample rate of the source in Hz."""
     channels: int
-    """Of the source."""
+    """Channels of the source."""
     formant_shift: float = 0.0
-    """Semitones by which pitch and content are to hear its resonances moved."""
+    """Semitones by which formants are shifted before features are extracted."""
+    side: np.ndarray | None = None
+    """Half the difference of the first two channels, at the output's rate: float32 [samples]; None
+    if it was not asked for, or the source has one channel."""
 
     @property
     def frames(self) -> int:
-        """Length in frames, 100 a second: even, the last ones may be partly empty."""
+        """Length in frames, 100 a second. It is even; the last frames may be partly empty."""
         return 2 * -(-len(self.wave) // CONTENT_HOP)
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Samples of the levelled recording, reflected beyond its ends: float32 [stop - start]."""
-        inside = max(start, 0), min(stop, len(self.wave))
-        if inside == (start, stop):
-            return stream.read_range(self.wave, start, stop) * np.float32(self.gain)
-        period = 2 * (len(self.wave) - 1)
-        places = np.mod(np.arange(start, stop), period)
-        places = np.minimum(places, period - places)
-        least = int(places.min())
-        return stream.read_range(self.wave, least, int(places.max()) + 1)[
-            places - least
-        ] * np.float32(self.gain)
+        """Samples start..stop, leveled and reflected beyond both ends: float32 [stop - start]."""
+        gain = np.float32(self.gain)
+        if start >= 0 and stop <= len(self.wave):
+            return read_range(self.wave, start, stop) * gain
+        positions = reflect_positions(np.arange(start, stop), len(self.wave))
+        first = int(positions.min())
+        return read_range(self.wave, first, int(positions.max()) + 1)[positions - first] * gain
 
-    def listened(self, start: int, stop: int) -> np.ndarray:
-        """`read` with the formants moved: what pitch and content are found in. start: a multiple of
-        `formants.HOP`."""
+    def read_formant_shifted(self, start: int, stop: int) -> np.ndarray:
+        """As `read`, with formants shifted: the input of the feature extractors.
+
+        start: a multiple of `formants.HOP`.
+        """
         if not self.formant_shift:
             return self.read(start, stop)
         around = self.read(start - formants.CONTEXT, stop + formants.CONTEXT)
-        return formants.shift_formants(around, self.formant_shift)[
-            formants.CONTEXT : -formants.CONTEXT
-        ]
+        shifted = formants.shift_formants(around, self.formant_shift)
+        return shifted[formants.CONTEXT : -formants.CONTEXT]
 
     @functools.cached_property
-    def heard(self) -> np.ndarray:
-        """Whether anything sounds within a tenth of a second of a frame: bool [samples // 160 +
-        1]."""
+    def audible(self) -> np.ndarray:
+        """Whether there is sound within a tenth of a second of a frame: bool [samples // 160 + 1]."""
         levels = rms(self.wave, 2 * FEATURE_HOP, FEATURE_HOP) * np.float32(self.gain)
-        return scipy.ndimage.maximum_filter1d(
-            levels > 10 ** (self.silence_db / 20), 2 * GATE_HOLD + 1
+        is_loud = levels > 10 ** (self.silence_db / 20)
+        return scipy.ndimage.maximum_filter1d(is_loud, 2 * GATE_HOLD + 1)
+
+    def compute_gate(self) -> np.ndarray:
+        """The gain of every frame: 0 in silence, else 1, with short fades.
+
+        Returns: float32 [samples // 160 + 1].
+        """
+        return scipy.ndimage.uniform_filter1d(
+            self.audible.astype(np.float32), 2 * GATE_FADE + 1
         )
 
-    def gate(self) -> np.ndarray:
-        """0 where nothing is heard, else 1, with short fades: float32 [samples // 160 + 1], by
-        frame."""
-        return scipy.ndimage.uniform_filter1d(self.heard.astype(np.float32), 2 * GATE_FADE + 1)
+    def pad_audible(self) -> np.ndarray:
+        """`audible` of the frames -CONTEXT_FRAMES..frames + CONTEXT_FRAMES, reflected as `read`
+        reflects: bool [frames + 2 * CONTEXT_FRAMES]."""
+        inner = self.audible[: self.frames]
+        inner = np.pad(inner, (0, self.frames - len(inner)), mode="edge")
+        return np.pad(inner, CONTEXT_FRAMES, mode="reflect")
 
-    def audible_frames(self) -> np.ndarray:
-        """`heard` of the frames -CONTEXT_FRAMES..frames + CONTEXT_FRAMES, reflected as the sound
-        is."""
-        heard = self.heard[: self.frames]
-        heard = np.pad(heard, (0, self.frames - len(heard)), mode="edge")
-        return np.pad(heard, CONTEXT_FRAMES, mode="reflect")
+    def length_at(self, rate: int) -> int:
+        """Length of the source in samples at another rate."""
+        return resampled_length(self.samples, self.rate, rate)
 
 
 def prepare_input(
-    source: Source, prepare: PrepareConfig, silence_db: float, formant_shift: float = 0.0
+    source: Source,
+    prepare: PrepareConfig,
+    silence_db: float,
+    *,
+    formant_shift: float = 0.0,
+    gain: float | None = None,
+    side_rate: int | None = None,
 ) -> Recording:
-    """Hear a source out: mixed to one channel, at 16 kHz, filtered and levelled as the training
-    speech was.
+    """Read a source to its end: mix it to mono, resample it to 16 kHz, filter and level it.
+
+    Args:
+      source: What to read. This is the only pass over it.
+      prepare: How the training speech was filtered and leveled.
+      silence_db: Level below which the recording is silence, in dB of full scale.
+      formant_shift: Shift of the formants in semitones.
+      gain: Fixed gain in the place of the one that `prepare` gives.
+      side_rate: Keep the side of a stereo source, at this rate in Hz.
 
     Raises:
-      RecordingError: if there is no sample in it, or one that is not a number. AudioError: of a
-          file's samples.
+      RecordingError: The source is empty, or has samples that are NaN or infinite.
+      AudioError: The file of the source is damaged.
+      UserError: The disk has no room for a long recording.
     """
-    count = _Count()
-    middle = _middle(source.blocks(), count)
-    blocks = stream.resample_blocks(middle, source.rate, FEATURE_RATE)
-    blocks = stream.high_pass_blocks_zero_phase(
-        _padded(blocks), FEATURE_RATE, prepare.high_pass_hz
-    )
-    wave = stream.collect_blocks(blocks, FEATURE_RATE, scratch_folder())
-    count.check()
-    gain = _gain(wave, prepare)
+    check = _InputCheck()
+    side_wave = None
+    with contextlib.ExitStack() as stack:
+        side = None
+        if side_rate is not None:
+            side = stack.enter_context(_SideChannel(source.rate, side_rate))
+        # The side leaves on the same pass as the mono mix: no source is read twice.
+        blocks = _mix_down(source.blocks, check, side)
+        blocks = resample_blocks(blocks, source.rate, FEATURE_RATE)
+        blocks = high_pass_blocks_zero_phase(
+            _pad_short(blocks), FEATURE_RATE, prepare.high_pass_hz
+        )
+        wave = collect_blocks(blocks, FEATURE_RATE, scratch_folder())
+        check.raise_if_bad()
+        if side is not None and check.channels > 1:
+            side_wave = side.finish()
     return Recording(
-        wave, gain, silence_db, count.samples, source.rate, count.channels, formant_shift
+        wave,
+        _training_gain(wave, prepare) if gain is None else gain,
+        silence_db,
+        check.samples,
+        source.rate,
+        check.channels,
+        formant_shift,
+        side_wave,
     )
 
 
 def scratch_folder() -> Path:
-    """The folder for what is too long for the memory; nothing is left there."""
+    """The folder for waves that are too long for memory. Nothing is left there."""
     return Path(tempfile.gettempdir())
 
 
-def extract_side(source: Source, to_rate: int) -> np.ndarray:
-    """Half the difference of the first two channels: float32 [samples] at another rate; a long one
-    is on the disk."""
-    blocks = ((block[0] - block[1]) / 2 for block in source.blocks())
-    return stream.collect_blocks(
-        stream.resample_blocks(blocks, source.rate, to_rate), to_rate, scratch_folder()
-    )
-
-
-def length_at(recording: Recording, rate: int) -> int:
-    """Samples that the source has at another rate."""
-    return resampled_length(recording.samples, recording.rate, rate)
-
-
 @dataclasses.dataclass
-class _Count:
-    """What a source turned out to hold."""
+class _InputCheck:
+    """Counts what a source holds while it is read."""
 
     samples: int = 0
     channels: int = 0
     broken: int = 0
 
     def add(self, block: np.ndarray) -> None:
+        """block: [channels, samples]."""
         self.samples += block.shape[1]
         self.channels = len(block)
         self.broken += int((~np.isfinite(block)).any(axis=0).sum())
 
-    def check(self) -> None:
+    def raise_if_bad(self) -> None:
+        """Raises RecordingError for a source without samples, or with some that are not finite."""
         if not self.samples:
             raise RecordingError("there is no sample in it")
         if self.broken:
@@ -192,16 +227,45 @@ class _Count:
             )
 
 
-def _middle(blocks: Iterable[np.ndarray], count: _Count) -> Iterator[np.ndarray]:
+class _SideChannel:
+    """Collects half the difference of the first two channels, at another rate."""
+
+    def __init__(self, from_rate: int, to_rate: int):
+        self._resampler = Resampler(from_rate, to_rate)
+        self._collector = WaveCollector(to_rate, scratch_folder())
+
+    def push(self, block: np.ndarray) -> None:
+        """block: [channels, samples], at least two channels."""
+        self._collector.append(self._resampler.push((block[0] - block[1]) / 2))
+
+    def finish(self) -> np.ndarray:
+        """float32 [samples]; a memmap if it is long."""
+        self._collector.append(self._resampler.push(np.zeros(0, np.float32), last=True))
+        return self._collector.finish()
+
+    def __enter__(self) -> _SideChannel:
+        self._collector.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._collector.__exit__(*error)
+
+
+def _mix_down(
+    blocks: Iterable[np.ndarray], check: _InputCheck, side: _SideChannel | None
+) -> Iterator[np.ndarray]:
+    """The mean of all channels, block by block; the side of stereo blocks goes to `side`."""
     for block in blocks:
-        count.add(block)
-        if not count.broken:  # else it is only counted on
-            yield block.mean(axis=0)
+        check.add(block)
+        if check.broken:
+            continue  # the conversion fails at the end: the rest is only counted
+        if side is not None and len(block) > 1:
+            side.push(block)
+        yield block.mean(axis=0)
 
 
-def _padded(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Silence behind what is very short: no method hears anything in less than a few of its
-    frames."""
+def _pad_short(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Blocks with silence behind them up to MIN_SECONDS: extractors need a few frames at least."""
     samples = 0
     for block in blocks:
         samples += len(block)
@@ -211,16 +275,12 @@ def _padded(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield np.zeros(missing, np.float32)
 
 
-def _gain(wave: np.ndarray, prepare: PrepareConfig) -> float:
-    """As in training, but silence is not made louder."""
-    peak = max(
-        float(np.abs(stream.read_range(wave, a, b)).max())
-        for a, b in stream.block_ranges(len(wave))
-    )
+def _training_gain(wave: np.ndarray, prepare: PrepareConfig) -> float:
+    """The gain that training speech got; 1 for a silent recording, which is not amplified."""
+    ranges = block_ranges(len(wave))
+    peak = max(float(np.abs(read_range(wave, start, stop)).max()) for start, stop in ranges)
     if peak < 10 ** (prepare.silence_db / 20) or not peak:
         return 1.0
-    return (
-        slice_gain(peak, prepare)
-        if prepare.normalization == "post"
-        else file_gain(wave, FEATURE_RATE, prepare)[0]
-    )
+    if prepare.normalization == "post":
+        return slice_gain(peak, prepare)
+    return file_gain(wave, FEATURE_RATE, prepare)[0]

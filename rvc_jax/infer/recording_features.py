@@ -1,4 +1,4 @@
-"""Pitch and content of a recording, computed in windows like those the voice was trained on."""
+"""Pitch and content of a recording, computed in windows like those of the training."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from rvc_jax.features.f0 import PitchExtractor
 from rvc_jax.infer.chunking import CONTEXT_FRAMES
 from rvc_jax.infer.recording import Recording
 
-WINDOWS_AT_ONCE = 4
-_STRIDE = WINDOW_FRAMES - 2 * CONTEXT_FRAMES
-BLOCK_FRAMES = WINDOWS_AT_ONCE * _STRIDE
+WINDOWS_PER_BATCH = 4
+"""Windows that are given to a feature extractor at once."""
+
+WINDOW_STRIDE = WINDOW_FRAMES - 2 * CONTEXT_FRAMES
+"""Frames from one window to the next: the middles of the windows cover a recording."""
+
+BLOCK_FRAMES = WINDOWS_PER_BATCH * WINDOW_STRIDE
 """Frames whose content is computed at once."""
 
 
 class RecordingFeatures:
-    """Features of frames -CONTEXT_FRAMES..frames + CONTEXT_FRAMES of a recording, 100 frames a
-    second.
+    """Features of the frames -CONTEXT_FRAMES..frames + CONTEXT_FRAMES of a recording.
 
-    The pitch of all of them is found at once; content, which is a thousand times as much, as it is
-    asked for.
+    There are 100 frames a second. The pitch of all of them is extracted at once; content, which is
+    a thousand times as large, block by block when it is asked for.
     """
 
     def __init__(
@@ -31,49 +34,57 @@ class RecordingFeatures:
         recording: Recording,
         pitch: PitchExtractor,
         content: ContentEncoder,
-        progress: Callable[[float], None] = lambda share: None,
+        report_pitch: Callable[[float], None] = lambda share: None,
     ):
-        """progress: is told the share of the pitch that has been found, 0..1."""
+        """report_pitch: is called with the share of the pitch that is done, 0..1."""
         self._recording = recording
         self._content = content
         self.count = recording.frames + 2 * CONTEXT_FRAMES
-        """Of frames."""
-        self.f0 = self._pitch(pitch, progress)
-        """float32 [count] in Hz, 0 is unvoiced; so is silence."""
+        """Number of frames."""
+        self.f0 = self._extract_pitch(pitch, report_pitch)
+        """float32 [count] in Hz; 0 is unvoiced or silent."""
 
     def content(self, block: int) -> np.ndarray:
-        """Block after block of the content: float16 [BLOCK_FRAMES / 2, channels], as in a
-        dataset."""
-        windows = range(block * WINDOWS_AT_ONCE, (block + 1) * WINDOWS_AT_ONCE)
-        return self._middles(self._content, windows, CONTENT_HOP).astype(np.float16)
+        """The content of one block: float16 [BLOCK_FRAMES / 2, channels], as in a dataset."""
+        windows = range(block * WINDOWS_PER_BATCH, (block + 1) * WINDOWS_PER_BATCH)
+        return self._extract_middles(self._content, windows, CONTENT_HOP).astype(np.float16)
 
-    def _pitch(self, extract: PitchExtractor, progress: Callable[[float], None]) -> np.ndarray:
-        """Silent windows are not listened to."""
-        heard = self._recording.audible_frames()
-        f0 = np.zeros(-(-self.count // _STRIDE) * _STRIDE, np.float32)
-        sounding = [
-            n for n in range(len(f0) // _STRIDE) if heard[n * _STRIDE : (n + 1) * _STRIDE].any()
+    def _extract_pitch(
+        self, extract: PitchExtractor, report: Callable[[float], None]
+    ) -> np.ndarray:
+        """The pitch of all frames; silent windows are skipped."""
+        audible = self._recording.pad_audible()
+        windows = -(-self.count // WINDOW_STRIDE)
+        rows = np.zeros((windows, WINDOW_STRIDE), np.float32)
+        audible_windows = [
+            number
+            for number in range(windows)
+            if audible[number * WINDOW_STRIDE : (number + 1) * WINDOW_STRIDE].any()
         ]
-        for begin in range(0, len(sounding), WINDOWS_AT_ONCE):
-            some = sounding[begin : begin + WINDOWS_AT_ONCE]
-            f0.reshape(-1, _STRIDE)[some] = self._middles(extract, some, FEATURE_HOP).reshape(
-                -1, _STRIDE
-            )[: len(some)]
-            progress((begin + len(some)) / len(sounding))
-        return np.where(heard, f0[: self.count], np.float32(0))
+        for begin in range(0, len(audible_windows), WINDOWS_PER_BATCH):
+            batch = audible_windows[begin : begin + WINDOWS_PER_BATCH]
+            middles = self._extract_middles(extract, batch, FEATURE_HOP)
+            rows[batch] = middles.reshape(-1, WINDOW_STRIDE)[: len(batch)]
+            report((begin + len(batch)) / len(audible_windows))
+        return np.where(audible, rows.reshape(-1)[: self.count], np.float32(0))
 
-    def _middles(
+    def _extract_middles(
         self, extract: Callable[[np.ndarray], np.ndarray], windows: Sequence[int], hop: int
     ) -> np.ndarray:
-        """The middles of up to WINDOWS_AT_ONCE windows' features, one after the other.
+        """Features of the middles of up to WINDOWS_PER_BATCH windows, one after the other.
 
-        A window's middle is the frames number * _STRIDE.. from the first on; hop: the samples of
-        one feature frame.
+        The middle of a window is the WINDOW_STRIDE frames from frame number * WINDOW_STRIDE on,
+        counted from the first of the margin.
+
+        Args:
+          extract: Returns features [windows, frames, ...] of audio [windows, samples].
+          windows: Numbers of the windows.
+          hop: Samples per feature frame.
         """
-        batch = np.zeros((WINDOWS_AT_ONCE, WINDOW_FRAMES * FEATURE_HOP), np.float32)
+        batch = np.zeros((WINDOWS_PER_BATCH, WINDOW_FRAMES * FEATURE_HOP), np.float32)
         for row, number in zip(batch, windows, strict=False):
-            start = (number * _STRIDE - 2 * CONTEXT_FRAMES) * FEATURE_HOP
-            row[:] = self._recording.listened(start, start + len(row))
+            start = (number * WINDOW_STRIDE - 2 * CONTEXT_FRAMES) * FEATURE_HOP
+            row[:] = self._recording.read_formant_shifted(start, start + len(row))
         edge = CONTEXT_FRAMES * FEATURE_HOP // hop
         features = extract(batch)[:, edge:-edge]
         return features.reshape(-1, *features.shape[2:])

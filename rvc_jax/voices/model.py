@@ -17,6 +17,7 @@ from rvc_jax.config import (
     AudioConfig,
     GeneratorConfig,
     PrepareConfig,
+    from_dict,
 )
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import synthesizer
@@ -81,7 +82,7 @@ class VoiceModel:
             dataset.content_fingerprint,
             dataset.speakers,
             index=run.index(),
-            prepare=PrepareConfig(**dataset.config),
+            prepare=from_dict(PrepareConfig, dataset.config),
             median_f0=dataset.speaker_median_f0,
             precision=run.preset.train.precision,
         )

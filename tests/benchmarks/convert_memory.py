@@ -1,9 +1,8 @@
-"""Memory and time that converting a long file takes: `python tests/benchmarks/convert_memory.py
---minutes 20 60`.
+"""Memory and time of converting a long file: `python tests/benchmarks/convert_memory.py --minutes 20`.
 
 The bundled voice is repeated into one stereo file at 48 kHz, which is converted from file to file,
 each length in a process of its own. Without --run the voice is an untrained one of few channels
-(tests/micro.py): what is measured is what the length takes, not the network.
+(tests/micro.py): the length is measured, not the network.
 """
 
 from __future__ import annotations
@@ -19,12 +18,11 @@ import numpy as np
 import soundfile
 
 from rvc_jax.audio.reading import EncodingOptions, load
-from rvc_jax.config import ConvertConfig, PrepareConfig
+from rvc_jax.config import ConvertConfig
 from rvc_jax.data.sources import find_bundled_sample
-from rvc_jax.infer.converter import Converter, Source
-from rvc_jax.infer.files import convert_file, write
-from rvc_jax.infer.voice import Voice
-from rvc_jax.models.synthesizer import synthesizer
+from rvc_jax.infer.converter import Converter
+from rvc_jax.infer.files import convert_file, write_audio
+from rvc_jax.infer.recording import Source
 from rvc_jax.storage.environment import peak_memory
 
 RATE = 48000
@@ -45,26 +43,22 @@ def write_long_file(path: Path, minutes: float, share: float) -> None:
             wanted -= min(wanted, len(two_minutes))
 
 
-def micro_voice() -> Voice:
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+def make_converter(config: ConvertConfig) -> Converter:
+    """A converter of an untrained voice of few channels."""
+    tests = Path(__file__).parents[1]
+    sys.path[:0] = [str(tests), str(tests / "helpers")]
+    import untrained_voices
     from micro import MICRO
 
-    network = synthesizer(MICRO.generator, MICRO.audio)
-    prepare = PrepareConfig(preset="nano").resolved()
-    channels = MICRO.generator.inter_channels
-    return Voice(
-        network, network.init(0), MICRO.audio, channels, "whisper-tiny", prepare=prepare
-    )
+    return untrained_voices.make_converter(untrained_voices.untrained_voice(MICRO), config)
 
 
 def convert(source: Path, run: Path | None, config: ConvertConfig) -> None:
+    """Convert the file in this process and print what it took."""
     out = source.with_name("converted.flac")
     if run is None:
-        write(
-            out,
-            Converter(micro_voice(), config).speak(Source.of_file(source)),
-            EncodingOptions(),
-        )
+        converted = make_converter(config).convert(Source.open(source))
+        write_audio(out, converted, EncodingOptions())
     else:
         convert_file(run, source, out, config)
     print(f"{soundfile.info(out).frames} samples, {peak_memory() / 1e6:.0f} MB at most", end="")

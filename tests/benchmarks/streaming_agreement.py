@@ -17,17 +17,13 @@ import numpy as np
 
 from rvc_jax.audio.reading import load
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
-from rvc_jax.config import FEATURE_RATE, ConvertConfig
+from rvc_jax.config import FEATURE_RATE, AudioConfig, ConvertConfig
 from rvc_jax.infer.converter import Converter
-from rvc_jax.infer.streaming.converter import (
-    EXACT,
-    LOW_LATENCY,
-    StreamingConfig,
-    StreamingConverter,
-    at_gain,
-)
-from rvc_jax.infer.voice import Voice
+from rvc_jax.infer.engine import Engine
+from rvc_jax.infer.recording import Source
+from rvc_jax.infer.streaming import EXACT, LOW_LATENCY, StreamingConfig, StreamingConverter
 from rvc_jax.runs.folder import RunFolder
+from rvc_jax.voices.model import VoiceModel
 
 SETTINGS = {
     "exact": EXACT,
@@ -51,42 +47,39 @@ def main() -> None:
     options = parser.parse_args()
     speech = np.concatenate([load(file, FEATURE_RATE) for file in options.recordings])
     speech = speech[: round(options.seconds * FEATURE_RATE)]
-    converter = at_gain(
-        Converter(Voice.from_run(RunFolder.open(options.run)), ConvertConfig()), 0.0
-    )
-    whole = converter.convert(speech, FEATURE_RATE)
+    model = VoiceModel.from_run(RunFolder.open(options.run))
+    engine = Engine.from_model(model, ConvertConfig())
+    whole = convert_whole(engine, speech)
     print(f"{len(speech) / FEATURE_RATE:.1f} s of speech\n")
-    print(
-        "| chunk and lookahead | latency | relative error | log-mel difference |\n|---|---|---|---|"
-    )
+    print("| chunk and lookahead | latency | relative error | log-mel difference |")
+    print("|---|---|---|---|")
     for label, setting in SETTINGS.items():
-        stream = StreamingConverter(converter, streaming=setting)
-        parts = [
-            stream.push(speech[begin : begin + PUSHED])
-            for begin in range(0, len(speech), PUSHED)
-        ]
-        compare(
-            label,
-            f"{stream.latency_seconds:.2f} s",
-            np.concatenate([*parts, stream.flush()]),
-            whole,
-            converter,
-        )
-    reseeded = converter.with_config(ConvertConfig(seed=1)).convert(speech, FEATURE_RATE)
-    compare("another seed", "-", reseeded, whole, converter)
-    rate = converter.voice.audio.sample_rate
-    later = converter.convert(np.pad(speech, (FEATURE_RATE, 0)), FEATURE_RATE)[rate:]
-    compare("a second of silence before", "-", later, whole, converter)
+        stream = StreamingConverter(engine, streaming=setting)
+        starts = range(0, len(speech), PUSHED)
+        parts = [stream.push(speech[start : start + PUSHED]) for start in starts]
+        wave = np.concatenate([*parts, stream.flush()])
+        compare(label, f"{stream.latency_seconds:.2f} s", wave, whole, model.audio)
+    reseeded = convert_whole(engine.with_config(ConvertConfig(seed=1)), speech)
+    compare("another seed", "-", reseeded, whole, model.audio)
+    later = convert_whole(engine, np.pad(speech, (FEATURE_RATE, 0)))
+    delayed = later[model.audio.sample_rate :]
+    compare("a second of silence before", "-", delayed, whole, model.audio)
+
+
+def convert_whole(engine: Engine, speech: np.ndarray) -> np.ndarray:
+    """The conversion of the whole recording, at the gain of the streams."""
+    source = Source.from_array(speech, FEATURE_RATE)
+    return Converter(engine).convert(source, gain=1.0).to_array()
 
 
 def compare(
-    label: str, latency: str, wave: np.ndarray, whole: np.ndarray, converter: Converter
+    label: str, latency: str, wave: np.ndarray, whole: np.ndarray, audio: AudioConfig
 ) -> None:
-    audio = converter.voice.audio
+    """Print a row of the table."""
     waves = [x[audio.sample_rate :] for x in (wave, whole)]
     error = 20 * np.log10(np.linalg.norm(waves[0] - waves[1]) / np.linalg.norm(waves[1]))
     mels = [np.asarray(log_mel(spectrogram(jnp.asarray(x)[None], audio), audio)) for x in waves]
-    loud = mels[1] > mels[1].max() - np.log(10) * 3  # 60 dB below the loudest is not heard
+    loud = mels[1] > mels[1].max() - np.log(10) * 3  # within 60 dB of the loudest
     difference = np.abs(mels[0] - mels[1])[loud].mean()
     print(f"| {label} | {latency} | {error:.1f} dB | {difference:.3f} |", flush=True)
 

@@ -38,46 +38,38 @@ from rvc_jax.config import (
     PRESETS,
     WINDOW_FRAMES,
     ConvertConfig,
-    PrepareConfig,
     Preset,
 )
 from rvc_jax.data.sources import find_bundled_sample
-from rvc_jax.features import content as content_encoders
-from rvc_jax.features import f0 as pitch_extractors
-from rvc_jax.infer import converter as pipeline
 from rvc_jax.infer.chunking import CONTEXT_FRAMES
-from rvc_jax.infer.streaming.converter import EXACT, LOW_LATENCY, StreamingConverter
-from rvc_jax.infer.voice import Voice
-from rvc_jax.models.synthesizer import synthesizer
+from rvc_jax.infer.compiled_voice import CompiledVoice
+from rvc_jax.infer.engine import Engine
+from rvc_jax.infer.streaming import EXACT, LOW_LATENCY, StreamingConverter
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
+
+from untrained_voices import untrained_voice  # noqa: E402
 
 SETTINGS = {"exact": EXACT, "low latency": LOW_LATENCY}
 WARM_UP = 2
 Run = Callable[[], object]
 
 
-def converter(preset: Preset) -> pipeline.Converter:
-    network = synthesizer(preset.generator, preset.audio)
+def make_engine(preset: Preset) -> Engine:
+    """An untrained voice of a preset; 40k gets encoders with random weights."""
+    content = None
+    pitch = None
     if preset.name != "nano":
-        encoder = content_speed.ours("hubert", "")
-        extractor = pitch_rmvpe_fcpe.ours("rmvpe")
-        pipeline.content_encoder = lambda *_: encoder
-        pipeline.pitch_extractor = lambda _: extractor
-    else:
-        pipeline.content_encoder = content_encoders.content_encoder
-        pipeline.pitch_extractor = pitch_extractors.pitch_extractor
-    prepare = PrepareConfig(preset=preset.name).resolved()
-    latent = preset.generator.inter_channels
-    voice = Voice(
-        network, network.init(0), preset.audio, latent, preset.content_encoder, prepare=prepare
-    )
-    return pipeline.Converter(voice, ConvertConfig(index_rate=0))
+        content = content_speed.ours("hubert", "")
+        pitch = pitch_rmvpe_fcpe.ours("rmvpe")
+    model = untrained_voice(preset, seed=0)
+    config = ConvertConfig(index_rate=0)
+    return Engine(CompiledVoice(model), config, content=content, pitch=pitch)
 
 
 def ours(stream: StreamingConverter, speech: np.ndarray) -> Run:
     """Pushes what one more chunk needs; the first calls give nothing yet."""
-    size = stream._sizes.chunk * FEATURE_HOP
+    size = stream.plan.chunk * FEATURE_HOP
     place = 0
 
     def push() -> int:
@@ -101,7 +93,7 @@ def pytorch(preset: Preset, stream: StreamingConverter, speech: np.ndarray) -> R
     window = np.ascontiguousarray(speech[None, : WINDOW_FRAMES * FEATURE_HOP])
     encoder = content_speed.pytorch("hubert" if preset.name != "nano" else "whisper-tiny", "")
     extract = pitch_rmvpe_fcpe.pytorch("rmvpe") if preset.name != "nano" else _swift()
-    sizes = stream._sizes
+    sizes = stream.plan
     content = torch.randn(1, sizes.prior, preset.generator.content_channels)
     pitch = torch.full((1, sizes.prior), 80)
     mask = torch.ones(1, 1, sizes.prior)
@@ -177,9 +169,9 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|")
     for name in options.presets.split(","):
-        warm = converter(PRESETS[name])
+        engine = make_engine(PRESETS[name])
         for label, setting in SETTINGS.items():
-            stream = StreamingConverter(warm, streaming=setting)
+            stream = StreamingConverter(engine, streaming=setting)
             runs = {"ours": ours(stream, speech)}
             if beside:
                 runs["torch"] = pytorch(PRESETS[name], stream, speech)

@@ -44,17 +44,17 @@ def made(
 
 @pytest.fixture(scope="module")
 def warm() -> Callable[..., Converter]:
-    """`warm_converter` that loads and compiles a voice once for all commands."""
+    """`load_converter` that loads and compiles a voice once for all commands."""
     voices: dict[tuple, Converter] = {}
-    load_voice = files.warm_converter
+    load_voice = files.load_converter
 
-    def warm_converter(run: Path | str, config: ConvertConfig, *which: Any) -> Converter:
+    def load_converter(run: Path | str, config: ConvertConfig, *which: Any) -> Converter:
         key = (Path(run).resolve(), *map(str, which))
         if key not in voices:
             voices[key] = load_voice(run, config, *which)
         return voices[key].with_config(config)
 
-    return warm_converter
+    return load_converter
 
 
 def _recordings(folder: Path, wave: np.ndarray) -> None:

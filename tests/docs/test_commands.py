@@ -19,7 +19,6 @@ from pages import PAGES, ROOT, Command, all_commands, prose
 from rvc_jax.cli import main as cli
 from rvc_jax.config import PRESETS
 from rvc_jax.infer import files as files_module
-from rvc_jax.infer import folder
 from rvc_jax.runs import checkpoint
 from rvc_jax.voices import export as exports
 from rvc_jax.voices.model import VoiceModel
@@ -158,8 +157,7 @@ def here(made: Path, warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     for entry in made.iterdir():
         (tmp_path / entry.name).symlink_to(entry)
     monkeypatch.chdir(tmp_path)
-    for module in (files_module, folder):
-        monkeypatch.setattr(module, "warm_converter", warm)
+    monkeypatch.setattr(files_module, "load_converter", warm)
     monkeypatch.setattr(VoiceModel, "is_rvc_compatible", True)
     monkeypatch.setattr(
         exports, "_public_discriminator", lambda model: PRESETS["nano"].discriminator

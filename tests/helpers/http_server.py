@@ -18,8 +18,9 @@ import numpy as np
 import soundfile
 
 from rvc_jax.config import ConvertConfig, ServeConfig
-from rvc_jax.infer.converter import Conversion, Listener
-from rvc_jax.infer.server.server import Speak, VoiceServer, bind
+from rvc_jax.infer.postprocess import ConvertedAudio
+from rvc_jax.infer.server.server import ConvertRecording, VoiceServer, bind
+from rvc_jax.reporter import Reporter, SilentReporter
 
 RATE = 8000
 
@@ -60,22 +61,32 @@ class Stub:
             self.held.set()
 
     def __call__(
-        self, wave: np.ndarray, rate: int, config: ConvertConfig, progress: Listener
-    ) -> Conversion:
+        self, wave: np.ndarray, rate: int, config: ConvertConfig, reporter: Reporter
+    ) -> ConvertedAudio:
         assert self._alone.acquire(blocking=False), "two conversions at once"
         self.begun += 1
         try:
             while not self.held.wait(0.01):
-                progress(0.5)
+                reporter.progress("converting", 0.5, 1)
             if config.speaker == 13:
                 raise ValueError("a secret of the inside")
             mono = wave.mean(axis=0) * np.float32(10 ** (config.transpose / 20))
-            return Conversion(mono, rate, config.transpose)
+            return ConvertedAudio(rate, config.transpose, mono)
         except Exception:
             self.dropped += 1
             raise
         finally:
             self._alone.release()
+
+
+class _LogReporter(SilentReporter):
+    """Appends messages to a list."""
+
+    def __init__(self, log: list[str]):
+        self._log = log
+
+    def message(self, text: str) -> None:
+        self._log.append(text)
 
 
 class Running:
@@ -153,13 +164,15 @@ def received(client: socket.socket, silence: float) -> bytes:
 
 
 @contextlib.contextmanager
-def serving(speak: Speak, **settings: Any) -> Iterator[Running]:
+def serving(convert: ConvertRecording, **settings: Any) -> Iterator[Running]:
     """A server on a free port, which must end cleanly."""
     config = ServeConfig(port=0, **settings)
     listener = bind(config)
     log = []
     ended = []
-    server = VoiceServer(speak, {"voice": "a voice", "sample_rate": RATE}, config, log.append)
+    server = VoiceServer(
+        convert, {"voice": "a voice", "sample_rate": RATE}, config, _LogReporter(log)
+    )
     ready = threading.Event()
 
     def run() -> None:

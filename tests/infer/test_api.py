@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def voice(folder: Path) -> rvc_jax.SpeakingVoice:
+def voice(folder: Path) -> rvc_jax.Voice:
     return rvc_jax.load_voice(folder, index_rate=0.5)
 
 
@@ -42,7 +42,7 @@ def clip(other_clip: Path) -> np.ndarray:
     return load(other_clip, 16000)[:40000]
 
 
-def test_what_a_voice_tells(voice: rvc_jax.SpeakingVoice, folder: Path) -> None:
+def test_what_a_voice_tells(voice: rvc_jax.Voice, folder: Path) -> None:
     assert (voice.sample_rate, voice.has_pitch, voice.speakers) == (
         16000,
         True,
@@ -54,7 +54,7 @@ def test_what_a_voice_tells(voice: rvc_jax.SpeakingVoice, folder: Path) -> None:
     assert rvc_jax.load_voice(folder, index=folder.parent / "other.npy").index_rows == 9
 
 
-def test_arrays_in_and_out(voice: rvc_jax.SpeakingVoice, clip: np.ndarray) -> None:
+def test_arrays_in_and_out(voice: rvc_jax.Voice, clip: np.ndarray) -> None:
     wave = voice.convert(clip, 16000)
     assert wave.dtype == np.float32 and wave.shape == (40000,) and np.abs(wave).max() > 1e-3
     same = voice.convert(np.stack([clip, clip]), 16000)
@@ -64,7 +64,7 @@ def test_arrays_in_and_out(voice: rvc_jax.SpeakingVoice, clip: np.ndarray) -> No
     assert len(voice.convert(clip, 20000)) == 32000
 
 
-def test_a_stream_shares_the_voice(voice: rvc_jax.SpeakingVoice, clip: np.ndarray) -> None:
+def test_a_stream_shares_the_voice(voice: rvc_jax.Voice, clip: np.ndarray) -> None:
     stream = voice.stream(16000, transpose=3, autotune=True)
     parts = [stream.push(clip[begin : begin + 8000]) for begin in range(0, len(clip), 8000)]
     wave = np.concatenate([*parts, stream.flush()])
@@ -74,7 +74,7 @@ def test_a_stream_shares_the_voice(voice: rvc_jax.SpeakingVoice, clip: np.ndarra
 
 
 def test_options_hold_for_the_call_that_names_them(
-    voice: rvc_jax.SpeakingVoice, clip: np.ndarray
+    voice: rvc_jax.Voice, clip: np.ndarray
 ) -> None:
     first = voice.convert(clip, 16000)
     assert np.abs(voice.convert(clip, 16000, transpose=12) - first).max() > 1e-5
@@ -83,12 +83,14 @@ def test_options_hold_for_the_call_that_names_them(
     np.testing.assert_array_equal(voice.convert(clip, 16000), first)
 
 
-def test_other_options_compile_nothing(voice: rvc_jax.SpeakingVoice, clip: np.ndarray) -> None:
+def test_other_options_compile_nothing(voice: rvc_jax.Voice, clip: np.ndarray) -> None:
     voice.convert(clip, 16000)
     compiled = []
-    listener = lambda event, seconds, **_: (
-        compiled.append(event) if "compile" in event else None
-    )
+
+    def listener(event: str, seconds: float, **_: object) -> None:
+        if "compile" in event:
+            compiled.append(event)
+
     jax.monitoring.register_event_duration_secs_listener(listener)
     try:
         voice.convert(
@@ -100,7 +102,7 @@ def test_other_options_compile_nothing(voice: rvc_jax.SpeakingVoice, clip: np.nd
     assert compiled == []
 
 
-def test_what_is_no_sound_or_no_option(voice: rvc_jax.SpeakingVoice, folder: Path) -> None:
+def test_what_is_no_sound_or_no_option(voice: rvc_jax.Voice, folder: Path) -> None:
     good = np.zeros(16000, np.float32)
     for audio, message in (
         (np.zeros((16000, 2)), "Transpose the array"),

@@ -13,13 +13,13 @@ from rvc_jax.infer.chunking import (
     FADE_FRAMES,
     Chunk,
     LazyRows,
-    join,
+    join_chunks,
     plan_chunks,
 )
 
 
 def joined(waves: list[np.ndarray | None], chunks: list[Chunk], hop: int) -> np.ndarray:
-    return np.concatenate(list(join(waves, chunks, hop)))
+    return np.concatenate(list(join_chunks(waves, chunks, hop)))
 
 
 even_frames = st.integers(1, 20000).map(lambda half: 2 * half)
@@ -107,5 +107,5 @@ def test_rows_are_computed_once_on_the_way_and_forgotten(
         np.testing.assert_array_equal(
             rows.read(start, start + length)[:, 0], np.where(numbers < count, numbers + 1, 0)
         )
-        assert len(rows._blocks) <= length // size + 2
+        assert rows.held_blocks <= length // size + 2
     assert len(set(computed)) == len(computed) and max(computed) * size < count

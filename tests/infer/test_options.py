@@ -1,5 +1,4 @@
-"""The options of a conversion have the effect that they state, in a small voice with untrained
-weights."""
+"""The options of a conversion have the effect that they state, in a small untrained voice."""
 
 from __future__ import annotations
 
@@ -8,41 +7,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 from micro import MICRO
+from untrained_voices import make_converter, untrained_voice, with_weights
 
 from rvc_jax.audio.reading import load
-from rvc_jax.config import ConvertConfig, PrepareConfig
-from rvc_jax.infer.converter import Converter
+from rvc_jax.config import ConvertConfig
 from rvc_jax.infer.f0_curve import F0Curve
-from rvc_jax.infer.voice import Voice
-from rvc_jax.models.synthesizer import synthesizer
+from rvc_jax.infer.recording import Source
+from rvc_jax.voices.model import VoiceModel
 
 RATE = 16000
 
 
 @pytest.fixture(scope="module")
-def voice() -> Voice:
-    network = synthesizer(MICRO.generator, MICRO.audio)
+def voice() -> VoiceModel:
     loud_source = {"dec.m_source.l_linear.weight": np.float32([[5.0]])}
-    prepare = PrepareConfig(preset="nano").resolved()
-    parameters = network.init(5) | loud_source
-    return Voice(
-        network,
-        parameters,
-        MICRO.audio,
-        MICRO.generator.inter_channels,
-        "whisper-tiny",
-        prepare=prepare,
-    )
+    return with_weights(untrained_voice(MICRO), loud_source)
 
 
 @pytest.fixture(scope="module")
 def clip(other_clip: Path) -> np.ndarray:
-    """Two seconds of speech after a second of silence, in which the pitch has no past."""
+    """Two seconds of speech after a second of silence, before which there is no pitch."""
     return np.concatenate([np.zeros(RATE, np.float32), load(other_clip, RATE)[RATE : 3 * RATE]])
 
 
-def converted(voice: Voice, clip: np.ndarray, **options: object) -> np.ndarray:
-    return Converter(voice, ConvertConfig(noise_scale=0, **options), (336,)).convert(clip, RATE)
+def converted(voice: VoiceModel, clip: np.ndarray, **options: object) -> np.ndarray:
+    return make_converter(voice, ConvertConfig(noise_scale=0, **options), (336,)).convert_array(
+        clip, RATE
+    )
 
 
 def decibels(one: np.ndarray, other: np.ndarray) -> float:
@@ -52,26 +43,26 @@ def decibels(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @pytest.fixture(scope="module")
-def plain(voice: Voice, clip: np.ndarray) -> np.ndarray:
+def plain(voice: VoiceModel, clip: np.ndarray) -> np.ndarray:
     return converted(voice, clip)
 
 
-def test_a_pitch_file_is_what_is_spoken(
-    voice: Voice,
+def test_a_pitch_file_replaces_the_pitch(
+    voice: VoiceModel,
     clip: np.ndarray,
     plain: np.ndarray,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The curve that a transposition made, given as a file, makes the same sound."""
+    """The curve that a transposition made, given as a file, gives the same result."""
     curves = []
-    spoken = F0Curve.spoken
+    apply = F0Curve.apply
 
-    def kept(self: F0Curve, f0: np.ndarray, first: int, semitones: float) -> np.ndarray:
-        curves.append((first, spoken(self, f0, first, semitones)))
+    def keep(self: F0Curve, f0: np.ndarray, first: int, semitones: float) -> np.ndarray:
+        curves.append((first, apply(self, f0, first, semitones)))
         return curves[-1][1]
 
-    monkeypatch.setattr(F0Curve, "spoken", kept)
+    monkeypatch.setattr(F0Curve, "apply", keep)
     transposed = converted(voice, clip, transpose=4)
     path = tmp_path / "curve.csv"
     times = [
@@ -85,7 +76,7 @@ def test_a_pitch_file_is_what_is_spoken(
 
 
 def test_autotune_and_formants_are_heard(
-    voice: Voice, clip: np.ndarray, plain: np.ndarray
+    voice: VoiceModel, clip: np.ndarray, plain: np.ndarray
 ) -> None:
     assert decibels(converted(voice, clip, autotune=True), plain) > -20
     assert decibels(converted(voice, clip, autotune=True, autotune_strength=0.0), plain) < -60
@@ -93,17 +84,15 @@ def test_autotune_and_formants_are_heard(
     assert shifted.shape == plain.shape and decibels(shifted, plain) > -30
 
 
-def test_another_rate_has_the_exact_length(voice: Voice, clip: np.ndarray) -> None:
-    converter = Converter(voice, ConvertConfig(resample_rate=44100), (336,))
+def test_another_rate_has_the_exact_length(voice: VoiceModel, clip: np.ndarray) -> None:
+    converter = make_converter(voice, ConvertConfig(resample_rate=44100), (336,))
     for samples, rate in ((44101, 44100), (30001, 16000), (30002, 22050)):
-        conversion = converter(np.resize(clip[RATE:], samples), rate)
-        assert conversion.rate == 44100 and len(conversion.wave) == round(
-            samples * 44100 / rate
-        )
-        assert 0.01 < np.abs(conversion.wave).max() <= 0.99 + 1e-6
+        result = converter.convert(Source.from_array(np.resize(clip[RATE:], samples), rate))
+        assert result.rate == 44100 and result.samples == round(samples * 44100 / rate)
+        assert 0.01 < np.abs(result.to_array()).max() <= 0.99 + 1e-6
 
 
-def test_the_result_is_cleaned(voice: Voice, clip: np.ndarray, plain: np.ndarray) -> None:
+def test_the_result_is_cleaned(voice: VoiceModel, clip: np.ndarray, plain: np.ndarray) -> None:
     pytest.importorskip("noisereduce")
     cleaned = converted(voice, clip, clean_audio=True, clean_strength=1.0)
     assert np.isfinite(cleaned).all() and cleaned.shape == plain.shape

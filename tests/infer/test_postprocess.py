@@ -43,15 +43,16 @@ def test_loudness_and_peak_in_blocks(
     monkeypatch.setattr(blocks, "BLOCK", 7000)
     monkeypatch.setattr(blocks, "IN_MEMORY_SECONDS", 1 if on_disk else 100)
     source = (0.2 * NOISE * np.linspace(0.1, 1, len(NOISE))).astype(np.float32)
-    recording = Recording(source, 1.0, -60.0, len(source), 16000, 1)
     wave = 0.1 * NOISE[::-1]
     other = 0.7 * np.roll(NOISE, 5)
     stored = [blocks.collect_blocks(in_blocks(x, 999), 16000, tmp_path) for x in (wave, other)]
     assert isinstance(stored[0], np.memmap) == on_disk
-    spoken = postprocess(stored[0], recording, stored[1], 0.25, 16000, 3.0)
-    result = np.concatenate(list(spoken.blocks()), axis=1)
+    recording = Recording(source, 1.0, -60.0, len(source), 16000, 2, side=stored[1])
+    converted = postprocess(stored[0], recording, 0.25, 16000, 3.0)
+    result = np.concatenate(list(converted.blocks()), axis=1)
     middle = match_volume_envelope(source, 16000, wave, 16000, 0.25)
     expected = np.stack([middle + other, middle - other])
     expected *= 0.99 / np.abs(expected).max()
-    assert (spoken.samples, spoken.channels) == (len(wave), 2)
+    assert (converted.samples, converted.channels) == (len(wave), 2)
     np.testing.assert_allclose(result, expected, atol=1e-5)
+    np.testing.assert_array_equal(converted.to_array(), result)

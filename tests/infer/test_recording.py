@@ -18,8 +18,6 @@ from rvc_jax.infer.recording import (
     Recording,
     RecordingError,
     Source,
-    extract_side,
-    length_at,
     prepare_input,
 )
 
@@ -33,7 +31,7 @@ def speech(other_clip: Path) -> tuple[np.ndarray, int]:
 
 
 def in_blocks(wave: np.ndarray, rate: int, size: int) -> Source:
-    return Source(rate, lambda: (wave[:, a : a + size] for a in range(0, wave.shape[1], size)))
+    return Source(rate, (wave[:, a : a + size] for a in range(0, wave.shape[1], size)))
 
 
 @pytest.mark.parametrize("size", [999, 40000])
@@ -75,43 +73,43 @@ def test_formants_are_moved_in_windows_as_in_the_whole(speech: tuple[np.ndarray,
     start = 23040
     stop = 76800
     expected = 0.5 * shift_formants(wave, 3.0)[start:stop]
-    np.testing.assert_allclose(recording.listened(start, stop), expected, atol=1e-6)
+    np.testing.assert_allclose(recording.read_formant_shifted(start, stop), expected, atol=1e-6)
 
 
 def test_the_level_is_the_training_s(speech: tuple[np.ndarray, int]) -> None:
-    source = in_blocks(speech[0], 16000, 40000)
     for normalization, peak in (("pre", 1.0), ("none", None)):
-        recording = prepare_input(
-            source, PrepareConfig(preset="nano", normalization=normalization).resolved(), -60.0
-        )
-        levelled = recording.read(0, len(recording.wave))
+        prepare = PrepareConfig(preset="nano", normalization=normalization).resolved()
+        recording = prepare_input(in_blocks(speech[0], 16000, 40000), prepare, -60.0)
+        leveled = recording.read(0, len(recording.wave))
         expected = peak or np.abs(recording.wave).max()
-        assert np.abs(levelled).max() == pytest.approx(expected, rel=1e-5)
+        assert np.abs(leveled).max() == pytest.approx(expected, rel=1e-5)
     faint = in_blocks(0.004 * speech[0], 16000, 40000)
-    assert (
-        prepare_input(faint, PREPARE, -60.0).gain == 1
-    )  # below what training took for silence
+    # It is below the level that training took for silence.
+    assert prepare_input(faint, PREPARE, -60.0).gain == 1
+    given = prepare_input(in_blocks(speech[0], 16000, 40000), PREPARE, -60.0, gain=0.25)
+    assert given.gain == 0.25
 
 
 def test_the_gate_is_open_around_sound() -> None:
     wave = np.zeros(160 * 400, np.float32)
     wave[160 * 200 : 160 * 210] = 0.5
     recording = Recording(wave, 1.0, -60.0, len(wave), 16000, 1)
-    gate = recording.gate()
+    gate = recording.compute_gate()
     assert gate.shape == (401,) and (gate[195:215] == 1).all()
     assert (
         (gate[:180] == 0).all()
         and (gate[230:] == 0).all()
         and (np.diff(gate[180:200]) >= 0).all()
     )
-    assert recording.audible_frames().shape == (400 + 2 * CONTEXT_FRAMES,)
+    assert recording.pad_audible().shape == (400 + 2 * CONTEXT_FRAMES,)
 
 
 def test_the_side_is_half_the_difference(speech: tuple[np.ndarray, int]) -> None:
     expected = resample((speech[0][0] - speech[0][1]) / 2, 44100, 16000)
-    np.testing.assert_allclose(
-        extract_side(in_blocks(speech[0], 44100, 999), 16000), expected, atol=1e-6
-    )
+    recording = prepare_input(in_blocks(speech[0], 44100, 999), PREPARE, -60.0, side_rate=16000)
+    np.testing.assert_allclose(recording.side, expected, atol=1e-6)
+    mono = prepare_input(in_blocks(speech[0][:1], 44100, 999), PREPARE, -60.0, side_rate=16000)
+    assert mono.side is None
 
 
 @pytest.mark.parametrize(
@@ -119,15 +117,15 @@ def test_the_side_is_half_the_difference(speech: tuple[np.ndarray, int]) -> None
 )
 def test_very_short_recordings_get_silence_behind_them(samples: int, rate: int) -> None:
     recording = prepare_input(
-        Source.of_array(np.full(samples, 0.5, np.float32), rate), PREPARE, -60.0
+        Source.from_array(np.full(samples, 0.5, np.float32), rate), PREPARE, -60.0
     )
     assert len(recording.wave) == 1600 and recording.frames == 10
-    assert length_at(recording, 40000) == round(samples * 40000 / rate)
+    assert recording.length_at(40000) == round(samples * 40000 / rate)
 
 
 def test_what_is_no_sound_is_told() -> None:
     with pytest.raises(RecordingError, match="there is no sample in it"):
-        prepare_input(Source.of_array(np.zeros((2, 0), np.float32), 16000), PREPARE, -60.0)
+        prepare_input(Source.from_array(np.zeros((2, 0), np.float32), 16000), PREPARE, -60.0)
     broken = np.zeros((2, 50000), np.float32)
     broken[0, 5] = broken[1, 5] = broken[0, 40000] = np.nan
     broken[1, 7] = np.inf

@@ -25,14 +25,14 @@ def audio(other_clip: Path) -> np.ndarray:
     return load(other_clip, 16000)[: 700 * 160]
 
 
-def heard(audio: np.ndarray, silence_db: float = -300.0) -> Recording:
+def prepared(audio: np.ndarray, silence_db: float = -300.0) -> Recording:
     return Recording(audio, 1.0, silence_db, len(audio), 16000, 1)
 
 
 @pytest.fixture(scope="module")
 def features(audio: np.ndarray) -> RecordingFeatures:
     return RecordingFeatures(
-        heard(audio), pitch_extractor("swift"), content_encoder("whisper-tiny")
+        prepared(audio), pitch_extractor("swift"), content_encoder("whisper-tiny")
     )
 
 
@@ -60,7 +60,7 @@ def test_pitch_is_that_of_the_whole_recording(
     if method in ENTRIES and store.find(method) is None:
         pytest.skip(f"the weights of {method} are not on this machine")
     extractor = pitch_extractor(method)
-    features = RecordingFeatures(heard(audio), extractor, no_content)
+    features = RecordingFeatures(prepared(audio), extractor, no_content)
     inner = slice(CONTEXT_FRAMES, -CONTEXT_FRAMES)
     whole = extractor(audio[None])[0, inner]
     windowed = features.f0[CONTEXT_FRAMES:-CONTEXT_FRAMES][inner]
@@ -79,7 +79,7 @@ def test_the_number_of_frames(features: RecordingFeatures) -> None:
     assert block.shape == (BLOCK_FRAMES // 2, 384) and block.dtype == np.float16
 
 
-def test_silence_has_no_pitch_and_is_not_listened_to(audio: np.ndarray) -> None:
+def test_silence_has_no_pitch_and_is_skipped(audio: np.ndarray) -> None:
     paused = np.concatenate(
         [audio[:48000], np.zeros(10 * 16000, np.float32), audio[48000:96000]]
     )
@@ -89,7 +89,7 @@ def test_silence_has_no_pitch_and_is_not_listened_to(audio: np.ndarray) -> None:
         rows.append(np.abs(batch).max(axis=1) > 0)
         return np.full((len(batch), batch.shape[1] // 160), 100.0, np.float32)
 
-    f0 = RecordingFeatures(heard(paused, -60.0), pitch, no_content).f0[CONTEXT_FRAMES:]
+    f0 = RecordingFeatures(prepared(paused, -60.0), pitch, no_content).f0[CONTEXT_FRAMES:]
     assert (f0[20:280] == 100).all() and (f0[1320:1580] == 100).all()
     assert (f0[320:1280] == 0).all()
     assert (

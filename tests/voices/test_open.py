@@ -86,7 +86,7 @@ def test_a_folder_with_one_voice(tmp_path: Path, voice: VoiceModel, rows: np.nda
     (tmp_path / "ada.index").touch()
     found = open_voice(tmp_path)
     assert found.model.facts["name"] == "ada" and found.index_name == "ada.index"
-    assert Voice.load(tmp_path).index is rows
+    assert Voice.load(tmp_path).model.index is rows
     (tmp_path / "bo.pth").touch()
     with pytest.raises(UserError, match=r"holds 2 files that may be voices \(ada.pth, bo.pth"):
         open_voice(tmp_path)
@@ -98,23 +98,18 @@ def test_a_voice_without_pitch_is_ready_to_speak(tmp_path: Path) -> None:
         tmp_path / "G.pth",
         {"model": dict(small_voice("48k", posterior=True, has_pitch=False).weights)},
     )
-    voice = Voice.load(path)
-    assert (voice.has_pitch, voice.audio, voice.content_encoder) == (
-        False,
-        model.audio,
-        "contentvec",
-    )
-    assert voice.speakers == ("",) * 3 and voice.median_f0 == (0.0,) * 3 and voice.index is None
-    assert voice.prepare.preset == "48k" and voice.prepare.f0_method == "swift"
-    assert set(voice.parameters) == set(model.weights)  # the posterior encoder is left out
+    found = Voice.load(path).model
+    assert not found.generator.has_pitch
+    assert (found.audio, found.content_encoder) == (model.audio, "contentvec")
+    assert found.speakers == ("",) * 3 and found.index is None
 
 
 def test_an_index_that_is_named(tmp_path: Path, voice: VoiceModel) -> None:
     path = write(tmp_path / "ada.pth", classic(voice))
     np.save(tmp_path / "rows.npy", np.ones((9, 256), np.float16))
     np.save(tmp_path / "wide.npy", np.ones((9, 768), np.float16))
-    assert Voice.load(path, index=tmp_path / "rows.npy").index.shape == (9, 256)
-    assert Voice.load(path, index="none").index is None
+    assert Voice.load(path, index=tmp_path / "rows.npy").model.index.shape == (9, 256)
+    assert Voice.load(path, index="none").model.index is None
     with pytest.raises(UserError, match="768 channels, the voice's have 256"):
         Voice.load(path, index=tmp_path / "wide.npy")
     with pytest.raises(UserError, match="there is no file"):

@@ -6,8 +6,9 @@ import contextlib
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -17,6 +18,9 @@ from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.formatting import format_duration
 from rvc_jax.storage.environment import start_jax
+
+if TYPE_CHECKING:
+    from rvc_jax.infer.postprocess import ConvertedAudio
 
 _STANDARD = Path("-")
 Format = Annotated[
@@ -52,126 +56,139 @@ def convert(
         overwrite: Convert a folder's recordings again although their results are there.
     """
     start_jax()
-    chosen = {"run": run, "config": conversion, "which": voice, "index": index}
     if source != _STANDARD and source.is_dir():
-        return _folder(chosen, source, out, format, overwrite, as_json)
+        if out == _STANDARD:
+            raise UserError(
+                f"{source} is a folder: name a folder to write, not standard output"
+            )
+        return _convert_folder(
+            run, source, out, conversion, voice, index, format or "wav", overwrite, as_json
+        )
     if overwrite:
         raise UserError("--overwrite is for folders; a single file is always written")
-    if out == _STANDARD:
-        return _to_standard_output(chosen, source, format, as_json)
-    if format and out.suffix.lower() != f".{format}":
+    if format and out != _STANDARD and out.suffix.lower() != f".{format}":
         raise UserError(f"--format {format} contradicts {out}, whose ending names the format")
-    converted = _file(chosen, source, out)
-    _show(out, converted, as_json)
+    from rvc_jax.infer.files import convert_file
+
+    with (
+        _named_output(out, format or "wav") as target,
+        _named_input(source) as recording,
+        Display() as display,
+    ):
+        converted = convert_file(
+            run, recording, target, conversion, voice, reporter=display, index=index
+        )
+    with contextlib.redirect_stdout(sys.stderr if out == _STANDARD else sys.stdout):
+        _show(out, converted, as_json)
     return 0
 
 
-def _file(chosen: dict[str, Any], source: Path, out: Path) -> Any:
-    """One file to one file, the source being standard input perhaps."""
-    from rvc_jax.infer.files import convert_file
-
-    with Display() as display, contextlib.ExitStack() as stack:
-        if source != _STANDARD:
-            return convert_file(source=source, out=out, progress=display.convert, **chosen)
-        if sys.stdin.isatty():
-            raise UserError("standard input is the terminal: send it a recording")
-        read = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "sound"
-        with read.open("wb") as file:
+@contextlib.contextmanager
+def _named_input(source: Path) -> Iterator[Path]:
+    """A file to read the source from: standard input is copied to one."""
+    if source != _STANDARD:
+        yield source
+        return
+    if sys.stdin.isatty():
+        raise UserError("standard input is the terminal: send it a recording")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "sound"
+        with copy.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
-        try:
-            return convert_file(source=read, out=out, progress=display.convert, **chosen)
-        except UserError as error:
-            raise UserError(str(error).replace(str(read), "standard input")) from error
+        with _rename_in_errors(copy, "standard input"):
+            yield copy
 
 
-def _to_standard_output(
-    chosen: dict[str, Any], source: Path, format: str | None, as_json: bool
-) -> int:
-    """Sound to standard output, everything else to standard error. A header knows the length: the
-    file comes whole."""
+@contextlib.contextmanager
+def _named_output(out: Path, format: str) -> Iterator[Path]:
+    """A file to write: for standard output, one that is sent there when it is complete.
+
+    The header of a sound file states its length, so that it can't be sent while it is written.
+    """
+    if out != _STANDARD:
+        yield out
+        return
     if sys.stdout.isatty():
         raise UserError(
             "sound would be written to the terminal: send standard output to a file or a program"
         )
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / f"sound.{format or 'wav'}"
-        try:
-            converted = _file(chosen, source, out)
-        except UserError as error:
-            raise UserError(str(error).replace(str(out), "standard output")) from error
-        with out.open("rb") as file:
+        target = Path(folder) / f"sound.{format}"
+        with _rename_in_errors(target, "standard output"):
+            yield target
+        with target.open("rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)
         sys.stdout.buffer.flush()
-    with contextlib.redirect_stdout(sys.stderr):
-        _show(_STANDARD, converted, as_json)
-    return 0
 
 
-def _show(out: Path, converted: Any, as_json: bool) -> None:
-    seconds = converted.samples / converted.rate
+@contextlib.contextmanager
+def _rename_in_errors(path: Path, name: str) -> Iterator[None]:
+    """Put another name for a temporary file into the messages of errors."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace(str(path), name)) from error
+
+
+def _show(out: Path, converted: ConvertedAudio, as_json: bool) -> None:
     result = {
         "out": out,
-        "seconds": seconds,
+        "seconds": converted.seconds,
         "sample_rate": converted.rate,
         "samples": converted.samples,
         "transpose": converted.transpose,
     }
     rows = [
         ("written", "to standard output" if out == _STANDARD else str(out)),
-        ("length", f"{seconds:.1f} s at {converted.rate} Hz"),
+        ("length", f"{converted.seconds:.1f} s at {converted.rate} Hz"),
         ("transposed", f"{converted.transpose:+g} semitones"),
     ]
     print_result(result, rows, as_json)
 
 
-def _folder(
-    chosen: dict[str, Any],
+def _convert_folder(
+    run: str,
     source: Path,
     out: Path,
-    format: str | None,
+    conversion: ConvertConfig,
+    voice: str,
+    index: str | None,
+    format: str,
     overwrite: bool,
     as_json: bool,
 ) -> int:
-    """All recordings of a folder; 1 if some of them failed."""
-    from rvc_jax.infer.folder import convert_folder
+    """Convert all recordings of a folder. Returns 1 if some of them failed."""
+    from rvc_jax.infer.files import convert_folder
 
-    if out == _STANDARD:
-        raise UserError(f"{source} is a folder: name a folder to write, not standard output")
     with Display() as display:
-
-        def progress(done: float, total: int, name: Path) -> None:
-            display.update(
-                "converting", done, total, f"{min(int(done) + 1, total)}/{total} {name}"
-            )
-
-        ending = f".{format or 'wav'}"
         result = convert_folder(
-            source=source,
-            out=out,
-            ending=ending,
+            run,
+            source,
+            out,
+            conversion,
+            voice,
+            extension=f".{format}",
             overwrite=overwrite,
-            progress=progress,
-            **chosen,
+            reporter=display,
+            index=index,
         )
     total = len(result.converted) + len(result.present) + len(result.failed)
+    length = format_duration(result.seconds)
     rows = [
         ("folder", str(out)),
-        (
-            "converted",
-            f"{len(result.converted)} of {total} recordings, {format_duration(result.seconds)}",
-        ),
-        *(
-            [("there before", f"{len(result.present)}; --overwrite converts them again")]
-            if result.present
-            else []
-        ),
-        *(("failed", reason) for _, reason in result.failed),
+        ("converted", f"{len(result.converted)} of {total} recordings, {length}"),
     ]
-    failed = [{"source": source / name, "reason": reason} for name, reason in result.failed]
-    counts = {
+    if result.present:
+        rows.append(("there before", f"{len(result.present)}; --overwrite converts them again"))
+    rows += [("failed", reason) for _, reason in result.failed]
+    summary = {
+        "out": out,
+        "seconds": result.seconds,
         "converted": len(result.converted),
         "present": len(result.present),
-        "failed": failed,
+        "failed": [
+            {"source": source / name, "reason": reason} for name, reason in result.failed
+        ],
     }
-    print_result({"out": out, "seconds": result.seconds, **counts}, rows, as_json)
+    print_result(summary, rows, as_json)
     return 1 if result.failed else 0

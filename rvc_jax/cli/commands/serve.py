@@ -47,18 +47,16 @@ def serve(
     start_jax()
     with Display("lines") as display, bind(service) as listener:
         from rvc_jax.infer.voice import Voice
-        from rvc_jax.infer.warm_voice import WarmVoice
 
         loaded = Voice.load(voice, which)
-        warm = WarmVoice(loaded)
         display.message("compiling what conversion needs; this may take a minute")
-        warm.warm_up()
+        loaded.warm_up()
         about = {
             "voice": voice.rstrip("/").rpartition("/")[2],
-            "sample_rate": loaded.audio.sample_rate,
+            "sample_rate": loaded.sample_rate,
             "speakers": loaded.speakers,
         }
-        _run(VoiceServer(warm, about, service, display.message), listener)
+        _run(VoiceServer(loaded.convert_recording, about, service, display), listener)
     return 0
 
 

@@ -11,10 +11,10 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-from rvc_jax.audio.reading import SAVE_FORMATS, check_encoding
+from rvc_jax.audio.reading import SAVE_FORMATS
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError, sanitize
-from rvc_jax.infer.options import coding
+from rvc_jax.infer.options import check_output_format
 
 FORMATS = tuple(extension[1:] for extension in SAVE_FORMATS)
 """What `format` may be; the first is the default."""
@@ -75,7 +75,7 @@ def parse_options(query: Iterable[tuple[str, str]]) -> tuple[ConvertConfig, str]
         values[name] = _format(text) if name == "format" else _value(name, OPTIONS[name], text)
     extension = values.pop("format", FORMATS[0])
     config = ConvertConfig(**values)
-    check_encoding(f".{extension}", coding(config))
+    check_output_format(f".{extension}", config)
     return config, extension
 
 

@@ -1,6 +1,6 @@
-"""A warm voice behind HTTP: a recording is posted, the same words in the voice come back.
+"""A voice behind HTTP: a recording is posted, the answer is the same words in the voice.
 
-One thread converts, a recording at a time; the event loop does the rest and is never kept waiting.
+One thread converts, one recording at a time. The event loop does the rest and never waits for it.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import dataclasses
 import math
 import os
 import socket
@@ -17,26 +18,31 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from rvc_jax.audio.reading import AudioError, EncodingOptions, save
 from rvc_jax.config import ConvertConfig, ServeConfig
 from rvc_jax.errors import UserError
-from rvc_jax.infer.converter import Conversion, Listener, RecordingError
-from rvc_jax.infer.options import check_range, coding
+from rvc_jax.infer.options import check_range, file_encoding
+from rvc_jax.infer.postprocess import ConvertedAudio
+from rvc_jax.infer.recording import RecordingError
 from rvc_jax.infer.server.limits import (
-    LimitedServer,
+    ANSWER_HEADERS,
+    LimitedConnection,
+    RecordingTooLong,
     Refusal,
     check_sender,
+    decode_limited,
     is_local,
     save_body,
     send,
 )
 from rvc_jax.infer.server.query import FORMATS, OPTIONS, parse_options
-from rvc_jax.infer.warm_voice import RecordingTooLong, read_recording
+from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.version import __version__
 
 MEDIA_TYPES = {
@@ -48,20 +54,24 @@ MEDIA_TYPES = {
     "aac": "audio/aac",
     "opus": "audio/ogg",
 }
+"""Content type by format."""
 
-_METHODS = {"/": ("GET", "HEAD"), "/health": ("GET", "HEAD"), "/convert": ("POST",)}
 _OTHER_CONNECTIONS = 64  # beside those that wait: they send, read, or are idle
+_STOPPING = "the server is stopping"
 
 
-class Speak(Protocol):
-    """What converts, e.g. a `WarmVoice`; called from one thread."""
+class ConvertRecording(Protocol):
+    """What converts, such as `Voice.convert_recording`. It is called from one thread."""
 
     def __call__(
-        self, wave: np.ndarray, rate: int, config: ConvertConfig, progress: Listener
-    ) -> Conversion: ...
+        self, wave: np.ndarray, rate: int, config: ConvertConfig, reporter: Reporter
+    ) -> ConvertedAudio:
+        """Convert a recording [channels, samples]."""
+        ...
 
 
-class Spoken(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class ConvertedFile:
     """An audio file that is ready to be sent."""
 
     path: Path
@@ -69,58 +79,77 @@ class Spoken(NamedTuple):
 
 
 class VoiceServer:
-    """Serves until it is told to stop. Everything but `stop` belongs to the thread of `run`."""
+    """Serves a voice until it is stopped. Everything but `stop` belongs to the thread of `run`."""
 
     def __init__(
         self,
-        speak: Speak,
+        convert: ConvertRecording,
         about: dict[str, Any],
         config: ServeConfig,
-        log: Callable[[str], None] = lambda text: None,
+        reporter: Reporter = SILENT,
     ):
-        """about: what is told of the voice to whoever asks. log: is told of every conversion and
-        every failure."""
-        self._speak = speak
-        self._about = about
+        """Make a server that is not running yet.
+
+        Args:
+          convert: Converts a recording.
+          about: Facts of the voice, which `/health` returns.
+          config: Limits.
+          reporter: Receives a message for every conversion and every failure.
+        """
         self.config = config
-        self._log = log
+        self._convert_recording = convert
+        self._about = about
+        self._reporter = reporter
         self._worker = concurrent.futures.ThreadPoolExecutor(1, "conversion")
-        self._jobs: set[concurrent.futures.Future[Spoken | Refusal]] = set()
+        self._jobs: set[concurrent.futures.Future[ConvertedFile | Refusal]] = set()
         self._served = 0
         self._seconds_each = 1.0
         self._stops = 0
-        self._unwanted = threading.Event()
+        self._abandon_all = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._server: LimitedServer | None = None
+        self._server: web.Server | None = None
         self._stopped = asyncio.Event()
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """Number of open connections."""
         return len(self._server.connections) if self._server else 0
 
     async def run(self, listener: socket.socket, ready: Callable[[str], None]) -> None:
-        """Serves until `stop`; what is being converted or sent then is finished first.
+        """Serve until `stop`; what is being converted or sent then is finished first.
 
-        listener: of `bind`; it is closed at the end. ready: is told the address, once it can be
-        asked.
+        Args:
+          listener: A socket of `bind`; it is closed at the end.
+          ready: Is called with the address once the server answers.
         """
         self._loop = asyncio.get_running_loop()
-        most = self.config.max_waiting + _OTHER_CONNECTIONS
-        self._server = LimitedServer(self._answer, self.config.timeout, most)
-        runner = web.ServerRunner(self._server, shutdown_timeout=None)
+        # A client that disconnects cancels its handler, which drops its conversion.
+        runner = web.AppRunner(
+            self._make_app(), handler_cancellation=True, shutdown_timeout=None
+        )
         await runner.setup()
+        server = runner.server
+        assert server is not None
+        self._server = server
+        max_connections = self.config.max_waiting + _OTHER_CONNECTIONS
+
+        def accept() -> LimitedConnection:
+            return LimitedConnection(server, self.config.timeout, max_connections)
+
+        acceptor = await self._loop.create_server(accept, sock=listener)
         try:
-            await web.SockSite(runner, listener).start()
-            ready(_address(listener.getsockname()))
+            ready(_format_address(listener.getsockname()))
             await self._stopped.wait()
         finally:
-            await runner.cleanup()
+            acceptor.close()
+            await runner.cleanup()  # waits for the handlers that still run
             self._worker.shutdown(cancel_futures=True)
 
     def stop(self) -> None:
-        """Take nothing more, and end after what is running; the second time, without that. For any
-        thread."""
+        """Accept nothing more, and end after what is running; a second call drops that as well.
+
+        May be called from any thread.
+        """
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it has ended already
                 self._loop.call_soon_threadsafe(self._stop)
@@ -128,111 +157,112 @@ class VoiceServer:
     def _stop(self) -> None:
         self._stops += 1
         if self._stops > 1:
-            self._unwanted.set()
+            self._abandon_all.set()
         for job in list(self._jobs):
             job.cancel()
         self._stopped.set()
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        with contextlib.ExitStack() as files:
-            try:
-                check_sender(request, self.config.host)
-                response = await self._routed(request, files)
-            except Refusal as refusal:
-                response = refusal.response()
-            return await send(request, response, self.config.timeout)
+    def _make_app(self) -> web.Application:
+        max_bytes = round(1e6 * self.config.max_megabytes)
+        app = web.Application(middlewares=[self._guard], client_max_size=max_bytes)
+        app.on_response_prepare.append(_add_headers)
+        # `Expect` is not answered before the query is checked: `save_body` asks for the body.
+        app.router.add_get("/", self._health, expect_handler=_ignore_expectation)
+        app.router.add_get("/health", self._health, expect_handler=_ignore_expectation)
+        app.router.add_post("/convert", self._convert, expect_handler=_ignore_expectation)
+        return app
 
-    async def _routed(
-        self, request: web.BaseRequest, files: contextlib.ExitStack
-    ) -> web.Response:
-        methods = _METHODS.get(request.path)
-        if methods is None:
-            raise Refusal(404, "there is /health and /convert, nothing else", close=True)
-        if request.method not in methods:
-            allowed = ", ".join(methods)
-            raise Refusal(
-                405, f"{request.path} takes {allowed}", close=True, headers={"Allow": allowed}
-            )
-        return (
-            await self._convert(request, files)
-            if request.path == "/convert"
-            else self._health()
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Check the sender, answer errors in JSON, and send every answer within its time."""
+        try:
+            check_sender(request, self.config.host)
+            response = await handler(request)
+        except Refusal as refusal:
+            response = refusal.response()
+        except web.HTTPNotFound:
+            text = "there is /health and /convert, nothing else"
+            response = Refusal(404, text, close=True).response()
+        except web.HTTPMethodNotAllowed as error:
+            allowed = ", ".join(sorted(error.allowed_methods))
+            text = f"{request.path} takes {allowed}"
+            response = Refusal(405, text, close=True, headers={"Allow": allowed}).response()
+        except web.HTTPException as error:
+            response = Refusal(error.status, error.reason, close=True).response()
+        if response.prepared:
+            return response
+        return await send(request, response, self.config.timeout)
+
+    async def _health(self, request: web.Request) -> web.Response:
+        jobs = list(self._jobs)
+        limits = ("max_megabytes", "max_seconds", "max_waiting")
+        return web.json_response(
+            {
+                **self._about,
+                "rvc_jax": __version__,
+                "served": self._served,
+                "waiting": sum(not job.running() and not job.done() for job in jobs),
+                "converting": any(job.running() for job in jobs),
+                "formats": FORMATS,
+                "options": {name: getattr(ConvertConfig(), name) for name in OPTIONS},
+                "limits": {name: getattr(self.config, name) for name in limits},
+            }
         )
 
-    def _health(self) -> web.Response:
-        jobs = list(self._jobs)
-        told = {
-            **self._about,
-            "rvc_jax": __version__,
-            "served": self._served,
-            "waiting": sum(not job.running() and not job.done() for job in jobs),
-            "converting": any(job.running() for job in jobs),
-            "formats": FORMATS,
-            "options": {name: getattr(ConvertConfig(), name) for name in OPTIONS},
-            "limits": {
-                name: getattr(self.config, name)
-                for name in ("max_megabytes", "max_seconds", "max_waiting")
-            },
-        }
-        return web.json_response(told)
-
-    async def _convert(
-        self, request: web.BaseRequest, files: contextlib.ExitStack
-    ) -> web.Response:
-        """files: what is kept until the answer is sent."""
+    async def _convert(self, request: web.Request) -> web.StreamResponse:
         try:
             config, extension = parse_options(request.query.items())
         except UserError as error:
             raise Refusal(400, str(error), close=True) from None
-        self._check_room()
-        folder = files.enter_context(
-            tempfile.TemporaryDirectory(prefix="rvc_jax-", ignore_cleanup_errors=True)
-        )
-        path = Path(folder) / "recording"
-        await save_body(
-            request, path, round(1e6 * self.config.max_megabytes), self.config.timeout
-        )
-        self._check_room()
-        spoken = await self._spoken(path, config, extension)
-        media_type = MEDIA_TYPES.get(extension, "application/octet-stream")
-        size = spoken.path.stat().st_size
-        headers = {
-            "Content-Type": media_type,
-            "Content-Length": str(size),
-            "X-Transpose": f"{spoken.transpose:g}",
-        }
-        return web.Response(body=files.enter_context(spoken.path.open("rb")), headers=headers)
+        self._check_queue()
+        with tempfile.TemporaryDirectory(
+            prefix="rvc_jax-", ignore_cleanup_errors=True
+        ) as folder:
+            path = Path(folder) / "recording"
+            await save_body(request, path, self.config.timeout)
+            self._check_queue()  # it may have filled while the body came
+            converted = await self._wait_for_conversion(path, config, extension)
+            with converted.path.open("rb") as file:
+                headers = {
+                    "Content-Type": MEDIA_TYPES.get(extension, "application/octet-stream"),
+                    "Content-Length": str(converted.path.stat().st_size),
+                    "X-Transpose": f"{converted.transpose:g}",
+                }
+                response = web.Response(body=file, headers=headers)
+                # The file is removed below, so that it must be sent here.
+                return await send(request, response, self.config.timeout)
 
-    def _check_room(self) -> None:
+    def _check_queue(self) -> None:
         """Refuse a recording that would have to wait behind too many."""
         if self._stops:
-            raise Refusal(503, "the server is stopping", close=True)
+            raise Refusal(503, _STOPPING, close=True)
         if len(self._jobs) > self.config.max_waiting:
             seconds = math.ceil(self._seconds_each * len(self._jobs) / 2)
-            headers = {"Retry-After": str(max(1, min(seconds, 3600)))}
             raise Refusal(
                 503,
                 f"{self.config.max_waiting} recordings wait already",
                 close=True,
-                headers=headers,
+                headers={"Retry-After": str(max(1, min(seconds, 3600)))},
             )
 
-    async def _spoken(self, path: Path, config: ConvertConfig, extension: str) -> Spoken:
-        """The conversion, when its turn has come. It is dropped if nobody waits for it any more."""
-        gone = threading.Event()
-        job = self._worker.submit(self._work, path, config, extension, gone)
+    async def _wait_for_conversion(
+        self, path: Path, config: ConvertConfig, extension: str
+    ) -> ConvertedFile:
+        """Convert a file when its turn has come. A client that disconnects drops the conversion."""
+        is_abandoned = threading.Event()
+        job = self._worker.submit(self._work, path, config, extension, is_abandoned)
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
         done = asyncio.wrap_future(job)
         try:
             await asyncio.wait([done])
         except asyncio.CancelledError:
-            gone.set()
+            is_abandoned.set()
             if not job.cancel():  # it ends soon, and has the files until then
                 await asyncio.wait([done])
             raise
         if job.cancelled():
-            raise Refusal(503, "the server is stopping", close=True)
+            raise Refusal(503, _STOPPING, close=True)
         result = job.result()
         if isinstance(result, Refusal):
             raise result
@@ -240,35 +270,32 @@ class VoiceServer:
         return result
 
     def _work(
-        self, path: Path, config: ConvertConfig, extension: str, gone: threading.Event
-    ) -> Spoken | Refusal:
-        """What the worker does. It raises nothing: nobody may be there to hear of it."""
-
-        def progress(share: float) -> None:
-            if gone.is_set() or self._unwanted.is_set():
-                raise _Dropped
-
+        self, path: Path, config: ConvertConfig, extension: str, is_abandoned: threading.Event
+    ) -> ConvertedFile | Refusal:
+        """Convert a file in the worker's thread. Errors are returned: nobody may wait for them."""
+        reporter = _AbandonReporter(is_abandoned, self._abandon_all)
         begun = time.monotonic()
         try:
-            wave, rate = read_recording(path, self.config.max_seconds)
-            progress(0)
-            conversion = self._speak(wave, rate, config, progress)
-            progress(1)
-            out = path.with_name(f"spoken.{extension}")
-            _save(out, conversion, coding(config))
+            wave, rate = decode_limited(path, self.config.max_seconds)
+            reporter.check()
+            converted = self._convert_recording(wave, rate, config, reporter)
+            reporter.check()
+            out = path.with_name(f"converted.{extension}")
+            _save(out, converted, file_encoding(config))
         except Exception as error:
-            return self._failure(error)
+            return self._to_refusal(error)
         took = time.monotonic() - begun
         self._seconds_each += 0.2 * (took - self._seconds_each)
-        self._log(f"converted {wave.shape[1] / rate:.1f} s in {took:.2f} s")
-        return Spoken(out, conversion.transpose)
+        self._reporter.message(f"converted {wave.shape[1] / rate:.1f} s in {took:.2f} s")
+        return ConvertedFile(out, converted.transpose)
 
-    def _failure(self, error: Exception) -> Refusal:
+    def _to_refusal(self, error: Exception) -> Refusal:
+        """The answer to a conversion that failed."""
         if isinstance(error, Refusal):
             return error
-        if isinstance(error, _Dropped):
-            self._log("a conversion was dropped: nobody waits for it")
-            return Refusal(503, "the server is stopping", close=True)
+        if isinstance(error, _Abandoned):
+            self._reporter.message("a conversion was dropped: nobody waits for it")
+            return Refusal(503, _STOPPING, close=True)
         if isinstance(error, RecordingTooLong):
             return Refusal(413, str(error))
         if isinstance(error, (AudioError, RecordingError)):
@@ -276,30 +303,54 @@ class VoiceServer:
         if isinstance(error, UserError):
             return Refusal(400, str(error))
         for line in "".join(traceback.format_exception(error)).splitlines():
-            self._log(line)
-        return Refusal(500, "the conversion failed; the server's terminal tells more")
+            self._reporter.message(line)
+        return Refusal(500, "the conversion failed; see the server's terminal for the reason")
 
 
-class _Dropped(Exception):
+class _Abandoned(Exception):
     """Nobody waits for this conversion."""
 
 
-def _save(out: Path, conversion: Conversion, coding: EncodingOptions) -> None:
+class _AbandonReporter:
+    """Ends a conversion, at its next report, once one of several events is set."""
+
+    def __init__(self, *events: threading.Event):
+        self._events = events
+
+    def check(self) -> None:
+        """Raises _Abandoned if the conversion is not wanted any more."""
+        if any(event.is_set() for event in self._events):
+            raise _Abandoned
+
+    def message(self, text: str) -> None:
+        self.check()
+
+    def progress(self, stage: str, done: float, total: float | None, text: str = "") -> None:
+        self.check()
+
+
+async def _ignore_expectation(request: web.Request) -> None:
+    """Do not answer `Expect: 100-continue` yet."""
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(ANSWER_HEADERS)
+
+
+def _save(out: Path, converted: ConvertedAudio, encoding: EncodingOptions) -> None:
     try:
-        save(out, conversion.wave, conversion.rate, coding)
+        save(out, converted.to_array(), converted.rate, encoding)
     except UserError as error:
-        raise Refusal(
-            507, f"the result can't be kept: {str(error).removeprefix(f'{out}: ')}"
-        ) from error
+        reason = str(error).removeprefix(f"{out}: ")
+        raise Refusal(507, f"the result can't be kept: {reason}") from error
 
 
 def bind(config: ServeConfig) -> socket.socket:
-    """The socket to serve at, before anything that takes long: nobody is answered until the server
-    runs.
+    """Open the socket to serve at. Nothing is answered until the server runs.
 
     Raises:
-      UserError: if a setting is out of its range, the host is open to others without
-        `open_to_network`, or the address is taken or not this machine's.
+      UserError: an option is out of its range, the host is open to others without
+        `open_to_network`, or the address is in use or not one of this machine.
     """
     _check(config)
     try:
@@ -320,7 +371,8 @@ def bind(config: ServeConfig) -> socket.socket:
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"can't listen at {config.host}, port {config.port}: {reason}; name another with --host or --port"
+            f"can't listen at {config.host}, port {config.port}: {reason}; "
+            "name another with --host or --port"
         ) from error
     return listener
 
@@ -328,15 +380,20 @@ def bind(config: ServeConfig) -> socket.socket:
 def _check(config: ServeConfig) -> None:
     if not config.open_to_network and not is_local(config.host):
         raise UserError(
-            f"--host {config.host} lets other machines use the voice, without password or encryption: if that is "
-            "meant, add --open-to-network"
+            f"--host {config.host} lets other machines use the voice, without password or "
+            "encryption: if that is intended, add --open-to-network"
         )
-    ranges = {"port": (0, 65535), "max_waiting": (1, 1000), "max_megabytes": (0.001, 4000)}
-    ranges |= {"max_seconds": (0.1, 10800), "timeout": (0.1, 3600)}
+    ranges = {
+        "port": (0, 65535),
+        "max_waiting": (1, 1000),
+        "max_megabytes": (0.001, 4000),
+        "max_seconds": (0.1, 10800),
+        "timeout": (0.1, 3600),
+    }
     for name, (least, most) in ranges.items():
         check_range(name, getattr(config, name), least, most)
 
 
-def _address(address: tuple[Any, ...]) -> str:
+def _format_address(address: tuple[Any, ...]) -> str:
     host, port = address[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -15,10 +15,10 @@ import soundfile
 from rvc_jax.audio.reading import decode, save
 from rvc_jax.cli.main import main
 from rvc_jax.config import ConvertConfig
-from rvc_jax.infer import files as files_module
-from rvc_jax.infer import folder
-from rvc_jax.infer.converter import Source
+from rvc_jax.infer import files
 from rvc_jax.infer.postprocess import ConvertedAudio
+from rvc_jax.infer.recording import Source
+from rvc_jax.reporter import Reporter
 
 RATE = 16000
 
@@ -27,18 +27,17 @@ class UpsideDown:
     def __init__(self, config: ConvertConfig):
         self.config = config
 
-    def speak(self, source: Source, progress) -> ConvertedAudio:
-        progress(1.0)
-        wave = np.concatenate(list(source.blocks()), axis=1)
-        return ConvertedAudio(source.rate, 0.0, -wave[0], None, 1.0)
+    def convert(self, source: Source, reporter: Reporter) -> ConvertedAudio:
+        reporter.progress("converting", 1, 1)
+        wave = np.concatenate(list(source.blocks), axis=1)
+        return ConvertedAudio(source.rate, 0.0, -wave[0])
 
 
 @pytest.fixture(autouse=True)
 def voice(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (files_module, folder):
-        monkeypatch.setattr(
-            module, "warm_converter", lambda run, config, which, index: UpsideDown(config)
-        )
+    monkeypatch.setattr(
+        files, "load_converter", lambda place, config, which, index: UpsideDown(config)
+    )
 
 
 @pytest.fixture

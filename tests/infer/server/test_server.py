@@ -21,15 +21,14 @@ import numpy as np
 import pytest
 from http_server import RATE, Reply, Running, Stub, audio_file, decoded, received, serving, tone
 from micro import MICRO
+from untrained_voices import untrained_voice
 
 from rvc_jax.audio.reading import decode
 from rvc_jax.cli.main import main
-from rvc_jax.config import ConvertConfig, PrepareConfig, ServeConfig
+from rvc_jax.config import ConvertConfig, ServeConfig
 from rvc_jax.errors import UserError
-from rvc_jax.infer.converter import Converter
 from rvc_jax.infer.server.server import bind
 from rvc_jax.infer.voice import Voice
-from rvc_jax.models.synthesizer import synthesizer
 
 HOST = b"Host: 127.0.0.1\r\n"
 GOOD = audio_file(tone(0.5))
@@ -509,7 +508,7 @@ def test_the_command_serves_a_real_voice(
     other_clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From the command line to SIGTERM, with a voice that is not trained."""
-    voice = micro_voice()
+    voice = Voice(untrained_voice(MICRO))
     monkeypatch.setattr("rvc_jax.infer.voice.Voice.load", lambda *_: voice)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -540,25 +539,10 @@ def test_the_command_serves_a_real_voice(
     assert f"ready on http://127.0.0.1:{port}" in capsys.readouterr().out
     assert bad.status == 400 and "protect 0.9 is out of range" in bad.error
     for reply, config in zip(converted, queries.values(), strict=True):
-        expected = Converter(voice, config)(*decode(other_clip))
-        assert (
-            reply.headers["X-Transpose"] == f"{config.transpose:g}"
-            and expected.wave.std() > 1e-4
-        )
-        np.testing.assert_allclose(decoded(reply), expected.wave, atol=1e-4)
-
-
-def micro_voice() -> Voice:
-    network = synthesizer(MICRO.generator, MICRO.audio)
-    prepare = PrepareConfig(preset="nano").resolved()
-    return Voice(
-        network,
-        network.init(5),
-        MICRO.audio,
-        MICRO.generator.inter_channels,
-        "whisper-tiny",
-        prepare=prepare,
-    )
+        wave, rate = decode(other_clip)
+        expected = voice.convert_recording(wave, rate, config).to_array()
+        assert reply.headers["X-Transpose"] == f"{config.transpose:g}" and expected.std() > 1e-4
+        np.testing.assert_allclose(decoded(reply), expected, atol=1e-4)
 
 
 def test_a_missing_extra_is_named(

@@ -24,7 +24,7 @@ from rvc_jax.infer.streaming.buffers import (
 def recording(other_clip: Path) -> Recording:
     wave = load(other_clip, 16000)[:80077].copy()
     wave[20000:40000] = 0
-    return prepare_input(Source.of_array(wave, 16000), PrepareConfig(), -60.0)
+    return prepare_input(Source.from_array(wave, 16000), PrepareConfig(), -60.0)
 
 
 @pytest.fixture(scope="module")
@@ -64,35 +64,34 @@ def test_resampling_by_blocks_is_that_of_the_whole(rate: int, quality: str) -> N
 def test_a_stretch_reads_as_that_of_the_whole_recording(
     recording: Recording, raw: np.ndarray
 ) -> None:
-    """Filtered, levelled, and reflected beyond both ends, also after what is old has been
-    forgotten."""
-    sound = InputBuffer(PrepareConfig().high_pass_hz, recording.gain)
-    sound.append(raw[:50000])
+    """Filtered, leveled, and reflected beyond both ends, also after old samples are dropped."""
+    buffer = InputBuffer(PrepareConfig().high_pass_hz, recording.gain)
+    buffer.append(raw[:50000])
     known = 40000 + 5000
     np.testing.assert_allclose(
-        sound.read(-7000, 40000, known), recording.read(-7000, 40000), atol=1e-5
+        buffer.read(-7000, 40000, known), recording.read(-7000, 40000), atol=1e-5
     )
-    sound.append(raw[50000:])
-    sound.end()
-    sound.forget(420)
-    assert sound.samples == len(raw) and len(sound._kept) < 77000
+    buffer.append(raw[50000:])
+    buffer.end()
+    buffer.drop_before(420)
+    assert buffer.samples == len(raw) and buffer.held < 77000
     np.testing.assert_allclose(
-        sound.read(60000, 95000, len(raw)), recording.read(60000, 95000), atol=1e-5
+        buffer.read(60000, 95000, len(raw)), recording.read(60000, 95000), atol=1e-5
     )
 
 
 def test_loudness_is_that_of_the_whole_recording(recording: Recording) -> None:
-    loudness = SilenceGate(-60.0)
+    gate = SilenceGate(-60.0)
     wave = recording.wave * np.float32(recording.gain)
-    loudness.measure(0, wave[: 200 * 160])
-    loudness.forget(140)
-    loudness.measure(120, wave[120 * 160 : 500 * 160])
-    loudness.measure(440, wave[440 * 160 :])
+    gate.measure(0, wave[: 200 * 160])
+    gate.drop_before(140)
+    gate.measure(120, wave[120 * 160 : 500 * 160])
+    gate.measure(440, wave[440 * 160 :])
     frames = recording.frames
-    expected = recording.audible_frames()[48 + 140 :]
+    expected = recording.pad_audible()[48 + 140 :]
     assert 0.2 < expected.mean() < 0.9
-    np.testing.assert_array_equal(loudness.heard(140, frames + 48, frames), expected)
-    np.testing.assert_array_equal(loudness.gate(140, 501), recording.gate()[140:501])
+    np.testing.assert_array_equal(gate.read_audible(140, frames + 48, frames), expected)
+    np.testing.assert_array_equal(gate.read_gains(140, 501), recording.compute_gate()[140:501])
 
 
 def test_a_timeline_is_written_again_and_forgotten() -> None:
@@ -101,7 +100,7 @@ def test_a_timeline_is_written_again_and_forgotten() -> None:
     line.write(1, np.array([[10.0], [11.0]]))
     assert (line.first, line.end) == (-2, 3)
     np.testing.assert_array_equal(line.read(0, 3, 4)[:, 0], [2, 10, 11, 0])
-    line.forget(1)
+    line.drop_before(1)
     np.testing.assert_array_equal(line.read(1, 3)[:, 0], [10, 11])
     line.write(0, np.array([[7.0], [8.0], [9.0]]))  # the first of them is forgotten already
     np.testing.assert_array_equal(line.read(1, 3)[:, 0], [8, 9])

@@ -13,22 +13,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from micro import MICRO
+from untrained_voices import untrained_voice
 
 from rvc_jax.audio.filters import resampled_length
 from rvc_jax.audio.loudness import rms
 from rvc_jax.audio.reading import load
-from rvc_jax.config import ConvertConfig, PrepareConfig
+from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.converter import Converter
-from rvc_jax.infer.streaming.converter import (
-    EXACT,
-    LOW_LATENCY,
-    StreamingConfig,
-    StreamingConverter,
-    at_gain,
-)
-from rvc_jax.infer.voice import Voice
-from rvc_jax.models.synthesizer import synthesizer
+from rvc_jax.infer.engine import Engine
+from rvc_jax.infer.recording import Source
+from rvc_jax.infer.streaming import EXACT, LOW_LATENCY, StreamingConfig, StreamingConverter
 
 BOTH = pytest.mark.parametrize("setting", [EXACT, LOW_LATENCY], ids=["exact", "low latency"])
 
@@ -41,18 +36,10 @@ def clip(other_clip: Path) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def converter() -> Converter:
-    """Random networks; the index holds features unlike those of the recording, and has a large
-    say."""
-    network = synthesizer(MICRO.generator, MICRO.audio)
-    parameters = network.init(5)
-    prepare = PrepareConfig(preset="nano").resolved()
+def engine() -> Engine:
+    """Random networks. The index has features unlike those of the recording, and a large share."""
     index = np.random.default_rng(0).standard_normal((300, 384)).astype(np.float32)
-    channels = MICRO.generator.inter_channels
-    voice = Voice(
-        network, parameters, MICRO.audio, channels, "whisper-tiny", prepare=prepare, index=index
-    )
-    return Converter(voice, ConvertConfig(transpose=2), (336,))
+    return Engine.from_model(untrained_voice(MICRO, index=index), ConvertConfig(transpose=2))
 
 
 class LocalContent:
@@ -72,14 +59,16 @@ def local_pitch(audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndar
 
 
 @pytest.fixture(scope="module")
-def local(converter: Converter) -> Converter:
-    """A converter that hears, but for attention, nothing that is far away, and hears it at once."""
-    local = converter.with_config(ConvertConfig(index_rate=0))
-    local._content = LocalContent()
-    local._pitch = local_pitch
-    # A converter with other options asks for its pitch method anew: it keeps this one.
-    local.with_config = lambda config: local
-    return local
+def local(engine: Engine) -> Engine:
+    """An engine whose features depend on nothing that is far away; only attention does."""
+    config = ConvertConfig(index_rate=0)
+    return Engine(engine.voice, config, content=LocalContent(), pitch=local_pitch)
+
+
+def convert_whole(engine: Engine, wave: np.ndarray, rate: int, gain_db: float) -> np.ndarray:
+    """The conversion of the whole recording at a fixed gain."""
+    source = Source.from_array(wave, rate)
+    return Converter(engine, (336,)).convert(source, gain=10 ** (gain_db / 20)).to_array()
 
 
 def streamed(
@@ -101,13 +90,11 @@ def decibels(error: np.ndarray, reference: np.ndarray) -> float:
     )
 
 
-def test_exact_is_what_the_whole_recording_gives(
-    converter: Converter, clip: np.ndarray
-) -> None:
+def test_exact_is_what_the_whole_recording_gives(engine: Engine, clip: np.ndarray) -> None:
     """With real features, noise and retrieval, from the first sample to the last."""
     short = clip[50000:162000]
-    wave = streamed(StreamingConverter(converter), short)
-    whole = at_gain(converter, 0.0).convert(short, 16000)
+    wave = streamed(StreamingConverter(engine), short)
+    whole = convert_whole(engine, short, 16000, 0.0)
     assert len(wave) == len(whole) == len(short)
     assert decibels(wave - whole, whole) < -60
 
@@ -116,14 +103,14 @@ def test_exact_is_what_the_whole_recording_gives(
     "setting", [EXACT, StreamingConfig(0.16, None, 2.7)], ids=["exact", "short chunks"]
 )
 def test_gates_gains_and_rates_too(
-    local: Converter, clip: np.ndarray, setting: StreamingConfig
+    local: Engine, clip: np.ndarray, setting: StreamingConfig
 ) -> None:
     """Chunks of every length do, where features are local and all that attention hears is waited
     for: noise and phase go on over all of them. Recordings that are heard as a whole are so here,
     too."""
     rate = 22050
     setting = dataclasses.replace(setting, gain_db=4.0)
-    whole = at_gain(local, 4.0).convert(clip, rate)
+    whole = convert_whole(local, clip, rate, 4.0)
     stream = StreamingConverter(local, streaming=setting, input_rate=rate)
     wave = streamed(stream, clip)
     assert len(wave) == len(whole) == resampled_length(len(clip), rate, 16000)
@@ -132,18 +119,18 @@ def test_gates_gains_and_rates_too(
     assert np.abs(wave[pause : pause + 10000]).max() == 0
     if setting.lookahead_seconds is None:
         wave = streamed(stream, clip[:50000])
-        whole = at_gain(local, 4.0).convert(clip[:50000], rate)
+        whole = convert_whole(local, clip[:50000], rate, 4.0)
         assert decibels(wave - whole, whole) < -60
 
 
-def test_low_latency_has_no_steps_at_its_joins(local: Converter, clip: np.ndarray) -> None:
+def test_low_latency_has_no_steps_at_its_joins(local: Engine, clip: np.ndarray) -> None:
     """Between chunks the energy steps no more, beside the conversion of the whole, than amid
     them."""
     stream = StreamingConverter(local, streaming=LOW_LATENCY)
-    chunk = stream._sizes.chunk
-    first = stream._begin
+    chunk = stream.plan.chunk
+    first = stream.next_frame
     wave = streamed(stream, clip)
-    whole = at_gain(local, 0.0).convert(clip, 16000)
+    whole = convert_whole(local, clip, 16000, 0.0)
     assert len(wave) == len(whole)
     at_joins, amid = (
         [
@@ -160,21 +147,21 @@ def test_low_latency_has_no_steps_at_its_joins(local: Converter, clip: np.ndarra
 
 
 def test_a_chunk_goes_over_into_the_next(
-    local: Converter, monkeypatch: pytest.MonkeyPatch
+    local: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a straight line over the crossfade, also where the two have nothing in common."""
     random = np.random.default_rng(0)
     calls = []
 
-    def speak(prior: np.ndarray, *_: object, **__: object) -> np.ndarray:
+    def render(prior: np.ndarray, *_: object, **__: object) -> np.ndarray:
         calls.append(0)
         return np.full(len(prior) * 160, len(calls), np.float32)
 
-    monkeypatch.setattr(local._loaded, "speak", speak)
+    monkeypatch.setattr(local.voice, "render", render)
     stream = StreamingConverter(local, streaming=LOW_LATENCY)
     wave = stream.push(0.3 * random.standard_normal(48000).astype(np.float32))
-    chunk = stream._sizes.chunk * 160
-    fade = stream._sizes.fade * 160
+    chunk = stream.plan.chunk * 160
+    fade = stream.plan.fade * 160
     assert len(calls) > 14
     for number in range(1, len(calls)):
         join = len(wave) - (len(calls) - number) * chunk
@@ -192,11 +179,11 @@ def _step(wave: np.ndarray, sample: int) -> float:
     )
 
 
-def test_low_latency_with_real_features(converter: Converter, clip: np.ndarray) -> None:
+def test_low_latency_with_real_features(engine: Engine, clip: np.ndarray) -> None:
     """As loud as the conversion of the whole."""
     short = clip[8000:28000]
-    wave = streamed(StreamingConverter(converter, streaming=LOW_LATENCY), short)
-    whole = at_gain(converter, 0.0).convert(short, 16000)
+    wave = streamed(StreamingConverter(engine, streaming=LOW_LATENCY), short)
+    whole = convert_whole(engine, short, 16000, 0.0)
     levels = [20 * np.log10(rms(x, 3200, 1600)[3:-1] + 1e-4) for x in (wave, whole)]
     assert len(wave) == len(short) and np.abs(levels[0] - levels[1]).max() < 3
 
@@ -207,7 +194,7 @@ def test_low_latency_with_real_features(converter: Converter, clip: np.ndarray) 
 )
 @given(seed=st.integers(0, 2**16), largest=st.sampled_from([200, 3000, 30000, 200000]))
 def test_blocks_decide_nothing(
-    local: Converter, clip: np.ndarray, setting: StreamingConfig, seed: int, largest: int
+    local: Engine, clip: np.ndarray, setting: StreamingConfig, seed: int, largest: int
 ) -> None:
     rate = 44100
     random = np.random.default_rng(seed)
@@ -223,7 +210,7 @@ def test_blocks_decide_nothing(
 @BOTH
 @pytest.mark.parametrize("rate", [16000, 48000])
 def test_latency_is_what_it_is_said_to_be(
-    local: Converter, clip: np.ndarray, setting: StreamingConfig, rate: int
+    local: Engine, clip: np.ndarray, setting: StreamingConfig, rate: int
 ) -> None:
     """Never later; and not much earlier, where a chunk begins."""
     stream = StreamingConverter(local, streaming=setting, input_rate=rate)
@@ -238,11 +225,11 @@ def test_latency_is_what_it_is_said_to_be(
     assert stream.latency_seconds - 0.05 < max(late) <= stream.latency_seconds + 1e-9
 
 
-def test_stated_latencies(converter: Converter) -> None:
+def test_stated_latencies(engine: Engine) -> None:
     """2.4 s spoken at once; 0.52 for the decoder, 1.7 for one layer of attention, 0.48 for content, 0.3125 filter."""
-    exact = StreamingConverter(converter, streaming=EXACT)
+    exact = StreamingConverter(engine, streaming=EXACT)
     assert exact.latency_seconds == pytest.approx(2.4 + 0.52 + 1.7 + 0.48 + 0.3125)
-    low = StreamingConverter(converter, streaming=LOW_LATENCY)
+    low = StreamingConverter(engine, streaming=LOW_LATENCY)
     assert low.latency_seconds == pytest.approx(
         LOW_LATENCY.chunk_seconds + LOW_LATENCY.lookahead_seconds
     )
@@ -253,7 +240,7 @@ def test_stated_latencies(converter: Converter) -> None:
 @pytest.mark.parametrize("rate", [16000, 44100])
 @pytest.mark.parametrize("samples", [0, 1, 160, 4411, 53761, 60001])
 def test_length_is_exact(
-    local: Converter, setting: StreamingConfig, samples: int, rate: int
+    local: Engine, setting: StreamingConfig, samples: int, rate: int
 ) -> None:
     wave = 0.1 * np.random.default_rng(0).standard_normal(samples).astype(np.float32)
     stream = StreamingConverter(local, streaming=setting, input_rate=rate)
@@ -265,37 +252,31 @@ def test_length_is_exact(
 
 
 def test_silence_stays_silent_and_is_not_rendered(
-    local: Converter, monkeypatch: pytest.MonkeyPatch
+    local: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local._loaded, "speak", None)
-    assert (
-        np.abs(
-            streamed(
-                StreamingConverter(local, streaming=LOW_LATENCY), np.zeros(32000, np.float32)
-            )
-        ).max()
-        == 0
-    )
+    monkeypatch.setattr(local.voice, "render", None)
+    stream = StreamingConverter(local, streaming=LOW_LATENCY)
+    wave = streamed(stream, np.zeros(32000, np.float32))
+    assert np.abs(wave).max() == 0
 
 
 def test_the_second_second_compiles_nothing_and_memory_is_flat(
-    local: Converter, clip: np.ndarray
+    local: Engine, clip: np.ndarray
 ) -> None:
     stream = StreamingConverter(local, streaming=LOW_LATENCY)
     sizes = []
     compiled = []
     stream.push(clip[:48000])
-    listener = lambda event, seconds, **_: (
-        compiled.append(event) if "compile" in event else None
-    )
+
+    def listener(event: str, seconds: float, **_: object) -> None:
+        if "compile" in event:
+            compiled.append(event)
+
     jax.monitoring.register_event_duration_secs_listener(listener)
     try:
         for begin in range(48000, len(clip), 16000):
             stream.push(clip[begin : begin + 16000])
-            sizes.append(
-                len(stream._sound._kept)
-                + sum(len(t._values) for t in (stream._content, stream._f0))
-            )
+            sizes.append(stream.held_values)
         stream.flush()
         assert compiled == [] and max(sizes) < 170000 and max(sizes[6:]) <= 1.3 * max(sizes[:6])
     finally:
@@ -308,13 +289,13 @@ def test_the_second_second_compiles_nothing_and_memory_is_flat(
     ids=["auto-transpose", "volume-envelope", "stereo"],
 )
 def test_options_that_need_the_whole_recording_are_refused(
-    local: Converter, options: dict[str, object]
+    local: Engine, options: dict[str, object]
 ) -> None:
     with pytest.raises(
         UserError,
         match=f"--{next(iter(options)).replace('_', '-')} can't be followed in a stream",
     ):
-        StreamingConverter(local, ConvertConfig(**options))
+        StreamingConverter(local.with_config(ConvertConfig(**options)))
 
 
 @pytest.mark.parametrize(
@@ -336,13 +317,13 @@ def test_options_that_need_the_whole_recording_are_refused(
     ],
 )
 def test_settings_that_are_none_are_refused(
-    local: Converter, setting: dict[str, float], told: str
+    local: Engine, setting: dict[str, float], told: str
 ) -> None:
     with pytest.raises(UserError, match=told):
         StreamingConverter(local, streaming=StreamingConfig(**setting))
 
 
-def test_input_that_is_none_is_told_and_not_taken(local: Converter, clip: np.ndarray) -> None:
+def test_input_that_is_none_is_told_and_not_taken(local: Engine, clip: np.ndarray) -> None:
     with pytest.raises(UserError, match="a stream of 0 samples a second is impossible"):
         StreamingConverter(local, input_rate=0)
     stream = StreamingConverter(local, streaming=LOW_LATENCY)
