@@ -40,19 +40,19 @@ the scripts."""
 
 NOT_CARRIED_OUT = {
     r"^rvc-jax quickstart": "takes minutes: .ci/run",
-    r"^rvc-jax plan": "compiles for half an hour: tests/plan/test_compiled.py",
+    r"^rvc-jax plan": "compiles for half an hour: tests/plan/test_compile.py",
     r"^rvc-jax download": "the network; test_what_is_downloaded_is_known has the names",
-    r"^rvc-jax serve": "runs until it is stopped: tests/infer/test_server.py",
+    r"^rvc-jax serve": "runs until it is stopped: tests/infer/server/test_server.py",
     r"gs://": "a cloud: tests/train/test_run_elsewhere.py has an emulated one",
     r"--coordinator": "several machines: tests/train/test_distributed.py",
     r"public_speech.toml": "the network: tests/data/test_recipes.py",
-    r"--separate-vocals": "a model of another package: tests/audio/test_separate.py",
+    r"--separate-vocals": "a model of another package: tests/audio/test_source_separation.py",
     r"^rvc-jax train": "tests/conftest.py makes the run by it; tests/train/test_returns.py has budgets",
-    r"^rvc-jax report": "tests/cli/test_report_command.py",
-    r"^rvc-jax evaluate --source": "tests/infer/test_recording_quality.py",
-    r"export (run|RUN)$|RUN --license-note": "all forms, one after the other: tests/interop/test_export.py",
-    r"--ratio-decoder": "tests/interop/test_blend.py",
-    r"convert run - -": "standard input: tests/cli/test_convert_command.py",
+    r"^rvc-jax report": "tests/cli/commands/test_report.py",
+    r"^rvc-jax evaluate --source": "tests/metrics/test_conversion.py",
+    r"export (run|RUN)$|RUN --license-note": "all forms, one after the other: tests/voices/test_export.py",
+    r"--ratio-decoder": "tests/voices/test_merge.py",
+    r"convert run - -": "standard input: tests/cli/commands/test_convert.py",
 }
 """Why a command is only parsed; the tests that are named carry it out in another form."""
 
