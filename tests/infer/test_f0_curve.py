@@ -98,31 +98,32 @@ def test_whole_semitones_meet_the_target(median: float, target: float) -> None:
 
 
 def test_which_shift_is_chosen() -> None:
-    assert F0Curve(ConvertConfig(transpose=1.5)).semitones(100, 200) == 1.5
+    assert F0Curve(ConvertConfig(transpose=1.5)).choose_transpose(100, 200) == 1.5
     assert (
-        F0Curve(ConvertConfig(transpose=1.5, auto_transpose=True)).semitones(100, 200) == 13.5
+        F0Curve(ConvertConfig(transpose=1.5, auto_transpose=True)).choose_transpose(100, 200)
+        == 13.5
     )
-    assert F0Curve(ConvertConfig(proposed_pitch=True)).semitones(110, 200) == 6
+    assert F0Curve(ConvertConfig(proposed_pitch=True)).choose_transpose(110, 200) == 6
     proposed = ConvertConfig(proposed_pitch=True, proposed_pitch_threshold=255, transpose=-1)
-    assert F0Curve(proposed).semitones(110, 0) == 14
+    assert F0Curve(proposed).choose_transpose(110, 0) == 14
     for config in (ConvertConfig(auto_transpose=True), proposed):
-        assert F0Curve(config).semitones(0, 0) == config.transpose  # nothing is voiced
+        assert F0Curve(config).choose_transpose(0, 0) == config.transpose  # nothing is voiced
 
 
 def test_autotune_comes_after_the_shift() -> None:
-    spoken = F0Curve(ConvertConfig(autotune=True)).spoken(np.float32([220, 0]), 0, 0.4)
-    np.testing.assert_allclose(spoken, [220, 0], rtol=1e-6)
-    spoken = F0Curve(ConvertConfig(autotune=True)).spoken(np.float32([220, 0]), 0, 0.6)
-    np.testing.assert_allclose(spoken, [220 * 2 ** (1 / 12), 0], rtol=1e-6)
+    f0 = F0Curve(ConvertConfig(autotune=True)).apply(np.float32([220, 0]), 0, 0.4)
+    np.testing.assert_allclose(f0, [220, 0], rtol=1e-6)
+    f0 = F0Curve(ConvertConfig(autotune=True)).apply(np.float32([220, 0]), 0, 0.6)
+    np.testing.assert_allclose(f0, [220 * 2 ** (1 / 12), 0], rtol=1e-6)
 
 
 def test_a_file_takes_the_place_of_the_pitch(tmp_path: Path) -> None:
     path = tmp_path / "curve.csv"
     path.write_text("0.02,100\n0.06,400\n0.08,0\n0.1,200\n")
     f0 = np.full(16, 150, np.float32)
-    spoken = F0Curve(ConvertConfig(f0_file=path, transpose=12)).spoken(f0, -2, 12)
+    f0 = F0Curve(ConvertConfig(f0_file=path, transpose=12)).apply(f0, -2, 12)
     expected = [300, 300, 300, 300, 100, 141.42, 200, 282.84, 400, 0, 0, 0, 200, 300, 300, 300]
-    np.testing.assert_allclose(spoken, expected, rtol=1e-4)
+    np.testing.assert_allclose(f0, expected, rtol=1e-4)
 
 
 @settings(max_examples=50, deadline=None)
@@ -178,23 +179,23 @@ def test_ways_to_write_a_pitch_file(tmp_path: Path, text: str) -> None:
     [
         (
             b"0,100\n# x\n\n0.5;much\n",
-            "line 4: '0.5;much' is no point of a pitch curve: it must be seconds,Hz",
+            "line 4: '0.5;much' is not a point of a pitch curve: it must be seconds,Hz",
         ),
-        (b"0,100\ntime,f0\n", "line 2: 'time,f0' is no point"),
-        (b"0,100\n0.5\n", "line 2: '0.5' is no point"),
-        (b"0,100,7\n", "line 1: '0,100,7' is no point"),
-        (b"0,100\n0,5;200\n", "line 2: '0,5;200' is no point"),
+        (b"0,100\ntime,f0\n", "line 2: 'time,f0' is not a point"),
+        (b"0,100\n0.5\n", "line 2: '0.5' is not a point"),
+        (b"0,100,7\n", "line 1: '0,100,7' is not a point"),
+        (b"0,100\n0,5;200\n", "line 2: '0,5;200' is not a point"),
         (b"0,100\n0.7,100\n0.5,100\n", "line 3: .*its time must be later than 0.7 s"),
         (b"0.7,100\n0.7,100\n", "line 2: .*its time must be later than 0.7 s"),
         (b"-1,100\n", "line 1: .*its time must be from 0 s to 24 hours"),
         (b"1e9,100\n", "line 1: .*its time must be from 0 s to 24 hours"),
-        (b"nan,100\n1,100", "line 1: .*its time must be|line 1: .*no point"),
-        (b"0,nan9\n", "line 1: .*no point"),
+        (b"nan,100\n1,100", "line 1: .*its time must be|line 1: .*not a point"),
+        (b"0,nan9\n", "line 1: .*not a point"),
         (b"0,100\n1,nan\n", "line 2: .*its pitch must be 50 to 1100 Hz, or 0 for unvoiced"),
         (b"0,-1\n", "line 1: .*its pitch must be 50"),
         (b"0,5000\n", "line 1: .*its pitch must be 50"),
-        (b"9" * 5000 + b"\n", "line 1: '9{40}\\.\\.\\.' is no point"),
-        (b"\x1b[2J,7\n", "line 1: '\\?\\[2J,7' is no point"),
+        (b"9" * 5000 + b"\n", "line 1: '9{40}\\.\\.\\.' is not a point"),
+        (b"\x1b[2J,7\n", "line 1: '\\?\\[2J,7' is not a point"),
         (b"", "has no points in it"),
         (b"# nothing\n", "has no points in it"),
         (b"RIFF\xff\xfe\x00", "is not text"),
