@@ -242,107 +242,106 @@ BestBy = Literal["mel", "stft", "similarity", "score"]
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The classic training recipe and how a run is kept."""
+    """Options of training: the recipe, and what a run keeps. The defaults are RVC's own recipe."""
 
     epochs: int = 200
     """Passes over the training windows."""
     steps: int = 0
-    """Steps after which the run ends, if its epochs have not ended it; 0 is no limit."""
+    """End the run after this many steps, if its epochs have not ended it before; 0: no limit."""
     minutes: float = 0.0
-    """Minutes, over all commands that continue the run, after which it ends; 0 is no limit."""
+    """End the run after this many minutes, over all commands that continue it; 0: no limit."""
     pretrained: Literal["default", "none"] = "default"
-    """Networks that a new run starts from. default: those that the RVC world trained for the preset
-    (`rvc-jax download` brings them; nano has none); none: from scratch."""
+    """Networks that a new run starts from. default: the public pretrained networks for the preset
+    (`rvc-jax download` fetches them; nano has none); none: from scratch."""
     pretrained_generator: str = ""
-    """A generator's .pth or .safetensors to start from, in the place of the default one."""
+    """Generator to start from instead of the default one: a .pth or .safetensors file."""
     pretrained_discriminator: str = ""
-    """A discriminator's .pth or .safetensors to start from, in the place of the default one."""
+    """Discriminator to start from instead of the default one: a .pth or .safetensors file."""
     freeze: str = ""
-    """Parts of the generator that stay as they are, separated by commas: enc_p, enc_q, flow, dec,
-    emb_g (prior and posterior encoder, coupling flow, decoder, speakers)."""
+    """Parts of the generator that are not trained, separated by commas: enc_p, enc_q, flow, dec,
+    emb_g (prior encoder, posterior encoder, coupling flow, decoder, speaker embeddings)."""
     batch_per_chip: int = 8
-    """Windows per accelerator and step (or part of a step, see accumulate); a multiple of 8 on
+    """Windows per accelerator in a step, or in a part of one (see accumulate); a multiple of 8 on
     TPU."""
     accumulate: int = 1
-    """Parts of a step, one after the other: so many times the batch in the memory of one."""
+    """Parts that a step is computed in, one after the other: the batch grows by this factor, in the
+    memory of one part."""
     learning_rate: float = 1e-4
-    """Of both networks, in the first epoch."""
+    """Learning rate of both networks in the first epoch."""
     scale_learning_rate: Literal["none", "sqrt", "linear"] = "none"
-    """Raise the learning rate for more than 8 windows per step, by the root of how many times as
-    many there are, or by how many times."""
+    """Scale the learning rate with the global batch size relative to 8: by its square root, or
+    linearly. Smaller batches keep the rate."""
     schedule: Literal["classic", "constant", "cosine"] = "classic"
-    """Course of the learning rate. classic: falls by a factor per epoch; cosine: to a hundredth,
+    """Learning rate schedule. classic: decays by a factor per epoch; cosine: falls to a hundredth
     over all epochs."""
     warmup_steps: int = 0
-    """Steps over which the learning rate rises to its value."""
+    """Steps over which the learning rate rises to its full value."""
     optimizer: Literal["adamw", "adam", "nadamw", "radam", "adabelief", "lion"] = "adamw"
-    """How gradients become steps."""
+    """Optimizer."""
     beta1: float = 0.8
-    """The optimiser's decay of the mean gradient."""
+    """Decay rate of the optimizer's running mean of the gradient."""
     beta2: float = 0.99
-    """The optimiser's decay of the mean squared gradient."""
+    """Decay rate of the optimizer's running mean of the squared gradient."""
     epsilon: float = 1e-9
-    """The optimiser's least divisor."""
+    """Added to Adam's denominator for stability."""
     weight_decay: float = 0.01
-    """Pull of every parameter towards zero, of the optimisers with a w, and of lion."""
+    """Decoupled weight decay (adamw, nadamw, lion)."""
     learning_rate_decay: float = 0.999875
-    """Factor on the learning rate after every epoch, in the classic schedule."""
+    """Factor on the learning rate after every epoch in the classic schedule."""
     clip_norm: float = 0.0
-    """Gradients of a network with a larger norm are scaled down to it; 0 is off."""
+    """Clip each network's gradient to this norm; 0: off."""
     ema: float = 0.0
-    """Keep the generator's weights averaged over the steps, each step with so much of the average
-    before (0.999); 0 is off. The hold-out then scores both, and the better voice is kept."""
+    """Decay per step of an exponential moving average of the generator's weights, such as 0.999; 0:
+    off. The hold-out then measures both, and the better voice is kept."""
     discriminator_every: int = 1
     """Steps per update of the discriminator."""
     mel_weight: float = 45.0
-    """Share of the log-mel error in the generator's loss."""
+    """Weight of the log-mel L1 loss."""
     kl_weight: float = 1.0
-    """Share of the divergence between posterior and prior."""
+    """Weight of the KL divergence between posterior and prior."""
     feature_matching_weight: float = 2.0
-    """Share of the difference of the discriminator's feature maps."""
+    """Weight of the feature matching loss."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """Arithmetic of the networks; parameters and losses are always float32. auto: bfloat16 on TPU
     and GPU."""
     seed: int = 1234
-    """Of the first parameters, the order of the windows, the segments and the noise."""
+    """Seed of the initial parameters, the order of the windows, the segments and the noise."""
     budget: str = ""
-    """What the run may take, over all commands that continue it: 2h, 90min, 5units (of Colab), $3.
-    It ends in time to save."""
+    """Limit on what the run spends, over all commands that continue it: 2h, 90min, 5units (of
+    Colab) or $3. The run ends early enough to save."""
     data_on_device: Literal["auto", "yes", "no"] = "auto"
-    """Hold all training windows in the accelerator's memory, or bring them in as they are needed.
-    auto: hold them if they take no more than a quarter of it; never on a CPU."""
+    """Keep all training windows in the accelerator's memory, or stream them. auto: keep them if
+    they take at most a quarter of it; never on a CPU."""
     steps_per_dispatch: int = 0
-    """Steps that the accelerator takes in one go, without the host; 0 chooses: 1 on a CPU, 32
-    elsewhere."""
+    """Steps that the accelerator runs per call from the host; 0: 1 on a CPU, 32 elsewhere."""
     rematerialize: bool = False
-    """Compute the generator's activations again for the gradient instead of keeping them: less
+    """Recompute the generator's activations in the backward pass instead of storing them: less
     memory, slower."""
     max_consecutive_skips: int = 5
-    """Steps without a finite loss and gradient, one after the other, after which the run returns to
-    its last checkpoint with half the learning rate. Single ones are left out and counted."""
+    """Consecutive steps without a finite loss and gradient after which the run goes back to its
+    last checkpoint with half the learning rate. Single ones are skipped and counted."""
     evaluate_every: int = 10
     """Epochs between evaluations on the hold-out."""
     best_by: BestBy = "mel"
-    """Which voice is the best on the hold-out. mel: lowest log-mel error; stft: lowest
+    """What the best voice is chosen by on the hold-out. mel: lowest log-mel error; stft: lowest
     multi-resolution STFT distance; similarity: most similar speaker; score: lowest sum of log-mel
     error, STFT distance, median pitch error in semitones, and shares of gross pitch errors and of
     voicing errors."""
     patience: int = 0
-    """Evaluations without a better voice after which the run ends; 0 is never: the best voice is
+    """End the run after this many evaluations without a better voice; 0: never. The best voice is
     kept either way."""
     least_improvement: float = 0.002
-    """Share by which the score must fall for a voice to count as better for the patience."""
+    """Relative improvement of the score from which a voice counts as better for the patience."""
     save_every: int = 10
-    """Epochs between checkpoints; a run that is interrupted saves as well."""
+    """Epochs between checkpoints; an interrupted run saves as well."""
     keep_checkpoints: int = 2
-    """Newest checkpoints kept, beside the best voice."""
+    """Number of newest checkpoints to keep, besides the best voice."""
     keep_every: int = 0
-    """Epochs between checkpoints that are kept for good; 0 keeps none. Multiples of --save-every
-    are met."""
+    """Epochs between checkpoints that are never removed, a multiple of --save-every; 0: none."""
     max_gigabytes: float = 0.0
-    """Most that the run's folder may take, with the checkpoint that is being written: those of
-    --keep-every and then older ones of --keep-checkpoints make room. The same at a URL; 0 is no
-    limit."""
+    """Limit on the size of the run's folder, including a checkpoint that is being written: first
+    checkpoints of --keep-every, then older ones of --keep-checkpoints are removed. It holds at a
+    URL as well; 0: no limit."""
     log_every: int = 50
     """Steps between TensorBoard scalars."""
 
@@ -359,16 +358,18 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ClusterConfig:
-    """Processes that train together, one per machine. A TPU slice's, Slurm's and Open MPI's find
-    each other; elsewhere the same command is started on every machine, with these."""
+    """Processes that train together, one per machine.
+
+    The hosts of a TPU slice, and processes started by Slurm or Open MPI, find each other.
+    Elsewhere, start the same command on every machine with these options.
+    """
 
     coordinator: str = ""
-    """HOST:PORT of the first process's machine, with a free port."""
+    """Address of the first process as HOST:PORT, with a free port."""
     processes: int = 0
-    """Processes that train together; 1 is alone, whatever the machine tells; 0 is what the machine
-    tells."""
+    """Number of processes that train together; 1: this one alone; 0: ask the environment."""
     process: int = -1
-    """Which of the processes this one is, from 0; that is the first, which writes the run."""
+    """Number of this process, from 0. Process 0 writes the run."""
     join_seconds: int = 300
     """Seconds to wait for the other processes at the start."""
 
@@ -703,8 +704,8 @@ STORED_NAMES = {
     "rematerialize": "rematerialise",
     "max_consecutive_skips": "skips_before_return",
 }
-"""Fields that were renamed after 0.1, and their first names. Runs and datasets keep the first names:
-hashes of datasets and of cached features are computed over them."""
+"""Fields that were renamed after 0.1, and their first names. Runs and datasets keep the first
+names: hashes of datasets and of cached features are computed over them."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:

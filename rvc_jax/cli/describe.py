@@ -82,7 +82,7 @@ def _folder(path: Path) -> dict[str, Any]:
 
 def _run(path: Path) -> dict[str, Any]:
     from rvc_jax.runs.folder import RunFolder
-    from rvc_jax.runs.learning_curve import best_evaluation, best_mel, evaluations
+    from rvc_jax.runs.history import best_evaluation, best_mel, evaluations
 
     run = RunFolder.open(path)
     history = run.history()

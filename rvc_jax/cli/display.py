@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from rvc_jax.runs.progress import TrainProgress
-
 _SECONDS_BETWEEN_LINES = 5.0
 _STAGES = {
     "fetch": "fetching",
@@ -103,12 +101,6 @@ class Display:
     def update(self, stage: str, done: float, total: float, text: str) -> None:
         """Call `progress`."""
         self.progress(stage, done, total, text)
-
-    def train(self, progress: TrainProgress) -> None:
-        """Show the progress of `train`."""
-        from rvc_jax.runs.progress import report_training
-
-        report_training(self, progress)
 
     def convert(self, share: float) -> None:
         """Show the progress of a conversion."""

@@ -109,18 +109,14 @@ def train(
     join(cluster)
     with Display(progress) as display, contextlib.ExitStack() as stack:
         folder = Path(
-            broadcast_from_first(
-                lambda: str(stack.enter_context(sync_run(run, display.message)))
-            )
+            broadcast_from_first(lambda: str(stack.enter_context(sync_run(run, display))))
         )
         given = {
             name: value
             for name, value in dataclasses.asdict(recipe).items()
             if value is not None
         }
-        result = run_train(
-            dataset, folder, PRESETS[preset] if preset else None, given, display.train
-        )
+        result = run_train(dataset, folder, PRESETS[preset] if preset else None, given, display)
         first = broadcast_from_first(platform.node)
         leave()
         if not is_first():
@@ -156,7 +152,7 @@ def train(
     if result.skipped:
         rows.append(("skipped", f"{result.skipped} steps without a finite loss and gradient"))
     if result.has_ended:
-        rows.append(("report", places.join(run, "report.html")))
+        rows.append(("report", str(places.join(run, "report.html"))))
     print_result(result, rows, as_json)
     return at_ends.run_action(at_end) if result.has_ended else 0
 

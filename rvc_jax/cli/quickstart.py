@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -23,16 +22,10 @@ from rvc_jax.report import Clip, write_report
 from rvc_jax.report.holdout_clips import holdout_clips
 from rvc_jax.reporter import Reporter
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.progress import TrainProgress, TrainResult
+from rvc_jax.runs.progress import TrainResult
 from rvc_jax.storage.environment import peak_memory
 from rvc_jax.train.loop import train
 from rvc_jax.voices.model import VoiceModel
-
-
-class Listener(Reporter, Protocol):
-    """A reporter that shows training, too."""
-
-    def train(self, progress: TrainProgress) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +76,7 @@ class QuickstartResult:
 
 
 def quickstart(
-    out: Path, listener: Listener, epochs: int | None = None
+    out: Path, reporter: Reporter, epochs: int | None = None
 ) -> QuickstartResult | None:
     """Makes `dataset/`, `run/`, `converted.wav` and `report.html` in a folder; what is complete
     there is used again.
@@ -97,26 +90,26 @@ def quickstart(
     began = time.monotonic()
     sample = find_bundled_sample("voice")
     dataset = out / "dataset"
-    _prepare_once(sample, dataset, listener)
+    _prepare_once(sample, dataset, reporter)
     trained = train(
         dataset,
         out / "run",
         overrides={"epochs": epochs} if epochs else {},
-        report=listener.train,
+        reporter=reporter,
     )
     if trained.interrupted:
         return None
     run = RunFolder.open(out / "run")
-    listener.message("converting another speaker's words")
+    reporter.message("converting another speaker's words")
     other = find_audio(find_bundled_sample("other"))[0]
     channels, rate = decode(other)
     voice = Voice(VoiceModel.from_run(run))
     converted = voice.convert_recording(
-        channels, rate, ConvertConfig(auto_transpose=True), listener
+        channels, rate, ConvertConfig(auto_transpose=True), reporter
     )
     wave = converted.to_array()
     save(out / "converted.wav", wave, converted.rate)
-    listener.message("measuring the melody and writing the report")
+    reporter.message("measuring the melody and writing the report")
     melody = track_pitch(channels.mean(axis=0), rate, wave, converted.rate)
     result = _result(run, trained, converted, melody, out, time.monotonic() - began)
     clips = _conversion_clips(channels.mean(axis=0), rate, converted) + holdout_clips(
@@ -127,16 +120,16 @@ def quickstart(
     return result
 
 
-def _prepare_once(source: Path, out: Path, listener: Listener) -> None:
+def _prepare_once(source: Path, out: Path, reporter: Reporter) -> None:
     config = PrepareConfig(preset="nano").resolved()
     if not out.is_dir() or not any(out.iterdir()):
-        prepare(source, out, config, listener)
+        prepare(source, out, config, reporter)
     elif read_info(out).config != to_dict(config):
         raise UserError(
             f"{out} was prepared in another way: remove it, or name another folder with --out"
         )
     else:
-        listener.message(f"{out} is there already and is used again")
+        reporter.message(f"{out} is there already and is used again")
 
 
 def _result(

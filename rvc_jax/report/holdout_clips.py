@@ -9,7 +9,7 @@ from rvc_jax.errors import UserError
 from rvc_jax.report.run_page import Clip
 from rvc_jax.runs import checkpoint
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.learning_curve import best_evaluation
+from rvc_jax.runs.history import best_evaluation
 from rvc_jax.train.evaluator import Evaluator
 from rvc_jax.train.step import build_networks
 

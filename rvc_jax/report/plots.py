@@ -11,7 +11,7 @@ import numpy as np
 from rvc_jax.audio.spectrogram import log_mel, mel_filters, spectrogram
 from rvc_jax.config import AudioConfig
 from rvc_jax.metrics.holdout import METRIC_NAMES
-from rvc_jax.runs import learning_curve
+from rvc_jax.runs.history import best_evaluation, best_mel
 
 _INK = "#1f2933"
 _BLUE = "#1f6feb"
@@ -98,7 +98,7 @@ def plot_learning_curve(history: Sequence[dict[str, Any]], mel_weight: float) ->
     recorded."""
     train = _series(history, "loss/mel")
     holdout = _series(history, "holdout/mel")
-    best = learning_curve.best_evaluation(history)
+    best = best_evaluation(history)
     if not train and not holdout:
         return None
     figure = _figure(_WIDTH, 3.0)
@@ -133,7 +133,7 @@ def plot_learning_curve(history: Sequence[dict[str, Any]], mel_weight: float) ->
             label=label,
         )
     if best is not None:
-        value = learning_curve.best_mel(best)
+        value = best_mel(best)
         colour = _ORANGE if best.get("best/which") == "ema" else _BLUE
         axes.annotate(
             f"best {value:.3f}",
@@ -162,7 +162,7 @@ def plot_metrics(history: Sequence[dict[str, Any]]) -> bytes | None:
     if set(curves) <= {"mel"}:
         return None
     figure = _figure(_WIDTH, 4.2)
-    best = learning_curve.best_evaluation(history)
+    best = best_evaluation(history)
     grid = figure.subplots(2, 4).ravel()
     for axes in grid[len(curves) :]:
         axes.set_axis_off()

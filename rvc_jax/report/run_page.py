@@ -17,6 +17,7 @@ from rvc_jax.report import html as blocks
 from rvc_jax.report import plots
 from rvc_jax.runs import learning_curve
 from rvc_jax.runs.folder import RunFolder
+from rvc_jax.runs.history import best_evaluation, better_voice, evaluation_metrics, evaluations
 from rvc_jax.storage.files import atomic_write
 from rvc_jax.version import __version__
 
@@ -103,24 +104,24 @@ def _facts(run: RunFolder) -> list[tuple[str, str]]:
 def _measured(run: RunFolder) -> list[tuple[str, str]]:
     """Figures of the best voice and of the latest one on the hold-out."""
     history = run.history()
-    lines = learning_curve.evaluations(history)
+    lines = evaluations(history)
     if not lines:
         return []
     rows = []
-    best = learning_curve.best_evaluation(history)
+    best = best_evaluation(history)
     for name, line, which in (
         ("best voice", best, best.get("best/which", "raw")),
         (
             "latest evaluation",
             lines[-1],
-            learning_curve.better_voice(lines[-1], run.preset.train.best_by)[0],
+            better_voice(lines[-1], run.preset.train.best_by)[0],
         ),
     ):
         averaged = " (averaged weights)" if which == "ema" else ""
         rows.append(
             (
                 name,
-                f"step {line['step']}{averaged}: {format_metrics(learning_curve.evaluation_metrics(line, which))}",
+                f"step {line['step']}{averaged}: {format_metrics(evaluation_metrics(line, which))}",
             )
         )
     return rows

@@ -1,5 +1,4 @@
-"""A run's signs of life: `heartbeat.json`, from which others see where it is, and whether it still
-goes on."""
+"""A run's signs of life: `heartbeat.json` says where it is, and whether its process still works."""
 
 from __future__ import annotations
 
@@ -11,30 +10,32 @@ import os
 import platform
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rvc_jax.reporter import Reporter
 from rvc_jax.runs import checkpoint
-from rvc_jax.runs.progress import Report, TrainProgress, TrainResult
+from rvc_jax.runs.progress import STAGE, TrainProgress, TrainResult
 from rvc_jax.storage.files import write_json
 
 FILE = "heartbeat.json"
 INTERVAL = 5.0
-"""Seconds between two beats."""
+"""Seconds between two heartbeats."""
 
 
 @dataclasses.dataclass(frozen=True)
 class HeartbeatRecord:
-    """What a run tells of itself. Times are seconds since 1970; what is not known yet is None."""
+    """What a run says about itself. Times are seconds since 1970; None is unknown."""
 
     state: str
     """starting (until the first step is done), training, finished, interrupted, or failed."""
     why: str
-    """Of an end before the last step, in words."""
+    """Why it ended before its last step; empty if it did not."""
     alive: float
-    """When its process last gave a sign of life."""
+    """When the process last wrote."""
     moved: float
-    """When it last came a step further."""
+    """When it last completed a step."""
     machine: str
     process: int
     step: int = 0
@@ -47,14 +48,15 @@ class HeartbeatRecord:
     holdout: float | None = None
     budget: str = ""
     message: str = ""
-    """The newest one, with the step it was told at."""
+    """The newest message."""
     saved_step: int | None = None
-    """Of the newest checkpoint."""
+    """Step of the newest checkpoint."""
     saved: float | None = None
+    """When it was saved."""
 
 
-def read(run: Path) -> HeartbeatRecord | None:
-    """The last beat of a run; None if it never had one, or the file is damaged."""
+def read_heartbeat(run: Path) -> HeartbeatRecord | None:
+    """Read the last heartbeat of a run; None if it has none, or the file is damaged."""
     try:
         values = json.loads((run / FILE).read_text())
         names = {field.name for field in dataclasses.fields(HeartbeatRecord)}
@@ -66,14 +68,23 @@ def read(run: Path) -> HeartbeatRecord | None:
 
 
 class HeartbeatWriter:
-    """Beats in a thread for as long as its context lasts, whatever the training does meanwhile."""
+    """Writes heartbeats from a thread while its context lasts, whatever the training does
+    meanwhile.
 
-    def __init__(self, run: Path, report: Report):
-        """report: is passed all that the run tells."""
+    It is a `Reporter`: it notes what it receives, and passes it on.
+    """
+
+    def __init__(self, run: Path, reporter: Reporter):
+        """Write nothing yet.
+
+        Args:
+            run: The run's folder.
+            reporter: Receives everything that the run reports.
+        """
         self._run = run
-        self._report = report
+        self._reporter = reporter
         now = time.time()
-        self._beat = HeartbeatRecord("starting", "", now, now, platform.node(), os.getpid())
+        self._record = HeartbeatRecord("starting", "", now, now, platform.node(), os.getpid())
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="heartbeat", daemon=True)
 
@@ -93,30 +104,30 @@ class HeartbeatWriter:
                 state="interrupted" if interrupted else "failed",
                 why=str(error) or type(error).__name__,
             )
+        # Only after the thread has ended: this is the last word.
         self._write()
 
-    def listen(self, progress: TrainProgress) -> None:
-        """The listener of a run."""
-        if progress.message is not None:
-            self._change(message=f"step {progress.step}: {progress.message}")
-        else:
-            self._moved(progress)
-        self._report(progress)
+    def message(self, text: str) -> None:
+        """Note a message, and pass it on."""
+        self._change(message=text)
+        self._reporter.message(text)
 
-    def ended(self, result: TrainResult) -> None:
-        """The run came to an end of its own, or was asked to."""
-        why = "the budget is used up" if result.used_up else result.stopped
-        state = "finished" if result.has_ended else "interrupted"
-        self._change(
-            state=state,
-            why=why,
-            step=result.steps,
-            seconds_left=0.0 if state == "finished" else None,
-        )
+    def progress(
+        self,
+        stage: str,
+        done: float,
+        total: float | None,
+        text: str = "",
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Note how far the training is, and pass on all progress."""
+        if stage == STAGE and facts is not None:
+            self._note(TrainProgress(**facts))
+        self._reporter.progress(stage, done, total, text, facts)
 
-    def _moved(self, progress: TrainProgress) -> None:
-        speed = 1 / progress.step_seconds if progress.step_seconds > 0 else None
-        left = progress.seconds_left if math.isfinite(progress.seconds_left) else None
+    def _note(self, progress: TrainProgress) -> None:
+        is_timed = progress.step_seconds > 0  # false for NaN, too
+        is_left_known = math.isfinite(progress.seconds_left)
         self._change(
             state="training",
             moved=time.time(),
@@ -124,30 +135,36 @@ class HeartbeatWriter:
             total_steps=progress.total_steps,
             epoch=progress.epoch,
             epochs=progress.epochs,
-            steps_per_second=speed,
-            seconds_left=left,
+            steps_per_second=1 / progress.step_seconds if is_timed else None,
+            seconds_left=progress.seconds_left if is_left_known else None,
             losses=dict(progress.losses),
             holdout=progress.holdout,
             budget=progress.budget,
         )
 
+    def record_result(self, result: TrainResult) -> None:
+        """Note how the run ended: by itself, or because it was asked to."""
+        is_finished = result.has_ended
+        self._change(
+            state="finished" if is_finished else "interrupted",
+            why="the budget is used up" if result.used_up else result.stopped,
+            step=result.steps,
+            seconds_left=0.0 if is_finished else None,
+        )
+
     def _change(self, **values: Any) -> None:
-        self._beat = dataclasses.replace(self._beat, **values)
+        self._record = dataclasses.replace(self._record, **values)
 
     def _work(self) -> None:
         while not self._over.wait(INTERVAL):
             self._write()
 
     def _write(self) -> None:
-        """A full disk is passed over: the next beat may find room."""
+        saved: dict[str, Any] = {}
+        # A full disk is ignored: the next heartbeat may fit.
         with contextlib.suppress(OSError):
             newest = checkpoint.find_newest(self._run / "checkpoints")
-            saved = (
-                {"saved_step": int(newest.name), "saved": newest.stat().st_mtime}
-                if newest
-                else {}
-            )
-            write_json(
-                self._run / FILE,
-                dataclasses.asdict(dataclasses.replace(self._beat, alive=time.time(), **saved)),
-            )
+            if newest is not None:
+                saved = {"saved_step": int(newest.name), "saved": newest.stat().st_mtime}
+            record = dataclasses.replace(self._record, alive=time.time(), **saved)
+            write_json(self._run / FILE, dataclasses.asdict(record))

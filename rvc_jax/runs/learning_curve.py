@@ -1,23 +1,26 @@
-"""When to stop: what the history of the hold-out says of the training, as pure functions of it.
+"""What the course of a run's hold-out says: when to stop, whether it overfits, what more would
+bring.
 
-A history is a run's `history.jsonl`, oldest line first. A line of an evaluation has `holdout/NAME`
-for the raw weights and, where they are averaged as well, `holdout_ema/NAME`; `best/which` ("raw" or
-"ema") if its voice was kept as the best so far.
+Pure functions of a run's history (`runs.history`), oldest line first.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from rvc_jax.config import BestBy, TrainConfig
-from rvc_jax.metrics.holdout import ranking_score
+from rvc_jax.runs.history import (
+    Line,
+    best_evaluation,
+    better_voice,
+    evaluations,
+    steps_per_epoch,
+)
 
-Line = Mapping[str, Any]
-PREFIXES = {"raw": "holdout", "ema": "holdout_ema"}
 SCORE_NAMES: dict[BestBy, str] = {
     "mel": "log-mel error",
     "stft": "STFT distance",
@@ -26,29 +29,41 @@ SCORE_NAMES: dict[BestBy, str] = {
 }
 
 _MIN_RISING_EVALUATIONS = 4
-"""Evaluations after the lowest one, at least, before anything is called overfitting."""
+"""Fewest evaluations after the lowest one before anything is called overfitting."""
 _MIN_RISE = 0.01
+"""Smallest rise that counts as overfitting, as a share of the lowest score."""
 _CLEAR_RISE = 2.2
+"""Mann-Kendall statistic above which values rise."""
 _CLEAR_FALL = 1.6
+"""Mann-Kendall statistic below whose negative values fall."""
 _MIN_POINTS = 6
+"""Fewest evaluations that a forecast is made from."""
 _NEGLIGIBLE_GAIN = 0.01
+"""Share of the present error below which a gain is called negligible."""
 _POWERS = (0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
+"""Exponents c of the curves (step + o)^-c."""
 _OFFSETS = (0.0, 0.05, 0.2, 0.6)
+"""Offsets o of these curves, in units of the last step."""
 _DECAYS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.9, 1.4, 2.0)
+"""Time constants t of the curves exp(-step / t), in units of the last step."""
 _MODEL_UNCERTAINTY = 0.25
-"""Share of the change from now on that no course is trusted with: none follows such a curve
+"""Share of the forecast change by which the range is widened: no run follows such a curve
 exactly."""
 _CONFIDENCE = 1.645
-"""Standard deviations on both sides that hold 90 % of a normal distribution."""
+"""Standard deviations on either side that hold 90 % of a normal distribution."""
+
+_Shape = Callable[[np.ndarray], np.ndarray]
 
 
 class Point(NamedTuple):
+    """A value at a step."""
+
     step: int
     value: float
 
 
 class Forecast(NamedTuple):
-    """An error at a step to come: the likeliest, and a range that should hold it nine times out of
+    """An error at a later step: the likeliest value, and a range that holds it nine times out of
     ten."""
 
     step: float
@@ -57,56 +72,19 @@ class Forecast(NamedTuple):
     high: float
 
 
-def evaluation_metrics(line: Line, which: str = "raw") -> dict[str, float]:
-    """The measures of an evaluation's raw or averaged weights, by name; nothing in other lines."""
-    prefix = f"{PREFIXES[which]}/"
-    return {
-        name.removeprefix(prefix): value
-        for name, value in line.items()
-        if name.startswith(prefix)
-    }
-
-
-def evaluations(history: Sequence[Line]) -> list[Line]:
-    return [line for line in history if "holdout/mel" in line]
-
-
-def better_voice(line: Line, by: BestBy) -> tuple[str, float]:
-    """Which of an evaluation's voices is the better one, and its score."""
-    scores = {
-        which: ranking_score(figures, by)
-        for which in PREFIXES
-        if (figures := evaluation_metrics(line, which))
-    }
-    which = min(scores, key=scores.__getitem__)
-    return which, scores[which]
-
-
-def best_evaluation(history: Sequence[Line]) -> Line | None:
-    """The evaluation whose voice is kept as the best one; in histories that don't tell, that of the
-    least mel error."""
-    lines = evaluations(history)
-    told = [line for line in lines if "best/which" in line]
-    return told[-1] if told else min(lines, key=lambda line: line["holdout/mel"], default=None)
-
-
-def best_mel(line: Line) -> float:
-    """Log-mel error of the voice that was kept of such an evaluation."""
-    return evaluation_metrics(line, line.get("best/which", "raw"))["mel"]
-
-
 def holdout_curve(history: Sequence[Line], by: BestBy) -> list[Point]:
-    """Score of the better voice of every evaluation that has one."""
+    """Return the better voice's score at every evaluation that has one; lower is better."""
     points = [Point(line["step"], better_voice(line, by)[1]) for line in evaluations(history)]
     return [point for point in points if math.isfinite(point.value)]
 
 
 def training_curve(history: Sequence[Line]) -> list[Point]:
+    """Return the recorded mel losses of training."""
     return [Point(line["step"], line["loss/mel"]) for line in history if "loss/mel" in line]
 
 
 def early_stop_reason(history: Sequence[Line], recipe: TrainConfig) -> str:
-    """Why the run should end now, if its patience has run out; else empty."""
+    """Return why the run should end now, if its patience has run out; else an empty string."""
     lowest = Point(0, math.inf)
     waited = 0
     for point in holdout_curve(history, recipe.best_by):
@@ -118,15 +96,18 @@ def early_stop_reason(history: Sequence[Line], recipe: TrainConfig) -> str:
     if not 0 < recipe.patience <= waited:
         return ""
     name = SCORE_NAMES[recipe.best_by]
-    return f"stopped: {waited} evaluations have brought no better {name} than that of step {lowest.step}"
+    return (
+        f"stopped: {waited} evaluations have brought no better {name} "
+        f"than that of step {lowest.step}"
+    )
 
 
 def overfitting_warning(history: Sequence[Line], by: BestBy) -> str:
-    """A warning if the hold-out's score rises while the training error falls; else empty.
+    """Return a warning if the hold-out's score rises while the training error falls; else "".
 
-    Its lowest place is looked for in means of three; since then it must have risen clearly (Mann
-    and Kendall's test of a trend), by more than its noise and by 1 %, while the training's log-mel
-    error fell.
+    The lowest place is that of the running mean of three evaluations. Since then the score must
+    have risen clearly (Mann-Kendall trend test), by more than its noise and by 1 %, while the mel
+    loss of training fell.
     """
     points = holdout_curve(history, by)[1:]  # the first is the untrained voice
     values = np.array([point.value for point in points])
@@ -141,47 +122,56 @@ def overfitting_warning(history: Sequence[Line], by: BestBy) -> str:
     if rising < _MIN_RISING_EVALUATIONS or len(training) < _MIN_RISING_EVALUATIONS:
         return ""
     rise = means[-1] - means[lowest - 1]
-    if rise < max(
-        _MIN_RISE * means[lowest - 1], 4 * _estimate_noise(values[-2 * (rising + 4) :])
-    ):
+    noise = _estimate_noise(values[-2 * (rising + 4) :])
+    if rise < max(_MIN_RISE * means[lowest - 1], 4 * noise):
         return ""
     if _mann_kendall(values[lowest:]) < _CLEAR_RISE or _mann_kendall(training) > -_CLEAR_FALL:
         return ""
     best = best_evaluation(history)
+    assert best is not None  # there are at least six evaluations
     return (
-        f"the hold-out's {SCORE_NAMES[by]} has been rising for {rising} evaluations while the training error falls "
-        f"(overfitting): the voice of step {best['step']} is kept; more epochs will not help, more speech would"
+        f"the hold-out's {SCORE_NAMES[by]} has been rising for {rising} evaluations while the "
+        f"training error falls (overfitting): the voice of step {best['step']} is kept; more epochs "
+        "will not help, more speech would"
     )
 
 
 def forecast(points: Sequence[Point], steps: Sequence[float]) -> list[Forecast] | None:
-    """What a falling error will be at later steps; None if there are too few points, or they don't
-    clearly fall.
+    """Extrapolate a falling error to later steps.
 
-    Saturating curves a + b * (step + o)^-c and a + b * exp(-step / t) are fitted over grids of c, o
-    and t, and every one speaks with the likelihood that it gives to the points. The range has the
-    points' scatter, the uncertainty of a and b, the disagreement of the curves, and a quarter of
-    the change from now on.
+    Saturating curves a + b * (step + o)^-c and a + b * exp(-step / t) are fitted by least squares
+    over grids of c, o and t, and averaged with the likelihood of the points as weight. The range
+    covers the scatter of the points, the uncertainty of a and b, the disagreement of the curves,
+    and a quarter of the forecast change.
+
+    Args:
+        points: The error so far; points before an eighth of the last step are left out.
+        steps: Where to forecast it.
+
+    Returns:
+        A forecast per step; None if there are too few points, or they don't clearly fall.
     """
     points = [point for point in points if point.step > 0]
     points = [point for point in points if point.step >= points[-1].step / 8]
     if len(points) < _MIN_POINTS:
         return None
-    at, values = (np.array(column, float) for column in zip(*points, strict=True))
+    at = np.array([point.step for point in points], float)
+    values = np.array([point.value for point in points], float)
     if _mann_kendall(values) > -_CLEAR_FALL:
         return None
     unit = at[-1]
     asked = np.array(steps, float) / unit
-    fits = [
-        fit for shape in _shapes() if (fit := _fit(shape, at / unit, values, asked)) is not None
-    ]
+    attempts = [_fit(shape, at / unit, values, asked) for shape in _shapes()]
+    fits = [fit for fit in attempts if fit is not None]
     if not fits:
         return None
     squares = np.array([fit.squares for fit in fits])
+    # Three parameters are fitted; no measurement is more exact than 1e-4.
     variance = max(squares.min() / (len(values) - 3), (1e-4 * values.mean()) ** 2)
     best = fits[int(squares.argmin())]
     if best.fall < 2 * math.sqrt(variance):
-        return None
+        return None  # the fall is lost in the scatter
+
     weights = np.exp(-(squares - squares.min()) / (2 * variance))
     weights /= weights.sum()
     means = np.array([fit.values for fit in fits])
@@ -189,27 +179,27 @@ def forecast(points: Sequence[Point], steps: Sequence[float]) -> list[Forecast] 
     value = weights @ means
     doubt = _MODEL_UNCERTAINTY * (value - weights @ np.array([fit.now for fit in fits]))
     deviation = np.sqrt(weights @ (spreads + np.square(means - value)) + np.square(doubt))
-    return [
-        Forecast(
-            step, float(v), max(float(v - _CONFIDENCE * d), 0.0), float(v + _CONFIDENCE * d)
-        )
-        for step, v, d in zip(steps, value, deviation, strict=True)
-    ]
+    forecasts = []
+    for step, likeliest, spread in zip(steps, value, deviation, strict=True):
+        low = max(float(likeliest - _CONFIDENCE * spread), 0.0)
+        high = float(likeliest + _CONFIDENCE * spread)
+        forecasts.append(Forecast(step, float(likeliest), low, high))
+    return forecasts
 
 
 def describe_forecast(history: Sequence[Line], recipe: TrainConfig) -> str:
-    """What the rest of the run and twice its epochs would probably bring, in words; empty if it
-    can't be told."""
+    """Describe what the rest of the run and twice its epochs would probably bring; "" if
+    unknown."""
     points = holdout_curve(history, recipe.best_by)
     total = total_steps(history, recipe)
     if not points or total is None:
         return ""
     now = points[-1].step
     end = max(total, points[-1].step)
-    projected = forecast(points, (now, end, 2 * end))
-    if projected is None:
+    forecasts = forecast(points, (now, end, 2 * end))
+    if forecasts is None:
         return ""
-    here, at_end, twice = projected
+    here, at_end, twice = forecasts
     name = SCORE_NAMES[recipe.best_by]
     epochs = recipe.epochs
     parts = [f"the hold-out's {name} is now about {here.value:.3g}"]
@@ -224,43 +214,48 @@ def describe_forecast(history: Sequence[Line], recipe: TrainConfig) -> str:
 
 
 def total_steps(history: Sequence[Line], recipe: TrainConfig) -> int | None:
-    """Steps of the whole run; None while the history has no line that tells how many an epoch
+    """Return the steps of the whole run; None while the history doesn't say how many an epoch
     has."""
-    told = [line for line in history if line.get("epoch", 0) > 0]
-    return recipe.total_steps(round(told[-1]["step"] / told[-1]["epoch"])) if told else None
+    per_epoch = steps_per_epoch(history)
+    return None if per_epoch is None else recipe.total_steps(per_epoch)
 
 
 def summary(history: Sequence[Line], recipe: TrainConfig) -> list[str]:
-    """Everything there is to say of a run's course, as sentences."""
+    """Summarize a run's course in sentences: why it stopped, whether it overfits, what more
+    brings."""
+    stop_reason = early_stop_reason(history, recipe)
     warning = overfitting_warning(history, recipe.best_by)
-    said = (
-        early_stop_reason(history, recipe),
-        warning,
-        "" if warning else describe_forecast(history, recipe),
-    )
-    return [sentence for sentence in said if sentence]
+    # A run that overfits has no error that falls: a forecast would contradict the warning.
+    outlook = "" if warning else describe_forecast(history, recipe)
+    return [sentence for sentence in (stop_reason, warning, outlook) if sentence]
 
 
 class _Fit(NamedTuple):
+    """A curve a + b * shape fitted to points."""
+
     squares: float
+    """Sum of the squared residuals."""
     fall: float
-    """From the first point to the last."""
+    """Fitted value at the first point minus that at the last."""
     now: float
-    """At the last point."""
+    """Fitted value at the last point."""
     values: np.ndarray
-    """Where it was asked."""
+    """Fitted values at the steps of the forecast."""
     leverages: np.ndarray
-    """Variance of these, in units of that of the points."""
+    """Variances of these values, in units of the points' variance."""
 
 
-def _shapes() -> list[Any]:
-    """Functions of the step, in units of the last one, that fall to 0."""
-    powers = [lambda x, c=c, o=o: (x + o) ** -c for c in _POWERS for o in _OFFSETS]
-    return powers + [lambda x, t=t: np.exp(-x / t) for t in _DECAYS]
+def _shapes() -> list[_Shape]:
+    """Return the shapes to fit: functions of the step, in units of the last one, that fall to 0."""
+    powers: list[_Shape] = [
+        lambda x, c=c, o=o: (x + o) ** -c for c in _POWERS for o in _OFFSETS
+    ]
+    exponentials: list[_Shape] = [lambda x, t=t: np.exp(-x / t) for t in _DECAYS]
+    return powers + exponentials
 
 
-def _fit(shape: Any, at: np.ndarray, values: np.ndarray, asked: np.ndarray) -> _Fit | None:
-    """The best a, b >= 0 of a + b * shape; None if it does not fall."""
+def _fit(shape: _Shape, at: np.ndarray, values: np.ndarray, asked: np.ndarray) -> _Fit | None:
+    """Fit a, b >= 0 of a + b * shape by least squares; None if the curve does not fall."""
     design = np.stack([np.ones_like(at), shape(at)], axis=1)
     coefficients = np.linalg.lstsq(design, values, rcond=None)[0]
     if coefficients[0] < 0:  # an error has no floor below 0
@@ -276,19 +271,18 @@ def _fit(shape: Any, at: np.ndarray, values: np.ndarray, asked: np.ndarray) -> _
 
 
 def _mann_kendall(values: np.ndarray) -> float:
-    """Mann and Kendall's statistic: standard deviations from no trend; above 0 for rising
-    values."""
+    """Return the Mann-Kendall statistic: standard deviations from no trend, above 0 for a rise."""
     n = len(values)
-    total = float(np.sum(np.sign(values[None] - values[:, None])[np.triu_indices(n, 1)]))
-    return math.copysign(max(abs(total) - 1, 0), total) / math.sqrt(
-        n * (n - 1) * (2 * n + 5) / 18
-    )
+    signs = np.sign(values[None] - values[:, None])[np.triu_indices(n, 1)]
+    total = float(np.sum(signs))
+    corrected = math.copysign(max(abs(total) - 1, 0), total)  # for continuity
+    return corrected / math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
 
 
 def _estimate_noise(values: np.ndarray) -> float:
-    """Standard deviation around a smooth course, from second differences."""
+    """Estimate the standard deviation around a smooth curve from second differences."""
     return float(np.sqrt(np.mean(np.square(np.diff(values, 2))) / 6))
 
 
-def _format_range(projected: Forecast) -> str:
-    return f"{projected.value:.3g} ({projected.low:.3g} to {projected.high:.3g})"
+def _format_range(forecasted: Forecast) -> str:
+    return f"{forecasted.value:.3g} ({forecasted.low:.3g} to {forecasted.high:.3g})"

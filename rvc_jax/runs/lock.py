@@ -1,5 +1,5 @@
-"""Whose a run at a URL is: one working folder trains into it at a time, and the last one to do so
-has it newest."""
+"""Who trains a run at a URL: one working folder at a time, and the last one has the newest
+state."""
 
 from __future__ import annotations
 
@@ -20,62 +20,80 @@ from rvc_jax.storage.files import write_json
 _EXPIRY_SECONDS = 300.0
 """Seconds after the last sign of life for which a run counts as being trained."""
 _RENEW_SECONDS = 30.0
+"""Seconds between two signs of life."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Owner:
-    """Who trains, or trained last."""
+    """Who trains a run, or trained it last."""
 
     folder: str
-    """Of a working folder, made up when it was made."""
+    """Identity of the working folder, made up when the folder was made."""
     process: int
     machine: str
     time: float
-    """Of the last sign of life, in seconds since 1970; 0 after the end."""
+    """Seconds since 1970 of the last sign of life; 0 after the run has ended."""
 
 
 class RunLock:
-    """The claim of a working folder on a URL, kept in `owner.json` there."""
+    """A working folder's claim on a URL, kept in `owner.json` there."""
 
     def __init__(self, url: str, folder: Path):
-        """folder: has an identity from its first claim on."""
+        """Read the folder's identity, or make one up.
+
+        Args:
+            url: Of the run.
+            folder: The working folder; it keeps its identity from its first claim on.
+        """
         self._url = url
         self._file = folder / "identity.json"
         self._place = places.join(url, "owner.json")
-        self._beaten = 0.0
+        self._renewed = 0.0
         try:
             self._identity = str(json.loads(self._file.read_text()))
         except (OSError, ValueError):
             self._identity = uuid.uuid4().hex
 
     def check(self) -> bool:
-        """Whether this folder was the last to write to the URL. Raises UserError if a run goes on
-        there now."""
+        """Return whether this folder was the last one to write to the URL.
+
+        Raises:
+            UserError: The run is being trained now.
+        """
         owner = self._read()
         if owner is None:
             return False
         age = time.time() - owner.time
-        is_here = owner.folder == self._identity
-        gone = is_here and (
+        is_own = owner.folder == self._identity
+        # On this machine, a process can be looked for; elsewhere, only its silence tells.
+        process_ended = is_own and (
             owner.process == os.getpid() or not psutil.pid_exists(owner.process)
         )
-        if abs(age) < _EXPIRY_SECONDS and not gone:
+        # Clocks differ: a sign of life may seem to be from the future.
+        if abs(age) < _EXPIRY_SECONDS and not process_ended:
             raise UserError(
-                f"{self._url} is being trained by process {owner.process} of {sanitize(owner.machine)}: end it first, or "
-                f"train into another place; if it is gone, wait {_EXPIRY_SECONDS - age:.0f} s"
+                f"{self._url} is being trained by process {owner.process} of "
+                f"{sanitize(owner.machine)}: end it first, or train into another place; if it is "
+                f"gone, wait {_EXPIRY_SECONDS - age:.0f} s"
             )
-        return is_here
+        return is_own
 
     def claim(self) -> None:
-        """From here on the URL's newest state is that of this folder."""
+        """Claim the URL: from here on, its newest state is that of this folder."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         write_json(self._file, self._identity)
         self._write(time.time())
 
-    def beat(self, now: bool = False) -> None:
-        """A sign of life, if it is time for one. Raises UserError if another one has claimed the
-        URL meanwhile."""
-        if time.monotonic() - self._beaten < _RENEW_SECONDS and not now:
+    def renew(self, now: bool = False) -> None:
+        """Write a sign of life, if it is time for one.
+
+        Args:
+            now: Write one in any case.
+
+        Raises:
+            UserError: Another folder has claimed the URL meanwhile.
+        """
+        if time.monotonic() - self._renewed < _RENEW_SECONDS and not now:
             return
         owner = self._read()
         if owner is not None and owner.folder != self._identity:
@@ -85,7 +103,11 @@ class RunLock:
         self._write(time.time())
 
     def release(self, keep: bool) -> None:
-        """The run has ended. keep: whether there is anything at the URL."""
+        """Note that the run has ended.
+
+        Args:
+            keep: Whether the URL has files of the run; without any, the claim is removed as well.
+        """
         if keep:
             self._write(0.0)
         else:
@@ -94,7 +116,7 @@ class RunLock:
     def _write(self, now: float) -> None:
         owner = Owner(self._identity, os.getpid(), platform.node(), now)
         places.write(self._place, json.dumps(dataclasses.asdict(owner)).encode())
-        self._beaten = time.monotonic()
+        self._renewed = time.monotonic()
 
     def _read(self) -> Owner | None:
         content = places.read(self._place)

@@ -1,7 +1,7 @@
-"""A run that lives in the cloud: its working folder on this machine, and what keeps the two alike.
+"""A run at a URL: its working folder on this machine, and what keeps the two equal.
 
-A checkpoint's hashes are copied last, in both directions: without them it is unfinished, and
-nobody's newest.
+A checkpoint's hashes are copied last, in both directions: a checkpoint without them is unfinished,
+and no reader takes it.
 """
 
 from __future__ import annotations
@@ -32,26 +32,32 @@ _FILES = (
 )
 _CHECKPOINT_FOLDERS = ("best", "checkpoints")
 VOICE_FOLDERS = {"best": "best", "latest": "checkpoints"}
-"""The part of a run that a voice is in."""
+"""The part of a run that has its best and its latest voice."""
 ALL_PARTS = (*_FILES, "metrics", *_CHECKPOINT_FOLDERS)
 _STEP = re.compile("0|[1-9][0-9]{0,17}")
 _TRIES = 3
+"""Times that a run is read if its files change meanwhile."""
 _APPENDED = ("history.jsonl", "heartbeat.json", "metrics")
+"""Parts that may be written to while they are sent."""
 
 
 def is_mirrored(name: str) -> bool:
-    """Whether a file belongs to a run, by its name below it. What else a listing has is never
-    written here."""
+    """Return whether a file belongs to a run, by its name in the run's folder.
+
+    A listing is not trusted: nothing else in it is ever written on this machine.
+    """
     first, *below = name.split("/")
     if not all(map(_is_plain, below)):
         return False
     if first in _CHECKPOINT_FOLDERS:
         return len(below) > 1 and _STEP.fullmatch(below[0]) is not None
-    return len(below) == 1 if first == "metrics" else first in _FILES and not below
+    if first == "metrics":
+        return len(below) == 1
+    return first in _FILES and not below
 
 
 def _is_plain(part: str) -> bool:
-    """Whether a part of a name leads neither up nor to another drive."""
+    """Return whether a part of a name leads neither up nor to another drive."""
     return (
         part not in ("", ".", "..")
         and part.isprintable()
@@ -61,34 +67,40 @@ def _is_plain(part: str) -> bool:
 
 
 def working_folder(url: str, purpose: str = "") -> Path:
-    """Where a run at a URL is on this machine. purpose: readers have a folder of their own."""
-    name = re.sub("[^A-Za-z0-9_-]", "_", url.rstrip("/").rpartition("/")[2])[:40]
-    return (
-        cache_dir()
-        / "runs"
-        / f"{name}-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:12]}{purpose}"
-    )
+    """Return where a run at a URL is on this machine.
+
+    Args:
+        url: Of the run.
+        purpose: Ending of the folder's name. Readers have another folder than the training.
+    """
+    url = url.rstrip("/")
+    name = re.sub("[^A-Za-z0-9_-]", "_", url.rpartition("/")[2])[:40]
+    digest = hashlib.sha256(url.encode()).hexdigest()[:12]
+    return cache_dir() / "runs" / f"{name}-{digest}{purpose}"
 
 
 def fetch_run(run: places.Location, *wanted: str) -> Path:
-    """The folder of a run to read from: itself, or a copy of what is wanted of the run at a URL,
-    brought up to date.
+    """Return a folder to read a run from: the run's own, or an up-to-date copy of one at a URL.
 
-    wanted: `config.json`, `history.jsonl`, `best`, `checkpoints`, ...: of checkpoints the newest
-    intact one.
+    Args:
+        run: Folder or URL of the run.
+        wanted: The parts that are needed besides `config.json`: `history.jsonl`, `best`,
+            `checkpoints`, ... Of checkpoints, the newest intact one is copied.
 
     Raises:
-      UserError: if there is no run at the URL, or it cannot be reached.
+        UserError: There is no run at the URL, or it can't be reached.
     """
     if not places.is_remote(run):
         return Path(run)
     mirror = Mirror(str(run), working_folder(str(run), "-read"))
     for tries_left in reversed(range(_TRIES)):
         try:
-            mirror.bring(("config.json", *wanted))
+            mirror.pull(("config.json", *wanted))
             break
-        except UserError as error:  # gone since it was listed: the run trains meanwhile
-            if tries_left == 0 or not isinstance(error.__cause__, FileNotFoundError):
+        except UserError as error:
+            # A file that was listed is gone: the run trains meanwhile.
+            has_vanished = isinstance(error.__cause__, FileNotFoundError)
+            if tries_left == 0 or not has_vanished:
                 raise
     if not (mirror.run / "config.json").exists():
         raise UserError(f"there is no run of rvc-jax at {run}")
@@ -99,72 +111,113 @@ class Mirror:
     """The files of a run at a URL and in `folder/run`. Not for several threads at once."""
 
     def __init__(self, url: str, folder: Path):
+        """Read what is known from the time before; nothing is listed or copied yet.
+
+        Args:
+            url: Of the run.
+            folder: The working folder.
+        """
         self.url = url.rstrip("/")
         self.run = folder / "run"
         self._record = folder / "mirror.json"
         self._known: dict[str, list[Any]] = _read_record(self._record)
-        """By name: size and time of the local file when it was the one at the URL, and that one's
-        version, if known."""
-        self._there: dict[str, places.RemoteFile] = {}
+        """By name: size and time of the local file when it was equal to the remote one, and the
+        version of that one, "" if unknown."""
+        self._remote: dict[str, places.RemoteFile] = {}
+        """By name: the run's files at the URL, as last listed and changed since."""
 
-    def look(self) -> set[str]:
-        """Lists what is at the URL. Returns the names that are no run's."""
+    # MARK: listing
+
+    def list_remote(self) -> set[str]:
+        """List what is at the URL; returns the names that don't belong to a run."""
         found = places.list_versions(self.url)
-        self._there = {name: entry for name, entry in found.items() if is_mirrored(name)}
-        return set(found) - set(self._there)
+        self._remote = {name: entry for name, entry in found.items() if is_mirrored(name)}
+        return set(found) - set(self._remote)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing of a run is at the URL."""
-        return not self._there
+        """Whether the URL has no files of a run."""
+        return not self._remote
 
     def newest_remote_step(self) -> int:
-        """The step of the newest finished checkpoint at the URL; -1 if there is none."""
+        """Return the step of the newest finished checkpoint at the URL; -1 if there is none."""
         return max(self._finished_remote_steps("checkpoints"), default=-1)
 
-    def bring(self, wanted: Collection[str] = ALL_PARTS) -> None:
-        """Makes the working folder what the URL has: of checkpoints the newest intact one, of older
-        ones the hashes.
+    def _finished_remote_steps(self, kind: str) -> list[int]:
+        parts = [name.split("/") for name in self._remote]
+        return [
+            int(part[1])
+            for part in parts
+            if part[0] == kind and part[2:] == [checkpoint.HASHES]
+        ]
 
-        Those stand for what is in the cloud: once they are removed here, `send` removes it there.
+    def _is_finished(self, name: str) -> bool:
+        """Return whether a remote file is not part of an unfinished checkpoint."""
+        top, _, rest = name.partition("/")
+        if top not in _CHECKPOINT_FOLDERS:
+            return True
+        step = rest.partition("/")[0]
+        return f"{top}/{step}/{checkpoint.HASHES}" in self._remote
+
+    def _list_local(self, wanted: Collection[str]) -> Iterator[str]:
+        """Yield the names of the run's files on this machine."""
+        for top in wanted:
+            path = self.run / top
+            for file in [path] if path.is_file() else path.rglob("*"):
+                name = file.relative_to(self.run).as_posix()
+                if is_mirrored(name) and file.is_file():
+                    yield name
+
+    # MARK: pull
+
+    def pull(self, wanted: Collection[str] = ALL_PARTS) -> None:
+        """Make the working folder equal to the URL.
+
+        Of checkpoints, the newest intact one is copied, and the hashes of the older ones. These
+        stand for what is at the URL: once they are removed here, `push` removes the checkpoint
+        there.
+
+        Args:
+            wanted: The parts to copy.
         """
-        self.look()
-        for name in self._there:
+        self.list_remote()
+        for name in self._remote:
             top = name.partition("/")[0]
             if top in wanted and top not in _CHECKPOINT_FOLDERS:
                 self._get(name)
-        for kept in _CHECKPOINT_FOLDERS:
-            if kept in wanted:
-                self.pull_newest(kept)
-        for name in list(self._local(wanted)):
-            if name not in self._there or not self._is_finished(name):
+        for kind in _CHECKPOINT_FOLDERS:
+            if kind in wanted:
+                self.pull_newest(kind)
+        for name in list(self._list_local(wanted)):
+            if name not in self._remote or not self._is_finished(name):
                 (self.run / name).unlink(missing_ok=True)
                 self._known.pop(name, None)
-        for folder in (
-            path for kept in _CHECKPOINT_FOLDERS for path in (self.run / kept).glob("*")
-        ):
-            if not any(path.is_file() for path in folder.rglob("*")):
-                shutil.rmtree(folder, ignore_errors=True)
-        self._save()
+        self._remove_empty_folders()
+        self._save_record()
 
-    def pull_newest(self, kept: str) -> None:
-        """Brings the newest intact one of the checkpoints at the URL, and the hashes of the older
-        ones."""
+    def pull_newest(self, kind: str) -> None:
+        """Copy the newest intact checkpoint from the URL, and the hashes of the older ones.
+
+        Args:
+            kind: "best" or "checkpoints".
+        """
         found = False
-        for step in sorted(self._finished_remote_steps(kept), reverse=True):
-            folder = self.run / kept / str(step)
-            hashes = f"{kept}/{step}/{checkpoint.HASHES}"
+        for step in sorted(self._finished_remote_steps(kind), reverse=True):
+            folder = self.run / kind / str(step)
+            hashes = f"{kind}/{step}/{checkpoint.HASHES}"
             if not found:
-                found = self._get_checkpoint(folder, f"{kept}/{step}/")
-            elif kept == "checkpoints" and not self._is_same(hashes):
+                found = self._get_checkpoint(folder, f"{kind}/{step}/")
+            elif kind == "checkpoints" and not self._is_same(hashes):
                 shutil.rmtree(folder, ignore_errors=True)
                 self._get(hashes)
 
     def _get_checkpoint(self, folder: Path, prefix: str) -> bool:
-        """Whether the checkpoint is intact. What is damaged here already is fetched once more."""
-        names = sorted(
-            (name for name in self._there if name.startswith(prefix)), key=_is_hashes
-        )
+        """Copy a checkpoint; returns whether it is intact.
+
+        If it is not, all of it is copied once more: the local files may be the damaged ones.
+        """
+        names = [name for name in self._remote if name.startswith(prefix)]
+        names.sort(key=_is_hashes)
         for _ in range(2):
             for name in names:
                 self._get(name)
@@ -174,150 +227,140 @@ class Mirror:
                 self._known.pop(name, None)
         return False
 
-    def send(self) -> int:
-        """Copies what has changed here to the URL, and removes there what was removed here.
+    def _get(self, name: str) -> None:
+        if not self._is_same(name):
+            places.get(self._place(name), self.run / name)
+            self._known[name] = [*_stamp(self.run / name), self._remote[name].version]
 
-        Returns how many checkpoints were removed here before they were there. Raises UserError if
-        the URL cannot be reached; what has arrived need not be sent again.
+    def _is_same(self, name: str) -> bool:
+        """Return whether the local file is equal to the remote one."""
+        stamp = _stamp(self.run / name)
+        return bool(stamp) and self._known.get(name) == [*stamp, self._remote[name].version]
+
+    def _remove_empty_folders(self) -> None:
+        for kind in _CHECKPOINT_FOLDERS:
+            for folder in (self.run / kind).glob("*"):
+                if not any(path.is_file() for path in folder.rglob("*")):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    # MARK: push
+
+    def push(self) -> int:
+        """Copy what has changed here to the URL, and remove there what was removed here.
+
+        Returns:
+            How many checkpoints were removed here before they had arrived.
+
+        Raises:
+            UserError: The URL can't be reached. What has arrived is not sent again.
         """
         missed = 0
         try:
-            for kept in _CHECKPOINT_FOLDERS:
-                self._forget(
-                    kept
-                )  # before anything comes, to take no more room than there is here
-            for kept in _CHECKPOINT_FOLDERS:
-                for step in list(self._unsent_steps(kept)):
-                    missed += not self._push_checkpoint(kept, step)
-                    self._forget(kept)
+            # Before anything is sent, so that the URL takes no more room than the folder here.
+            for kind in _CHECKPOINT_FOLDERS:
+                self._remove_stale(kind)
+            for kind in _CHECKPOINT_FOLDERS:
+                for step in list(self._unsent_steps(kind)):
+                    missed += not self._push_checkpoint(kind, step)
+                    self._remove_stale(kind)
             self._push_files()
         finally:
-            self._save()
+            self._save_record()
         return missed
 
-    def _push_checkpoint(self, kept: str, step: int) -> bool:
-        """Whether it has arrived: it may have been removed meanwhile."""
-        *files, hashes = self._stamps(kept, step) or [("", [])]
-        if not _is_hashes(hashes[0]) or not all(self._put(*file) for file in files):
+    def _unsent_steps(self, kind: str) -> Iterator[int]:
+        """Yield the steps of finished checkpoints that the URL lacks, the newest first."""
+        for step in reversed(checkpoint.list_steps(self.run / kind)):
+            folder = self.run / kind / str(step)
+            is_whole = (folder / checkpoint.HASHES).exists()
+            if not is_whole or checkpoint.is_remote_only(folder):
+                continue
+            if not all(self._is_sent(*each) for each in self._list_stamps(kind, step)):
+                yield step
+
+    def _push_checkpoint(self, kind: str, step: int) -> bool:
+        """Send a checkpoint; returns False if it was removed here meanwhile."""
+        stamps = self._list_stamps(kind, step)
+        if not stamps or not _is_hashes(stamps[-1][0]):
             return False
-        if (
-            kept == "checkpoints"
-        ):  # a history must reach as far as the checkpoint that it is continued from
+        *files, hashes = stamps
+        if not all(self._put(*file) for file in files):
+            return False
+        # Before the hashes, because the history must reach as far as a checkpoint that somebody may
+        # continue from.
+        if kind == "checkpoints":
             self._push_files()
         return self._put(*hashes)
 
-    def _unsent_steps(self, kept: str) -> Iterator[int]:
-        """The steps of finished checkpoints that the URL lacks, the newest first."""
-        for step in reversed(checkpoint.list_steps(self.run / kept)):
-            folder = self.run / kept / str(step)
-            is_whole = (folder / checkpoint.HASHES).exists() and not checkpoint.is_remote_only(
-                folder
-            )
-            if is_whole and not all(self._is_sent(*each) for each in self._stamps(kept, step)):
-                yield step
-
-    def _stamps(self, kept: str, step: int) -> list[tuple[str, list[int]]]:
-        """(name, stamp) of a checkpoint's files, the hashes last."""
-        found = [(name, _stamp(self.run / name)) for name in self._local((f"{kept}/{step}",))]
-        return sorted(found, key=lambda each: _is_hashes(each[0]))
-
     def _push_files(self) -> None:
-        others = [name for name in ALL_PARTS if name not in _CHECKPOINT_FOLDERS]
-        here = set(self._local(others))
+        parts = [name for name in ALL_PARTS if name not in _CHECKPOINT_FOLDERS]
+        here = set(self._list_local(parts))
         for name in sorted(here):
             self._put(name, _stamp(self.run / name))
-        for name in [
-            name
-            for name in self._known
-            if name.partition("/")[0] in others and name not in here
-        ]:
-            self._discard(name)
+        for name in list(self._known):
+            if name.partition("/")[0] in parts and name not in here:
+                self._discard(name)
 
-    def _forget(self, kept: str) -> None:
-        """Removes at the URL the checkpoints that are not here any more, their hashes first.
+    def _remove_stale(self, kind: str) -> None:
+        """Remove at the URL the checkpoints that are not here any more, their hashes first.
 
         The newest one stays until another one has arrived.
         """
-        finished = self._finished_remote_steps(kept)
-        has_arrived = any((self.run / kept / str(step)).exists() for step in finished)
+        finished = self._finished_remote_steps(kind)
+        has_arrived = any((self.run / kind / str(step)).exists() for step in finished)
         spared = -1 if has_arrived else max(finished, default=-1)
-        for name in sorted(self._there, key=lambda name: not _is_hashes(name)):
+        for name in sorted(self._remote, key=lambda name: not _is_hashes(name)):
             top, _, rest = name.partition("/")
-            if top != kept:
+            if top != kind:
                 continue
             step = int(rest.partition("/")[0])
-            folder = self.run / kept / str(step)
+            folder = self.run / kind / str(step)
             is_gone = not folder.exists() and step != spared
-            is_of_another = (folder / "default").exists() and not (
-                self.run / name
-            ).exists()  # the step was saved anew
+            # After a rollback, a step is saved anew, in files of other names.
+            is_whole_here = (folder / "default").exists()
+            is_of_another = is_whole_here and not (self.run / name).exists()
             if is_gone or is_of_another:
                 self._discard(name)
 
+    def _list_stamps(self, kind: str, step: int) -> list[tuple[str, list[int]]]:
+        """Return name and stamp of each file of a checkpoint, the hashes last."""
+        names = self._list_local((f"{kind}/{step}",))
+        found = [(name, _stamp(self.run / name)) for name in names]
+        return sorted(found, key=lambda each: _is_hashes(each[0]))
+
     def _put(self, name: str, stamp: list[int]) -> bool:
-        """Whether the file is at the URL as it was at the stamp; not if it was removed or written
-        anew meanwhile."""
+        """Send a file; returns False if it was removed or rewritten since the stamp was taken."""
         if self._is_sent(name, stamp):
             return True
         path = self.run / name
-        is_growing = name.partition("/")[0] in _APPENDED
-        if _stamp(path) != stamp and not is_growing:
+        is_appended = name.partition("/")[0] in _APPENDED
+        if _stamp(path) != stamp and not is_appended:
             return False
         try:
-            with _snapshot(path) if is_growing else contextlib.nullcontext(path) as source:
-                places.put(source, places.join(self.url, name))
+            with _snapshot(path) if is_appended else contextlib.nullcontext(path) as source:
+                places.put(source, self._place(name))
         except (UserError, FileNotFoundError):
             if path.exists():
                 raise
             return False
-        self._there[name] = places.RemoteFile(stamp[0], "")
+        self._remote[name] = places.RemoteFile(stamp[0], "")
         self._known[name] = [*stamp, ""]
         return True
 
-    def _get(self, name: str) -> None:
-        if not self._is_same(name):
-            places.get(places.join(self.url, name), self.run / name)
-            self._known[name] = [*_stamp(self.run / name), self._there[name].version]
+    def _is_sent(self, name: str, stamp: list[int]) -> bool:
+        return name in self._remote and self._known.get(name, [])[:2] == stamp
 
     def _discard(self, name: str) -> None:
-        places.discard(places.join(self.url, name))
-        self._there.pop(name, None)
+        places.discard(self._place(name))
+        self._remote.pop(name, None)
         self._known.pop(name, None)
 
-    def _is_sent(self, name: str, stamp: list[int]) -> bool:
-        return name in self._there and self._known.get(name, [])[:2] == stamp
+    def _place(self, name: str) -> str:
+        return f"{self.url}/{name}"
 
-    def _is_same(self, name: str) -> bool:
-        """Whether the local file is the one that is at the URL now."""
-        stamp = _stamp(self.run / name)
-        return bool(stamp) and self._known.get(name) == [*stamp, self._there[name].version]
-
-    def _is_finished(self, name: str) -> bool:
-        top, _, rest = name.partition("/")
-        return (
-            top not in _CHECKPOINT_FOLDERS
-            or f"{top}/{rest.partition('/')[0]}/{checkpoint.HASHES}" in self._there
-        )
-
-    def _finished_remote_steps(self, kept: str) -> list[int]:
-        parts = [name.split("/") for name in self._there]
-        return [
-            int(part[1])
-            for part in parts
-            if part[0] == kept and part[2:] == [checkpoint.HASHES]
-        ]
-
-    def _local(self, wanted: Collection[str]) -> Iterator[str]:
-        """Names of the run's files on this machine."""
-        for top in wanted:
-            path = self.run / top
-            for file in [path] if path.is_file() else path.rglob("*"):
-                name = file.relative_to(self.run).as_posix()
-                if is_mirrored(name) and file.is_file():
-                    yield name
-
-    def _save(self) -> None:
-        with contextlib.suppress(OSError):  # what is not known is copied again
+    def _save_record(self) -> None:
+        # Without a record, files are copied again: no harm.
+        with contextlib.suppress(OSError):
             self._record.parent.mkdir(parents=True, exist_ok=True)
             write_json(self._record, self._known)
 
@@ -327,7 +370,7 @@ def _is_hashes(name: str) -> bool:
 
 
 def _stamp(path: Path) -> list[int]:
-    """Size and time of a file, which change when it is written; nothing if it is not there."""
+    """Return size and time of a file, which change when it is written; [] if there is no file."""
     try:
         found = path.stat()
     except OSError:
@@ -337,8 +380,7 @@ def _stamp(path: Path) -> list[int]:
 
 @contextlib.contextmanager
 def _snapshot(path: Path) -> Iterator[Path]:
-    """A copy of a file that is being written to: some services refuse what grows while it is
-    sent."""
+    """Copy a file that is being written to: some services refuse a file that grows while sent."""
     with tempfile.TemporaryDirectory(prefix="rvc_jax-") as folder:
         yield Path(shutil.copyfile(path, Path(folder) / path.name))
 

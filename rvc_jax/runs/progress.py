@@ -1,21 +1,29 @@
-"""What a run tells: where it is, how fast it goes, and what came of it."""
+"""What a run reports: its progress while it trains, and its result."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from rvc_jax.formatting import format_duration
 from rvc_jax.reporter import Reporter
 from rvc_jax.storage.places import Location
 
+STAGE = "training"
+"""Name of the stage under which a run reports its progress."""
+
+_LOSS_LABELS = {
+    "loss/mel": "mel",
+    "loss/kl": "kl",
+    "loss/feature_matching": "fm",
+    "loss/adversarial": "adv",
+    "loss/discriminator": "disc",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainProgress:
-    """Where a run is; times in seconds, NaN while they are not known."""
+    """How far a run is. Times are in seconds, NaN while unknown."""
 
     step: int
     total_steps: int
@@ -24,10 +32,11 @@ class TrainProgress:
     step_seconds: float
     seconds_left: float
     losses: dict[str, float]
+    """The newest recorded losses by name."""
     holdout: float | None
-    message: str | None = None
+    """Log-mel error of the last evaluation; None before the first."""
     budget: str = ""
-    """What is spent and left of it."""
+    """What of the budget is spent and left; empty without a budget."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,57 +47,44 @@ class TrainResult:
     steps: int
     epochs: int
     resumed_from: int
+    """Step that this call began with; 0 for a new run."""
     steps_per_second: float | None
-    """None if too few steps were taken to tell."""
+    """None if too few steps were taken to measure it."""
     holdout_before: float | None
+    """Log-mel error of the first evaluation."""
     holdout_after: float | None
-    """Of the best voice."""
+    """Log-mel error of the best voice."""
     interrupted: bool
     skipped: int = 0
-    """Steps of this call that were left out, since their loss or gradient was not finite."""
+    """Steps of this call that were skipped because their loss or gradient was not finite."""
     spent: str = ""
     """What of the budget is spent and left."""
     used_up: bool = False
-    """The budget ended the run."""
+    """Whether the budget ended the run."""
     stopped: str = ""
-    """Why the run ended before its last step: its time was over, or the hold-out brought no better
-    voice."""
+    """Why the run ended before its last step: its time was over, or its patience had run out."""
     outlook: tuple[str, ...] = ()
-    """What the hold-out's course tells: overfitting, or what more epochs would bring."""
+    """What the course of the hold-out says: overfitting, or what more epochs would bring."""
 
     @property
     def has_ended(self) -> bool:
-        """By itself, its budget's end included; nobody broke it off."""
+        """Whether the run ended by itself (at its budget's end, too) and was not interrupted."""
         return not self.interrupted or self.used_up
 
 
-Report = Callable[[TrainProgress], None]
-
-_LOSS_NAMES = {
-    "loss/mel": "mel",
-    "loss/kl": "kl",
-    "loss/feature_matching": "fm",
-    "loss/adversarial": "adv",
-    "loss/discriminator": "disc",
-}
-
-
 def report_training(reporter: Reporter, progress: TrainProgress) -> None:
-    """Report the progress of a training: its message if it has one, else where the run is."""
-    if progress.message is not None:
-        reporter.message(f"step {progress.step}: {progress.message}")
-        if progress.step == 0:
-            reporter.message("compiling the training step; this may take a minute")
-        return
-    facts = dataclasses.asdict(progress)
-    del facts["message"]
+    """Report how far a run is: as a line for people, and with every figure for programs."""
     reporter.progress(
-        "training", progress.step, progress.total_steps, format_progress(progress), facts
+        STAGE,
+        progress.step,
+        progress.total_steps,
+        format_progress(progress),
+        dataclasses.asdict(progress),
     )
 
 
 def format_progress(progress: TrainProgress) -> str:
-    """Return where a run is as one line, the most important first: narrow terminals cut it off."""
+    """Return how far a run is in one line, the most useful part first: narrow terminals cut it."""
     is_timed = math.isfinite(progress.step_seconds)
     parts = [f"step {progress.step}/{progress.total_steps}"]
     if is_timed:
@@ -101,44 +97,10 @@ def format_progress(progress: TrainProgress) -> str:
     if progress.holdout is not None:
         parts.append(f"hold-out {progress.holdout:.3f}")
     losses = [
-        f"{name} {progress.losses[key]:.2f}"
-        for key, name in _LOSS_NAMES.items()
-        if key in progress.losses
+        f"{label} {progress.losses[name]:.2f}"
+        for name, label in _LOSS_LABELS.items()
+        if name in progress.losses
     ]
     if losses:
         parts.append("losses: " + " ".join(losses))
     return ", ".join(parts)
-
-
-class StepTimer:
-    """Seconds per step, without the first (which compiles) and without pauses."""
-
-    def __init__(self) -> None:
-        self._steps = 0
-        self._seconds = 0.0
-        self._last = None
-        self.last_pause = 0.0
-
-    def tick(self, steps: int) -> None:
-        now = time.perf_counter()
-        if self._last is not None:
-            self._seconds += now - self._last
-            self._steps += steps
-        self._last = now
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        begin = time.perf_counter()
-        yield
-        self.last_pause = time.perf_counter() - begin
-        if self._last is not None:
-            self._last += self.last_pause
-
-    @property
-    def step_seconds(self) -> float:
-        return self._seconds / self._steps if self._steps else math.nan
-
-    @property
-    def step_seconds_or_zero(self) -> float:
-        """0 while it is not known."""
-        return 0.0 if math.isnan(self.step_seconds) else self.step_seconds

@@ -1,12 +1,12 @@
-"""The room that a run's folder may take: older checkpoints go before a new one would be too
-much."""
+"""The limit on the size of a run's folder: older checkpoints are removed to make room for new
+ones."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import jax
 
 from rvc_jax.config import Preset, TrainConfig
 from rvc_jax.errors import UserError
+from rvc_jax.reporter import Reporter
 from rvc_jax.runs import checkpoint
 from rvc_jax.storage.files import folder_bytes
 from rvc_jax.train.state import abstract_state
@@ -21,62 +22,79 @@ from rvc_jax.train.step import build_networks
 
 _GIGABYTE = 1e9
 _RESERVE = 16e6
-"""Bytes for the report, and for the history and TensorBoard's curves and sounds until the next
-checkpoint."""
+"""Bytes for the report, and for what history and TensorBoard add until the next checkpoint."""
 _FILES = 2e6
-"""Bytes that a checkpoint takes beside its arrays: their names and shapes, the hashes."""
+"""Bytes of a checkpoint besides its arrays: their names and shapes, the hashes."""
 
 
 class DiskQuota:
-    """Keeps a run's folder within `max_gigabytes`, with the checkpoint that is being written."""
+    """Keeps a run's folder within `max_gigabytes`, including a checkpoint that is being written."""
 
-    def __init__(self, run: Path, recipe: TrainConfig, say: Callable[[int, str], None]):
-        """say: is told (step, sentence), once, when something goes that would have been kept."""
+    def __init__(self, run: Path, recipe: TrainConfig, reporter: Reporter):
+        """Limit the folder's size as the recipe says.
+
+        Args:
+            run: The run's folder.
+            recipe: Has the limit.
+            reporter: Receives one message when the first checkpoint is removed for this reason.
+        """
         self._run = run
         self._recipe = recipe
-        self._say = say
+        self._reporter = reporter
         self._limit = recipe.max_gigabytes * _GIGABYTE
-        self._lock = threading.Lock()  # two unfinished ones at once would be too much
-        self._told = False
+        self._lock = threading.Lock()
+        self._has_warned = False
 
     @contextlib.contextmanager
     def reserve(self, step: int, arrays: int) -> Iterator[None]:
-        """Room for a checkpoint with so many bytes of arrays, as long as it is being written.
+        """Make room for a checkpoint, and hold it while the block writes it.
 
-        Raises UserError if there is none even without the older checkpoints.
+        Args:
+            step: The checkpoint's step.
+            arrays: Bytes of its arrays.
+
+        Raises:
+            UserError: It does not fit even without the older checkpoints.
         """
         if not self._limit:
             yield
             return
+        # One at a time: a best voice and a checkpoint that are written together could exceed the
+        # limit although each of them fits.
         with self._lock:
             self._make_room(step, arrays)
             yield
 
     def _make_room(self, step: int, arrays: int) -> None:
-        older = self._checkpoints()[:-1]  # the oldest first: those that were kept for good
-        while (needed := self._taken() + arrays + _FILES + _reserve(self._run)) > self._limit:
-            if not older:
+        # The oldest first: permanent checkpoints are the oldest. The newest always stays.
+        removable = self._checkpoints()[:-1]
+        while True:
+            needed = self._used_bytes() + arrays + _FILES + _reserved_bytes(self._run)
+            if needed <= self._limit:
+                return
+            limit = f"{self._recipe.max_gigabytes:g}"
+            if not removable:
                 raise UserError(
-                    f"the checkpoint of step {step} does not fit in the {self._recipe.max_gigabytes:g} GB of "
-                    f"--max-gigabytes: the run {self._run} would take {needed / _GIGABYTE:.2f} GB; the previous one "
-                    "stands. Run the same command with more"
+                    f"the checkpoint of step {step} does not fit in the {limit} GB of "
+                    f"--max-gigabytes: the run {self._run} would take {needed / _GIGABYTE:.2f} GB; "
+                    "the previous one stands. Run the same command with more"
                 )
-            shutil.rmtree(older.pop(0), ignore_errors=True)
-            if not self._told:
-                self._told = True
-                self._say(
-                    step,
-                    f"--max-gigabytes {self._recipe.max_gigabytes:g}: older checkpoints make room for new",
-                )
+            shutil.rmtree(removable.pop(0), ignore_errors=True)
+            if not self._has_warned:
+                self._has_warned = True
+                text = f"--max-gigabytes {limit}: older checkpoints make room for new"
+                self._reporter.message(f"step {step}: {text}")
 
-    def _taken(self) -> float:
-        """Bytes of the folder, with those of checkpoints of which only the hashes are here, the
-        rest in the cloud."""
+    def _used_bytes(self) -> float:
+        """Return the folder's size, with checkpoints that are only at the run's URL counted as
+        well.
+
+        Of these, only the hashes are here; they are as large as the newest checkpoint.
+        """
         folders = self._checkpoints()
-        elsewhere = sum(checkpoint.is_remote_only(folder) for folder in folders)
-        return folder_bytes(self._run) + (
-            elsewhere * folder_bytes(folders[-1]) if elsewhere else 0
-        )
+        remote_only = sum(checkpoint.is_remote_only(folder) for folder in folders)
+        used = folder_bytes(self._run)
+        return used + remote_only * folder_bytes(folders[-1]) if remote_only else used
 
     def _checkpoints(self) -> list[Path]:
         folder = self._run / "checkpoints"
@@ -84,32 +102,46 @@ class DiskQuota:
 
 
 def check_quota(run: Path, settings: Preset, index_bytes: int) -> None:
-    """Raises UserError, with the needed size, if `max_gigabytes` is too little for a run.
+    """Check that `max_gigabytes` is enough for a run.
 
-    A new checkpoint is written while the one before it and the best voice stand. index_bytes: of
-    `index.npy`.
+    A run needs room for two checkpoints, because one stands while the next is written, and for the
+    best voice.
+
+    Args:
+        run: The run's folder.
+        settings: The run's preset.
+        index_bytes: Size of its `index.npy`.
+
+    Raises:
+        UserError: The limit is too low; the message has the size that is needed.
     """
     limit = settings.train.max_gigabytes
     if not limit:
         return
     networks = build_networks(settings, steps_per_epoch=1)
-    parts = (networks.synthesizer, networks.discriminator, networks.optimizer)
-    state = abstract_state(*parts, None, settings.train.ema > 0)
+    state = abstract_state(
+        networks.synthesizer,
+        networks.discriminator,
+        networks.optimizer,
+        None,
+        with_average=settings.train.ema > 0,
+    )
     counted = ("checkpoints", "best", "index.npy")
     others = sum(folder_bytes(path) for path in run.glob("*") if path.name not in counted)
-    arrays = 2 * _bytes_of(state) + _bytes_of(state.generator.params)
+    arrays = 2 * _count_bytes(state) + _count_bytes(state.generator.params)
+    # A new index is written beside the old one.
     needed = (arrays + 3 * _FILES + others + 2 * index_bytes + _RESERVE) / _GIGABYTE
     if needed > limit:
         raise UserError(
-            f"--max-gigabytes {limit:g} is too little for the run {run}: two checkpoints (one while the next is "
-            f"written), the best voice and the rest need {needed + 0.005:.2f} GB"
+            f"--max-gigabytes {limit:g} is too little for the run {run}: two checkpoints (one while "
+            f"the next is written), the best voice and the rest need {needed + 0.005:.2f} GB"
         )
 
 
-def _reserve(run: Path) -> float:
-    """Bytes that must stay free: the index is written beside the old one when the run goes on."""
+def _reserved_bytes(run: Path) -> float:
+    """Return the bytes to keep free: a continued run writes a new index beside the old one."""
     return _RESERVE + folder_bytes(run / "index.npy")
 
 
-def _bytes_of(shapes: Any) -> int:
+def _count_bytes(shapes: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))

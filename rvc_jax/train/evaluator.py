@@ -1,5 +1,4 @@
-"""What the voice sounds like on speech it has not been trained on: the hold-out is rendered and
-measured."""
+"""Measures a voice on the hold-out: renders speech that it was not trained on, and compares it."""
 
 from __future__ import annotations
 
@@ -28,71 +27,88 @@ from rvc_jax.train.step import Networks, build_networks
 EVALUATION_BATCH = 8
 SCORED_WINDOWS = 8
 """Windows, spread over the hold-out, whose pitch and speaker are measured: up to 26 s."""
+_MAX_OCTAVES_APART = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class HoldoutScore:
-    """Figures of a voice by the names in `metrics.holdout.METRIC_NAMES`, and the hold-out's first window as
-    rendered."""
+    """Metrics of a voice, and the first window of the hold-out as it renders it."""
 
-    figures: dict[str, float]
-    """A figure that cannot be had is left out."""
+    metrics: dict[str, float]
+    """By the names in `metrics.holdout.METRIC_NAMES`; those that can't be measured are missing."""
     wave: np.ndarray
-    """The first window's speech in the voice [samples]."""
+    """The first window in the voice [samples]."""
 
     @property
     def mel(self) -> float:
         """Mean absolute difference of log-mels over the hold-out's frames."""
-        return self.figures["mel"]
+        return self.metrics["mel"]
 
 
 class Evaluator:
-    """Renders the hold-out as a conversion would, from content and pitch alone without noise, in
-    one fixed shape."""
+    """Renders the hold-out as a conversion would, from content and pitch without noise.
+
+    All batches have one shape: it is compiled once.
+    """
 
     def __init__(self, networks: Networks, holdout: Windows):
+        """Measure pitch and speaker of the hold-out's own speech.
+
+        Args:
+            networks: Of the run.
+            holdout: Windows of the hold-out, at least one.
+        """
         self._networks = networks
         self._holdout = holdout
         self._score = jax.jit(self._score_batch, compiler_options=networks.compiler_options)
-        self._heard = np.unique(
-            np.linspace(0, len(holdout) - 1, SCORED_WINDOWS).round().astype(int)
-        )
-        self._ear = PitchAndSpeaker(
-            holdout.samples(self._heard),
-            holdout.f0[self._heard],
-            holdout.lengths[self._heard],
+        spread = np.linspace(0, len(holdout) - 1, SCORED_WINDOWS)
+        self._scored_rows = np.unique(spread.round().astype(int))
+        self._pitch_and_speaker = PitchAndSpeaker(
+            holdout.samples(self._scored_rows),
+            holdout.f0[self._scored_rows],
+            holdout.lengths[self._scored_rows],
             networks.preset.audio.sample_rate,
         )
 
     @property
     def has_similarity(self) -> bool:
         """Whether the model for the speaker similarity is on this machine."""
-        return self._ear.has_speaker
+        return self._pitch_and_speaker.has_speaker
 
     def __call__(self, parameters: Parameters) -> HoldoutScore:
-        """parameters: the synthesizer's."""
+        """Measure a voice.
+
+        Args:
+            parameters: Of the synthesizer.
+        """
         count = len(self._holdout)
         sums = np.zeros(3)
-        heard = {}
+        scored: dict[int, np.ndarray] = {}
         for begin in range(0, count, EVALUATION_BATCH):
             rows = np.arange(begin, begin + EVALUATION_BATCH)
+            # The last batch is filled up with windows of length 0, which count for nothing.
             batch = gather(self._holdout, np.minimum(rows, count - 1))
-            # Rows beyond the last window repeat it, and count for nothing.
             lengths = np.where(rows < count, batch.lengths, 0).astype(np.int32)
             batch = dataclasses.replace(batch, lengths=lengths)
             batch_sums, waves = self._score(parameters, batch)
             sums += np.asarray(batch_sums, np.float64)
-            heard |= {row: np.asarray(waves[row - begin]) for row in self._heard if row in rows}
+            for row in self._scored_rows:
+                if row in rows:
+                    scored[row] = np.asarray(waves[row - begin])
         mel, stft, frames = sums
-        figures = {"mel": mel / frames, "stft": stft / frames} | self._ear.compare(
-            list(heard.values())
+        metrics = {"mel": mel / frames, "stft": stft / frames}
+        metrics |= self._pitch_and_speaker.compare(list(scored.values()))
+        first_samples = int(self._holdout.lengths[0]) * self._networks.preset.audio.hop
+        return HoldoutScore(
+            {name: float(value) for name, value in metrics.items()},
+            scored[0][:first_samples],
         )
-        first = heard[0][: int(self._holdout.lengths[0]) * self._networks.preset.audio.hop]
-        return HoldoutScore({name: float(value) for name, value in figures.items()}, first)
 
     def _score_batch(self, parameters: Parameters, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """Sums over the valid frames [3]: log-mel error, STFT distance, 1; and the waves [batch,
-        samples]."""
+        """Return sums over the valid frames [3] and the rendered waves [batch, samples].
+
+        The sums are those of the log-mel error, of the STFT distance, and of 1.
+        """
         audio = self._networks.preset.audio
         batch = batch.to_float()
         content = jnp.repeat(batch.content, 2, axis=1).astype(self._networks.dtype)
@@ -105,93 +121,121 @@ class Evaluator:
             batch.f0,
             batch.speaker,
         )
-        # The target's spectrograms would take more memory than they take time.
-        mels = [log_mel(spectrogram(x, audio), audio) for x in (wave, batch.wave)]
+        # The target's spectrograms are computed each time: keeping them would take more memory than
+        # it saves time.
+        rendered_mel = log_mel(spectrogram(wave, audio), audio)
+        target_mel = log_mel(spectrogram(batch.wave, audio), audio)
         mask = sequence_mask(batch.lengths, content.shape[1])
-        error = jnp.sum(jnp.abs(mels[0] - mels[1]).mean(-1, keepdims=True) * mask)
-        stft = jnp.sum(
-            stft_distance(wave, batch.wave, batch.lengths * audio.hop) * batch.lengths
-        )
+        error = jnp.sum(jnp.abs(rendered_mel - target_mel).mean(-1, keepdims=True) * mask)
+        distance = stft_distance(wave, batch.wave, batch.lengths * audio.hop)
+        stft = jnp.sum(distance * batch.lengths)
         return jnp.stack([error, stft, jnp.sum(mask)]), wave
 
 
 class PitchAndSpeaker:
-    """Pitch and speaker of a few windows, compared with those of the real voice by the same
-    methods."""
+    """Compares pitch and speaker of rendered windows with those of the target speech.
+
+    Both are measured with the same methods.
+    """
 
     def __init__(self, target: np.ndarray, f0: np.ndarray, lengths: np.ndarray, rate: int):
-        """target [windows, samples] and its f0 [windows, frames] in the dataset; `lengths` frames
-        are not padding.
+        """Measure the target.
 
-        Where the two methods differ by more than half an octave, one of them is wrong: such a frame
-        would outweigh a hundred others, and is left out.
+        Where the dataset's pitch and the one measured here differ by more than half an octave, one
+        of them is wrong: such frames are left out.
+
+        Args:
+            target: Speech [windows, samples].
+            f0: Its pitch in the dataset in Hz [windows, frames].
+            lengths: Frames of each window that are not padding [windows].
+            rate: Sample rate of the target in Hz.
         """
         self._lengths = lengths
         self._rate = rate
-        self._pitch = pitch_extractor("swift")
-        self._speaker = SpeakerEncoder.find()
-        audio = self._at_feature_rate(target)
-        self._target_f0 = self._pitch(audio, lengths * FEATURE_HOP)
+        self._extract_pitch = pitch_extractor("swift")
+        self._embed_speaker = SpeakerEncoder.find()
+        audio = self.resample_windows(target)
+        samples = lengths * FEATURE_HOP
+        self._target_f0 = self._extract_pitch(audio, samples)
         voiced = (f0 > 0) & (self._target_f0 > 0)
-        octaves = np.log2(np.where(voiced, f0, 1.0)) - np.log2(
-            np.where(voiced, self._target_f0, 1.0)
-        )
-        self._valid = (np.arange(WINDOW_FRAMES) < lengths[:, None]) & (np.abs(octaves) < 0.5)
-        self._target_speaker = self._speaker and self._speaker(audio, lengths * FEATURE_HOP)
+        octaves = np.log2(np.where(voiced, f0, 1.0))
+        octaves -= np.log2(np.where(voiced, self._target_f0, 1.0))
+        is_inside = np.arange(WINDOW_FRAMES) < lengths[:, None]
+        self.valid = is_inside & (np.abs(octaves) < _MAX_OCTAVES_APART)
+        """Frames that are compared [windows, frames]."""
+        self._target_speaker = None
+        if self._embed_speaker is not None:
+            self._target_speaker = self._embed_speaker(audio, samples)
 
     @property
     def has_speaker(self) -> bool:
-        return self._speaker is not None
+        """Whether the model of speakers is on this machine."""
+        return self._embed_speaker is not None
 
     def compare(self, waves: list[np.ndarray]) -> dict[str, float]:
-        """Figures of rendered waves [samples] at the voice's rate; without a model of speakers, no
-        similarity."""
-        audio = self._at_feature_rate(waves)
-        samples = self._lengths * FEATURE_HOP
-        figures = pitch_errors(self._pitch(audio, samples), self._target_f0, self._valid)
-        if self._speaker is not None:
-            figures["similarity"] = np.mean(
-                np.sum(self._speaker(audio, samples) * self._target_speaker, axis=1)
-            )
-        return figures
+        """Return the metrics of rendered windows.
 
-    def _at_feature_rate(self, waves: np.ndarray | list[np.ndarray]) -> np.ndarray:
-        """Their valid samples at 16 kHz, and zeros behind: [windows, samples]."""
+        Args:
+            waves: The windows [samples] at the target's rate.
+
+        Returns:
+            Those of `metrics.pitch.pitch_errors`, and `similarity` if the model of speakers is
+            here.
+        """
+        audio = self.resample_windows(waves)
+        samples = self._lengths * FEATURE_HOP
+        metrics = pitch_errors(self._extract_pitch(audio, samples), self._target_f0, self.valid)
+        if self._embed_speaker is not None:
+            embeddings = self._embed_speaker(audio, samples)
+            cosines = np.sum(embeddings * self._target_speaker, axis=1)
+            metrics["similarity"] = float(np.mean(cosines))
+        return metrics
+
+    def resample_windows(self, waves: np.ndarray | list[np.ndarray]) -> np.ndarray:
+        """Return the valid samples at 16 kHz, and zeros behind them [windows, samples]."""
         audio = np.zeros((len(waves), WINDOW_FRAMES * FEATURE_HOP), np.float32)
         for row, wave, frames in zip(audio, waves, self._lengths, strict=True):
-            row[: frames * FEATURE_HOP] = resample(
-                wave[: frames * self._rate // 100], self._rate, FEATURE_RATE
-            )
+            valid = wave[: frames * self._rate // 100]
+            row[: frames * FEATURE_HOP] = resample(valid, self._rate, FEATURE_RATE)
         return audio
 
 
 def evaluate(
     run: RunFolder, dataset: VoiceDataset, which: str = "best"
 ) -> dict[str, float | int | str]:
-    """Figures of a run's `best` or `latest` voice on the hold-out of a dataset.
+    """Measure a run's voice on the hold-out of a dataset.
+
+    Args:
+        run: The run.
+        dataset: Its own dataset, or another one that was prepared in the same way.
+        which: "best" or "latest".
+
+    Returns:
+        `holdout_NAME` for every metric, and what it was measured on.
 
     Raises:
-      UserError: if the dataset has no hold-out, or was not prepared as the run's own was.
+        UserError: The dataset has no hold-out, or was prepared in another way than the run's own.
     """
     if not len(dataset.holdout):
         raise UserError("the dataset has no hold-out to measure on")
     of_run = (run.preset.audio.sample_rate, run.dataset.content_encoder)
     of_dataset = (dataset.info.sample_rate, dataset.info.content_encoder)
     if of_run != of_dataset:
-        fits = " Hz and ".join(map(str, of_run))
         raise UserError(
-            f"the run is for {fits}, the dataset for {of_dataset[0]} Hz and {of_dataset[1]}"
+            f"the run is for {of_run[0]} Hz and {of_run[1]}, the dataset for {of_dataset[0]} Hz "
+            f"and {of_dataset[1]}"
         )
     _, parameters = run.load_generator(which)
     evaluator = Evaluator(build_networks(run.preset, steps_per_epoch=1), dataset.holdout)
-    figures = {
-        f"holdout_{name}": value for name, value in evaluator(parameters).figures.items()
+    metrics = evaluator(parameters).metrics
+    measured: dict[str, float | int | str] = {
+        f"holdout_{name}": value for name, value in metrics.items()
     }
     if not evaluator.has_similarity:
-        figures["note"] = f"speaker similarity is not measured; {INSTALL_HINT}"
+        measured["note"] = f"speaker similarity is not measured; {INSTALL_HINT}"
     return {
         "voice": which,
-        **figures,
+        **measured,
         "holdout_slices": len(dataset.holdout),
         "holdout_seconds": dataset.info.holdout_seconds,
         "same_speech_as_in_training": dataset.info.fingerprint == run.dataset.fingerprint,

@@ -6,26 +6,28 @@ import dataclasses
 import math
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, SingleDeviceSharding
+from jax.sharding import AxisType, Mesh, SingleDeviceSharding
 
-from rvc_jax.config import Preset, from_dict, to_dict
+from rvc_jax.config import Preset, TrainConfig, from_dict, to_dict
 from rvc_jax.data.dataset import VoiceDataset, load_dataset
 from rvc_jax.errors import UserError
+from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.heartbeat import HeartbeatWriter
-from rvc_jax.runs.progress import Report, StepTimer, TrainProgress, TrainResult
+from rvc_jax.runs.history import FILE as HISTORY_FILE
+from rvc_jax.runs.history import History
+from rvc_jax.runs.progress import TrainProgress, TrainResult, report_training
 from rvc_jax.storage.places import Location, is_remote
 from rvc_jax.train import distributed
 from rvc_jax.train.budget import BudgetMeter
 from rvc_jax.train.checkpointing import CheckpointManager
 from rvc_jax.train.disk_quota import DiskQuota
 from rvc_jax.train.dispatch import compile_dispatch
-from rvc_jax.train.late_metrics import DelayedMetrics
 from rvc_jax.train.loader import (
     BatchSampler,
     Loader,
@@ -33,7 +35,8 @@ from rvc_jax.train.loader import (
     StreamingLoader,
     fits_on_device,
 )
-from rvc_jax.train.metric_writer import MetricWriter
+from rvc_jax.train.metric_writer import DelayedMetrics, MetricWriter
+from rvc_jax.train.optimizer import scale_learning_rate
 from rvc_jax.train.pretrained import hash_pretrained_files, load_initial_parameters
 from rvc_jax.train.resume import (
     describe_changes,
@@ -41,7 +44,6 @@ from rvc_jax.train.resume import (
     resolve_device_count,
     resolve_settings,
 )
-from rvc_jax.train.optimizer import scale_learning_rate
 from rvc_jax.train.signals import StopSignal
 from rvc_jax.train.state import (
     DEFAULTS_FOR_OLD_CHECKPOINTS,
@@ -51,10 +53,12 @@ from rvc_jax.train.state import (
     from_saved_tree,
     to_saved_tree,
 )
-from rvc_jax.train.step import build_networks
+from rvc_jax.train.step import Networks, build_networks
+from rvc_jax.train.timer import StepTimer
 from rvc_jax.train.validation import Validator
 
 _MAX_ROLLBACKS = 2
+"""Rollbacks in a row, each of which halves the learning rate, before the run gives up."""
 
 
 def train(
@@ -62,33 +66,36 @@ def train(
     run: Path,
     preset: Preset | None = None,
     overrides: dict[str, Any] | None = None,
-    report: Report = lambda progress: None,
+    reporter: Reporter = SILENT,
 ) -> TrainResult:
-    """Trains a voice on a prepared dataset, or continues the run that the folder holds.
+    """Train a voice on a prepared dataset, or continue the run that the folder holds.
 
-    preset: the voice format, the dataset's own by default. overrides: fields of TrainConfig that
-    differ from the preset's (or, when continuing, from the run's). Ctrl-C saves and ends.
+    Ctrl-C saves and ends. With several processes (`distributed.join`), the first one writes and
+    reports; every process needs the dataset.
 
-    Of several processes (`distributed.join`) the first one writes and reports; every one needs the
-    dataset.
+    Args:
+        dataset: Folder or URL of the dataset.
+        run: Folder of the run.
+        preset: The voice format; by default that of the dataset.
+        overrides: Fields of `TrainConfig` that differ from the preset's or, in a continued run,
+            from the run's.
+        reporter: Receives messages and progress.
 
     Raises:
-      UserError: if dataset and run don't fit together, the run is damaged, or the disk is full.
+        UserError: Dataset and run don't fit together, the run is damaged, or the disk is full.
     """
     data = distributed.run_in_all(lambda: load_dataset(dataset))
     place = dataset if is_remote(dataset) else Path(dataset).absolute()
 
-    def prepared() -> dict[str, Any]:
+    def prepare_run() -> dict[str, Any]:
         settings = resolve_settings(run, data, preset, overrides or {})
         notes = describe_changes(run, settings, data)
         devices = resolve_device_count(run, settings)
         before = RunFolder.open_if_any(run)
-        started_from = (
-            hash_pretrained_files(settings) if before is None else before.started_from
-        )
-        RunFolder(run, settings, data.info, place, devices, started_from).write(
-            _collect_index_rows(data)
-        )
+        started_from = before.started_from if before else hash_pretrained_files(settings)
+        # Only now, because everything above compares with the run as it was.
+        folder = RunFolder(run, settings, data.info, place, devices, started_from)
+        folder.write(_collect_index_rows(data))
         return {
             "preset": to_dict(settings),
             "devices": devices,
@@ -96,292 +103,335 @@ def train(
             "data": data.info.fingerprint,
         }
 
-    agreed = distributed.broadcast_from_first(prepared)
-    folder = RunFolder(
-        run, from_dict(Preset, agreed["preset"]), data.info, place, agreed["devices"]
-    )
+    agreed = distributed.broadcast_from_first(prepare_run)
+    settings = from_dict(Preset, agreed["preset"])
+    folder = RunFolder(run, settings, data.info, place, agreed["devices"])
 
-    def check_same() -> None:
+    def check_same_dataset() -> None:
         if agreed["data"] != data.info.fingerprint:
             raise UserError(
-                f"the dataset {dataset} is not the same on every machine: copy it from the first one"
+                f"the dataset {dataset} is not the same on every machine: copy it from the first "
+                "one"
             )
 
-    distributed.run_in_all(check_same)
+    distributed.run_in_all(check_same_dataset)
     if distributed.is_first():
-        with HeartbeatWriter(run, report) as heartbeat:
-            result = Trainer(folder, data, heartbeat.listen, agreed["notes"]).run()
-            heartbeat.ended(result)
+        with HeartbeatWriter(run, reporter) as heartbeat:
+            result = train_loop(folder, data, heartbeat, agreed["notes"])
+            heartbeat.record_result(result)
         return result
-    with (
-        tempfile.TemporaryDirectory() as scratch
-    ):  # what the other processes write is for nobody
-        return Trainer(
-            dataclasses.replace(folder, path=Path(scratch)), data, lambda progress: None, []
-        ).run()
+    # What the other processes write is thrown away.
+    with tempfile.TemporaryDirectory() as scratch:
+        return train_loop(dataclasses.replace(folder, path=Path(scratch)), data, SILENT, [])
 
 
-class Trainer:
-    """One run in progress."""
+def train_loop(
+    folder: RunFolder, data: VoiceDataset, reporter: Reporter, notes: list[str]
+) -> TrainResult:
+    """Run the steps of a training: batch, step, metrics, evaluation, checkpoint.
 
-    def __init__(self, folder: RunFolder, data: VoiceDataset, report: Report, notes: list[str]):
-        """notes: what to say when the run goes on."""
-        recipe = folder.preset.train
-        self.folder = folder
-        self.data = data
-        self.report = report
-        self.notes = notes
-        self.mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
-        batch = recipe.batch_per_chip * recipe.accumulate * folder.devices
-        self.batches = BatchSampler(len(data.train), batch, recipe.seed)
-        preset = dataclasses.replace(folder.preset, train=scale_learning_rate(recipe, batch))
-        self.networks = build_networks(preset, self.batches.steps_per_epoch)
-        self.steps_per_dispatch = recipe.steps_per_dispatch or (
-            1 if jax.default_backend() == "cpu" else 32
-        )
-        self.returns = 0
-        self.failed_at = 0
-        self.rate = 1.0
-        self.agreement = distributed.AsyncAnyReduce(self.mesh)
-        self.stopped = ""
-        self.meter = BudgetMeter(folder.path / "spent.json", parse_budget(recipe))
-        self.total_steps = recipe.total_steps(self.batches.steps_per_epoch)
-        keep_every = recipe.keep_every * self.batches.steps_per_epoch
-        space = DiskQuota(folder.path, recipe, self._say)
-        self.holdout = Validator(folder, data, self.networks, self._say, space)
-        self.checkpoints = CheckpointManager(
-            folder.checkpoints, recipe.keep_checkpoints, keep_every, self._say, space
-        )
+    Everything that changes on the way is a local of this function. All processes run it, and take
+    the same branches: what only one of them knows is broadcast first.
 
-    def run(self) -> TrainResult:
-        """Restore or start; then batch, step, metrics one step late, evaluate, save; finish."""
-        state = self._restore()
-        first = step = int(state.step)
-        recorder = MetricWriter(self.folder.path, first)
-        feed, dispatch = self._feed()
-        self.stopped = distributed.broadcast_from_first(lambda: self.holdout.stopped)
-        interrupted = False
-        used_up, over = distributed.broadcast_from_first(
-            lambda: [self.meter.is_used_up(0.0), self._is_over()]
-        )
-        late = DelayedMetrics(
-            recorder, self.folder.preset.train.log_every, self.batches.steps_per_epoch
-        )
-        clock = StepTimer()
-        try:
-            with StopSignal() as interrupt:
-                if first == 0:
-                    self._evaluate(0, state, recorder)
-                while step < self.total_steps and not (
-                    interrupted or used_up or over or self.stopped
-                ):
-                    self.checkpoints.check()
-                    count = min(self.steps_per_dispatch, self._next_event(step) - step)
-                    state, metrics = dispatch(
-                        state, feed.resident, feed(step, count), np.int32(count)
-                    )
-                    step += count
-                    late.add(step, count, metrics)
-                    clock.tick(count)
-                    self.report(self._progress(step, clock, late.losses))
-                    interrupted, used_up, over = self.agreement(
-                        self._stop_flags(interrupt, count, clock)
-                    )
-                    last = step == self.total_steps or interrupted or used_up or over
-                    if last or self._due(step, self.folder.preset.train.save_every):
-                        late.flush()
-                    if late.consecutive_skips >= self.folder.preset.train.max_consecutive_skips:
-                        state, step = self._rollback(step, late, recorder)
-                        continue
-                    if last or self._due(step, self.folder.preset.train.evaluate_every):
-                        with clock.paused():
-                            self._evaluate(step, state, recorder)
-                    if last or self._due(step, self.folder.preset.train.save_every):
-                        self.checkpoints.save(step, to_saved_tree(state))
-                        self.meter.save()
-                    self.meter.pause(clock.last_pause)
-                late.flush()
-                self._finish(step, state)
-        finally:
-            feed.close()
-            recorder.close()
-            self.checkpoints.close()
-            self.holdout.close()
-            self.meter.save()
-        return self._result(
-            first, step, clock, late.skipped, used_up, self._time_up if over else ""
-        )
+    Args:
+        folder: The run, with its settings written.
+        data: The dataset.
+        reporter: Receives messages and progress.
+        notes: Messages for the case that the run continues, such as changed options.
+    """
+    recipe = folder.preset.train
+    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    # The batch is that of the devices that the run was started on, on any number of them.
+    batch_size = recipe.batch_per_chip * recipe.accumulate * folder.devices
+    sampler = BatchSampler(len(data.train), batch_size, recipe.seed)
+    steps_per_epoch = sampler.steps_per_epoch
+    total_steps = recipe.total_steps(steps_per_epoch)
+    evaluation_period = recipe.evaluate_every * steps_per_epoch
+    save_period = recipe.save_every * steps_per_epoch
+    steps_per_dispatch = recipe.steps_per_dispatch or (
+        1 if jax.default_backend() == "cpu" else 32
+    )
+    preset = dataclasses.replace(folder.preset, train=scale_learning_rate(recipe, batch_size))
+    networks = build_networks(preset, steps_per_epoch)
 
-    def _stop_flags(self, interrupt: StopSignal, count: int, clock: StepTimer) -> list[bool]:
-        """What this process would end the run for: a signal, and the first one for its budget or
-        its time, too."""
-        if not distributed.is_first():
-            return [bool(interrupt), False, False]
-        return [
-            bool(interrupt),
-            self.meter.is_used_up(count * clock.step_seconds_or_zero),
-            self._is_over(),
-        ]
+    def say(step: int, text: str) -> None:
+        reporter.message(f"step {step}: {text}")
 
-    def _evaluate(self, step: int, state: TrainState, recorder: MetricWriter) -> None:
-        if distributed.is_first():
-            self.holdout.evaluate(step, distributed.own(state), recorder)
-        self.stopped = distributed.broadcast_from_first(lambda: self.holdout.stopped)
+    quota = DiskQuota(folder.path, recipe, reporter)
+    history = History(folder.path / HISTORY_FILE)
+    meter = BudgetMeter(folder.path / "spent.json", parse_budget(recipe))
+    validator = Validator(folder, data, networks, history, reporter, quota)
+    checkpoints = CheckpointManager(
+        folder.checkpoints,
+        keep=recipe.keep_checkpoints,
+        keep_every=recipe.keep_every * steps_per_epoch,
+        reporter=reporter,
+        quota=quota,
+    )
+    any_process = distributed.AsyncAnyReduce(mesh)
 
-    def _restore(self) -> TrainState:
-        """The newest checkpoint's state, or a new one; the first process's on every device of
-        all."""
-        networks = self.networks
-        found = {}
-        parts = (networks.synthesizer, networks.discriminator, networks.optimizer)
-        averaged = self.folder.preset.train.ema > 0
-        shapes = abstract_state(
-            *parts, SingleDeviceSharding(self.mesh.local_devices[0]), averaged
-        )
+    # MARK: Restore or initialize
 
-        def find() -> int:
-            restored = self.checkpoints.restore(
-                to_saved_tree(shapes), DEFAULTS_FOR_OLD_CHECKPOINTS
-            )
-            if restored is None:
-                found["state"] = self._new(averaged)
-                damages = []
-            else:
-                found["state"] = from_saved_tree(restored[0])
-                damages = restored[1]
-            step = int(found["state"].step)
-            notes = [f"{damage}; continuing from step {step}" for damage in damages]
-            for note in (*notes, *(self.notes if restored else ())):
-                self._say(step, note)
-            return step
-
-        distributed.broadcast_from_first(find)
-        self.notes = []
-        return distributed.replicate(found.get("state"), shapes, self.mesh)
-
-    def _new(self, averaged: bool) -> TrainState:
-        *parameters, notes = load_initial_parameters(self.networks)
+    state, is_restored = _load_or_init_state(checkpoints, networks, mesh, reporter)
+    first_step = step = int(state.step)
+    if is_restored:
         for note in notes:
-            self._say(0, note)
-        create = lambda *parameters: create_state(
-            *parameters, self.networks.optimizer, averaged
-        )
-        return jax.jit(create)(*parameters)  # one program, not one for every array
+            say(step, note)
+    # Only after the state is restored: its step says how much of the record still counts.
+    writer = MetricWriter(folder.path, history, from_step=step)
+    metrics_log = DelayedMetrics(writer, recipe.log_every, steps_per_epoch)
+    loader, dispatch = _make_loader_and_dispatch(
+        data, sampler, networks, steps_per_dispatch, mesh
+    )
+    timer = StepTimer()
 
-    def _feed(self) -> tuple[Loader, Any]:
-        """What brings the windows, and the function that trains on them."""
-        windows = self.data.train
-        held = self.folder.preset.train.data_on_device
-        device = self.mesh.devices.flat[0]
-        has_memory = device.platform != "cpu" and fits_on_device(
-            windows, device
-        )  # NumPy gathers faster than XLA there
-        resident = has_memory if held == "auto" else held == "yes"
-        kind = ResidentLoader if resident else StreamingLoader
-        feed = kind(windows, self.batches, self.steps_per_dispatch, self.mesh)
-        return feed, compile_dispatch(self.networks, feed, self.steps_per_dispatch, self.mesh)
+    def evaluate(step: int, state: TrainState) -> str:
+        """Measure the hold-out; returns why the run should stop, if it should."""
+        if distributed.is_first():
+            local = distributed.localize(state)
+            validator.evaluate(step, local.generator.params, local.average, writer)
+        return distributed.broadcast_from_first(lambda: validator.stop_reason)
 
-    def _is_over(self) -> bool:
-        minutes = self.folder.preset.train.minutes
-        return bool(minutes) and self.meter.spent >= 60 * minutes
-
-    @property
-    def _time_up(self) -> str:
-        return f"its {self.folder.preset.train.minutes:g} minutes are over"
-
-    def _next_event(self, step: int) -> int:
-        """The step at which something has to be done between steps: an evaluation, a checkpoint,
-        the end."""
-        recipe = self.folder.preset.train
-        periods = [
-            epochs * self.batches.steps_per_epoch
-            for epochs in (recipe.evaluate_every, recipe.save_every)
-        ]
-        return min(self.total_steps, *((step // period + 1) * period for period in periods))
-
-    def _rollback(
-        self, step: int, late: DelayedMetrics, recorder: MetricWriter
-    ) -> tuple[TrainState, int]:
-        """The last good state, with half the learning rate. Raises UserError when that has been
-        tried twice."""
-        cause = f"{late.consecutive_skips} steps up to {step} gave no finite loss and gradient ({late.last_nonfinite})"
-        if step > self.failed_at + self.batches.steps_per_epoch:  # the trouble before is over
-            self.returns = 0
-        if self.returns == _MAX_ROLLBACKS:
-            raise UserError(
-                f"the run {self.folder.path} stops: {cause}, also at a quarter of the learning rate. The last good "
-                "checkpoint stands; look for damaged speech with `rvc-jax audit`, or train with --precision float32"
-            )
-        self.returns = self.returns + 1
-        self.failed_at = step
-        self.checkpoints.finish()
-        state = self._restore()
-        self.rate = 0.5 * min(self.rate, float(state.rate))
-        state = dataclasses.replace(state, rate=jnp.full_like(state.rate, self.rate))
-        late.forget()
-        recorder.rewind(int(state.step))
-        rate = self.rate * self.folder.preset.train.learning_rate
-        self._say(
-            int(state.step),
-            f"{cause}: back to step {int(state.step)}, at a learning rate of about {rate:.1e}",
-        )
-        return state, int(state.step)
-
-    def _due(self, step: int, epochs: int) -> bool:
-        return step % (epochs * self.batches.steps_per_epoch) == 0
-
-    def _finish(self, step: int, state: TrainState) -> None:
-        self.checkpoints.save(step, to_saved_tree(state))
-        self.checkpoints.finish()
-        self.holdout.finish()
-
-    def _say(self, step: int, message: str, holdout: float | None = None) -> None:
-        epoch = step // self.batches.steps_per_epoch
-        epochs = self.folder.preset.train.epochs
-        nan = math.nan
-        self.report(
-            TrainProgress(step, self.total_steps, epoch, epochs, nan, nan, {}, holdout, message)
-        )
-
-    def _progress(self, step: int, clock: StepTimer, losses: dict[str, float]) -> TrainProgress:
-        epoch = math.ceil(step / self.batches.steps_per_epoch)
-        left = clock.step_seconds * (self.total_steps - step)
-        epochs = self.folder.preset.train.epochs
+    def progress() -> TrainProgress:
         return TrainProgress(
             step,
-            self.total_steps,
-            epoch,
-            epochs,
-            clock.step_seconds,
-            left,
-            losses,
-            self.holdout.newest,
-            budget=self.meter.text(),
+            total_steps,
+            epoch=math.ceil(step / steps_per_epoch),
+            epochs=recipe.epochs,
+            step_seconds=timer.step_seconds,
+            seconds_left=timer.step_seconds * (total_steps - step),
+            losses=metrics_log.losses,
+            holdout=validator.newest,
+            budget=meter.text(),
         )
 
-    def _result(
-        self, first: int, step: int, clock: StepTimer, skipped: int, used_up: bool, over: str
-    ) -> TrainResult:
-        before, after = self.holdout.errors()
-        stopped = (over or self.stopped) if step < self.total_steps else ""
-        return TrainResult(
-            run=self.folder.path,
-            steps=step,
-            epochs=step // self.batches.steps_per_epoch,
-            resumed_from=first,
-            steps_per_second=None if math.isnan(clock.step_seconds) else 1 / clock.step_seconds,
-            holdout_before=before,
-            holdout_after=after,
-            interrupted=step < self.total_steps and not stopped,
-            skipped=skipped,
-            spent=self.meter.text(),
-            used_up=used_up and step < self.total_steps,
-            stopped=stopped,
-            outlook=tuple(self.holdout.outlook()),
-        )
+    # What may end the run before its last step. A continued run may be over at once.
+    interrupted = False
+    stop_reason = distributed.broadcast_from_first(lambda: validator.stop_reason)
+    used_up, out_of_time = distributed.broadcast_from_first(
+        lambda: [meter.is_used_up(0.0), _is_out_of_time(meter, recipe)]
+    )
+    # What rollbacks have changed.
+    rollbacks = 0
+    failed_at = 0
+    rate = 1.0
+
+    # MARK: Steps. The order of operations in the loop matters: each comment says why.
+
+    try:
+        with StopSignal() as signal:
+            if first_step == 0:
+                stop_reason = evaluate(0, state)  # what the hold-out is compared with later
+                reporter.message("compiling the training step; this may take a minute")
+
+            while step < total_steps and not (
+                interrupted or used_up or out_of_time or stop_reason
+            ):
+                checkpoints.check()  # raises if the saving thread has given up
+
+                # A dispatch ends where something has to be done between two steps.
+                next_event = min(
+                    total_steps,
+                    _next_multiple(step, evaluation_period),
+                    _next_multiple(step, save_period),
+                )
+                count = min(steps_per_dispatch, next_event - step)
+                state, metrics = dispatch(
+                    state, loader.resident, loader(step, count), np.int32(count)
+                )
+                step += count
+                # Waits for the dispatch before, while the device computes this one.
+                metrics_log.add(step, count, metrics)
+                timer.tick(count)
+                report_training(reporter, progress())
+
+                interrupted, used_up, out_of_time = any_process(
+                    _stop_flags(signal, meter, count * timer.step_seconds_or_zero, recipe)
+                )
+                is_last = step == total_steps or interrupted or used_up or out_of_time
+                is_evaluation = is_last or step % evaluation_period == 0
+                is_save = is_last or step % save_period == 0
+
+                # Before the save, because a state must not be saved until its steps are known to be
+                # finite: otherwise a rollback would return to a bad one.
+                if is_save:
+                    metrics_log.flush()
+
+                if metrics_log.consecutive_skips >= recipe.max_consecutive_skips:
+                    cause = (
+                        f"{metrics_log.consecutive_skips} steps up to {step} gave no finite loss "
+                        f"and gradient ({metrics_log.last_nonfinite})"
+                    )
+                    if step > failed_at + steps_per_epoch:  # the trouble before is over
+                        rollbacks = 0
+                    if rollbacks == _MAX_ROLLBACKS:
+                        raise UserError(
+                            f"the run {folder.path} stops: {cause}, also at a quarter of the "
+                            "learning rate. The last good checkpoint stands; look for damaged "
+                            "speech with `rvc-jax audit`, or train with --precision float32"
+                        )
+                    rollbacks += 1
+                    failed_at = step
+                    checkpoints.finish()  # the newest may still be on its way to the disk
+                    state, _ = _load_or_init_state(checkpoints, networks, mesh, reporter)
+                    # From the rate of this process, too: several rollbacks may go back to the same
+                    # checkpoint, whose rate is still the old one.
+                    rate = 0.5 * min(rate, float(state.rate))
+                    state = dataclasses.replace(state, rate=jnp.full_like(state.rate, rate))
+                    step = int(state.step)
+                    metrics_log.forget()
+                    writer.rewind(step)
+                    say(
+                        step,
+                        f"{cause}: back to step {step}, at a learning rate of about "
+                        f"{rate * recipe.learning_rate:.1e}",
+                    )
+                    continue
+
+                # Before the save, so that the best voice is at least as new as the checkpoint: a
+                # continued run does not evaluate the step that it continues from.
+                if is_evaluation:
+                    with timer.paused():
+                        stop_reason = evaluate(step, state)
+                # The arrays are copied before this returns, because the next dispatch donates them.
+                if is_save:
+                    checkpoints.save(step, to_saved_tree(state))
+                    meter.save()
+                meter.pause(timer.last_pause)
+
+            metrics_log.flush()
+            # Does nothing if this step is saved already; a run that its patience ended is not.
+            checkpoints.save(step, to_saved_tree(state))
+            checkpoints.finish()
+            validator.finish()
+    finally:
+        loader.close()
+        writer.close()
+        checkpoints.close()
+        validator.close()
+        meter.save()
+
+    # MARK: Result
+
+    holdout_before, holdout_after = validator.errors
+    if out_of_time:
+        stop_reason = f"its {recipe.minutes:g} minutes are over"
+    stopped = stop_reason if step < total_steps else ""
+    has_speed = not math.isnan(timer.step_seconds)
+    return TrainResult(
+        run=folder.path,
+        steps=step,
+        epochs=step // steps_per_epoch,
+        resumed_from=first_step,
+        steps_per_second=1 / timer.step_seconds if has_speed else None,
+        holdout_before=holdout_before,
+        holdout_after=holdout_after,
+        interrupted=step < total_steps and not stopped,
+        skipped=metrics_log.skipped,
+        spent=meter.text(),
+        used_up=used_up and step < total_steps,
+        stopped=stopped,
+        outlook=validator.outlook,
+    )
+
+
+class _Loaded(NamedTuple):
+    state: TrainState
+    is_restored: bool
+    """False for the initial state of a run without checkpoints."""
+
+
+def _load_or_init_state(
+    checkpoints: CheckpointManager, networks: Networks, mesh: Mesh, reporter: Reporter
+) -> _Loaded:
+    """Return the newest intact checkpoint's state, or the initial one if there is no checkpoint.
+
+    The first process reads it, and all devices of all processes get it. Damaged checkpoints are
+    reported.
+    """
+    recipe = networks.preset.train
+    averaged = recipe.ema > 0
+    shapes = abstract_state(
+        networks.synthesizer,
+        networks.discriminator,
+        networks.optimizer,
+        SingleDeviceSharding(mesh.local_devices[0]),
+        averaged,
+    )
+    found: list[TrainState] = []  # outside of the broadcast value, which must fit into JSON
+
+    def find() -> bool:
+        restored = checkpoints.restore(to_saved_tree(shapes), DEFAULTS_FOR_OLD_CHECKPOINTS)
+        if restored is None:
+            found.append(_init_state(networks, averaged, reporter))
+            return False
+        tree, damages = restored
+        state = from_saved_tree(tree)
+        step = int(state.step)
+        for damage in damages:
+            reporter.message(f"step {step}: {damage}; continuing from step {step}")
+        found.append(state)
+        return True
+
+    is_restored = distributed.broadcast_from_first(find)
+    state = distributed.replicate(found[0] if found else None, shapes, mesh)
+    return _Loaded(state, is_restored)
+
+
+def _init_state(networks: Networks, averaged: bool, reporter: Reporter) -> TrainState:
+    *parameters, notes = load_initial_parameters(networks)
+    for note in notes:
+        reporter.message(f"step 0: {note}")
+
+    def create(*parameters: Any) -> TrainState:
+        return create_state(*parameters, networks.optimizer, averaged)
+
+    return jax.jit(create)(*parameters)  # one program, not one per array
+
+
+def _make_loader_and_dispatch(
+    data: VoiceDataset,
+    sampler: BatchSampler,
+    networks: Networks,
+    steps_per_dispatch: int,
+    mesh: Mesh,
+) -> tuple[Loader, Any]:
+    """Return what brings windows to the devices, and the compiled function that trains on them."""
+    windows = data.train
+    choice = networks.preset.train.data_on_device
+    device = mesh.devices.flat[0]
+    # On a CPU, NumPy gathers windows faster than XLA.
+    fits = device.platform != "cpu" and fits_on_device(windows, device)
+    is_resident = fits if choice == "auto" else choice == "yes"
+    kind = ResidentLoader if is_resident else StreamingLoader
+    loader = kind(windows, sampler, steps_per_dispatch, mesh)
+    return loader, compile_dispatch(networks, loader, steps_per_dispatch, mesh)
+
+
+def _stop_flags(
+    signal: StopSignal, meter: BudgetMeter, next_seconds: float, recipe: TrainConfig
+) -> list[bool]:
+    """Return whether this process wants to end the run: a signal, the budget, the time.
+
+    Only the first process has a budget and a time, because only its clock is saved with the run.
+    """
+    if not distributed.is_first():
+        return [bool(signal), False, False]
+    return [bool(signal), meter.is_used_up(next_seconds), _is_out_of_time(meter, recipe)]
+
+
+def _is_out_of_time(meter: BudgetMeter, recipe: TrainConfig) -> bool:
+    return bool(recipe.minutes) and meter.spent >= 60 * recipe.minutes
+
+
+def _next_multiple(step: int, period: int) -> int:
+    """Return the next step after `step` that is a multiple of the period."""
+    return (step // period + 1) * period
 
 
 def _collect_index_rows(data: VoiceDataset) -> np.ndarray:
-    """Content features of the training windows without their padding [rows, channels]."""
+    """Return the content features of the training windows without padding [rows, channels]."""
     windows = data.train
-    return np.concatenate([windows.content[i, : n // 2] for i, n in enumerate(windows.lengths)])
+    return np.concatenate(
+        [windows.content[i, : frames // 2] for i, frames in enumerate(windows.lengths)]
+    )

@@ -1,107 +1,163 @@
-"""What a run writes down: `history.jsonl` for our own reports, TensorBoard for everybody's."""
+"""What a run records: its history for our own reports, and TensorBoard's files for everybody's."""
 
 from __future__ import annotations
 
-import errno
-import json
-import os
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
+import jax
 import numpy as np
+from tensorboardX import SummaryWriter
 
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
 from rvc_jax.config import AudioConfig
-from rvc_jax.storage.files import atomic_write
+from rvc_jax.runs.history import History
+from rvc_jax.train.step import Metrics
 
 
 class MetricWriter:
-    """Appends scalars, pictures and sound to a run's folder; after a resume nothing is recorded
-    twice."""
+    """Writes scalars, images and sound of a run; after a resume nothing is recorded twice."""
 
-    def __init__(self, run: Path, from_step: int):
+    def __init__(self, run: Path, history: History, from_step: int):
+        """Drop what was recorded after the step that the run continues from.
+
+        Args:
+            run: The run's folder.
+            history: Its history; scalars are appended to it.
+            from_step: Step that the run continues from; what came later will be recorded again.
+        """
         self._run = run
-        self._history = run / "history.jsonl"
-        self._unwritten: list[str] = []
-        self._begin(from_step)
+        self._history = history
+        self._open(from_step)
 
     def rewind(self, step: int) -> None:
-        """The run goes on from an earlier step: what came after it is taken back."""
+        """Drop what was recorded after an earlier step that the run goes back to."""
         self.close()
-        self._unwritten = []
-        self._begin(step)
+        self._open(step)
 
-    def _begin(self, step: int) -> None:
-        from tensorboardX import SummaryWriter
-
-        self._drop_after(step)
+    def _open(self, step: int) -> None:
+        self._history.truncate(step)
         self._board = SummaryWriter(
             str(self._run / "metrics"), purge_step=step + 1, flush_secs=10
         )
 
-    def scalars(self, step: int, values: dict[str, float | str]) -> None:
-        """Values by name, at a step; words go to the history only."""
-        self._unwritten.append(json.dumps({"step": step, **values}) + "\n")
-        self._append()
+    def write_scalars(self, step: int, values: Mapping[str, float | str]) -> None:
+        """Record values by name at a step; strings go to the history only."""
+        self._history.append(step, values)
         if not self._board_is_alive():
             return
         for name, value in values.items():
-            if isinstance(value, str):
-                continue
-            self._board.add_scalar(name, value, step)
+            if not isinstance(value, str):
+                self._board.add_scalar(name, value, step)
 
-    def speech(self, step: int, name: str, wave: np.ndarray, audio: AudioConfig) -> None:
-        """A waveform [samples], to be heard and as its log-mel."""
+    def write_speech(self, step: int, name: str, wave: np.ndarray, audio: AudioConfig) -> None:
+        """Record a waveform [samples] as sound and as an image of its log-mel spectrogram."""
         if not self._board_is_alive():
             return
+        tag = f"holdout/{name}"
         peak = max(1.0, float(np.abs(wave).max(initial=0.0)))
-        self._board.add_audio(
-            f"holdout/{name}", wave[:, None] / peak, step, sample_rate=audio.sample_rate
-        )
-        self._board.add_image(
-            f"holdout/{name}", colorize_mel(wave, audio), step, dataformats="HWC"
-        )
+        self._board.add_audio(tag, wave[:, None] / peak, step, sample_rate=audio.sample_rate)
+        self._board.add_image(tag, colorize_mel(wave, audio), step, dataformats="HWC")
 
     def close(self) -> None:
+        """Write what TensorBoard's thread still holds, and end the thread."""
         if self._board_is_alive():
             self._board.close()
 
-    def _append(self) -> None:
-        """Lines for which the disk has no room are written later."""
-        size = self._history.stat().st_size if self._history.exists() else 0
-        try:
-            with self._history.open("a") as file:
-                file.writelines(self._unwritten)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            os.truncate(self._history, size)
-        else:
-            self._unwritten = []
-
     def _board_is_alive(self) -> bool:
-        """TensorBoard's thread ends when the disk is full, and whoever gives it something then
-        waits for ever."""
-        worker = self._board.file_writer.event_writer._worker
-        return worker is not None and worker.is_alive()
+        """Return whether TensorBoard's thread runs.
 
-    def _drop_after(self, step: int) -> None:
-        """A run continues from its last checkpoint: what was recorded after it will happen
-        again."""
-        if self._history.exists():
-            lines = [
-                line for line in self._history.read_text().splitlines() if line.endswith("}")
-            ]
-            with atomic_write(self._history) as file:
-                file.writelines(
-                    f"{line}\n".encode() for line in lines if json.loads(line)["step"] <= step
-                )
+        The thread ends when the disk is full. Its queue then fills up, and whatever is added to it
+        blocks forever.
+        """
+        file_writer = self._board.file_writer
+        if file_writer is None:
+            return False
+        worker = file_writer.event_writer._worker
+        return worker is not None and worker.is_alive()
 
 
 def colorize_mel(wave: np.ndarray, audio: AudioConfig) -> np.ndarray:
-    """Log-mel of a waveform [samples] in colour, low frequencies below -> uint8 [mels, frames,
-    3]."""
+    """Draw the log-mel spectrogram of a waveform.
+
+    Args:
+        wave: [samples].
+        audio: Its sample rate and spectrogram.
+
+    Returns:
+        uint8 [mels, frames, 3], low frequencies at the bottom.
+    """
     from matplotlib import colormaps
 
     mel = np.asarray(log_mel(spectrogram(wave[None], audio), audio))[0].T[::-1]
+    # Natural logs of magnitudes above 1e-5 and of speech at full scale: -11.5 .. 0.5.
     level = np.clip((mel + 11.5) / 12.0, 0, 1)
     return np.uint8(255 * colormaps["magma"](level)[..., :3])
+
+
+class DelayedMetrics:
+    """Records the metrics of training steps one dispatch late.
+
+    By then the device has computed them, so that neither the device nor the host waits.
+    """
+
+    def __init__(self, writer: MetricWriter, every: int, steps_per_epoch: int):
+        """Record every so many steps.
+
+        Args:
+            writer: What the metrics are written to.
+            every: Steps between records; the first step is always recorded.
+            steps_per_epoch: For the epoch that is recorded with them.
+        """
+        self._writer = writer
+        self._every = every
+        self._steps_per_epoch = steps_per_epoch
+        self._pending: tuple[int, int, Metrics] | None = None
+        self.losses: dict[str, float] = {}
+        """The newest recorded metrics by name."""
+        self.skipped = 0
+        """Steps that were skipped because their loss or gradient was not finite."""
+        self.consecutive_skips = 0
+        """Skipped steps at the end of those known so far."""
+        self.last_nonfinite = ""
+        """Names of the metrics that were not finite in the last skipped step."""
+
+    def add(self, step: int, count: int, metrics: Metrics) -> None:
+        """Take the metrics of a dispatch, and record those of the dispatch before.
+
+        Args:
+            step: Last step of the dispatch.
+            count: Number of its steps.
+            metrics: Arrays [steps] on the device, by name; the first `count` values are valid.
+        """
+        self.flush()
+        self._pending = (step, count, metrics)
+
+    def flush(self) -> None:
+        """Wait for the pending metrics, and record them."""
+        if self._pending is None:
+            return
+        last, count, metrics = self._pending
+        self._pending = None
+        values = jax.device_get(metrics)
+        for i in range(count):
+            step = last - count + 1 + i
+            self._record(step, {name: float(array[i]) for name, array in values.items()})
+
+    def forget(self) -> None:
+        """Drop the pending metrics: their steps are undone."""
+        self._pending = None
+        self.consecutive_skips = 0
+
+    def _record(self, step: int, values: dict[str, float]) -> None:
+        if values.pop("skipped"):
+            self.skipped += 1
+            self.consecutive_skips += 1
+            nonfinite = [name for name, value in values.items() if not math.isfinite(value)]
+            self.last_nonfinite = ", ".join(nonfinite)
+            return
+        self.consecutive_skips = 0
+        if step == 1 or step % self._every == 0:
+            self.losses = values
+            self._writer.write_scalars(step, {"epoch": step / self._steps_per_epoch} | values)

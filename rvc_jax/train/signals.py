@@ -1,24 +1,28 @@
-"""Ctrl-C and SIGTERM as a request to save and end, instead of an exception in the middle of a
-step."""
+"""Ctrl-C and SIGTERM as a request to save and end, not as an exception in the middle of a step."""
 
 from __future__ import annotations
 
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 
 class StopSignal:
-    """True once a signal has come. A second one is not held back."""
+    """True once a signal has come while the context lasts. A second signal acts as usual.
+
+    Only the main thread can handle signals: in any other one it stays False.
+    """
 
     def __init__(self) -> None:
-        self._asked = False
-        self._previous: dict[int, object] = {}
+        self._has_come = False
+        self._previous: dict[int, Any] = {}
+        """The handlers to put back, by the signal's number."""
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._ask)
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -26,8 +30,8 @@ class StopSignal:
             signal.signal(number, handler)
 
     def __bool__(self) -> bool:
-        return self._asked
+        return self._has_come
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._has_come = True
         signal.signal(number, self._previous[number])

@@ -11,12 +11,8 @@ from rvc_jax.data.dataset import DatasetInfo
 from rvc_jax.errors import make_printable
 from rvc_jax.metrics.holdout import METRIC_NAMES
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.learning_curve import (
-    best_evaluation,
-    evaluation_metrics,
-    evaluations,
-    summary,
-)
+from rvc_jax.runs.history import best_evaluation, evaluation_metrics, evaluations
+from rvc_jax.runs.learning_curve import summary
 from rvc_jax.version import __version__
 from rvc_jax.voices.voice_source import VoiceSource
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from rvc_jax.errors import UserError, sanitize
 from rvc_jax.runs.folder import RunFolder
+from rvc_jax.runs.history import steps_per_epoch
 from rvc_jax.runs.mirror import VOICE_FOLDERS, fetch_run
 from rvc_jax.storage.files import WINDOWS_RESERVED_NAME
 from rvc_jax.storage.places import Location, is_remote
@@ -112,10 +113,9 @@ def check_name(name: str) -> None:
 
 
 def epochs_of(run: RunFolder, step: int) -> int:
-    """Whole epochs that a run has done by a step; 0 if its history does not tell how long one
-    is."""
-    told = [line for line in run.history() if line.get("epoch", 0) > 0]
-    return round(step * told[-1]["epoch"] / told[-1]["step"]) if told else 0
+    """Return the epochs that a run has done by a step; 0 if its history doesn't say how long one is."""
+    per_epoch = steps_per_epoch(run.history())
+    return round(step / per_epoch) if per_epoch else 0
 
 
 def _of_run(run: RunFolder, name: str, which: str, step: int | None) -> VoiceSource:

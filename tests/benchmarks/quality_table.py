@@ -23,7 +23,7 @@ from rvc_jax.infer.files import convert_file
 from rvc_jax.metrics.conversion import ConversionReport, measure_conversions
 from rvc_jax.metrics.conversion_table import format_rows
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.learning_curve import best_evaluation
+from rvc_jax.runs.history import best_evaluation
 from rvc_jax.storage.environment import start_jax
 from rvc_jax.storage.files import atomic_write
 

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from rvc_jax.config import TrainConfig
+from rvc_jax.runs.history import best_evaluation
 from rvc_jax.runs.learning_curve import (
     Point,
-    best_evaluation,
-    better_voice,
     describe_forecast,
     early_stop_reason,
     forecast,
@@ -185,28 +184,10 @@ def test_the_outlook_in_words() -> None:
     assert summary([], recipe) == [] and summary(running[:3], recipe) == []
 
 
-def test_the_better_of_raw_and_averaged_weights_counts_and_old_histories_are_read() -> None:
-    line = {
-        "step": 9,
-        "holdout/mel": 0.9,
-        "holdout_ema/mel": 0.8,
-        "holdout/stft": 1.0,
-        "holdout_ema/stft": 1.1,
-    }
-    assert better_voice(line, "mel") == ("ema", 0.8) and better_voice(line, "stft") == (
-        "raw",
-        1.0,
-    )
-    assert better_voice({"step": 9, "holdout/mel": 0.9}, "mel") == ("raw", 0.9)
+def test_only_evaluations_with_a_score_are_on_the_curve() -> None:
     assert holdout_curve(
         [{"step": 9, "holdout/mel": 0.9}, {"step": 18, "loss/mel": 3.0}], "mel"
     ) == [Point(9, 0.9)]
+    line = {"step": 9, "holdout/mel": 0.9, "holdout_ema/mel": 0.8}
+    assert holdout_curve([line], "mel") == [Point(9, 0.8)]
     assert holdout_curve([line], "similarity") == []
-    old = [
-        {"step": 0, "holdout/mel": 2.0},
-        {"step": 9, "holdout/mel": 0.9},
-        {"step": 18, "holdout/mel": 1.0},
-    ]
-    assert best_evaluation(old)["step"] == 9
-    assert best_evaluation([old[0], old[1], old[2] | {"best/which": "ema"}])["step"] == 18
-    assert best_evaluation([]) is None

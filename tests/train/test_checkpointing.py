@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from reporting import KeepingReporter
 
 from rvc_jax.errors import UserError
 from rvc_jax.runs import checkpoint
@@ -72,10 +73,8 @@ def test_the_training_does_not_wait_for_a_slow_disk_and_the_newest_is_saved(
     tmp_path: Path, disk: Any
 ) -> None:
     (free, begun) = disk
-    said = []
-    checkpoints = CheckpointManager(
-        tmp_path, keep=5, say=lambda step, text: said.append((step, text))
-    )
+    reporter = KeepingReporter()
+    checkpoints = CheckpointManager(tmp_path, keep=5, reporter=reporter)
     checkpoints.save(10, old(10))
     begun()
     for step in (20, 30, 40):
@@ -85,8 +84,8 @@ def test_the_training_does_not_wait_for_a_slow_disk_and_the_newest_is_saved(
     checkpoints.finish()
     assert checkpoint.list_steps(tmp_path) == [10, 40]
     assert np.array_equal(checkpoints.restore(old(0))[0].weights["w"], np.full((3, 4), 40.0))
-    ((step, text),) = said
-    assert step == 30 and "that of step 20 is left out" in text
+    (text,) = reporter.messages
+    assert text.startswith("step 30: ") and "that of step 20 is left out" in text
 
 
 def test_what_is_kept_for_good_is_waited_for(tmp_path: Path, disk: Any) -> None:

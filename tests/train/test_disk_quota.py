@@ -16,6 +16,7 @@ import fsspec
 import numpy as np
 import pytest
 from micro import MICRO
+from reporting import KeepingReporter
 
 from rvc_jax.config import TrainConfig
 from rvc_jax.errors import UserError
@@ -73,11 +74,11 @@ def saved(
 ) -> tuple[list[str], int]:
     """What was said and the most that the folder took, after saving a voice before every
     checkpoint."""
-    said: list[str] = []
+    reporter = KeepingReporter()
     recipe = TrainConfig(max_gigabytes=megabytes / 1000, keep_checkpoints=keep)
-    space = DiskQuota(run, recipe, lambda step, text: said.append(text))
-    checkpoints = CheckpointManager(run / "checkpoints", keep, every, space=space)
-    best = CheckpointManager(run / "best", keep=1, space=space)
+    quota = DiskQuota(run, recipe, reporter)
+    checkpoints = CheckpointManager(run / "checkpoints", keep, every, quota=quota)
+    best = CheckpointManager(run / "best", keep=1, quota=quota)
     with Watch(run) as watch:
         for step in steps:
             best.save(step, state(step, 1))
@@ -86,7 +87,7 @@ def saved(
         best.finish()
     checkpoints.close()
     best.close()
-    return said, watch.most
+    return reporter.messages, watch.most
 
 
 @pytest.mark.usefixtures("small_reserves")
@@ -130,7 +131,7 @@ def test_the_room_at_a_url_is_kept_to_as_well(
     limit = 10.5e6
     sizes = []
     mirror = Mirror(url, tmp_path)
-    mirror.look()
+    mirror.list_remote()
     put = places.put
     discard = places.discard
     had_one = False
@@ -152,7 +153,7 @@ def test_the_room_at_a_url_is_kept_to_as_well(
         saved(
             mirror.run, list(range(first, first + 10 * every, 10)), limit / 1e6, keep=3, every=0
         )
-        assert mirror.send() == 0
+        assert mirror.push() == 0
     there = places.list_versions(url)
     assert (
         MEGABYTES * 1.5e6 < max(sizes) <= limit

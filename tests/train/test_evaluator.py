@@ -30,7 +30,7 @@ def test_a_tone_that_is_fifty_cents_sharp_is_measured_as_that() -> None:
     # Where the dataset has another pitch than the detector, nothing is compared.
     known[0, 100:120] *= 2
     scorer = PitchAndSpeaker(target, known, frames, rate)
-    assert not scorer._valid[0, 100:120].any() and scorer._valid.sum() == 480
+    assert not scorer.valid[0, 100:120].any() and scorer.valid.sum() == 480
     same = scorer.compare(list(target))
     assert same["f0_median_cents"] == same["f0_rmse_cents"] == 0
     assert same["gross_pitch_errors"] == same["voicing_error"] == 0
@@ -45,7 +45,7 @@ def test_a_tone_that_is_fifty_cents_sharp_is_measured_as_that() -> None:
     assert metrics["gross_pitch_errors"] == 0 and metrics["voicing_error"] < 0.03
     silent = scorer.compare([np.zeros(WINDOW_FRAMES * rate // 100, np.float32)] * 2)
     assert "f0_median_cents" not in silent and silent["voicing_error"] > 0.95
-    assert scorer._at_feature_rate(list(target)).shape == (2, WINDOW_FRAMES * FEATURE_HOP)
+    assert scorer.resample_windows(list(target)).shape == (2, WINDOW_FRAMES * FEATURE_HOP)
     assert FEATURE_RATE // 100 == FEATURE_HOP
 
 

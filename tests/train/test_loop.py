@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from micro import MICRO
+from reporting import KeepingReporter
 
 from rvc_jax.config import PRESETS
 from rvc_jax.errors import UserError
 from rvc_jax.runs import checkpoint
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.progress import TrainProgress
 from rvc_jax.train import checkpointing, loop
 
 SETTINGS = {
@@ -63,11 +63,12 @@ def test_a_run_learns_and_keeps_what_it_promises(finished: Path) -> None:
 def test_interrupted_by_ctrl_c_and_continued_is_the_same_run(
     finished: Path, sample_dataset: Path, tmp_path: Path
 ) -> None:
-    def interrupt(progress: TrainProgress) -> None:
-        if progress.step == 2 and progress.message is None:
+    def interrupt(step: float) -> None:
+        if step == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
-    first = train(sample_dataset, tmp_path / "run", overrides=SETTINGS, report=interrupt)
+    reporter = KeepingReporter(on_progress=interrupt)
+    first = train(sample_dataset, tmp_path / "run", overrides=SETTINGS, reporter=reporter)
     assert first.interrupted and 2 <= first.steps <= 3
     second = train(sample_dataset, tmp_path / "run", overrides=SETTINGS)
     assert (second.resumed_from, second.interrupted) == (first.steps, False)
@@ -95,16 +96,12 @@ def test_a_flipped_byte_is_noticed_and_the_checkpoint_before_it_serves(
     flip_byte(damaged)
     with pytest.raises(UserError, match="does not match its hash"):
         RunFolder.open(run).load_generator("latest")
-    messages = []
-    result = train(
-        sample_dataset,
-        run,
-        overrides=SETTINGS,
-        report=lambda p: messages.append(p.message or ""),
-    )
+    reporter = KeepingReporter()
+    result = train(sample_dataset, run, overrides=SETTINGS, reporter=reporter)
     assert result.resumed_from < int(damaged.name) == result.steps
     assert any(
-        "damaged" in message and "continuing from step" in message for message in messages
+        "damaged" in message and "continuing from step" in message
+        for message in reporter.messages
     )
     assert checkpoint.verify(damaged) is None
     whole = newest_state(finished)
@@ -171,18 +168,16 @@ def test_what_may_change_on_the_way_is_said_and_the_rest_refused(
     finished: Path, sample_dataset: Path, tmp_path: Path
 ) -> None:
     run = shutil.copytree(finished, tmp_path / "run")
-    said = []
     for name, given, of_run in (("seed", 7, 1234), ("batch_per_chip", 16, 8)):
         with pytest.raises(
             UserError, match=f"--{name.replace('_', '-')} {of_run}, this is .* {given},"
         ):
             train(sample_dataset, run, overrides={name: given})
-    report = lambda progress: said.append(progress.message or "")  # noqa: E731
-    train(
-        sample_dataset, run, overrides={"learning_rate": 1e-3, "save_every": 2}, report=report
-    )
-    assert [text for text in said if text] == [
-        "--learning-rate is 0.001 from here on, it was 0.002"
+    reporter = KeepingReporter()
+    overrides = {"learning_rate": 1e-3, "save_every": 2}
+    result = train(sample_dataset, run, overrides=overrides, reporter=reporter)
+    assert reporter.messages == [
+        f"step {result.steps}: --learning-rate is 0.001 from here on, it was 0.002"
     ]
 
 
@@ -191,44 +186,43 @@ def test_what_may_change_on_the_way_is_said_and_the_rest_refused(
 def test_a_full_disk_is_said_and_tried_again_and_in_the_end_stops_the_run(
     frees: bool, sample_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpointing, "_WAITS", (0.5,) * 3)
+    monkeypatch.setattr(checkpointing, "RETRY_SECONDS", (0.5,) * 3)
     monkeypatch.setattr(checkpointing, "_FINAL_RETRY_SECONDS", 0.5)
     disk = tmp_path / "disk"
-    said = []
     disk.mkdir()
     if subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", disk], check=False
     ).returncode:
         pytest.skip("a small disk can't be mounted here")
 
-    def fill_or_free(progress: TrainProgress) -> None:
-        said.append(progress.message or "")
-        if progress.step == 3 and progress.message is None:
+    def fill(step: float) -> None:
+        if step == 3:
             while not (disk / "run" / "checkpoints" / "2").exists():
                 time.sleep(0.05)
             (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free - (1 << 16)))
-        elif frees and "next try" in said[-1]:
+
+    def free(text: str) -> None:
+        if frees and "next try" in text:
             (disk / "ballast").unlink(missing_ok=True)
 
+    reporter = KeepingReporter(free, fill)
+    run = disk / "run"
     try:
         if frees:
-            assert not train(
-                sample_dataset, disk / "run", overrides=SETTINGS, report=fill_or_free
-            ).interrupted
-            assert (
-                checkpoint.verify(checkpoint.find_newest(disk / "run" / "checkpoints")) is None
-            )
+            result = train(sample_dataset, run, overrides=SETTINGS, reporter=reporter)
+            assert not result.interrupted
+            assert checkpoint.verify(checkpoint.find_newest(run / "checkpoints")) is None
         else:
             with pytest.raises(
                 UserError, match="disk full.*3 more tries; the previous one stands"
             ):
-                train(sample_dataset, disk / "run", overrides=SETTINGS, report=fill_or_free)
-            assert checkpoint.find_newest(disk / "run" / "checkpoints").name == "2"
+                train(sample_dataset, run, overrides=SETTINGS, reporter=reporter)
+            assert checkpoint.find_newest(run / "checkpoints").name == "2"
             (disk / "ballast").unlink()
-            assert train(sample_dataset, disk / "run", overrides=SETTINGS).resumed_from == 2
+            assert train(sample_dataset, run, overrides=SETTINGS).resumed_from == 2
         assert any(
             "disk full" in text and "the previous one stands. The next try" in text
-            for text in said
+            for text in reporter.messages
         )
     finally:
         subprocess.run(["umount", "-l", disk], check=True)

@@ -44,7 +44,7 @@ HOP = 4
 
 
 def steps_on(devices: int) -> list[dict[str, Any]]:
-    output = run_on_devices(devices, HERE / "mesh_losses.py")
+    output = run_on_devices(devices, HERE.parent / "helpers" / "mesh_losses.py")
     return [json.loads(line) for line in output.splitlines()]
 
 

@@ -32,7 +32,8 @@ def report(
     """
     start_jax()
     from rvc_jax.runs.folder import RunFolder
-    from rvc_jax.runs.learning_curve import evaluations, summary
+    from rvc_jax.runs.history import evaluations
+    from rvc_jax.runs.learning_curve import summary
     from rvc_jax.runs.mirror import fetch_run
     from rvc_jax.storage.places import is_remote, join, put
 

@@ -21,11 +21,10 @@ def status(run: Run, as_json: Json = False) -> int:
     Args:
         run: Folder of the run, also at gs:// or s3://, while it trains or afterwards.
     """
-    from rvc_jax.runs.status import as_plain
-    from rvc_jax.runs.status import status as read_status
+    from rvc_jax.runs.status import read_status
 
     now = read_status(run)
-    print_result(as_plain(now), _rows(now), as_json)
+    print_result(now.to_json(), _rows(now), as_json)
     return 0
 
 
@@ -39,7 +38,7 @@ def watch(run: Run, every: float = 10.0) -> int:
         run: Folder of the run, also at gs:// or s3://.
         every: Seconds between looks.
     """
-    from rvc_jax.runs.status import status as read_status
+    from rvc_jax.runs.status import read_status
 
     if not every > 0:
         raise UserError(f"--every {every:g} is no time to wait; give seconds, as 10")

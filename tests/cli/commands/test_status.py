@@ -38,7 +38,7 @@ def test_watching_ends_with_the_run(
     run.mkdir()
     for name in ("config.json", "history.jsonl", heartbeat.FILE):
         shutil.copy(tiny_run / name, run)
-    ended = heartbeat.read(run)
+    ended = heartbeat.read_heartbeat(run)
     tell(run, ended, state="training", step=1)
 
     def go_on() -> None:

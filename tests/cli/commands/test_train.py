@@ -12,7 +12,7 @@ from rvc_jax.cli import after_training
 from rvc_jax.cli.display import Display
 from rvc_jax.cli.main import main
 from rvc_jax.errors import UserError
-from rvc_jax.runs.progress import TrainProgress
+from rvc_jax.runs.progress import TrainProgress, report_training
 
 PROGRESS = TrainProgress(
     120,
@@ -30,7 +30,7 @@ PROGRESS = TrainProgress(
 def test_json_lines_are_objects_with_everything(capsys: pytest.CaptureFixture) -> None:
     with Display("json") as display:
         display.message("compiling")
-        display.train(PROGRESS)
+        report_training(display, PROGRESS)
     message, line = map(json.loads, capsys.readouterr().err.splitlines())
     assert message == {"event": "message", "text": "compiling"}
     assert (line["event"], line["step"], line["total_steps"], line["holdout"]) == (
@@ -44,7 +44,7 @@ def test_json_lines_are_objects_with_everything(capsys: pytest.CaptureFixture) -
 
 def test_a_line_has_what_a_person_looks_for(capsys: pytest.CaptureFixture) -> None:
     with Display("lines") as display:
-        display.train(PROGRESS)
+        report_training(display, PROGRESS)
     line = capsys.readouterr().err
     for part in (
         "120/450",

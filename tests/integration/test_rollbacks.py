@@ -1,5 +1,5 @@
-"""Steps that give nothing finite are left out; a run that meets many goes back, slower, and in the
-end stops."""
+"""Steps without a finite loss are skipped; a run with many of them goes back, slower, and in the end
+stops."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from micro import MICRO
+from reporting import KeepingReporter
 
 from rvc_jax.errors import UserError
 from rvc_jax.runs.folder import RunFolder
@@ -80,10 +81,9 @@ def test_many_bad_steps_send_the_run_back_with_a_lower_rate(
     failing: Callable, sample_dataset: Path, tmp_path: Path
 ) -> None:
     failing(lambda state: (state.step >= 4) & (state.rate > 0.3))
-    messages: list[str] = []
-    report = lambda progress: messages.append(progress.message or "")  # noqa: E731
-    result = train(sample_dataset, tmp_path / "run", overrides=SETTINGS, report=report)
-    back = [message for message in messages if "back to step" in message]
+    reporter = KeepingReporter()
+    result = train(sample_dataset, tmp_path / "run", overrides=SETTINGS, reporter=reporter)
+    back = [message for message in reporter.messages if "back to step" in message]
     assert (
         len(back) == 2
         and "loss/generator" in back[0]
@@ -99,7 +99,7 @@ def test_many_bad_steps_send_the_run_back_with_a_lower_rate(
     assert steps == list(range(1, result.steps + 1))
 
 
-def test_after_two_returns_it_stops_with_the_cause(
+def test_after_two_rollbacks_it_stops_with_the_cause(
     failing: Callable, sample_dataset: Path, tmp_path: Path
 ) -> None:
     failing(lambda state: state.step >= 3)
@@ -119,7 +119,7 @@ def test_a_budget_ends_the_run_in_time_to_save_and_a_larger_one_continues(
 ) -> None:
     ticks = itertools.count(0, 10)
     monkeypatch.setattr(
-        loop, "Meter", functools.partial(BudgetMeter, clock=lambda: float(next(ticks)))
+        loop, "BudgetMeter", functools.partial(BudgetMeter, clock=lambda: float(next(ticks)))
     )
     run = tmp_path / "run"
     result = train(sample_dataset, run, overrides=SETTINGS | {"budget": "2min", "epochs": 40})

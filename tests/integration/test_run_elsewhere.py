@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_kills import assert_same
+from same_runs import assert_same
 
 from rvc_jax.cli.main import main
 from rvc_jax.config import PRESETS

@@ -1,7 +1,7 @@
 """Killed at any moment and continued, a run ends with the very parameters of one that was left
 alone.
 
-The thirty kills take a while: `python -m pytest tests/train/test_kills.py -m heavy -s`.
+The thirty kills take a while: `python -m pytest tests/integration/test_kills.py -m heavy -s`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-from rvc_jax.runs.folder import RunFolder
+from same_runs import assert_same
 
 MICRO = Path(__file__).parents[1] / "micro.py"
 OPTIONS = ("--epochs", "6", "--save-every", "1", "--evaluate-every", "3", "--log-every", "1")
@@ -36,24 +34,6 @@ def finish(dataset: Path, run: Path) -> str:
     output = process.communicate(timeout=600)[0]
     assert process.returncode == 0, output
     return output
-
-
-def parameters(run: Path) -> dict[str, np.ndarray]:
-    return {
-        name: np.asarray(value)
-        for name, value in RunFolder.open(run).load_generator("latest")[1].items()
-    }
-
-
-def assert_same(whole: Path, continued: Path) -> None:
-    expected = parameters(whole)
-    actual = parameters(continued)
-    assert all(np.array_equal(expected[name], actual[name]) for name in expected)
-    histories = [
-        [line for line in RunFolder.open(run).history() if "loss/mel" in line]
-        for run in (whole, continued)
-    ]
-    assert histories[0] == histories[1]
 
 
 def wait_for(process: subprocess.Popen, condition: object, seconds: float = 300.0) -> None:

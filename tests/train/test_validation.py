@@ -3,20 +3,23 @@ by patience."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import types
 from pathlib import Path
 
 import pytest
+from full_disk import full_disk
 from micro import MICRO
+from reporting import KeepingReporter
 
 from rvc_jax.data.dataset import load_dataset
 from rvc_jax.errors import UserError
 from rvc_jax.metrics.holdout import METRIC_NAMES
 from rvc_jax.metrics.speaker import SpeakerEncoder
+from rvc_jax.reporter import SILENT
 from rvc_jax.runs import checkpoint
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.learning_curve import best_evaluation, evaluation_metrics
+from rvc_jax.runs.history import History, best_evaluation, evaluation_metrics
 from rvc_jax.train import loop
 from rvc_jax.train.metric_writer import MetricWriter
 from rvc_jax.train.step import build_networks
@@ -39,13 +42,8 @@ def test_a_run_ends_when_its_patience_does_and_goes_on_with_more(
     sample_dataset: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    said = []
-    result = train(
-        sample_dataset,
-        run,
-        overrides=SETTINGS,
-        report=lambda progress: said.append(progress.message),
-    )
+    reporter = KeepingReporter()
+    result = train(sample_dataset, run, overrides=SETTINGS, reporter=reporter)
     per_epoch = result.steps
     assert (
         result.stopped
@@ -71,9 +69,9 @@ def test_a_run_ends_when_its_patience_does_and_goes_on_with_more(
     of_pitch = {"f0_median_cents", "f0_rmse_cents", "gross_pitch_errors", "f0_cents"}
     assert measured - of_pitch <= set(evaluation_metrics(lines[-1])) <= measured
     assert checkpoint.find_newest(run / "best").name == str(best_evaluation(history)["step"])
-    evaluated = [text for text in said if text and text.startswith("hold-out: log-mel error")]
+    evaluated = [text for text in reporter.messages if ": hold-out: log-mel error" in text]
     assert len(evaluated) == 2 and "STFT distance" in evaluated[0]
-    hints = [text for text in said if text and "rvc-jax download resemblyzer" in text]
+    hints = [text for text in reporter.messages if "rvc-jax download resemblyzer" in text]
     assert len(hints) == (0 if SpeakerEncoder.find() else 1)
 
 
@@ -88,29 +86,63 @@ def test_the_better_of_raw_and_averaged_weights_is_kept_and_named(
     monkeypatch.setattr(SpeakerEncoder, "find", classmethod(lambda cls: None))
     folder = RunFolder(tmp_path / "run", trained.preset, trained.dataset)
     folder.write(trained.index())
-    said: list[str] = []
-    holdout = Validator(folder, data, networks, lambda step, text, error: said.append(text))
-    recorder = MetricWriter(folder.path, 0)
-    states = [(poor, poor), (poor, good), (poor, None)]
-    for step, (raw, average) in enumerate(states):
-        holdout.evaluate(
-            step,
-            types.SimpleNamespace(generator=types.SimpleNamespace(params=raw), average=average),
-            recorder,
-        )
-    holdout.finish()
+    reporter = KeepingReporter()
+    history = History(folder.path / "history.jsonl")
+    validator = Validator(folder, data, networks, history, reporter)
+    writer = MetricWriter(folder.path, history, from_step=0)
+    for step, (raw, average) in enumerate([(poor, poor), (poor, good), (poor, None)]):
+        validator.evaluate(step, raw, average, writer)
+    validator.finish()
     first, second, third = folder.history()
     assert not evaluation_metrics(first, "ema") and not evaluation_metrics(third, "ema")
     assert evaluation_metrics(second, "raw") == pytest.approx(evaluation_metrics(first, "raw"))
     assert second["holdout_ema/mel"] < second["holdout/mel"]
     assert [line.get("best/which") for line in (first, second, third)] == ["raw", "ema", None]
-    assert holdout.errors() == (first["holdout/mel"], second["holdout_ema/mel"])
+    assert validator.errors == (first["holdout/mel"], second["holdout_ema/mel"])
     kept_voice = folder.load_generator()[1]
     assert all((kept_voice[name] == good[name]).all() for name in good)
-    assert sum("download resemblyzer" in text for text in said) == 1
-    assert "(averaged weights)" in [text for text in said if text.startswith("hold-out")][1]
-    recorder.close()
-    holdout.close()
+    assert sum("download resemblyzer" in text for text in reporter.messages) == 1
+    evaluated = [text for text in reporter.messages if ": hold-out: " in text]
+    assert "(averaged weights)" in evaluated[1]
+    writer.close()
+    validator.close()
+
+
+def test_a_full_disk_changes_no_decision(
+    tiny_run: Path, sample_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Best voice and patience are those of all evaluations, also of those that did not fit."""
+    trained = RunFolder.open(tiny_run)
+    recipe = dataclasses.replace(trained.preset.train, patience=2)
+    preset = dataclasses.replace(trained.preset, train=recipe)
+    networks = build_networks(preset, steps_per_epoch=1)
+    good = trained.load_generator()[1]
+    poor = networks.synthesizer.init(0)
+    monkeypatch.setattr(SpeakerEncoder, "find", classmethod(lambda cls: None))
+    folder = RunFolder(tmp_path / "run", preset, trained.dataset)
+    folder.write(trained.index())
+    history = History(folder.path / "history.jsonl")
+    validator = Validator(folder, load_dataset(sample_dataset), networks, history, SILENT)
+    writer = MetricWriter(folder.path, history, from_step=0)
+
+    validator.evaluate(1, poor, None, writer)
+    with full_disk(folder.path / "history.jsonl"):
+        validator.evaluate(2, good, None, writer)
+        validator.evaluate(3, poor, None, writer)
+        assert validator.stop_reason == ""
+        validator.evaluate(4, poor, None, writer)
+        assert "2 evaluations have brought no better log-mel error than that of step 2" in (
+            validator.stop_reason
+        )
+        assert [line["step"] for line in folder.history()] == [1]
+    validator.finish()
+    assert checkpoint.list_steps(folder.best) == [2]
+    assert [line.get("best/which") for line in history.lines] == ["raw", "raw", None, None]
+
+    validator.evaluate(5, poor, None, writer)  # there is room again
+    assert folder.history() == list(history.lines)
+    writer.close()
+    validator.close()
 
 
 def test_what_cannot_be_measured_or_is_no_number_of_evaluations_is_refused(

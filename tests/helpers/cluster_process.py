@@ -8,20 +8,34 @@ object per line; a user's mistake ends it with 2.
 import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from micro import MICRO
 
 from rvc_jax.config import KERNEL_CONFIGS, ClusterConfig
 from rvc_jax.errors import UserError
-from rvc_jax.runs.progress import TrainProgress
 from rvc_jax.storage.environment import silence_libraries
 from rvc_jax.train.distributed import join, leave
 from rvc_jax.train.loop import train
 
 
-def tell(progress: TrainProgress) -> None:
-    print(json.dumps({"step": progress.step, "message": progress.message}), flush=True)
+class Printer:
+    """Prints every message and step as a JSON object."""
+
+    def message(self, text: str) -> None:
+        print(json.dumps({"message": text}), flush=True)
+
+    def progress(
+        self,
+        stage: str,
+        done: float,
+        total: float | None,
+        text: str = "",
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        print(json.dumps({"step": done}), flush=True)
 
 
 dataset, run, options, cluster = sys.argv[1:]
@@ -31,7 +45,7 @@ if settings.pop("is_split", False):
 silence_libraries()
 try:
     join(ClusterConfig(**json.loads(cluster)))
-    result = train(Path(dataset), Path(run), MICRO, settings, tell)
+    result = train(Path(dataset), Path(run), MICRO, settings, Printer())
     leave()
 except UserError as error:
     print(error, file=sys.stderr)

@@ -1,0 +1,165 @@
+"""A run's history: every recorded value by step, in memory while the run trains, mirrored in a
+file.
+
+`history.jsonl` has one JSON object per line, oldest first, each with its `step`. A line of training
+has `epoch`, `loss/NAME` and `gradient_norm/NAME`. A line of an evaluation has `holdout/NAME` for
+the raw weights and, where they are averaged as well, `holdout_ema/NAME`; it has `best/which` ("raw"
+or "ema") if its voice was the best so far and was saved as such.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rvc_jax.config import BestBy
+from rvc_jax.metrics.holdout import ranking_score
+from rvc_jax.storage.files import atomic_write, disk_full
+
+FILE = "history.jsonl"
+
+Line = Mapping[str, Any]
+
+PREFIXES = {"raw": "holdout", "ema": "holdout_ema"}
+"""Prefix of an evaluation's metrics, by which of the weights it measured."""
+
+
+class History:
+    """What a run has recorded, in memory, with a file as its mirror.
+
+    Decisions (the best voice, patience) read the memory. A full disk delays the file only: what
+    does not fit is written together with a later line.
+    """
+
+    def __init__(self, file: Path):
+        """Read the lines that the file has, if it exists."""
+        self._file = file
+        self._lines: list[Line] = list(read_history(file))
+        self._written = len(self._lines)
+        """The first so many lines are on disk."""
+        self._is_file_valid = True
+        """False while the file has lines that are not in memory any more, or a half-written one."""
+
+    @property
+    def lines(self) -> Sequence[Line]:
+        """Every recorded line, oldest first."""
+        return self._lines
+
+    def append(self, step: int, values: Mapping[str, float | str]) -> None:
+        """Record values at a step."""
+        self._lines.append({"step": step, **values})
+        self._flush()
+
+    def truncate(self, step: int) -> None:
+        """Drop what was recorded after a step: the run goes on from there and records it anew.
+
+        The file is rewritten even if nothing is dropped, because a killed process may have left
+        half a line at its end.
+        """
+        self._lines = [line for line in self._lines if line["step"] <= step]
+        self._is_file_valid = False
+        if self._file.exists():
+            self._flush()
+
+    def _flush(self) -> None:
+        try:
+            if self._is_file_valid:
+                self._append()
+            else:
+                self._rewrite()
+        except OSError as error:
+            if disk_full(error) is None:
+                raise
+        else:
+            self._written = len(self._lines)
+            self._is_file_valid = True
+
+    def _rewrite(self) -> None:
+        with atomic_write(self._file) as file:
+            file.writelines(_encode(line) for line in self._lines)
+
+    def _append(self) -> None:
+        size = self._file.stat().st_size if self._file.exists() else 0
+        try:
+            with self._file.open("ab") as file:
+                file.writelines(_encode(line) for line in self._lines[self._written :])
+        except OSError:
+            if self._file.exists():
+                os.truncate(self._file, size)  # a reader would fail at half a line
+            raise
+
+
+def _encode(line: Line) -> bytes:
+    return (json.dumps(line) + "\n").encode()
+
+
+def read_history(file: Path) -> list[dict[str, Any]]:
+    """Read a history's lines, oldest first; none if there is no file.
+
+    A last line that is only half there (the run may be writing it) is left out.
+    """
+    try:
+        lines = file.read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def steps_per_epoch(history: Sequence[Line]) -> int | None:
+    """Return how many steps an epoch has; None if no line of the history says so."""
+    for line in reversed(history):
+        if line.get("epoch", 0) > 0:
+            return round(line["step"] / line["epoch"])
+    return None
+
+
+def evaluations(history: Sequence[Line]) -> list[Line]:
+    """Return the lines that are evaluations on the hold-out."""
+    return [line for line in history if "holdout/mel" in line]
+
+
+def evaluation_metrics(line: Line, which: str = "raw") -> dict[str, float]:
+    """Return an evaluation's metrics by name; empty for other lines.
+
+    Args:
+        line: A line of the history.
+        which: "raw" or "ema", the weights that were measured.
+    """
+    prefix = f"{PREFIXES[which]}/"
+    return {
+        name.removeprefix(prefix): value
+        for name, value in line.items()
+        if name.startswith(prefix)
+    }
+
+
+def better_voice(line: Line, by: BestBy) -> tuple[str, float]:
+    """Return which of an evaluation's voices is better, "raw" or "ema", and its score."""
+    scores = {}
+    for which in PREFIXES:
+        metrics = evaluation_metrics(line, which)
+        if metrics:
+            scores[which] = ranking_score(metrics, by)
+    best = min(scores, key=scores.__getitem__)
+    return best, scores[best]
+
+
+def best_evaluation(history: Sequence[Line]) -> Line | None:
+    """Return the evaluation whose voice was saved as the best one; None without an evaluation.
+
+    Histories of early versions don't say which one it was: there it is the one with the lowest mel
+    error.
+    """
+    lines = evaluations(history)
+    marked = [line for line in lines if "best/which" in line]
+    if marked:
+        return marked[-1]
+    return min(lines, key=lambda line: line["holdout/mel"], default=None)
+
+
+def best_mel(line: Line) -> float:
+    """Return the log-mel error of the better voice of an evaluation that was the best one."""
+    return evaluation_metrics(line, line.get("best/which", "raw"))["mel"]

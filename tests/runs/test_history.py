@@ -1,0 +1,109 @@
+"""The history in memory and its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from full_disk import full_disk
+
+from rvc_jax.runs.history import (
+    History,
+    best_evaluation,
+    best_mel,
+    better_voice,
+    read_history,
+    steps_per_epoch,
+)
+
+
+def test_the_file_mirrors_what_is_in_memory(tmp_path: Path) -> None:
+    file = tmp_path / "history.jsonl"
+    history = History(file)
+    history.append(1, {"loss/mel": 1.5, "epoch": 0.5})
+    history.append(2, {"holdout/mel": 0.75, "best/which": "raw"})
+    expected = [
+        {"step": 1, "loss/mel": 1.5, "epoch": 0.5},
+        {"step": 2, "holdout/mel": 0.75, "best/which": "raw"},
+    ]
+    assert list(history.lines) == read_history(file) == list(History(file).lines) == expected
+
+
+def test_what_came_after_a_step_is_dropped_and_half_a_line_as_well(tmp_path: Path) -> None:
+    file = tmp_path / "history.jsonl"
+    file.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4, "los')
+    history = History(file)
+    assert [line["step"] for line in history.lines] == [1, 2, 3]
+    history.truncate(2)
+    history.append(3, {"again": 1.0})
+    assert file.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3, "again": 1.0}\n'
+
+
+def test_a_new_run_has_no_file_before_its_first_line(tmp_path: Path) -> None:
+    file = tmp_path / "history.jsonl"
+    history = History(file)
+    history.truncate(0)
+    assert not file.exists() and list(history.lines) == read_history(file) == []
+
+
+def test_lines_for_which_the_disk_has_no_room_are_written_later(tmp_path: Path) -> None:
+    file = tmp_path / "history.jsonl"
+    history = History(file)
+    history.append(1, {"a": 1.0})
+    with full_disk(file):
+        history.append(2, {"a": 2.0})
+        history.append(3, {"a": 3.0})
+        assert [line["step"] for line in history.lines] == [1, 2, 3]
+        assert [line["step"] for line in read_history(file)] == [1]
+    history.append(4, {"a": 4.0})
+    assert read_history(file) == list(history.lines)
+
+
+def test_a_rollback_on_a_full_disk_is_written_later_too(tmp_path: Path) -> None:
+    file = tmp_path / "history.jsonl"
+    history = History(file)
+    for step in (1, 2, 3):
+        history.append(step, {"a": float(step)})
+    with full_disk(file):
+        history.truncate(1)
+        history.append(2, {"a": -2.0})
+    history.append(3, {"a": -3.0})
+    assert read_history(file) == list(history.lines)
+    assert [line["a"] for line in history.lines] == [1.0, -2.0, -3.0]
+
+
+def test_other_errors_are_raised(tmp_path: Path) -> None:
+    history = History(tmp_path / "nowhere" / "history.jsonl")
+    with pytest.raises(FileNotFoundError):
+        history.append(1, {})
+
+
+def test_steps_per_epoch_follow_from_any_line_of_training() -> None:
+    lines = [{"step": 3, "epoch": 0.3, "loss/mel": 1.0}, {"step": 5, "holdout/mel": 1.0}]
+    assert steps_per_epoch(lines) == 10
+    assert steps_per_epoch(lines[1:]) is steps_per_epoch([]) is None
+
+
+def test_the_better_of_raw_and_averaged_weights_counts() -> None:
+    line = {
+        "step": 9,
+        "holdout/mel": 0.9,
+        "holdout_ema/mel": 0.8,
+        "holdout/stft": 1.0,
+        "holdout_ema/stft": 1.1,
+    }
+    assert better_voice(line, "mel") == ("ema", 0.8)
+    assert better_voice(line, "stft") == ("raw", 1.0)
+    assert better_voice({"step": 9, "holdout/mel": 0.9}, "mel") == ("raw", 0.9)
+
+
+def test_the_best_of_old_histories_is_that_of_the_lowest_mel_error() -> None:
+    old = [
+        {"step": 0, "holdout/mel": 2.0},
+        {"step": 9, "holdout/mel": 0.9},
+        {"step": 18, "holdout/mel": 1.0},
+    ]
+    assert best_evaluation(old)["step"] == 9
+    marked = [old[0], old[1], old[2] | {"best/which": "ema"}]
+    assert best_evaluation(marked)["step"] == 18 and best_mel(old[1]) == 0.9
+    assert best_evaluation([]) is None
