@@ -596,59 +596,56 @@ class PrepareConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ConvertConfig:
-    """How a recording is spoken in another voice."""
+    """Options of a conversion."""
 
     transpose: float = 0.0
-    """Shift of the pitch in semitones."""
+    """Shift the pitch by this many semitones, -60..60."""
     auto_transpose: bool = False
-    """Choose the shift, in whole semitones, that brings the recording's median pitch to the
-    voice's."""
+    """Add the whole semitones that bring the recording's median pitch to the voice's."""
     proposed_pitch: bool = False
-    """Choose the shift, in whole semitones, that brings the recording's median pitch to the one
-    stated below."""
+    """Add the whole semitones that bring the recording's median pitch to
+    `proposed_pitch_threshold`."""
     proposed_pitch_threshold: float = 155.0
-    """Median pitch in Hz that proposed_pitch goes for, 50..1200: about 155 for men's voices, 255
-    for women's."""
+    """Median pitch in Hz for `proposed_pitch`, 50..1200: about 155 for male voices, 255 for female
+    voices."""
     autotune: bool = False
-    """Draw the pitch to the nearest notes of a scale, after it is shifted."""
+    """Move the shifted pitch to the nearest notes of a scale."""
     autotune_strength: float = 1.0
-    """Share of the way to the note, 0..1."""
+    """Share of the way to the note that autotune moves the pitch, 0..1."""
     autotune_scale: Literal["chromatic", "major", "minor"] = "chromatic"
-    """Notes that autotune knows: all twelve, or those of a major or natural minor scale."""
+    """Scale for autotune: all twelve notes, or a major or natural minor scale."""
     autotune_key: Key | None = None
-    """First note of the major or minor scale."""
+    """First note of the major or minor scale for autotune."""
     f0_file: Path | None = None
-    """File with the pitch to be spoken, in lines of seconds,Hz with 0 for unvoiced. From its first
-    to its last time it takes the place of the recording's pitch, and is not shifted; between two
-    points it moves evenly in cents."""
+    """File with the pitch of the output, one line `seconds,Hz` per point, 0 Hz for unvoiced. It
+    replaces the recording's pitch from its first to its last time and is not shifted. Between two
+    points the pitch moves linearly in cents."""
     formant_shift: float = 0.0
-    """Shift of the recording's resonances in semitones, -12..12, which leaves its pitch alone: up
-    makes a large speaker sound smaller to the content encoder, down the reverse; 0 is off."""
+    """Shift the recording's formants by this many semitones, -12..12, and keep its pitch. Up makes
+    a large speaker sound smaller to the content encoder, down the reverse; 0 is off."""
     f0_method: PitchMethod | None = None
-    """How the recording's pitch is found; if not given, as in the voice's dataset."""
+    """Pitch extraction method; by default that of the voice's dataset."""
     index_rate: float = 0.3
-    """Share of features retrieved from the training speech, 0..1; 0 is off."""
+    """Share of content features retrieved from the training speech, 0..1; 0 is off."""
     protect: float = 0.33
-    """Protection of unvoiced sounds when features are retrieved from an index, 0..0.5; 0.5 is
-    off."""
+    """Protect unvoiced sounds from retrieval, 0..0.5; lower values protect more, 0.5 is off."""
     volume_envelope: float = 1.0
-    """1 keeps the voice's own loudness, 0 follows the recording's, between them a mix."""
+    """1 keeps the voice's own loudness, 0 follows the recording's, values between mix both."""
     noise_scale: float = 0.66666
-    """Spread of the latent noise; 0 is deterministic and flatter."""
+    """Standard deviation of the latent noise; 0 is deterministic and sounds flatter."""
     silence_db: float = -60.0
-    """Level, in dB of full scale, below which a recording is silence; the result is silent
+    """Level in dB of full scale below which the recording counts as silence; the result is silent
     there."""
     speaker: int = 0
-    """Number of the speaker, in a voice of several."""
+    """Number of the speaker, for a voice of several."""
     speaker_mix: str = ""
-    """Mixture of speakers by number and share, in the place of one: "0:0.7,1:0.3"."""
+    """Mixture of speakers by number and share, instead of one speaker: "0:0.7,1:0.3"."""
     stereo: Literal["mono", "keep-side"] = "mono"
-    """What becomes of a stereo recording, whose middle (the mean of its channels) is converted.
-    mono: that is the result; keep-side: stereo again, with the recording's side (half of left
-    minus right) as it is, not delayed and not changed but for the sample rate, as for a voice
-    amid music."""
+    """What to make of a stereo recording. The mean of its channels is converted. mono: the result
+    is mono; keep-side: the result is stereo and keeps the recording's side (half of left minus
+    right) unchanged, for a voice amid music."""
     seed: int = 0
-    """Of the noise: the same seed gives the same sound."""
+    """Seed of the noise: the same seed gives the same output."""
     clean_audio: bool = False
     """Reduce steady noise in the result, by spectral gating; needs the extra `clean`."""
     clean_strength: float = 0.7
@@ -656,32 +653,32 @@ class ConvertConfig:
     resample_rate: int = 0
     """Sample rate of the result in Hz, 8000..192000; 0 keeps the voice's."""
     bit_rate: int = 0
-    """Of mp3, m4a, aac and opus files, in kbit/s; 0 is the format's usual one (160, 128, 128,
+    """Bit rate of mp3, m4a, aac and opus files in kbit/s; 0 is the format's default (160, 128, 128,
     96)."""
     bit_depth: BitDepth = "16"
-    """Of wav and flac files; float (32 bit) is for wav alone."""
+    """Bit depth of wav and flac files; float (32 bit) is for wav only."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ServeConfig:
-    """Where a voice is served over HTTP, and how much it takes on."""
+    """Address and limits of the HTTP server."""
 
     host: str = "127.0.0.1"
-    """Address to listen at; the default is reached from this machine alone."""
+    """Address to listen at; the default accepts connections from this machine only."""
     port: int = 8765
-    """Port to listen at; 0 takes any free one."""
+    """Port to listen at; 0 takes any free port."""
     open_to_network: bool = False
-    """Allow a host that other machines reach: whoever reaches it can use the voice, there is no
-    password, and nothing is encrypted."""
+    """Allow a host that other machines can reach. Everyone who reaches it can use the voice:
+    there is no password and no encryption."""
     max_megabytes: float = 200.0
-    """Largest recording that is taken, in megabytes as it is sent."""
+    """Largest request body in megabytes; larger ones are refused."""
     max_seconds: float = 600.0
-    """Longest recording that is converted, in seconds."""
+    """Longest recording in seconds; longer ones are refused."""
     max_waiting: int = 64
     """Recordings that may wait while one is converted; further ones are refused."""
     timeout: float = 30.0
-    """Seconds that a client may take for its request, and for the answer; a second more for every
-    64 kB of them."""
+    """Seconds that a client may take for its request, and for the answer; one more for every 64 kB
+    of them."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Speaking a recording in a trained voice."""
+"""Conversion: the same words and melody in the voice of a model."""

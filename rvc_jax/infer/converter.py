@@ -195,6 +195,6 @@ class Converter:
 
 
 def is_silent(gate: np.ndarray, chunk: Chunk) -> bool:
-    """Whether the gate [frames] silences a chunk wholly, fades included: it need not be rendered."""
+    """Whether the gate [frames] silences a chunk wholly, fades included."""
     begin = max(chunk.begin - FADE_FRAMES, 0)
     return not gate[begin : chunk.end + FADE_FRAMES + 1].any()

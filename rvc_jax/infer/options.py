@@ -82,7 +82,7 @@ def file_encoding(config: ConvertConfig) -> EncodingOptions:
 
 
 def parse_speaker_mix(config: ConvertConfig, speakers: int) -> dict[int, float]:
-    """The share of every speaker that is heard, by number; together they are 1.
+    """The shares of the speakers by number; together they are 1.
 
     Args:
       config: The options; without a mixture, its one speaker has a share of 1.

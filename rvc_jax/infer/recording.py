@@ -120,7 +120,7 @@ class Recording:
 
     @functools.cached_property
     def audible(self) -> np.ndarray:
-        """Whether there is sound within a tenth of a second of a frame: bool [samples // 160 + 1]."""
+        """Whether there is sound within 0.1 s of a frame: bool [samples // 160 + 1]."""
         levels = rms(self.wave, 2 * FEATURE_HOP, FEATURE_HOP) * np.float32(self.gain)
         is_loud = levels > 10 ** (self.silence_db / 20)
         return scipy.ndimage.maximum_filter1d(is_loud, 2 * GATE_HOLD + 1)

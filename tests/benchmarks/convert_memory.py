@@ -1,4 +1,6 @@
-"""Memory and time of converting a long file: `python tests/benchmarks/convert_memory.py --minutes 20`.
+"""Memory and time of converting a long file.
+
+python tests/benchmarks/convert_memory.py --minutes 20 60
 
 The bundled voice is repeated into one stereo file at 48 kHz, which is converted from file to file,
 each length in a process of its own. Without --run the voice is an untrained one of few channels

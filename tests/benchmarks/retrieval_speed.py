@@ -97,10 +97,8 @@ def compare_search(features: np.ndarray, count: int, rounds: int) -> None:
     difference = np.abs(ours.retrieve(queries) - as_rvc(exact, rows, queries)).max()
     print(f"{count} rows: largest difference of ours and faiss's exact {difference:.1e}")
     for name, seconds in times.items():
-        print(
-            f"  {name:<28} {statistics.median(seconds):8.3f} s  ({min(seconds):.3f} to {max(seconds):.3f})",
-            flush=True,
-        )
+        span = f"({min(seconds):.3f} to {max(seconds):.3f})"
+        print(f"  {name:<28} {statistics.median(seconds):8.3f} s  {span}", flush=True)
 
 
 def compare_building(features: np.ndarray, count: int, theirs_too: bool) -> None:

@@ -48,7 +48,7 @@ from rvc_jax.infer.streaming import EXACT, LOW_LATENCY, StreamingConverter
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 
-from untrained_voices import untrained_voice  # noqa: E402
+from untrained_voices import untrained_voice
 
 SETTINGS = {"exact": EXACT, "low latency": LOW_LATENCY}
 WARM_UP = 2
@@ -142,11 +142,13 @@ def row(
 ) -> str:
     chunk = stream.streaming.chunk_seconds
     mine = taken["ours"]
-    start = f"| {name} | {label} | {stream.latency_seconds:.2f} s | {chunk:g} s | {chunk / mine[0]:.2f}"
+    latency = stream.latency_seconds
+    start = f"| {name} | {label} | {latency:.2f} s | {chunk:g} s | {chunk / mine[0]:.2f}"
     if "torch" not in taken:
         return f"{start} | | | |"
     other = taken["torch"]
-    return f"{start} | {chunk / other[0]:.2f} | {other[0] / mine[0]:.2f} | {other[1] / mine[1]:.2f} |"
+    ratios = f"{other[0] / mine[0]:.2f} | {other[1] / mine[1]:.2f}"
+    return f"{start} | {chunk / other[0]:.2f} | {ratios} |"
 
 
 def main() -> None:
@@ -165,7 +167,8 @@ def main() -> None:
     beside = importlib.util.find_spec("torch") is not None
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start\n")
     print(
-        "| preset | setting | latency | a chunk | ours | PyTorch | ours / PyTorch | by processor time |"
+        "| preset | setting | latency | a chunk | ours | PyTorch | ours / PyTorch "
+        "| by processor time |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for name in options.presets.split(","):

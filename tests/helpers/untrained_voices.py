@@ -39,8 +39,8 @@ def with_weights(model: VoiceModel, weights: dict[str, np.ndarray]) -> VoiceMode
 
 def make_converter(
     model: VoiceModel,
-    config: ConvertConfig = ConvertConfig(),
+    config: ConvertConfig | None = None,
     chunk_frames: tuple[int, ...] = CHUNK_FRAMES,
 ) -> Converter:
     """A converter of a voice that is in memory."""
-    return Converter(Engine.from_model(model, config), chunk_frames)
+    return Converter(Engine.from_model(model, config or ConvertConfig()), chunk_frames)

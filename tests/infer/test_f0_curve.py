@@ -1,5 +1,4 @@
-"""The pitch that is spoken: what holds for any curve, and pitch files that are not what they should
-be."""
+"""Pitch curves: properties of every curve, and pitch files that are malformed."""
 
 from __future__ import annotations
 

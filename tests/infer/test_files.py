@@ -45,7 +45,7 @@ def test_writes_every_format(
 def test_a_long_file_is_the_array_in_blocks(
     tiny_run: Path, other_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is long lies on the disk on its way, and nothing is left there."""
+    """Long waves are kept on the disk meanwhile, and nothing is left there."""
     wave, rate = decode(other_clip)
     source = tmp_path / "stereo.flac"
     scratch = tmp_path / "scratch"

@@ -45,11 +45,8 @@ def no_content(audio: np.ndarray) -> np.ndarray:
     [
         ("swift", 1.0, 1.0),
         ("crepe-tiny", 0.99, 0.99),  # the best path may choose otherwise where a window ends
-        (
-            "fcpe",
-            0.85,
-            0.95,
-        ),  # its network normalises by the whole row, so that no frame is quite the same
+        # Its network normalizes by the whole row, so that no frame is quite the same.
+        ("fcpe", 0.85, 0.95),
     ],
 )
 def test_pitch_is_that_of_the_whole_recording(

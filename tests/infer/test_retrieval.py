@@ -88,7 +88,7 @@ def test_voices_of_about_the_same_size_share_a_program() -> None:
         Index(random.standard_normal((count, 4)).astype(np.float32)).retrieve(
             np.zeros((9, 4), np.float32)
         )
-        programs = retrieval._average_nearest._cache_size()
+        programs = retrieval.average_nearest._cache_size()
         assert before in (None, programs)
         before = programs
 

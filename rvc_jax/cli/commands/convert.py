@@ -40,7 +40,7 @@ def convert(
     overwrite: bool = False,
     as_json: Json = False,
 ) -> int:
-    """Speak a recording, or all recordings of a folder, in a voice.
+    """Convert a recording, or all recordings of a folder, with a voice.
 
     Args:
         run: Folder of a run, also at gs:// or s3://, or of an imported voice; or a voice's file:

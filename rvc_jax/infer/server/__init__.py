@@ -1,1 +1,1 @@
-"""A voice behind a local HTTP address."""
+"""A voice behind an HTTP address."""

@@ -32,11 +32,11 @@ ANSWER_HEADERS = {
 """Headers of every answer."""
 
 
-class RecordingTooLong(UserError):
+class RecordingTooLongError(UserError):
     """A recording that is longer than the server accepts."""
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """An answer other than the one that was asked for: a status and one line that says why."""
 
     def __init__(
@@ -116,7 +116,7 @@ class LimitedConnection(web.RequestHandler):
             raise ConnectionError("the answer has begun already")
         reason = (message or "the server failed").strip().partition("\n")[0].rstrip(":")
         text = f"not a request that can be answered: {reason}"
-        return Refusal(status, text, close=True).response()
+        return RefusalError(status, text, close=True).response()
 
 
 def check_sender(request: web.BaseRequest, host: str) -> None:
@@ -129,14 +129,16 @@ def check_sender(request: web.BaseRequest, host: str) -> None:
     hosts = request.headers.getall("Host", [])
     found = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
     if found is None:
-        raise Refusal(400, "a request needs exactly one valid Host header", close=True)
+        raise RefusalError(400, "a request needs exactly one valid Host header", close=True)
     name = found[1].strip("[]").lower()
     if name not in ("localhost", host.strip("[]").lower()) and not _is_address(name):
-        raise Refusal(403, f"this server is not {name}: ask for it by its address", close=True)
+        raise RefusalError(
+            403, f"this server is not {name}: ask for it by its address", close=True
+        )
     origin = request.headers.get("Origin")
     site = request.headers.get("Sec-Fetch-Site", "none")
     if origin not in (None, f"http://{hosts[0]}") or site not in ("none", "same-origin"):
-        raise Refusal(403, "web pages of other places may not use this server", close=True)
+        raise RefusalError(403, "web pages of other places may not use this server", close=True)
 
 
 def is_local(host: str) -> bool:
@@ -186,31 +188,31 @@ async def save_body(request: web.Request, path: Path, timeout: float) -> None:
                 file.write(block)
     except TimeoutError:
         text = f"too slow: {received} bytes came in time, and not the end"
-        raise Refusal(408, text, close=True) from None
+        raise RefusalError(408, text, close=True) from None
     except web.RequestPayloadError as error:
         text = f"the body is not what its headers promise: {error}"
-        raise Refusal(400, text, close=True) from None
+        raise RefusalError(400, text, close=True) from None
     except OSError as error:
         text = f"the recording can't be kept: {error.strerror}"
-        raise Refusal(507, text, close=True) from None
+        raise RefusalError(507, text, close=True) from None
     if not received:
-        raise Refusal(400, "the body is empty: send the bytes of an audio file")
+        raise RefusalError(400, "the body is empty: send the bytes of an audio file")
 
 
 def _check_headers(request: web.Request, max_bytes: int) -> None:
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         text = "a compressed body is not taken: send the file as it is"
-        raise Refusal(415, text, close=True)
+        raise RefusalError(415, text, close=True)
     if request.content_type.startswith("multipart/"):
         text = "a form is not taken: send the file alone (curl --data-binary @FILE)"
-        raise Refusal(415, text, close=True)
+        raise RefusalError(415, text, close=True)
     if (request.content_length or 0) > max_bytes:
         raise _too_large(max_bytes)
 
 
-def _too_large(max_bytes: int) -> Refusal:
+def _too_large(max_bytes: int) -> RefusalError:
     text = f"the recording is too large: at most {max_bytes / 1e6:g} MB are taken"
-    return Refusal(413, text, close=True)
+    return RefusalError(413, text, close=True)
 
 
 async def send(
@@ -240,7 +242,7 @@ def decode_limited(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
     Returns: float32 [channels, samples] and the sample rate in Hz.
 
     Raises:
-      RecordingTooLong: it is longer than `max_seconds`; nothing beyond is decoded.
+      RecordingTooLongError: it is longer than `max_seconds`; nothing beyond is decoded.
       AudioError: as `audio.reading.decode`, or more channels at a higher rate than are accepted.
     """
     rate, blocks = decode_blocks(path)
@@ -251,7 +253,7 @@ def decode_limited(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
             raise AudioError(f"{len(block)} channels at {rate} Hz are more than what is taken")
         samples += block.shape[1]
         if samples > max_seconds * rate:
-            raise RecordingTooLong(
+            raise RecordingTooLongError(
                 f"the recording is too long: at most {max_seconds:g} s are taken"
             )
         held.append(block)

@@ -33,8 +33,8 @@ from rvc_jax.infer.recording import RecordingError
 from rvc_jax.infer.server.limits import (
     ANSWER_HEADERS,
     LimitedConnection,
-    RecordingTooLong,
-    Refusal,
+    RecordingTooLongError,
+    RefusalError,
     check_sender,
     decode_limited,
     is_local,
@@ -101,7 +101,7 @@ class VoiceServer:
         self._about = about
         self._reporter = reporter
         self._worker = concurrent.futures.ThreadPoolExecutor(1, "conversion")
-        self._jobs: set[concurrent.futures.Future[ConvertedFile | Refusal]] = set()
+        self._jobs: set[concurrent.futures.Future[ConvertedFile | RefusalError]] = set()
         self._served = 0
         self._seconds_each = 1.0
         self._stops = 0
@@ -178,17 +178,19 @@ class VoiceServer:
         try:
             check_sender(request, self.config.host)
             response = await handler(request)
-        except Refusal as refusal:
+        except RefusalError as refusal:
             response = refusal.response()
         except web.HTTPNotFound:
             text = "there is /health and /convert, nothing else"
-            response = Refusal(404, text, close=True).response()
+            response = RefusalError(404, text, close=True).response()
         except web.HTTPMethodNotAllowed as error:
             allowed = ", ".join(sorted(error.allowed_methods))
             text = f"{request.path} takes {allowed}"
-            response = Refusal(405, text, close=True, headers={"Allow": allowed}).response()
+            response = RefusalError(
+                405, text, close=True, headers={"Allow": allowed}
+            ).response()
         except web.HTTPException as error:
-            response = Refusal(error.status, error.reason, close=True).response()
+            response = RefusalError(error.status, error.reason, close=True).response()
         if response.prepared:
             return response
         return await send(request, response, self.config.timeout)
@@ -213,7 +215,7 @@ class VoiceServer:
         try:
             config, extension = parse_options(request.query.items())
         except UserError as error:
-            raise Refusal(400, str(error), close=True) from None
+            raise RefusalError(400, str(error), close=True) from None
         self._check_queue()
         with tempfile.TemporaryDirectory(
             prefix="rvc_jax-", ignore_cleanup_errors=True
@@ -235,10 +237,10 @@ class VoiceServer:
     def _check_queue(self) -> None:
         """Refuse a recording that would have to wait behind too many."""
         if self._stops:
-            raise Refusal(503, _STOPPING, close=True)
+            raise RefusalError(503, _STOPPING, close=True)
         if len(self._jobs) > self.config.max_waiting:
             seconds = math.ceil(self._seconds_each * len(self._jobs) / 2)
-            raise Refusal(
+            raise RefusalError(
                 503,
                 f"{self.config.max_waiting} recordings wait already",
                 close=True,
@@ -262,16 +264,16 @@ class VoiceServer:
                 await asyncio.wait([done])
             raise
         if job.cancelled():
-            raise Refusal(503, _STOPPING, close=True)
+            raise RefusalError(503, _STOPPING, close=True)
         result = job.result()
-        if isinstance(result, Refusal):
+        if isinstance(result, RefusalError):
             raise result
         self._served += 1
         return result
 
     def _work(
         self, path: Path, config: ConvertConfig, extension: str, is_abandoned: threading.Event
-    ) -> ConvertedFile | Refusal:
+    ) -> ConvertedFile | RefusalError:
         """Convert a file in the worker's thread. Errors are returned: nobody may wait for them."""
         reporter = _AbandonReporter(is_abandoned, self._abandon_all)
         begun = time.monotonic()
@@ -289,25 +291,27 @@ class VoiceServer:
         self._reporter.message(f"converted {wave.shape[1] / rate:.1f} s in {took:.2f} s")
         return ConvertedFile(out, converted.transpose)
 
-    def _to_refusal(self, error: Exception) -> Refusal:
+    def _to_refusal(self, error: Exception) -> RefusalError:
         """The answer to a conversion that failed."""
-        if isinstance(error, Refusal):
+        if isinstance(error, RefusalError):
             return error
-        if isinstance(error, _Abandoned):
+        if isinstance(error, _AbandonedError):
             self._reporter.message("a conversion was dropped: nobody waits for it")
-            return Refusal(503, _STOPPING, close=True)
-        if isinstance(error, RecordingTooLong):
-            return Refusal(413, str(error))
+            return RefusalError(503, _STOPPING, close=True)
+        if isinstance(error, RecordingTooLongError):
+            return RefusalError(413, str(error))
         if isinstance(error, (AudioError, RecordingError)):
-            return Refusal(400, f"the recording can't be converted: {error}")
+            return RefusalError(400, f"the recording can't be converted: {error}")
         if isinstance(error, UserError):
-            return Refusal(400, str(error))
+            return RefusalError(400, str(error))
         for line in "".join(traceback.format_exception(error)).splitlines():
             self._reporter.message(line)
-        return Refusal(500, "the conversion failed; see the server's terminal for the reason")
+        return RefusalError(
+            500, "the conversion failed; see the server's terminal for the reason"
+        )
 
 
-class _Abandoned(Exception):
+class _AbandonedError(Exception):
     """Nobody waits for this conversion."""
 
 
@@ -320,7 +324,7 @@ class _AbandonReporter:
     def check(self) -> None:
         """Raises _Abandoned if the conversion is not wanted any more."""
         if any(event.is_set() for event in self._events):
-            raise _Abandoned
+            raise _AbandonedError
 
     def message(self, text: str) -> None:
         self.check()
@@ -342,7 +346,7 @@ def _save(out: Path, converted: ConvertedAudio, encoding: EncodingOptions) -> No
         save(out, converted.to_array(), converted.rate, encoding)
     except UserError as error:
         reason = str(error).removeprefix(f"{out}: ")
-        raise Refusal(507, f"the result can't be kept: {reason}") from error
+        raise RefusalError(507, f"the result can't be kept: {reason}") from error
 
 
 def bind(config: ServeConfig) -> socket.socket:

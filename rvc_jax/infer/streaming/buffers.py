@@ -19,8 +19,8 @@ from rvc_jax.config import FEATURE_HOP, FEATURE_RATE, WINDOW_FRAMES
 from rvc_jax.infer.recording import GATE_FADE, GATE_HOLD, MIN_SECONDS
 
 FILTER_RINGING = 15
-"""Seconds times Hz: divided by the corner of a high-pass filter, the time after which its ringing is
-120 dB down."""
+"""Seconds times Hz: divided by the corner of a high-pass filter, the time after which its ringing
+is 120 dB down."""
 
 _DELAY_BLOCKS = 500
 

@@ -9,7 +9,7 @@ import pytest
 
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
-from rvc_jax.infer.server import query as http_options
+from rvc_jax.infer.server import query as query_module
 from rvc_jax.infer.server.query import FORMATS, OPTIONS, parse_options
 
 
@@ -68,22 +68,19 @@ def test_settings_that_may_name_files_are_not_taken(monkeypatch: pytest.MonkeyPa
     ]
     texts = [("speaker_mix", str, dataclasses.field(default=""))]
     monkeypatch.setattr(
-        http_options,
+        query_module,
         "ConvertConfig",
         dataclasses.make_dataclass("More", fields + texts, bases=(ConvertConfig,), frozen=True),
     )
-    options = http_options._options()
-    assert {"transpose", "speaker_mix"} <= set(options) and not {"f0_file", "curve"} & set(
-        options
-    )
-    monkeypatch.setattr(http_options, "OPTIONS", options)
-    assert (
-        http_options.parse_options([("speaker-mix", "0:0.7,1:0.3")])[0].speaker_mix
-        == "0:0.7,1:0.3"
-    )
+    options = query_module.find_options(query_module.ConvertConfig)
+    assert {"transpose", "speaker_mix"} <= set(options)
+    assert not {"f0_file", "curve"} & set(options)
+    monkeypatch.setattr(query_module, "OPTIONS", options)
+    config, _ = parse_options([("speaker-mix", "0:0.7,1:0.3")])
+    assert config.speaker_mix == "0:0.7,1:0.3"
     for text in ("1" * 201, "0:1\n"):
         with pytest.raises(UserError, match="speaker_mix must be a short text"):
-            http_options.parse_options([("speaker_mix", text)])
+            parse_options([("speaker_mix", text)])
     for name in ("f0_file", "curve", "f0-file"):
         with pytest.raises(UserError, match=f"{name} can't be set over HTTP"):
-            http_options.parse_options([(name, "/etc/passwd")])
+            parse_options([(name, "/etc/passwd")])

@@ -150,7 +150,7 @@ def test_fifty_clients_get_each_their_own_answer(running: Running) -> None:
 
 
 HOSTILE = {
-    # what is no HTTP
+    # other than HTTP
     "noise": (random.Random(0).randbytes(3000), {400}),
     "tls": (bytes.fromhex("1603010200010001fc0303") + bytes(500), {400}),
     "http2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400}),

@@ -43,7 +43,7 @@ def engine() -> Engine:
 
 
 class LocalContent:
-    """Content that is heard within a fiftieth of a second: the level, through random directions."""
+    """Content that depends on a fiftieth of a second: the level, in random directions."""
 
     channels = 384
 
@@ -53,7 +53,7 @@ class LocalContent:
 
 
 def local_pitch(audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-    """Pitch that is heard within a hundredth of a second."""
+    """Pitch that depends on a hundredth of a second."""
     levels = np.sqrt(np.square(audio.reshape(len(audio), -1, 160)).mean(-1))
     return np.where(levels > 1e-2, 150 + 300 * levels, 0).astype(np.float32)
 
@@ -105,9 +105,9 @@ def test_exact_is_what_the_whole_recording_gives(engine: Engine, clip: np.ndarra
 def test_gates_gains_and_rates_too(
     local: Engine, clip: np.ndarray, setting: StreamingConfig
 ) -> None:
-    """Chunks of every length do, where features are local and all that attention hears is waited
-    for: noise and phase go on over all of them. Recordings that are heard as a whole are so here,
-    too."""
+    """Chunks of every length give the same, where features are local and all that attention takes
+    in is waited for: noise and phase continue over chunks. Short recordings are encoded as a whole
+    here, too."""
     rate = 22050
     setting = dataclasses.replace(setting, gain_db=4.0)
     whole = convert_whole(local, clip, rate, 4.0)
@@ -226,7 +226,8 @@ def test_latency_is_what_it_is_said_to_be(
 
 
 def test_stated_latencies(engine: Engine) -> None:
-    """2.4 s spoken at once; 0.52 for the decoder, 1.7 for one layer of attention, 0.48 for content, 0.3125 filter."""
+    """A chunk of 2.4 s; 0.52 for the decoder, 1.7 for one layer of attention, 0.48 for content,
+    0.3125 for the filter."""
     exact = StreamingConverter(engine, streaming=EXACT)
     assert exact.latency_seconds == pytest.approx(2.4 + 0.52 + 1.7 + 0.48 + 0.3125)
     low = StreamingConverter(engine, streaming=LOW_LATENCY)
