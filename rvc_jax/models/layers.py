@@ -1,34 +1,35 @@
-"""Layers shared by the networks. Features are [batch, time, channels]; each layer computes in its
-input's dtype."""
+"""Layers shared by the networks.
+
+Features are [batch, time, channels]. Each layer computes in its input's dtype. `models.kernels`
+has the implementations that are fast on the different chips.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
-from rvc_jax.config import REFERENCE, KernelConfig
-from rvc_jax.models.kernels import convolution
-from rvc_jax.models.kernels.activations import apply_mask, gated_tanh, layer_norm, leaky_relu
-from rvc_jax.models.kernels.convolution import SectionLayout
-from rvc_jax.models.kernels.weight_norm import (
-    has_probe,
-    probed,
-    probed_gate,
-    probed_kernel,
-    probed_leaky_relu,
-    weight_norm,
+from rvc_jax.models.kernels import convolution, scan
+from rvc_jax.models.kernels.activations import apply_mask, layer_norm
+from rvc_jax.models.kernels.layer import add_bias, conv_gated_tanh, conv_halves, convolve
+from rvc_jax.models.kernels.options import REFERENCE, KernelConfig
+from rvc_jax.models.kernels.weight_norm import AppliedNorm, Norm, multiply_by_probe
+from rvc_jax.models.parameters import (
+    Constant,
+    Initializer,
+    Normal,
+    declare_parameter,
+    fan_in_uniform,
 )
-from rvc_jax.models.parameters import Constant, Normal, declare_parameter, fan_in_uniform
 
 KERNEL_AXES = (2, 1, 0)
+"""From our kernels [width, in, out] to the public ones [out, in, width]."""
 
 
 class Conv(nnx.Module):
-    """1-D convolution [batch, time, in] -> [batch, time', out]; padding is the same on both
-    sides."""
+    """1-D convolution, optionally weight-normed: [batch, time, in] -> [batch, time', out]."""
 
     def __init__(
         self,
@@ -42,135 +43,52 @@ class Conv(nnx.Module):
         groups: int = 1,
         bias: bool = True,
         normed: bool = False,
-        init: object = None,
+        init: Initializer | None = None,
         public_trailing: int = 0,
-        forms: KernelConfig = REFERENCE,
+        kernels: KernelConfig = REFERENCE,
     ):
+        """Declares the parameters.
+
+        kernel: number of taps. padding: zeros on either side, by default those that keep the
+        length at stride 1. public_trailing: unit axes at the end of the public kernel.
+        """
         self.inputs = inputs
         self.outputs = outputs
-        self.forms = forms
         self.stride = stride
         self.dilation = dilation
         self.groups = groups
-        self.normed = normed
         self.padding = (kernel - 1) * dilation // 2 if padding is None else padding
+        self.normed = normed
+        self.kernels = kernels
         default = fan_in_uniform(kernel * inputs // groups)
-        init = init or default
+        weight_init = init or default
+        bias_init = Constant(0.0) if init else default
         shape = (kernel, inputs // groups, outputs)
         if normed:
+            norm_shape = (1, 1, outputs)
             self.weight_g = declare_parameter(
-                (1, 1, outputs), Constant(1.0), KERNEL_AXES, public_trailing
+                norm_shape, Constant(1.0), KERNEL_AXES, public_trailing
             )
-            self.weight_v = declare_parameter(shape, init, KERNEL_AXES, public_trailing)
+            self.weight_v = declare_parameter(shape, weight_init, KERNEL_AXES, public_trailing)
         else:
-            self.weight = declare_parameter(shape, init, KERNEL_AXES, public_trailing)
-        self.bias = (
-            declare_parameter((outputs,), default if init is default else Constant(0.0), (0,))
-            if bias
-            else None
-        )
-
-    def kernel(self, dtype: jnp.dtype) -> jax.Array:
-        return weight_norm(*self._parameters).astype(dtype)
+            self.weight = declare_parameter(shape, weight_init, KERNEL_AXES, public_trailing)
+        self.bias = declare_parameter((outputs,), bias_init, (0,)) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y, probe = self._made(x)
-        return self._biased(y if probe is None else probed(y, probe), 1)
+        """x [batch, time, in] -> [batch, time', out]."""
+        return add_bias(self, convolve(self, x))
 
-    def activated(self, x: jax.Array, slope: float) -> jax.Array:
-        """`leaky_relu` of the result."""
-        y, probe = self._made(x)
-        return (
-            leaky_relu(self._biased(y, 1), slope)
-            if probe is None
-            else probed_leaky_relu(y, probe, self.bias[...], slope)
-        )
-
-    def gated(self, x: jax.Array, condition: jax.Array) -> jax.Array:
-        """`gated` of the halves of the result and a condition [batch, 1, out]."""
-        shift = self.bias[...].astype(x.dtype) + condition
-        if has_probe(*self._parameters):
-            return probed_gate(self._convolved, x, *self._parameters, shift)
-        return gated_tanh(*jnp.split(self._made(x)[0] + shift, 2, axis=-1))
-
-    def halves(self, x: jax.Array) -> list[jax.Array]:
-        """The result's channels in two halves, each by a convolution of its own, which can take
-        along what is added."""
-        parts = (
-            jnp.split(array.astype(x.dtype), 2, axis=-1)
-            for array in (self.kernel(x.dtype), self.bias[...])
-        )
-        return [self._conv(x, kernel) + bias for kernel, bias in zip(*parts, strict=True)]
-
-    @property
-    def _parameters(self) -> tuple[jax.Array, Any]:
-        """Direction and norm, or the kernel and None."""
-        return (
-            (self.weight_v[...], self.weight_g.get_value())
-            if self.normed
-            else (self.weight[...], None)
-        )
-
-    def _made(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        """The result without bias, and the kernel's probe (`models.weight_norm`).
-
-        A kernel that is rounded is made again for the gradient: while it is multiplied by, instead
-        of being kept.
-        """
-        direction, scale = self._parameters
-        is_rounded = x.dtype != direction.dtype
-        convolved = (
-            jax.checkpoint(self._convolved, prevent_cse=False)
-            if is_rounded
-            else self._convolved
-        )
-        return convolved(x, direction, scale)
-
-    def _convolved(
-        self, x: jax.Array, direction: jax.Array, scale: Any
-    ) -> tuple[jax.Array, jax.Array | None]:
-        kernel, probe = probed_kernel(direction, scale)
-        return self._conv(x, kernel.astype(x.dtype)), probe
-
-    def _conv(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return convolution.conv(
-            x, kernel, self.stride, self.padding, self.dilation, self.groups, self.forms
-        )
-
-    def folded(self, x: jax.Array, factor: int) -> jax.Array:
-        """The same for a folded signal, where the output has a `stride`-th of the input's time
-        steps.
-
-        x [batch, time / (factor * stride), factor * stride * in] -> [batch, time / (factor *
-        stride), factor * out].
-        """
-        kernel = self.kernel(x.dtype)
-        y = convolution.folded_conv(
-            x, kernel, factor, self.stride, self.padding, self.dilation, self.groups
-        )
-        return self._biased(y, factor)
-
-    def sectioned(self, sections: list[jax.Array], after: SectionLayout) -> list[jax.Array]:
-        """The same for a signal in sections (`convolution.Layout`); it takes a stride and no
-        dilation."""
-        kernel = self.kernel(sections[0].dtype)
-        parts = convolution.sectioned_conv(
-            sections, kernel, after, self.stride, self.padding, self.groups
-        )
-        biases = self.bias[...].astype(kernel.dtype).reshape(-1, after.channels)
-        return [
-            part + jnp.tile(bias, after.factor)
-            for part, bias in zip(parts, biases, strict=True)
-        ]
-
-    def _biased(self, y: jax.Array, factor: int) -> jax.Array:
-        return y if self.bias is None else y + jnp.tile(self.bias[...].astype(y.dtype), factor)
+    def read_weight(self) -> tuple[jax.Array, Norm]:
+        """Returns the kernel's direction [width, in / groups, out] and its norm."""
+        if self.normed:
+            return self.weight_v[...], self.weight_g.get_value()
+        return self.weight[...], AppliedNorm()
 
 
 class ConvTranspose(nnx.Module):
-    """Weight-normed transposed convolution [batch, time, in] -> [batch, time * stride, out].
+    """Weight-normed transposed convolution: [batch, time, in] -> [batch, time * stride, out].
 
-    As PyTorch's with padding (kernel - stride) / 2. The norm is taken per *input* channel, as
+    Equals PyTorch's with padding (kernel - stride) / 2. The norm is taken per *input* channel, as
     PyTorch's is.
     """
 
@@ -180,72 +98,82 @@ class ConvTranspose(nnx.Module):
         outputs: int,
         kernel: int,
         stride: int,
-        init: object,
-        forms: KernelConfig = REFERENCE,
+        init: Initializer,
+        kernels: KernelConfig = REFERENCE,
     ):
+        """Declares the parameters. kernel: number of taps."""
         self.outputs = outputs
         self.stride = stride
-        self.form = forms.upsampling
+        self.form = kernels.upsampling
         self.weight_g = declare_parameter((1, 1, inputs), Constant(1.0), KERNEL_AXES)
         self.weight_v = declare_parameter((kernel, outputs, inputs), init, KERNEL_AXES)
         self.bias = declare_parameter((outputs,), fan_in_uniform(kernel * outputs), (0,))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel, probe = probed_kernel(self.weight_v[...], self.weight_g.get_value())
-        x = x if probe is None else probed(x, probe)
-        return convolution.conv_transpose(
-            x, kernel.astype(x.dtype), self.stride, self.form
-        ) + self._bias(x.dtype)
+        """x [batch, time, in] -> [batch, time * stride, out]."""
+        norm: Norm = self.weight_g.get_value()
+        kernel, probe = norm.make_kernel_and_probe(self.weight_v[...])
+        if probe is not None:
+            x = multiply_by_probe(x, probe)
+        y = convolution.conv_transpose(x, kernel.astype(x.dtype), self.stride, self.form)
+        return y + self.bias[...].astype(x.dtype)
 
-    def folded(self, x: jax.Array, factor: int) -> jax.Array:
-        """x [batch, time / factor, factor * in] -> [batch, time / factor, factor * stride *
-        out]."""
-        y = convolution.folded_conv_transpose(x, self._kernel(x.dtype), self.stride, factor)
-        return y + jnp.tile(self._bias(x.dtype), factor * self.stride)
+    def apply_folded(self, x: jax.Array, factor: int) -> jax.Array:
+        """x [batch, time / factor, factor * in] -> [batch, time / factor, factor * stride * out].
 
-    def _kernel(self, dtype: jnp.dtype) -> jax.Array:
-        return weight_norm(self.weight_v[...], self.weight_g.get_value()).astype(dtype)
-
-    def _bias(self, dtype: jnp.dtype) -> jax.Array:
-        return self.bias[...].astype(dtype)
+        See `kernels.folding`.
+        """
+        norm: Norm = self.weight_g.get_value()
+        kernel = norm.make_kernel(self.weight_v[...]).astype(x.dtype)
+        y = convolution.folded_conv_transpose(x, kernel, self.stride, factor)
+        return y + jnp.tile(self.bias[...].astype(x.dtype), factor * self.stride)
 
 
 class Linear(nnx.Module):
-    """[..., in] -> [..., out]."""
+    """Affine map of the last axis: [..., in] -> [..., out]."""
 
-    def __init__(self, inputs: int, outputs: int, init: object = None):
+    def __init__(self, inputs: int, outputs: int, init: Initializer | None = None):
         default = fan_in_uniform(inputs)
+        bias_init = Constant(0.0) if init else default
         self.weight = declare_parameter((inputs, outputs), init or default, (1, 0))
-        self.bias = declare_parameter((outputs,), Constant(0.0) if init else default, (0,))
+        self.bias = declare_parameter((outputs,), bias_init, (0,))
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """x [..., in] -> [..., out]."""
         return x @ self.weight[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
 
 
 class Embedding(nnx.Module):
-    """Integers [...] -> [..., channels], float32."""
+    """Lookup table: integers [...] -> float32 [..., channels]."""
 
     def __init__(self, count: int, channels: int):
         self.weight = declare_parameter((count, channels), Normal(1.0), (0, 1))
 
     def __call__(self, index: jax.Array) -> jax.Array:
+        """index [...] -> float32 [..., channels]."""
         return jnp.take(self.weight[...], index, axis=0)
 
 
 class LayerNorm(nnx.Module):
-    """Over the channels, epsilon 1e-5, computed in float32; parameters named as in VITS."""
+    """Layer normalization over the channels, with epsilon 1e-5, computed in float32.
+
+    Parameters are named as in VITS.
+    """
 
     def __init__(self, channels: int):
         self.gamma = declare_parameter((channels,), Constant(1.0), (0,))
         self.beta = declare_parameter((channels,), Constant(0.0), (0,))
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """x and result [..., channels]."""
         return layer_norm(x, self.gamma[...], self.beta[...])
 
 
 class WaveNet(nnx.Module):
-    """Gated residual convolutions conditioned on the speaker: `WN` of VITS (arXiv 2106.06103;
-    WaveNet, 1609.03499)."""
+    """Gated residual convolutions conditioned on the speaker.
+
+    `WN` of VITS (arXiv 2106.06103), after WaveNet (arXiv 1609.03499).
+    """
 
     def __init__(
         self,
@@ -253,80 +181,40 @@ class WaveNet(nnx.Module):
         kernel: int,
         layers: int,
         speaker_channels: int,
-        forms: KernelConfig = REFERENCE,
+        kernels: KernelConfig = REFERENCE,
     ):
+        """Declares the layers. kernel: number of taps."""
         self.channels = channels
-        self.scan = forms.scan
+        self.scan = kernels.scan
         self.cond_layer = Conv(speaker_channels, 2 * channels * layers, 1, normed=True)
-        self.in_layers = nnx.List(
-            [
-                Conv(channels, 2 * channels, kernel, normed=True, forms=forms)
-                for _ in range(layers)
-            ]
-        )
-        outputs = [2 * channels] * (layers - 1) + [channels]
-        self.res_skip_layers = nnx.List(
-            [Conv(channels, width, 1, normed=True) for width in outputs]
-        )
+        self.in_layers = nnx.List()
+        self.res_skip_layers = nnx.List()
+        for layer in range(layers):
+            # The last layer has no residual, as nothing follows it.
+            outputs = channels if layer == layers - 1 else 2 * channels
+            self.in_layers.append(
+                Conv(channels, 2 * channels, kernel, normed=True, kernels=kernels)
+            )
+            self.res_skip_layers.append(Conv(channels, outputs, 1, normed=True))
 
     def __call__(self, x: jax.Array, mask: jax.Array, speaker: jax.Array) -> jax.Array:
-        """x [batch, time, channels], mask [batch, time, 1], speaker [batch, 1, speaker
-        channels]."""
+        """x and result [batch, time, channels], mask [batch, time, 1], speaker [batch, 1, any]."""
         conditions = jnp.split(self.cond_layer(speaker), len(self.in_layers), axis=-1)
         if self.scan:
-            return self._scanned(x, mask, conditions)
+            return scan.scan_wavenet(self.in_layers, self.res_skip_layers, x, mask, conditions)
         output = jnp.zeros_like(x)
-        for in_layer, res_skip, condition in zip(
-            self.in_layers, self.res_skip_layers, conditions, strict=True
-        ):
-            y = in_layer.gated(x, condition)
+        layers = zip(self.in_layers, self.res_skip_layers, conditions, strict=True)
+        for in_layer, res_skip, condition in layers:
+            y = conv_gated_tanh(in_layer, x, condition)
             if res_skip.outputs > self.channels:
-                residual, skip = res_skip.halves(y)
+                residual, skip = conv_halves(res_skip, y)
                 x = apply_mask(x + residual, mask)
             else:
                 skip = res_skip(y)
             output = output + skip
         return apply_mask(output, mask)
 
-    def _scanned(self, x: jax.Array, mask: jax.Array, conditions: list[jax.Array]) -> jax.Array:
-        """The layers in a loop; the last one's missing residual half is zero."""
-        width = 2 * self.channels
-        outer = [_padded(layer, x.dtype, width) for layer in self.res_skip_layers]
-        stacked = jax.tree.map(
-            lambda *leaves: jnp.stack(leaves),
-            *[
-                (inner.kernel(x.dtype), inner.bias[...].astype(x.dtype), *res_skip, condition)
-                for inner, res_skip, condition in zip(
-                    self.in_layers, outer, conditions, strict=True
-                )
-            ],
-        )
-        padding = self.in_layers[0].padding
-        forms = self.in_layers[0].forms
 
-        def layer(
-            carry: tuple[jax.Array, jax.Array], weights: tuple[jax.Array, ...]
-        ) -> tuple[tuple, None]:
-            x, output = carry
-            kernel, bias, outer_kernel, outer_bias, condition = weights
-            gates = convolution.conv(x, kernel, 1, padding, 1, 1, forms) + bias + condition
-            filtered, gate = jnp.split(gates, 2, axis=-1)
-            y = gated_tanh(filtered, gate) @ outer_kernel[0] + outer_bias
-            residual, skip = jnp.split(y, 2, axis=-1)
-            return (apply_mask(x + residual, mask), output + skip), None
-
-        (_, output), _ = jax.lax.scan(layer, (x, jnp.zeros_like(x)), stacked)
-        return apply_mask(output, mask)
-
-
-def _padded(layer: Conv, dtype: jnp.dtype, width: int) -> tuple[jax.Array, jax.Array]:
-    """Kernel and bias of a layer with zero outputs in front, `width` in all."""
-    missing = width - layer.outputs
-    kernel = layer.kernel(dtype)
-    bias = layer.bias[...].astype(dtype)
-    return jnp.pad(kernel, ((0, 0), (0, 0), (missing, 0))), jnp.pad(bias, (missing, 0))
-
-
-def sequence_mask(lengths: jax.Array, frames: int, dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    """Ones for the first `lengths` [batch] frames -> [batch, frames, 1]."""
+def sequence_mask(lengths: jax.Array, frames: int, dtype: DTypeLike = jnp.float32) -> jax.Array:
+    """Returns [batch, frames, 1]: ones for the first `lengths` [batch] frames, then zeros."""
     return (jnp.arange(frames)[None, :] < lengths[:, None])[..., None].astype(dtype)

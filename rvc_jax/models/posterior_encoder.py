@@ -1,5 +1,7 @@
 """Posterior encoder: spectrogram of the target -> mean and log-deviation of the latent (`enc_q`).
-Training only."""
+
+Only training needs it.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +9,20 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rvc_jax.config import REFERENCE, GeneratorConfig, KernelConfig
+from rvc_jax.config import GeneratorConfig
 from rvc_jax.models.kernels.activations import apply_mask
+from rvc_jax.models.kernels.options import REFERENCE, KernelConfig
 from rvc_jax.models.layers import Conv, WaveNet
 
 
 class PosteriorEncoder(nnx.Module):
-    """Spectrogram -> the posterior of the latent (arXiv 2106.06103)."""
+    """Spectrogram -> the posterior of the latent (VITS, arXiv 2106.06103)."""
 
     def __init__(
-        self, config: GeneratorConfig, spectrogram_bins: int, forms: KernelConfig = REFERENCE
+        self,
+        config: GeneratorConfig,
+        spectrogram_bins: int,
+        kernels: KernelConfig = REFERENCE,
     ):
         hidden = config.hidden_channels
         self.pre = Conv(spectrogram_bins, hidden, 1)
@@ -25,18 +31,19 @@ class PosteriorEncoder(nnx.Module):
             config.posterior_kernel,
             config.posterior_layers,
             config.speaker_channels,
-            forms,
+            kernels,
         )
         self.proj = Conv(hidden, 2 * config.inter_channels, 1)
 
     def __call__(
         self, spectrogram: jax.Array, mask: jax.Array, speaker: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """spectrogram [batch, frames, bins], mask [batch, frames, 1], speaker [batch, 1, speaker
-        channels].
+        """Returns mean and log-deviation, both float32 [batch, frames, latent channels].
 
-        Returns mean and log-deviation, both float32 [batch, frames, latent channels].
+        spectrogram [batch, frames, bins], mask [batch, frames, 1], speaker
+        [batch, 1, speaker channels].
         """
-        x = self.enc(apply_mask(self.pre(spectrogram), mask), mask, speaker)
+        x = apply_mask(self.pre(spectrogram), mask)
+        x = self.enc(x, mask, speaker)
         mean, log_deviation = jnp.split(apply_mask(self.proj(x), mask), 2, axis=-1)
         return mean.astype(jnp.float32), log_deviation.astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""In which arithmetic the networks compute."""
+"""The floating-point format that the networks compute in."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ import jax.numpy as jnp
 
 
 def compute_dtype(precision: str) -> jnp.dtype:
-    """Arithmetic of the networks; `auto` is bfloat16 where the hardware has it."""
+    """Returns the networks' dtype; "auto" is bfloat16 where the hardware supports it."""
     if precision == "auto":
         precision = "bfloat16" if has_bfloat16(jax.devices()[0]) else "float32"
     return jnp.dtype(precision)
 
 
 def has_bfloat16(device: jax.Device) -> bool:
-    """CPUs emulate it, and so do NVIDIA's chips before Ampere (T4, V100)."""
+    """Returns whether a device has bfloat16 units.
+
+    CPUs only emulate it, and so do NVIDIA's GPUs before Ampere (T4, V100).
+    """
+    if device.platform == "cpu":
+        return False
     if device.platform != "gpu":
-        return device.platform != "cpu"
-    capability = str(
-        getattr(device, "compute_capability", "")
-    )  # 7.5; a name as gfx90a on AMD's
+        return True
+    # NVIDIA has numbers such as 7.5, AMD names such as gfx90a.
+    capability = str(getattr(device, "compute_capability", ""))
     return not capability[:1].isdigit() or float(capability) >= 8

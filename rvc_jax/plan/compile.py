@@ -13,8 +13,9 @@ import os
 import time
 from typing import Any
 
-from rvc_jax.config import REFERENCE, WINDOW_FRAMES, KernelConfig, Preset, kernel_config_for
+from rvc_jax.config import WINDOW_FRAMES, Preset
 from rvc_jax.errors import UserError
+from rvc_jax.models.kernels.options import REFERENCE, KernelConfig, kernel_config_for
 from rvc_jax.plan.chips import Topology
 from rvc_jax.plan.hlo import Operation, operations
 

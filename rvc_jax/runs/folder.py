@@ -162,10 +162,10 @@ class RunFolder:
         Raises:
           UserError: if nothing has been saved yet, or the checkpoint is damaged.
         """
-        from rvc_jax.models.synthesizer import synthesizer
+        from rvc_jax.models.synthesizer import build_synthesizer
         from rvc_jax.runs import checkpoint
 
         folder = self.voice_folder(which, step)
-        network = synthesizer(self.preset.generator, self.preset.audio)
+        network = build_synthesizer(self.preset.generator, self.preset.audio)
         shapes = {name: np.zeros(shape, np.float32) for name, shape in network.shapes.items()}
         return network, checkpoint.read(folder, {"generator": shapes})["generator"]

@@ -28,7 +28,8 @@ import numpy as np
 from jax.experimental.layout import Format, Layout
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from rvc_jax.models.parameters import Network, Parameters
+from rvc_jax.models.kernels.weight_norm import squared_norms
+from rvc_jax.models.parameters import Parameters
 from rvc_jax.train import step as whole_step
 from rvc_jax.train.distributed import place_on_mesh
 from rvc_jax.train.loader import Batch, Loader
@@ -42,7 +43,7 @@ BatchFunction = Callable[..., Batch]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class WeightNorms:
-    """Squared norms of both networks' kernels (`Network.squared_norms`).
+    """Squared norms of both networks' kernels (`weight_norm.squared_norms`).
 
     An update computes those of the next step as it goes, so no step passes over the kernels for
     them.
@@ -55,8 +56,8 @@ class WeightNorms:
 def measure_norms(state: TrainState) -> WeightNorms:
     """Compute the squared norms of both networks' kernels."""
     return WeightNorms(
-        Network.squared_norms(state.generator.params),
-        Network.squared_norms(state.discriminator.params),
+        squared_norms(state.generator.params),
+        squared_norms(state.discriminator.params),
     )
 
 
@@ -111,7 +112,7 @@ class StepFunctions:
             chips == 1
             and recipe.discriminator_every == 1
             and not recipe.clip_norm
-            and networks.is_packed
+            and bool(networks.packings)
         )
 
     def render(
@@ -142,7 +143,7 @@ class StepFunctions:
             state, metrics = whole_step.update_discriminator(
                 self._networks, state, step, rate, loss
             )
-        return state, Network.squared_norms(state.params), metrics
+        return state, squared_norms(state.params), metrics
 
     def generator_loss_and_grad(
         self, discriminator: Parameters, norms: Parameters, rendered: Rendered
@@ -172,7 +173,7 @@ class StepFunctions:
             self._networks, state, average, step, rate, terms, grads
         )
         metrics = whole_step.merge_metrics(metrics, generator_metrics)
-        return state, Network.squared_norms(state.params), average, step + 1, metrics
+        return state, squared_norms(state.params), average, step + 1, metrics
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,13 +31,20 @@ import jax.numpy as jnp
 import optax
 
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
-from rvc_jax.config import STEP_FRAMES, KernelConfig, Preset, kernel_config_for
+from rvc_jax.config import STEP_FRAMES, Preset
 from rvc_jax.features.f0.coarse import coarse_pitch
 from rvc_jax.models.discriminator import Discriminator, DiscriminatorOutput
-from rvc_jax.models.kernels.weight_norm import has_probe, norm_name
+from rvc_jax.models.kernels.options import KernelConfig, kernel_config_for
+from rvc_jax.models.kernels.packing import PackedNetwork, Packing
+from rvc_jax.models.kernels.weight_norm import (
+    Weights,
+    list_probed,
+    norm_name,
+    squared_norms,
+)
 from rvc_jax.models.parameters import Network, Parameters
 from rvc_jax.models.precision import compute_dtype
-from rvc_jax.models.synthesizer import Latents, slice_segments, synthesizer
+from rvc_jax.models.synthesizer import Latents, build_synthesizer, slice_segments
 from rvc_jax.train import losses
 from rvc_jax.train.loader import Batch
 from rvc_jax.train.optimizer import (
@@ -76,6 +83,10 @@ class Networks:
     preset: Preset
     synthesizer: Network
     discriminator: Network
+    step_synthesizer: Network | PackedNetwork
+    """The synthesizer as the step calls it: packed, if the kernel config says so."""
+    step_discriminator: Network | PackedNetwork
+    """The discriminator as the step calls it."""
     optimizer: optax.GradientTransformation
     """Optimizer of the generator."""
     discriminator_optimizer: optax.GradientTransformation
@@ -88,19 +99,20 @@ class Networks:
     """Options of the chip for `jax.jit`."""
 
     @property
-    def is_packed(self) -> bool:
-        """Whether parameters of equal shape share an array during training."""
-        return self.discriminator.packing is not None
+    def packings(self) -> list[Packing]:
+        """How the step's parameters share arrays; empty if they do not."""
+        networks = (self.step_synthesizer, self.step_discriminator)
+        return [network.packing for network in networks if isinstance(network, PackedNetwork)]
 
     def pack(self, state: TrainState) -> TrainState:
         """Return the state as the step takes it."""
-        for packing in filter(None, (self.synthesizer.packing, self.discriminator.packing)):
+        for packing in self.packings:
             state = packing.pack(state)
         return state
 
     def unpack(self, state: TrainState) -> TrainState:
         """Return a state of the step with one array per parameter; the inverse of `pack`."""
-        for packing in filter(None, (self.synthesizer.packing, self.discriminator.packing)):
+        for packing in self.packings:
             state = packing.unpack(state)
         return state
 
@@ -120,12 +132,11 @@ def build_networks(
         chip = jax.devices()[0]
         kernels = kernel_config_for(chip.platform, chip.device_kind)
     # An array that several parts of the network share can't be frozen for one of them.
-    is_packed = kernels.packed and not recipe.frozen_parts
-    kernels = dataclasses.replace(kernels, rematerialize=recipe.rematerialize, packed=is_packed)
+    is_packed = kernels.pack_parameters and not recipe.frozen_parts
+    kernels = dataclasses.replace(kernels, rematerialize=recipe.rematerialize)
     dtype = compute_dtype(recipe.precision)
-    packing_dtype = dtype if is_packed else None
-    generator = synthesizer(preset.generator, preset.audio, kernels, packing_dtype)
-    discriminator = Network(Discriminator(preset.discriminator, kernels), packing_dtype)
+    generator = build_synthesizer(preset.generator, preset.audio, kernels)
+    discriminator = Network(Discriminator(preset.discriminator, kernels))
     size = sum(
         math.prod(shape)
         for network in (generator, discriminator)
@@ -136,6 +147,8 @@ def build_networks(
         preset,
         generator,
         discriminator,
+        PackedNetwork(generator, dtype) if is_packed else generator,
+        PackedNetwork(discriminator, dtype) if is_packed else discriminator,
         make_optimizer(recipe, steps_per_epoch),
         make_optimizer(recipe, steps_per_epoch, recipe.discriminator_every),
         dtype,
@@ -310,11 +323,11 @@ def render(
       params: of the synthesizer.
       inputs: of the step.
       rng: key of the noise.
-      norms: squared norms of the kernels (`Network.squared_norms`), if they are known.
+      norms: squared norms of the kernels (`weight_norm.squared_norms`), if they are known.
     """
     batch = inputs.segments.batch
-    return networks.synthesizer(
-        Network.with_known_norms(params, norms or {}),
+    return networks.step_synthesizer(
+        params,
         "train_segment",
         batch.content.astype(networks.dtype),
         batch.lengths,
@@ -324,6 +337,7 @@ def render(
         batch.speaker,
         inputs.segments.start,
         rng,
+        squared_norms=norms,
     )
 
 
@@ -350,17 +364,25 @@ def forward(
 
 
 def discriminate(
-    networks: Networks, params: Parameters, wave: jax.Array
+    networks: Networks,
+    params: Parameters,
+    wave: jax.Array,
+    norms: Parameters | None = None,
 ) -> list[DiscriminatorOutput]:
-    """Run all sub-discriminators on waves [batch, samples]."""
-    return networks.discriminator(params, "judge", wave.astype(networks.dtype))
+    """Run all sub-discriminators on waves [batch, samples]; norms: see `render`."""
+    wave = wave.astype(networks.dtype)
+    return networks.step_discriminator(params, "__call__", wave, squared_norms=norms)
 
 
 def discriminator_loss(
-    networks: Networks, params: Parameters, real: jax.Array, fake: jax.Array
+    networks: Networks,
+    params: Parameters,
+    real: jax.Array,
+    fake: jax.Array,
+    norms: Parameters | None = None,
 ) -> jax.Array:
-    """Compute the discriminator's loss of real and rendered waves [batch, samples]."""
-    outputs = discriminate(networks, params, _interleave(real, fake))
+    """Compute the loss of real and rendered waves [batch, samples]; norms: see `render`."""
+    outputs = discriminate(networks, params, _interleave(real, fake), norms)
     return losses.interleaved_discriminator_loss(outputs)
 
 
@@ -371,8 +393,7 @@ def make_discriminator_loss(
     fake = jax.lax.stop_gradient(rendered.outputs[0])
 
     def loss(params: Parameters) -> jax.Array:
-        params = Network.with_known_norms(params, norms or {})
-        return discriminator_loss(networks, params, rendered.real, fake)
+        return discriminator_loss(networks, params, rendered.real, fake, norms)
 
     return loss
 
@@ -392,6 +413,7 @@ def generator_loss(
     target: jax.Array,
     outputs: Outputs,
     feature_loss: Callable[..., jax.Array] = losses.feature_loss,
+    norms: Parameters | None = None,
 ) -> tuple[jax.Array, Metrics]:
     """Compute the generator's loss and its terms.
 
@@ -402,11 +424,12 @@ def generator_loss(
       target: their log-mels.
       outputs: of the generator.
       feature_loss: of (real, fake) outputs of the discriminator.
+      norms: see `render`.
     """
     recipe = networks.preset.train
     audio = networks.preset.audio
     wave, latents = outputs
-    fake = discriminate(networks, params, wave)
+    fake = discriminate(networks, params, wave, norms)
     mel = jnp.mean(jnp.abs(log_mel(spectrogram(wave, audio), audio) - target))
     feature = feature_loss(real, fake)
     terms = {
@@ -435,15 +458,16 @@ def generator_loss_and_grad(
     """
     real_params = params
     if norms is not None:
-        params = Network.with_known_norms(params, norms)
         # With known norms a kernel is cheap to make, so it may be made for each of both passes.
         # Otherwise it takes a pass over the whole kernel: too much to do twice.
         real_params = _hide_large_parameters(params)
-    real = discriminate(networks, real_params, rendered.real)
+    real = discriminate(networks, real_params, rendered.real, norms)
 
     def loss(outputs: Outputs, probe: jax.Array) -> tuple[jax.Array, Metrics]:
         feature_loss = functools.partial(losses.probed_feature_loss, probe=probe)
-        return generator_loss(networks, params, real, rendered.target, outputs, feature_loss)
+        return generator_loss(
+            networks, params, real, rendered.target, outputs, feature_loss, norms
+        )
 
     # The feature loss is 0 in `terms`; its value is the gradient w.r.t. the probe.
     grad = jax.grad(loss, argnums=(0, 1), has_aux=True)
@@ -458,11 +482,7 @@ def _hide_large_parameters(params: Parameters) -> Parameters:
     A convolution then makes its kernel as it goes, instead of reading one that was written before.
     Small kernels are worth making once.
     """
-    large = {
-        name: value
-        for name, value in params.items()
-        if sum(leaf.size for leaf in jax.tree.leaves(value)) > 1 << 20
-    }
+    large = {name: value for name, value in params.items() if value.size > 1 << 20}
     return params | jax.lax.optimization_barrier(large)
 
 
@@ -527,13 +547,9 @@ def update_discriminator_in_turn(
     For packed parameters and no clipping. Large kernels stay as they are where the loss or
     gradient of their own sub-discriminator is not finite; all others where any is.
     """
-    network = networks.discriminator
-    packing = network.packing
-    assert packing is not None
+    network = networks.step_discriminator
     old = state.params
-    params, pullback = jax.vjp(
-        lambda packed: packing.ready(Network.with_known_norms(packed, norms)), old
-    )
+    weights, pullback = jax.vjp(lambda params: network.make_weights(params, norms), old)
     step = functools.partial(
         apply_gradients, networks.preset.train, networks.discriminator_optimizer, rate
     )
@@ -543,26 +559,21 @@ def update_discriminator_in_turn(
     cotangents: Parameters = {}
     for number in range(1 + len(networks.preset.discriminator.periods)):
         prefix = f"discriminators.{number}."
-        own = {name: value for name, value in params.items() if name.startswith(prefix)}
+        own = {name: value for name, value in weights.items() if name.startswith(prefix)}
 
-        def own_loss(
-            own: Parameters, number: int = number, wave: jax.Array = wave
-        ) -> jax.Array:
-            output = network(params | own, "judge_by", number, wave.astype(networks.dtype))
+        def own_loss(own: Weights, number: int = number, wave: jax.Array = wave) -> jax.Array:
+            wave = wave.astype(networks.dtype)
+            output = network.run(weights | own, "run_one", number, wave)
             return losses.interleaved_discriminator_loss([output])
 
         value, grads = jax.value_and_grad(own_loss)(own)
-        large = [
-            name
-            for name in own
-            if name in old and has_probe(own[name], own.get(norm_name(name)))
-        ]
+        large = [name for name in list_probed(own) if name in old]
         # Not finite if the loss is not, or any gradient of a large kernel (`gradient_norm`).
         norm_sum = sum((jnp.sum(grads[norm_name(name)].norm) for name in large), value)
         own_grads = {name: grads.get(name) for name in old}
         parts.append(step(*select((own_grads, state), old, large), jnp.isfinite(norm_sum)))
         # The next sub-discriminator waits for this update.
-        wave, _ = jax.lax.optimization_barrier((wave, Network.squared_norms(parts[-1].params)))
+        wave, _ = jax.lax.optimization_barrier((wave, squared_norms(parts[-1].params)))
         cotangents |= grads | {name: jnp.zeros_like(grads[name]) for name in large}
         loss += value
     (grads,) = pullback(cotangents)

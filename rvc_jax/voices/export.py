@@ -20,7 +20,7 @@ from rvc_jax.config import PRESETS
 from rvc_jax.errors import UserError
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.parameters import Network
-from rvc_jax.models.synthesizer import synthesizer
+from rvc_jax.models.synthesizer import build_synthesizer
 from rvc_jax.runs import checkpoint
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.storage.files import file_sha256
@@ -502,7 +502,7 @@ def read_training_state(
     Raises UserError if there is none, or it is damaged.
     """
     networks = {
-        "generator": synthesizer(run.preset.generator, run.preset.audio),
+        "generator": build_synthesizer(run.preset.generator, run.preset.audio),
         "discriminator": Network(Discriminator(run.preset.discriminator)),
     }
     template: dict[str, Any] = {

@@ -20,7 +20,7 @@ from rvc_jax.config import (
     from_dict,
 )
 from rvc_jax.models.parameters import Network
-from rvc_jax.models.synthesizer import synthesizer
+from rvc_jax.models.synthesizer import build_synthesizer
 from rvc_jax.runs.folder import RunFolder
 
 Version = Literal["v1", "v2"]
@@ -142,7 +142,7 @@ class VoiceModel:
 @functools.lru_cache(maxsize=4)
 def _network(generator: GeneratorConfig, audio: AudioConfig, posterior: bool) -> Network:
     """Of a voice that is read, checked and used, built once: it has no arrays."""
-    return synthesizer(generator, audio, posterior=posterior)
+    return build_synthesizer(generator, audio, posterior=posterior)
 
 
 def to_config_list(model: VoiceModel) -> list[Any]:

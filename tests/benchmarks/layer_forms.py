@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 
-from rvc_jax.config import PRESETS, KernelConfig, Preset
+from rvc_jax.config import PRESETS, Preset
 from rvc_jax.models.kernels.convolution import (
     conv,
     conv_transpose,
@@ -27,6 +27,7 @@ from rvc_jax.models.kernels.convolution import (
     folded_conv,
     folded_conv_transpose,
 )
+from rvc_jax.models.kernels.options import KernelConfig
 
 Layer = Callable[[jax.Array, jax.Array], jax.Array]
 Case = tuple[str, tuple[int, ...], tuple[int, ...], dict[str, Layer]]
@@ -93,7 +94,7 @@ def generator_cases(preset: Preset, batch: int) -> Iterator[Case]:
             }
             if dilation == 1:
                 forms["minimal"] = functools.partial(
-                    conv, stride=1, groups=1, forms=MINIMAL, **edges
+                    conv, stride=1, groups=1, config=MINIMAL, **edges
                 )
             name = f"resblocks.{stage}, {width} wide, dilated by {dilation}"
             yield name, (batch, time_in * rate, outputs), (width, outputs, outputs), forms
@@ -121,7 +122,9 @@ def discriminator_cases(preset: Preset, batch: int) -> Iterator[Case]:
         forms = {"plain": functools.partial(conv, **shared)}
         if groups > 1:
             forms |= {
-                f"merged {n}": functools.partial(conv, forms=KernelConfig(merge_to=n), **shared)
+                f"merged {n}": functools.partial(
+                    conv, config=KernelConfig(merge_to=n), **shared
+                )
                 for n in (32, 128, 256)
             }
         if inputs == 1:
@@ -153,7 +156,7 @@ def discriminator_cases(preset: Preset, batch: int) -> Iterator[Case]:
             forms |= {f"folded x{n}": folded(n, **shared) for n in (1, 2, 4)}
         else:
             forms["minimal"] = functools.partial(
-                conv, dilation=1, groups=1, forms=MINIMAL, **shared
+                conv, dilation=1, groups=1, config=MINIMAL, **shared
             )
         yield (
             f"period.{number}",

@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from rvc_jax.config import PRESETS, KernelConfig, kernel_config_for
+from rvc_jax.config import PRESETS
+from rvc_jax.models.kernels.options import KernelConfig, kernel_config_for
 from rvc_jax.plan.chips import Topology
 from rvc_jax.plan.compile import compile_step, configure_without_tpu
 

@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from tpu_forms import with_fields
 
-from rvc_jax.config import PRESETS, STEP_FRAMES, KernelConfig, Preset, kernel_config_for
+from rvc_jax.config import PRESETS, STEP_FRAMES, Preset
+from rvc_jax.models.kernels.options import KernelConfig, kernel_config_for
 from rvc_jax.train.dispatch import make_dispatch
 from rvc_jax.train.loader import Batch, ResidentLoader
 from rvc_jax.train.state import init_state

@@ -14,8 +14,9 @@ from typing import Any
 
 from micro import MICRO
 
-from rvc_jax.config import KERNEL_CONFIGS, ClusterConfig
+from rvc_jax.config import ClusterConfig
 from rvc_jax.errors import UserError
+from rvc_jax.models.kernels.options import KERNEL_CONFIGS
 from rvc_jax.storage.environment import silence_libraries
 from rvc_jax.train.distributed import join, leave
 from rvc_jax.train.loop import train

@@ -12,7 +12,7 @@ from rvc_jax.config import Preset
 from rvc_jax.data.dataset import DatasetInfo
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.parameters import Network
-from rvc_jax.models.synthesizer import synthesizer
+from rvc_jax.models.synthesizer import build_synthesizer
 from rvc_jax.runs import checkpoint
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.voices.model import VoiceModel
@@ -58,7 +58,7 @@ def make_run(
     """A run of two epochs: its best voice is of step 10, its newest checkpoint of step 20."""
     run = RunFolder(path, preset, info(encoder, **changes))
     run.write(ROWS)
-    generator = synthesizer(preset.generator, preset.audio)
+    generator = build_synthesizer(preset.generator, preset.audio)
     discriminator = Network(Discriminator(preset.discriminator)).init(seed)
     checkpoint.write(run.best, 10, {"generator": generator.init(seed)})
     state = {
@@ -73,7 +73,7 @@ def make_run(
 
 def make_model(seed: int, preset: Preset = MICRO, **changes) -> VoiceModel:
     """A voice with all its parts."""
-    network = synthesizer(preset.generator, preset.audio)
+    network = build_synthesizer(preset.generator, preset.audio)
     weights = network.to_public(network.init(seed))
     facts = {
         "name": "made",

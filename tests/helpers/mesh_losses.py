@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from micro import MICRO
 from train_step import random_batch
 
-from rvc_jax.config import KERNEL_CONFIGS
+from rvc_jax.models.kernels.options import KERNEL_CONFIGS
 from rvc_jax.train.split_step import compile_split_step, measure_norms
 from rvc_jax.train.state import TrainState, init_state
 from rvc_jax.train.step import Metrics, Networks, build_networks, make_step

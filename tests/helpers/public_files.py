@@ -13,7 +13,7 @@ from unittest import mock
 import numpy as np
 
 from rvc_jax.config import PRESETS, GeneratorConfig
-from rvc_jax.models.synthesizer import synthesizer
+from rvc_jax.models.synthesizer import build_synthesizer
 from rvc_jax.voices.model import VoiceModel, to_config_list
 from rvc_jax.weights import torch_file
 
@@ -75,7 +75,7 @@ def small_voice(
     """A voice of a preset's upsampling and content with random weights."""
     chosen = PRESETS[preset]
     sizes: GeneratorConfig = dataclasses.replace(chosen.generator, **(SMALL | changes))
-    network = synthesizer(sizes, chosen.audio, posterior=posterior)
+    network = build_synthesizer(sizes, chosen.audio, posterior=posterior)
     weights = network.to_public(network.init(seed))
     return VoiceModel(sizes, chosen.audio, chosen.version, weights)
 

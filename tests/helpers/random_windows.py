@@ -9,8 +9,9 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from micro import MICRO
 
-from rvc_jax.config import KernelConfig, Preset
+from rvc_jax.config import Preset
 from rvc_jax.data.dataset import Windows, quantize_windows
+from rvc_jax.models.kernels.options import KernelConfig
 from rvc_jax.train.dispatch import compile_dispatch
 from rvc_jax.train.loader import Batch, BatchSampler, Loader, as_batch
 from rvc_jax.train.state import TrainState, init_state
@@ -18,7 +19,7 @@ from rvc_jax.train.step import build_networks
 
 FRAMES = 40
 PRESET = dataclasses.replace(MICRO, train=dataclasses.replace(MICRO.train, learning_rate=1e-4))
-SPLIT_STEP = KernelConfig(packed=True, split_step_from=1)
+SPLIT_STEP = KernelConfig(pack_parameters=True, split_step_from=1)
 Row = dict[str, float]
 
 

@@ -11,7 +11,7 @@ from rvc_jax.config import PRESETS, ConvertConfig, PrepareConfig, Preset
 from rvc_jax.infer.chunking import CHUNK_FRAMES
 from rvc_jax.infer.converter import Converter
 from rvc_jax.infer.engine import Engine
-from rvc_jax.models.synthesizer import synthesizer
+from rvc_jax.models.synthesizer import build_synthesizer
 from rvc_jax.voices.model import VoiceModel
 
 
@@ -19,7 +19,7 @@ def untrained_voice(
     preset: Preset = PRESETS["nano"], seed: int = 5, **changes: Any
 ) -> VoiceModel:
     """The voice of a preset before training; changes: other fields of the `VoiceModel`."""
-    network = synthesizer(preset.generator, preset.audio)
+    network = build_synthesizer(preset.generator, preset.audio)
     model = VoiceModel(
         preset.generator,
         preset.audio,

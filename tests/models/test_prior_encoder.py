@@ -1,4 +1,4 @@
-"""Attention in a band against attention to everything."""
+"""Local attention against global attention."""
 
 from __future__ import annotations
 
@@ -8,16 +8,10 @@ import numpy as np
 import pytest
 
 from rvc_jax.models.parameters import Network
-from rvc_jax.models.prior_encoder import (
-    RelativeAttention,
-    gather_offsets,
-    pick_from_band,
-    place_in_band,
-    scatter_offsets,
-)
+from rvc_jax.models.prior_encoder import RelativeAttention
 
 WINDOW = 3
-REACH = 8
+RADIUS = 8
 
 
 @pytest.fixture(scope="module")
@@ -27,43 +21,35 @@ def attention() -> tuple[Network, dict]:
     return network, {name: 2 * value for name, value in parameters.items()}
 
 
-def plain(network: Network, parameters: dict, x: jax.Array, mask: jax.Array) -> np.ndarray:
+def attend_globally(
+    network: Network, parameters: dict, x: jax.Array, mask: jax.Array
+) -> np.ndarray:
     return np.asarray(network(parameters, "__call__", x, mask))
 
 
-def test_a_frame_hears_what_a_cut_around_it_lets_it_hear(
-    attention: tuple[Network, dict],
-) -> None:
-    """The middle frame of a plain attention over 2 * REACH + 1 frames is the band's frame there."""
+def test_local_attention_is_global_within_its_radius(attention: tuple[Network, dict]) -> None:
+    """A frame's result is that of global attention over the 2 * RADIUS + 1 frames around it."""
     network, parameters = attention
-    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 6 * REACH, 8)), jnp.float32)
-    mask = (jnp.arange(6 * REACH) < 43)[None, :, None] * jnp.ones((2, 1, 1))
-    band = np.asarray(
-        jax.jit(lambda x, mask: network(parameters, "__call__", x, mask, REACH))(x, mask)
-    )
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 6 * RADIUS, 8)), jnp.float32)
+    mask = (jnp.arange(6 * RADIUS) < 43)[None, :, None] * jnp.ones((2, 1, 1))
+
+    @jax.jit
+    def attend_locally(x: jax.Array, mask: jax.Array) -> jax.Array:
+        return network(parameters, "__call__", x, mask, RADIUS)
+
+    band = np.asarray(attend_locally(x, mask))
     for frame in (3, 20, 42):
-        cut = slice(max(frame - REACH, 0), frame + REACH + 1)
-        around = plain(network, parameters, x[:, cut], mask[:, cut])[:, min(frame, REACH)]
-        np.testing.assert_allclose(band[:, frame], around, atol=1e-5)
-    whole = plain(network, parameters, x, mask)
-    assert np.abs(whole - band)[:, :43].max() > 1e-2  # what is far away does matter
+        cut = slice(max(frame - RADIUS, 0), frame + RADIUS + 1)
+        around = attend_globally(network, parameters, x[:, cut], mask[:, cut])
+        np.testing.assert_allclose(band[:, frame], around[:, min(frame, RADIUS)], atol=1e-5)
+    whole = attend_globally(network, parameters, x, mask)
+    assert np.abs(whole - band)[:, :43].max() > 1e-2  # distant frames do matter
 
 
-def test_a_band_over_everything_is_plain_attention(attention: tuple[Network, dict]) -> None:
+def test_a_radius_of_the_whole_length_is_global(attention: tuple[Network, dict]) -> None:
     network, parameters = attention
-    x = jnp.asarray(np.random.default_rng(1).standard_normal((1, 2 * REACH, 8)), jnp.float32)
-    mask = jnp.ones((1, 2 * REACH, 1))
-    band = network(parameters, "__call__", x, mask, 2 * REACH)
-    np.testing.assert_allclose(band, plain(network, parameters, x, mask), atol=1e-5)
-
-
-def test_offsets_are_put_where_plain_attention_has_them() -> None:
-    near = jnp.asarray(np.random.default_rng(2).standard_normal((2, REACH, 2 * WINDOW + 1)))
-    placed = place_in_band(near, REACH)
-    np.testing.assert_array_equal(placed[..., REACH : 2 * REACH], scatter_offsets(near, WINDOW))
-    np.testing.assert_array_equal(pick_from_band(placed, REACH, WINDOW), near)
-    inner = jnp.pad(placed[..., REACH : 2 * REACH], [(0, 0), (0, 0), (REACH, REACH)])
-    np.testing.assert_array_equal(
-        pick_from_band(inner, REACH, WINDOW),
-        gather_offsets(placed[..., REACH : 2 * REACH], WINDOW),
-    )
+    x = jnp.asarray(np.random.default_rng(1).standard_normal((1, 2 * RADIUS, 8)), jnp.float32)
+    mask = jnp.ones((1, 2 * RADIUS, 1))
+    band = network(parameters, "__call__", x, mask, 2 * RADIUS)
+    whole = attend_globally(network, parameters, x, mask)
+    np.testing.assert_allclose(band, whole, atol=1e-5)

@@ -24,10 +24,11 @@ import numpy as np
 import optax
 
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
-from rvc_jax.config import KERNEL_CONFIGS, PRESETS, Preset, TrainConfig
+from rvc_jax.config import PRESETS, Preset, TrainConfig
 from rvc_jax.models.discriminator import Discriminator
+from rvc_jax.models.kernels.options import KERNEL_CONFIGS
 from rvc_jax.models.parameters import Network, Parameters
-from rvc_jax.models.synthesizer import Latents, synthesizer
+from rvc_jax.models.synthesizer import Latents, build_synthesizer
 from rvc_jax.train import losses
 from rvc_jax.train.optimizer import make_optimizer
 
@@ -93,7 +94,7 @@ class Golden:
     def __init__(self, folder: Path, rate: int, salt: int):
         self.preset = preset_for(rate)
         self.file = np.load(folder / f"parity_{rate}.npz")
-        self.generator = synthesizer(self.preset.generator, self.preset.audio)
+        self.generator = build_synthesizer(self.preset.generator, self.preset.audio)
         self.discriminator = Network(
             Discriminator(self.preset.discriminator, KERNEL_CONFIGS["cpu"])
         )
@@ -200,7 +201,7 @@ def training_rows(golden: Golden) -> Iterator[Row]:
     adamw = make_optimizer(
         dataclasses.replace(TrainConfig(), learning_rate_decay=1.0), steps_per_epoch=1
     )
-    judge = lambda p, wave: golden.discriminator(p, "judge", wave)  # noqa: E731
+    judge = lambda p, wave: golden.discriminator(p, "__call__", wave)  # noqa: E731
     fake, vjp = jax.vjp(jax.jit(golden.render), golden.generator_weights)
     for kind, wave in (("real", golden.real), ("fake", fake[0])):
         yield from judgement_rows(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from random_windows import SPLIT_STEP, Row, take_steps
 
-from rvc_jax.config import KernelConfig
+from rvc_jax.models.kernels.options import KernelConfig
 from rvc_jax.train.loader import Loader, ResidentLoader, StreamingLoader
 from rvc_jax.train.state import TrainState
 
@@ -20,7 +20,7 @@ def one_by_one() -> tuple[TrainState, list[Row]]:
 @pytest.mark.parametrize(
     ("kind", "steps", "counts", "kernels"),
     [
-        (ResidentLoader, 4, [4, 1], KernelConfig(packed=True)),
+        (ResidentLoader, 4, [4, 1], KernelConfig(pack_parameters=True)),
         (StreamingLoader, 3, [2, 3], None),
         (ResidentLoader, 3, [3, 2], SPLIT_STEP),
     ],

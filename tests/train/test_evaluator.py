@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from random_windows import PRESET, random_windows
 
-from rvc_jax.config import FEATURE_HOP, FEATURE_RATE, WINDOW_FRAMES, KernelConfig
+from rvc_jax.config import FEATURE_HOP, FEATURE_RATE, WINDOW_FRAMES
+from rvc_jax.models.kernels.options import KernelConfig
 from rvc_jax.train.evaluator import Evaluator, PitchAndSpeaker
 from rvc_jax.train.step import build_networks
 

@@ -14,7 +14,7 @@ from rvc_jax.config import PRESETS, Preset
 from rvc_jax.errors import UserError
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.parameters import Network
-from rvc_jax.models.synthesizer import synthesizer
+from rvc_jax.models.synthesizer import build_synthesizer
 from rvc_jax.train.pretrained import hash_pretrained_files, load_initial_parameters
 from rvc_jax.train.step import build_networks
 from rvc_jax.weights import torch_file
@@ -31,7 +31,7 @@ def generator_file(
     path: Path, half: bool = True, new_names: bool = False, **changes: object
 ) -> dict[str, np.ndarray]:
     """Writes a generator like nano's with the changes, and returns its arrays by public name."""
-    network = synthesizer(dataclasses.replace(NANO.generator, **changes), NANO.audio)
+    network = build_synthesizer(dataclasses.replace(NANO.generator, **changes), NANO.audio)
     public = network.to_public(network.init(77))
     kind = np.float16 if half else np.float32
     public = {name: value.astype(kind) for name, value in public.items()}
@@ -55,7 +55,7 @@ def test_both_networks_are_taken_whatever_the_spelling(tmp_path: Path, new_names
         for kind in ("generator", "discriminator")
     }
     generator, discriminator, notes = starting_from(**files)
-    back = synthesizer(NANO.generator, NANO.audio).to_public(generator)
+    back = build_synthesizer(NANO.generator, NANO.audio).to_public(generator)
     assert all(
         np.array_equal(back[name], value.astype(np.float32)) for name, value in public.items()
     )
@@ -78,7 +78,7 @@ def test_a_run_remembers_what_it_started_from(tmp_path: Path) -> None:
 def test_other_speakers_and_other_content_are_said(tmp_path: Path) -> None:
     public = generator_file(tmp_path / "G.pth", speakers=3, content_channels=768)
     generator, _, notes = starting_from(pretrained_generator=str(tmp_path / "G.pth"))
-    fresh = synthesizer(NANO.generator, NANO.audio).init(NANO.train.seed)
+    fresh = build_synthesizer(NANO.generator, NANO.audio).init(NANO.train.seed)
     assert np.array_equal(
         generator["emb_g.weight"][:3], public["emb_g.weight"].astype(np.float32)
     )
@@ -91,7 +91,7 @@ def test_another_format_is_refused_with_both_names(tmp_path: Path) -> None:
     file = tmp_path / "G.pth"
     arrays = {
         name: np.zeros(shape, np.float16)
-        for name, shape in synthesizer(
+        for name, shape in build_synthesizer(
             PRESETS["48k"].generator, PRESETS["48k"].audio
         ).public_shapes.items()
     }
@@ -138,5 +138,5 @@ def test_never_from_scratch_in_silence(tmp_path: Path, monkeypatch: pytest.Monke
     generator, _, notes = starting_from()
     assert notes == [] and np.array_equal(
         generator["dec.conv_pre.weight"],
-        synthesizer(NANO.generator, NANO.audio).init(1234)["dec.conv_pre.weight"],
+        build_synthesizer(NANO.generator, NANO.audio).init(1234)["dec.conv_pre.weight"],
     )

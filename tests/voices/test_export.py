@@ -19,7 +19,7 @@ from micro import MICRO
 from rvc_jax.cli.main import main
 from rvc_jax.config import PRESETS, to_dict
 from rvc_jax.errors import UserError
-from rvc_jax.models.synthesizer import synthesizer
+from rvc_jax.models.synthesizer import build_synthesizer
 from rvc_jax.runs import checkpoint
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.storage.files import file_sha256
@@ -429,7 +429,7 @@ def test_a_run_without_speech_features_has_no_index(public, tmp_path: Path) -> N
     written = export(run.path, None, ExportConfig(("rvc",)))
     assert names(run.path / "voice") == {"run.pth", "run.md"}
     assert any("no .index" in note for note in written.notes)
-    assert synthesizer(
+    assert build_synthesizer(
         run.preset.generator, run.preset.audio, posterior=False
     ).public_shapes.keys() == (torch_file.read(run.path / "voice" / "run.pth")["weight"].keys())
 

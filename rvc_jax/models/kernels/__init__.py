@@ -1,1 +1,1 @@
-"""How the networks are computed on a chip."""
+"""How the networks are computed fast on each chip; `README.md` in this folder has the overview."""

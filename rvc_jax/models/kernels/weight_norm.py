@@ -1,19 +1,23 @@
-"""Weight normalisation (arXiv 1602.07868), also with norms that are known beforehand.
+"""Weight normalization (arXiv 1602.07868), also with norms that are known beforehand.
 
-A training step that has its kernels' norms from the last one's update need not pass over the
-kernels for them. Nor over their gradients: the gradient by a kernel's own norm, by definition a sum
-over the gradient by the kernel, is by the chain rule also the gradient by a factor of what the
-kernel gives (or is given): a sum over signals, which a pass over them takes along. Such a factor is
-always one, and called a probe here. So the gradient by a large kernel is summed over by nobody, and
-goes straight into the kernel's update while the convolution makes it: it is never written, and the
-optimiser's numbers are brought in while the matrix unit works.
+A weight-normed kernel is `norm * direction / ||direction||`. Where the value for `norm` comes from
+is one of three types with the same methods: `TargetNorm` (the usual case), `KnownNorm` (the update
+of the last training step computed ||direction||^2 on its way) and `AppliedNorm` (the kernel is
+finished already).
+
+Probes: the gradient with respect to a kernel's norm is by definition a sum over the kernel's
+gradient, so the large kernel gradient would have to be written to memory and read again. By the
+chain rule it also equals the gradient with respect to a factor on the convolution's output (or on
+the input of a transposed convolution), a sum over signals. A *probe* is such a factor, one per
+output channel. Its value is always 1, so it is never multiplied, only differentiated. The kernel
+gradient is then used by the optimizer update alone, so XLA fuses the two and never materializes it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -27,202 +31,308 @@ from rvc_jax.models.kernels.activations import (
 )
 
 LARGE_KERNEL = 300_000
-"""Elements of a kernel that is worth a sum over signals instead, and stays alone when parameters
-are packed: taking it out of many would cost more than the operations that are saved."""
+"""Elements from which a kernel is large: it gets a probe, and packing leaves it on its own. For
+smaller ones the extra operations cost more than they save."""
 
 
 def is_large(elements: int) -> bool:
+    """Returns whether a kernel of that many elements is large."""
     return elements >= LARGE_KERNEL
+
+
+def norm_name(name: str) -> str:
+    """Returns the name of a kernel's norm (`weight_g`), given its direction's (`weight_v`)."""
+    return name.removesuffix("weight_v") + "weight_g"
+
+
+def squared_norm(direction: jax.Array) -> jax.Array:
+    """Returns the squared norm per channel: kernels [..., width, a, b] -> [..., b]."""
+    return jnp.sum(jnp.square(direction), axis=(-3, -2))
+
+
+def squared_norms(parameters: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """Returns the squared norms of all directions, under the names of the kernels' norms.
+
+    The parameters may be packed (`kernels.packing`).
+    """
+    directions = [name for name in parameters if name.endswith("weight_v")]
+    return {norm_name(name): squared_norm(parameters[name]) for name in directions}
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TargetNorm:
+    """The norm [..., 1, 1, b] that kernels are to have; their directions are normalized here."""
+
+    norm: jax.Array
+
+    def make_kernel(self, direction: jax.Array) -> jax.Array:
+        """Returns kernels with this norm: directions [..., width, a, b] -> the same shape."""
+        own = jnp.sqrt(squared_norm(direction))[..., None, None, :]
+        return direction * (self.norm / own)
+
+    def has_probe(self, direction: jax.Array) -> bool:
+        """Returns False: the norm's gradient needs the kernel's gradient anyway."""
+        return False
+
+    def make_kernel_and_probe(self, direction: jax.Array) -> tuple[jax.Array, None]:
+        """Returns the kernel and no probe."""
+        return self.make_kernel(direction), None
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class KnownNorm:
-    """The norms [..., 1, 1, b] that kernels are to have, and the squared ones [..., b] of their
-    directions, known."""
+    """A norm [..., 1, 1, b] together with the squared norm [..., b] of the directions."""
 
     norm: jax.Array
     square: jax.Array
 
     @property
     def inverse(self) -> jax.Array:
-        """One by the norm of the direction [..., 1, 1, b]."""
+        """1 / ||direction||, [..., 1, 1, b]."""
         return jax.lax.rsqrt(self.square)[..., None, None, :]
 
+    def make_kernel(self, direction: jax.Array) -> jax.Array:
+        """Returns kernels with this norm, without a pass over their directions for it."""
+        return _normalize(direction, self)
 
-def norm_name(name: str) -> str:
-    """Name of a kernel's norm, from that of its direction."""
-    return name.removesuffix("weight_v") + "weight_g"
+    def has_probe(self, direction: jax.Array) -> bool:
+        """Returns whether the kernel is large enough for a probe to pay."""
+        return is_large(direction.size)
+
+    def make_kernel_and_probe(self, direction: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """Returns one kernel [width, a, b] and, if it is large, its probe [b].
+
+        The convolution's output (the input of a transposed convolution) has to pass through
+        `multiply_by_probe`, `probed_leaky_relu` or `probed_gated_tanh` with the probe.
+        """
+        if self.has_probe(direction):
+            return normalize_with_probe(direction, self)
+        return self.make_kernel(direction), None
 
 
-def squared_norm(direction: jax.Array) -> jax.Array:
-    """Of kernels [..., kernel, a, b] -> [..., b]."""
-    return jnp.sum(jnp.square(direction), axis=(-3, -2))
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class AppliedNorm:
+    """Marks a kernel that needs no norm: it has none, or has it already."""
 
-
-def weight_norm(direction: jax.Array, scale: jax.Array | KnownNorm | None) -> jax.Array:
-    """Kernels of direction `direction` [..., kernel, a, b] and norm `scale` [..., 1, 1, b], or made
-    already (None)."""
-    if scale is None:
+    def make_kernel(self, direction: jax.Array) -> jax.Array:
+        """Returns the kernel as it is."""
         return direction
-    if isinstance(scale, KnownNorm):
-        return _weight_norm(direction, scale)
-    return direction * (scale / jnp.sqrt(squared_norm(direction))[..., None, None, :])
+
+    def has_probe(self, direction: jax.Array) -> bool:
+        """Returns False: there is no norm to find the gradient of."""
+        return False
+
+    def make_kernel_and_probe(self, direction: jax.Array) -> tuple[jax.Array, None]:
+        """Returns the kernel as it is and no probe."""
+        return direction, None
 
 
-@jax.custom_vjp
-def _weight_norm(direction: jax.Array, scale: KnownNorm) -> jax.Array:
-    """The gradient is that of the whole, as if the norm were taken here."""
-    return direction * (scale.norm * scale.inverse)
+Norm = TargetNorm | KnownNorm | AppliedNorm
+Parameters = dict[str, Any]
+"""Arrays by name, as checkpoints have them."""
+Weights = dict[str, Any]
+"""Parameters by name as the modules compute with them: each `weight_g` is a `Norm`, all else
+arrays."""
 
 
-def _weight_norm_backward(
-    kept: tuple[jax.Array, KnownNorm], gradient: jax.Array
-) -> tuple[jax.Array, KnownNorm]:
-    direction, scale = kept
-    along = jnp.sum(gradient * direction, axis=(-3, -2), keepdims=True)
-    return _by_direction_and_norm(direction, scale, gradient, scale.inverse * along)
+def bind_norms(
+    parameters: Mapping[str, Any], squares: Mapping[str, jax.Array] | None = None
+) -> Weights:
+    """Returns the parameters with their `weight_g` arrays as norms.
 
-
-def _by_direction_and_norm(
-    direction: jax.Array, scale: KnownNorm, gradient: jax.Array, by_norm: jax.Array
-) -> tuple[jax.Array, KnownNorm]:
-    by_direction = (
-        scale.norm * scale.inverse * (gradient - direction * (scale.inverse * by_norm))
-    )
-    return by_direction, KnownNorm(by_norm, jnp.zeros_like(scale.square))
-
-
-_weight_norm.defvjp(
-    lambda direction, scale: (_weight_norm(direction, scale), (direction, scale)),
-    _weight_norm_backward,
-)
-
-
-def has_probe(direction: jax.Array, scale: jax.Array | KnownNorm | None) -> bool:
-    """Whether a kernel has a probe: it is large, and its norm is known."""
-    return isinstance(scale, KnownNorm) and is_large(direction.size)
-
-
-def probed_kernel(
-    direction: jax.Array, scale: jax.Array | KnownNorm | None
-) -> tuple[jax.Array, jax.Array | None]:
-    """`weight_norm` of one kernel [kernel, a, b], and its probe [b] if its norm is known.
-
-    What the kernel gives, or what a transposed convolution is given, has to pass through one of the
-    functions below with the probe.
+    squares: squared norms of the directions by the name of the norm (`squared_norms`), where they
+      are known.
     """
-    if has_probe(direction, scale):
-        return _probed_weight_norm(direction, scale)
-    return weight_norm(direction, scale), None
+    squares = squares or {}
+    weights = dict(parameters)
+    for name, value in parameters.items():
+        if not name.endswith("weight_g"):
+            continue
+        if name in squares:
+            weights[name] = KnownNorm(value, squares[name])
+        else:
+            weights[name] = TargetNorm(value)
+    return weights
+
+
+def list_probed(weights: Weights) -> list[str]:
+    """Returns the names (`weight_v`) of the kernels that have a probe."""
+    names = [name for name in weights if name.endswith("weight_v")]
+    return [name for name in names if weights[norm_name(name)].has_probe(weights[name])]
 
 
 @jax.custom_vjp
-def _probed_weight_norm(direction: jax.Array, scale: KnownNorm) -> tuple[jax.Array, jax.Array]:
-    """A kernel whose norm is 0 learns nothing of what norm it should have."""
-    return _weight_norm(direction, scale), jnp.ones(direction.shape[-1:], direction.dtype)
+def _normalize(direction: jax.Array, norm: KnownNorm) -> jax.Array:
+    # custom_vjp: the gradient must be that of the whole, as if ||direction|| were computed here.
+    return direction * (norm.norm * norm.inverse)
 
 
-def _probed_backward(
-    kept: tuple[jax.Array, KnownNorm], gradients: tuple[jax.Array, jax.Array]
+def _normalize_forward(
+    direction: jax.Array, norm: KnownNorm
+) -> tuple[jax.Array, tuple[jax.Array, KnownNorm]]:
+    return _normalize(direction, norm), (direction, norm)
+
+
+def _normalize_backward(
+    residuals: tuple[jax.Array, KnownNorm], gradient: jax.Array
 ) -> tuple[jax.Array, KnownNorm]:
-    direction, scale = kept
-    gradient, by_probe = gradients
-    by_norm = jnp.where(scale.norm == 0, 0.0, by_probe / scale.norm)
-    return _by_direction_and_norm(direction, scale, gradient, by_norm)
+    direction, norm = residuals
+    along = jnp.sum(gradient * direction, axis=(-3, -2), keepdims=True)
+    return _direction_and_norm_gradients(direction, norm, gradient, norm.inverse * along)
 
 
-_probed_weight_norm.defvjp(
-    lambda direction, scale: (_probed_weight_norm(direction, scale), (direction, scale)),
-    _probed_backward,
-)
+def _direction_and_norm_gradients(
+    direction: jax.Array, norm: KnownNorm, gradient: jax.Array, norm_gradient: jax.Array
+) -> tuple[jax.Array, KnownNorm]:
+    scale = norm.norm * norm.inverse
+    tangential = gradient - direction * (norm.inverse * norm_gradient)
+    return scale * tangential, KnownNorm(norm_gradient, jnp.zeros_like(norm.square))
 
 
-def _along(gradient: jax.Array, x: jax.Array) -> jax.Array:
-    """The gradient by a factor of x [batch, time, channels] -> [channels], float32."""
+_normalize.defvjp(_normalize_forward, _normalize_backward)
+
+
+@jax.custom_vjp
+def normalize_with_probe(direction: jax.Array, norm: KnownNorm) -> tuple[jax.Array, jax.Array]:
+    """Returns a kernel [width, a, b] and its probe [b].
+
+    A norm of exactly 0 gets no gradient.
+    """
+    return _normalize(direction, norm), jnp.ones(direction.shape[-1:], direction.dtype)
+
+
+def _normalize_with_probe_forward(
+    direction: jax.Array, norm: KnownNorm
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, KnownNorm]]:
+    return normalize_with_probe(direction, norm), (direction, norm)
+
+
+def _normalize_with_probe_backward(
+    residuals: tuple[jax.Array, KnownNorm], gradients: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, KnownNorm]:
+    direction, norm = residuals
+    gradient, probe_gradient = gradients
+    norm_gradient = jnp.where(norm.norm == 0, 0.0, probe_gradient / norm.norm)
+    return _direction_and_norm_gradients(direction, norm, gradient, norm_gradient)
+
+
+normalize_with_probe.defvjp(_normalize_with_probe_forward, _normalize_with_probe_backward)
+
+
+def _sum_product(gradient: jax.Array, x: jax.Array) -> jax.Array:
+    """Gradient w.r.t. a factor per channel of x [batch, time, channels] -> [channels], float32."""
     return jnp.sum(gradient.astype(jnp.float32) * x.astype(jnp.float32), axis=(0, 1))
 
 
 @jax.custom_vjp
-def probed(x: jax.Array, probe: jax.Array) -> jax.Array:
-    """x * probe."""
+def multiply_by_probe(x: jax.Array, probe: jax.Array) -> jax.Array:
+    """Returns x * probe, for x [batch, time, channels]."""
     return x
 
 
-probed.defvjp(lambda x, probe: (x, x), lambda x, gradient: (gradient, _along(gradient, x)))
+def _multiply_by_probe_forward(x: jax.Array, probe: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return x, x
+
+
+def _multiply_by_probe_backward(
+    x: jax.Array, gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    return gradient, _sum_product(gradient, x)
+
+
+multiply_by_probe.defvjp(_multiply_by_probe_forward, _multiply_by_probe_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def probed_leaky_relu(
     x: jax.Array, probe: jax.Array, bias: jax.Array, slope: float
 ) -> jax.Array:
-    """leaky_relu(x * probe + bias), of which nothing but itself is kept for the gradient."""
+    """Returns leaky_relu(x * probe + bias); the backward pass stores the result alone."""
     return leaky_relu(x + bias.astype(x.dtype), slope)
 
 
-def _leaky_relu_backward(
-    slope: float, kept: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    y, bias = kept
-    by_x = leaky_relu_backward(slope, y, gradient)
-    by_bias = jnp.sum(by_x.astype(jnp.float32), axis=(0, 1))
-    # On either side of zero, gradient * y is by_x times what went in.
-    return by_x, _along(gradient, y) - bias * by_bias, by_bias
-
-
-def _leaky_relu_forward(
+def _probed_leaky_relu_forward(
     x: jax.Array, probe: jax.Array, bias: jax.Array, slope: float
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     y = probed_leaky_relu(x, probe, bias, slope)
     return y, (y, bias)
 
 
-probed_leaky_relu.defvjp(_leaky_relu_forward, _leaky_relu_backward)
+def _probed_leaky_relu_backward(
+    slope: float, residuals: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    y, bias = residuals
+    x_gradient = leaky_relu_backward(slope, y, gradient)
+    bias_gradient = jnp.sum(x_gradient.astype(jnp.float32), axis=(0, 1))
+    # On either side of zero, gradient * y equals x_gradient * (x + bias). So x is not needed.
+    return x_gradient, _sum_product(gradient, y) - bias * bias_gradient, bias_gradient
 
 
-Convolution = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, jax.Array]]
-"""(x, direction, scale) -> what the kernel gives, and its probe."""
+probed_leaky_relu.defvjp(_probed_leaky_relu_forward, _probed_leaky_relu_backward)
+
+
+Convolution = Callable[[jax.Array, jax.Array, KnownNorm], tuple[jax.Array, jax.Array | None]]
+"""(x, direction, norm) -> the convolution's output and the kernel's probe."""
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def probed_gate(
-    conv: Convolution, x: jax.Array, direction: jax.Array, scale: KnownNorm, shift: jax.Array
+def probed_gated_tanh(
+    conv: Convolution,
+    x: jax.Array,
+    direction: jax.Array,
+    norm: KnownNorm,
+    shift: jax.Array,
 ) -> jax.Array:
-    """`gated` of both halves of what a convolution gives, and shift [batch, 1, channels].
+    """Returns `gated_tanh` of both halves of conv(x) + shift, for shift [batch, 1, channels].
 
-    Forwards, a convolution for each half, of which the second takes the gate along: channels that
-    are no multiple of 128 are slowly taken apart on a TPU. The gradient is that of the whole.
+    The forward pass has one convolution per half, so that the second one can include the gate: a
+    TPU splits channels slowly where a half is not a multiple of 128. The backward pass has one
+    convolution for both.
     """
-    return _gate_forward(conv, x, direction, scale, shift)[0]
+    return _probed_gated_tanh_forward(conv, x, direction, norm, shift)[0]
 
 
-def _gate_forward(
-    conv: Convolution, x: jax.Array, direction: jax.Array, scale: KnownNorm, shift: jax.Array
+def _probed_gated_tanh_forward(
+    conv: Convolution,
+    x: jax.Array,
+    direction: jax.Array,
+    norm: KnownNorm,
+    shift: jax.Array,
 ) -> tuple[jax.Array, tuple]:
     half = shift.shape[-1] // 2
 
-    def of_part(part: slice) -> jax.Array:
-        *parameters, by = jax.tree.map(
-            lambda array: array[..., part], (direction, scale, shift)
+    def compute_half(channels: slice) -> jax.Array:
+        *kernel, own_shift = jax.tree.map(
+            lambda array: array[..., channels], (direction, norm, shift)
         )
-        return conv(x, *parameters)[0] + by
+        return conv(x, *kernel)[0] + own_shift
 
-    halves = [of_part(slice(half)), of_part(slice(half, None))]
-    return gated_tanh(*halves), (x, direction, scale, shift, halves)
+    halves = [compute_half(slice(half)), compute_half(slice(half, None))]
+    return gated_tanh(*halves), (x, direction, norm, shift, halves)
 
 
-def _gate_backward(conv: Convolution, kept: tuple, gradient: jax.Array) -> tuple:
-    x, direction, scale, shift, halves = kept
-    by_halves = gated_tanh_backward((jnp.tanh(halves[0]), jax.nn.sigmoid(halves[1])), gradient)
-    by_shift = jnp.concatenate(
-        [jnp.sum(by.astype(jnp.float32), 1, keepdims=True) for by in by_halves], axis=-1
+def _probed_gated_tanh_backward(
+    conv: Convolution, residuals: tuple, gradient: jax.Array
+) -> tuple:
+    x, direction, norm, shift, halves = residuals
+    activations = (jnp.tanh(halves[0]), jax.nn.sigmoid(halves[1]))
+    half_gradients = gated_tanh_backward(activations, gradient)
+    shift_gradient = jnp.concatenate(
+        [jnp.sum(half.astype(jnp.float32), 1, keepdims=True) for half in half_gradients],
+        axis=-1,
     )
     along = jnp.concatenate(
-        [_along(by, half) for by, half in zip(by_halves, halves, strict=True)]
+        [_sum_product(*pair) for pair in zip(half_gradients, halves, strict=True)]
     )
-    _, pull = jax.vjp(conv, x, direction, scale)
-    by_given = pull((jnp.concatenate(by_halves, axis=-1), along - _along(by_shift, shift)))
-    return *by_given, by_shift.astype(shift.dtype)
+    _, backward = jax.vjp(conv, x, direction, norm)
+    output_gradient = jnp.concatenate(half_gradients, axis=-1)
+    # The probe multiplies the convolution's output, which is what the halves are without shift.
+    probe_gradient = along - _sum_product(shift_gradient, shift)
+    input_gradients = backward((output_gradient, probe_gradient))
+    return *input_gradients, shift_gradient.astype(shift.dtype)
 
 
-probed_gate.defvjp(_gate_forward, _gate_backward)
+probed_gated_tanh.defvjp(_probed_gated_tanh_forward, _probed_gated_tanh_backward)

@@ -15,7 +15,7 @@ from micro import MICRO
 
 from rvc_jax.config import PRESETS, Preset
 from rvc_jax.errors import UserError
-from rvc_jax.models.synthesizer import synthesizer
+from rvc_jax.models.synthesizer import build_synthesizer
 from rvc_jax.voices.formats.onnx_model import (
     check,
     disable_noise,
@@ -33,7 +33,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 def voice(preset: Preset, seed: int = 0, has_pitch: bool = True) -> VoiceModel:
     """A loud voice: no layer of it is next to nothing, as a fresh one's are."""
     generator = dataclasses.replace(preset.generator, has_pitch=has_pitch)
-    network = synthesizer(generator, preset.audio, posterior=False)
+    network = build_synthesizer(generator, preset.audio, posterior=False)
     weights = network.to_public(network.init(seed))
     random = np.random.default_rng(seed)
     for name, array in weights.items():
