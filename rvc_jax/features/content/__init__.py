@@ -13,33 +13,37 @@ from rvc_jax.weights.registry import ENTRIES
 
 
 class ContentEncoder(Protocol):
-    """Content features of 16 kHz audio: what is said, 50 frames a second."""
+    """Computes content features of 16 kHz audio, 50 frames a second: the words, not the voice."""
 
     name: str
     channels: int
     fingerprint: str
-    """Hash of the weights and parameters: equal fingerprints give equal features."""
+    """Hash of the weights and parameters: equal fingerprints mean equal features."""
 
     def __call__(self, audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-        """audio float32 [batch, samples], samples a multiple of 320 -> float32 [batch, samples //
-        320, channels].
+        """Compute content features. Every new shape is compiled once.
 
-        Every new shape is compiled once. Row i of the audio has `lengths[i]` samples (all, if not
-        given) and zeros behind them: its frames up to there are those of the row alone.
+        Args:
+          audio: float32 [batch, samples], samples a multiple of 320; zeros behind the end of a row.
+          lengths: int [batch], samples of each row; whole rows if not given. A row's frames do not
+            depend on the other rows, nor on the padding.
+
+        Returns: float32 [batch, samples // 320, channels].
         """
         ...
 
 
 def content_encoder(name: str, version: Literal["v1", "v2"] = "v2") -> ContentEncoder:
-    """The encoder of that name, made once per process; its weights are downloaded if need be.
+    """Load the encoder of that name, once per process; its weights are downloaded if needed.
 
     Args:
       name: one of `config.CONTENT_ENCODERS`, a folder or fairseq file with a HuBERT model, or
-          OWNER/NAME on the hub.
-      version: of the voice: HuBERT's last layer (v2), or its ninth and the final projection to 256
-        channels (v1). Whisper has the last layer only.
+        OWNER/NAME on the hub.
+      version: version of the voice: HuBERT's last layer (v2), or its ninth and the final projection
+        to 256 channels (v1). Whisper has the last layer only.
 
-    Raises UserError for an unknown name, or weights that cannot be had or are not such a model's.
+    Raises:
+      UserError: unknown name, or weights that cannot be downloaded or are not such a model's.
     """
     return _load(name, version)
 

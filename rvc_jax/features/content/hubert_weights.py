@@ -1,7 +1,8 @@
-"""HuBERT models as they are published, to parameters under our names.
+"""Converts HuBERT models as they are published to parameters under our names.
 
-Read are transformers' layout (a folder with config.json and model.safetensors or pytorch_model.bin;
-the weight norm under its old or new names) and fairseq's (one `.pt` file). Ours, for `#` layers:
+Two layouts are read: transformers' (a folder with config.json and model.safetensors or
+pytorch_model.bin, the weight norm under its old or its new names) and fairseq's (one `.pt` file).
+Our names, with `#` for the number of a layer:
 
 | name | shape |
 |---|---|
@@ -46,7 +47,7 @@ _REQUIRED = {
     "conv_pos_batch_norm": False,
     "layer_norm_eps": 1e-5,
 }
-"""What a config.json must say, if it says anything of it; each is also transformers' default."""
+"""Values of a config.json that are supported; each is also transformers' default."""
 
 _MODULES = (
     # transformers, fairseq, ours
@@ -116,13 +117,16 @@ _KEY = re.compile(rf"(?:hubert\.)?(.+?)\.({'|'.join(map(re.escape, _LEAVES))})")
 
 
 def load(source: str) -> tuple[dict[str, np.ndarray], str]:
-    """Parameters of a model, and the hash of the file they are from.
+    """Load the parameters of a model.
 
     Args:
-      source: a name of the registry (downloaded if need be), a folder in transformers' layout, a
+      source: a name of the registry (downloaded if needed), a folder in transformers' layout, a
         file in either layout, or OWNER/NAME on the hub.
 
-    Raises UserError if there is no such model, or it is not one that `hubert.encode` computes.
+    Returns: the parameters, and the hash of their file.
+
+    Raises:
+      UserError: there is no such model, or `hubert.encode` cannot compute it.
     """
     from rvc_jax.weights import store
 
@@ -131,33 +135,39 @@ def load(source: str) -> tuple[dict[str, np.ndarray], str]:
 
 
 def layers(parameters: Mapping[str, Any]) -> int:
-    """Number of transformer layers."""
+    """Count the transformer layers."""
     return sum(name.endswith(".mlp.in.kernel") for name in parameters)
 
 
 def from_state_dict(
     state: Mapping[str, Any], where: str = "state dict"
 ) -> dict[str, np.ndarray]:
-    """Parameters from the names and arrays of transformers or fairseq; what else is there is left
-    out.
+    """Convert a state dict of transformers or fairseq; other entries are left out.
 
-    Raises UserError if they are not a whole HuBERT's; `where` is the place it names.
+    Args:
+      state: the state dict.
+      where: its place, for the error.
+
+    Raises:
+      UserError: it does not hold all of a HuBERT model.
     """
     parameters = {}
     for key, array in state.items():
         name = _our_name(key)
         if name and isinstance(array, np.ndarray) and jnp.issubdtype(array.dtype, jnp.floating):
-            parameters[name] = array.astype(
-                np.float32, copy=False
-            ).T  # [out, in, (width)] -> [(width), in, out]
+            # [out, in, (width)] -> [(width), in, out]
+            parameters[name] = array.astype(np.float32, copy=False).T
     _fold_weight_norm(parameters)
     _check_shapes(parameters, where)
     return parameters
 
 
 def check_config(config: Any, where: str) -> None:
-    """Raises UserError unless the contents of a config.json are those of a HuBERT that
-    `hubert.encode` computes."""
+    """Check the contents of a config.json.
+
+    Raises:
+      UserError: it is not that of a HuBERT model that `hubert.encode` computes.
+    """
     if not isinstance(config, dict):
         raise UserError(f"{where}: is not a model's configuration")
     wrong = [
@@ -184,27 +194,26 @@ def check_config(config: Any, where: str) -> None:
 def _locate(source: str) -> Path:
     from rvc_jax.weights import store
 
-    if (
-        source == "contentvec"
-        and not store.find(source)
-        and (same := store.find("hubert_base"))
-    ):
-        return same  # the same model in fairseq's layout
+    if source == "contentvec" and not store.find(source):
+        in_fairseq_layout = store.find("hubert_base")
+        if in_fairseq_layout:
+            return in_fairseq_layout
     if source in (*CONTENT_ENCODERS, "hubert_base"):
         return store.path(source)
-    path = os.path.expanduser(source)
-    if os.path.exists(path):  # not Path's, which raises for what cannot be a path at all
+    path = os.path.expanduser(source)  # noqa: PTH111
+    # Path.exists raises for a text that cannot be a path at all.
+    if os.path.exists(path):  # noqa: PTH110
         return Path(path)
     if store.is_hub_name(source):
         return store.hub_model(source)
     raise UserError(
-        f"unknown content encoder {source!r}: known are {', '.join(CONTENT_ENCODERS)}; otherwise name a folder or file "
-        "that exists, or OWNER/NAME on the Hugging Face hub"
+        f"unknown content encoder {source!r}: known are {', '.join(CONTENT_ENCODERS)}; otherwise "
+        "name a folder or file that exists, or OWNER/NAME on the Hugging Face hub"
     )
 
 
 def _weights_file(path: Path) -> Path:
-    """The file itself, or that of a folder whose config.json is as it must be."""
+    """The file itself, or the weights in a folder whose config.json is supported."""
     if not path.is_dir():
         return path
     config = path / "config.json"
@@ -231,9 +240,8 @@ def _read(file: Path) -> Mapping[str, Any]:
         return safetensors_file.read(file)
     from rvc_jax.weights import torch_file
 
-    content = torch_file.read(
-        file, placeholders=True
-    )  # fairseq's files name classes of their settings
+    # fairseq's files name classes of their settings.
+    content = torch_file.read(file, placeholders=True)
     state = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise UserError(f"{file}: holds no model's weights")
@@ -251,12 +259,13 @@ def _our_name(key: Any) -> str | None:
         return None
     if number := re.search(r"layers\.(\d+)", module):
         ours = ours.replace("#", number[1])
-    return f"{ours}.{'scale' if leaf == 'kernel' and ours.endswith('norm') else leaf}"
+    if leaf == "kernel" and ours.endswith("norm"):
+        leaf = "scale"
+    return f"{ours}.{leaf}"
 
 
 def _fold_weight_norm(parameters: dict[str, np.ndarray]) -> None:
-    """The kernel of the positional convolution: its direction, scaled to the given norm at each of
-    its taps."""
+    """Make the kernel of the positional convolution, whose norm is given for each of its taps."""
     norm = parameters.pop("position.norm_of_kernel", None)
     direction = parameters.pop("position.direction_of_kernel", None)
     if (
@@ -267,19 +276,18 @@ def _fold_weight_norm(parameters: dict[str, np.ndarray]) -> None:
     ):
         return
     with np.errstate(divide="ignore", invalid="ignore"):
-        parameters["position.kernel"] = direction * (
-            norm / np.linalg.norm(direction, axis=(1, 2), keepdims=True)
-        )
+        length = np.linalg.norm(direction, axis=(1, 2), keepdims=True)
+        parameters["position.kernel"] = direction * (norm / length)
 
 
 def _check_shapes(parameters: dict[str, np.ndarray], where: str) -> None:
-    """Raises UserError unless everything is there, and of shapes that fit each other."""
+    """Raise UserError unless all parameters are there, with shapes that fit each other."""
     shapes = {name: array.shape for name, array in parameters.items()}
-    wrong = [
-        f"{name} is {list(shapes[name]) if name in shapes else 'missing'} and must be {list(shape)}"
-        for name, shape in _expected_shapes(shapes, where).items()
-        if shapes.get(name) != shape
-    ]
+    wrong = []
+    for name, shape in _expected_shapes(shapes, where).items():
+        if shapes.get(name) != shape:
+            found = list(shapes[name]) if name in shapes else "missing"
+            wrong.append(f"{name} is {found} and must be {list(shape)}")
     if wrong:
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise UserError(f"{where}: not a whole HuBERT model: {'; '.join(wrong[:3])}{more}")
@@ -288,20 +296,23 @@ def _check_shapes(parameters: dict[str, np.ndarray], where: str) -> None:
 def _expected_shapes(
     shapes: Mapping[str, tuple[int, ...]], where: str
 ) -> dict[str, tuple[int, ...]]:
-    """All shapes, by those from which the sizes are read."""
+    """Derive all shapes from the three that determine the sizes."""
     try:
         channels, width = shapes["projection.kernel"]
         taps, inputs, _ = shapes["position.kernel"]
         hidden = shapes["layers.0.mlp.in.kernel"][1]
     except (KeyError, ValueError, IndexError):
         raise UserError(
-            f"{where}: holds no HuBERT model, in neither of the layouts of transformers and fairseq"
+            f"{where}: holds no HuBERT model in transformers' or fairseq's layout"
         ) from None
     if not (width and taps and inputs and width % inputs == 0 and width % HEAD_CHANNELS == 0):
         raise UserError(
             f"{where}: not a HuBERT model: {width} channels do not go into heads of {HEAD_CHANNELS}"
         )
-    expected = {"position.kernel": (taps, inputs, width), "position.bias": (width,)}
+    expected: dict[str, tuple[int, ...]] = {
+        "position.kernel": (taps, inputs, width),
+        "position.bias": (width,),
+    }
 
     def dense(name: str, inputs: int, outputs: int) -> None:
         expected.update({f"{name}.kernel": (inputs, outputs), f"{name}.bias": (outputs,)})
@@ -320,17 +331,15 @@ def _expected_shapes(
     norm("projection.norm", channels)
     dense("projection", channels, width)
     norm("norm", width)
-    for i in range(len({name.split(".")[1] for name in shapes if name.startswith("layers.")})):
+    numbers = {name.split(".")[1] for name in shapes if name.startswith("layers.")}
+    for i in range(len(numbers)):
         for part in ("query", "key", "value", "out"):
             dense(f"layers.{i}.attention.{part}", width, width)
         norm(f"layers.{i}.attention_norm", width)
         dense(f"layers.{i}.mlp.in", width, hidden)
         dense(f"layers.{i}.mlp.out", hidden, width)
         norm(f"layers.{i}.mlp_norm", width)
-    if projected := [
-        shape
-        for name, shape in shapes.items()
-        if name == "final_projection.kernel" and len(shape) == 2
-    ]:
-        dense("final_projection", width, projected[0][1])
+    projection = shapes.get("final_projection.kernel", ())
+    if len(projection) == 2:
+        dense("final_projection", width, projection[1])
     return expected

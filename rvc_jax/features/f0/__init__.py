@@ -12,19 +12,21 @@ from rvc_jax.errors import UserError
 
 
 class PitchExtractor(Protocol):
-    """Pitch of 16 kHz audio, 100 frames a second."""
+    """Finds the pitch of 16 kHz audio, 100 frames a second."""
 
     name: str
     fingerprint: str
-    """Hash of the weights and parameters: equal fingerprints give equal pitch."""
+    """Hash of the weights and parameters: equal fingerprints mean equal pitch."""
 
     def __call__(self, audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-        """audio float32 [batch, samples], samples a multiple of 320 -> float32 [batch, samples //
-        160] Hz, 0 unvoiced.
+        """Find the pitch; frame i is that at sample 160 * i. Every new shape is compiled once.
 
-        Frame i is the pitch at sample 160 * i. Every new shape is compiled once. Row i of the audio
-        has `lengths[i]` samples (all, if not given) and zeros behind them: its frames up to there
-        are those of the row alone.
+        Args:
+          audio: float32 [batch, samples], samples a multiple of 320; zeros behind the end of a row.
+          lengths: int [batch], samples of each row; whole rows if not given. A row's frames do not
+            depend on the other rows, nor on the padding.
+
+        Returns: float32 [batch, samples // 160] in Hz, 0 where unvoiced.
         """
         ...
 
@@ -34,9 +36,10 @@ PITCH_METHODS: tuple[str, ...] = get_args(PitchMethod)
 
 @functools.lru_cache
 def pitch_extractor(name: str) -> PitchExtractor:
-    """The extractor of that name, made once per process; its weights are downloaded if need be.
+    """Load the extractor of that name, once per process; its weights are downloaded if needed.
 
-    Raises UserError for an unknown name, weights that cannot be had, or a package that is missing.
+    Raises:
+      UserError: unknown name, weights that cannot be downloaded, or a missing package.
     """
     if name == "swift":
         from rvc_jax.features.f0.swift import SwiftPitch

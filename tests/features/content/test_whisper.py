@@ -60,7 +60,7 @@ def test_equals_onnxruntime_with_unrounded_activations(params, ten_seconds_in_th
     assert relative_error(content, expected) < 5e-4  # float16 alone makes 2e-4
 
 
-def _quantised_output() -> np.ndarray:
+def _quantized_output() -> np.ndarray:
     """onnxruntime's output for the 8-bit model as it is: live if its file is there, else the stored
     one."""
     path = os.environ.get("RVC_JAX_WHISPER_ONNX")
@@ -75,29 +75,28 @@ def _quantised_output() -> np.ndarray:
     return session.run(["last_hidden_state"], {"input_features": mel})[0][0, :500]
 
 
-def test_equals_the_quantised_model_when_activations_are_rounded(
+def test_equals_the_quantized_model_when_activations_are_rounded(
     params, ten_seconds_in_thirty, monkeypatch
 ):
     """onnxruntime rounds activations to 8 bits before every product; doing so here shows that
     nothing else differs."""
     linear = nn.linear
-    convolution = whisper._convolution
+    convolution = whisper.convolution
     monkeypatch.setattr(nn, "linear", lambda p, name, x: linear(p, name, round_to_8_bits(x)))
     monkeypatch.setattr(
         whisper,
-        "_convolution",
-        lambda p, name, x, **kw: convolution(p, name, round_to_8_bits(x), **kw),
+        "convolution",
+        lambda p, name, x, *rest: convolution(p, name, round_to_8_bits(x), *rest),
     )
     content = whisper.encode(params, whisper.log_mel(ten_seconds_in_thirty))[0, :500]
-    similarity = cosine(content, _quantised_output())
-    assert (
-        similarity.mean() > 0.99 and (similarity > 0.99).mean() > 0.9
-    )  # single frames flip in onnxruntime itself
+    similarity = cosine(content, _quantized_output())
+    # Single frames flip in onnxruntime itself.
+    assert similarity.mean() > 0.99 and (similarity > 0.99).mean() > 0.9
 
 
-def test_the_float_model_stays_near_the_quantised_one(params, ten_seconds_in_thirty):
+def test_the_float_model_stays_near_the_quantized_one(params, ten_seconds_in_thirty):
     content = whisper.encode(params, whisper.log_mel(ten_seconds_in_thirty))[0, :500]
-    assert cosine(content, _quantised_output()).mean() > 0.93
+    assert cosine(content, _quantized_output()).mean() > 0.93
 
 
 @pytest.fixture(scope="session")

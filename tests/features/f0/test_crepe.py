@@ -60,7 +60,9 @@ def test_equals_the_golden_of_torchcrepe(capacity, speech_windows):
         scores, raw, periodicity, pitch = (
             file[f"{capacity}_{name}"] for name in ("scores", "raw", "periodicity", "pitch")
         )
-    found = np.asarray(crepe.probabilities(extractor._params, audio, np.array([53760, 53760])))
+    found = np.asarray(
+        crepe.probabilities(extractor.parameters, audio, np.array([53760, 53760]))
+    )
     np.testing.assert_allclose(found[:, ::16], scores, atol=2e-5)
     decoded, likelihood = crepe.decode(found, np.array([337, 337]))
     assert (cents(np.asarray(decoded), raw) < 1).mean() > 0.998
@@ -144,7 +146,7 @@ def test_any_width_of_network_equals_pytorch():
     expected = torch_network(state, np.ascontiguousarray(framed).reshape(-1, 1024)).reshape(
         2, 101, BINS
     )
-    params = CrepePitch(state, "")._params
+    params = CrepePitch(state, "").parameters
     np.testing.assert_allclose(
         crepe.probabilities(params, audio, np.array([16000, 16000])), expected, atol=1e-5
     )

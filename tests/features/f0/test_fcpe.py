@@ -77,7 +77,7 @@ def test_salience_and_pitch_equal_torchfcpes_live(extractor, torchfcpe_model, sp
         salience = torchfcpe_model.model(torchfcpe_model.wav2mel(audio, 16000)).numpy()
         expected = torchfcpe_model.infer(audio, 16000)[:, :-1, 0].numpy()
     lengths = np.full(len(speech_windows), speech_windows.shape[1])
-    ours = np.asarray(jax.jit(fcpe.salience)(extractor._params, speech_windows, lengths))
+    ours = np.asarray(jax.jit(fcpe.salience)(extractor.parameters, speech_windows, lengths))
     assert np.linalg.norm(ours - salience) / np.linalg.norm(salience) < 1e-5
     pitch = extractor(speech_windows)
     voiced = (pitch > 0) & (expected > 0)
@@ -100,10 +100,10 @@ def test_rows_of_a_batch_give_what_they_give_alone(extractor, speech_windows):
     lengths = np.array([40011, 16000, 433])
     batch, alone = cut_rows(speech_windows, lengths)
     salience = jax.jit(fcpe.salience)
-    together = np.asarray(salience(extractor._params, batch, lengths))
+    together = np.asarray(salience(extractor.parameters, batch, lengths))
     for row, length, audio in zip(together, lengths, alone, strict=True):
         frames = length // 160
-        expected = np.asarray(salience(extractor._params, audio, np.array([length])))[
+        expected = np.asarray(salience(extractor.parameters, audio, np.array([length])))[
             0, :frames
         ]
         assert np.linalg.norm(row[:frames] - expected) / np.linalg.norm(expected) < 1e-5

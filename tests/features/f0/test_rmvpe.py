@@ -82,7 +82,7 @@ def test_log_mel_equals_the_public_implementation(golden):
 
 def test_salience_equals_the_public_implementation(extractor, golden):
     audio, lengths, _, salience = golden
-    ours = np.asarray(jax.jit(rmvpe.salience)(extractor._params, audio, lengths))[
+    ours = np.asarray(jax.jit(rmvpe.salience)(extractor.parameters, audio, lengths))[
         0, : len(salience)
     ]
     assert relative_error(ours, salience) < 1e-5
@@ -101,10 +101,10 @@ def test_rows_of_a_batch_give_what_they_give_alone(extractor, speech_windows):
     lengths = np.array([4800, 400])
     batch, alone = cut_rows(speech_windows[:, 1600:11200], lengths)
     salience = jax.jit(rmvpe.salience)
-    together = np.asarray(salience(extractor._params, batch, lengths))
+    together = np.asarray(salience(extractor.parameters, batch, lengths))
     for row, length, audio in zip(together, lengths, alone, strict=True):
         frames = length // 160
-        expected = np.asarray(salience(extractor._params, audio, np.array([length])))[
+        expected = np.asarray(salience(extractor.parameters, audio, np.array([length])))[
             0, :frames
         ]
         assert relative_error(row[:frames], expected) < 1e-5

@@ -37,7 +37,7 @@ def test_a_narrower_band_equals_the_package(swift, speech_windows):
     reference = pytest.importorskip("swift_f0").SwiftF0(threads=1)
     expected = reference.detect(speech_windows[1], 16000, fmin=100, fmax=200)
     native = detect(
-        swift._params,
+        swift.parameters,
         speech_windows[1:2],
         np.array([speech_windows.shape[1]]),
         min_hz=100,
