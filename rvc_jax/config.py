@@ -610,6 +610,39 @@ class EvaluateConfig:
     """Language of the speech as a code (en, fr, ...); detected in the source if not given."""
 
 
+ExportFormat = Literal["rvc", "zip", "onnx", "onnx-rvc", "safetensors", "checkpoints"]
+EXPORT_FORMATS: tuple[ExportFormat, ...] = (
+    "rvc",
+    "zip",
+    "onnx",
+    "onnx-rvc",
+    "safetensors",
+    "checkpoints",
+)
+"""rvc is the .pth with its .index; zip holds both and the model card; onnx is for w-okada's voice
+changer; onnx-rvc has the inputs of RVC's own export; checkpoints are what RVC and Applio continue to
+train from."""
+
+DEFAULT_EXPORT_FORMATS: tuple[ExportFormat, ...] = ("rvc", "zip", "onnx", "safetensors")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig:
+    """Which files of a voice are written, and what they say about it."""
+
+    formats: tuple[ExportFormat | Literal["all"], ...] = ()
+    """Formats to write. Empty: those of DEFAULT_EXPORT_FORMATS that the voice can be had in; all:
+    those of EXPORT_FORMATS."""
+    name: str = ""
+    """Name of the voice and its files; the run's if empty."""
+    voice: Literal["best", "latest"] = "best"
+    """The best voice by the hold-out, or the latest."""
+    author: str = ""
+    """Who made the voice."""
+    license_note: str = ""
+    """The rights to the recordings, for the model card."""
+
+
 STORED_NAMES = {
     "normalization": "normalisation",
     "normalize_peak": "normalise_peak",

@@ -60,11 +60,11 @@ def _folder(path: Path) -> dict[str, Any]:
 
         return {"kind": "dataset", "path": str(path), **read_info(path).to_dict()}
     from rvc_jax.audio.reading import find_audio
-    from rvc_jax.voices.formats.native import described, is_voice
+    from rvc_jax.voices.formats.native import is_voice_folder, read_description
     from rvc_jax.voices.open import find_voices
 
-    if is_voice(path):
-        return _opened(path) | {"made_of": described(path).get("made_of")}
+    if is_voice_folder(path):
+        return _opened(path) | {"made_of": read_description(path).get("made_of")}
     recordings = find_audio(path)
     voices = find_voices(path)
     if voices and not recordings:
@@ -136,14 +136,13 @@ def _opened(path: Path) -> dict[str, Any]:
     from rvc_jax.storage.files import file_sha256, folder_bytes
     from rvc_jax.voices.open import open_voice
 
-    opened = open_voice(path)
-    model = opened.model
+    model = open_voice(path)
     return {
         "path": str(path),
         **model.summary(),
         "vocoder": model.facts.get("vocoder", "HiFi-GAN"),
-        "index": opened.index_name,
-        "index_rows": 0 if opened.index is None else len(opened.index),
+        "index": model.index_name,
+        "index_rows": 0 if model.index is None else len(model.index),
         "bytes": folder_bytes(path),
         "sha256": file_sha256(path) if path.is_file() else None,
         "generator": dataclasses.asdict(model.generator),
@@ -165,11 +164,7 @@ def _voice_or_other(path: Path) -> dict[str, Any]:
         torch_file.read(path, placeholders=True) if is_torch else safetensors_file.read(path)
     )
     content = content if isinstance(content, dict) else {}
-    inner = next(
-        (content[key] for key in ("model", "weight") if isinstance(content.get(key), dict)),
-        content,
-    )
-    known = sniff_names(inner)
+    known = sniff_names(torch_file.find_state_dict(content))
     kind = known.name if known else "PyTorch file" if is_torch else "safetensors file"
     keys = list(map(str, content))
     return {

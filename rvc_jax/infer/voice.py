@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,9 @@ from rvc_jax.infer.recording import Source
 from rvc_jax.infer.streaming.converter import StreamingConverter
 from rvc_jax.infer.streaming.options import LOW_LATENCY, StreamingConfig, check_streaming
 from rvc_jax.reporter import SILENT, Reporter
-from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.mirror import VOICE_FOLDERS, fetch_run
-from rvc_jax.storage.places import Location, is_remote
-from rvc_jax.voices.formats.native import is_voice
-from rvc_jax.voices.formats.pth_reader import VOICE_EXTENSIONS
-from rvc_jax.voices.index import NONE, read_index
+from rvc_jax.storage.places import Location
 from rvc_jax.voices.model import VoiceModel
-from rvc_jax.voices.open import find_voices, open_voice
+from rvc_jax.voices.open import open_voice
 
 _MAX_CHANNELS = 32
 _OPTIONS = tuple(field.name for field in dataclasses.fields(ConvertConfig))
@@ -68,7 +62,7 @@ class Voice:
           TypeError: unknown option.
           UserError: there is no voice, it is damaged, or the index belongs to another voice.
         """
-        return cls(_open_model(place, which, index), **options)
+        return cls(open_voice(place, which, index=index), **options)
 
     @property
     def sample_rate(self) -> int:
@@ -186,28 +180,6 @@ class Voice:
         pitch = "" if self.has_pitch else ", without pitch"
         rows = f", index of {self.index_rows} rows" if self.index_rows else ""
         return f"<voice {self.model.version} at {self.sample_rate} Hz{pitch}{rows}>"
-
-
-def _open_model(place: Location, which: str, index: Path | str | None) -> VoiceModel:
-    if is_remote(place) or not _is_imported(Path(place)):
-        run = RunFolder.open(fetch_run(place, "index.npy", VOICE_FOLDERS[which]))
-        model = VoiceModel.from_run(run, which)
-        if index is None:
-            return model
-        if str(index) == NONE:
-            return dataclasses.replace(model, index=None)
-        rows = read_index(index, model.generator.content_channels)
-        return dataclasses.replace(model, index=rows)
-    opened = open_voice(Path(place), index)
-    return dataclasses.replace(opened.model, index=opened.index)
-
-
-def _is_imported(place: Path) -> bool:
-    if os.path.isdir(place):  # unlike Path.is_dir, also for names that are too long
-        return is_voice(place) or (
-            not (place / "config.json").exists() and bool(find_voices(place))
-        )
-    return os.path.isfile(place) or place.suffix.lower() in VOICE_EXTENSIONS
 
 
 def _replace_options(config: ConvertConfig, options: dict[str, Any]) -> ConvertConfig:

@@ -52,13 +52,12 @@ def read(file: Path) -> dict[str, np.ndarray]:
     Raises UserError.
     """
     content = (safetensors_file if file.suffix == ".safetensors" else torch_file).read(file)
-    for key in ("model", "weight"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    arrays = {}
-    for name, value in content.items() if isinstance(content, Mapping) else ():
-        if isinstance(value, np.ndarray):
-            arrays[to_classic_name(name)] = value
+    state = torch_file.find_state_dict(content) if isinstance(content, Mapping) else {}
+    arrays = {
+        to_classic_name(name): value
+        for name, value in state.items()
+        if isinstance(value, np.ndarray)
+    }
     if not arrays:
         raise UserError(
             f"{file} holds no network: name the .pth of a pretrained generator or discriminator"

@@ -1,5 +1,4 @@
-"""Does a written voice sound like the one it was made from? A short clip spoken by both, without
-any noise."""
+"""Checks that a written voice sounds like its model: both render a short clip without any noise."""
 
 from __future__ import annotations
 
@@ -14,53 +13,52 @@ from rvc_jax.features.f0.coarse import coarse_pitch
 from rvc_jax.voices.model import VoiceModel
 
 FRAMES = 64
-"""Length of the clip: two thirds of a second."""
+"""Length of the clip: 0.64 s."""
 
-_UNVOICED = 8
-_LOWEST = 110.0
-_HIGHEST = 330.0
-_TRANSFORM = 1024
-_RANGE = 60.0
+_UNVOICED_FRAMES = 8
+_LOWEST_HZ = 110.0
+_HIGHEST_HZ = 330.0
+_FFT_LENGTH = 1024
+_RANGE_DB = 60.0
 
 
 class ExportCheck:
-    """The clip of a voice: a stretch of its own training speech's content, sung up a slide that
-    ends unvoiced.
+    """A clip with content features of the voice's training speech, on a pitch slide that ends unvoiced.
 
-    No content encoder takes part, so that none has to be downloaded.
+    It takes no content encoder, so that none has to be downloaded.
     """
 
-    def __init__(self, model: VoiceModel, rows: np.ndarray | None):
-        """rows: content features of the training speech [rows, channels]; random ones where there
-        are none."""
+    def __init__(self, model: VoiceModel):
+        """Render the clip with the model itself. A voice without an index gets random features."""
+        rows = model.index
         channels = model.generator.content_channels
         if rows is None or len(rows) < FRAMES // 2:
             rows = 0.3 * np.random.default_rng(0).standard_normal((FRAMES // 2, channels))
+        # From the middle of the training speech. Every row stands for two frames.
         begin = (len(rows) - FRAMES // 2) // 2
-        self.content = np.repeat(rows[begin : begin + FRAMES // 2], 2, axis=0).astype(
-            np.float32
-        )
-        """float32 [FRAMES, channels]."""
-        self.f0 = np.geomspace(_LOWEST, _HIGHEST, FRAMES).astype(np.float32)
-        """float32 [FRAMES], Hz."""
-        self.f0[-_UNVOICED:] = 0
+        some = rows[begin : begin + FRAMES // 2]
+        self.content = np.repeat(some, 2, axis=0).astype(np.float32)
+        """Content features [FRAMES, channels], float32."""
+        self.f0 = np.geomspace(_LOWEST_HZ, _HIGHEST_HZ, FRAMES).astype(np.float32)
+        """Pitch [FRAMES] in Hz, float32."""
+        self.f0[-_UNVOICED_FRAMES:] = 0
         self._latent_channels = model.generator.inter_channels
         network = model.without_posterior().network()
         self._network = network
         self._names = network.public_shapes.keys()
-        self._speak = jax.jit(lambda parameters, *inputs: network(parameters, "infer", *inputs))
-        self.wave = self.spoken(model.weights)
-        """float32 [samples], of the model itself."""
+        self._infer = jax.jit(lambda parameters, *inputs: network(parameters, "infer", *inputs))
+        self.wave = self.render(model.weights)
+        """The model's clip [samples], float32."""
 
-    def spoken(self, weights: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The clip in these weights: float32 [samples]."""
+    def render(self, weights: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Render the clip with other weights of the same sizes: float32 [samples]."""
         parameters = self._network.from_public({name: weights[name] for name in self._names})
-        values = self.inputs()
-        del values["noise"]
-        return np.asarray(self._speak(parameters, *values.values())[0])
+        inputs = self.inputs()
+        del inputs["noise"]  # without it, the network adds none
+        return np.asarray(self._infer(parameters, *inputs.values())[0])
 
     def inputs(self) -> dict[str, np.ndarray]:
-        """What is spoken, by the names of `Synthesizer.infer`; the noise is none."""
+        """Return the clip's inputs by the names of `Synthesizer.infer`, with zeros for the noise."""
         return {
             "content": self.content[None],
             "lengths": np.full(1, FRAMES, np.int64),
@@ -72,22 +70,21 @@ class ExportCheck:
 
 
 def spectral_difference(wave: np.ndarray, reference: np.ndarray) -> float:
-    """RMS difference of two waves' log spectra in dB, over what is less than 60 dB below the
-    reference's peak.
+    """RMS difference of two waves' log spectra in dB, down to 60 dB below the reference's peak.
 
-    Infinite if one is not finite or has another length.
+    Infinite if a wave is not finite, or they differ in length.
     """
-    if wave.shape != reference.shape or not (
-        np.isfinite(wave).all() and np.isfinite(reference).all()
-    ):
+    are_finite = np.isfinite(wave).all() and np.isfinite(reference).all()
+    if wave.shape != reference.shape or not are_finite:
         return float("inf")
-    window = scipy.signal.ShortTimeFFT(
-        scipy.signal.windows.hann(_TRANSFORM), _TRANSFORM // 4, fs=1.0
-    )
-    ours, theirs = (np.abs(window.stft(each.astype(np.float64))) for each in (wave, reference))
-    floor = max(theirs.max() * 10 ** (-_RANGE / 20), 1e-12)
-    levels = [20 * np.log10(np.maximum(each, floor)) for each in (ours, theirs)]
-    heard = np.maximum(ours, theirs) > floor
-    return (
-        float(np.sqrt(np.mean(np.square(levels[0] - levels[1])[heard]))) if heard.any() else 0.0
-    )
+    window = scipy.signal.windows.hann(_FFT_LENGTH)
+    transform = scipy.signal.ShortTimeFFT(window, _FFT_LENGTH // 4, fs=1.0)
+    magnitude = np.abs(transform.stft(wave.astype(np.float64)))
+    expected = np.abs(transform.stft(reference.astype(np.float64)))
+    floor = max(expected.max() * 10 ** (-_RANGE_DB / 20), 1e-12)
+    above_floor = np.maximum(magnitude, expected) > floor
+    if not above_floor.any():
+        return 0.0
+    levels = 20 * np.log10(np.maximum(magnitude, floor))
+    expected_levels = 20 * np.log10(np.maximum(expected, floor))
+    return float(np.sqrt(np.mean(np.square(levels - expected_levels)[above_floor])))

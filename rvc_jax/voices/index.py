@@ -8,7 +8,7 @@ import numpy as np
 
 from rvc_jax.errors import UserError
 
-NONE = "none"
+NO_INDEX = "none"
 """Stands for no index, where one beside the voice would be taken."""
 
 
@@ -54,7 +54,7 @@ def read_index(path: str | Path, channels: int) -> np.ndarray:
     if rows.shape[1] != channels:
         raise UserError(
             f"{path} is an index of features with {rows.shape[1]} channels, the voice's have {channels}: it belongs to "
-            f"another voice (256 are of v1, 768 of v2); name its own with --index, or none with --index {NONE}"
+            f"another voice (256 are of v1, 768 of v2); name its own with --index, or none with --index {NO_INDEX}"
         )
     return rows
 

@@ -1,87 +1,107 @@
-"""A voice as model files hold it: sizes, weights under the public names, and what else is told of
-it."""
+"""A voice as data: the sizes of its networks, their weights, its retrieval index, and facts about it."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from rvc_jax.config import (
     CONTENT_ENCODERS,
-    PRESETS,
     AudioConfig,
     GeneratorConfig,
     PrepareConfig,
     from_dict,
 )
+from rvc_jax.errors import sanitize
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import build_synthesizer
 from rvc_jax.runs.folder import RunFolder
+from rvc_jax.runs.history import steps_per_epoch
+from rvc_jax.voices.names import choose_name, name_of_run
 
 Version = Literal["v1", "v2"]
 PUBLIC_ENCODER = "contentvec"
-"""The content encoder that every tool of the RVC world has."""
+"""The content encoder that every RVC tool has."""
 
 CONTENT_CHANNELS: dict[str, int] = {"v1": 256, "v2": 768}
-"""Width of its features, by version of the voice."""
+"""Channels of its features, by version of the voice."""
 
 _WHISPER_CHANNELS = {"whisper-tiny": 384, "whisper-base": 512, "whisper-small": 768}
 _POSTERIOR = "enc_q."
-_MOST_LAYERS = 64
-_SEGMENT = 32  # whatever the rate: no tool reads it
-_DROPOUT = 0
-_RESBLOCK = "1"
 
 
 @dataclasses.dataclass(frozen=True)
 class VoiceModel:
-    """The networks of a voice, outside of any run."""
+    """A voice, from wherever it was opened. `open_voice` makes one; `infer.voice.Voice` converts with it."""
 
     generator: GeneratorConfig
     audio: AudioConfig
     version: Version
     weights: dict[str, np.ndarray]
-    """A generator's state dict, float32, with weight norms under their old names (weight_g,
-    weight_v), with or without the posterior encoder."""
+    """State dict of a generator under the public names, float32, with weight norms in their old
+    form (weight_g, weight_v), with or without the posterior encoder."""
     content_encoder: str = PUBLIC_ENCODER
     content_fingerprint: str | None = None
-    """Of the encoder's weights; None if unknown."""
+    """SHA-256 of the encoder's weights; None if unknown."""
     speakers: tuple[str, ...] = ("",)
-    """Their names, by number."""
+    """Names by speaker number; empty where a file has none."""
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """What else its file states, in plain values: name, epoch, step, author, ..."""
+    """What else its file says, in plain values: kind, name, epoch, step, author, ..."""
     index: np.ndarray | None = None
-    """Content features of the training speech [rows, channels], for retrieval; None if there are
-    none."""
+    """Content features of its training speech [rows, channels], for retrieval."""
+    index_name: str | None = None
+    """Name of the file that the index comes from."""
+    run: RunFolder | None = None
+    """The run that trained it, if it was opened from one."""
     prepare: PrepareConfig | None = None
-    """How the training speech was prepared; None if unknown, which it is for a voice from a file."""
+    """How its training speech was prepared; None if unknown, as for a voice from a file."""
     median_f0: tuple[float, ...] = ()
     """Median pitch of each speaker's training speech in Hz, 0 if unknown; empty if none is known."""
     precision: str = "auto"
-    """Arithmetic to compute in; see `models.precision.compute_dtype`."""
+    """Arithmetic to compute in, see `models.precision.compute_dtype`."""
 
     @classmethod
     def from_run(
-        cls, run: RunFolder, which: str = "best", step: int | None = None
+        cls,
+        run: RunFolder,
+        which: str = "best",
+        step: int | None = None,
+        name: str = "",
     ) -> VoiceModel:
-        """The `best` or `latest` voice of a run, or that of a step. Raises UserError as
-        `load_generator` does."""
+        """Take a voice out of a run.
+
+        Args:
+          which: `best` by the hold-out, or `latest`.
+          step: The checkpoint of this step instead.
+          name: Name of the voice; that of the run's folder if empty.
+
+        Raises:
+          UserError: The run has no such checkpoint, or it is damaged.
+        """
         network, parameters = run.load_generator(which, step)
+        found_step = int(run.voice_folder(which, step).name)
         dataset = run.dataset
+        facts = {
+            "name": name or name_of_run(run.path),
+            "epoch": count_epochs(run, found_step),
+            "step": found_step,
+            "dataset_length": format_clock(dataset.speech_minutes),
+        }
         return cls(
-            run.preset.generator,
-            run.preset.audio,
-            run.preset.version,
-            network.to_public(parameters),
-            dataset.content_encoder,
-            dataset.content_fingerprint,
-            dataset.speakers,
+            generator=run.preset.generator,
+            audio=run.preset.audio,
+            version=run.preset.version,
+            weights=network.to_public(parameters),
+            content_encoder=dataset.content_encoder,
+            content_fingerprint=dataset.content_fingerprint,
+            speakers=dataset.speakers,
+            facts=facts,
             index=run.index(),
+            run=run,
             prepare=from_dict(PrepareConfig, dataset.config),
             median_f0=dataset.speaker_median_f0,
             precision=run.preset.train.precision,
@@ -89,36 +109,41 @@ class VoiceModel:
 
     @property
     def has_posterior(self) -> bool:
-        """Whether it can be trained further."""
+        """Whether it has the posterior encoder, without which it can't be trained further."""
         return any(name.startswith(_POSTERIOR) for name in self.weights)
 
     @property
     def is_rvc_compatible(self) -> bool:
-        """Whether other tools of the RVC world can speak in it: they know its content encoder and
-        its sizes."""
-        classic = GeneratorConfig(
-            self.generator.upsample_rates, self.generator.upsample_kernels
-        )
-        content = CONTENT_CHANNELS[self.version]
-        sizes = dataclasses.replace(
-            classic,
-            content_channels=content,
+        """Whether other RVC tools can convert with it: they know its content encoder and its sizes."""
+        rvc_sizes = GeneratorConfig(
+            self.generator.upsample_rates,
+            self.generator.upsample_kernels,
+            content_channels=CONTENT_CHANNELS[self.version],
             speakers=self.generator.speakers,
             has_pitch=self.generator.has_pitch,
         )
-        return self.generator == sizes and not self.content_encoder.startswith("whisper")
+        return self.generator == rvc_sizes and not self.content_encoder.startswith("whisper")
 
     def without_posterior(self) -> VoiceModel:
-        """What conversion needs of it."""
-        kept = {
+        """The voice without its posterior encoder, which conversion does not use."""
+        weights = {
             name: array
             for name, array in self.weights.items()
             if not name.startswith(_POSTERIOR)
         }
-        return dataclasses.replace(self, weights=kept)
+        return dataclasses.replace(self, weights=weights)
+
+    def with_facts(self, **facts: Any) -> VoiceModel:
+        """The voice with other or more facts."""
+        return dataclasses.replace(self, facts={**self.facts, **facts})
+
+    def with_file_name(self, otherwise: str) -> VoiceModel:
+        """The voice with a name that files can have: its own in usable letters, or another one."""
+        own = str(self.facts.get("name") or "")
+        return self.with_facts(name=choose_name(own, otherwise))
 
     def summary(self) -> dict[str, Any]:
-        """What the voice is, in plain values."""
+        """Describe the voice in plain values."""
         named = [speaker for speaker in self.speakers if speaker]
         return {
             "kind": self.facts.get("kind"),
@@ -135,180 +160,95 @@ class VoiceModel:
         }
 
     def network(self) -> Network:
-        """The synthesizer that the weights are of."""
-        return _network(self.generator, self.audio, self.has_posterior)
+        """Build the synthesizer that the weights belong to. It holds no arrays."""
+        return _build_network(self.generator, self.audio, self.has_posterior)
 
 
 @functools.lru_cache(maxsize=4)
-def _network(generator: GeneratorConfig, audio: AudioConfig, posterior: bool) -> Network:
-    """Of a voice that is read, checked and used, built once: it has no arrays."""
+def _build_network(generator: GeneratorConfig, audio: AudioConfig, posterior: bool) -> Network:
+    # A voice is read, checked and used: three times the same network.
     return build_synthesizer(generator, audio, posterior=posterior)
 
 
-def to_config_list(model: VoiceModel) -> list[Any]:
-    """The 18 sizes of a public voice file, in their order."""
-    sizes = model.generator
-    return [
-        model.audio.spectrogram_bins,
-        _SEGMENT,
-        sizes.inter_channels,
-        sizes.hidden_channels,
-        sizes.filter_channels,
-        sizes.attention_heads,
-        sizes.attention_layers,
-        sizes.attention_kernel,
-        _DROPOUT,
-        _RESBLOCK,
-        list(sizes.resblock_kernels),
-        [list(dilations) for dilations in sizes.resblock_dilations],
-        list(sizes.upsample_rates),
-        sizes.upsample_initial_channels,
-        list(sizes.upsample_kernels),
-        sizes.speakers,
-        sizes.speaker_channels,
-        model.audio.sample_rate,
-    ]
+def count_epochs(run: RunFolder, step: int) -> int:
+    """Count the epochs that a run has finished by a step, rounded; 0 if its history has none."""
+    per_epoch = steps_per_epoch(run.history())
+    return round(step / per_epoch) if per_epoch else 0
 
 
-def parse_config_list(
-    values: Sequence[Any],
-    version: Version,
-    has_pitch: bool,
-    content_channels: int,
-    speakers: int,
-) -> tuple[GeneratorConfig, AudioConfig]:
-    """The sizes that a public voice file tells in its 18 values.
-
-    content_channels, speakers: as its weights have them, which decide.
-
-    Raises:
-      ValueError: if they are not what such a file holds; the message tells why.
-    """
-    if len(values) != 18:
-        raise ValueError(f"its config has {len(values)} entries, not 18")
-    bins, _, inter, hidden, filters, heads, layers, kernel, _, block, kernels, dilations = (
-        values[:12]
-    )
-    rates, initial, up_kernels, _, speaker_channels, sample_rate = values[12:]
-    if str(block) != _RESBLOCK:
-        raise ValueError(f"its residual blocks are of kind {block!r}; only kind 1 is known")
-    try:
-        generator = GeneratorConfig(
-            tuple(rates),
-            tuple(up_kernels),
-            content_channels,
-            inter,
-            hidden,
-            filters,
-            heads,
-            layers,
-            kernel,
-            speaker_channels=speaker_channels,
-            speakers=speakers,
-            upsample_initial_channels=initial,
-            resblock_kernels=tuple(kernels),
-            resblock_dilations=tuple(map(tuple, dilations)),
-            has_pitch=has_pitch,
-        )
-        audio = audio_config_for(int(sample_rate), version, 2 * (bins - 1))
-    except TypeError:
-        raise ValueError("its config holds something that is no size") from None
-    check_sizes(generator, audio)
-    return generator, audio
-
-
-def check_sizes(generator: GeneratorConfig, audio: AudioConfig) -> None:
-    """Raises ValueError, whose message tells why, if no voice can have these sizes; they may be
-    anything at all."""
-    try:
-        _check_counts(generator, audio)
-    except TypeError:
-        raise ValueError("its config holds something that is no size") from None
-    _check_upsampling(generator, audio)
-    if generator.hidden_channels % generator.attention_heads or generator.inter_channels % 2:
-        raise ValueError(
-            "its channels cannot be shared out between its attention's heads, or its flow's halves"
-        )
-    if len(generator.resblock_kernels) != len(generator.resblock_dilations):
-        raise ValueError("its residual blocks have not as many kernels as dilations")
-    if not generator.resblock_kernels or any(
-        kernel % 2 == 0 for kernel in generator.resblock_kernels
-    ):
-        raise ValueError(
-            f"its residual blocks have kernels of {generator.resblock_kernels}, which are not all odd"
-        )
-
-
-def _check_counts(generator: GeneratorConfig, audio: AudioConfig) -> None:
-    counts: list[Any] = [audio.sample_rate, audio.n_fft, audio.n_mels, audio.segment_frames]
-    for field in dataclasses.fields(generator):
-        value = getattr(generator, field.name)
-        if field.name == "has_pitch":
-            counts.append(1 if type(value) is bool else None)
-        elif field.name == "resblock_dilations":
-            counts += [dilation for dilations in value for dilation in dilations]
-        else:
-            counts += value if type(value) is tuple else [value]
-    if not all(type(count) is int and 0 < count <= 1 << 20 for count in counts):
-        raise ValueError("its config holds something that is no size")
-    layers = (
-        generator.attention_layers,
-        generator.posterior_layers,
-        generator.flow_steps,
-        generator.flow_layers,
-    )
-    lists = (
-        generator.upsample_rates,
-        generator.resblock_kernels,
-        *generator.resblock_dilations,
-    )
-    if max(*layers, *map(len, lists)) > _MOST_LAYERS:
-        raise ValueError("its config has more layers than any voice")
-
-
-def _check_upsampling(generator: GeneratorConfig, audio: AudioConfig) -> None:
-    rates = generator.upsample_rates
-    kernels = generator.upsample_kernels
-    if (
-        not rates
-        or len(rates) != len(kernels)
-        or generator.upsample_initial_channels >> len(rates) == 0
-    ):
-        raise ValueError(f"its upsampling by {rates} with kernels of {kernels} is not possible")
-    if audio.sample_rate % 100 or math.prod(rates) != audio.hop:
-        raise ValueError(
-            f"its upsampling by {rates} does not make {audio.sample_rate} Hz of 100 frames a second"
-        )
-    if any(
-        kernel < rate or (kernel - rate) % 2
-        for rate, kernel in zip(rates, kernels, strict=True)
-    ):
-        raise ValueError(f"its upsampling by {rates} with kernels of {kernels} is not possible")
-    if any(
-        rest % 2 and rest > 1
-        for rest in (math.prod(rates[stage + 1 :]) for stage in range(len(rates)))
-    ):
-        raise ValueError(
-            f"its upsampling by {rates} has an odd rate behind the first, which is not supported"
-        )
+def format_clock(minutes: float) -> str:
+    """Format minutes as HH:MM:SS."""
+    seconds = round(60 * minutes)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
 def content_width(encoder: str, version: Version) -> int | None:
-    """Channels of a content encoder's features for voices of the version; None if only its weights
-    tell."""
+    """Channels of a content encoder's features for voices of a version; None for an unknown encoder."""
     if encoder in _WHISPER_CHANNELS or encoder in CONTENT_ENCODERS:
         return _WHISPER_CHANNELS.get(encoder, CONTENT_CHANNELS[version])
     return None
 
 
-def audio_config_for(
-    sample_rate: int, version: Version, n_fft: int | None = None
-) -> AudioConfig:
-    """The preset's of that rate and version, or the nearest to it; n_fft: the transform that the
-    voice has."""
-    alike = [preset for preset in PRESETS.values() if preset.audio.sample_rate == sample_rate]
-    near = (
-        [preset for preset in alike if preset.version == version] or alike or [PRESETS["40k"]]
-    )
-    audio = dataclasses.replace(near[0].audio, sample_rate=sample_rate)
-    return audio if n_fft is None else dataclasses.replace(audio, n_fft=n_fft)
+def with_content_encoder(model: VoiceModel, named: str | None) -> VoiceModel:
+    """Set the content encoder to the one that the user names, or keep the file's.
+
+    Raises:
+      ValueError: The encoder is unknown, or the width of its features is not the voice's. The
+        message begins with "it".
+    """
+    encoder = named or model.content_encoder
+    width = content_width(encoder, model.version)
+    if width is None and named is None and not model.content_fingerprint:
+        raise ValueError(
+            f"it was trained with the content encoder {sanitize(encoder)!r}, which is not known "
+            f"here (known are {', '.join(CONTENT_ENCODERS)}): `rvc-jax import --content-encoder` "
+            "takes its folder, its file or OWNER/NAME on the Hugging Face hub"
+        )
+    if width not in (None, model.generator.content_channels):
+        raise ValueError(
+            f"its content features have {model.generator.content_channels} channels, those of "
+            f"{encoder} have {width}: name the one that it was trained with in "
+            "`rvc-jax import --content-encoder`"
+        )
+    known = model.content_fingerprint if encoder == model.content_encoder else None
+    return dataclasses.replace(model, content_encoder=encoder, content_fingerprint=known)
+
+
+def normalize_weights(model: VoiceModel) -> VoiceModel:
+    """Check that the weights are complete, finite and of the right shapes; convert them to float32.
+
+    Raises:
+      ValueError: They are not; the message begins with "it" or the name of a weight.
+    """
+    shapes = model.network().public_shapes
+    weights = model.weights
+    missing = [name for name in shapes if name not in weights]
+    if missing:
+        raise ValueError(f"it is not whole: {_describe_names(missing)} missing")
+    unknown = [name for name in weights if name not in shapes]
+    if unknown:
+        raise ValueError(
+            f"it has parts that RVC's network lacks: {_describe_names(unknown)} unknown"
+        )
+    for name, shape in shapes.items():
+        if weights[name].shape != shape:
+            raise ValueError(
+                f"its sizes do not fit together: {name} has the shape {weights[name].shape}, "
+                f"not {shape}"
+            )
+    for name, array in weights.items():
+        # V is the kind of bfloat16.
+        if array.dtype.kind not in "fV" or array.dtype.itemsize > 8:
+            raise ValueError(f"{name} is of {array.dtype}: weights are floating-point numbers")
+    converted = {name: np.asarray(weights[name], np.float32) for name in shapes}
+    broken = sum(int((~np.isfinite(array)).sum()) for array in converted.values())
+    if broken:
+        raise ValueError(
+            f"it is broken: {broken} of its numbers are not finite; take an earlier checkpoint"
+        )
+    return dataclasses.replace(model, weights=converted)
+
+
+def _describe_names(names: list[str]) -> str:
+    more = f" and {len(names) - 1} more are" if len(names) > 1 else " is"
+    return sanitize(names[0], 80) + more

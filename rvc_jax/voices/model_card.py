@@ -1,5 +1,4 @@
-"""The model card: what a voice was made of, how good it is, how it is used, and what it may be used
-for. Markdown."""
+"""The model card of a voice, in Markdown: its origin, hold-out scores, use and rights."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.history import best_evaluation, evaluation_metrics, evaluations
 from rvc_jax.runs.learning_curve import summary
 from rvc_jax.version import __version__
-from rvc_jax.voices.voice_source import VoiceSource
+from rvc_jax.voices.model import VoiceModel
 
 _SCORES = {
     "mel": "log-mel error",
@@ -27,13 +26,15 @@ _SCORES = {
     "f0_cents": "pitch error, cents (RMS, all frames)",
 }
 _UNKNOWN_RIGHTS = (
-    "The rights to the recordings were not stated when this voice was written. Before you share it, find out whether "
-    "you may, and write it here."
+    "The rights to the recordings were not stated when this voice was written. Before you share "
+    "it, find out whether you may, and write it here."
 )
 _CONSENT = (
-    "Use this voice only with the consent of the person it was made from, or of whoever may give it. Say of everything "
-    "spoken in it that the speech is synthetic, so that nobody takes it for a recording, and do not use it to deceive."
+    "Use this voice only with the consent of the person it was made from, or of someone who may "
+    "give it. Say of all speech that is made with it that it is synthetic, so that nobody takes it "
+    "for a recording, and do not use it to deceive."
 )
+_LICENSE = re.compile(r"\blicen[cs]e", re.IGNORECASE)
 
 
 class CardFile(NamedTuple):
@@ -44,65 +45,67 @@ class CardFile(NamedTuple):
     sha256: str
 
 
-def card(source: VoiceSource, files: Sequence[CardFile] = (), license_note: str = "") -> str:
-    """The card of a voice.
+def render_card(
+    model: VoiceModel, files: Sequence[CardFile] = (), license_note: str = ""
+) -> str:
+    """Render the card of a voice.
 
-    files: those that it is shared in; without them their part is left out. license_note: what the
-    rights to the recordings are.
+    Args:
+      model: Its facts have a name.
+      files: The files that it is shared in; without them, their section is left out.
+      license_note: The rights to the recordings.
     """
-    model = source.model
     kind = f"An RVC {model.version} voice" if model.is_rvc_compatible else "A voice of rvc_jax"
     parts = [
-        f"# {_plain(model.facts.get('name') or 'voice')}\n\n{kind} at {model.audio.sample_rate / 1000:g} kHz, "
-        f"written by rvc_jax {__version__}.",
-        _table(("", ""), _origin(source)),
+        f"# {_name(model)}",
+        f"{kind} at {model.audio.sample_rate / 1000:g} kHz, written by rvc_jax {__version__}.",
+        _table(("", ""), _list_origin(model)),
     ]
-    if source.run is not None:
-        parts.append(_holdout(source.run))
+    if model.run is not None:
+        parts.append(_render_holdout(model.run))
     if files:
-        parts.append("## Files\n\n" + _table(("file", "bytes", "SHA-256"), _file_rows(files)))
-    parts.append("## Use\n\n" + "\n".join(f"- {line}" for line in _uses(source, files)))
-    parts.append(f"## Rights\n\n{_rights(source, license_note)}\n\n{_CONSENT}")
-    return "\n\n".join(part for part in parts if part) + "\n"
+        rows = [(file.name, str(file.bytes), f"`{file.sha256}`") for file in files]
+        parts.append("## Files\n\n" + _table(("file", "bytes", "SHA-256"), rows))
+    parts.append("## Use\n\n" + "\n".join(f"- {line}" for line in _list_uses(model, files)))
+    parts.append(f"## Rights\n\n{_render_rights(model, license_note)}\n\n{_CONSENT}")
+    return "\n\n".join(parts) + "\n"
 
 
-def _origin(source: VoiceSource) -> list[tuple[str, str]]:
-    """What it is of, and how it was trained."""
-    model = source.model
-    facts = source.model.facts
-    rows = [("author", facts["author"])] if facts.get("author") else []
-    if source.run is not None:
-        rows += _training(source.run)
+def _name(model: VoiceModel) -> str:
+    return _escape(model.facts.get("name") or "voice")
+
+
+def _list_origin(model: VoiceModel) -> list[tuple[str, str]]:
+    """What the voice was made of, and how it was trained."""
+    facts = model.facts
+    rows = []
+    if facts.get("author"):
+        rows.append(("author", str(facts["author"])))
+    if model.run is not None:
+        rows += _list_training(model.run)
     elif facts.get("dataset_length"):
         rows.append(("speech", f"{facts['dataset_length']} (hours, minutes, seconds)"))
     if facts.get("step"):
         epoch = f", epoch {facts['epoch']}" if facts.get("epoch") else ""
         rows.append(("this voice", f"of step {facts['step']}{epoch}"))
-    print_ = (
-        f" (SHA-256 {model.content_fingerprint[:16]}...)" if model.content_fingerprint else ""
-    )
-    rows.append(
-        (
-            "content encoder",
-            f"{model.content_encoder}, {model.generator.content_channels} channels{print_}",
-        )
-    )
-    if source.run is not None:
-        rows.append(("pitch method", source.run.dataset.f0_method))
-        rows += _speakers(source.run.dataset)
+    encoder = f"{model.content_encoder}, {model.generator.content_channels} channels"
+    if model.content_fingerprint:
+        encoder += f" (SHA-256 {model.content_fingerprint[:16]}...)"
+    rows.append(("content encoder", encoder))
+    if model.run is not None:
+        rows.append(("pitch method", model.run.dataset.f0_method))
+        rows += _list_speakers(model.run.dataset)
     rows.append(("pitch guidance", "yes" if model.generator.has_pitch else "no"))
     return rows
 
 
-def _training(run: RunFolder) -> list[tuple[str, str]]:
+def _list_training(run: RunFolder) -> list[tuple[str, str]]:
     data = run.dataset
     recipe = run.preset.train
     steps = max((line["step"] for line in run.history()), default=0)
+    speech = f"{data.speech_minutes:.1f} minutes in {data.files} files"
     rows = [
-        (
-            "speech",
-            f"{data.speech_minutes:.1f} minutes in {data.files} files, {len(data.speakers)} speaker(s)",
-        ),
+        ("speech", f"{speech}, {len(data.speakers)} speaker(s)"),
         ("held out of the training", f"{data.holdout_seconds:.0f} s"),
         ("preset", run.preset.name),
         (
@@ -113,7 +116,7 @@ def _training(run: RunFolder) -> list[tuple[str, str]]:
     return rows + [(f"{kind} started from", text) for kind, text in run.started_from.items()]
 
 
-def _speakers(data: DatasetInfo) -> list[tuple[str, str]]:
+def _list_speakers(data: DatasetInfo) -> list[tuple[str, str]]:
     table = zip(data.speakers, data.speaker_minutes, data.speaker_median_f0, strict=True)
     return [
         (f"speaker {number}", f"{name}: {minutes:.1f} minutes, median pitch {f0:.0f} Hz")
@@ -121,9 +124,8 @@ def _speakers(data: DatasetInfo) -> list[tuple[str, str]]:
     ]
 
 
-def _holdout(run: RunFolder) -> str:
-    """Scores of the best voice, beside those at the start, and what the course of the training
-    tells."""
+def _render_holdout(run: RunFolder) -> str:
+    """Scores of the best voice beside those at the start, and a summary of the training."""
     history = run.history()
     best = best_evaluation(history)
     if best is None:
@@ -135,34 +137,32 @@ def _holdout(run: RunFolder) -> str:
         for name in METRIC_NAMES
         if name in now
     ]
-    text = f"## Hold-out\n\nMeasured on speech that was held out of the training. Best voice: step {best['step']}.\n\n"
-    text += _table(("measure", "at the start", "best voice"), rows)
-    return text + "".join(
-        f"\n\n{_plain(sentence)}" for sentence in summary(history, run.preset.train)
-    )
-
-
-def _file_rows(files: Sequence[CardFile]) -> list[tuple[str, str, str]]:
-    return [(file.name, str(file.bytes), f"`{file.sha256}`") for file in files]
-
-
-def _uses(source: VoiceSource, files: Sequence[CardFile]) -> list[str]:
-    """A line for every tool that can use the voice."""
-    encoder = source.model.content_encoder
-    name = _plain(source.model.facts.get("name") or "voice")
-    there = (
-        {file.name.rpartition(".")[2] for file in files} if files else {"pth", "index", "zip"}
-    )
-    pair = f"{name}.pth and {name}.index" if "index" in there else f"{name}.pth"
-    archive = f"{name}.zip, or {pair}" if "zip" in there else pair
-    lines = [
-        "**rvc_jax**: `rvc-jax convert VOICE recording.wav spoken.wav`; VOICE is the run or a file of it."
+    paragraphs = [
+        "## Hold-out",
+        "Measured on speech that was held out of the training. "
+        f"Best voice: step {best['step']}.",
+        _table(("measure", "at the start", "best voice"), rows),
+        *(_escape(sentence) for sentence in summary(history, run.preset.train)),
     ]
-    if not source.model.is_rvc_compatible:
+    return "\n\n".join(paragraphs)
+
+
+def _list_uses(model: VoiceModel, files: Sequence[CardFile]) -> list[str]:
+    """A line for every tool that can use the voice."""
+    encoder = model.content_encoder
+    name = _name(model)
+    kinds = {file.name.rpartition(".")[2] for file in files} or {"pth", "index", "zip"}
+    pair = f"{name}.pth and {name}.index" if "index" in kinds else f"{name}.pth"
+    archive = f"{name}.zip, or {pair}" if "zip" in kinds else pair
+    lines = [
+        "**rvc_jax**: `rvc-jax convert VOICE recording.wav converted.wav`; VOICE is the run or a "
+        "file of it."
+    ]
+    if not model.is_rvc_compatible:
         lines.append(
-            "Other tools of the RVC world can't use it: they lack its content encoder or its sizes."
+            "Other RVC tools can't use it: they lack its content encoder or its sizes."
         )
-    elif "pth" in there:
+    elif "pth" in kinds:
         lines.append(
             f"**Applio**, **Ultimate RVC**: upload {archive}; embedder model: {encoder}."
         )
@@ -171,31 +171,32 @@ def _uses(source: VoiceSource, files: Sequence[CardFile]) -> list[str]:
                 f"**RVC WebUI**: {name}.pth into assets/weights (or weights), an index into logs."
             )
             lines.append(f"**w-okada's voice changer**: an RVC slot with {pair}.")
-    if "onnx" in there:
+    if "onnx" in kinds:
         lines.append(
-            f"**ONNX**: {name}.onnx speaks content features and pitch; its metadata tells of both."
+            f"**ONNX**: {name}.onnx takes content features and pitch; its metadata describes both."
         )
     if any(file.name.startswith("G_") for file in files):
         lines.append(
-            "**To train on** in RVC or Applio: the G_ and D_ files into the experiment's folder below logs."
+            "**To train on** in RVC or Applio: the G_ and D_ files into the experiment's folder "
+            "below logs."
         )
     return lines
 
 
-def _rights(source: VoiceSource, license_note: str) -> str:
-    """What was said of the recordings' licence, now or in the dataset."""
-    notes = source.run.dataset.notes if source.run is not None else ()
-    told = [note for note in notes if re.search(r"\blicen[cs]e", note, re.IGNORECASE)]
-    said = ([license_note] if license_note else []) + told
-    return "\n\n".join(map(_plain, said)) if said else _UNKNOWN_RIGHTS
+def _render_rights(model: VoiceModel, license_note: str) -> str:
+    """The recordings' license, as stated now or in the dataset."""
+    stated = [license_note] if license_note else []
+    if model.run is not None:
+        stated += [note for note in model.run.dataset.notes if _LICENSE.search(note)]
+    return "\n\n".join(map(_escape, stated)) if stated else _UNKNOWN_RIGHTS
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(_plain, line)) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(_escape, line)) + " |" for line in lines)
 
 
-def _plain(text: Any) -> str:
-    """Text from outside in one line, without what Markdown or HTML would take for its own."""
+def _escape(text: Any) -> str:
+    """Put text from outside on one line, without what Markdown or HTML would interpret."""
     text = make_printable(" ".join(str(text).split()))
     return re.sub(r"([\\|<>\[\]*])", r"\\\1", text)

@@ -98,7 +98,8 @@ def test_a_mistake_gets_one_line_from_the_program_itself(
     assert (done.returncode, done.stdout) == (2, "")
     assert (
         done.stderr
-        == f"rvc-jax: error: {tmp_path} is not a run of rvc-jax: it has no config.json\n"
+        == f"rvc-jax: error: {tmp_path} holds neither a run nor a voice: it has no config.json, "
+        "no voice.json and no .pth\n"
     )
 
 

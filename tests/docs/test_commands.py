@@ -215,7 +215,7 @@ def test_a_script_s_options_are_understood(
     monkeypatch.setattr(os, "environ", os.environ.copy())
     try:
         with pytest.raises(Understood):
-            runpy.run_path(str(script), name_of_run="__main__")
+            runpy.run_path(str(script), run_name="__main__")
     except ModuleNotFoundError as error:
         pytest.skip(f"{error.name} is not installed")
 

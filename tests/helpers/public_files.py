@@ -14,8 +14,9 @@ import numpy as np
 
 from rvc_jax.config import PRESETS, GeneratorConfig
 from rvc_jax.models.synthesizer import build_synthesizer
-from rvc_jax.voices.model import VoiceModel, to_config_list
-from rvc_jax.weights import torch_file
+from rvc_jax.voices.formats.infer_sizes import to_config_list
+from rvc_jax.voices.model import VoiceModel
+from rvc_jax.weights import torch_writer
 
 SMALL = {
     "inter_channels": 4,
@@ -52,20 +53,20 @@ TUPLES_OF_TUPLES = Raw(b")" + b"".join(b"q%c0(h%ch%ct" % (i, i, i) for i in rang
 """Every tuple holds the one before twice: 2^100 of them, to whoever looks at all."""
 
 
-class _Pickler(torch_file._Pickler):
-    def _spell(self, value: Any) -> bytes:
+class _Pickler(torch_writer.TensorPickler):
+    def encode(self, value: Any) -> bytes:
         if isinstance(value, Raw):
             return value.program
         if not isinstance(value, Call):
-            return super()._spell(value)
-        call = self._spell(value.args) + pickle.REDUCE if value.args is not None else b""
-        return torch_file._global(value.name) + call
+            return super().encode(value)
+        call = self.encode(value.args) + pickle.REDUCE if value.args is not None else b""
+        return torch_writer.encode_global(value.name) + call
 
 
 def write(path: Path, content: Any) -> Path:
-    """`torch_file.write`, of objects as well."""
-    with mock.patch.object(torch_file, "_Pickler", _Pickler):
-        torch_file.write(path, content)
+    """`torch_writer.write`, of objects as well."""
+    with mock.patch.object(torch_writer, "TensorPickler", _Pickler):
+        torch_writer.write(path, content)
     return path
 
 

@@ -130,9 +130,9 @@ def _model_reader() -> Callable[[Path], Told]:
 
 
 def _voice_reader() -> Callable[[Path], Told]:
-    from rvc_jax.voices.formats import pth_reader
+    from rvc_jax.voices.open import open_voice
 
-    return lambda path: {"sizes": str(pth_reader.read(path).generator)}
+    return lambda path: {"sizes": str(open_voice(path, index="none").generator)}
 
 
 if __name__ == "__main__":

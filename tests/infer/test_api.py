@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     path = tmp_path_factory.mktemp("voices") / "ada"
     rows = np.random.default_rng(0).standard_normal((50, 384)).astype(np.float32)
-    native.write(path, model, rows)
+    native.write_folder(path, dataclasses.replace(model, index=rows))
     return path
 
 

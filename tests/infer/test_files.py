@@ -99,7 +99,7 @@ def bad_inputs(
             "gone.wav can't be converted: cannot be read",
         ),
         "folder as recording": (run, tmp_path, out, "can't be converted"),
-        "missing run": (tmp_path / "gone", clip, out, "there is no run folder at"),
+        "missing run": (tmp_path / "gone", clip, out, "there is neither a run nor a voice at"),
         "another program's folder": (other, clip, out, "is not a run of rvc-jax"),
         "dataset as run": (dataset, clip, out, "is not a run of rvc-jax"),
         "run without a voice": (untrained, clip, out, "holds no best voice yet"),

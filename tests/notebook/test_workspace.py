@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rvc_jax.notebook.workspace import Workspace, is_name, recordings
-from rvc_jax.voices.voice_source import check_name
+from rvc_jax.voices.names import check_name
 
 
 @given(

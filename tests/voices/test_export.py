@@ -17,19 +17,22 @@ from made_runs import ROWS, make_model, make_run
 from micro import MICRO
 
 from rvc_jax.cli.main import main
-from rvc_jax.config import PRESETS, to_dict
+from rvc_jax.config import PRESETS, ExportConfig, to_dict
 from rvc_jax.errors import UserError
 from rvc_jax.models.synthesizer import build_synthesizer
 from rvc_jax.runs import checkpoint
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.storage.files import file_sha256
 from rvc_jax.voices import export as exports
-from rvc_jax.voices.export import ExportConfig, compare_rows, export, save_voice
+from rvc_jax.voices import export_writer
+from rvc_jax.voices.export import export, save_voice
 from rvc_jax.voices.export_check import ExportCheck, spectral_difference
+from rvc_jax.voices.export_writer import compare_rows
 from rvc_jax.voices.formats import pth_writer
+from rvc_jax.voices.formats.infer_sizes import to_config_list
 from rvc_jax.voices.formats.pth_writer import ReadBackError
-from rvc_jax.voices.model import VoiceModel, to_config_list
-from rvc_jax.voices.voice_source import check_name, clock, named, to_usable_name
+from rvc_jax.voices.model import VoiceModel, format_clock
+from rvc_jax.voices.names import check_name, to_usable_name
 from rvc_jax.weights import safetensors_file, torch_file
 
 
@@ -37,7 +40,7 @@ from rvc_jax.weights import safetensors_file, torch_file
 def public(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small voices pass for such that other tools can load, and their discriminators as well."""
     monkeypatch.setattr(VoiceModel, "is_rvc_compatible", True)
-    monkeypatch.setattr(exports, "_public_discriminator", lambda model: MICRO.discriminator)
+    monkeypatch.setattr(exports, "rvc_discriminator", lambda model: MICRO.discriminator)
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def index_file(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
             np.save(file, rows.astype(np.float32))
 
     stand_in = types.SimpleNamespace(write=write, read=lambda path: np.load(path))
-    monkeypatch.setattr(exports, "faiss_index", stand_in)
+    monkeypatch.setattr(export_writer, "faiss_index", stand_in)
     return stand_in
 
 
@@ -97,7 +100,11 @@ def test_everything_is_written_and_checked(
     assert (content["epoch"], content["step"], content["author"]) == (1, 10, "somebody")
     assert (content["dataset_length"], content["model_name"]) == ("01:01:30", "my_voice")
     assert not any(name.startswith("enc_q") for name in content["weight"])
-    assert 0 < pth_writer.rounding(content["weight"], best.without_posterior().weights) <= 1
+    assert (
+        0
+        < pth_writer.measure_rounding(content["weight"], best.without_posterior().weights)
+        <= 1
+    )
     assert 0 < written.checks["rvc"]["speech_difference_db"] < 0.5
     assert written.checks["safetensors"]["speech_difference_db"] == 0
     assert written.checks["index"] == {"rows": 60, "channels": 384, "same_rows": True}
@@ -210,7 +217,9 @@ def test_what_is_not_the_voice_is_not_kept(
         index_file.read = lambda path: np.load(path)[:-1]
     else:
         monkeypatch.setattr(
-            exports, "spectral_difference", lambda *waves: spectral_difference(*waves) + 1.0
+            export_writer,
+            "spectral_difference",
+            lambda *waves: spectral_difference(*waves) + 1.0,
         )
     with pytest.raises(UserError):
         export(run, tmp_path, ExportConfig(("rvc",)))
@@ -267,7 +276,7 @@ def test_the_clip_hears_every_part() -> None:
     loud = model.weights | {
         f"dec.ups.{i}.weight_g": 30 * model.weights[f"dec.ups.{i}.weight_g"] for i in range(3)
     }
-    clip = ExportCheck(dataclasses.replace(model, weights=loud), ROWS)
+    clip = ExportCheck(dataclasses.replace(model, weights=loud, index=ROWS))
     assert (
         clip.wave.shape == (64 * 160,)
         and np.isfinite(clip.wave).all()
@@ -276,13 +285,13 @@ def test_the_clip_hears_every_part() -> None:
     assert np.array_equal(clip.content[::2], ROWS[14:46].astype(np.float32))
     for part in ("enc_p.", "flow.", "dec.", "emb_g."):
         changed = {name: array + 0.1 for name, array in loud.items() if name.startswith(part)}
-        assert spectral_difference(clip.spoken(loud | changed), clip.wave) > 0.01, part
-    assert ExportCheck(model, None).wave.shape == clip.wave.shape
+        assert spectral_difference(clip.render(loud | changed), clip.wave) > 0.01, part
+    assert ExportCheck(model).wave.shape == clip.wave.shape
 
 
 def test_a_voice_in_one_file(public, index_file, tmp_path: Path) -> None:
     model = make_model(1)
-    assert save_voice(tmp_path / "a.pth", model, ROWS) == [
+    assert save_voice(tmp_path / "a.pth", dataclasses.replace(model, index=ROWS)) == [
         tmp_path / "a.pth",
         tmp_path / "a.index",
     ]
@@ -377,7 +386,7 @@ def test_names_that_lead_elsewhere_are_refused(name: str) -> None:
 
 def test_names_are_made_usable() -> None:
     checkpoint_of = dataclasses.replace(make_model(1), facts={"name": "G_2333333"})
-    assert named(checkpoint_of, "my experiment").facts["name"] == "my_experiment"
+    assert checkpoint_of.with_file_name("my experiment").facts["name"] == "my_experiment"
     for name in ("Callie", "my voice 2", "Élise", "声", "a.b-c_d"):
         check_name(name)
     made = {
@@ -415,7 +424,7 @@ def test_a_wrong_name_or_place_writes_nothing(run: Path, tmp_path: Path) -> None
 
 
 def test_times_are_told_by_the_clock() -> None:
-    assert [clock(minutes) for minutes in (0, 20.3, 61.5, 600)] == [
+    assert [format_clock(minutes) for minutes in (0, 20.3, 61.5, 600)] == [
         "00:00:00",
         "00:20:18",
         "01:01:30",
@@ -452,16 +461,18 @@ def test_what_is_written_opens_again(
     for name in ("small.pth", "small.zip"):
         found = opened.open_voice(tmp_path / name)
         assert (
-            0 < pth_writer.rounding(found.model.weights, best.without_posterior().weights) <= 1
+            0
+            < pth_writer.measure_rounding(found.weights, best.without_posterior().weights)
+            <= 1
         )
-        assert (to_config_list(found.model), found.model.version) == (
+        assert (to_config_list(found), found.version) == (
             to_config_list(best),
             "v2",
         )
-        assert (found.model.facts["author"], found.model.facts["epoch"]) == ("somebody", 1)
+        assert (found.facts["author"], found.facts["epoch"]) == ("somebody", 1)
         np.testing.assert_array_equal(found.index, ROWS.astype(np.float32))
     for name, model in (("model.safetensors", best), ("G_2333333.pth", newest)):
-        found = opened.open_voice(tmp_path / name, "none", content_encoder="whisper-tiny").model
+        found = opened.open_voice(tmp_path / name, index="none", content_encoder="whisper-tiny")
         assert (
             found.generator == model.generator and found.weights.keys() == model.weights.keys()
         )

@@ -12,10 +12,10 @@ import pytest
 from made_runs import ROWS, make_model, make_run
 from micro import MICRO
 
-import rvc_jax.voices.export as exports
 from rvc_jax.cli.main import main
 from rvc_jax.errors import UserError
 from rvc_jax.runs.folder import RunFolder
+from rvc_jax.voices import export_writer
 from rvc_jax.voices.merge import PARTS, merge_voices
 from rvc_jax.voices.model import VoiceModel
 from rvc_jax.weights import safetensors_file
@@ -141,7 +141,7 @@ def test_the_command_mixes_runs(
     stand_in = types.SimpleNamespace(
         write=write, read=lambda path: written["rows"].astype(np.float32)
     )
-    monkeypatch.setattr(exports, "faiss_index", stand_in)
+    monkeypatch.setattr(export_writer, "faiss_index", stand_in)
     both = [str(tmp_path / "c.pth"), str(tmp_path / "c.safetensors")]
     assert main(["merge", *map(str, runs), "--out", *both, "--index", "both"]) == 0
     assert np.array_equal(written["rows"], np.concatenate([ROWS, ROWS]))

@@ -10,8 +10,8 @@ from made_runs import make_model, make_run
 
 from rvc_jax.cli.main import main
 from rvc_jax.voices.model import VoiceModel
-from rvc_jax.voices.model_card import CardFile, card
-from rvc_jax.voices.voice_source import VoiceSource, open_source
+from rvc_jax.voices.model_card import CardFile, render_card
+from rvc_jax.voices.open import open_voice
 
 
 def cells(text: str) -> dict[str, list[str]]:
@@ -23,7 +23,7 @@ def cells(text: str) -> dict[str, list[str]]:
 
 
 def test_a_run_tells_what_it_is_of(tmp_path: Path) -> None:
-    text = card(open_source(make_run(tmp_path / "callie").path))
+    text = render_card(open_voice(make_run(tmp_path / "callie").path))
     table = cells(text)
     assert text.startswith("# callie\n")
     assert table["speech"] == ["61.5 minutes in 3 files, 1 speaker(s)"]
@@ -40,19 +40,19 @@ def test_a_run_tells_what_it_is_of(tmp_path: Path) -> None:
 
 
 def test_rights_are_told(tmp_path: Path) -> None:
-    text = card(
-        open_source(make_run(tmp_path / "a").path), license_note="CC-BY 4.0,\nby the speaker"
+    text = render_card(
+        open_voice(make_run(tmp_path / "a").path), license_note="CC-BY 4.0,\nby the speaker"
     )
     assert "CC-BY 4.0, by the speaker" in text and "not stated" not in text
     notes = ("two files are quiet", "the licence of the recordings: public domain")
-    text = card(open_source(make_run(tmp_path / "b", notes=notes).path))
+    text = render_card(open_voice(make_run(tmp_path / "b", notes=notes).path))
     assert "the licence of the recordings: public domain" in text and "quiet" not in text
 
 
 def test_a_voice_without_holdout_says_so(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a")
     (run.path / "history.jsonl").unlink()
-    text = card(open_source(run.path))
+    text = render_card(open_voice(run.path))
     assert "No speech was held out" in text and "epoch" not in cells(text)["this voice"][0]
 
 
@@ -63,7 +63,7 @@ def test_files_are_told_with_their_hashes(monkeypatch: pytest.MonkeyPatch) -> No
         CardFile("made.onnx", 3, "34" * 32),
         CardFile("G_2333333.pth", 1, "5"),
     )
-    text = card(VoiceSource(make_model(1), None), files)
+    text = render_card(make_model(1), files)
     assert cells(text)["made.pth"] == ["12", f"`{'12' * 32}`"]
     assert cells(text)["speech"] == ["00:20:00 (hours, minutes, seconds)"]
     uses = text.partition("## Use")[2]
@@ -78,18 +78,18 @@ def test_files_are_told_with_their_hashes(monkeypatch: pytest.MonkeyPatch) -> No
     ):
         assert tool in uses
     assert ".index" not in uses and ".zip" not in uses
-    plain = card(VoiceSource(make_model(1, content_encoder="spin"), None), files)
+    plain = render_card(make_model(1, content_encoder="spin"), files)
     assert "embedder model: spin" in plain and "w-okada" not in plain
 
 
 def test_a_voice_that_runs_here_alone_does_not_promise_more() -> None:
-    text = card(VoiceSource(make_model(1, content_encoder="whisper-tiny"), None))
-    assert "Other tools of the RVC world can't use it" in text and "Applio" not in text
+    text = render_card(make_model(1, content_encoder="whisper-tiny"))
+    assert "Other RVC tools can't use it" in text and "Applio" not in text
 
 
 def test_names_are_text(tmp_path: Path) -> None:
     speaker = "a | b\n# <script>alert(1)</script> [x](http://y) \x1b[31m"
-    text = card(open_source(make_run(tmp_path / "a", speakers=(speaker,)).path))
+    text = render_card(open_voice(make_run(tmp_path / "a", speakers=(speaker,)).path))
     line = next(line for line in text.splitlines() if line.startswith("| speaker 0"))
     assert "\\<script\\>" in line and "a \\| b" in line and "\\[x\\]" in line
     assert "\x1b" not in text and "\n# <" not in text

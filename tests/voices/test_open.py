@@ -71,7 +71,7 @@ def test_an_archive_whatever_its_name(
         archive.write(inner, "ada/ada.pth")
         archive.writestr("ada/added_ada.index", "rows")
     found = open_voice(tmp_path / name)
-    assert (found.model.version, found.model.facts["name"], found.index_name) == (
+    assert (found.version, found.facts["name"], found.index_name) == (
         "v1",
         "ada",
         "added_ada.index",
@@ -85,7 +85,7 @@ def test_a_folder_with_one_voice(tmp_path: Path, voice: VoiceModel, rows: np.nda
     (tmp_path / "anything.index").touch()
     (tmp_path / "ada.index").touch()
     found = open_voice(tmp_path)
-    assert found.model.facts["name"] == "ada" and found.index_name == "ada.index"
+    assert found.facts["name"] == "ada" and found.index_name == "ada.index"
     assert Voice.load(tmp_path).model.index is rows
     (tmp_path / "bo.pth").touch()
     with pytest.raises(UserError, match=r"holds 2 files that may be voices \(ada.pth, bo.pth"):

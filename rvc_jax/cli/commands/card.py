@@ -33,10 +33,12 @@ def card(
     start_jax()
     from rvc_jax.errors import UserError
     from rvc_jax.storage.files import atomic_write
-    from rvc_jax.voices.model_card import card as make_card
-    from rvc_jax.voices.voice_source import open_source
+    from rvc_jax.voices.model_card import render_card
+    from rvc_jax.voices.names import name_of_file
+    from rvc_jax.voices.open import open_voice
 
-    text = make_card(open_source(run, voice), license_note=license_note)
+    model = open_voice(run, voice).with_file_name(name_of_file(run))
+    text = render_card(model, license_note=license_note)
     if out is not None:
         if out.is_dir() or not out.absolute().parent.is_dir():
             raise UserError(f"{out} cannot be written: name a file in a folder that exists")

@@ -8,10 +8,11 @@ import tyro
 
 from rvc_jax.cli.display import Display, print_result
 from rvc_jax.cli.options import Json, OptionalPlace, Run, Which
+from rvc_jax.config import EXPORT_FORMATS, ExportConfig
 from rvc_jax.formatting import format_bytes
 from rvc_jax.storage.environment import start_jax
 
-_CHOICES = ("rvc", "zip", "onnx", "onnx-rvc", "safetensors", "checkpoints", "all")
+_CHOICES = (*EXPORT_FORMATS, "all")
 Formats = Annotated[
     tuple[str, ...],
     tyro.conf.arg(
@@ -57,12 +58,11 @@ def export(
                 f"--format {sanitize(each)} is unknown: choose from {', '.join(_CHOICES)}"
             )
     start_jax()
-    from rvc_jax.voices.export import ExportConfig
     from rvc_jax.voices.export import export as run_export
 
     config = ExportConfig(formats, name, voice, author, license_note)
     with Display() as display:
-        written = run_export(run, out, config, display.message)
+        written = run_export(run, out, config, display)
     rows = [("folder", str(written.out))]
     rows += [
         (file.name, f"{format_bytes(file.bytes)}, SHA-256 {file.sha256}")

@@ -32,16 +32,18 @@ def extract(
     """
     start_jax()
     from rvc_jax.voices.export import check_output_path, save_voice
-    from rvc_jax.voices.voice_source import open_source
+    from rvc_jax.voices.index import NO_INDEX
+    from rvc_jax.voices.names import name_of_file
+    from rvc_jax.voices.open import open_voice
 
     check_output_path(out, checkpoint)
-    source = open_source(checkpoint, voice, step)
-    facts = source.model.facts
-    written = save_voice(out, source.model.without_posterior())
-    rows = [
-        ("written", str(out)),
-        *(("of step", str(facts["step"])) for _ in range(1) if facts.get("step")),
-    ]
+    model = open_voice(checkpoint, voice, step, index=NO_INDEX)
+    model = model.with_file_name(name_of_file(checkpoint))
+    facts = model.facts
+    written = save_voice(out, model.without_posterior())
+    rows = [("written", str(out))]
+    if facts.get("step"):
+        rows.append(("of step", str(facts["step"])))
     print_result(
         {"files": written, "step": facts.get("step"), "epoch": facts.get("epoch")},
         rows,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,28 +42,30 @@ def import_(
             those that `rvc-jax prepare --help` lists, a folder or file of a HuBERT model, or
             OWNER/NAME on the Hugging Face hub.
     """
+    from rvc_jax.errors import UserError
     from rvc_jax.storage.files import file_sha256
     from rvc_jax.voices.formats import native, pth_reader
     from rvc_jax.voices.open import open_voice
 
     native.check_vacant(out)
-    opened = open_voice(file, index, preset, content_encoder)
-    model = opened.model
+    model = open_voice(file, index=index, preset=preset, content_encoder=content_encoder)
+    if model.run is not None:
+        raise UserError(f"{file} is a run, which needs no import: convert, train or export it")
     if name:
-        model = dataclasses.replace(model, facts={**model.facts, "name": name})
+        model = model.with_facts(name=name)
     critic = pth_reader.read_discriminator(discriminator, model) if discriminator else None
-    origin: dict[str, Any] = {"file": file.name, "index": opened.index_name}
+    origin: dict[str, Any] = {"file": file.name, "index": model.index_name}
     if file.is_file():
         origin["sha256"] = file_sha256(file)
-    native.write(out, model, opened.index, critic, origin)
-    rows = 0 if opened.index is None else len(opened.index)
+    native.write_folder(out, model, critic, origin)
+    rows = 0 if model.index is None else len(model.index)
     result = {
         "out": out,
         **model.summary(),
         "index_rows": rows,
         "discriminator": critic is not None,
     }
-    print_result(result, _rows(result, opened.index_name), as_json)
+    print_result(result, _rows(result, model.index_name), as_json)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -51,25 +52,26 @@ def merge(
     from rvc_jax.errors import UserError
     from rvc_jax.voices.export import check_output_path, save_voice
     from rvc_jax.voices.merge import merge_voices
-    from rvc_jax.voices.voice_source import open_source
+    from rvc_jax.voices.open import open_voice
 
     for path in out:
         check_output_path(path, first, second)
-    sources = {"a": open_source(first), "b": open_source(second)}
+    voices = {"a": open_voice(first), "b": open_voice(second)}
     shares = {
         "prior": ratio_prior,
         "flow": ratio_flow,
         "decoder": ratio_decoder,
         "speakers": ratio_speakers,
     }
-    model = merge_voices(sources["a"].model, sources["b"].model, ratio, shares)
+    model = merge_voices(voices["a"], voices["b"], ratio, shares)
     wanted = {"none": (), "both": ("a", "b")}.get(index, (index,))
-    rows = [sources[each].rows for each in wanted]
+    rows = [voices[each].index for each in wanted]
     if any(each is None for each in rows):
         raise UserError(
             f"--index {index} is not possible: a voice has no content features; use --index none"
         )
-    joined = np.concatenate(rows) if rows else None
-    written = [file for path in out for file in save_voice(path, model, joined)]
+    if rows:
+        model = dataclasses.replace(model, index=np.concatenate(rows))
+    written = [file for path in out for file in save_voice(path, model)]
     print_result({"files": written}, [("written", str(file)) for file in written], as_json)
     return 0

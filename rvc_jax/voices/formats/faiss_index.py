@@ -23,7 +23,7 @@ import numpy as np
 from rvc_jax.errors import UserError, sanitize
 from rvc_jax.storage.files import atomic_write
 
-MOST_ROWS = 200_000
+MAX_ROWS = 200_000
 """Rows that an index holds; of more, REDUCED_ROWS centres are made first, as RVC does."""
 
 REDUCED_ROWS = 10_000
@@ -93,7 +93,7 @@ def write(path: Path | str, rows: np.ndarray, seed: int = 0) -> WrittenIndex:
     rows = _checked(path, rows)
     from rvc_jax.voices.formats.kmeans import assign, kmeans
 
-    if len(rows) > MOST_ROWS:
+    if len(rows) > MAX_ROWS:
         rows = kmeans(rows, REDUCED_ROWS, seed, rows_per_cluster=10)
     centers = kmeans(rows, count_cells(len(rows)), seed)
     numbers = assign(rows, centers)

@@ -1,50 +1,65 @@
-"""The sizes of a voice's networks, as the shapes of its weights tell them.
+"""The sizes of a voice's networks, inferred from the shapes of its weights and from its config list.
 
-Shapes tell everything but the dilations of the residual blocks, and the upsampling rates: those of
-a voice with pitch follow from the layers that bring its source to each stage's rate, all but the
-first. The preset that has the rest of them tells these, and the sample rate.
+The shapes determine everything but the dilations of the residual blocks and the upsampling rates.
+For a voice with pitch the rates of all stages but the first follow from the convolutions that bring
+the harmonic source to each stage's rate. The rest, and the sample rate, come from the 18 values of
+the file's config, or from the preset with the same upsampling.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from rvc_jax.config import PRESETS, Preset
-from rvc_jax.voices.model import CONTENT_CHANNELS, Version
+from rvc_jax.config import PRESETS, AudioConfig, GeneratorConfig, Preset
+from rvc_jax.voices.model import CONTENT_CHANNELS, Version, VoiceModel
 
-_MOST_LAYERS = 64
+_MAX_LAYERS = 64
+_MAX_SIZE = 1 << 20
+_SEGMENT = 32  # at every rate; no tool reads it
+_DROPOUT = 0
+_RESBLOCK = "1"
+_NOT_A_SIZE = "its config holds a value that can't be a size"
 
 
-def infer_version(weights: Mapping[str, np.ndarray], told: str | None = None) -> Version:
-    """v1 or v2: as the width of the content features says, or as `told` where that says neither."""
-    width = shape(weights, "enc_p.emb_phone.weight", 2)[1]
-    by_width = {channels: version for version, channels in CONTENT_CHANNELS.items()}
-    return by_width.get(width, "v1" if told == "v1" else "v2")
+# --- from the weights ---
+
+
+def infer_version(weights: Mapping[str, np.ndarray], stated: str | None = None) -> Version:
+    """Infer v1 or v2 from the width of the content features, or else from what the file states."""
+    width = get_shape(weights, "enc_p.emb_phone.weight", 2)[1]
+    if width == CONTENT_CHANNELS["v1"]:
+        return "v1"
+    if width == CONTENT_CHANNELS["v2"]:
+        return "v2"
+    return "v1" if stated == "v1" else "v2"
 
 
 def has_pitch(weights: Mapping[str, np.ndarray]) -> bool:
+    """Whether the voice takes a pitch beside the content features."""
     return "enc_p.emb_pitch.weight" in weights
 
 
-def measured(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Fields of `GeneratorConfig` but upsampling rates and dilations.
+def infer_sizes(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Infer the fields of `GeneratorConfig`, all but upsampling rates and dilations.
 
     Raises:
-      ValueError: if a weight that tells a size is not there, or has no such shape; the message
-          tells which.
+      ValueError: A weight that determines a size is missing or has an impossible shape; the message
+        says which.
     """
     attention = "enc_p.encoder.attn_layers.0"
-    hidden, content = shape(weights, "enc_p.emb_phone.weight", 2)
-    _, relative, head = shape(weights, f"{attention}.emb_rel_k", 3)
-    filters, _, kernel = shape(weights, "enc_p.encoder.ffn_layers.0.conv_1.weight", 3)
-    speakers, speaker_channels = shape(weights, "emb_g.weight", 2)
-    initial, inter, _ = shape(weights, "dec.conv_pre.weight", 3)
-    stages = count(weights, r"dec\.ups\.(\d+)\.weight_v")
-    blocks = count(weights, r"dec\.resblocks\.(\d+)\.convs1\.0\.weight_v")
+    hidden, content = get_shape(weights, "enc_p.emb_phone.weight", 2)
+    _, relative, head = get_shape(weights, f"{attention}.emb_rel_k", 3)
+    filters, _, kernel = get_shape(weights, "enc_p.encoder.ffn_layers.0.conv_1.weight", 3)
+    speakers, speaker_channels = get_shape(weights, "emb_g.weight", 2)
+    initial, inter, _ = get_shape(weights, "dec.conv_pre.weight", 3)
+    stages = count_layers(weights, r"dec\.ups\.(\d+)\.weight_v")
+    blocks = count_layers(weights, r"dec\.resblocks\.(\d+)\.convs1\.0\.weight_v")
     if not stages or not blocks or blocks % stages:
         raise ValueError(f"its decoder has {stages} stages and {blocks} residual blocks")
     sizes = {
@@ -53,71 +68,73 @@ def measured(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
         "hidden_channels": hidden,
         "filter_channels": filters,
         "attention_heads": hidden // max(head, 1),
-        "attention_layers": count(weights, r"enc_p\.encoder\.attn_layers\.(\d+)\.emb_rel_k"),
+        "attention_layers": count_layers(
+            weights, r"enc_p\.encoder\.attn_layers\.(\d+)\.emb_rel_k"
+        ),
         "attention_kernel": kernel,
         "attention_window": relative // 2,
-        "flow_steps": -(-count(weights, r"flow\.flows\.(\d+)\.pre\.weight", 2) // 2),
-        "flow_layers": count(weights, r"flow\.flows\.0\.enc\.in_layers\.(\d+)\.weight_v"),
-        "flow_kernel": shape(weights, "flow.flows.0.enc.in_layers.0.weight_v", 3)[2],
+        # Couplings have even numbers; the odd ones between them reverse the channels.
+        "flow_steps": -(-count_layers(weights, r"flow\.flows\.(\d+)\.pre\.weight", 2) // 2),
+        "flow_layers": count_layers(
+            weights, r"flow\.flows\.0\.enc\.in_layers\.(\d+)\.weight_v"
+        ),
+        "flow_kernel": get_shape(weights, "flow.flows.0.enc.in_layers.0.weight_v", 3)[2],
         "speaker_channels": speaker_channels,
         "speakers": speakers,
         "upsample_kernels": tuple(
-            shape(weights, f"dec.ups.{stage}.weight_v", 3)[2] for stage in range(stages)
+            get_shape(weights, f"dec.ups.{stage}.weight_v", 3)[2] for stage in range(stages)
         ),
         "upsample_initial_channels": initial,
         "resblock_kernels": tuple(
-            shape(weights, f"dec.resblocks.{block}.convs1.0.weight_v", 3)[2]
+            get_shape(weights, f"dec.resblocks.{block}.convs1.0.weight_v", 3)[2]
             for block in range(blocks // stages)
         ),
         "has_pitch": has_pitch(weights),
     }
     if "enc_q.pre.weight" in weights:
-        sizes["posterior_layers"] = count(weights, r"enc_q\.enc\.in_layers\.(\d+)\.weight_v")
-        sizes["posterior_kernel"] = shape(weights, "enc_q.enc.in_layers.0.weight_v", 3)[2]
+        posterior = "enc_q.enc.in_layers"
+        sizes["posterior_layers"] = count_layers(
+            weights, r"enc_q\.enc\.in_layers\.(\d+)\.weight_v"
+        )
+        sizes["posterior_kernel"] = get_shape(weights, f"{posterior}.0.weight_v", 3)[2]
     return sizes
 
 
-def matching(weights: Mapping[str, np.ndarray], version: Version) -> list[Preset]:
-    """The presets whose upsampling the weights have: of that version, or of any if none of that
-    version has it.
+def find_presets(weights: Mapping[str, np.ndarray], version: Version) -> list[Preset]:
+    """Find the presets with the upsampling of the weights: of the version, or else of any.
 
-    Raises ValueError as `measured` does.
+    Raises ValueError as `infer_sizes` does.
     """
     alike = [preset for preset in PRESETS.values() if matches_upsampling(weights, preset)]
     return [preset for preset in alike if preset.version == version] or alike
 
 
 def matches_upsampling(weights: Mapping[str, np.ndarray], preset: Preset) -> bool:
-    """Whether nothing in the decoder's and the posterior encoder's shapes speaks against a
-    preset."""
+    """Whether the shapes of the decoder and of the posterior encoder are possible for a preset."""
     sizes = preset.generator
-    if measured(weights)["upsample_kernels"] != sizes.upsample_kernels:
+    if infer_sizes(weights)["upsample_kernels"] != sizes.upsample_kernels:
         return False
-    if (
-        "enc_q.pre.weight" in weights
-        and shape(weights, "enc_q.pre.weight", 3)[1] != preset.audio.spectrogram_bins
-    ):
-        return False
+    if "enc_q.pre.weight" in weights:
+        bins = get_shape(weights, "enc_q.pre.weight", 3)[1]
+        if bins != preset.audio.spectrogram_bins:
+            return False
     strides = infer_source_strides(weights)
-    rests = [
-        int(np.prod(sizes.upsample_rates[stage + 1 :]))
-        for stage in range(len(sizes.upsample_rates))
-    ]
-    return not strides or strides == rests
+    rates = sizes.upsample_rates
+    expected = [math.prod(rates[stage + 1 :]) for stage in range(len(rates))]
+    return not strides or strides == expected
 
 
 def infer_source_strides(weights: Mapping[str, np.ndarray]) -> list[int]:
-    """What is left to upsample after every stage; nothing for a voice without pitch."""
-    stages = count(weights, r"dec\.noise_convs\.(\d+)\.weight")
+    """Infer the upsampling that is left after every stage; empty for a voice without pitch."""
+    stages = count_layers(weights, r"dec\.noise_convs\.(\d+)\.weight")
     kernels = [
-        shape(weights, f"dec.noise_convs.{stage}.weight", 3)[2] for stage in range(stages)
+        get_shape(weights, f"dec.noise_convs.{stage}.weight", 3)[2] for stage in range(stages)
     ]
     return [max(kernel // 2, 1) for kernel in kernels]
 
 
-def shape(weights: Mapping[str, np.ndarray], name: str, dimensions: int) -> tuple[int, ...]:
-    """The shape of a weight. Raises ValueError if it is not there or has another number of
-    dimensions."""
+def get_shape(weights: Mapping[str, np.ndarray], name: str, dimensions: int) -> tuple[int, ...]:
+    """Return the shape of a weight. Raises ValueError if it is missing or has other dimensions."""
     if name not in weights:
         raise ValueError(f"it has no {name}")
     if weights[name].ndim != dimensions:
@@ -125,21 +142,188 @@ def shape(weights: Mapping[str, np.ndarray], name: str, dimensions: int) -> tupl
     return weights[name].shape
 
 
-def count(weights: Mapping[str, np.ndarray], pattern: str, step: int = 1) -> int:
-    """One more than the largest number of such weights, which are numbered without a gap, or by
-    `step`.
+def count_layers(weights: Mapping[str, np.ndarray], pattern: str, step: int = 1) -> int:
+    """Return one more than the largest layer number among weights of a name; 0 without any.
 
-    Raises ValueError for more of them than any voice has.
+    Args:
+      pattern: The name, with the number as its group.
+      step: Difference between one number and the next.
+
+    Raises:
+      ValueError: The numbers have gaps, or there are more than in any voice.
     """
-    numbers = {
-        int(found[1])
-        for name in weights
-        if (found := re.fullmatch(pattern.replace(r"\d+", r"\d{1,4}"), name))
-    }
+    # Four digits at most: int() of a very long number would take for ever.
+    bounded = re.compile(pattern.replace(r"\d+", r"\d{1,4}"))
+    numbers = {int(found[1]) for name in weights if (found := bounded.fullmatch(name))}
     if numbers != set(range(0, len(numbers) * step, step)):
-        raise ValueError(
-            f"its layers are not numbered as a voice's are ({pattern})".replace("\\", "")
-        )
-    if len(numbers) > _MOST_LAYERS:
+        readable = pattern.replace("\\", "")
+        raise ValueError(f"its layers are not numbered as a voice's are ({readable})")
+    if len(numbers) > _MAX_LAYERS:
         raise ValueError("it has more layers than any voice")
     return max(numbers, default=-1) + 1
+
+
+# --- from the config list ---
+
+
+def to_config_list(model: VoiceModel) -> list[Any]:
+    """List the 18 sizes of a public voice file, in their order."""
+    sizes = model.generator
+    return [
+        model.audio.spectrogram_bins,
+        _SEGMENT,
+        sizes.inter_channels,
+        sizes.hidden_channels,
+        sizes.filter_channels,
+        sizes.attention_heads,
+        sizes.attention_layers,
+        sizes.attention_kernel,
+        _DROPOUT,
+        _RESBLOCK,
+        list(sizes.resblock_kernels),
+        [list(dilations) for dilations in sizes.resblock_dilations],
+        list(sizes.upsample_rates),
+        sizes.upsample_initial_channels,
+        list(sizes.upsample_kernels),
+        sizes.speakers,
+        sizes.speaker_channels,
+        model.audio.sample_rate,
+    ]
+
+
+def parse_config_list(
+    values: Sequence[Any],
+    version: Version,
+    has_pitch: bool,
+    content_channels: int,
+    speakers: int,
+) -> tuple[GeneratorConfig, AudioConfig]:
+    """Parse the 18 sizes of a public voice file; the values may be anything at all.
+
+    Args:
+      has_pitch, content_channels, speakers: As the weights have them, which decide.
+
+    Raises:
+      ValueError: They are not the sizes of a voice; the message says why.
+    """
+    if len(values) != 18:
+        raise ValueError(f"its config has {len(values)} entries, not 18")
+    bins, _, inter, hidden, filters, heads, layers, kernel, _, block, *decoder = values
+    kernels, dilations, rates, initial, up_kernels, _, speaker_channels, sample_rate = decoder
+    if str(block) != _RESBLOCK:
+        raise ValueError(f"its residual blocks are of kind {block!r}; only kind 1 is known")
+    try:
+        generator = GeneratorConfig(
+            upsample_rates=tuple(rates),
+            upsample_kernels=tuple(up_kernels),
+            content_channels=content_channels,
+            inter_channels=inter,
+            hidden_channels=hidden,
+            filter_channels=filters,
+            attention_heads=heads,
+            attention_layers=layers,
+            attention_kernel=kernel,
+            speaker_channels=speaker_channels,
+            speakers=speakers,
+            upsample_initial_channels=initial,
+            resblock_kernels=tuple(kernels),
+            resblock_dilations=tuple(map(tuple, dilations)),
+            has_pitch=has_pitch,
+        )
+        audio = audio_config_for(int(sample_rate), version, 2 * (bins - 1))
+    except TypeError:
+        raise ValueError(_NOT_A_SIZE) from None
+    check_sizes(generator, audio)
+    return generator, audio
+
+
+def audio_config_for(
+    sample_rate: int, version: Version, n_fft: int | None = None
+) -> AudioConfig:
+    """Return the audio config of the preset with a rate and version, or of the nearest one.
+
+    Args:
+      n_fft: Transform length of the voice, if it differs from the preset's.
+    """
+    alike = [preset for preset in PRESETS.values() if preset.audio.sample_rate == sample_rate]
+    same_version = [preset for preset in alike if preset.version == version]
+    nearest = (same_version or alike or [PRESETS["40k"]])[0]
+    audio = dataclasses.replace(nearest.audio, sample_rate=sample_rate)
+    return audio if n_fft is None else dataclasses.replace(audio, n_fft=n_fft)
+
+
+# --- checks ---
+
+
+def check_sizes(generator: GeneratorConfig, audio: AudioConfig) -> None:
+    """Raise ValueError, with the reason, unless a voice can have these sizes.
+
+    The fields come from a file and may hold anything at all.
+    """
+    try:
+        _check_counts(generator, audio)
+    except TypeError:
+        raise ValueError(_NOT_A_SIZE) from None
+    _check_upsampling(generator, audio)
+    if generator.hidden_channels % generator.attention_heads or generator.inter_channels % 2:
+        raise ValueError(
+            "its channels cannot be shared out between its attention's heads, or its flow's halves"
+        )
+    kernels = generator.resblock_kernels
+    if len(kernels) != len(generator.resblock_dilations):
+        raise ValueError("its residual blocks have not as many kernels as dilations")
+    if not kernels or any(kernel % 2 == 0 for kernel in kernels):
+        raise ValueError(
+            f"its residual blocks have kernels of {kernels}, which are not all odd"
+        )
+
+
+def _check_counts(generator: GeneratorConfig, audio: AudioConfig) -> None:
+    counts: list[Any] = [audio.sample_rate, audio.n_fft, audio.n_mels, audio.segment_frames]
+    for field in dataclasses.fields(generator):
+        value = getattr(generator, field.name)
+        if field.name == "has_pitch":
+            counts.append(1 if type(value) is bool else None)
+        elif field.name == "resblock_dilations":
+            counts += [dilation for dilations in value for dilation in dilations]
+        else:
+            counts += value if type(value) is tuple else [value]
+    if not all(type(count) is int and 0 < count <= _MAX_SIZE for count in counts):
+        raise ValueError(_NOT_A_SIZE)
+    layers = (
+        generator.attention_layers,
+        generator.posterior_layers,
+        generator.flow_steps,
+        generator.flow_layers,
+    )
+    lists = (
+        generator.upsample_rates,
+        generator.resblock_kernels,
+        *generator.resblock_dilations,
+    )
+    if max(*layers, *map(len, lists)) > _MAX_LAYERS:
+        raise ValueError("its config has more layers than any voice")
+
+
+def _check_upsampling(generator: GeneratorConfig, audio: AudioConfig) -> None:
+    rates = generator.upsample_rates
+    kernels = generator.upsample_kernels
+    impossible = f"its upsampling by {rates} with kernels of {kernels} is not possible"
+    if not rates or len(rates) != len(kernels):
+        raise ValueError(impossible)
+    if generator.upsample_initial_channels >> len(rates) == 0:  # every stage halves them
+        raise ValueError(impossible)
+    if audio.sample_rate % 100 or math.prod(rates) != audio.hop:
+        raise ValueError(
+            f"its upsampling by {rates} does not make {audio.sample_rate} Hz of 100 frames a second"
+        )
+    for rate, kernel in zip(rates, kernels, strict=True):
+        if kernel < rate or (kernel - rate) % 2:
+            raise ValueError(impossible)
+    for stage in range(len(rates)):
+        left = math.prod(rates[stage + 1 :])
+        if left % 2 and left > 1:
+            raise ValueError(
+                f"its upsampling by {rates} has an odd rate behind the first, which is not "
+                "supported"
+            )

@@ -1,14 +1,17 @@
-"""An imported voice: a folder with its weights, its retrieval index and, where it can be trained
-on, a discriminator.
+"""Our own formats of a voice: a safetensors file, and the folder that `rvc-jax import` makes.
 
-voice.json                     what it was made of
-model.safetensors              weights and sizes, with the posterior encoder if it had one
-index.npy                      content features of its training speech, float16
-discriminator.safetensors      of a training checkpoint
+The file holds the weights in float32 under the public names, and a description of the voice as
+JSON in its header. The folder holds:
+
+voice.json                     what the voice was made of
+model.safetensors              weights and sizes, with the posterior encoder if there was one
+index.npy                      content features of the training speech, float16
+discriminator.safetensors      of a training checkpoint, to train further
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from rvc_jax.config import AudioConfig, GeneratorConfig, from_dict, to_dict
 from rvc_jax.errors import UserError
 from rvc_jax.storage.files import (
     atomic_folder,
@@ -25,10 +29,19 @@ from rvc_jax.storage.files import (
     write_json,
 )
 from rvc_jax.version import __version__
-from rvc_jax.voices.formats import pth_reader, safetensors_voice
-from rvc_jax.voices.index import read_index
-from rvc_jax.voices.model import VoiceModel
+from rvc_jax.voices.formats import sniff
+from rvc_jax.voices.formats.infer_sizes import check_sizes
+from rvc_jax.voices.model import (
+    CONTENT_CHANNELS,
+    VoiceModel,
+    normalize_weights,
+    with_content_encoder,
+)
 from rvc_jax.weights import safetensors_file
+
+NATIVE_VOICE = "voice of rvc-jax"
+METADATA_KEY = "rvc_jax_voice"
+"""Key of the description among the texts in a file's header."""
 
 FORMAT = "rvc_jax voice"
 DESCRIPTION = "voice.json"
@@ -36,82 +49,164 @@ MODEL = "model.safetensors"
 INDEX = "index.npy"
 DISCRIMINATOR = "discriminator.safetensors"
 
+_MAX_DESCRIPTION_BYTES = 1 << 20
 
-def is_voice(folder: Path) -> bool:
+
+# --- the file ---
+
+
+def read(path: Path, content_encoder: str | None = None) -> VoiceModel:
+    """Read a voice from a safetensors file.
+
+    Args:
+      content_encoder: The encoder that it was trained with, instead of what the file says.
+
+    Raises:
+      UserError: The file holds something else, or is damaged.
+    """
+    with sniff.voice_errors(path):
+        return with_content_encoder(_read(path), content_encoder)
+
+
+def _read(path: Path) -> VoiceModel:
+    texts = safetensors_file.metadata(path)
+    weights = safetensors_file.read(path)
+    if METADATA_KEY not in texts:
+        kind = sniff.sniff_names(weights)
+        if kind:
+            raise sniff.NotAVoiceError(*kind)
+        raise ValueError(
+            "its header does not describe a voice of rvc-jax; name the .pth that it was made from"
+        )
+    return normalize_weights(_parse_description(texts[METADATA_KEY], weights))
+
+
+def _parse_description(text: str, weights: dict[str, np.ndarray]) -> VoiceModel:
+    damaged = "the description of the voice in its header is damaged"
+    try:
+        described = json.loads(text)
+        model = VoiceModel(
+            generator=from_dict(GeneratorConfig, described["generator"]),
+            audio=from_dict(AudioConfig, described["audio"]),
+            version=described["version"],
+            weights=weights,
+            content_encoder=described["content_encoder"],
+            content_fingerprint=described["content_fingerprint"],
+            speakers=described["speakers"],
+            facts=described["facts"],
+        )
+    except (KeyError, TypeError, ValueError, RecursionError, AttributeError):
+        raise ValueError(f"{damaged}, or from another version of rvc-jax") from None
+    # from_dict has checked nothing: the values are any that JSON has.
+    texts = [model.content_encoder, *model.speakers] if type(model.speakers) is list else [None]
+    if model.content_fingerprint is not None:
+        texts.append(model.content_fingerprint)
+    if not model.speakers or any(type(text) is not str for text in texts):
+        raise ValueError(damaged)
+    if type(model.facts) is not dict or model.version not in list(CONTENT_CHANNELS):
+        raise ValueError(damaged)
+    check_sizes(model.generator, model.audio)
+    return dataclasses.replace(
+        model,
+        speakers=tuple(model.speakers),
+        facts={"kind": NATIVE_VOICE} | model.facts,
+    )
+
+
+def write(path: Path, model: VoiceModel) -> None:
+    """Write a voice to a safetensors file, whole or not at all.
+
+    Raises:
+      UserError: The disk refuses.
+    """
+    safetensors_file.write(path, model.weights, {METADATA_KEY: json.dumps(describe(model))})
+
+
+def describe(model: VoiceModel) -> dict[str, Any]:
+    """Describe a voice in values that JSON has: everything but its weights and its index."""
+    description = {
+        "generator": to_dict(model.generator),
+        "audio": to_dict(model.audio),
+        "version": model.version,
+        "content_encoder": model.content_encoder,
+        "content_fingerprint": model.content_fingerprint,
+        "speakers": model.speakers,
+        "facts": dict(model.facts),
+    }
+    return json.loads(json.dumps(description))
+
+
+# --- the folder ---
+
+
+def is_voice_folder(folder: Path) -> bool:
+    """Whether a folder was made by `rvc-jax import`."""
     return (folder / DESCRIPTION).is_file()
 
 
-def write(
+def write_folder(
     folder: Path,
     model: VoiceModel,
-    index: np.ndarray | None = None,
     discriminator: Mapping[str, np.ndarray] | None = None,
     origin: Mapping[str, Any] | None = None,
 ) -> None:
-    """Makes the folder, whole or not at all.
+    """Write a voice with its index to a new folder, whole or not at all.
 
-    index: [rows, channels]. discriminator: its weights under the public names. origin: plain values
-    that tell what the voice was made of.
+    Args:
+      discriminator: Weights of the discriminator under the public names, to train further.
+      origin: What the voice was made of, in plain values.
 
     Raises:
-      UserError: something is at `folder` already, or it cannot be written.
+      UserError: Something is at `folder` already, or it can't be written.
     """
+    arrays = [*model.weights.values(), *(discriminator or {}).values()]
     try:
         check_vacant(folder)
-        check_disk_space(
-            folder,
-            sum(
-                4 * array.size
-                for array in [*model.weights.values(), *(discriminator or {}).values()]
-            ),
-        )
+        check_disk_space(folder, sum(4 * array.size for array in arrays))
         with atomic_folder(folder) as unfinished:
-            safetensors_voice.write(unfinished / MODEL, model)
-            if index is not None:
-                write_array(unfinished / INDEX, index.astype(np.float16))
+            write(unfinished / MODEL, model)
+            if model.index is not None:
+                write_array(unfinished / INDEX, model.index.astype(np.float16))
             if discriminator:
                 safetensors_file.write(unfinished / DISCRIMINATOR, discriminator)
-            told = {"format": FORMAT, "version": __version__, "made_of": dict(origin or {})}
-            write_json(unfinished / DESCRIPTION, told)
+            description = {
+                "format": FORMAT,
+                "version": __version__,
+                "made_of": dict(origin or {}),
+            }
+            write_json(unfinished / DESCRIPTION, description)
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror or error}") from None
 
 
 def check_vacant(folder: Path) -> None:
-    """Raises UserError unless a folder can be made there: there is nothing, or an empty one."""
+    """Raise UserError unless a folder can be made there: nothing is there, or an empty folder."""
     if not is_vacant(folder):
         raise UserError(f"{folder} exists already; name a new folder with --out")
 
 
-def read(folder: Path) -> tuple[VoiceModel, np.ndarray | None]:
-    """The voice, and its index [rows, channels] if it has one. Raises UserError if it is none, or
-    damaged."""
-    described(folder)
-    model = pth_reader.read(folder / MODEL)
-    index = folder / INDEX
-    return model, read_index(
-        index, model.generator.content_channels
-    ) if index.exists() else None
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read what a folder says its voice was made of.
 
-
-def described(folder: Path) -> dict[str, Any]:
-    """What its description tells. Raises UserError if the folder is no voice, or its description
-    damaged."""
+    Raises:
+      UserError: The folder is not a voice, or its description is damaged.
+    """
     file = folder / DESCRIPTION
     try:
-        if file.stat().st_size > 1 << 20:
+        if file.stat().st_size > _MAX_DESCRIPTION_BYTES:
             raise ValueError
-        told = json.loads(file.read_text())
+        description = json.loads(file.read_text())
     except FileNotFoundError:
         raise UserError(
-            f"{folder} is no voice that `rvc-jax import` made: it has no {DESCRIPTION}"
+            f"{folder} is not a voice that `rvc-jax import` made: it has no {DESCRIPTION}"
         ) from None
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError):
         raise UserError(f"{file} is damaged: it is not JSON") from None
-    if not isinstance(told, dict) or told.get("format") != FORMAT:
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise UserError(
-            f"{folder} is no voice that `rvc-jax import` made: its {DESCRIPTION} is another program's"
+            f"{folder} is not a voice that `rvc-jax import` made: its {DESCRIPTION} is another "
+            "program's"
         )
-    return told
+    return description

@@ -135,6 +135,16 @@ def to_session_inputs(
     return inputs
 
 
+def render(
+    path: Path, values: dict[str, np.ndarray], flavor: Flavor, has_pitch: bool
+) -> np.ndarray:
+    """Render a voice's file in onnxruntime, without the noise that is drawn inside: [samples]."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(disable_noise(path.read_bytes()))
+    return session.run(None, to_session_inputs(values, flavor, has_pitch))[0].reshape(-1)
+
+
 def disable_noise(data: bytes) -> bytes:
     """The file with the noise that is drawn inside off."""
     import onnx

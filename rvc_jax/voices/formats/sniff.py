@@ -1,25 +1,48 @@
-"""Which kind of file is this? Told by its first bytes, or by the names in a PyTorch file, and what
-to do with it."""
+"""Recognizes files that are not voices, by their first bytes or by the names of their arrays.
+
+A user who names the wrong file learns what it is and what to do with it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rvc_jax.errors import UserError, sanitize
 
-_HEAD = 4096
+_HEAD_BYTES = 4096
 
 
 class FileKind(NamedTuple):
-    """A kind of file that a voice is not."""
+    """A kind of file that is not a voice."""
 
     name: str
-    """As in "it is ..."."""
+    """Completes "it is ..."."""
     advice: str
+    """What to do instead."""
+
+
+class NotAVoiceError(Exception):
+    """A file holds something that is not a voice."""
+
+    def __init__(self, name: str, advice: str):
+        super().__init__(f"it is {name}; {advice}")
+        self.kind = FileKind(name, advice)
+
+
+@contextlib.contextmanager
+def voice_errors(path: Path) -> Iterator[None]:
+    """Turn what readers of voices raise into a UserError of one line that begins with the path."""
+    try:
+        yield
+    except NotAVoiceError as error:
+        raise UserError(f"{path} is not a voice: {error}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not a voice that can be opened: {error}") from None
 
 
 _UNPACK = "unpack it, and give the .pth that is in it"
@@ -55,7 +78,7 @@ _HEADS: tuple[tuple[re.Pattern[bytes], FileKind], ...] = tuple(
         (
             rb"RIFF....WAVE|fLaC|OggS|ID3|FORM....AIFF|\xff[\xfb\xf3\xf2]|....ftyp|\x1aE\xdf\xa3",
             "a recording",
-            "name a voice's .pth; recordings are what `rvc-jax convert` speaks",
+            "name a voice's .pth; `rvc-jax convert` takes recordings",
         ),
         (
             rb"\x93NUMPY",
@@ -78,14 +101,14 @@ _ARCHITECTURES: tuple[tuple[str, FileKind], ...] = tuple(
         (
             r"discriminators\.\d+\.",
             "a discriminator (D)",
-            "it trains a voice and does not speak: name the generator (G), and this one with "
+            "it trains a voice and can't convert: name the generator (G), and this one with "
             "`rvc-jax import G.pth --discriminator D.pth`",
         ),
         (
-            r"(w2v_encoder\.|hubert\.)?(w2v_model\.)?(feature_extractor\.conv_layers|encoder\.layers\.\d+\.(self_attn|"
-            r"attention))\.",
+            r"(w2v_encoder\.|hubert\.)?(w2v_model\.)?"
+            r"(feature_extractor\.conv_layers|encoder\.layers\.\d+\.(self_attn|attention))\.",
             "a content encoder (HuBERT, ContentVec or another of their family)",
-            "every voice uses one and none is a voice: name the voice's .pth",
+            "every voice uses one, but it is not a voice: name the voice's .pth",
         ),
         (
             r"unet\.(encoder|intermediate|decoder)\.|fc\.0\.gru\.",
@@ -93,7 +116,8 @@ _ARCHITECTURES: tuple[tuple[str, FileKind], ...] = tuple(
             "it finds the pitch of recordings: name a voice's .pth",
         ),
         (
-            r"(model\.)?(stack|decoder)\._layers\.|input_stack\.|output_proj\.weight_[gv]|harmonic_emb",
+            r"(model\.)?(stack|decoder)\._layers\.|input_stack\.|output_proj\.weight_[gv]|"
+            r"harmonic_emb",
             "the pitch model FCPE",
             "it finds the pitch of recordings: name a voice's .pth",
         ),
@@ -105,18 +129,18 @@ _ARCHITECTURES: tuple[tuple[str, FileKind], ...] = tuple(
         (
             r"enc_p\.ssl_proj\.|enc_p\.encoder_ssl\.|model\.ar_",
             "a model of GPT-SoVITS",
-            "it speaks texts, and is another architecture: it opens in GPT-SoVITS",
+            "it reads texts aloud, with another architecture: it opens in GPT-SoVITS",
         ),
         (
             r"emb_uv\.|f0_decoder\.|enc_p\.f0_emb\.|enc_p\.pre\.",
             "a so-vits-svc model",
-            "that is another architecture, with its own training: it opens in so-vits-svc; train a voice from the same "
-            "recordings with rvc-jax",
+            "that is another architecture, with its own training: it opens in so-vits-svc; train a "
+            "voice from the same recordings with rvc-jax",
         ),
         (
             r"enc_p\.emb\.weight|dp\.flows\.|sdp\.",
             "a text-to-speech model (VITS)",
-            "it speaks texts: it opens in the program that it was trained with",
+            "it reads texts aloud: it opens in the program that it was trained with",
         ),
         (
             r"denoise_fn\.|diffusion|unit_embed\.",
@@ -140,7 +164,7 @@ _ARCHITECTURES: tuple[tuple[str, FileKind], ...] = tuple(
         ),
         (
             r"(model\.)?diffusion_model\.|first_stage_model\.|lora_",
-            "a model of pictures",
+            "an image model",
             "name a voice's .pth",
         ),
         (
@@ -153,10 +177,10 @@ _ARCHITECTURES: tuple[tuple[str, FileKind], ...] = tuple(
 
 
 def sniff_head(path: Path) -> FileKind | None:
-    """The kind that a file's first bytes tell; None if a voice may begin so.
+    """Recognize a file by its first bytes; None if a voice may begin like that.
 
     Raises:
-      UserError: if it is not there, no file, or can't be read.
+      UserError: It is missing, is not a file, or can't be read.
     """
     head = read_head(path)
     if not head:
@@ -165,27 +189,26 @@ def sniff_head(path: Path) -> FileKind | None:
 
 
 def read_head(path: Path) -> bytes:
-    """The beginning of a file. Raises UserError if it is not there, no file, or can't be read."""
+    """Read the beginning of a file. Raises UserError if it is missing, not a file, or unreadable."""
     try:
+        if not path.exists():
+            raise UserError(f"there is no file {path}")
         if not path.is_file():
-            raise UserError(
-                f"{path} is no file: name a voice's .pth"
-                if path.exists()
-                else f"there is no file {path}"
-            )
+            raise UserError(f"{path} is not a file: name a voice's .pth")
         with path.open("rb") as file:
-            return file.read(_HEAD)
+            return file.read(_HEAD_BYTES)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def is_safetensors(path: Path) -> bool:
+    """Whether a file begins as safetensors files do: a length, then a JSON object."""
     head = read_head(path)
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 40
 
 
 def is_archive(path: Path) -> bool:
-    """Whether it is a zip archive that is no PyTorch file, whatever its name."""
+    """Whether a file is a zip archive, whatever its name, but not a PyTorch file."""
     if read_head(path)[:2] != b"PK":
         return False
     try:
@@ -196,7 +219,7 @@ def is_archive(path: Path) -> bool:
 
 
 def sniff_names(names: Mapping[str, Any]) -> FileKind | None:
-    """The kind of network that arrays of such names are of; None if it is RVC's, or unknown."""
+    """Recognize a network by the names of its arrays; None if it is RVC's, or unknown."""
     for pattern, kind in _ARCHITECTURES:
         if any(re.match(pattern, str(name)) for name in names):
             return kind
@@ -204,6 +227,6 @@ def sniff_names(names: Mapping[str, Any]) -> FileKind | None:
 
 
 def list_first_names(names: Mapping[str, Any]) -> str:
-    """The first few, for a message."""
+    """List the first few names, for a message."""
     listed = ", ".join(sanitize(name, 40) for name in list(names)[:3])
     return listed + (", ..." if len(names) > 3 else "")

@@ -147,7 +147,7 @@ def test_info_tells_a_voice_and_what_is_none(
     assert main(["info", str(path), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["kind"] == "a discriminator (D)" and figures["keys"] == ["model"]
-    assert "is no voice" in figures["no_voice"]
+    assert "is not a voice" in figures["no_voice"]
 
 
 def test_info_tells_a_folder_of_voices(tmp_path: Path, capsys: Captured) -> None:

@@ -119,7 +119,7 @@ def test_equal_rows_leave_no_empty_cell(tmp_path: Path) -> None:
 
 
 def test_very_many_rows_become_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faiss_index, "MOST_ROWS", 1000)
+    monkeypatch.setattr(faiss_index, "MAX_ROWS", 1000)
     monkeypatch.setattr(faiss_index, "REDUCED_ROWS", 100)
     rows = speechlike(1500, 8)
     assert write(tmp_path / "voice.index", rows) == WrittenIndex(100, 1500, 8, 2)

@@ -18,8 +18,10 @@ import pytest
 from public_files import TUPLES_OF_TUPLES, Call, applio, checkpoint, classic, small_voice, write
 
 from rvc_jax.errors import UserError
-from rvc_jax.voices.formats import native, pth_reader, safetensors_voice
-from rvc_jax.voices.model import VoiceModel, to_config_list
+from rvc_jax.voices.formats import native, pth_reader
+from rvc_jax.voices.formats.infer_sizes import to_config_list
+from rvc_jax.voices.model import VoiceModel
+from rvc_jax.voices.open import open_voice
 from rvc_jax.weights import safetensors_file
 
 
@@ -28,7 +30,12 @@ def voice() -> VoiceModel:
     return small_voice()
 
 
-def refusal(path: Path, read: Callable[[Path], Any] = pth_reader.read) -> str:
+def read_file(path: Path) -> VoiceModel:
+    is_safetensors = path.suffix == ".safetensors"
+    return native.read(path) if is_safetensors else pth_reader.read(path)
+
+
+def refusal(path: Path, read: Callable[[Path], Any] = read_file) -> str:
     with pytest.raises(UserError) as caught:
         read(path)
     text = str(caught.value)
@@ -132,7 +139,7 @@ def test_other_files_are_told(tmp_path: Path, case: str) -> None:
 def test_what_is_no_file(tmp_path: Path) -> None:
     assert "there is no file" in refusal(tmp_path / "gone.pth")
     assert "cannot be read" in refusal(tmp_path / ("x" * 300 + ".pth"))
-    assert "is no voice that `rvc-jax import` made" in refusal(tmp_path)
+    assert "holds neither a run nor a voice" in refusal(tmp_path, open_voice)
 
 
 def array(*shape: int) -> np.ndarray:
@@ -140,8 +147,8 @@ def array(*shape: int) -> np.ndarray:
 
 
 CONTENTS: dict[str, tuple[Any, str]] = {
-    "a list": ([array(2)], "a list with nothing of a voice"),
-    "a number": (3, "a int with nothing"),
+    "a list": ([array(2)], "a list without anything of a voice"),
+    "a number": (3, "a int without anything"),
     "an array": (array(3, 2), r"a single array of shape \(3, 2\)"),
     "an empty dictionary": ({}, "without weights"),
     "settings": ({"sr": "40k", "config": [1] * 18}, r"without weights \(it has sr, config\)"),
@@ -154,7 +161,7 @@ CONTENTS: dict[str, tuple[Any, str]] = {
         "a discriminator.*import G",
     ),
     "a state dict of D": ({"discriminators.1.conv_post.bias": array(1)}, "a discriminator"),
-    "an optimiser": ({"state": {}, "param_groups": []}, "an optimiser's state.*G_"),
+    "an optimizer": ({"state": {}, "param_groups": []}, "an optimizer's state.*G_"),
     "HuBERT": ({"encoder.layers.0.attention.k_proj.weight": array(1)}, "a content encoder"),
     "HuBERT of fairseq": (
         {"cfg": {}, "model": {"encoder.layers.0.self_attn.k_proj.weight": array(1)}},
@@ -197,7 +204,7 @@ CONTENTS: dict[str, tuple[Any, str]] = {
     "UVR": ({"stg1_low_band_net.enc1.conv.weight": array(1)}, "takes the voice out of music"),
     "Stable Diffusion": (
         {"state_dict": {"model.diffusion_model.out.weight": array(1)}},
-        "a model of pictures",
+        "an image model",
     ),
     "RefineGAN by names": (
         {"weight": {"dec.upsample_conv_blocks.0.weight": array(1)}},
@@ -271,15 +278,18 @@ VOICES: dict[str, tuple[Callable[[VoiceModel], Any], str]] = {
         lambda voice: config(voice, _9="2"),
         "residual blocks are of kind '2'",
     ),
-    "a text for a size": (lambda voice: config(voice, _2="192"), "no size"),
-    "a number with a point": (lambda voice: config(voice, _3=8.0), "no size"),
-    "a negative size": (lambda voice: config(voice, _3=-8), "no size"),
-    "a list for a size": (lambda voice: config(voice, _2=[1]), "no size"),
-    "a number for a list": (lambda voice: config(voice, _12=10), "no size"),
-    "numbers for lists in a list": (lambda voice: config(voice, _11=[1, 2, 3]), "no size"),
-    "a thousand million layers": (lambda voice: config(voice, _6=10**9), "no size"),
+    "a text for a size": (lambda voice: config(voice, _2="192"), "can't be a size"),
+    "a number with a point": (lambda voice: config(voice, _3=8.0), "can't be a size"),
+    "a negative size": (lambda voice: config(voice, _3=-8), "can't be a size"),
+    "a list for a size": (lambda voice: config(voice, _2=[1]), "can't be a size"),
+    "a number for a list": (lambda voice: config(voice, _12=10), "can't be a size"),
+    "numbers for lists in a list": (
+        lambda voice: config(voice, _11=[1, 2, 3]),
+        "can't be a size",
+    ),
+    "a thousand million layers": (lambda voice: config(voice, _6=10**9), "can't be a size"),
     "a thousand layers": (lambda voice: config(voice, _6=1000), "more layers than any voice"),
-    "a number of 100 digits": (lambda voice: config(voice, _3=10**60), "no size"),
+    "a number of 100 digits": (lambda voice: config(voice, _3=10**60), "can't be a size"),
     "five heads": (lambda voice: config(voice, _5=5), "heads"),
     "four heads": (lambda voice: config(voice, _5=4), "attention heads 4, its weights have 2"),
     "other channels": (
@@ -307,7 +317,7 @@ VOICES: dict[str, tuple[Callable[[VoiceModel], Any], str]] = {
     "an unknown rate": (lambda voice: config(voice, _17=11025), "does not make 11025 Hz"),
     "no rate at all": (
         lambda voice: classic(voice, sr=None, config=[*to_config_list(voice)[:17], None]),
-        "no size",
+        "can't be a size",
     ),
     "a layer is missing": (
         lambda voice: weights(voice, "dec.ups.1."),
@@ -371,7 +381,7 @@ VOICES: dict[str, tuple[Callable[[VoiceModel], Any], str]] = {
     ),
     "a checkpoint of no preset": (
         lambda _: checkpoint(small_voice(upsample_kernels=(20, 20, 4, 4))),
-        "its upsampling.*is no preset",
+        "no preset has its upsampling",
     ),
     "a checkpoint with other blocks": (
         lambda _: checkpoint(small_voice(resblock_kernels=(3,), resblock_dilations=((1,),))),
@@ -405,27 +415,27 @@ def test_what_never_ends_is_no_size(tmp_path: Path, voice: VoiceModel, entry: in
     if entry in (1, 8):  # looked at by nobody
         pth_reader.read(path)
     else:
-        assert "its config holds something that is no size" in refusal(path) or entry == 9
+        assert "its config holds a value that can't be a size" in refusal(path) or entry == 9
 
 
 HEADERS: dict[str, tuple[Any, str]] = {
-    "none": (None, "has nothing of a voice of rvc-jax"),
+    "none": (None, "does not describe a voice of rvc-jax"),
     "no JSON": ("{", "is damaged"),
     "deep JSON": ("[" * 100_000, "is damaged"),
     "a list": ([], "is damaged"),
     "no sizes": ({"generator": None}, "is damaged"),
     "an unknown size": ({"generator.depth": 3}, "is damaged"),
-    "a text for rates": ({"generator.upsample_rates": "abcd"}, "no size"),
+    "a text for rates": ({"generator.upsample_rates": "abcd"}, "can't be a size"),
     "no rates": ({"generator.upsample_rates": []}, "is not possible"),
     "a million layers": ({"generator.attention_layers": 1_000_000}, "more layers"),
-    "lists in lists": ({"generator.resblock_dilations": [[[1]]]}, "no size"),
-    "numbers for lists": ({"generator.resblock_dilations": 5}, "no size|is damaged"),
-    "pitch as a number": ({"generator.has_pitch": 1}, "no size"),
+    "lists in lists": ({"generator.resblock_dilations": [[[1]]]}, "can't be a size"),
+    "numbers for lists": ({"generator.resblock_dilations": 5}, "can't be a size|is damaged"),
+    "pitch as a number": ({"generator.has_pitch": 1}, "can't be a size"),
     "pitch that is not there": (
         {"generator.has_pitch": False},
         "parts that RVC's network lacks",
     ),
-    "a rate of 0": ({"audio.sample_rate": 0}, "no size"),
+    "a rate of 0": ({"audio.sample_rate": 0}, "can't be a size"),
     "version 3": ({"version": "v3"}, "is damaged"),
     "a list for a version": ({"version": []}, "is damaged"),
     "an encoder without a name": ({"content_encoder": None}, "is damaged"),
@@ -438,7 +448,7 @@ HEADERS: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("case", HEADERS)
 def test_broken_files_of_ours_are_told(tmp_path: Path, voice: VoiceModel, case: str) -> None:
     change, message = HEADERS[case]
-    told = json.loads(json.dumps(safetensors_voice.described(voice)))
+    told = json.loads(json.dumps(native.describe(voice)))
     for name, value in change.items() if isinstance(change, dict) else ():
         outer, _, inner = name.partition(".")
         if inner:
@@ -447,7 +457,7 @@ def test_broken_files_of_ours_are_told(tmp_path: Path, voice: VoiceModel, case: 
             told[outer] = value
     text = told if isinstance(change, dict) else change
     texts = (
-        {safetensors_voice.KEY: text if isinstance(text, str) else json.dumps(text)}
+        {native.METADATA_KEY: text if isinstance(text, str) else json.dumps(text)}
         if text is not None
         else {}
     )
@@ -459,7 +469,7 @@ def test_broken_files_of_ours_are_told(tmp_path: Path, voice: VoiceModel, case: 
 
 def test_files_of_ours_that_are_cut_short(tmp_path: Path, voice: VoiceModel) -> None:
     path = tmp_path / "voice.safetensors"
-    safetensors_voice.write(path, voice)
+    native.write(path, voice)
     whole = path.read_bytes()
     for length in (9, 500, len(whole) - 1):
         path.write_bytes(whole[:length])
@@ -482,7 +492,7 @@ DESCRIPTIONS = {
 def test_broken_folders_are_told(tmp_path: Path, case: str) -> None:
     content, message = DESCRIPTIONS[case]
     (tmp_path / "voice.json").write_bytes(content)
-    assert message in refusal(tmp_path)
+    assert message in refusal(tmp_path, native.read_description)
 
 
 INDEXES: dict[str, tuple[Any, str]] = {
@@ -508,14 +518,14 @@ INDEXES: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("case", INDEXES)
 def test_broken_indexes_are_told(tmp_path: Path, voice: VoiceModel, case: str) -> None:
     content, message = INDEXES[case]
-    native.write(tmp_path / "ada", voice)
+    native.write_folder(tmp_path / "ada", voice)
     path = tmp_path / "ada" / "index.npy"
     if isinstance(content, bytes):
         path.write_bytes(content)
     else:
         np.save(path, content, allow_pickle=True)
     with pytest.raises(UserError) as caught:
-        native.read(tmp_path / "ada")
+        open_voice(tmp_path / "ada")
     assert message in str(caught.value) and str(path) in str(caught.value)
 
 
@@ -527,16 +537,16 @@ def test_a_folder_appears_whole_or_not_at_all(
 
     with monkeypatch.context() as patch, pytest.raises(UserError, match="No space left"):
         patch.setattr(native, "write_json", full)
-        native.write(tmp_path / "ada", voice)
+        native.write_folder(tmp_path / "ada", voice)
     assert list(tmp_path.iterdir()) == []
-    native.write(tmp_path / "ada", voice, np.ones((9, 768), np.float32))
+    indexed = dataclasses.replace(voice, index=np.ones((9, 768), np.float32))
+    native.write_folder(tmp_path / "ada", indexed)
     with pytest.raises(UserError, match="exists already"):
-        native.write(tmp_path / "ada", voice)
-    model, rows = native.read(tmp_path / "ada")
-    assert rows.dtype == np.float16 and rows.shape == (9, 768)
-    assert dataclasses.replace(model, weights={}, facts={}) == dataclasses.replace(
-        voice, weights={}, facts={}
-    )
+        native.write_folder(tmp_path / "ada", voice)
+    model = open_voice(tmp_path / "ada")
+    assert model.index.dtype == np.float16 and model.index.shape == (9, 768)
+    bare = {"weights": {}, "facts": {}, "index": None, "index_name": None}
+    assert dataclasses.replace(model, **bare) == dataclasses.replace(voice, **bare)
     assert sorted(path.name for path in (tmp_path / "ada").iterdir()) == [
         "index.npy",
         "model.safetensors",

@@ -25,8 +25,9 @@ from rvc_jax.config import PRESETS
 from rvc_jax.errors import UserError
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.parameters import Network
-from rvc_jax.voices.formats import pth_reader, safetensors_voice
-from rvc_jax.voices.model import VoiceModel, to_config_list
+from rvc_jax.voices.formats import native, pth_reader
+from rvc_jax.voices.formats.infer_sizes import to_config_list
+from rvc_jax.voices.model import VoiceModel
 from rvc_jax.weights import torch_file
 
 PUBLIC = [name for name in PRESETS if name != "nano"]
@@ -76,10 +77,10 @@ def test_our_own_files_tell_everything(tmp_path: Path) -> None:
     found = dataclasses.replace(
         trained, content_encoder="whisper-tiny", content_fingerprint="ab", facts={"epoch": 7}
     )
-    safetensors_voice.write(
+    native.write(
         tmp_path / "a.safetensors", dataclasses.replace(found, speakers=("Ada", "Bo", "Cy"))
     )
-    again = pth_reader.read(tmp_path / "a.safetensors")
+    again = native.read(tmp_path / "a.safetensors")
     assert_same(again, trained)
     assert again.speakers == ("Ada", "Bo", "Cy") and again.facts["epoch"] == 7
     assert (again.content_encoder, again.content_fingerprint) == ("whisper-tiny", "ab")
@@ -299,7 +300,7 @@ def test_a_discriminator_comes_with_its_generator(
     assert {name: array.shape for name, array in found.items()} == shapes["v2"]
     with pytest.raises(UserError, match="is of version v1, the voice is of v2"):
         pth_reader.read_discriminator(write(tmp_path / "D1.pth", {"model": zeros["v1"]}), voice)
-    with pytest.raises(UserError, match="is no discriminator: it is a generator"):
+    with pytest.raises(UserError, match="is not a discriminator: it is a generator"):
         pth_reader.read_discriminator(write(tmp_path / "G.pth", checkpoint(voice)), voice)
     with pytest.raises(UserError, match="of other sizes than RVC's"):
         small = {"discriminators.0.convs.0.weight_v": np.zeros((1, 1, 1), np.float32)}

@@ -204,15 +204,15 @@ def test_the_largest_of_float16_is_kept(tmp_path: Path) -> None:
     model = dataclasses.replace(model, weights=weights)
     found = write_checked(tmp_path / "a.pth", build_voice_content(model))["weight"]
     assert (found["dec.conv_pre.bias"] == -65504).all()
-    assert 0.9 < pth_writer.rounding(found, model.without_posterior().weights) <= 1
+    assert 0.9 < pth_writer.measure_rounding(found, model.without_posterior().weights) <= 1
 
 
 def test_rounding_knows_its_bound() -> None:
     weights = {"a": np.float32([1.0, 1.0 + 2**-11, 3e-8, 0.0])}
-    assert pth_writer.rounding(
+    assert pth_writer.measure_rounding(
         {"a": weights["a"].astype(np.float16)}, weights
     ) == pytest.approx(1, abs=1e-2)
-    assert pth_writer.rounding(weights, weights) == 0
+    assert pth_writer.measure_rounding(weights, weights) == 0
     for found in (
         {},
         {"a": weights["a"][:2]},
@@ -220,7 +220,7 @@ def test_rounding_knows_its_bound() -> None:
         {"a": weights["a"] * np.nan},
     ):
         with pytest.raises(ReadBackError):
-            pth_writer.rounding(found, weights)
+            pth_writer.measure_rounding(found, weights)
 
 
 @pytest.mark.parametrize("change", ["bytes", "key", "type", "value", "length"])
@@ -349,12 +349,12 @@ def test_pytorch_speaks_as_we_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     missing, unexpected = module.load_state_dict(content["weight"], strict=False)
     assert not unexpected and {name.partition(".")[0] for name in missing} == {"enc_q"}
 
-    clip = ExportCheck(model, ROWS)
+    clip = ExportCheck(dataclasses.replace(model, index=ROWS))
     inputs = {name: torch.from_numpy(value.copy()) for name, value in clip.inputs().items()}
     with torch.no_grad():
         names = ("content", "pitch", "f0", "lengths", "speaker")
         theirs = module.infer(*(inputs[name] for name in names), noise_scale=0.0)[0, 0].numpy()
-    ours = clip.spoken(
+    ours = clip.render(
         {name: tensor.float().numpy() for name, tensor in content["weight"].items()}
     )
     assert np.std(theirs) > 0.01
