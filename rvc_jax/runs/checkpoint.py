@@ -1,4 +1,4 @@
-"""Checkpoints: written by Orbax, complete or not at all, and checked against their hashes when
+"""Checkpoints: written by Orbax, complete or not at all; their hashes are checked when they are
 read."""
 
 from __future__ import annotations
@@ -22,14 +22,19 @@ HASHES = "sha256.json"
 _UNFINISHED = ".unfinished"
 
 FieldDefaults = dict[str, Callable[[dict[str, Any]], Any]]
-"""By field: its value for checkpoints made before there was such a field, from the fields that were
-restored."""
+"""Makes the value of a field that early checkpoints lack, from the fields that were restored."""
 
 
 def write(folder: Path, step: int, state: dict[str, Any]) -> None:
-    """Writes `folder/step`: under another name first, until every file and its hash is there.
+    """Write `folder/step`, under another name until every file and its hash is complete.
 
-    state: NumPy arrays. Raises whatever the disk does; nothing is left of the attempt then.
+    Args:
+        folder: Where the checkpoints are.
+        step: Number of the checkpoint; one of the same number is replaced.
+        state: NumPy arrays.
+
+    Raises:
+        Exception: The disk's error, mostly an OSError. Nothing is left of the attempt.
     """
     unfinished = folder / f"{step}{_UNFINISHED}"
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -44,47 +49,53 @@ def write(folder: Path, step: int, state: dict[str, Any]) -> None:
 
 
 def _checkpointer() -> ocp.Checkpointer:
-    """One that waits for no other process."""
+    """Return a checkpointer that does not wait for other processes."""
     process = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-    in_place = (
-        ocp.path.atomicity.CommitFileTemporaryPath
-    )  # Orbax renames no folder: the hashes say what is whole
+    # Orbax must not rename folders: some mounts can't, and the hashes say what is complete.
+    in_place = ocp.path.atomicity.CommitFileTemporaryPath
     return ocp.Checkpointer(
         handler, multiprocessing_options=alone, temporary_path_class=in_place
     )
 
 
 def _move(unfinished: Path, folder: Path) -> None:
-    """Renames a folder. Some mounted clouds can only rename files: then the hashes come last, and
-    say if one lacks."""
+    """Rename a folder, or its files one by one: some mounted object stores can't rename folders."""
     with contextlib.suppress(OSError):
-        os.replace(unfinished, folder)
+        os.replace(unfinished, folder)  # noqa: PTH105  (tests replace this function)
         return
     try:
+        # The hashes last: without them, a half-moved checkpoint does not count.
         for file in sorted(_list_files(unfinished), key=lambda file: file.name == HASHES):
             target = folder / file.relative_to(unfinished)
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(file, target)
+            os.replace(file, target)  # noqa: PTH105
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Removes what a killed run has left half written."""
+    """Remove what a killed run has left half written."""
     for path in folder.glob(f"*{_UNFINISHED}"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def read(folder: Path, template: Any, field_defaults: FieldDefaults | None = None) -> Any:
-    """The arrays of one checkpoint that `template` (arrays or shapes) names.
+    """Read a checkpoint, and check it against its hashes.
 
-    field_defaults: makes the fields that the checkpoint lacks.
+    Args:
+        folder: The checkpoint.
+        template: What to read: arrays or shapes in a dataclass or dictionary. Other arrays of the
+            checkpoint are left out.
+        field_defaults: Makes the fields that the checkpoint lacks.
+
+    Returns:
+        The arrays in the form of the template.
 
     Raises:
-      UserError: if the checkpoint is damaged or holds something else.
+        UserError: The checkpoint is damaged, or is of another network.
     """
     damage = verify(folder)
     if damage is not None:
@@ -93,7 +104,7 @@ def read(folder: Path, template: Any, field_defaults: FieldDefaults | None = Non
 
 
 def load(folder: Path, template: Any, field_defaults: FieldDefaults | None = None) -> Any:
-    """`read` without looking at the hashes."""
+    """Read a checkpoint as `read` does, without checking the hashes."""
     path = folder.absolute() / "default"
     field_defaults = field_defaults or {}
     wanted = {name: value for name, value in fields(template).items() if value is not None}
@@ -125,38 +136,38 @@ def load(folder: Path, template: Any, field_defaults: FieldDefaults | None = Non
 
 
 def fields(state: Any) -> dict[str, Any]:
-    """The fields of a state (a dataclass or a dictionary) by name."""
+    """Return the fields of a state (a dataclass or a dictionary) by name."""
     if dataclasses.is_dataclass(state):
         return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     return dict(state)
 
 
 def _check_structure(folder: Path, wanted: dict[str, Any], stored: dict[str, Any]) -> None:
-    """Raises UserError with the first array that the checkpoint lacks, or has in another shape."""
+    """Raise UserError for the first array that the checkpoint lacks or has in another shape."""
     there = _flatten_by_path(stored)
     for path, leaf in _flatten_by_path(wanted).items():
         if path not in there:
             raise UserError(
-                f"the checkpoint {folder} has no {path}: it is of another version of rvc-jax or another network; "
-                "continue it with that version, or train into another run folder"
+                f"the checkpoint {folder} has no {path}: it is of another version of rvc-jax or "
+                "another network; continue it with that version, or train into another run folder"
             )
         if tuple(there[path].shape) != tuple(leaf.shape):
             raise UserError(
-                f"the checkpoint {folder} has {path} in the shape {tuple(there[path].shape)}, this is "
-                f"{tuple(leaf.shape)}: it is of another network; train into another run folder"
+                f"the checkpoint {folder} has {path} in the shape {tuple(there[path].shape)}, this "
+                f"is {tuple(leaf.shape)}: it is of another network; train into another run folder"
             )
 
 
 def _flatten_by_path(tree: Any) -> dict[str, Any]:
-    def text(key: Any) -> str:
-        return str(
-            next(getattr(key, name) for name in ("key", "name", "idx") if hasattr(key, name))
-        )
+    """Return the leaves of a tree by their path, such as `generator/dec.conv_pre.weight`."""
 
-    return {
-        "/".join(map(text, path)): leaf
-        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
-    }
+    def text(key: Any) -> str:
+        # Keys of dictionaries, attributes and sequences each name it differently.
+        names = ("key", "name", "idx")
+        return str(next(getattr(key, name) for name in names if hasattr(key, name)))
+
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {"/".join(map(text, path)): leaf for path, leaf in leaves}
 
 
 def _place_like(value: Any, like: Any) -> Any:
@@ -165,7 +176,8 @@ def _place_like(value: Any, like: Any) -> Any:
 
 
 def verify(folder: Path) -> str | None:
-    """None if every file of the checkpoint has the hash it was saved with, else what is wrong."""
+    """Return what is wrong with a checkpoint; None if all files have the hashes of when it was
+    saved."""
     try:
         expected = json.loads((folder / HASHES).read_text())
     except FileNotFoundError:
@@ -181,22 +193,19 @@ def verify(folder: Path) -> str | None:
 
 
 def list_steps(folder: Path) -> list[int]:
-    """The steps of all checkpoints in a folder, the oldest first."""
-    return (
-        sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
-        if folder.is_dir()
-        else []
-    )
+    """Return the steps of all checkpoints in a folder, the oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
 
 
 def is_remote_only(folder: Path) -> bool:
-    """Whether only the hashes of a checkpoint are here: it stands for one that is in the cloud (see
-    `mirror`)."""
+    """Return whether only the hashes of a checkpoint are here, the rest at the run's URL."""
     return not (folder / "default").exists()
 
 
 def find_newest(folder: Path) -> Path | None:
-    """The folder of the newest checkpoint."""
+    """Return the folder of the newest checkpoint; None if there is none."""
     found = list_steps(folder)
     return folder / str(found[-1]) if found else None
 

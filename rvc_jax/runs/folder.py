@@ -1,4 +1,4 @@
-"""A run's folder: what was asked for, what happened, and the voice that came of it."""
+"""A run's folder: its settings, what happened, and its voices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import numpy as np
 from rvc_jax.config import Preset, from_dict, to_dict
 from rvc_jax.data.dataset import DatasetInfo
 from rvc_jax.errors import UserError
-from rvc_jax.storage.files import write_array, write_json
+from rvc_jax.runs.history import FILE as HISTORY_FILE
+from rvc_jax.runs.history import read_history
+from rvc_jax.storage.files import is_vacant, write_array, write_json
 from rvc_jax.storage.places import Location, is_remote
 from rvc_jax.version import __version__
 
@@ -21,26 +23,29 @@ FORMAT = "rvc_jax run"
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """`config.json`, `checkpoints/`, `best/`, `history.jsonl`, `metrics/` (TensorBoard),
-    `index.npy`, `report.html`."""
+    """The folder of a run, and what its `config.json` says.
+
+    It has `config.json`, `checkpoints/`, `best/`, `history.jsonl`, `metrics/` (TensorBoard),
+    `index.npy`, `spent.json`, `heartbeat.json` and `report.html`.
+    """
 
     path: Path
     preset: Preset
+    """The preset, with everything that was changed of it."""
     dataset: DatasetInfo
     dataset_path: Location | None = None
     """Where the dataset was when the run was last trained."""
     devices: int = 1
-    """Accelerators that the run was started on. A step has as many windows on any other number of
-    them."""
+    """Accelerators that the run was started on: they set the batch size, also on fewer or more."""
     started_from: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Name and SHA-256 of the file that each network started from; nothing for one from scratch."""
+    """Name and SHA-256 of the file that each network started from; empty if from scratch."""
 
     @classmethod
     def open(cls, path: Path | str) -> RunFolder:
-        """Reads a run's description.
+        """Read a run's `config.json`.
 
         Raises:
-          UserError: if the folder is missing, holds something else, or its description is damaged.
+            UserError: The folder is missing or holds something else, or the file is damaged.
         """
         path = Path(path)
         file = path / "config.json"
@@ -59,13 +64,14 @@ class RunFolder:
         try:
             preset = from_dict(Preset, config["preset"])
             dataset = DatasetInfo.from_dict(config["dataset"])
-            where = config.get("dataset_path")
-            where = where if where is None or is_remote(where) else Path(where)
+            place = config.get("dataset_path")
+            if place is not None and not is_remote(place):
+                place = Path(place)
             return cls(
                 path,
                 preset,
                 dataset,
-                where,
+                place,
                 config.get("devices", 1),
                 config.get("started_from", {}),
             )
@@ -76,25 +82,23 @@ class RunFolder:
 
     @classmethod
     def open_if_any(cls, path: Path) -> RunFolder | None:
-        """`open`, or None if the folder holds no run yet."""
+        """Read a run's `config.json`; None if the folder does not have one yet."""
         return cls.open(path) if (path / "config.json").exists() else None
 
     def write(self, index: np.ndarray) -> None:
-        """Keeps everything that is needed to repeat the run and to use its voice.
+        """Write everything that is needed to repeat the run and to use its voice.
 
-        index: content features of the training speech [rows, channels], for retrieval.
+        Args:
+            index: Content features of the training speech [rows, channels], for retrieval.
 
         Raises:
-          UserError: if something else is in the folder.
+            UserError: The folder holds something else.
         """
         is_run = (self.path / "config.json").exists()
-        if (
-            not is_run
-            and self.path.exists()
-            and (not self.path.is_dir() or any(self.path.iterdir()))
-        ):
+        if not is_run and not is_vacant(self.path):
             raise UserError(
-                f"{self.path} is not empty and holds no run of rvc-jax: name another folder with --run"
+                f"{self.path} is not empty and holds no run of rvc-jax: name another folder with "
+                "--run"
             )
         self.path.mkdir(parents=True, exist_ok=True)
         config = {
@@ -111,31 +115,38 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def best(self) -> Path:
+        """Folder of the best voice."""
         return self.path / "best"
 
     def history(self) -> list[dict[str, Any]]:
-        """Everything recorded: training losses and `holdout/mel`, each with its `step`, oldest
-        first."""
-        try:
-            lines = (self.path / "history.jsonl").read_text().splitlines()
-        except FileNotFoundError:
-            return []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        """Read everything that the run has recorded (`runs.history`), oldest first."""
+        return read_history(self.path / HISTORY_FILE)
 
     def index(self) -> np.ndarray | None:
-        """Content features of the training speech [rows, channels], float16; None if the run has
-        none."""
+        """Read the content features of the training speech; None if the run has none.
+
+        Returns:
+            float16 [rows, channels].
+        """
         path = self.path / "index.npy"
         return np.load(path) if path.exists() else None
 
     def voice_folder(self, which: str = "best", step: int | None = None) -> Path:
-        """The checkpoint of a voice: `best` by the hold-out, `latest`, or that of a step. Raises
-        UserError."""
-        from rvc_jax.runs import checkpoint
+        """Return the folder of a voice's checkpoint.
+
+        Args:
+            which: "best" by the hold-out, or "latest".
+            step: The checkpoint of this step instead.
+
+        Raises:
+            UserError: There is no such checkpoint.
+        """
+        from rvc_jax.runs import checkpoint  # imports Orbax, which takes seconds
 
         if step is not None:
             saved = {
@@ -157,10 +168,10 @@ class RunFolder:
     def load_generator(
         self, which: str = "best", step: int | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """The synthesizer and its parameters: those of `voice_folder`.
+        """Read the synthesizer and its parameters from the checkpoint of `voice_folder`.
 
         Raises:
-          UserError: if nothing has been saved yet, or the checkpoint is damaged.
+            UserError: Nothing has been saved yet, or the checkpoint is damaged.
         """
         from rvc_jax.models.synthesizer import build_synthesizer
         from rvc_jax.runs import checkpoint

@@ -39,7 +39,7 @@ class History:
         self._file = file
         self._lines: list[Line] = list(read_history(file))
         self._written = len(self._lines)
-        """The first so many lines are on disk."""
+        """Number of lines, from the first, that are on disk."""
         self._is_file_valid = True
         """False while the file has lines that are not in memory any more, or a half-written one."""
 

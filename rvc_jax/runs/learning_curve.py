@@ -131,8 +131,8 @@ def overfitting_warning(history: Sequence[Line], by: BestBy) -> str:
     assert best is not None  # there are at least six evaluations
     return (
         f"the hold-out's {SCORE_NAMES[by]} has been rising for {rising} evaluations while the "
-        f"training error falls (overfitting): the voice of step {best['step']} is kept; more epochs "
-        "will not help, more speech would"
+        f"training error falls (overfitting): the voice of step {best['step']} is kept; more "
+        "epochs will not help, more speech would"
     )
 
 

@@ -42,7 +42,7 @@ class RunLock:
         """Read the folder's identity, or make one up.
 
         Args:
-            url: Of the run.
+            url: The run's URL.
             folder: The working folder; it keeps its identity from its first claim on.
         """
         self._url = url
@@ -65,7 +65,7 @@ class RunLock:
             return False
         age = time.time() - owner.time
         is_own = owner.folder == self._identity
-        # On this machine, a process can be looked for; elsewhere, only its silence tells.
+        # On this machine, the process can be looked up; elsewhere, only its silence counts.
         process_ended = is_own and (
             owner.process == os.getpid() or not psutil.pid_exists(owner.process)
         )
@@ -98,7 +98,8 @@ class RunLock:
         owner = self._read()
         if owner is not None and owner.folder != self._identity:
             raise UserError(
-                f"{self._url} is being trained by {sanitize(owner.machine)}, too, since this run began"
+                f"{self._url} is being trained by {sanitize(owner.machine)}, too, since this run "
+                "began"
             )
         self._write(time.time())
 

@@ -70,7 +70,7 @@ def working_folder(url: str, purpose: str = "") -> Path:
     """Return where a run at a URL is on this machine.
 
     Args:
-        url: Of the run.
+        url: The run's URL.
         purpose: Ending of the folder's name. Readers have another folder than the training.
     """
     url = url.rstrip("/")
@@ -114,7 +114,7 @@ class Mirror:
         """Read what is known from the time before; nothing is listed or copied yet.
 
         Args:
-            url: Of the run.
+            url: The run's URL.
             folder: The working folder.
         """
         self.url = url.rstrip("/")

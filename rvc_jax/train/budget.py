@@ -1,4 +1,4 @@
-"""A run's budget: so many hours, Colab units or dollars, spent by the clock."""
+"""A run's budget in hours, Colab units or dollars, spent by the clock."""
 
 from __future__ import annotations
 
@@ -16,26 +16,35 @@ from rvc_jax.storage.files import write_json
 
 _BUDGET_PATTERN = re.compile(r"(\$)?(\d+(?:\.\d+)?)\s*(units?|h|min|\$)?")
 _MIN_RESERVE = 20.0
+"""Seconds that are kept back for the end before any evaluation has been timed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What may be spent, in seconds of all chips together working; and what an hour of them
-    costs."""
+    """What may be spent, as seconds of all chips together, and what an hour of them costs."""
 
     text: str
+    """As the user wrote it."""
     seconds: float
     unit: str
+    """h, unit or $."""
     per_hour: float
-    """Of the unit: units, dollars, or 1 for a budget of time."""
+    """Units or dollars per hour; 1 for a budget of time."""
 
     @classmethod
     def parse(cls, text: str, rate: Rate | None, chips: int) -> Budget:
-        """Reads "5units", "2h", "90min", "$3".
+        """Read a budget such as 5units, 2h, 90min or $3.
 
-        rate: of one chip; None is not known, and then only time can be a budget. Raises UserError.
+        Args:
+            text: The budget.
+            rate: What an hour of one chip costs; None if unknown: then only a time is accepted.
+            chips: Number of chips.
+
+        Raises:
+            UserError: The text is not a budget, or the cost of this machine is not known.
         """
         found = _BUDGET_PATTERN.fullmatch(text.strip())
+        # Exactly one of the leading $ and the trailing unit.
         if found is None or bool(found[1]) == bool(found[3]) or float(found[2]) <= 0:
             raise UserError(
                 f'--budget {text!r} cannot be read: write it as 5units, 2h, 90min or "$3"'
@@ -43,10 +52,12 @@ class Budget:
         amount = float(found[2])
         unit = (found[1] or found[3]).rstrip("s")
         if unit in ("h", "min"):
-            return cls(text, amount * (3600 if unit == "h" else 60), "h", 1.0)
+            seconds = amount * (3600 if unit == "h" else 60)
+            return cls(text, seconds, unit="h", per_hour=1.0)
         if rate is None:
             raise UserError(
-                f"--budget {text!r}: what an hour of this machine costs is not known; give a time, as 2h"
+                f"--budget {text!r}: what an hour of this machine costs is not known; give a time, "
+                "as 2h"
             )
         per_hour = chips * (rate.dollars_per_hour if unit == "$" else rate.units_per_hour)
         if per_hour <= 0:
@@ -56,63 +67,73 @@ class Budget:
         return cls(text, 3600 * amount / per_hour, unit, per_hour)
 
     def amount(self, seconds: float) -> str:
-        """What so much time costs, to be read."""
+        """Format what a time costs, such as $1.50, 0.50 h or 4.00 units."""
         value = seconds / 3600 * self.per_hour
-        return (
-            f"${value:.2f}"
-            if self.unit == "$"
-            else f"{value:.2f} {'h' if self.unit == 'h' else 'units'}"
-        )
+        if self.unit == "$":
+            return f"${value:.2f}"
+        return f"{value:.2f} h" if self.unit == "h" else f"{value:.2f} units"
 
 
 class BudgetMeter:
-    """The time that a run has taken, over all commands that continued it."""
+    """Measures the time that a run takes, over all commands that continue it."""
 
     def __init__(
         self, file: Path, budget: Budget | None, clock: Callable[[], float] = time.monotonic
     ):
-        """file: keeps the time between commands."""
+        """Start the clock.
+
+        Args:
+            file: Keeps the time between commands.
+            budget: What may be spent; None is without limit.
+            clock: Returns the time in seconds.
+        """
         self._file = file
         self._budget = budget
         self._clock = clock
         self._began = clock()
-        self._before = _read(file)
+        self._before = _read_seconds(file)
         self._slowest_pause = 0.0
 
     @property
     def spent(self) -> float:
-        """Seconds."""
+        """Seconds spent so far."""
         return self._before + self._clock() - self._began
 
     def pause(self, seconds: float) -> None:
-        """An evaluation or a checkpoint took so long: as much is kept back for the end, twice."""
+        """Note how long an evaluation took: twice the longest is kept back for the end."""
         self._slowest_pause = max(self._slowest_pause, seconds)
 
     def is_used_up(self, next_seconds: float) -> bool:
-        """Whether so many seconds more would leave too little for the last evaluation and
-        checkpoint."""
+        """Return whether the run must end now to be able to evaluate and save.
+
+        Args:
+            next_seconds: Time that the next steps would take.
+        """
         if self._budget is None:
             return False
         reserve = max(2 * self._slowest_pause, min(_MIN_RESERVE, 0.1 * self._budget.seconds))
         return self.spent + next_seconds + reserve > self._budget.seconds
 
     def text(self) -> str:
-        """What is spent and what is left; empty without a budget."""
+        """Format what is spent and what is left; empty without a budget."""
         if self._budget is None:
             return ""
         left = max(self._budget.seconds - self.spent, 0.0)
         return f"{self._budget.amount(self.spent)} spent, {self._budget.amount(left)} left"
 
     def save(self) -> None:
-        """A full disk is passed over: the next one writes it all."""
+        """Write the time to the file; a full disk is ignored, because the next call writes it
+        all."""
         with contextlib.suppress(OSError):
             write_json(self._file, {"seconds": self.spent})
 
 
 def lookup_rate(kind: str) -> Rate | None:
-    """What an hour of a device costs, by the name that JAX has for its kind; None if it is not in
-    the table."""
-    kind = kind.lower()
+    """Return what an hour of a device costs; None if the table does not have it.
+
+    Args:
+        kind: The device's `device_kind` in JAX.
+    """
     names = {
         "v5 lite": "v5e",
         "v5e": "v5e",
@@ -122,11 +143,13 @@ def lookup_rate(kind: str) -> Rate | None:
         "l4": "L4",
         "a100": "A100",
     }
-    found = [name for part, name in names.items() if re.search(rf"\b{part}\b", kind)]
-    return RATES[found[0]] if found else None
+    for part, name in names.items():
+        if re.search(rf"\b{part}\b", kind.lower()):
+            return RATES[name]
+    return None
 
 
-def _read(file: Path) -> float:
+def _read_seconds(file: Path) -> float:
     try:
         return max(float(json.loads(file.read_text())["seconds"]), 0.0)
     except (FileNotFoundError, ValueError, KeyError, TypeError):

@@ -133,8 +133,9 @@ def check_quota(run: Path, settings: Preset, index_bytes: int) -> None:
     needed = (arrays + 3 * _FILES + others + 2 * index_bytes + _RESERVE) / _GIGABYTE
     if needed > limit:
         raise UserError(
-            f"--max-gigabytes {limit:g} is too little for the run {run}: two checkpoints (one while "
-            f"the next is written), the best voice and the rest need {needed + 0.005:.2f} GB"
+            f"--max-gigabytes {limit:g} is too little for the run {run}: two checkpoints (one "
+            f"while the next is written), the best voice and the rest need "
+            f"{needed + 0.005:.2f} GB"
         )
 
 

@@ -55,7 +55,7 @@ class Evaluator:
         """Measure pitch and speaker of the hold-out's own speech.
 
         Args:
-            networks: Of the run.
+            networks: The run's networks.
             holdout: Windows of the hold-out, at least one.
         """
         self._networks = networks
@@ -79,7 +79,7 @@ class Evaluator:
         """Measure a voice.
 
         Args:
-            parameters: Of the synthesizer.
+            parameters: The synthesizer's parameters.
         """
         count = len(self._holdout)
         sums = np.zeros(3)

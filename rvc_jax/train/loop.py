@@ -16,6 +16,7 @@ from jax.sharding import AxisType, Mesh, SingleDeviceSharding
 from rvc_jax.config import Preset, TrainConfig, from_dict, to_dict
 from rvc_jax.data.dataset import VoiceDataset, load_dataset
 from rvc_jax.errors import UserError
+from rvc_jax.models.parameters import Parameters
 from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.heartbeat import HeartbeatWriter
@@ -379,14 +380,14 @@ def _load_or_init_state(
 
 
 def _init_state(networks: Networks, averaged: bool, reporter: Reporter) -> TrainState:
-    *parameters, notes = load_initial_parameters(networks)
+    generator, discriminator, notes = load_initial_parameters(networks)
     for note in notes:
         reporter.message(f"step 0: {note}")
 
-    def create(*parameters: Any) -> TrainState:
-        return create_state(*parameters, networks.optimizer, averaged)
+    def create(generator: Parameters, discriminator: Parameters) -> TrainState:
+        return create_state(generator, discriminator, networks.optimizer, averaged)
 
-    return jax.jit(create)(*parameters)  # one program, not one per array
+    return jax.jit(create)(generator, discriminator)  # one program, not one per array
 
 
 def _make_loader_and_dispatch(

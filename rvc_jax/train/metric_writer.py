@@ -93,7 +93,7 @@ def colorize_mel(wave: np.ndarray, audio: AudioConfig) -> np.ndarray:
     mel = np.asarray(log_mel(spectrogram(wave[None], audio), audio))[0].T[::-1]
     # Natural logs of magnitudes above 1e-5 and of speech at full scale: -11.5 .. 0.5.
     level = np.clip((mel + 11.5) / 12.0, 0, 1)
-    return np.uint8(255 * colormaps["magma"](level)[..., :3])
+    return (255 * colormaps["magma"](level)[..., :3]).astype(np.uint8)
 
 
 class DelayedMetrics:
@@ -103,7 +103,7 @@ class DelayedMetrics:
     """
 
     def __init__(self, writer: MetricWriter, every: int, steps_per_epoch: int):
-        """Record every so many steps.
+        """Record at an interval.
 
         Args:
             writer: What the metrics are written to.

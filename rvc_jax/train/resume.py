@@ -1,5 +1,4 @@
-"""What a run is to do: the preset, what the user changed of it, and what the run was started with,
-held together."""
+"""The settings that a run starts or continues with: its own, the preset, and the user's changes."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from typing import Any
 
 import jax
 
-from rvc_jax.config import GENERATOR_PARTS, PRESETS, Preset, TrainConfig
+from rvc_jax.config import GENERATOR_PARTS, PRESETS, Preset, TrainConfig, option
 from rvc_jax.data.dataset import DatasetInfo, VoiceDataset
 from rvc_jax.errors import UserError, sanitize
 from rvc_jax.runs.folder import RunFolder
@@ -19,17 +18,20 @@ from rvc_jax.train.disk_quota import check_quota
 
 
 def parse_budget(recipe: TrainConfig) -> Budget | None:
-    """The recipe's budget on this machine. Raises UserError for one that cannot be read."""
-    text = recipe.budget
-    return (
-        Budget.parse(text, lookup_rate(jax.devices()[0].device_kind), jax.device_count())
-        if text
-        else None
-    )
+    """Return the recipe's budget on this machine, if it has one.
+
+    Raises:
+        UserError: The budget can't be read.
+    """
+    if not recipe.budget:
+        return None
+    rate = lookup_rate(jax.devices()[0].device_kind)
+    return Budget.parse(recipe.budget, rate, jax.device_count())
 
 
 _FIXED_OPTIONS = ("seed", "batch_per_chip", "accumulate", "optimizer")
-"""Options without which a run's step, or what it keeps from step to step, would be another."""
+"""Options that a continued run can't change: its steps, or the state between them, depend on
+them."""
 
 _FREELY_CHANGEABLE = frozenset(
     {
@@ -55,14 +57,23 @@ _FREELY_CHANGEABLE = frozenset(
         "log_every",
     }
 )
-"""Options that leave every step as it is: they may change without a word."""
+"""Options that no step depends on: they may change without a message."""
 
 
 def resolve_settings(
     path: Path, data: VoiceDataset, preset: Preset | None, overrides: dict[str, Any]
 ) -> Preset:
-    """What to train: as the run in the folder was started, checked against the dataset, or a new
-    run's preset."""
+    """Return what to train: the settings of the run in the folder, or a new run's preset.
+
+    Args:
+        path: The run's folder.
+        data: The dataset; the settings are checked against it.
+        preset: The preset of a new run; by default that of the dataset.
+        overrides: Fields of `TrainConfig` that the user has set.
+
+    Raises:
+        UserError: A setting is out of its range, or run, dataset and preset don't fit together.
+    """
     run = RunFolder.open_if_any(path)
     if run is None:
         settings = _adapt_preset(preset or PRESETS[data.info.preset], data.info)
@@ -89,42 +100,41 @@ def resolve_settings(
         settings, train=dataclasses.replace(settings.train, **overrides)
     )
     check_recipe(settings.train)
-    check_quota(
-        path,
-        settings,
-        2 * settings.generator.content_channels * int((data.train.lengths // 2).sum()),
-    )
+    index_rows = int((data.train.lengths // 2).sum())
+    index_bytes = 2 * settings.generator.content_channels * index_rows  # float16
+    check_quota(path, settings, index_bytes)
+    # Last, because it may have to download the networks.
     if run is None:
-        pretrained.check(settings)  # last: it may have to download them
+        pretrained.check(settings)
     return settings
 
 
 def describe_changes(path: Path, settings: Preset, data: VoiceDataset) -> list[str]:
-    """What will be trained differently from here on than the run in the folder was until now, in
-    sentences."""
+    """Describe how the training from here on differs from that of the run in the folder until
+    now."""
     run = RunFolder.open_if_any(path)
-    told = []
     if run is None:
         return []
+    changes = []
     for field in dataclasses.fields(TrainConfig):
         old = getattr(run.preset.train, field.name)
         new = getattr(settings.train, field.name)
         if old != new and field.name not in _FREELY_CHANGEABLE:
-            told.append(f"--{field.name.replace('_', '-')} is {new} from here on, it was {old}")
+            changes.append(f"{option(field.name)} is {new} from here on, it was {old}")
     if run.dataset.fingerprint != data.info.fingerprint:
         old = run.dataset.train_slices
         new = data.info.train_slices
-        told.append(
+        changes.append(
             f"the dataset has changed: {new} windows to train on from here on, it was {old}"
         )
-    return told
+    return changes
 
 
 def resolve_device_count(path: Path, settings: Preset) -> int:
-    """Accelerators whose windows make a step: as many as the run was started on.
+    """Return the number of accelerators that set the batch size: those that the run was started on.
 
     Raises:
-      UserError: if the windows of a step can't be divided among those that are here now.
+        UserError: The batch can't be divided among the accelerators that are here now.
     """
     here = jax.device_count()
     run = RunFolder.open_if_any(path)
@@ -132,55 +142,62 @@ def resolve_device_count(path: Path, settings: Preset) -> int:
     part = settings.train.batch_per_chip * devices
     if part % here:
         raise UserError(
-            f"the run {path} was started on {devices} accelerators with {part} windows at once, which can't be divided "
-            f"among {here}: continue it on {_list_divisors(part)} of them, or train into another run folder"
+            f"the run {path} was started on {devices} accelerators with {part} windows at once, "
+            f"which can't be divided among {here}: continue it on {_list_divisors(part)} of them, "
+            "or train into another run folder"
         )
     return devices
 
 
 def _list_divisors(number: int) -> str:
+    """Format all divisors of a number, such as "1, 2 or 4"."""
     *some, last = [str(i) for i in range(1, number + 1) if number % i == 0]
     return f"{', '.join(some)} or {last}" if some else last
 
 
 def check_recipe(recipe: TrainConfig) -> None:
-    counts = (
+    """Raise UserError for the first option that is out of its range."""
+    at_least_one = (
         "epochs",
         "batch_per_chip",
         "evaluate_every",
         "save_every",
         "keep_checkpoints",
         "log_every",
+        "max_consecutive_skips",
+        "discriminator_every",
+        "accumulate",
     )
-    for name in (*counts, "max_consecutive_skips", "discriminator_every", "accumulate"):
-        if getattr(recipe, name) < 1:
-            raise UserError(
-                f"--{name.replace('_', '-')} must be at least 1, not {getattr(recipe, name)}"
-            )
+    for name in at_least_one:
+        value = getattr(recipe, name)
+        if value < 1:
+            raise UserError(f"{option(name)} must be at least 1, not {value}")
     if recipe.patience < 0:
         raise UserError(f"--patience must be at least 0, not {recipe.patience}")
     if not 0 <= recipe.least_improvement < 1:
         raise UserError(
-            f"--least-improvement must be a share from 0 to below 1, not {recipe.least_improvement}"
+            "--least-improvement must be a share from 0 to below 1, not "
+            f"{recipe.least_improvement}"
         )
-    for name in (
+    at_least_zero = (
         "steps",
         "minutes",
         "warmup_steps",
         "clip_norm",
         "keep_every",
         "max_gigabytes",
-    ):
-        if getattr(recipe, name) < 0:
-            raise UserError(
-                f"--{name.replace('_', '-')} must be at least 0, not {getattr(recipe, name)}"
-            )
+    )
+    for name in at_least_zero:
+        value = getattr(recipe, name)
+        if value < 0:
+            raise UserError(f"{option(name)} must be at least 0, not {value}")
     if not 0 <= recipe.ema < 1:
         raise UserError(f"--ema must be from 0 to below 1, not {recipe.ema}")
     unknown = [part for part in recipe.frozen_parts if part not in GENERATOR_PARTS]
     if unknown:
         raise UserError(
-            f"--freeze: no part is called {sanitize(unknown[0])}; the parts are {', '.join(GENERATOR_PARTS)}"
+            f"--freeze: no part is called {sanitize(unknown[0])}; the parts are "
+            f"{', '.join(GENERATOR_PARTS)}"
         )
     parse_budget(recipe)
     if recipe.learning_rate <= 0:
@@ -197,26 +214,31 @@ def _check_same(path: Path, what: str, of_run: object, of_dataset: object) -> No
 
 def _check_same_recipe(path: Path, name: str, of_run: object, given: object) -> None:
     if given is not None and given != of_run:
-        option = f"--{name.replace('_', '-')}"
         raise UserError(
-            f"the run {path} was started with {option} {of_run}, this is {option} {given}, and its steps would not be "
-            f"the same: leave {option} out to continue, or train into another run folder"
+            f"the run {path} was started with {option(name)} {of_run}, this is {option(name)} "
+            f"{given}, and its steps would not be the same: leave {option(name)} out to continue, "
+            "or train into another run folder"
         )
 
 
 def _adapt_preset(preset: Preset, info: DatasetInfo) -> Preset:
-    """The preset with the dataset's content width and room for its speakers."""
+    """Fit a preset to a dataset's content channels and number of speakers.
+
+    Raises:
+        UserError: The dataset was prepared for another kind of preset.
+    """
     if preset.audio.sample_rate != info.sample_rate:
         raise UserError(
-            f"the preset {preset.name} is for {preset.audio.sample_rate} Hz, the dataset was prepared for "
-            f"{info.sample_rate} Hz: prepare it again with --preset {preset.name}, or train with --preset {info.preset}"
+            f"the preset {preset.name} is for {preset.audio.sample_rate} Hz, the dataset was "
+            f"prepared for {info.sample_rate} Hz: prepare it again with --preset {preset.name}, or "
+            f"train with --preset {info.preset}"
         )
-    if preset.version != PRESETS[info.preset].version and not info.content_encoder.startswith(
-        "whisper-"
-    ):
+    # Versions differ in the content encoder, except that both can use the Whisper ones.
+    is_whisper = info.content_encoder.startswith("whisper-")
+    if preset.version != PRESETS[info.preset].version and not is_whisper:
         raise UserError(
-            f"the preset {preset.name} is RVC {preset.version}, the dataset has the content features of {info.preset}: "
-            f"prepare it again with --preset {preset.name}"
+            f"the preset {preset.name} is RVC {preset.version}, the dataset has the content "
+            f"features of {info.preset}: prepare it again with --preset {preset.name}"
         )
     generator = dataclasses.replace(
         preset.generator,
