@@ -6,6 +6,7 @@ import dataclasses
 import math
 
 from rvc_jax.config import RATES, PrepareConfig, Rate
+from rvc_jax.data.holdout import target_holdout_seconds
 from rvc_jax.plan.chips import Topology
 
 
@@ -23,16 +24,16 @@ class RunCost:
 
 
 def count_windows(minutes: float) -> int:
-    """Training windows that so much speech gives, if it is cut as preparation cuts it by
-    default."""
+    """Estimate the training windows that speech gives when it is prepared with default options.
+
+    Args:
+      minutes: length of the speech.
+    """
     defaults = PrepareConfig()
-    held = min(
-        max(defaults.holdout * minutes * 60, min(defaults.holdout_min, 12 * minutes)),
-        defaults.holdout_max,
-    )
-    return max(
-        math.ceil((minutes * 60 - held) / (defaults.chunk_len - defaults.overlap_len)), 1
-    )
+    seconds = 60 * minutes
+    held_out = target_holdout_seconds(seconds, defaults)
+    step = defaults.chunk_len - defaults.overlap_len
+    return max(math.ceil((seconds - held_out) / step), 1)
 
 
 def estimate_run_cost(
