@@ -1,4 +1,4 @@
-"""What was computed once, found again by what it was computed from."""
+"""A cache on disk or in a bucket: results of computations, by hashes of their inputs."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from rvc_jax.storage.places import Location
 
 
 def make_cache_key(*parts: Any) -> str:
-    """Hash of plain values: whatever a result depends on."""
+    """Hash the plain values (as JSON has them) that a result depends on."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 class Cache:
-    """A folder of results by key, local or remote, shared by everybody who names it; made as
-    needed.
+    """A folder of results by key, made as needed; several processes may share it.
 
-    Entries are written in one move. One that does not read (a damaged disk) is removed: it is as
-    good as none.
+    Entries are written in one move. A damaged entry is removed and counts as missing.
+
+    Args:
+        root: The folder, local or remote; by default `features` in the user's cache folder.
     """
 
     def __init__(self, root: Location | None = None) -> None:
-        """root: by default `features` in `environment.home()`."""
         self.root = root or cache_dir() / "features"
 
-    def array(self, key: str) -> np.ndarray | None:
+    def get_array(self, key: str) -> np.ndarray | None:
+        """Return an array; None if it is missing."""
         content = places.read(self._place(key, "npz"))
         if content is None:
             return None
@@ -44,23 +45,28 @@ class Cache:
             return None
 
     def put_array(self, key: str, array: np.ndarray) -> None:
+        """Store an array."""
         buffer = io.BytesIO()
-        np.savez(buffer, array=array)  # a zip: it carries a checksum
+        np.savez(buffer, array=array)  # .npz, since a zip carries a checksum
         places.write(self._place(key, "npz"), buffer.getvalue())
 
     def has_array(self, key: str) -> bool:
+        """Return whether an array is stored; it may prove damaged when it is read."""
         return places.exists(self._place(key, "npz"))
 
-    def value(self, key: str) -> Any:
-        """Plain containers; None if there is no such entry."""
+    def get_value(self, key: str) -> Any:
+        """Return a plain value, with lists for tuples; None if it is missing."""
         content = places.read(self._place(key, "json"))
+        if content is None:
+            return None
         try:
-            return None if content is None else json.loads(content)
+            return json.loads(content)
         except ValueError:
             return None
 
     def put_value(self, key: str, value: Any) -> None:
+        """Store a plain value as JSON."""
         places.write(self._place(key, "json"), json.dumps(value).encode())
 
-    def _place(self, key: str, ending: str) -> Location:
-        return places.join(self.root, key[:2], f"{key}.{ending}")
+    def _place(self, key: str, extension: str) -> Location:
+        return places.join(self.root, key[:2], f"{key}.{extension}")

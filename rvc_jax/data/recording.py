@@ -1,4 +1,4 @@
-"""One file as clean sound: its slices, and what is wrong with some of them."""
+"""A recording as clean mono sound: its slices, and why some of them are dropped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rvc_jax.audio import blocks as stream
+from rvc_jax.audio import blocks as audio_blocks
 from rvc_jax.audio.denoise import reduce_noise
 from rvc_jax.audio.filters import resample
 from rvc_jax.audio.loudness import normalize_file, normalize_slice, rms
@@ -18,31 +18,32 @@ from rvc_jax.audio.source_separation import isolate_vocals
 from rvc_jax.config import FEATURE_RATE, PrepareConfig
 
 MARKS_PER_SECOND = 100
-"""Blocks of a recording's time line that its damage is noted for."""
+"""Resolution of the marks of damage."""
 
-_FULL_SCALE = 0.999
-_ABSURD = 100.0
+_FULL_SCALE = 0.999  # from here on a sample counts as clipped; 16-bit files end at 0.99997
+_MAX_LEVEL = 100.0  # a filter rings on for long after a sample of 1e38
 
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """A file, or a cut of it, mono at the rate of the dataset and cleaned, with marks of the
-    original's damage."""
+    """A cut, decoded to mono at the dataset's rate and cleaned, with marks of its damage."""
 
     wave: np.ndarray
-    """float32 [samples], finite; a long one is a memmap: read it with `stream.read`."""
+    """float32 [samples], finite. A memmap if it is long: read it with `audio.blocks.read_range`."""
     rate: int
+    """Samples per second."""
     broken: np.ndarray
-    """bool, one per 10 ms: NaN or infinite samples in some channel; silence in `wave`."""
+    """bool [10 ms]: some channel has NaN or infinite samples; `wave` is silent there."""
     clipped: np.ndarray
-    """float32, one per 10 ms: share of samples at full scale in some channel."""
+    """float32 [10 ms]: share of samples at full scale in some channel."""
     gain: float = 1.0
-    """Factor that normalising the whole file has put on the wave."""
+    """Factor that normalizing the whole file has applied to `wave`."""
     notes: tuple[str, ...] = ()
-    """What preparation could not do as it was asked to."""
+    """Where preparation could not do what was asked for."""
 
     @property
     def seconds(self) -> float:
+        """Length of the sound."""
         return len(self.wave) / self.rate
 
 
@@ -55,73 +56,82 @@ def open_recording(
     stop: float | None = None,
     gain_db: float = 0.0,
 ) -> Recording:
-    """Decode a file, mix it to mono, resample it to `rate`, remove rumble and clean it as `config`
-    says.
+    """Decode a file, mix it to mono, resample it, remove rumble and clean it.
 
-    Memory stays flat however long the file is; a folder for scratch files holds four bytes per
-    sample.
+    Memory stays flat however long the file is; a scratch file takes four bytes per sample.
 
     Args:
-      path: any file that `audio.io.decode` reads.
-      rate: in Hz.
-      scratch: an existing folder.
-      start, stop: the cut that is wanted, in seconds; None is the end of the file.
-      gain_db: put on the sound before anything else.
+        path: A file that `audio.reading.decode` reads.
+        rate: Samples per second of the result.
+        config: Which steps of cleaning to take.
+        scratch: An existing folder for scratch files.
+        start: Beginning of the cut, in seconds.
+        stop: End of the cut, in seconds; None: the end of the file.
+        gain_db: Gain, applied before the filter.
 
     Raises:
-      AudioError: as `decode` does; a cut beyond the end of the file.
-      UserError: a cleaning step whose package is not installed or fails; no room in `scratch`.
+        AudioError: As `decode` does; or the cut goes beyond the end of the file.
+        UserError: A step's package is missing or the step fails; `scratch` has no room.
     """
     file_rate, blocks = decode_blocks(path, start, stop)
-    damage = _Damage(file_rate)
-    blocks = damage.mended(blocks)
+    damage = _DamageMarks(file_rate)
+    # Marked before anything is computed: filters spread damage and hide it.
+    blocks = damage.mark_and_repair(blocks)
     if config.separate_vocals:
         blocks = isolate_vocals(blocks, file_rate, scratch)
-    mono = (channels.mean(axis=0) * np.float32(10 ** (gain_db / 20)) for channels in blocks)
-    filtered = stream.high_pass_blocks(
-        stream.resample_blocks(mono, file_rate, rate), rate, config.high_pass_hz
-    )
-    wave = stream.collect_blocks(filtered, rate, scratch)
+    gain = np.float32(10 ** (gain_db / 20))
+    mono = (channels.mean(axis=0) * gain for channels in blocks)
+    resampled = audio_blocks.resample_blocks(mono, file_rate, rate)
+    filtered = audio_blocks.high_pass_blocks(resampled, rate, config.high_pass_hz)
+    wave = audio_blocks.collect_blocks(filtered, rate, scratch)
     if config.clean_audio:
         reduce_noise(wave, rate, config.clean_strength)
-    gain, notes = normalize_file(wave, rate, config)
-    return Recording(wave, rate, damage.broken, damage.clipped, gain, notes)
+    file_gain, notes = normalize_file(wave, rate, config)
+    return Recording(wave, rate, damage.broken, damage.clipped, file_gain, notes)
 
 
-def slices(recording: Recording, config: PrepareConfig) -> list[tuple[int, int, str | None]]:
-    """Every slice of a recording in order: (start, stop) in samples, and why it is no use, or None.
+def find_slices(
+    recording: Recording, config: PrepareConfig
+) -> list[tuple[int, int, str | None]]:
+    """Find the slices of a recording: (start, stop, drop reason or None), in samples.
 
-    The slices depend on the recording and the settings alone. Windows that follow each other in a
-    piece start `chunk_len` - `overlap_len` apart.
+    The slices depend on the recording and the settings alone. Between two silences, slices start
+    `chunk_len` - `overlap_len` apart.
     """
-    cuts = slice_recording(recording.wave, recording.rate, config)
-    if not cuts:
+    ranges = slice_recording(recording.wave, recording.rate, config)
+    if not ranges:
         return [(0, len(recording.wave), "silent")]
     return [
-        (start, stop, find_drop_reason(recording, start, stop, config)) for start, stop in cuts
+        (start, stop, find_drop_reason(recording, start, stop, config))
+        for start, stop in ranges
     ]
 
 
 def read_slice(
     recording: Recording, start: int, stop: int, config: PrepareConfig
 ) -> np.ndarray:
-    """The samples start..stop as they go into the dataset: float32, normalised if `config` wants
-    that per slice."""
-    wave = stream.read_range(recording.wave, start, stop)
+    """Read a slice as it goes into the dataset: float32 [stop - start].
+
+    It is normalized if `config` says so per slice.
+    """
+    wave = audio_blocks.read_range(recording.wave, start, stop)
     return normalize_slice(wave, config) if config.normalization == "post" else wave
 
 
 def find_drop_reason(
     recording: Recording, start: int, stop: int, config: PrepareConfig
 ) -> str | None:
-    """Why the samples start..stop of a recording are no use, or None."""
+    """Return why the samples start..stop are dropped; None if they are good."""
     rate = recording.rate
     if stop - start < max(config.min_slice * rate, 1):
         return f"shorter than {config.min_slice:g} s"
-    marks = slice(start * MARKS_PER_SECOND // rate, -(-stop * MARKS_PER_SECOND // rate))
+    first_mark = start * MARKS_PER_SECOND // rate
+    end_mark = -(-stop * MARKS_PER_SECOND // rate)  # rounded up
+    marks = slice(first_mark, end_mark)
     if recording.broken[marks].any():
         return "non-finite samples"
-    wave = stream.read_range(recording.wave, start, stop)
+    wave = audio_blocks.read_range(recording.wave, start, stop)
+    # The limit holds for the original's level, not for that of the normalized file.
     if np.abs(wave).max() > config.max_peak * recording.gain:
         return "too loud"
     clipped = recording.clipped[marks]
@@ -138,55 +148,56 @@ def find_drop_reason(
 def _has_speech(wave: np.ndarray, rate: int, config: PrepareConfig) -> bool:
     from rvc_jax.features.vad import speech_probability_in_slice
 
-    speech = (
-        speech_probability_in_slice(resample(wave, rate, FEATURE_RATE)) >= config.vad_threshold
-    )
-    return speech.mean() >= config.vad_min_speech
+    probability = speech_probability_in_slice(resample(wave, rate, FEATURE_RATE))
+    is_speech = probability >= config.vad_threshold
+    return bool(is_speech.mean() >= config.vad_min_speech)
 
 
-class _Damage:
-    """Notes where samples are broken or clipped while they pass."""
+class _DamageMarks:
+    """Counts broken and clipped samples while blocks pass.
+
+    Args:
+        rate: Samples per second of the blocks.
+    """
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
         self._samples = 0
+        # (first mark, samples per mark) of each block
         self._counts: dict[str, list[tuple[int, np.ndarray]]] = {"broken": [], "clipped": []}
 
-    def mended(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """The blocks [channels, samples] with silence for what is broken and without absurd
-        levels."""
+    def mark_and_repair(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield blocks [channels, samples] with silence for broken samples and limited levels."""
         for channels in blocks:
             finite = np.isfinite(channels).all(axis=0)
             self._count("broken", ~finite)
             self._count("clipped", (np.abs(channels) >= _FULL_SCALE).any(axis=0))
             self._samples += channels.shape[1]
-            yield np.where(
-                finite, np.clip(channels, -_ABSURD, _ABSURD), 0
-            )  # a filter rings on after a 1e38
+            yield np.where(finite, np.clip(channels, -_MAX_LEVEL, _MAX_LEVEL), 0)
 
     @property
     def broken(self) -> np.ndarray:
-        return self._totals("broken") > 0
+        """bool [marks]."""
+        return self._sum_counts("broken") > 0
 
     @property
     def clipped(self) -> np.ndarray:
-        edges = -(
-            -np.arange(self._marks + 1) * self._rate // MARKS_PER_SECOND
-        )  # first samples of the blocks
-        return (self._totals("clipped") / np.diff(np.minimum(edges, self._samples))).astype(
-            np.float32
-        )
+        """float32 [marks]: share of the samples."""
+        # First sample of each mark, rounded up; the last mark may be short.
+        edges = -(-np.arange(self._marks + 1) * self._rate // MARKS_PER_SECOND)
+        lengths = np.diff(np.minimum(edges, self._samples))
+        return (self._sum_counts("clipped") / lengths).astype(np.float32)
 
     @property
     def _marks(self) -> int:
         return -(-self._samples * MARKS_PER_SECOND // self._rate)
 
-    def _count(self, kind: str, marked: np.ndarray) -> None:
-        marks = (self._samples + np.flatnonzero(marked)) * MARKS_PER_SECOND // self._rate
+    def _count(self, kind: str, is_damaged: np.ndarray) -> None:
+        marks = (self._samples + np.flatnonzero(is_damaged)) * MARKS_PER_SECOND // self._rate
         if len(marks):
             self._counts[kind].append((int(marks[0]), np.bincount(marks - marks[0])))
 
-    def _totals(self, kind: str) -> np.ndarray:
+    def _sum_counts(self, kind: str) -> np.ndarray:
         totals = np.zeros(self._marks, np.int64)
         for first, counts in self._counts[kind]:
             totals[first : first + len(counts)] += counts

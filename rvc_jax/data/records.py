@@ -23,7 +23,7 @@ from rvc_jax.data.extraction import (
     Extractors,
     compute_sound_key,
     count_slice_frames,
-    features,
+    load_features,
     load_peaks,
     load_recording,
     map_ahead,
@@ -135,7 +135,7 @@ class Records:
         for block, numbers in enumerate(analysis.blocks()):
             if not any(piece in wanted for piece in numbers):
                 continue
-            pitch, content = features(analysis, block, self.plan.config, self.cache)
+            pitch, content = load_features(analysis, block, self.plan.config, self.cache)
             for piece, f0, encoded in zip(numbers, pitch, content, strict=True):
                 if piece in wanted:
                     yield wanted[piece], f0, encoded
@@ -143,7 +143,7 @@ class Records:
     def info(self) -> DatasetInfo:
         """What the dataset is made of."""
         plan = self.plan
-        extractors = Extractors.of(plan.config)
+        extractors = Extractors.from_config(plan.config)
         voiced = self._voiced_pitch()
         minutes = dict.fromkeys(plan.sources.speakers, 0.0)
         for analysis, pieces in zip(plan.analyses, plan.assigned, strict=True):
@@ -179,7 +179,9 @@ class Records:
         def voiced(analysis: Analysis) -> np.ndarray:
             found = [np.zeros(0, np.float32)]
             for block in range(len(analysis.blocks())):
-                f0 = np.concatenate(features(analysis, block, self.plan.config, self.cache)[0])
+                f0 = np.concatenate(
+                    load_features(analysis, block, self.plan.config, self.cache)[0]
+                )
                 found.append(f0[f0 > 0])
             return np.concatenate(found)
 

@@ -25,7 +25,7 @@ import numpy as np
 from rvc_jax.errors import UserError
 
 SPARE_BYTES = 64_000_000
-"""Bytes that `check_disk_space` leaves free: a disk filled to its last byte stops other programs."""
+"""Bytes that `check_disk_space` leaves free: a full disk stops other programs."""
 
 WINDOWS_RESERVED_NAME = re.compile(r"(?:CON|PRN|AUX|NUL|COM\d|LPT\d)(?:\..*)?", re.IGNORECASE)
 """File names that Windows reserves for devices."""
@@ -42,7 +42,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     try:
         with temporary.open("wb") as file:
             yield file
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -60,7 +60,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         yield unfinished
         if folder.exists():
             folder.rmdir()  # only an empty folder can be removed this way
-        os.rename(unfinished, folder)
+        unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

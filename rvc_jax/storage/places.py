@@ -1,4 +1,4 @@
-"""Places that are no local files: `gs://`, `s3://` and whatever else fsspec has a package for."""
+"""Local paths and URLs behind one set of functions: `gs://`, `s3://`, whatever fsspec supports."""
 
 from __future__ import annotations
 
@@ -17,24 +17,35 @@ Location = Path | str
 """A local path, or a URL of one of fsspec's file systems."""
 
 _PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs"}
+_MAX_REASON = 200
+
+
+class RemoteFile(NamedTuple):
+    """A file of a remote folder."""
+
+    bytes: int
+    version: str
+    """Changes whenever the file is written anew."""
 
 
 def is_remote(place: Location) -> bool:
+    """Return whether a place is a URL."""
     return "://" in str(place)
 
 
 def join(place: Location, *names: str) -> Location:
-    """A place below another one."""
-    return (
-        "/".join([str(place).rstrip("/"), *names])
-        if is_remote(place)
-        else Path(place).joinpath(*names)
-    )
+    """Return a place below another one."""
+    if is_remote(place):
+        return "/".join([str(place).rstrip("/"), *names])
+    return Path(place).joinpath(*names)
 
 
 def filesystem(place: Location) -> tuple[Any, str]:
-    """The fsspec file system of a place, and the place's path in it. Raises UserError for one that
-    is not installed."""
+    """Return the fsspec file system of a place, and the place's path in it.
+
+    Raises:
+        UserError: The package for that file system is not installed, or the URL is invalid.
+    """
     import fsspec
 
     scheme = str(place).partition("://")[0]
@@ -51,8 +62,7 @@ def filesystem(place: Location) -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def user_errors(place: Location) -> Iterator[None]:
-    """What a remote service refuses (no such bucket, no permission, no network) becomes one
-    line."""
+    """Turn what a remote service raises (no bucket, permission or network) into a UserError."""
     try:
         yield
     except UserError:
@@ -60,11 +70,12 @@ def user_errors(place: Location) -> Iterator[None]:
     except Exception as error:  # every service has exceptions of its own
         if not is_remote(place):
             raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split())[:_MAX_REASON] or type(error).__name__
         raise UserError(f"{place} cannot be reached: {reason}") from error
 
 
 def exists(place: Location) -> bool:
+    """Return whether something is at a place, also a broken link."""
     if not is_remote(place):
         return os.path.lexists(place)
     with user_errors(place):
@@ -73,7 +84,7 @@ def exists(place: Location) -> bool:
 
 
 def read(place: Location) -> bytes | None:
-    """A file's bytes; None if it is not there."""
+    """Return a file's bytes; None if it does not exist."""
     if not is_remote(place):
         try:
             return Path(place).read_bytes()
@@ -102,7 +113,7 @@ def write(place: Location, content: bytes) -> None:
 
 
 def discard(place: Location) -> None:
-    """Remove a file, if it is there."""
+    """Remove a file if it exists."""
     if not is_remote(place):
         Path(place).unlink(missing_ok=True)
         return
@@ -112,45 +123,38 @@ def discard(place: Location) -> None:
 
 
 def list_files(place: str) -> list[tuple[str, str]]:
-    """(URL, name below the place) of all files of a remote folder, sorted; the name of a file that
-    is named is ""."""
+    """Return (URL, name below the place) of all files of a remote folder, sorted.
+
+    If the place is a file itself, its name is "".
+    """
     with user_errors(place):
         fs, root = filesystem(place)
         root = root.rstrip("/")
-        return sorted(
-            (fs.unstrip_protocol(path), path[len(root) + 1 :]) for path in fs.find(root)
-        )
-
-
-class RemoteFile(NamedTuple):
-    """A file of a remote folder."""
-
-    bytes: int
-    version: str
-    """Another one whenever the file has been written anew."""
+        paths = fs.find(root)
+        return sorted((fs.unstrip_protocol(path), path[len(root) + 1 :]) for path in paths)
 
 
 def list_versions(place: str) -> dict[str, RemoteFile]:
-    """All files of a remote folder by their names below it, as they are now."""
+    """Return all files of a remote folder by their names below it, without fsspec's cache."""
     with user_errors(place):
         fs, root = filesystem(place)
         fs.invalidate_cache()
         root = root.rstrip("/")
         found = fs.find(root, detail=True)
         return {
-            path[len(root) + 1 :]: RemoteFile(int(item["size"]), _version(item))
+            path[len(root) + 1 :]: RemoteFile(int(item["size"]), _hash_details(item))
             for path, item in found.items()
         }
 
 
-def _version(item: dict[str, Any]) -> str:
-    return hashlib.sha256(
-        repr(sorted(item.items(), key=lambda pair: pair[0])).encode()
-    ).hexdigest()[:16]
+def _hash_details(item: dict[str, Any]) -> str:
+    # Services differ in what they state (etag, generation, time); together it tells versions apart.
+    details = sorted(item.items(), key=lambda pair: pair[0])
+    return hashlib.sha256(repr(details).encode()).hexdigest()[:16]
 
 
-def get(place: str, path: Path) -> None:
-    """Copy a file of a remote service to a local one, in one move."""
+def get(place: Location, path: Path) -> None:
+    """Copy a remote file to a local one, in one move."""
     with user_errors(place):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:
@@ -160,19 +164,19 @@ def get(place: str, path: Path) -> None:
 
 @contextlib.contextmanager
 def local_file(place: Location) -> Iterator[Path]:
-    """A file as a local one, for as long as the context lasts."""
+    """Make a file available as a local one within the block."""
     if not is_remote(place):
         yield Path(place)
         return
     with tempfile.TemporaryDirectory(prefix="rvc_jax-") as folder:
         path = Path(folder) / str(place).rpartition("/")[2]
-        get(str(place), path)
+        get(place, path)
         yield path
 
 
 @contextlib.contextmanager
 def local_folder(place: Location) -> Iterator[Path]:
-    """A folder without sub-folders as a local one, for as long as the context lasts."""
+    """Make a folder without sub-folders available as a local one within the block."""
     if not is_remote(place):
         yield Path(place)
         return
@@ -183,16 +187,18 @@ def local_folder(place: Location) -> Iterator[Path]:
         yield Path(folder)
 
 
-def put(path: Path, place: str) -> None:
-    """Copy a local file to a place."""
+def put(path: Path, place: Location) -> None:
+    """Copy a local file to a remote place."""
     with user_errors(place):
         fs, target = filesystem(place)
         fs.put_file(str(path), target)
 
 
-def upload(folder: Path, place: str, last: str) -> None:
-    """Copy a folder without sub-folders; the file named `last` goes last: where it is, everything
-    is."""
+def upload(folder: Path, place: Location, last: str) -> None:
+    """Copy a folder without sub-folders to a remote place.
+
+    The file named `last` is copied last: where it exists, the folder is complete.
+    """
     for path in sorted(folder.iterdir(), key=lambda path: (path.name == last, path.name)):
         put(path, join(place, path.name))
 
@@ -200,14 +206,14 @@ def upload(folder: Path, place: str, last: str) -> None:
 def copy(folder: str, place: str) -> None:
     """Copy a folder to another place of the same remote service."""
     with user_errors(place):
-        (fs, source) = filesystem(folder)
-        (_, target) = filesystem(place)
+        fs, source = filesystem(folder)
+        _, target = filesystem(place)
         for _, name in list_files(folder):
             fs.cp_file(f"{source}/{name}", f"{target}/{name}")
 
 
-def remove(place: str) -> None:
-    """Remove a remote folder and everything below it, if it is there."""
+def remove(place: Location) -> None:
+    """Remove a remote folder and everything below it, if it exists."""
     with user_errors(place):
         fs, path = filesystem(place)
         if fs.exists(path):

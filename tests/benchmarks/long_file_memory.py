@@ -20,7 +20,7 @@ import soundfile
 
 from rvc_jax.audio.reading import load
 from rvc_jax.config import PrepareConfig
-from rvc_jax.data.recording import open_recording, read_slice, slices
+from rvc_jax.data.recording import find_slices, open_recording, read_slice
 from rvc_jax.data.sources import find_bundled_sample
 
 RATE = 48000
@@ -69,7 +69,7 @@ def main() -> None:
         recording = open_recording(path, rate, config, Path(folder))
         opened = time.perf_counter()
         print(f"open_recording {opened - began:.1f} s, {peak_memory():.2f} GiB")
-        found = slices(recording, config)
+        found = find_slices(recording, config)
         sliced = time.perf_counter()
         good = [(start, stop) for start, stop, reason in found if reason is None]
         print(

@@ -12,7 +12,13 @@ from rvc_jax.audio.loudness import normalize_slice
 from rvc_jax.config import PrepareConfig
 from rvc_jax.data.cache import Cache
 from rvc_jax.data.cut import Cut
-from rvc_jax.data.extraction import Extractors, analyze, features, load_recording, map_ahead
+from rvc_jax.data.extraction import (
+    Extractors,
+    analyze,
+    load_features,
+    load_recording,
+    map_ahead,
+)
 from rvc_jax.data.prepare import prepare
 from rvc_jax.data.sources import find_sources
 from rvc_jax.errors import UserError
@@ -46,8 +52,8 @@ def test_features_do_not_depend_on_the_other_sources(sample_voice, tmp_path):
         (of_one,) = analyze([cut], CONFIG, alone)
         assert of_one == of_all
         for all_slices, one_slices in zip(
-            features(of_all, 0, CONFIG, together),
-            features(of_one, 0, CONFIG, alone),
+            load_features(of_all, 0, CONFIG, together),
+            load_features(of_one, 0, CONFIG, alone),
             strict=True,
         ):
             for a, b in zip(all_slices, one_slices, strict=True):
@@ -68,11 +74,11 @@ def test_a_cut_is_a_part_of_its_file_with_another_gain(sample_voice, tmp_path):
 
 
 def test_an_extractor_that_gives_nan_stops_everything(sample_voice, tmp_path, monkeypatch):
-    content = Extractors.of(CONFIG).content
+    content = Extractors.from_config(CONFIG).content
     monkeypatch.setattr(
         type(content), "__call__", lambda self, audio, lengths: np.full((16, 168, 384), np.nan)
     )
-    with pytest.raises(UserError, match="whisper-tiny gives values that are no numbers"):
+    with pytest.raises(UserError, match="whisper-tiny gives values that are not numbers"):
         list(analyze(find_sources(sample_voice).cuts, CONFIG, Cache(tmp_path)))
     assert not [
         path for path in tmp_path.rglob("*.npz") if np.load(path)["array"].dtype == np.float16
@@ -94,7 +100,7 @@ def test_a_file_that_changes_while_it_is_read_is_left_out(sample_voice, tmp_path
 
 
 def test_separated_vocals_are_kept(sample_voice, tmp_path, monkeypatch):
-    from rvc_jax.data import recording as recordings
+    from rvc_jax.data import recording
 
     calls = []
 
@@ -102,7 +108,7 @@ def test_separated_vocals_are_kept(sample_voice, tmp_path, monkeypatch):
         calls.append(rate)
         return blocks
 
-    monkeypatch.setattr(recordings, "vocals", vocals)
+    monkeypatch.setattr(recording, "isolate_vocals", vocals)
     config = dataclasses.replace(CONFIG, separate_vocals=True)
     prepare(sample_voice, tmp_path / "1", config, cache=tmp_path / "cache")
     assert len(calls) == 6
@@ -131,10 +137,10 @@ def test_a_long_file_has_the_features_of_one_pass(sample_voice, tmp_path):
         start, stop, _ = analysis.slices[number]
         audio[row, : stop - start] = normalize_slice(whole[start:stop], CONFIG)
         lengths[row] = stop - start
-    extractors = Extractors.of(CONFIG)
+    extractors = Extractors.from_config(CONFIG)
     f0 = extractors.pitch(audio, lengths)
     content = extractors.content(audio, lengths)
-    in_cache = features(analysis, 0, CONFIG, cache)
+    in_cache = load_features(analysis, 0, CONFIG, cache)
     for row, number in enumerate(numbers):
         of_file, encoded = (part[analysis.blocks()[0].index(number)] for part in in_cache)
         np.testing.assert_allclose(of_file, f0[row, : len(of_file)], rtol=1e-3)

@@ -333,16 +333,16 @@ def test_a_full_disk_is_told_and_cleaned_up(sample_voice, tmp_path, kilobytes):
 @pytest.fixture
 def counted(monkeypatch):
     """How many slices each extractor has been given."""
-    from rvc_jax.data.extraction import _Extraction
+    from rvc_jax.data.extraction import BatchExtractor
 
     counts = {"float32": 0, "float16": 0}
-    add = _Extraction.add
+    add = BatchExtractor.add
 
     def counting(self, *args):
-        counts[np.dtype(self._dtype).name] += 1
+        counts[np.dtype(self.dtype).name] += 1
         add(self, *args)
 
-    monkeypatch.setattr(_Extraction, "add", counting)
+    monkeypatch.setattr(BatchExtractor, "add", counting)
     return counts
 
 

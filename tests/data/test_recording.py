@@ -17,7 +17,7 @@ from rvc_jax.audio.filters import high_pass, resample
 from rvc_jax.audio.loudness import integrated_loudness, normalize_slice
 from rvc_jax.audio.reading import AudioError, decode, load
 from rvc_jax.config import PrepareConfig
-from rvc_jax.data.recording import find_drop_reason, open_recording, read_slice, slices
+from rvc_jax.data.recording import find_drop_reason, find_slices, open_recording, read_slice
 from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.errors import UserError
 
@@ -60,7 +60,8 @@ def in_one_go(path, rate, start=0.0, stop=None):
 
 def reasons(recording, **options):
     return [
-        reason for _, _, reason in slices(recording, dataclasses.replace(CONFIG, **options))
+        reason
+        for _, _, reason in find_slices(recording, dataclasses.replace(CONFIG, **options))
     ]
 
 
@@ -193,7 +194,7 @@ def test_an_over_loud_slice_is_dropped_alone(read, speech):
     loud = wave[: 3 * rate] * (3 / np.abs(wave).max())
     recording = read(np.concatenate([wave, loud, wave]), rate)
     for slicing in ("auto", "simple", "skip"):
-        found = slices(recording, dataclasses.replace(CONFIG, slicing=slicing))
+        found = find_slices(recording, dataclasses.replace(CONFIG, slicing=slicing))
         dropped = [(start / RATE, stop / RATE) for start, stop, reason in found if reason]
         assert {reason for *_, reason in found} == {None, "too loud"}
         assert 0 < len(dropped) <= 4 and all(
@@ -247,7 +248,7 @@ def test_eight_channels_at_192_khz_become_mono(read, speech):
 def test_files_without_speech_have_a_reason_and_no_nan(read, slicing):
     for seconds, reason in ((9, "silent"), (0.1, "shorter than 0.4 s")):
         recording = read(np.zeros(int(seconds * 16000)), 16000)
-        found = slices(recording, dataclasses.replace(CONFIG, slicing=slicing))
+        found = find_slices(recording, dataclasses.replace(CONFIG, slicing=slicing))
         assert {why for *_, why in found} <= {reason, "silent", "shorter than 0.4 s"} and found[
             -1
         ][1] == RATE * seconds
@@ -268,8 +269,8 @@ def test_slices_are_the_recordings_own_and_lose_no_speech(read, slicing):
     )
     recording = read(wave, 16000)
     config = dataclasses.replace(CONFIG, slicing=slicing)
-    found = slices(recording, config)
-    assert found == slices(
+    found = find_slices(recording, config)
+    assert found == find_slices(
         recording, dataclasses.replace(config, holdout=0.3, preset="32k", feature_batch=2)
     )
     assert found == sorted(found, key=lambda piece: piece[:2]) and {
@@ -294,7 +295,7 @@ def test_thirty_one_clips_of_39_seconds_give_all_twenty_minutes(tmp_path, scratc
         soundfile.write(tmp_path / "clip.flac", clip, 16000)
         recording = open_recording(tmp_path / "clip.flac", 16000, config, scratch)
         covered = np.zeros(len(recording.wave), bool)
-        for start, stop, reason in slices(recording, config):
+        for start, stop, reason in find_slices(recording, config):
             covered[start:stop] |= reason is None
         seconds += covered.sum() / 16000
     assert seconds == 31 * 39
@@ -341,7 +342,8 @@ def test_cleaning(read, speech):
 
 def test_the_voice_is_taken_out_of_stereo_music(read, monkeypatch, speech):
     monkeypatch.setattr(
-        "rvc_jax.data.recording.vocals", lambda blocks, *_: (block[:1] for block in blocks)
+        "rvc_jax.data.recording.isolate_vocals",
+        lambda blocks, *_: (block[:1] for block in blocks),
     )
     wave, rate = speech
     music = np.sign(np.sin(np.arange(len(wave)) / 7)) * 0.9995

@@ -99,7 +99,7 @@ def _decoder() -> Callable[[Path], Told]:
     import numpy as np
 
     from rvc_jax.config import PrepareConfig
-    from rvc_jax.data.recording import open_recording, slices
+    from rvc_jax.data.recording import find_slices, open_recording
 
     def read(path: Path) -> Told:
         """ "slices" are the reasons, None for good ones; "finite" tells of the wave."""
@@ -107,7 +107,7 @@ def _decoder() -> Callable[[Path], Told]:
         with tempfile.TemporaryDirectory() as scratch:
             recording = open_recording(path, 16000, config, Path(scratch))
             finite = bool(np.isfinite(np.asarray(recording.wave)).all())
-            reasons = [reason for _, _, reason in slices(recording, config)]
+            reasons = [reason for _, _, reason in find_slices(recording, config)]
             return {"slices": reasons, "finite": finite, "length": recording.seconds}
 
     return read

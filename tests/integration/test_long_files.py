@@ -12,7 +12,7 @@ from rvc_jax.audio import reading
 from rvc_jax.audio.filters import high_pass, resample
 from rvc_jax.audio.reading import decode, find_audio, load
 from rvc_jax.config import FEATURE_RATE, PrepareConfig
-from rvc_jax.data.recording import Recording, open_recording, read_slice, slices
+from rvc_jax.data.recording import Recording, find_slices, open_recording, read_slice
 from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.features.content import content_encoder
 from rvc_jax.features.f0 import pitch_extractor
@@ -66,8 +66,8 @@ def batch(recording: Recording, cuts: list[tuple[int, int]]) -> tuple[np.ndarray
 
 
 def test_slices_and_features_are_those_of_the_file_in_one_piece(in_blocks, in_one_piece):
-    found = slices(in_blocks, CONFIG)
-    assert found == slices(in_one_piece, CONFIG)
+    found = find_slices(in_blocks, CONFIG)
+    assert found == find_slices(in_one_piece, CONFIG)
     cuts = [(start, stop) for start, stop, reason in found if reason is None]
     assert len(cuts) > 10
     blocks, whole = (batch(recording, cuts) for recording in (in_blocks, in_one_piece))

@@ -112,10 +112,10 @@ def test_an_old_voice_converts(old: Path, name: str) -> None:
 
 def test_an_old_cache_is_read(old: Path) -> None:
     cache = Cache(old / "cache")
-    array = cache.array(make_cache_key("an array", 1))
+    array = cache.get_array(make_cache_key("an array", 1))
     assert array is not None
     np.testing.assert_array_equal(array, np.arange(5, dtype=np.float32))
-    assert cache.value(make_cache_key("a value", [0.5, None])) == {"slices": [[0, 480, None]]}
+    assert cache.get_value(make_cache_key("a value", [0.5, None])) == {"slices": [[0, 480, None]]}
 
 
 def unpack(name: str, folder: Path) -> None:
