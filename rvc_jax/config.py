@@ -26,13 +26,12 @@ CONTENT_HOP = 2 * FEATURE_HOP
 """Samples of the 16 kHz copy per frame of content: content runs at half the frame rate."""
 
 WINDOW_FRAMES = 336
-"""Frames of every training window: the longest slice (3.3 s) rounded up to a multiple of 16: one
-shape serves all."""
-
+"""Frames that every slice is padded to in memory: the longest slice (3.3 s), rounded up to a
+multiple of 16. With one shape for all, the step compiles once."""
 
 STEP_FRAMES = 304
-"""Frames of a window that a training step takes: slices of 3 s and a little. Of a longer one it
-draws a part."""
+"""Frames of a window that one training step uses: 3 s and a little. Nearly all slices fit; of a
+longer one each step draws a part, which costs less than padding all others to its length."""
 
 BitDepth = Literal["16", "24", "float"]
 """Of samples in lossless sound files."""
@@ -68,28 +67,30 @@ class AudioConfig:
     """Length of the Fourier transform and of its Hann window, in samples."""
     n_mels: int
     segment_frames: int
-    """Frames that the generator renders, and the discriminator sees, in one training step."""
+    """Frames that the decoder renders in one training step."""
     f_min: float = 0.0
     f_max: float | None = None
     """Upper edge of the mel filters in Hz; None is half the sample rate."""
 
     @property
     def hop(self) -> int:
+        """Samples per frame."""
         return self.sample_rate // FRAMES_PER_SECOND
 
     @property
     def spectrogram_bins(self) -> int:
+        """Frequencies of the spectrogram, from 0 to half the sample rate."""
         return self.n_fft // 2 + 1
 
     @property
     def segment_samples(self) -> int:
+        """Samples that the decoder renders in one training step."""
         return self.segment_frames * self.hop
 
 
 @dataclasses.dataclass(frozen=True)
 class GeneratorConfig:
-    """Sizes of the synthesizer: prior encoder, posterior encoder, coupling flow, NSF-HiFi-GAN
-    decoder."""
+    """Sizes of the synthesizer: encoders, coupling flow and NSF-HiFi-GAN decoder (VITS, RVC v2)."""
 
     upsample_rates: tuple[int, ...]
     upsample_kernels: tuple[int, ...]
@@ -112,13 +113,13 @@ class GeneratorConfig:
     resblock_kernels: tuple[int, ...] = (3, 7, 11)
     resblock_dilations: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
     has_pitch: bool = True
-    """Some public voices were trained without pitch (f0 = 0): they have no harmonic source, and
-    hear none."""
+    """Some public voices were trained without pitch (f0 = 0): they have no harmonic source and
+    ignore f0."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DiscriminatorConfig:
-    """Sizes of the scale discriminator and of the period discriminators."""
+    """Sizes of the scale discriminator and of the period discriminators (HiFi-GAN, RVC v2)."""
 
     periods: tuple[int, ...] = (2, 3, 5, 7, 11, 17, 23, 37)
     scale_channels: tuple[int, ...] = (16, 64, 256, 1024, 1024, 1024)

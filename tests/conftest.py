@@ -23,7 +23,7 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
-os.environ.setdefault("XLA_FLAGS", xla_flags.quick(0))
+os.environ.setdefault("XLA_FLAGS", xla_flags.fast_compile_flags(0))
 
 # Features in the cache are those of the code, and the flags, that computed them: every session has
 # a cache of its own, whatever the caller has; the workers of pytest-xdist share their session's.

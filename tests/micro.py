@@ -1,4 +1,4 @@
-"""A preset that compiles and trains in a moment, and `rvc-jax` with it in the place of nano.
+"""A preset that compiles and trains in a moment; as a program, `rvc-jax` with it for nano.
 
 python tests/micro.py train DATASET --run RUN
 """
@@ -37,7 +37,7 @@ MICRO = dataclasses.replace(
     ),
     train=dataclasses.replace(NANO.train, precision="float32"),
 )
-"""Every part of nano, with as few layers and channels as there can be; it reads nano's datasets."""
+"""Every part of nano with the fewest layers and channels possible. It reads nano's datasets."""
 
 if __name__ == "__main__":
     from rvc_jax.cli.main import main

@@ -1,4 +1,4 @@
-"""Programs of the tests, on a number of devices that the CPU stands in for."""
+"""Runs programs of the tests on several devices that the CPU simulates."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ _TESTS = Path(__file__).parent
 
 
 def start_on_devices(devices: int, script: Path, *arguments: object) -> subprocess.Popen[str]:
-    """Starts a script, which finds the modules that stand in `tests` and in its benchmarks."""
+    """Starts a script, which can import the modules of `tests`, its helpers and its benchmarks."""
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
-    folders = (str(_TESTS), str(_TESTS / "benchmarks"), os.environ.get("PYTHONPATH", ""))
+    folders = [str(_TESTS), str(_TESTS / "helpers"), str(_TESTS / "benchmarks")]
+    if "PYTHONPATH" in os.environ:
+        folders.append(os.environ["PYTHONPATH"])
     environment = os.environ | {
         "XLA_FLAGS": flags,
-        "PYTHONPATH": os.pathsep.join(filter(None, folders)),
+        "PYTHONPATH": os.pathsep.join(folders),
     }
     command = [sys.executable, str(script), *map(str, arguments)]
     return subprocess.Popen(
@@ -25,7 +27,7 @@ def start_on_devices(devices: int, script: Path, *arguments: object) -> subproce
 
 
 def run_on_devices(devices: int, script: Path) -> str:
-    """What a script prints; it must not fail."""
+    """Runs a script, which must succeed, and returns what it prints."""
     process = start_on_devices(devices, script)
     out, errors = process.communicate()
     assert process.returncode == 0, errors

@@ -3,7 +3,7 @@
     python tests/benchmarks/train_step.py --preset 40k --batch 4 --frames 300 \\
         --precision float32 --steps 3
     python tests/benchmarks/train_step.py --batch 8 --precision bfloat16 --steps 20 \\
-        --forms merge_to=64 fold_to=64
+        --kernels merge_to=64 fold_to=64
 
 `--dispatch N` takes N steps in one call, as training does. `--trace FOLDER` writes a profile of
 three calls there, and the compiled program's text.
@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tpu_forms import with_fields
+from tpu_kernels import with_fields
 
 from rvc_jax.config import PRESETS, STEP_FRAMES, Preset
 from rvc_jax.models.kernels.options import KernelConfig, kernel_config_for
@@ -57,12 +57,12 @@ def measure(
     batch: int,
     frames: int,
     steps: int,
-    forms: KernelConfig,
+    kernels: KernelConfig,
     dispatch: int = 1,
     trace: Path | None = None,
 ) -> dict[str, float]:
     """Measure compile time, mean and best time of a step in seconds, and peak memory in bytes."""
-    networks = build_networks(preset, steps_per_epoch=100, kernels=forms)
+    networks = build_networks(preset, steps_per_epoch=100, kernels=kernels)
     state = init_state(
         networks.synthesizer, networks.discriminator, networks.optimizer, preset.train.seed
     )
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--dispatch", type=int, default=1)
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument(
-        "--forms",
+        "--kernels",
         nargs="*",
         default=[],
         help="kernel options that differ from those of this chip, as fold_to=64",
@@ -122,20 +122,20 @@ def main() -> None:
         preset, train=dataclasses.replace(preset.train, precision=options.precision)
     )
     chip = jax.devices()[0]
-    forms = with_fields(kernel_config_for(chip.platform, chip.device_kind), options.forms)
+    kernels = with_fields(kernel_config_for(chip.platform, chip.device_kind), options.kernels)
     figures = measure(
         preset,
         options.batch,
         options.frames,
         options.steps,
-        forms,
+        kernels,
         options.dispatch,
         options.trace,
     )
     print(
         f"{options.preset}, batch {options.batch}, {options.frames} frames, "
         f"{options.precision}, {chip.device_kind}, "
-        f"{' '.join(options.forms) or 'its own forms'}, {options.dispatch} at once: "
+        f"{' '.join(options.kernels) or 'its own config'}, {options.dispatch} at once: "
         f"{1000 * figures['best_s']:.1f} ms a step (mean {1000 * figures['mean_s']:.1f}), "
         f"compiled in {figures['compile_s']:.0f} s, {figures['bytes'] / 1e9:.1f} GB"
     )

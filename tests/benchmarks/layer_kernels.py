@@ -1,11 +1,10 @@
-"""Each kind of layer of a preset, forward and backward, in the forms it has: which is fast on this
-machine's chip.
+"""Times each kind of layer of a preset, forward and backward, in each of its forms.
 
-python tests/benchmarks/layer_forms.py --preset 40k --batch 8 --precision bfloat16
+    python tests/benchmarks/layer_kernels.py --preset 40k --batch 8 --precision bfloat16
 
-prints one line per layer: milliseconds in each form, the fastest last. Sizes are those of a
-training step, whose discriminator sees real and rendered segments as one batch. Forms are those of
-`rvc_jax.models.kernels.convolution`.
+prints one line per layer: milliseconds in each form on this machine's chip, and the fastest form.
+Sizes are those of a training step, whose discriminator takes real and rendered segments as one
+batch. `rvc_jax/models/kernels/README.md` describes the forms.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ from rvc_jax.models.kernels.options import KernelConfig
 Layer = Callable[[jax.Array, jax.Array], jax.Array]
 Case = tuple[str, tuple[int, ...], tuple[int, ...], dict[str, Layer]]
 """Name, shape of the input, shape of the kernel, and the layer by form."""
-MINIMAL = KernelConfig(winograd_from=1)
-"""In float32; in bfloat16 it is the plain form."""
+WINOGRAD = KernelConfig(winograd_from=1)
+"""For float32; in bfloat16 it is the plain form."""
 
 
-def folded(factor: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Layer:
-    """The layer on a signal that is folded on the way in; what comes out stays so."""
+def convolve_folded(factor: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Layer:
+    """Returns a convolution that folds its input; the output stays folded."""
 
     def layer(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return folded_conv(
@@ -47,22 +46,23 @@ def folded(factor: int, stride: int = 1, padding: int = 0, dilation: int = 1) ->
     return layer
 
 
-def factors(time: int, channels: int, *widths: int) -> dict[str, int]:
-    """By name: how many time steps to fold for about so many channels, where that many divide the
-    time."""
+def list_factors(time: int, channels: int, *widths: int) -> dict[str, int]:
+    """Returns factors by name that fold to about `widths` channels and divide the time."""
     wanted = {f"folded {width}": width // channels for width in widths}
     return {
         name: factor for name, factor in wanted.items() if factor > 1 and time % factor == 0
     }
 
 
-def upsampled(factor: int, stride: int) -> Layer:
+def upsample_folded(factor: int, stride: int) -> Layer:
+    """Returns a transposed convolution that folds its input; the output stays folded."""
     return lambda x, kernel: folded_conv_transpose(
         fold(x, x.shape[-1], factor), kernel, stride, factor
     )
 
 
 def generator_cases(preset: Preset, batch: int) -> Iterator[Case]:
+    """Yields the layers of the generator, stage by stage."""
     config = preset.generator
     frames = preset.audio.segment_frames
     rates = config.upsample_rates
@@ -76,37 +76,40 @@ def generator_cases(preset: Preset, batch: int) -> Iterator[Case]:
             for form in ("subpixel", "dilated")
         }
         forms |= {
-            name: upsampled(n, rate) for name, n in factors(time_in, inputs, 64, 128).items()
+            name: upsample_folded(n, rate)
+            for name, n in list_factors(time_in, inputs, 64, 128).items()
         }
         yield f"ups.{stage}", (batch, time_in, inputs), (kernel, outputs, inputs), forms
         rest = math.prod(rates[stage + 1 :])
         if rest > 1:
             edges = {"stride": rest, "padding": rest // 2}
             forms = {"plain": functools.partial(conv, dilation=1, groups=1, **edges)}
-            forms |= {f"folded x{n}": folded(n, **edges) for n in (1, 4)}
+            forms |= {f"folded x{n}": convolve_folded(n, **edges) for n in (1, 4)}
             yield f"noise_convs.{stage}", (batch, samples, 1), (2 * rest, 1, outputs), forms
         for width, dilation in ((3, 1), (7, 3), (11, 5)):
             edges = {"padding": (width - 1) * dilation // 2, "dilation": dilation}
             forms = {"plain": functools.partial(conv, stride=1, groups=1, **edges)}
             forms |= {
-                name: folded(n, **edges)
-                for name, n in factors(time_in * rate, outputs, 64, 128, 256).items()
+                name: convolve_folded(n, **edges)
+                for name, n in list_factors(time_in * rate, outputs, 64, 128, 256).items()
             }
             if dilation == 1:
-                forms["minimal"] = functools.partial(
-                    conv, stride=1, groups=1, config=MINIMAL, **edges
+                forms["winograd"] = functools.partial(
+                    conv, stride=1, groups=1, config=WINOGRAD, **edges
                 )
             name = f"resblocks.{stage}, {width} wide, dilated by {dilation}"
             yield name, (batch, time_in * rate, outputs), (width, outputs, outputs), forms
     channels = config.upsample_initial_channels >> len(rates)
     forms = {"plain": functools.partial(conv, stride=1, padding=3, dilation=1, groups=1)}
     forms |= {
-        name: folded(n, padding=3) for name, n in factors(samples, channels, 64, 128).items()
+        name: convolve_folded(n, padding=3)
+        for name, n in list_factors(samples, channels, 64, 128).items()
     }
     yield "conv_post", (batch, samples, channels), (7, channels, 1), forms
 
 
 def discriminator_cases(preset: Preset, batch: int) -> Iterator[Case]:
+    """Yields the layers of the scale discriminator and of the first period discriminator."""
     config = preset.discriminator
     time_in = preset.audio.segment_samples
     inputs = 1
@@ -129,7 +132,7 @@ def discriminator_cases(preset: Preset, batch: int) -> Iterator[Case]:
             }
         if inputs == 1:
             forms |= {
-                f"folded x{n}": folded(n, stride, width // 2)
+                f"folded x{n}": convolve_folded(n, stride, width // 2)
                 for n in (4, 8)
                 if time_in % n == 0
             }
@@ -153,10 +156,10 @@ def discriminator_cases(preset: Preset, batch: int) -> Iterator[Case]:
         forms = {"plain": functools.partial(conv, dilation=1, groups=1, **shared)}
         time_in -= time_in % (4 * stride)
         if inputs < 64:
-            forms |= {f"folded x{n}": folded(n, **shared) for n in (1, 2, 4)}
+            forms |= {f"folded x{n}": convolve_folded(n, **shared) for n in (1, 2, 4)}
         else:
-            forms["minimal"] = functools.partial(
-                conv, dilation=1, groups=1, config=MINIMAL, **shared
+            forms["winograd"] = functools.partial(
+                conv, dilation=1, groups=1, config=WINOGRAD, **shared
             )
         yield (
             f"period.{number}",
@@ -170,10 +173,10 @@ def discriminator_cases(preset: Preset, batch: int) -> Iterator[Case]:
     yield "period.post", (batch * period, time_in, inputs), (3, inputs, 1), forms
 
 
-def milliseconds(
+def measure(
     layer: Layer, shape: tuple[int, ...], kernel_shape: tuple[int, ...], dtype: jnp.dtype
 ) -> float:
-    """Of the layer and both its gradients, the least of three means."""
+    """Times the layer with both its gradients in ms: the least of three means of 20 calls."""
     keys = jax.random.split(jax.random.key(0), 2)
     x, kernel = (
         jax.random.normal(key, size, dtype)
@@ -182,8 +185,8 @@ def milliseconds(
 
     @jax.jit
     def both(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        y, pull = jax.vjp(layer, x, kernel)
-        return y, pull(y)
+        y, backward = jax.vjp(layer, x, kernel)
+        return y, backward(y)
 
     jax.block_until_ready(both(x, kernel))
     times = []
@@ -206,19 +209,16 @@ def main() -> None:
     options = parser.parse_args()
     preset = PRESETS[options.preset]
     dtype = jnp.dtype(options.precision)
-    print(
-        f"{options.preset}, batch {options.batch}, {dtype}, {jax.devices()[0].device_kind}; ms forward and backward"
-    )
+    kind = jax.devices()[0].device_kind
+    print(f"{options.preset}, batch {options.batch}, {dtype}, {kind}; ms forward and backward")
     cases = [
         *generator_cases(preset, options.batch),
         *discriminator_cases(preset, 2 * options.batch),
     ]
     for name, shape, kernel, forms in cases:
         if dtype != jnp.float32:
-            forms.pop("minimal", None)
-        times = {
-            form: milliseconds(layer, shape, kernel, dtype) for form, layer in forms.items()
-        }
+            forms.pop("winograd", None)
+        times = {form: measure(layer, shape, kernel, dtype) for form, layer in forms.items()}
         figures = ", ".join(f"{form} {figure:.3f}" for form, figure in times.items())
         print(f"{name} {shape} {kernel}: {figures}; {min(times, key=times.get)}", flush=True)
 
