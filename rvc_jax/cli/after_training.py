@@ -1,5 +1,4 @@
-"""What follows a training that has ended by itself: nothing, the end of the process, of the
-machine, or a command."""
+"""What `rvc-jax train --at-end` does when training is complete."""
 
 from __future__ import annotations
 
@@ -13,33 +12,35 @@ from rvc_jax.errors import UserError
 
 
 def check_action(at_end: str) -> None:
-    """Refuses, before hours of training, what could not be done after them. Raises UserError."""
+    """Check before hours of training that the action will be possible. Raises UserError."""
     if not at_end.strip():
         raise UserError("--at-end is empty: name nothing, exit, shutdown, or a command")
     if at_end != "shutdown":
         return
     if shutil.which("shutdown") is None:
         raise UserError(
-            "--at-end shutdown: this machine has no command called shutdown; give one of your own"
+            "--at-end shutdown: this machine has no command called shutdown; "
+            "give one of your own"
         )
     if hasattr(os, "geteuid") and os.geteuid() != 0:
         raise UserError(
-            '--at-end shutdown needs the rights of root; give a command, as "sudo -n shutdown -h now"'
+            '--at-end shutdown needs root; give a command, such as "sudo -n shutdown -h now"'
         )
 
 
 def run_action(at_end: str) -> int:
-    """Does it, and returns the exit code: the command's own, else 0."""
+    """Run the action and return the exit code: the command's own, else 0."""
     if at_end == "nothing":
         return 0
     sys.stdout.flush()
     sys.stderr.flush()
     if at_end == "exit":
-        os._exit(0)
+        os._exit(0)  # without cleaning up: in a notebook, threads of the kernel would stay
     if at_end == "shutdown":
         at_end = "shutdown /s /t 0" if sys.platform == "win32" else "shutdown -h now"
     print(f"at the end: {at_end}", file=sys.stderr, flush=True)
-    code = subprocess.run(at_end, shell=True, check=False).returncode  # by the user's own wish
+    # A shell, because the user writes a shell command.
+    code = subprocess.run(at_end, shell=True, check=False).returncode
     if code:
         print(
             f"the command at the end failed with exit code {code}; the training is saved",
@@ -49,6 +50,12 @@ def run_action(at_end: str) -> int:
 
 
 def run_action_on_other_machine(at_end: str, first: str) -> int:
-    """For a process that is not the first, which runs on the machine `first`: it switches off
-    another one, its own."""
-    return run_action(at_end) if at_end == "shutdown" and platform.node() != first else 0
+    """Run the action in a process that is not the first: only `shutdown`, and only elsewhere.
+
+    Args:
+      at_end: the action.
+      first: name of the machine of the first process, which turns its own machine off.
+    """
+    if at_end == "shutdown" and platform.node() != first:
+        return run_action(at_end)
+    return 0

@@ -1,5 +1,4 @@
-"""What is this? A dataset, a run, a voice, an index, a recording, a PyTorch file: the main figures
-of each."""
+"""Identifies files and folders: a dataset, run, voice, index, recording or PyTorch file."""
 
 from __future__ import annotations
 
@@ -12,75 +11,93 @@ from rvc_jax.errors import UserError
 from rvc_jax.storage import places
 
 _VOICE_EXTENSIONS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
-_NOT_FACTS = ("kind", "name", "epoch", "step")
+_FACTS_SHOWN_ELSEWHERE = ("kind", "name", "epoch", "step")
 
 
 def describe(path: Path | str) -> dict[str, Any]:
-    """The kind of thing (`kind`) and its figures, in plain values.
+    """Return what a file, folder or URL is (`kind`) and its properties, in plain values.
 
     Raises:
-      UserError: if it is nothing that this program knows, or damaged.
+      UserError: it does not exist, is damaged, or is nothing that this program reads.
     """
     if places.is_remote(path):
-        return _remote(str(path))
+        return _describe_remote(str(path))
     path = Path(path)
-    if not os.path.exists(path):  # unlike Path.exists, also for names that are too long
+    if not os.path.exists(path):  # noqa: PTH110 Path.exists raises for names that are too long
         raise UserError(f"{path} does not exist")
     if path.is_dir():
-        return _folder(path)
+        return _describe_folder(path)
     extension = path.suffix.lower()
     if extension in _VOICE_EXTENSIONS:
-        return _voice_or_other(path)
+        return _describe_tensors(path)
     if extension == ".zip":
-        return _opened(path)
-    return _index(path) if extension == ".index" else _recording(path)
+        return _describe_voice(path)
+    if extension == ".index":
+        return _describe_index(path)
+    return _describe_recording(path)
 
 
-def _remote(place: str) -> dict[str, Any]:
+def _describe_remote(place: str) -> dict[str, Any]:
     if places.exists(places.join(place, "config.json")):
         from rvc_jax.runs.mirror import fetch_run
 
-        described = _run(fetch_run(place, "history.jsonl"))
-        return described | {
-            "path": place,
-            "bytes": sum(entry.bytes for entry in places.list_versions(place).values()),
-        }
+        size = sum(entry.bytes for entry in places.list_versions(place).values())
+        described = _describe_run(fetch_run(place, "history.jsonl"))
+        return described | {"path": place, "bytes": size}
     if places.exists(places.join(place, "metadata.json")):
-        from rvc_jax.data.dataset import read_info
-
-        return {"kind": "dataset", "path": place, **read_info(place).to_dict()}
+        return _describe_dataset(place)
     raise UserError(f"{place} is neither a dataset nor a run of rvc-jax")
 
 
-def _folder(path: Path) -> dict[str, Any]:
+def _describe_folder(path: Path) -> dict[str, Any]:
     if (path / "config.json").is_file():
-        return _run(path)
+        return _describe_run(path)
     if (path / "metadata.json").is_file():
-        from rvc_jax.data.dataset import read_info
-
-        return {"kind": "dataset", "path": str(path), **read_info(path).to_dict()}
+        return _describe_dataset(str(path))
     from rvc_jax.audio.reading import find_audio
     from rvc_jax.voices.formats.native import is_voice_folder, read_description
     from rvc_jax.voices.open import find_voices
 
     if is_voice_folder(path):
-        return _opened(path) | {"made_of": read_description(path).get("made_of")}
+        return _describe_voice(path) | {"made_of": read_description(path).get("made_of")}
     recordings = find_audio(path)
     voices = find_voices(path)
-    if voices and not recordings:
+    if recordings:
+        return {
+            "kind": "folder of recordings",
+            "path": str(path),
+            "files": len(recordings),
+        }
+    if voices:
         return {
             "kind": "folder of voices",
             "path": str(path),
             "files": [voice.name for voice in voices],
         }
-    if not recordings:
-        raise UserError(
-            f"{path} is neither a dataset nor a run of rvc-jax, and holds no recordings"
-        )
-    return {"kind": "folder of recordings", "path": str(path), "files": len(recordings)}
+    raise UserError(
+        f"{path} is neither a dataset nor a run of rvc-jax, and holds no recordings"
+    )
 
 
-def _run(path: Path) -> dict[str, Any]:
+def _describe_dataset(place: str) -> dict[str, Any]:
+    from rvc_jax.data.dataset import iterate, read_info
+
+    info = read_info(place)
+    described = {"kind": "dataset", "path": place, **info.to_dict()}
+    try:
+        record = next(iterate(place, "train"), {})
+    except UserError as error:
+        return described | {"notes": [*info.notes, f"its records cannot be read: {error}"]}
+    return described | {"record": {name: _shape(value) for name, value in record.items()}}
+
+
+def _shape(value: Any) -> str:
+    if getattr(value, "ndim", 0):
+        return f"{value.dtype} {list(value.shape)}"
+    return f"{type(value).__name__} {value}"
+
+
+def _describe_run(path: Path) -> dict[str, Any]:
     from rvc_jax.runs.folder import RunFolder
     from rvc_jax.runs.history import best_evaluation, best_mel, evaluations
 
@@ -107,7 +124,7 @@ def _run(path: Path) -> dict[str, Any]:
     }
 
 
-def _recording(path: Path) -> dict[str, Any]:
+def _describe_recording(path: Path) -> dict[str, Any]:
     import numpy as np
 
     from rvc_jax.audio.reading import AudioError, decode
@@ -116,7 +133,8 @@ def _recording(path: Path) -> dict[str, Any]:
     try:
         wave, rate = decode(path)
     except AudioError as error:
-        if (kind := sniff_head(path)) and kind.name != "a recording":
+        kind = sniff_head(path)
+        if kind and kind.name != "a recording":
             raise UserError(f"{path} is {kind.name}; {kind.advice}") from error
         raise UserError(
             f"{path} is nothing that rvc-jax knows: as a recording it is {error}"
@@ -131,12 +149,15 @@ def _recording(path: Path) -> dict[str, Any]:
     }
 
 
-def _opened(path: Path) -> dict[str, Any]:
-    """A voice's file or folder, with its index."""
+def _describe_voice(path: Path) -> dict[str, Any]:
+    """Describe a voice's file or folder, with its index."""
     from rvc_jax.storage.files import file_sha256, folder_bytes
     from rvc_jax.voices.open import open_voice
 
     model = open_voice(path)
+    facts = {
+        name: value for name, value in model.facts.items() if name not in _FACTS_SHOWN_ELSEWHERE
+    }
     return {
         "path": str(path),
         **model.summary(),
@@ -146,37 +167,38 @@ def _opened(path: Path) -> dict[str, Any]:
         "bytes": folder_bytes(path),
         "sha256": file_sha256(path) if path.is_file() else None,
         "generator": dataclasses.asdict(model.generator),
-        "facts": {name: value for name, value in model.facts.items() if name not in _NOT_FACTS},
+        "facts": facts,
     }
 
 
-def _voice_or_other(path: Path) -> dict[str, Any]:
-    """A voice, or a file of tensors that is something else, and why it is no voice."""
+def _describe_tensors(path: Path) -> dict[str, Any]:
+    """Describe a voice, or another file of tensors and why it is not a voice."""
     try:
-        return _opened(path)
+        return _describe_voice(path)
     except UserError as error:
         reason = str(error)
     from rvc_jax.voices.formats.sniff import sniff_names
     from rvc_jax.weights import safetensors_file, torch_file
 
-    is_torch = path.suffix.lower() != ".safetensors"
-    content = (
-        torch_file.read(path, placeholders=True) if is_torch else safetensors_file.read(path)
-    )
-    content = content if isinstance(content, dict) else {}
+    if path.suffix.lower() == ".safetensors":
+        kind = "safetensors file"
+        content: Any = safetensors_file.read(path)
+    else:
+        kind = "PyTorch file"
+        content = torch_file.read(path, placeholders=True)
+    if not isinstance(content, dict):
+        content = {}
     known = sniff_names(torch_file.find_state_dict(content))
-    kind = known.name if known else "PyTorch file" if is_torch else "safetensors file"
-    keys = list(map(str, content))
     return {
-        "kind": kind,
+        "kind": known.name if known else kind,
         "path": str(path),
         "bytes": path.stat().st_size,
-        "keys": keys,
+        "keys": list(map(str, content)),
         "no_voice": reason,
     }
 
 
-def _index(path: Path) -> dict[str, Any]:
+def _describe_index(path: Path) -> dict[str, Any]:
     from rvc_jax.voices.formats import faiss_index
 
     rows = faiss_index.read(path)

@@ -1,5 +1,4 @@
-"""The whole way in one command: the bundled voice is prepared, trained, measured, and speaks
-somebody else's words."""
+"""The quick start: prepares, trains, measures and uses the bundled voice in one call."""
 
 from __future__ import annotations
 
@@ -30,14 +29,14 @@ from rvc_jax.voices.model import VoiceModel
 
 @dataclasses.dataclass(frozen=True)
 class QuickstartResult:
-    """What came of it."""
+    """The figures of a quick start."""
 
     speech_minutes: float
     train_slices: int
     holdout_slices: int
     steps: int
     steps_per_second: float | None
-    """None if the voice had been trained before."""
+    """None if an earlier command had trained the voice."""
     holdout_before: float
     """Log-mel error of the untrained voice."""
     holdout_after: float
@@ -50,27 +49,27 @@ class QuickstartResult:
     files: tuple[Path, ...]
 
     def rows(self) -> list[tuple[str, str]]:
-        """The result as a table."""
-        speed = (
-            "trained before"
-            if self.steps_per_second is None
-            else f"{self.steps_per_second:.2f} steps/s"
-        )
+        """Return the figures as rows of a table."""
+        speed = "trained before"
+        if self.steps_per_second is not None:
+            speed = f"{self.steps_per_second:.2f} steps/s"
         fall = 100 * (1 - self.holdout_after / self.holdout_before)
-        error = f"{self.holdout_before:.3f} untrained, {self.holdout_after:.3f} trained: {fall:.0f} % lower"
+        error = (
+            f"{self.holdout_before:.3f} untrained, "
+            f"{self.holdout_after:.3f} trained: {fall:.0f} % lower"
+        )
+        correlation = (
+            f"{self.f0_correlation:.3f} "
+            f"({PITCH_METHOD}, transposed by {self.transpose:+g} semitones)"
+        )
+        memory = f"{self.peak_memory_bytes / 1e9:.1f} GB"
         return [
             ("speech", f"{self.speech_minutes:.1f} min"),
             ("slices", f"{self.train_slices} to train on, {self.holdout_slices} held out"),
             ("training", f"{self.steps} steps, {speed}"),
             ("hold-out log-mel error", error),
-            (
-                "f0 correlation",
-                f"{self.f0_correlation:.3f} ({PITCH_METHOD}, transposed by {self.transpose:+g} semitones)",
-            ),
-            (
-                "time and memory",
-                f"{self.seconds:.0f} s, at most {self.peak_memory_bytes / 1e9:.1f} GB",
-            ),
+            ("f0 correlation", correlation),
+            ("time and memory", f"{self.seconds:.0f} s, at most {memory}"),
             ("files", ", ".join(str(path) for path in self.files)),
         ]
 
@@ -78,14 +77,20 @@ class QuickstartResult:
 def quickstart(
     out: Path, reporter: Reporter, epochs: int | None = None
 ) -> QuickstartResult | None:
-    """Makes `dataset/`, `run/`, `converted.wav` and `report.html` in a folder; what is complete
-    there is used again.
+    """Make `dataset/`, `run/`, `converted.wav` and `report.html` in a folder.
 
-    epochs: passes over the speech, by default those of the preset nano. Returns None if Ctrl-C
-    ended the training.
+    Complete results of an earlier call are used again.
+
+    Args:
+      out: the folder.
+      reporter: shows the progress.
+      epochs: passes over the speech, by default those of the preset nano.
+
+    Returns:
+      The figures, or None if Ctrl-C ended the training.
 
     Raises:
-      UserError: if something else is in the folder, or the sample is not installed.
+      UserError: the folder holds something else, or the bundled sample is not installed.
     """
     began = time.monotonic()
     sample = find_bundled_sample("voice")
@@ -110,11 +115,13 @@ def quickstart(
     wave = converted.to_array()
     save(out / "converted.wav", wave, converted.rate)
     reporter.message("measuring the melody and writing the report")
-    melody = track_pitch(channels.mean(axis=0), rate, wave, converted.rate)
+    source = channels.mean(axis=0)
+    melody = track_pitch(source, rate, wave, converted.rate)
     result = _result(run, trained, converted, melody, out, time.monotonic() - began)
-    clips = _conversion_clips(channels.mean(axis=0), rate, converted) + holdout_clips(
-        run, load_dataset(dataset)
-    )
+    clips = [
+        *_conversion_clips(source, rate, converted, wave),
+        *holdout_clips(run, load_dataset(dataset)),
+    ]
     notices = [(folder / "LICENSE.txt").read_text() for folder in (sample, other.parent)]
     write_report(run, out / "report.html", clips, melody, result.rows(), notices)
     return result
@@ -126,7 +133,8 @@ def _prepare_once(source: Path, out: Path, reporter: Reporter) -> None:
         prepare(source, out, config, reporter)
     elif read_info(out).config != to_dict(config):
         raise UserError(
-            f"{out} was prepared in another way: remove it, or name another folder with --out"
+            f"{out} was prepared with other settings: "
+            "remove it, or name another folder with --out"
         )
     else:
         reporter.message(f"{out} is there already and is used again")
@@ -140,6 +148,9 @@ def _result(
     out: Path,
     seconds: float,
 ) -> QuickstartResult:
+    # The bundled voice has a hold-out, so that both errors are known.
+    assert trained.holdout_before is not None
+    assert trained.holdout_after is not None
     return QuickstartResult(
         speech_minutes=run.dataset.speech_minutes,
         train_slices=run.dataset.train_slices,
@@ -156,19 +167,21 @@ def _result(
     )
 
 
-def _conversion_clips(source: np.ndarray, rate: int, converted: ConvertedAudio) -> list[Clip]:
+def _conversion_clips(
+    source: np.ndarray, rate: int, converted: ConvertedAudio, wave: np.ndarray
+) -> list[Clip]:
     return [
         Clip(
             "The recording (source)",
-            "Another speaker, whose words and melody are to be kept.",
+            "Another speaker, whose words and melody the conversion keeps.",
             source,
             rate,
         ),
         Clip(
             "Converted",
-            "The same words at the same moments, but with the stripes as far apart as the voice has them: "
-            f"the pitch was shifted by {converted.transpose:+g} semitones.",
-            converted.to_array(),
+            "The same words at the same time, with the harmonics as far apart as the voice has "
+            f"them: the pitch was shifted by {converted.transpose:+g} semitones.",
+            wave,
             converted.rate,
         ),
     ]

@@ -21,7 +21,7 @@ from rvc_jax.plan.hlo import Operation, operations
 
 
 @dataclasses.dataclass(frozen=True)
-class Compiled:
+class StepPlan:
     """What the compiler says of a training step; sizes in bytes per chip."""
 
     compile_seconds: float
@@ -61,7 +61,7 @@ def configure_without_tpu() -> None:
 
 def compile_step(
     preset: Preset, topology: Topology, batch_per_chip: int, forms: KernelConfig | None = None
-) -> Compiled:
+) -> StepPlan:
     """Compile the training step for a slice, by default in the forms of its chip;
     `configure_without_tpu` must have been called.
 
@@ -90,7 +90,7 @@ def compile_step(
         name: sum(one.cycles for one in found) / topology.chip.clock
         for name, found in by_program.items()
     }
-    return Compiled(
+    return StepPlan(
         compile_seconds=seconds,
         step_seconds=sum(times.values()),
         arguments=_bytes_per_chip(arguments),

@@ -63,7 +63,7 @@ def write_audit(audit: Audit, waves: Sequence[np.ndarray], out: Path) -> None:
         file.write(page(f"Audit of “{name}”", lead, sections, _STYLE))
 
 
-def summary(audit: Audit) -> list[tuple[str, str]]:
+def summarize(audit: Audit) -> list[tuple[str, str]]:
     """The figures and the advice as rows of text, for a terminal."""
     return [
         *_facts(audit),

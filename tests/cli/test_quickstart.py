@@ -96,4 +96,4 @@ def test_a_dataset_of_other_settings_is_not_used(
     metadata = tmp_path / "dataset" / "metadata.json"
     metadata.write_text(metadata.read_text().replace('"holdout": 0.05', '"holdout": 0.1'))
     assert main(["quickstart", "--out", str(tmp_path)]) == 2
-    assert "was prepared in another way" in capsys.readouterr().err
+    assert "was prepared with other settings" in capsys.readouterr().err

@@ -23,7 +23,7 @@ from rvc_jax.data.audit.audit import (
     audit,
     read_waves,
 )
-from rvc_jax.report.audit_page import summary, write_audit
+from rvc_jax.report.audit_page import summarize, write_audit
 from rvc_jax.report.svg import Curve, curves, histogram
 
 HOSTILE = "<script>alert('x')</script>\udce4&\".wav"
@@ -111,7 +111,7 @@ def test_every_measure_and_every_advice_is_on_it(measured, tmp_path):
     page = Page(written(found, waves, tmp_path))
     for title in ("Advice", "In numbers", "Pitch", "Noise", "Bandwidth", "The 10 worst slices"):
         assert title in page.text
-    for name, value in summary(found)[:10]:
+    for name, value in summarize(found)[:10]:
         assert name in page.text and value in page.text
     assert {mark["class"] for mark in page.of("span") if "class" in mark} >= {"good", "problem"}
     assert len(page.of("svg")) == 5

@@ -1,1 +1,1 @@
-"""Commands of the command line, one per file; `cli` collects them."""
+"""The commands of the command line, one file each; `cli.main` lists them."""

@@ -11,49 +11,54 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+from tyro.conf import Positional
 
 from rvc_jax.cli.display import Display, print_result
-from rvc_jax.cli.options import Json, OptionalPlace, Out, Run, Source, Which
-from rvc_jax.config import ConvertConfig
+from rvc_jax.cli.options import Conversion, Flag, Json, OptionalPlace, RunArgument, Which
 from rvc_jax.errors import UserError
 from rvc_jax.formatting import format_duration
 from rvc_jax.storage.environment import start_jax
 
 if TYPE_CHECKING:
+    from rvc_jax.config import ConvertConfig
     from rvc_jax.infer.postprocess import ConvertedAudio
 
 _STANDARD = Path("-")
-Format = Annotated[
+"""Standard input as the source, standard output as the result."""
+
+_Source = Annotated[Positional[Path], tyro.conf.arg(metavar="SOURCE")]
+_Out = Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")]
+_Format = Annotated[
     Literal["wav", "flac", "ogg", "mp3", "m4a", "aac", "opus"] | None,
-    tyro.conf.arg(help_behavior_hint=""),
+    tyro.conf.arg(metavar="{wav,flac,ogg,mp3,m4a,aac,opus}", help_behavior_hint=""),
 ]
 
 
 def convert(
-    run: Run,
-    source: Source,
-    out: Out,
-    conversion: ConvertConfig,
+    run: RunArgument,
+    source: _Source,
+    out: _Out,
+    conversion: Conversion,
     voice: Which = "best",
     index: OptionalPlace = None,
-    format: Format = None,
-    overwrite: bool = False,
+    format: _Format = None,
+    overwrite: Flag = False,
     as_json: Json = False,
 ) -> int:
-    """Convert a recording, or all recordings of a folder, with a voice.
+    """Convert a recording, or all recordings in a folder, to a voice.
 
     Args:
-        run: Folder of a run, also at gs:// or s3://, or of an imported voice; or a voice's file:
-            .pth of any RVC tool, .zip, .safetensors.
-        source: Recording (any format that libsndfile or ffmpeg reads), a folder of them, or - for
-            standard input.
-        out: File to write: .wav, .flac, .ogg, .mp3, .m4a, .aac or .opus; for a folder of recordings
-            a folder, in which results that are there already are kept, so that the same command
-            continues; - for standard output.
-        voice: The best voice of a run by the hold-out, or the latest.
-        index: Retrieval index in the place of the voice's own (.index or .npy); "none" takes none.
-        format: What to write in a folder or to standard output; wav if not given.
-        overwrite: Convert a folder's recordings again although their results are there.
+        run: Folder of a run or its gs:// or s3:// URL, folder of an imported voice, or voice file
+            (.pth of any RVC program, .zip, .safetensors).
+        source: Recording (any format that libsndfile or ffmpeg reads), folder of recordings, or -
+            for standard input.
+        out: File to write: .wav, .flac, .ogg, .mp3, .m4a, .aac or .opus; or - for standard output.
+            For a folder of recordings, a folder: existing results in it are kept, so the same
+            command continues an interrupted conversion.
+        voice: Which voice of a run: the best by the hold-out, or the latest.
+        index: Retrieval index (.index or .npy) instead of the voice's own; "none" for no retrieval.
+        format: Format of the files in a folder, or on standard output; wav by default.
+        overwrite: Convert the recordings of a folder again even if their results exist.
     """
     start_jax()
     if source != _STANDARD and source.is_dir():
@@ -85,7 +90,7 @@ def convert(
 
 @contextlib.contextmanager
 def _named_input(source: Path) -> Iterator[Path]:
-    """A file to read the source from: standard input is copied to one."""
+    """Yield a file to read the source from: standard input is copied to one."""
     if source != _STANDARD:
         yield source
         return
@@ -101,7 +106,7 @@ def _named_input(source: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _named_output(out: Path, format: str) -> Iterator[Path]:
-    """A file to write: for standard output, one that is sent there when it is complete.
+    """Yield a file to write: for standard output, one that is sent there when it is complete.
 
     The header of a sound file states its length, so that it can't be sent while it is written.
     """
@@ -157,7 +162,7 @@ def _convert_folder(
     overwrite: bool,
     as_json: bool,
 ) -> int:
-    """Convert all recordings of a folder. Returns 1 if some of them failed."""
+    """Convert all recordings of a folder; return 1 if some of them failed."""
     from rvc_jax.infer.files import convert_folder
 
     with Display() as display:

@@ -12,23 +12,21 @@ from rvc_jax.cli.display import print_result
 from rvc_jax.cli.options import Json, OptionalInt, Which
 from rvc_jax.storage.environment import start_jax
 
-Checkpoint = Annotated[Positional[str], tyro.conf.arg(metavar="CHECKPOINT")]
-
 
 def extract(
-    checkpoint: Checkpoint,
+    checkpoint: Annotated[Positional[str], tyro.conf.arg(metavar="CHECKPOINT")],
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")],
     step: OptionalInt = None,
     voice: Which = "latest",
     as_json: Json = False,
 ) -> int:
-    """Make a voice of a training checkpoint: one of a run, or a G_*.pth of RVC or Applio.
+    """Turn a training checkpoint into a voice: one of a run, or a G_*.pth of RVC or Applio.
 
     Args:
-        checkpoint: Folder of a run, also at gs:// or s3://; or a generator's .pth.
+        checkpoint: Folder of a run, or its gs:// or s3:// URL; or the .pth of a generator.
         out: File to write: .pth or .safetensors.
-        step: Of a run, the checkpoint of this step.
-        voice: Of a run without --step, its newest checkpoint or its best voice.
+        step: Step of the checkpoint to take from a run.
+        voice: What to take from a run without --step: its newest checkpoint, or its best voice.
     """
     start_jax()
     from rvc_jax.voices.export import check_output_path, save_voice
@@ -43,10 +41,7 @@ def extract(
     written = save_voice(out, model.without_posterior())
     rows = [("written", str(out))]
     if facts.get("step"):
-        rows.append(("of step", str(facts["step"])))
-    print_result(
-        {"files": written, "step": facts.get("step"), "epoch": facts.get("epoch")},
-        rows,
-        as_json,
-    )
+        rows.append(("step", str(facts["step"])))
+    result = {"files": written, "step": facts.get("step"), "epoch": facts.get("epoch")}
+    print_result(result, rows, as_json)
     return 0

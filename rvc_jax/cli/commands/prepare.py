@@ -8,36 +8,36 @@ import tyro
 from tyro.conf import Positional
 
 from rvc_jax.cli.display import Display, format_drop, print_result
-from rvc_jax.cli.options import Json, OptionalPlace
-from rvc_jax.config import PrepareConfig
+from rvc_jax.cli.options import Flag, Json, OptionalPlace, Preparation, Text
 from rvc_jax.storage.environment import start_jax
 
 _Speech = Annotated[Positional[str], tyro.conf.arg(metavar="SOURCE")]
+_Out = Annotated[str, tyro.conf.arg(metavar="PATH")]
 _Runner = Annotated[str | None, tyro.conf.arg(metavar="RUNNER", help_behavior_hint="")]
 
 
 def prepare(
     source: _Speech,
-    out: str,
-    preparation: PrepareConfig,
-    overwrite: bool = False,
+    out: _Out,
+    preparation: Preparation,
+    overwrite: Flag = False,
     cache: OptionalPlace = None,
     beam: _Runner = None,
-    beam_options: str = "",
+    beam_options: Text = "",
     as_json: Json = False,
 ) -> int:
-    """Make a dataset of recordings. What was computed is kept: run it again to continue, or after
-    adding files.
+    """Turn recordings into a dataset. Computed features are cached: run it again to continue, or
+    after adding files.
 
     Args:
-        source: Folder with recordings (any format, any rate; sub-folders are speakers), one
-            recording, or a recipe (.toml). Also at gs:// or s3://.
-        out: Folder to make; it becomes a dataset of TensorFlow Datasets. Also at gs:// or s3://.
-        overwrite: Replace a dataset that is there already.
-        cache: Folder of computed features, which Beam's workers share; by default a folder of this
-            user.
+        source: Folder of recordings (any format and rate; each sub-folder is a speaker), one
+            recording, or a recipe (.toml). May be a gs:// or s3:// URL.
+        out: Folder to make, or its gs:// or s3:// URL. It is a dataset of TensorFlow Datasets.
+        overwrite: Replace an existing dataset.
+        cache: Folder for computed features, shared by Beam's workers; by default one in the user's
+            cache.
         beam: Run on Apache Beam: DirectRunner, DataflowRunner, FlinkRunner, SparkRunner.
-        beam_options: Options of the runner, in one string: "--direct_num_workers=4".
+        beam_options: Options for the runner, as one string: "--direct_num_workers=4".
     """
     start_jax()
     from rvc_jax.data.prepare import BeamSettings
@@ -47,14 +47,15 @@ def prepare(
     with Display() as display:
         info = run_prepare(source, out, preparation, display, overwrite, cache, settings)
     speakers = zip(info.speakers, info.speaker_minutes, info.speaker_median_f0, strict=True)
+    slices = (
+        f"{info.train_slices} to train on, "
+        f"{info.holdout_slices} held out ({info.holdout_seconds:.0f} s)"
+    )
     rows = [
         ("dataset", str(out)),
         ("files", f"{info.files} read, {len(info.skipped)} skipped"),
         ("speech", f"{info.speech_minutes:.1f} of {info.source_minutes:.1f} min"),
-        (
-            "slices",
-            f"{info.train_slices} to train on, {info.holdout_slices} held out ({info.holdout_seconds:.0f} s)",
-        ),
+        ("slices", slices),
         *(
             (f"speaker {number}", f"{name}: {minutes:.1f} min, median pitch {f0:.0f} Hz")
             for number, (name, minutes, f0) in enumerate(speakers)

@@ -11,8 +11,7 @@ import tyro
 from tyro.conf import Positional
 
 from rvc_jax.cli.display import Display
-from rvc_jax.cli.options import Which
-from rvc_jax.config import ServeConfig
+from rvc_jax.cli.options import Service, Which
 from rvc_jax.errors import UserError
 from rvc_jax.storage.environment import start_jax
 
@@ -22,19 +21,18 @@ if TYPE_CHECKING:
 
 def serve(
     voice: Annotated[Positional[str], tyro.conf.arg(metavar="VOICE")],
-    service: ServeConfig,
+    service: Service,
     which: Which = "best",
 ) -> int:
-    """Keep a voice ready behind a local HTTP address: post a recording, get the same words in the
-    voice.
+    """Serve a voice over HTTP: clients post a recording and get it back in the voice.
 
-    Ctrl-C ends it, after what is being converted; once more ends it at once. Needs the extra
+    Ctrl-C stops the server after the current conversion, a second Ctrl-C at once. Needs the extra
     `serve`.
 
     Args:
-        voice: Folder of a run, also at gs:// or s3://, or of an imported voice; or a voice's file:
-            .pth of any RVC tool, .zip, .safetensors.
-        which: The best voice of a run by the hold-out, or the latest.
+        voice: Folder of a run or its gs:// or s3:// URL, folder of an imported voice, or voice file
+            (.pth of any RVC program, .zip, .safetensors).
+        which: Which voice of a run: the best by the hold-out, or the latest.
     """
     try:
         import aiohttp  # noqa: F401
@@ -45,6 +43,7 @@ def serve(
     from rvc_jax.infer.server.server import VoiceServer, bind
 
     start_jax()
+    # The address is taken first: an occupied one is reported before the voice is compiled.
     with Display("lines") as display, bind(service) as listener:
         from rvc_jax.infer.voice import Voice
 
@@ -61,15 +60,17 @@ def serve(
 
 
 def _run(server: VoiceServer, listener: socket.socket) -> None:
-    """Serves until a signal ends it."""
+    """Serve until a signal stops the server."""
+
+    def announce(address: str) -> None:
+        print(f"ready on {address}", flush=True)
+
     before = {
         name: signal.signal(name, lambda *_: server.stop())
         for name in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        asyncio.run(
-            server.run(listener, lambda address: print(f"ready on {address}", flush=True))
-        )
+        asyncio.run(server.run(listener, announce))
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
