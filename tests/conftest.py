@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import fcntl
 import os
 import shutil
@@ -177,3 +178,26 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield remote.filesystem("s3://speech")[0]
     finally:
         server.stop()
+
+
+@pytest.fixture
+def run_url() -> Iterator[str]:
+    """A place for a run in an emulated object store in this process."""
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    yield "memory://bucket/voice"
+    with contextlib.suppress(FileNotFoundError):
+        memory.rm("/bucket", recursive=True)
+
+
+@pytest.fixture
+def other_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], None]:
+    """Call it to be on a machine that has never seen any run."""
+    count = iter(range(100))
+
+    def change() -> None:
+        monkeypatch.setenv("RVC_JAX_HOME", str(tmp_path / f"home{next(count)}"))
+
+    change()
+    return change

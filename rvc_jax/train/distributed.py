@@ -60,13 +60,19 @@ def join(cluster: ClusterConfig) -> None:
         )
     if not any(given) and (cluster.processes == 1 or not has_peers()):
         return
-    address: tuple[str, int, int] | tuple[()] = ()
+    address: dict[str, Any] = {}  # without one, JAX asks the environment
     if all(given):
-        address = (cluster.coordinator, cluster.processes, cluster.process)
+        address = {
+            "coordinator_address": cluster.coordinator,
+            "num_processes": cluster.processes,
+            "process_id": cluster.process,
+        }
         # JAX ends the process when a peer does not come; this raises a UserError that names it.
-        wait_for_all(*address, cluster.join_seconds)
+        wait_for_all(
+            cluster.coordinator, cluster.processes, cluster.process, cluster.join_seconds
+        )
     try:
-        jax.distributed.initialize(*address, initialization_timeout=cluster.join_seconds)
+        jax.distributed.initialize(**address, initialization_timeout=cluster.join_seconds)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise UserError(f"the processes can't be connected: {reason}") from error

@@ -111,12 +111,14 @@ class Evaluator:
         """
         audio = self._networks.preset.audio
         batch = batch.to_float()
+        target = jnp.asarray(batch.wave)
+        lengths = jnp.asarray(batch.lengths)
         content = jnp.repeat(batch.content, 2, axis=1).astype(self._networks.dtype)
         wave = self._networks.synthesizer(
             parameters,
             "infer",
             content,
-            batch.lengths,
+            lengths,
             coarse_pitch(batch.f0),
             batch.f0,
             batch.speaker,
@@ -124,11 +126,11 @@ class Evaluator:
         # The target's spectrograms are computed each time: keeping them would take more memory than
         # it saves time.
         rendered_mel = log_mel(spectrogram(wave, audio), audio)
-        target_mel = log_mel(spectrogram(batch.wave, audio), audio)
-        mask = sequence_mask(batch.lengths, content.shape[1])
+        target_mel = log_mel(spectrogram(target, audio), audio)
+        mask = sequence_mask(lengths, content.shape[1])
         error = jnp.sum(jnp.abs(rendered_mel - target_mel).mean(-1, keepdims=True) * mask)
-        distance = stft_distance(wave, batch.wave, batch.lengths * audio.hop)
-        stft = jnp.sum(distance * batch.lengths)
+        distance = stft_distance(wave, target, lengths * audio.hop)
+        stft = jnp.sum(distance * lengths)
         return jnp.stack([error, stft, jnp.sum(mask)]), wave
 
 

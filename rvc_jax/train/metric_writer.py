@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tensorboardX import SummaryWriter
 
@@ -71,10 +72,8 @@ class MetricWriter:
         The thread ends when the disk is full. Its queue then fills up, and whatever is added to it
         blocks forever.
         """
-        file_writer = self._board.file_writer
-        if file_writer is None:
-            return False
-        worker = file_writer.event_writer._worker
+        event_writer = getattr(self._board.file_writer, "event_writer", None)
+        worker = getattr(event_writer, "_worker", None)
         return worker is not None and worker.is_alive()
 
 
@@ -90,7 +89,7 @@ def colorize_mel(wave: np.ndarray, audio: AudioConfig) -> np.ndarray:
     """
     from matplotlib import colormaps
 
-    mel = np.asarray(log_mel(spectrogram(wave[None], audio), audio))[0].T[::-1]
+    mel = np.asarray(log_mel(spectrogram(jnp.asarray(wave[None]), audio), audio))[0].T[::-1]
     # Natural logs of magnitudes above 1e-5 and of speech at full scale: -11.5 .. 0.5.
     level = np.clip((mel + 11.5) / 12.0, 0, 1)
     return (255 * colormaps["magma"](level)[..., :3]).astype(np.uint8)
