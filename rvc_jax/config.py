@@ -314,7 +314,7 @@ CONTENT_ENCODERS = (
 class Preset:
     """A voice format: what is trained, at which rate, with which recipe."""
 
-    name: str
+    name: PresetName
     version: Literal["v1", "v2"]
     audio: AudioConfig
     generator: GeneratorConfig

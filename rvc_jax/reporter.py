@@ -9,7 +9,8 @@ from typing import Any, Protocol
 class Reporter(Protocol):
     """Receives messages and progress while a command works.
 
-    Called from the thread that works; an implementation must return quickly and raise nothing.
+    Called from the thread that works; an implementation must return quickly. An exception that it
+    raises ends the work: the server drops conversions that way.
     """
 
     def message(self, text: str) -> None:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rvc_jax.config import PRESETS, WINDOW_FRAMES, PrepareConfig
+from rvc_jax.config import PRESETS, WINDOW_FRAMES, PrepareConfig, PresetName
 from rvc_jax.features.f0.coarse import coarse_pitch
 from rvc_jax.infer.chunking import CONTEXT_FRAMES
 from rvc_jax.infer.retrieval import Index
@@ -74,7 +74,9 @@ class CompiledVoice:
 
     def embed_speakers(self, shares: dict[int, float]) -> jax.Array:
         """The embedding [1, channels] of a mixture of speakers: share by number."""
-        mixed = sum(share * self._speaker_table[number] for number, share in shares.items())
+        mixed = np.zeros(self._speaker_table.shape[1], np.float32)
+        for number, share in shares.items():
+            mixed += share * self._speaker_table[number]
         return jnp.asarray(mixed[None])
 
     def encode_prior(
@@ -204,7 +206,7 @@ def _resolve_preparation(model: VoiceModel) -> PrepareConfig:
     return PrepareConfig(_similar_preset(model), f0_method, model.content_encoder).resolved()
 
 
-def _similar_preset(model: VoiceModel) -> str:
+def _similar_preset(model: VoiceModel) -> PresetName:
     """The preset of the voice's version and sample rate, or the first one of its version."""
     same_version = [preset for preset in PRESETS.values() if preset.version == model.version]
     for preset in same_version:

@@ -7,8 +7,9 @@ import dataclasses
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from rvc_jax.audio.reading import AudioError, EncodingOptions, Writer, find_audio
 from rvc_jax.config import ConvertConfig
@@ -177,7 +178,14 @@ class _ItemReporter:
     def message(self, text: str) -> None:
         self._reporter.message(text)
 
-    def progress(self, stage: str, done: float, total: float | None, text: str = "") -> None:
+    def progress(
+        self,
+        stage: str,
+        done: float,
+        total: float | None,
+        text: str = "",
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         share = done / total if total else 0.0
         self._reporter.progress(stage, self._done + share, self._total, text or self._text)
 

@@ -85,7 +85,7 @@ class LimitedConnection(web.RequestHandler):
             max_field_size=_MAX_LINE_BYTES,
             max_headers=_MAX_HEADERS,
             auto_decompress=False,
-            access_log=None,
+            access_log=None,  # pyright: ignore[reportArgumentType] (aiohttp: no log)
         )
         self._server = server
         self._max_connections = max_connections

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -329,7 +329,14 @@ class _AbandonReporter:
     def message(self, text: str) -> None:
         self.check()
 
-    def progress(self, stage: str, done: float, total: float | None, text: str = "") -> None:
+    def progress(
+        self,
+        stage: str,
+        done: float,
+        total: float | None,
+        text: str = "",
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         self.check()
 
 
