@@ -1,10 +1,9 @@
-"""Exports voices to the formats of other tools. Every file is read back and compared before it counts."""
+"""Exports voices to the formats of other tools. Every file is read back and compared."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import shutil
 import tempfile
 import uuid
@@ -40,7 +39,7 @@ class ExportResult:
     name: str
     files: tuple[CardFile, ...]
     checks: dict[str, dict[str, Any]]
-    """Results of the comparison by format. speech_difference_db is between clips that both render."""
+    """Results of the comparison by format; speech_difference_db is between clips of both."""
     notes: tuple[str, ...]
     """What was not written, and why; what to mind when using the files."""
 
@@ -120,7 +119,7 @@ def save_voice(path: Path, model: VoiceModel) -> list[Path]:
         if index.is_file():
             written[path.with_suffix(".index")] = index
         for target, file in written.items():
-            os.replace(file, target)
+            file.replace(target)
     return list(written)
 
 
@@ -138,7 +137,7 @@ def check_not_a_source(path: Location, *sources: Location) -> None:
 
 
 def check_output_path(path: Path, *sources: Location) -> None:
-    """Raise UserError unless a voice can be written to a path, which must not be one of its sources."""
+    """Raise UserError unless a voice can be written to a path that is not one of its sources."""
     check_not_a_source(path, *sources)
     if path.suffix.lower() not in _FORMAT_OF_EXTENSION:
         raise UserError(f"{path}: a voice is written as .pth or .safetensors; name such a file")
@@ -251,4 +250,4 @@ def _publish(file: Path, out: Location) -> None:
     if is_remote(out):
         put(file, str(join(out, file.name)))
     else:
-        os.replace(file, Path(out) / file.name)
+        file.replace(Path(out) / file.name)

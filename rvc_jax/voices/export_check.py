@@ -23,7 +23,7 @@ _RANGE_DB = 60.0
 
 
 class ExportCheck:
-    """A clip with content features of the voice's training speech, on a pitch slide that ends unvoiced.
+    """A clip of content features from the training speech, on a pitch slide that ends unvoiced.
 
     It takes no content encoder, so that none has to be downloaded.
     """
@@ -58,7 +58,7 @@ class ExportCheck:
         return np.asarray(self._infer(parameters, *inputs.values())[0])
 
     def inputs(self) -> dict[str, np.ndarray]:
-        """Return the clip's inputs by the names of `Synthesizer.infer`, with zeros for the noise."""
+        """Return the clip's inputs by the names of `Synthesizer.infer`; the noise is zeros."""
         return {
             "content": self.content[None],
             "lengths": np.full(1, FRAMES, np.int64),

@@ -1,4 +1,4 @@
-"""A voice as data: the sizes of its networks, their weights, its retrieval index, and facts about it."""
+"""A voice as data: the sizes and weights of its networks, its retrieval index, facts about it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _POSTERIOR = "enc_q."
 
 @dataclasses.dataclass(frozen=True)
 class VoiceModel:
-    """A voice, from wherever it was opened. `open_voice` makes one; `infer.voice.Voice` converts with it."""
+    """A voice, from any place: made by `open_voice`, used by `infer.voice.Voice` to convert."""
 
     generator: GeneratorConfig
     audio: AudioConfig
@@ -60,7 +60,7 @@ class VoiceModel:
     prepare: PrepareConfig | None = None
     """How its training speech was prepared; None if unknown, as for a voice from a file."""
     median_f0: tuple[float, ...] = ()
-    """Median pitch of each speaker's training speech in Hz, 0 if unknown; empty if none is known."""
+    """Median pitch of each speaker's training speech in Hz, 0 if unknown; empty if all are."""
     precision: str = "auto"
     """Arithmetic to compute in, see `models.precision.compute_dtype`."""
 
@@ -114,7 +114,7 @@ class VoiceModel:
 
     @property
     def is_rvc_compatible(self) -> bool:
-        """Whether other RVC tools can convert with it: they know its content encoder and its sizes."""
+        """Whether other RVC tools can use it: they know its content encoder and its sizes."""
         rvc_sizes = GeneratorConfig(
             self.generator.upsample_rates,
             self.generator.upsample_kernels,
@@ -183,7 +183,7 @@ def format_clock(minutes: float) -> str:
 
 
 def content_width(encoder: str, version: Version) -> int | None:
-    """Channels of a content encoder's features for voices of a version; None for an unknown encoder."""
+    """Return the channels of an encoder's features, for a version of voices; None if unknown."""
     if encoder in _WHISPER_CHANNELS or encoder in CONTENT_ENCODERS:
         return _WHISPER_CHANNELS.get(encoder, CONTENT_CHANNELS[version])
     return None

@@ -38,7 +38,7 @@ def name_of_run(place: Location) -> str:
 def name_of_file(path: str | Path) -> str:
     """Name a voice after its file, or after the folder of a training checkpoint."""
     path = Path(path).absolute()
-    # A checkpoint's own name says nothing; it lies in the folder of its experiment.
+    # A checkpoint's own name says nothing; its folder is named after the experiment.
     return path.parent.name if _CHECKPOINT.fullmatch(path.stem) else path.stem
 
 

@@ -49,7 +49,8 @@ def open_voice(
     Raises:
       UserError: There is no voice, it is damaged, or the index belongs to another voice.
     """
-    if is_remote(place) or os.path.isfile(os.path.join(place, "config.json")):
+    # os.path's functions, unlike those of Path, accept names that are too long.
+    if is_remote(place) or os.path.isfile(Path(place) / "config.json"):  # noqa: PTH113
         model = _open_run(place, which, step, with_checkpoint)
         return model if index is None else _with_index(model, None, index)
     if step is not None:
@@ -57,12 +58,12 @@ def open_voice(
             f"{place} is not a run: only a run has checkpoints to choose from by their step"
         )
     path = Path(place)
-    if os.path.isdir(path):  # unlike Path.is_dir, also for names that are too long
+    if os.path.isdir(path):  # noqa: PTH112
         if native.is_voice_folder(path):
             model = native.read(path / native.MODEL, content_encoder)
             return _with_index(model, path / native.INDEX, index)
         path = _find_only_voice(path)
-    elif not os.path.exists(path) and path.suffix.lower() not in VOICE_EXTENSIONS:
+    elif not os.path.exists(path) and path.suffix.lower() not in VOICE_EXTENSIONS:  # noqa: PTH110
         raise UserError(f"there is neither a run nor a voice at {place}")
     if sniff.is_archive(path):
         with tempfile.TemporaryDirectory(prefix="rvc_jax-") as folder:

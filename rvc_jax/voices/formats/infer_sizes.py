@@ -1,4 +1,4 @@
-"""The sizes of a voice's networks, inferred from the shapes of its weights and from its config list.
+"""Infers the sizes of a voice's networks from the shapes of its weights and its config list.
 
 The shapes determine everything but the dilations of the residual blocks and the upsampling rates.
 For a voice with pitch the rates of all stages but the first follow from the convolutions that bring

@@ -1,4 +1,4 @@
-"""Converts values from other programs' files to plain ones, without the classes that they had there."""
+"""Converts values from other programs' files to plain ones, without their classes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def extract_facts(content: Mapping[Any, Any], without: tuple[str, ...]) -> dict[
 
 
 def parse_sample_rate(value: Any) -> int | None:
-    """Parse a sample rate in Hz: 40000, "40k", "40000", an enumeration's HZ_40K; None for others."""
+    """Parse a sample rate in Hz: 40000, "40k", "40000" or an enumeration's HZ_40K; else None."""
     value = to_plain(value)
     if isinstance(value, str):
         found = re.search(r"(\d{1,6}) ?(k?)", value.lower())

@@ -1,7 +1,7 @@
-"""An ONNX graph that grows operation by operation, and the layers of `models` in it.
+"""Builds an ONNX graph operation by operation, with the layers of `models`.
 
-Signals are [1, channels, time], as ONNX convolves them. Weights come from a public state dict: ONNX
-has its layout.
+Signals are [1, channels, time], as ONNX convolves them. Weights come from a public state dict,
+whose layout is ONNX's.
 """
 
 from __future__ import annotations
@@ -12,20 +12,24 @@ from typing import Any
 import numpy as np
 
 OPSET = 17
-"""The oldest with all that is needed: old versions of onnxruntime, which many programs carry, know
-it."""
-_IR_VERSION = 8  # of the file: the one that came with that opset
-Typed = tuple[str, int, list[int | str]]
+"""The oldest version of the operations that has all that are needed. Many programs carry old versions
+of onnxruntime."""
+
+_IR_VERSION = 8  # of the file format, as of that opset
+_INT64_MAX = np.iinfo(np.int64).max
+
+TypedName = tuple[str, int, list[int | str]]
 """Name, type (onnx.TensorProto's number) and shape of an input or output."""
-_ENDLESS = np.iinfo(np.int64).max
 
 
 class Graph:
-    """Operations in their order. A value is known by its name; numbers and arrays become
-    constants."""
+    """A list of operations. Values are referred to by their names; numbers and arrays become constants."""
 
     def __init__(self, weights: Mapping[str, np.ndarray]):
-        """weights: a state dict under the public names; weight norms are multiplied out."""
+        """Start an empty graph.
+
+        weights: A state dict under the public names; weight norms are multiplied out.
+        """
         self.weights = weights
         self._nodes: list[Any] = []
         self._constants: dict[str, np.ndarray] = {}
@@ -33,32 +37,30 @@ class Graph:
     def __call__(
         self, kind: str, *inputs: str | float | Sequence[int] | np.ndarray, **attributes: Any
     ) -> str:
-        """Append an operation of one output, whose name is returned."""
-        return self.several(1, kind, *inputs, **attributes)[0]
+        """Append an operation with one output, and return the output's name."""
+        return self.append(1, kind, *inputs, **attributes)[0]
 
-    def several(self, outputs: int, kind: str, *inputs: Any, **attributes: Any) -> list[str]:
-        """Append an operation of several outputs."""
+    def append(self, outputs: int, kind: str, *inputs: Any, **attributes: Any) -> list[str]:
+        """Append an operation, and return the names of its outputs."""
         from onnx import helper
 
         number = len(self._nodes)
-        names = [
-            f"{kind}_{number}" if outputs == 1 else f"{kind}_{number}_{index}"
-            for index in range(outputs)
-        ]
+        node_name = f"{kind}_{number}"
+        names = [node_name]
+        if outputs > 1:
+            names = [f"{node_name}_{index}" for index in range(outputs)]
         values = [
-            value if isinstance(value, str) else self._constant(value) for value in inputs
+            value if isinstance(value, str) else self._add_constant(value) for value in inputs
         ]
-        self._nodes.append(
-            helper.make_node(kind, values, names, name=f"{kind}_{number}", **attributes)
-        )
+        self._nodes.append(helper.make_node(kind, values, names, name=node_name, **attributes))
         return names
 
-    def named(self, name: str, value: float) -> str:
-        """A number that can be found in the file by its name."""
+    def add_number(self, name: str, value: float) -> str:
+        """Add a number that can be found in the file by its name."""
         self._constants[name] = np.float32(value)
         return name
 
-    def _constant(self, value: float | Sequence[int] | np.ndarray) -> str:
+    def _add_constant(self, value: float | Sequence[int] | np.ndarray) -> str:
         if isinstance(value, float):
             value = np.float32(value)
         array = np.asarray(value)
@@ -67,19 +69,23 @@ class Graph:
         return name
 
     def split(self, x: str, parts: int) -> list[str]:
-        """Along the channels, in equal parts."""
-        return self.several(parts, "Split", x, axis=1)
+        """Split the channels into equal parts."""
+        return self.append(parts, "Split", x, axis=1)
 
     def slice(self, x: str, axis: int, start: int | str, stop: int | str, step: int = 1) -> str:
-        """start, stop: numbers, or names of [1] int64."""
+        """Slice an axis.
+
+        start, stop: Numbers, or names of values [1] int64.
+        """
         bounds = [bound if isinstance(bound, str) else [bound] for bound in (start, stop)]
         return self("Slice", x, *bounds, [axis], [step])
 
     def reverse_channels(self, x: str) -> str:
-        return self.slice(x, 1, -1, -_ENDLESS, -1)
+        """Reverse the order of the channels."""
+        return self.slice(x, 1, -1, -_INT64_MAX, -1)
 
     def kernel(self, layer: str) -> np.ndarray:
-        """A layer's weight in the public layout; a norm is over all axes but the first."""
+        """Return a layer's weight in the public layout; its norm is over all axes but the first."""
         if f"{layer}.weight" in self.weights:
             return self.weights[f"{layer}.weight"]
         direction = self.weights[f"{layer}.weight_v"]
@@ -96,17 +102,19 @@ class Graph:
         padding: int | None = None,
         scale: float = 1.0,
     ) -> str:
-        """`models.layers.Conv`; its result times `scale`."""
+        """Append `models.layers.Conv`, with its result times `scale`."""
         kernel = self.kernel(layer)
         bias = self.weights.get(f"{layer}.bias")
-        padding = (kernel.shape[2] - 1) * dilation // 2 if padding is None else padding
-        arrays = [scale * kernel] if bias is None else [scale * kernel, scale * bias]
+        if padding is None:
+            padding = (kernel.shape[2] - 1) * dilation // 2
+        arrays = [np.float32(scale * kernel)]
+        if bias is not None:
+            arrays.append(np.float32(scale * bias))
         pads = [padding, padding]
-        arrays = [np.float32(array) for array in arrays]
         return self("Conv", x, *arrays, strides=[stride], dilations=[dilation], pads=pads)
 
     def conv_transpose(self, layer: str, x: str, stride: int) -> str:
-        """`models.layers.ConvTranspose`."""
+        """Append `models.layers.ConvTranspose`."""
         kernel = self.kernel(layer)
         surplus = kernel.shape[2] - stride
         pads = [surplus // 2, surplus - surplus // 2]
@@ -120,18 +128,15 @@ class Graph:
         )
 
     def layer_norm(self, layer: str, x: str) -> str:
-        """`models.layers.LayerNorm`."""
+        """Append `models.layers.LayerNorm`."""
         rows = self("Transpose", x, perm=[0, 2, 1])
         scale = self.weights[f"{layer}.gamma"]
         shift = self.weights[f"{layer}.beta"]
-        return self(
-            "Transpose",
-            self("LayerNormalization", rows, scale, shift, epsilon=1e-5),
-            perm=[0, 2, 1],
-        )
+        normalized = self("LayerNormalization", rows, scale, shift, epsilon=1e-5)
+        return self("Transpose", normalized, perm=[0, 2, 1])
 
     def wave_net(self, layer: str, x: str, mask: str, speaker: str, layers: int) -> str:
-        """`models.layers.WaveNet`."""
+        """Append `models.layers.WaveNet`."""
         conditions = self.split(self.conv(f"{layer}.cond_layer", speaker), layers)
         output = None
         for number, condition in enumerate(conditions):
@@ -146,10 +151,15 @@ class Graph:
         return self("Mul", output, mask)
 
     def serialize(
-        self, inputs: Sequence[Typed], output: tuple[str, Typed], metadata: Mapping[str, str]
+        self,
+        inputs: Sequence[TypedName],
+        output: tuple[str, TypedName],
+        metadata: Mapping[str, str],
     ) -> bytes:
-        """The file of this graph, checked for being valid ONNX. output: a value, and what it is to
-        be called."""
+        """Return the file of this graph, which is checked to be valid ONNX.
+
+        output: A value of the graph, and the name and type that it gets.
+        """
         import onnx
         from onnx import helper, numpy_helper
 
@@ -158,10 +168,9 @@ class Graph:
         ]
         value, typed = output
         nodes = [*self._nodes, helper.make_node("Identity", [value], [typed[0]])]
-        inputs, outputs = (
-            [helper.make_tensor_value_info(*one) for one in some] for some in (inputs, [typed])
-        )
-        graph = helper.make_graph(nodes, "voice", inputs, outputs, constants)
+        input_infos = [helper.make_tensor_value_info(*each) for each in inputs]
+        output_infos = [helper.make_tensor_value_info(*typed)]
+        graph = helper.make_graph(nodes, "voice", input_infos, output_infos, constants)
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION
         )

@@ -1,14 +1,16 @@
-"""A voice as an ONNX model of any number of frames, for w-okada's voice changer and for programs in
-the way of RVC's own export.
+"""Writes a voice as an ONNX model for any number of frames.
 
-The graph is written layer by layer, not converted, because no converter was found that fits (late
-2026):
-  - jax2onnx 0.17 can't pad by a symbolic length, which the relative offsets of the attention do, and gave wrong shapes
-    when they were put otherwise; by products with ones and zeros it converts, but these take 21 *
-    frames^2 floats a layer. It also holds orbax-checkpoint below the version that writes our
-    checkpoints; version 0.13, which does not, fails at leaky_relu with this jax.
-  - jax2tf gives TensorFlow whole StableHLO programs (XlaCallModule), which tf2onnx does not read.
-So the networks stand here a second time; `write` compares every file with them by running both.
+Two programs read it: w-okada's voice changer, and those that read RVC's own export. The graph is
+written layer by layer, not converted, because no converter was found that fits (late 2026):
+
+- jax2onnx 0.17 can't pad by a symbolic length, which the relative offsets of the attention do, and
+  gave wrong shapes for other formulations. It converts products with ones and zeros, but these take
+  21 * frames^2 floats a layer. It also holds orbax-checkpoint below the version that writes our
+  checkpoints; version 0.13, which does not, fails at leaky_relu with this jax.
+- jax2tf gives TensorFlow whole StableHLO programs (XlaCallModule), which tf2onnx does not read.
+
+So the networks are written a second time here. `write` compares every file with them by running
+both.
 """
 
 from __future__ import annotations
@@ -29,12 +31,12 @@ from rvc_jax.voices.formats.onnx_graph import Graph
 from rvc_jax.voices.model import PUBLIC_ENCODER, VoiceModel
 
 Flavor = Literal["w-okada", "rvc"]
-"""w-okada: inputs feats, p_len, pitch, pitchf, sid; the noise is drawn inside. rvc: phone,
-phone_lengths, pitch, pitchf, ds, rnd. Each program feeds its own names and only one feeds noise:
-they can't be one file."""
+"""w-okada: inputs feats, p_len, pitch, pitchf, sid; the noise is drawn inside. rvc: inputs phone,
+phone_lengths, pitch, pitchf, ds, rnd. Each program feeds its own names, and only one feeds noise, so
+one file can't serve both."""
 
 TOLERANCE = 1e-3
-"""Largest difference from the voice in JAX, of a wave in -1..1, that a file may have."""
+"""Largest difference that a file may have from the voice in JAX, for waves in -1..1."""
 
 _NAMES: dict[Flavor, tuple[str, str, str]] = {
     "w-okada": ("feats", "p_len", "sid"),
@@ -47,45 +49,46 @@ _WOKADA_EMBEDDERS = {
     PUBLIC_ENCODER: "hubert_base",
     "japanese-hubert-base": "hubert-base-japanese",
 }
-_CHECKED_FRAMES = (50, 37)  # of the check: all frames, and how many of them are there
+_CHECKED_FRAMES = (50, 37)  # all frames of the check, and how many of them are not padding
 
 
 def write(path: Path, model: VoiceModel, flavor: Flavor = "w-okada") -> float:
     """Write a voice as one ONNX file (float32), read it back and compare it with the voice in JAX.
 
-    Inputs, by the names of the flavour: content [1, frames, channels], number of frames [1] int64,
-    coarse pitch [1, frames] int64, f0 [1, frames] in Hz (the two only where the voice has pitch),
-    speaker [1] int64, and for `rvc` the noise of the latent [1, channels, frames], scaled already.
-    Output: audio [1, 1, samples]. The noise of the harmonic source is drawn inside.
+    The inputs, under the flavor's names: content [1, frames, channels], number of frames [1] int64,
+    coarse pitch [1, frames] int64 and f0 [1, frames] in Hz (both only if the voice has pitch),
+    speaker [1] int64, and for `rvc` the scaled noise of the latent [1, channels, frames]. The
+    output: audio [1, 1, samples]. The noise of the harmonic source is drawn inside.
 
-    Returns: the largest difference from JAX with the noise inside off, see `check`.
+    Returns:
+      The largest difference from JAX with the noise inside off, see `check`.
 
     Raises:
-      UserError: if the packages are missing, or the file is not the voice; then nothing is kept.
+      UserError: The packages are missing, or the file is not the voice; then nothing is kept.
     """
     _require_packages()
-    data = _serialized(model, flavor)
+    data = _serialize(model, flavor)
     with atomic_write(path) as file:
         file.write(data)
         file.flush()
-        return _checked(Path(file.name).read_bytes(), model, path)
+        return _compare(Path(file.name).read_bytes(), model, path)
 
 
 def check(path: Path, model: VoiceModel) -> float:
-    """The largest difference between the audio of a file in onnxruntime and that of the voice in
-    JAX, for random content, pitch and (where it is an input) noise. The noise that is drawn inside
+    """Return the largest difference between a file in onnxruntime and the voice in JAX.
+
+    Both get random content, pitch and, where it is an input, noise. The noise that is drawn inside
     is off: its scales, two numbers in the file, are set to 0.
 
     Raises:
-      UserError: if the packages are missing, or the difference is over `TOLERANCE`.
+      UserError: The packages are missing, or the difference is over `TOLERANCE`.
     """
     _require_packages()
-    return _checked(path.read_bytes(), model, path)
+    return _compare(path.read_bytes(), model, path)
 
 
-def metadata(model: VoiceModel) -> dict[str, Any]:
-    """What w-okada's voice changer wants to know of a model. Its version 2 is the one whose audio
-    has three axes."""
+def wokada_metadata(model: VoiceModel) -> dict[str, Any]:
+    """Return what w-okada's voice changer reads about a model; in version 2, audio has three axes."""
     classic = "pyTorchRVC" if model.version == "v1" else "pyTorchRVCv2"
     return {
         "application": "VC_CLIENT",
@@ -100,11 +103,15 @@ def metadata(model: VoiceModel) -> dict[str, Any]:
     }
 
 
-def example(
+def draw_inputs(
     model: VoiceModel, frames: int, length: int, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """Random inputs of a voice by the names of `Synthesizer.infer`; frames are all, `length` of
-    them are there."""
+    """Draw random inputs of a voice by the names of `Synthesizer.infer`.
+
+    Args:
+      frames: All frames.
+      length: Frames that are not padding.
+    """
     random = np.random.default_rng(seed)
     sizes = model.generator
     melody = 220 * 2 ** np.cumsum(random.normal(0, 0.02, frames))
@@ -121,7 +128,7 @@ def example(
 def to_session_inputs(
     values: dict[str, np.ndarray], flavor: Flavor, has_pitch: bool
 ) -> dict[str, np.ndarray]:
-    """`example`'s as a file of that flavour takes them."""
+    """Rename inputs by the names of `Synthesizer.infer` to those of a flavor."""
     content, lengths, speaker = _NAMES[flavor]
     inputs = {
         content: values["content"],
@@ -146,7 +153,7 @@ def render(
 
 
 def disable_noise(data: bytes) -> bytes:
-    """The file with the noise that is drawn inside off."""
+    """Return the file with the noise that is drawn inside off."""
     import onnx
 
     model = onnx.load_from_string(data)
@@ -166,16 +173,15 @@ def _require_packages() -> None:
         ) from error
 
 
-def _checked(data: bytes, model: VoiceModel, path: Path) -> float:
+def _compare(data: bytes, model: VoiceModel, path: Path) -> float:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(
         disable_noise(data), providers=["CPUExecutionProvider"]
     )
-    flavor: Flavor = (
-        "rvc" if "rnd" in [value.name for value in session.get_inputs()] else "w-okada"
-    )
-    values = example(model, *_CHECKED_FRAMES)
+    names = [value.name for value in session.get_inputs()]
+    flavor: Flavor = "rvc" if "rnd" in names else "w-okada"
+    values = draw_inputs(model, *_CHECKED_FRAMES)
     (audio,) = session.run(None, to_session_inputs(values, flavor, model.generator.has_pitch))
     if flavor == "w-okada":
         values["noise"] = np.zeros_like(values["noise"])
@@ -185,40 +191,38 @@ def _checked(data: bytes, model: VoiceModel, path: Path) -> float:
     difference = float(np.abs(audio[0] - np.asarray(expected)).max())
     if not difference <= TOLERANCE:
         raise UserError(
-            f"{path.name}: as ONNX the voice sounds different, by {difference:.2g} of full scale (at most {TOLERANCE} "
-            "is allowed): please report this, with the version of onnxruntime"
+            f"{path.name}: as ONNX the voice sounds different, by {difference:.2g} of full scale "
+            f"(at most {TOLERANCE} is allowed): please report this, with the version of onnxruntime"
         )
     return difference
 
 
-def _serialized(model: VoiceModel, flavor: Flavor) -> bytes:
+def _serialize(model: VoiceModel, flavor: Flavor) -> bytes:
     from onnx import TensorProto
 
     real = TensorProto.FLOAT
     whole = TensorProto.INT64
     sizes = model.generator
     content, lengths, speaker = _NAMES[flavor]
-    pitch = (
-        [("pitch", whole, [1, "frames"]), ("pitchf", real, [1, "frames"])]
-        if sizes.has_pitch
-        else []
-    )
-    noise = [("rnd", real, [1, sizes.inter_channels, "frames"])] if flavor == "rvc" else []
     inputs = [
         (content, real, [1, "frames", sizes.content_channels]),
         (lengths, whole, [1]),
-        *pitch,
     ]
-    inputs += [(speaker, whole, [1]), *noise]
+    if sizes.has_pitch:
+        inputs += [("pitch", whole, [1, "frames"]), ("pitchf", real, [1, "frames"])]
+    inputs.append((speaker, whole, [1]))
+    if flavor == "rvc":
+        inputs.append(("rnd", real, [1, sizes.inter_channels, "frames"]))
     voice = _Voice(model)
-    audio = voice.audio(content, lengths, speaker, "rnd" if noise else None)
+    audio = voice.audio(content, lengths, speaker, "rnd" if flavor == "rvc" else None)
     output = (audio, ("audio", real, [1, 1, "samples"]))
-    return voice.graph.serialize(inputs, output, {"metadata": json.dumps(metadata(model))})
+    return voice.graph.serialize(
+        inputs, output, {"metadata": json.dumps(wokada_metadata(model))}
+    )
 
 
 class _Voice:
-    """`models.synthesizer.Synthesizer.infer` as a graph; the methods are named after the
-    modules."""
+    """Builds the graph of `Synthesizer.infer`; the methods are named after its modules."""
 
     def __init__(self, model: VoiceModel):
         self.sizes = model.generator
@@ -227,7 +231,7 @@ class _Voice:
         self.graph = Graph(model.weights)
 
     def audio(self, content: str, lengths: str, speaker: str, noise: str | None) -> str:
-        """[1, 1, samples]. noise None: it is drawn."""
+        """Append everything; the result is [1, 1, samples]. Without noise, it is drawn."""
         graph = self.graph
         self.frames = graph("Shape", content, start=1, end=2)
         number = graph("Range", np.int64(0), graph("Squeeze", self.frames, [0]), np.int64(1))
@@ -239,7 +243,9 @@ class _Voice:
         mean, log_deviation = self.prior_encoder(content)
         if noise is None:
             noise = graph(
-                "Mul", graph("RandomNormalLike", mean), graph.named(_NOISE_SCALE, _WOKADA_NOISE)
+                "Mul",
+                graph("RandomNormalLike", mean),
+                graph.add_number(_NOISE_SCALE, _WOKADA_NOISE),
             )
         latent = graph("Add", mean, graph("Mul", graph("Exp", log_deviation), noise))
         latent = self.reverse_coupling_flow(graph("Mul", latent, self.mask))
@@ -271,7 +277,7 @@ class _Voice:
         return graph.split(statistics, 2)
 
     def _prepare_offsets(self) -> None:
-        """Lengths and shapes that all layers of the attention share."""
+        """Append the lengths and shapes that all layers of the attention share."""
         graph = self.graph
         heads = self.sizes.attention_heads
         window = self.sizes.attention_window
@@ -300,7 +306,7 @@ class _Voice:
         )
         scores = graph("Add", graph("MatMul", query, key), self._spread(near))
         weights = graph("Softmax", graph("Where", self.allowed, scores, -1e4), axis=-1)
-        near = graph("MatMul", self._gathered(weights), graph.weights[f"{layer}.emb_rel_v"][0])
+        near = graph("MatMul", self._gather(weights), graph.weights[f"{layer}.emb_rel_v"][0])
         output = graph("Add", graph("MatMul", weights, value), near)
         output = graph(
             "Reshape", graph("Transpose", output, perm=[0, 1, 3, 2]), [1, channels, -1]
@@ -308,7 +314,7 @@ class _Voice:
         return graph.conv(f"{layer}.conv_o", output)
 
     def _spread(self, near: str) -> str:
-        """`prior_encoder.spread`: by offset -> by key."""
+        """Turn scores by offset into scores by key, as `models.prior_encoder` does."""
         graph = self.graph
         heads = self.sizes.attention_heads
         padded = graph("Pad", near, graph("Concat", [0] * 7, self.frames, axis=0))
@@ -317,8 +323,8 @@ class _Voice:
             graph("Reshape", flat, self.as_rows), 3, self.sizes.attention_window, self.stop
         )
 
-    def _gathered(self, weights: str) -> str:
-        """`prior_encoder.gathered`: by key -> by offset."""
+    def _gather(self, weights: str) -> str:
+        """Turn weights by key into weights by offset, as `models.prior_encoder` does."""
         graph = self.graph
         heads = self.sizes.attention_heads
         window = self.sizes.attention_window
@@ -350,21 +356,21 @@ class _Voice:
         return x
 
     def harmonic_source(self) -> str:
-        """[1, 1, samples]."""
+        """Append the harmonic source with its noise: [1, 1, samples]."""
         graph = self.graph
         f0 = graph("Unsqueeze", "pitchf", [2])
-        # A product, as XLA makes of a division by a constant: another rounding of the step adds up
-        # over frames.
+        # A product, since XLA turns the division by a constant into one: another rounding of the
+        # step would add up over frames.
         ramp = graph(
             "Mul", graph("Mul", f0, 1 / self.rate), np.arange(1, self.hop + 1, dtype=np.float32)
         )
-        per_frame = self._from_whole(graph.slice(ramp, 2, self.hop - 1, self.hop))
-        before = self._from_whole(graph("CumSum", per_frame, np.int64(1), exclusive=1))
+        per_frame = self._subtract_round(graph.slice(ramp, 2, self.hop - 1, self.hop))
+        before = self._subtract_round(graph("CumSum", per_frame, np.int64(1), exclusive=1))
         sine = graph("Sin", graph("Mul", graph("Add", ramp, before), 2 * math.pi))
         voiced = graph("Greater", f0, 0.0)
         source = graph("Where", voiced, graph("Mul", sine, SINE_AMPLITUDE), 0.0)
         noise = graph(
-            "Mul", graph("RandomNormalLike", ramp), graph.named(_SOURCE_NOISE_SCALE, 1.0)
+            "Mul", graph("RandomNormalLike", ramp), graph.add_number(_SOURCE_NOISE_SCALE, 1.0)
         )
         noise = graph("Mul", noise, graph("Where", voiced, VOICED_NOISE, UNVOICED_NOISE))
         source = graph("Reshape", graph("Add", source, noise), [1, 1, -1])
@@ -372,7 +378,7 @@ class _Voice:
         source = graph("Mul", source, graph.weights[f"{linear}.weight"].reshape(()))
         return graph("Tanh", graph("Add", source, graph.weights[f"{linear}.bias"].reshape(())))
 
-    def _from_whole(self, cycles: str) -> str:
+    def _subtract_round(self, cycles: str) -> str:
         return self.graph("Sub", cycles, self.graph("Round", cycles))
 
     def generator(self, latent: str) -> str:
@@ -391,11 +397,11 @@ class _Voice:
                     x,
                     graph.conv(f"dec.noise_convs.{stage}", source, left, padding=left // 2),
                 )
-            x = self._averaged(stage, x)
+            x = self._average_blocks(stage, x)
         return graph("Tanh", graph.conv("dec.conv_post", graph("LeakyRelu", x, alpha=0.01)))
 
-    def _averaged(self, stage: int, x: str) -> str:
-        """The residual blocks of a stage."""
+    def _average_blocks(self, stage: int, x: str) -> str:
+        """Append the residual blocks of a stage, and their mean."""
         dilations = self.sizes.resblock_dilations
         blocks = [
             self.residual_block(f"dec.resblocks.{stage * len(dilations) + number}", x, own)

@@ -1,4 +1,4 @@
-"""Reads voices as RVC tools write them: inference models, training checkpoints, pretrained generators.
+"""Reads voices of RVC tools: inference models, training checkpoints, pretrained generators.
 
 The keys of the tools differ, and some are wrong. So the weights decide: version, pitch, speakers
 and sizes are theirs wherever their shapes determine them.
@@ -97,7 +97,7 @@ _IN_CONFIG_AND_WEIGHTS = (
 def read(
     path: str | Path, preset: str | None = None, content_encoder: str | None = None
 ) -> VoiceModel:
-    """Read the voice in a PyTorch file: a `.pth` of any RVC tool, a `G_*.pth`, a pretrained generator.
+    """Read the voice in a PyTorch file: `.pth` of any RVC tool, `G_*.pth`, pretrained generator.
 
     Args:
       preset: The preset with the sizes of a checkpoint that neither states nor determines them.

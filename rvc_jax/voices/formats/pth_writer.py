@@ -1,8 +1,8 @@
 """Writes voices and training checkpoints as PyTorch files for RVC, Applio and w-okada's client.
 
-The files hold only plain values and tensors, so that `torch.load(weights_only=True)` reads them. The
-keys are those that the three tools write or look for. Weight norms have their old names, which all
-of them know.
+The files hold only plain values and tensors, so that `torch.load(weights_only=True)` reads them.
+The keys are those that the three tools write or look for. Weight norms have their old names, which
+all of them know.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _GRADIENT_SCALER = {
     "growth_interval": 2000,
     "_growth_tracker": 0,
 }
-"""The initial state of PyTorch's. Applio's float16 training asks for one, and without it starts again
-at epoch 1."""
+"""The initial state of PyTorch's. Applio's float16 training needs one; without it, it starts again at
+epoch 1."""
 
 
 class ReadBackError(Exception):
@@ -147,7 +147,7 @@ def _build_optimizer(
 
 
 def write_checked(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a PyTorch file, read it back, and compare all values, their types and the order of keys.
+    """Write a PyTorch file, read it back, and compare all values, types and the order of keys.
 
     Returns:
       What was read.

@@ -189,7 +189,7 @@ def sniff_head(path: Path) -> FileKind | None:
 
 
 def read_head(path: Path) -> bytes:
-    """Read the beginning of a file. Raises UserError if it is missing, not a file, or unreadable."""
+    """Read the beginning of a file. Raises UserError if it is missing, not a file or unreadable."""
     try:
         if not path.exists():
             raise UserError(f"there is no file {path}")

@@ -25,7 +25,7 @@ faiss = pytest.importorskip("faiss")
 
 
 def speechlike(count: int, channels: int, seed: int = 0) -> np.ndarray:
-    """Rows around a number of centres, float32 [count, channels]."""
+    """Rows around a number of centers, float32 [count, channels]."""
     random = np.random.default_rng(seed)
     centers = 3 * np.random.default_rng(99).standard_normal((40, channels))
     return (
@@ -229,16 +229,16 @@ def test_reads_old_files_as_faiss_does(tmp_path: Path, kind: bytes) -> None:
     ("factory", "name"),
     [
         ("HNSW8", "HNSW"),
-        ("PQ2x4", "product quantiser"),
-        ("SQ8", "scalar quantiser"),
-        ("IVF2,PQ2x4", "product quantiser"),
-        ("IVF2,SQ8", "scalar quantiser"),
+        ("PQ2x4", "product quantizer"),
+        ("SQ8", "scalar quantizer"),
+        ("IVF2,PQ2x4", "product quantizer"),
+        ("IVF2,SQ8", "scalar quantizer"),
         ("PCA4,Flat", "transform"),
         ("LSH", "LSH"),
         ("IVF2,Flat,RFlat", "refined"),
         ("IVF2_HNSW8,Flat", "HNSW"),
         ("NSG8", "NSG"),
-        ("IDMap,SQ8", "scalar quantiser"),
+        ("IDMap,SQ8", "scalar quantizer"),
     ],
 )
 def test_other_kinds_are_named(tmp_path: Path, factory: str, name: str) -> None:
@@ -264,7 +264,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 _HEADER = 37
 _CENTRES = 98
-"""Bytes of a kind and a header, and where the centres begin."""
+"""Bytes of a kind and a header, and where the centers begin."""
 
 _LISTS = _CENTRES + 3 * 16 + 9
 
@@ -281,8 +281,8 @@ _LISTS = _CENTRES + 3 * 16 + 9
         (8, struct.pack("<q", -1), "cannot hold -1 rows"),
         (8, struct.pack("<q", 2**62), "cannot hold"),
         (8, struct.pack("<q", 119), "not 119"),
-        (_HEADER, struct.pack("<Q", 2**63), "cannot hold the centres"),
-        (_HEADER, struct.pack("<Q", 2), "2 cells have 3 centres"),
+        (_HEADER, struct.pack("<Q", 2**63), "cannot hold the centers"),
+        (_HEADER, struct.pack("<Q", 2), "2 cells have 3 centers"),
         (_CENTRES - 8, struct.pack("<Q", 2**61), "are not"),
         (_LISTS - 8, struct.pack("<Q", 2**62), "ends too early"),
         (_LISTS, b"xxxx", "not described"),

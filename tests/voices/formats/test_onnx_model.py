@@ -19,8 +19,8 @@ from rvc_jax.models.synthesizer import build_synthesizer
 from rvc_jax.voices.formats.onnx_model import (
     check,
     disable_noise,
-    example,
-    metadata,
+    draw_inputs,
+    wokada_metadata,
     to_session_inputs,
     write,
 )
@@ -51,7 +51,7 @@ def session(data: bytes):
 
 
 def difference(data: bytes, model: VoiceModel, frames: int, length: int) -> float:
-    values = example(model, frames, length, seed=frames)
+    values = draw_inputs(model, frames, length, seed=frames)
     (audio,) = session(data).run(
         None, to_session_inputs(values, "rvc", model.generator.has_pitch)
     )
@@ -95,7 +95,7 @@ def test_voice_without_pitch(tmp_path):
         "p_len",
         "sid",
     ]
-    assert metadata(model)["modelType"] == "pyTorchRVCv2Nono"
+    assert wokada_metadata(model)["modelType"] == "pyTorchRVCv2Nono"
 
 
 @pytest.mark.heavy
@@ -148,7 +148,7 @@ def test_metadata_is_in_the_file(spoken):
     )
     assert (
         told
-        == metadata(model)
+        == wokada_metadata(model)
         == {
             "application": "VC_CLIENT",
             "version": "2",
@@ -161,7 +161,7 @@ def test_metadata_is_in_the_file(spoken):
             "useFinalProj": False,
         }
     )
-    first = metadata(dataclasses.replace(model, version="v1"))
+    first = wokada_metadata(dataclasses.replace(model, version="v1"))
     assert (first["modelType"], first["embOutputLayer"], first["useFinalProj"]) == (
         "pyTorchRVC",
         9,
@@ -173,7 +173,7 @@ def test_noise_is_drawn_inside_as_loud_as_ours(spoken, tmp_path):
     """Two runs differ as two of JAX do that draw noise of the same deviations."""
     model = spoken[1]
     write(tmp_path / "w.onnx", model)
-    values = example(model, 100, 100)
+    values = draw_inputs(model, 100, 100)
     network = model.network()
     parameters = network.from_public(model.weights)
 
