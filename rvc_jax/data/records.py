@@ -1,4 +1,4 @@
-"""Slices with their pitch and content, one record each: what a dataset is made of."""
+"""The records of a dataset: one slice each, with its pitch and content features."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from rvc_jax.storage.places import local_file
 Record = dict[str, Any]
 
 _NOT_ABOUT_CONTENT = ("feature_batch", "content_encoder")
-"""Settings that the fingerprint leaves out: a folder's name says less than its weights, whose hash
-is in it."""
+"""Settings that the fingerprint leaves out. The encoder's name may be a folder; the hash of its
+weights is part of the fingerprint instead."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +128,8 @@ class Records:
     def _with_features(
         self, number: int, split: str
     ) -> Iterator[tuple[AssignedSlice, np.ndarray, np.ndarray]]:
+        """Yield the parts of one source that go to a split, each with the pitch and content of its
+        whole slice."""
         analysis = self.plan.analyses[number]
         wanted = {
             piece.number: piece for piece in self.plan.assigned[number] if piece.split == split
@@ -141,13 +143,13 @@ class Records:
                     yield wanted[piece], f0, encoded
 
     def info(self) -> DatasetInfo:
-        """What the dataset is made of."""
+        """Describe the dataset."""
         plan = self.plan
         extractors = Extractors.from_config(plan.config)
         voiced = self._voiced_pitch()
         minutes = dict.fromkeys(plan.sources.speakers, 0.0)
         for analysis, pieces in zip(plan.analyses, plan.assigned, strict=True):
-            minutes[analysis.cut.speaker] += _unique_samples(pieces) / plan.rate / 60
+            minutes[analysis.cut.speaker] += _count_unique_samples(pieces) / plan.rate / 60
         return DatasetInfo(
             preset=plan.config.preset,
             sample_rate=plan.rate,
@@ -157,7 +159,7 @@ class Records:
             f0_method=plan.config.f0_method,
             speakers=plan.speakers,
             speaker_minutes=tuple(minutes[name] for name in plan.speakers),
-            speaker_median_f0=tuple(float(np.median(f0)) if len(f0) else 0.0 for f0 in voiced),
+            speaker_median_f0=tuple(_median(f0) for f0 in voiced),
             files=sum(analysis.error is None for analysis in plan.analyses),
             source_minutes=plan.source_seconds / 60,
             speech_minutes=plan.speech_seconds / 60,
@@ -168,13 +170,11 @@ class Records:
             notes=self._notes(),
             config=to_dict(plan.config),
             fingerprint=self._fingerprint(extractors),
-            median_f0=float(np.median(np.concatenate(voiced)))
-            if sum(map(len, voiced))
-            else 0.0,
+            median_f0=_median(np.concatenate([np.zeros(0), *voiced])),
         )
 
     def _voiced_pitch(self) -> list[np.ndarray]:
-        """Pitch of the voiced frames of every speaker's good slices, in Hz."""
+        """Collect the pitch of every speaker's voiced frames in Hz, from good slices."""
 
         def voiced(analysis: Analysis) -> np.ndarray:
             found = [np.zeros(0, np.float32)]
@@ -203,13 +203,13 @@ class Records:
         ]
         if not plan.count("holdout"):
             notes.append("too little speech to hold any out: the voice cannot be measured")
-        unheard = [name for name in plan.sources.speakers if name not in plan.speakers]
-        notes += [
-            f"speaker {name} has no usable speech, and gets no number" for name in unheard
-        ]
+        for name in plan.sources.speakers:
+            if name not in plan.speakers:
+                notes.append(f"speaker {name} has no usable speech, and gets no number")
         if len(plan.speakers) > 1:
             notes.append(
-                f"{len(plan.speakers)} speakers, by sub-folder or recipe; --speakers one makes them one"
+                f"{len(plan.speakers)} speakers, by sub-folder or recipe; --speakers one makes "
+                "them one"
             )
         return tuple(notes)
 
@@ -229,7 +229,12 @@ class Records:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _unique_samples(pieces: Sequence[AssignedSlice]) -> int:
+def _median(f0: np.ndarray) -> float:
+    return float(np.median(f0)) if len(f0) else 0.0
+
+
+def _count_unique_samples(pieces: Sequence[AssignedSlice]) -> int:
+    """Count the samples of parts of one source; overlaps count once."""
     total = end = 0
     for piece in pieces:
         total += piece.stop - max(piece.start, min(end, piece.stop))
@@ -239,8 +244,7 @@ def _unique_samples(pieces: Sequence[AssignedSlice]) -> int:
 
 @contextlib.contextmanager
 def _unchanged(name: str) -> Iterator[None]:
-    """A source that read well a moment ago and no longer does: the whole dataset would be
-    another."""
+    """Turn an error of reading a source into advice: it did read when it was analyzed."""
     try:
         yield
     except (AudioError, FileNotFoundError) as error:

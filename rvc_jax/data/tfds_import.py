@@ -1,4 +1,4 @@
-"""TensorFlow Datasets, kept off the accelerator, off the network and off the terminal."""
+"""Import TensorFlow Datasets off the accelerator, off the network and without its log lines."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from types import ModuleType
 
 
 def import_tfds() -> ModuleType:
-    """The module `tensorflow_datasets`; it takes seconds, so import it where it is needed."""
+    """Return the module `tensorflow_datasets`.
+
+    The import takes seconds, so call this where the module is needed.
+    """
+    # Before the import: TensorFlow reads both when it is loaded.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault(
         "TF_ENABLE_ONEDNN_OPTS", "0"
-    )  # announces itself otherwise, and nothing is computed here
+    )  # it logs a line, and computes nothing here
     import tensorflow
     import tensorflow_datasets
 
     for kind in ("GPU", "TPU"):
-        with contextlib.suppress(
-            RuntimeError, ValueError
-        ):  # too late: somebody else set TensorFlow up
+        # Too late if other code of the process has used TensorFlow already.
+        with contextlib.suppress(RuntimeError, ValueError):
             tensorflow.config.set_visible_devices([], kind)
     logging.getLogger("absl").setLevel(logging.ERROR)
     return tensorflow_datasets

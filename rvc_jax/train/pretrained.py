@@ -1,4 +1,4 @@
-"""Networks that somebody trained before, as a run's beginning."""
+"""Load the pretrained networks that a run starts from."""
 
 from __future__ import annotations
 
@@ -16,15 +16,23 @@ from rvc_jax.weights import registry, safetensors_file, store, torch_file
 
 _KINDS = ("generator", "discriminator")
 _CONTENT = "enc_p.emb_phone.weight"
+"""Layer that reads the content features [hidden, content channels]."""
+_PITCH = "enc_p.emb_pitch.weight"
 _SPEAKERS = "emb_g.weight"
+"""Embeddings of the speakers [speakers, channels]."""
+_UNKNOWN_FORMAT = "another voice format"
 
 
 def load_initial_parameters(networks: Networks) -> tuple[Parameters, Parameters, list[str]]:
-    """Parameters that a new run starts from, of both networks, and a sentence for each that is not
-    from scratch.
+    """Load or draw the parameters that a new run starts from.
+
+    Returns:
+      Parameters of the synthesizer and of the discriminator, and a sentence for each network that
+      does not start from scratch.
 
     Raises:
-      UserError: a file is not there and cannot be had, is none, or is of another voice format.
+      UserError: a file is missing and can't be downloaded, does not read, or holds another
+        network.
     """
     preset = networks.preset
     parameters = []
@@ -33,25 +41,28 @@ def load_initial_parameters(networks: Networks) -> tuple[Parameters, Parameters,
         _KINDS, (networks.synthesizer, networks.discriminator), strict=True
     ):
         fresh = network.init(preset.train.seed)
-        file = _file(preset, kind)
+        file = _find_file(preset, kind)
         if file is None:
             parameters.append(fresh)
             continue
-        public, left = _fitted(network, read(file), network.to_public(fresh), file, preset)
+        public, note = _fit_to_network(read(file), network.to_public(fresh), file, preset)
         parameters.append(network.from_public(public))
-        notes.append(
-            f"starting from the {kind} {file.name} ({store.fingerprint(file)[:8]}){left}"
-        )
-    return *parameters, notes
+        digest = store.fingerprint(file)[:8]
+        notes.append(f"starting from the {kind} {file.name} ({digest}){note}")
+    generator, discriminator = parameters
+    return generator, discriminator, notes
 
 
 def read(file: Path) -> dict[str, np.ndarray]:
-    """The arrays of a .pth or .safetensors, by the names of RVC: a training checkpoint's, a
-    pretrained network's or a voice's.
+    """Read the arrays of a .pth or .safetensors file, by the names of RVC.
 
-    Raises UserError.
+    The file is a training checkpoint, a pretrained network or a voice.
+
+    Raises:
+      UserError: it does not read, or holds no arrays.
     """
-    content = (safetensors_file if file.suffix == ".safetensors" else torch_file).read(file)
+    reader = safetensors_file if file.suffix == ".safetensors" else torch_file
+    content = reader.read(file)
     state = torch_file.find_state_dict(content) if isinstance(content, Mapping) else {}
     arrays = {
         to_classic_name(name): value
@@ -66,16 +77,20 @@ def read(file: Path) -> dict[str, np.ndarray]:
 
 
 def check(preset: Preset) -> None:
-    """Raises UserError if a new run's files are not there and cannot be had; before anything is
-    written for it."""
+    """Check, before anything is written for a new run, that its pretrained files can be had.
+
+    Raises UserError if one can't.
+    """
     for kind in _KINDS:
-        _file(preset, kind)
+        _find_file(preset, kind)
 
 
 def hash_pretrained_files(preset: Preset) -> dict[str, str]:
-    """Name and SHA-256 of the file that a new run's generator and its discriminator start from,
-    where there is one."""
-    files = {kind: _file(preset, kind) for kind in _KINDS}
+    """Return name and SHA-256 of the files that a new run starts from, by network.
+
+    A network that starts from scratch is left out.
+    """
+    files = {kind: _find_file(preset, kind) for kind in _KINDS}
     return {
         kind: f"{file.name} {store.fingerprint(file)}"
         for kind, file in files.items()
@@ -83,45 +98,56 @@ def hash_pretrained_files(preset: Preset) -> dict[str, str]:
     }
 
 
-def _file(preset: Preset, kind: str) -> Path | None:
+def _find_file(preset: Preset, kind: str) -> Path | None:
+    """Return the file that a network starts from, downloaded if need be; None: from scratch."""
     recipe = preset.train
-    if named := getattr(recipe, f"pretrained_{kind}"):
+    named = getattr(recipe, f"pretrained_{kind}")
+    if named:
         if not Path(named).is_file():
             raise UserError(f"there is no file {sanitize(named)} to start from")
         return Path(named)
-    letter = f"f0{kind[0].upper()}"
-    known = [name for name in registry.names_for(preset) if name.startswith(letter)]
+    prefix = f"f0{kind[0].upper()}"  # f0G40k, f0D40k
+    known = [name for name in registry.names_for(preset) if name.startswith(prefix)]
     if recipe.pretrained == "none" or not known:
         return None
     try:
         return store.path(known[0])
     except UserError as error:
         raise UserError(
-            f"the pretrained {kind} of {preset.name} is not here: {error}. Bring it with `rvc-jax download {known[0]}`"
-            ", or train from scratch with --pretrained none, which takes far more speech and time"
+            f"the pretrained {kind} of {preset.name} is not here: {error}. Bring it with "
+            f"`rvc-jax download {known[0]}`, or train from scratch with --pretrained none, which "
+            "takes far more speech and time"
         ) from error
 
 
-def _fitted(
-    network: Network,
-    found: dict[str, np.ndarray],
-    fresh: dict[str, np.ndarray],
-    file: Path,
-    preset: Preset,
+def _fit_to_network(
+    found: dict[str, np.ndarray], fresh: dict[str, np.ndarray], file: Path, preset: Preset
 ) -> tuple[dict[str, np.ndarray], str]:
-    """The file's arrays in the network's shapes, and what of the network stays fresh, in words."""
-    left = ""
-    of_file = _format_of(found)
-    if (
-        _CONTENT in fresh
-        and _CONTENT in found
-        and found[_CONTENT].shape[1] != fresh[_CONTENT].shape[1]
-    ):
-        widths = (
-            f"{found[_CONTENT].shape[1]} channels, this voice's have {fresh[_CONTENT].shape[1]}"
-        )
-        left += f"; its content features have {widths}: the layer that reads them starts from scratch"
-        found = found | {_CONTENT: fresh[_CONTENT]}
+    """Adapt the arrays of a file to a network.
+
+    Args:
+      found: arrays of the file.
+      fresh: arrays of the network, freshly drawn, by the same names.
+      file: for messages.
+      preset: of the run.
+
+    Returns:
+      Arrays of the network, and a note about what stays fresh, empty if nothing does.
+
+    Raises:
+      UserError: the file holds another network.
+    """
+    note = ""
+    file_format = _describe_format(found)
+    if _CONTENT in fresh and _CONTENT in found:
+        file_channels = found[_CONTENT].shape[1]
+        channels = fresh[_CONTENT].shape[1]
+        if file_channels != channels:
+            note += (
+                f"; its content features have {file_channels} channels, this voice's have "
+                f"{channels}: the layer that reads them starts from scratch"
+            )
+            found = found | {_CONTENT: fresh[_CONTENT]}
     if (
         _SPEAKERS in fresh
         and _SPEAKERS in found
@@ -132,8 +158,20 @@ def _fitted(
             [found[_SPEAKERS][:rows].astype(np.float32), fresh[_SPEAKERS][rows:]]
         )
         if len(speakers) > rows:
-            left += f"; it has {rows} speakers: the others start from scratch"
+            note += f"; it has {rows} speakers: the others start from scratch"
         found = found | {_SPEAKERS: speakers}
+    _check_network(found, fresh, file, preset, file_format)
+    return {name: found[name] for name in fresh}, note
+
+
+def _check_network(
+    found: dict[str, np.ndarray],
+    fresh: dict[str, np.ndarray],
+    file: Path,
+    preset: Preset,
+    file_format: str,
+) -> None:
+    """Raise a UserError that says what a file is, unless its arrays are those of the network."""
     missing = [name for name in fresh if name not in found]
     if len(missing) == len(fresh):
         raise UserError(
@@ -141,48 +179,52 @@ def _fitted(
         )
     if any(not np.isfinite(value).all() for value in found.values() if value.dtype.kind == "f"):
         raise UserError(f"{file} is a broken network: some of its numbers are not finite")
-    if "enc_p.emb_pitch.weight" in missing:
+    if _PITCH in missing:
         raise UserError(
-            f"{file} was trained without pitch, this run is with it: name a network with pitch (f0G...)"
+            f"{file} was trained without pitch, this run is with it: name a network with pitch "
+            "(f0G...)"
         )
     unknown = [
         name for name in found if name.startswith("discriminators.") and name not in fresh
     ]
     if unknown or any(name.startswith("discriminators.") for name in missing):
-        counts = [
-            len({name.split(".")[1] for name in names if name.startswith("discr")})
-            for names in (found, fresh)
-        ]
+        file_parts = _count_discriminators(found)
+        parts = _count_discriminators(fresh)
         raise UserError(
-            f"{file} is a discriminator of {counts[0]} parts, this run's has {counts[1]} (RVC v1 has 7, v2 has 9): "
-            f"name one of {preset.name}"
+            f"{file} is a discriminator of {file_parts} parts, this run's has {parts} (RVC v1 has "
+            f"7, v2 has 9): name one of {preset.name}"
         )
     if missing:
         raise UserError(
-            f"{file} is not a whole network ({missing[0]} and {len(missing) - 1} more are missing); a voice lacks the "
-            "posterior encoder, and cannot be trained further: name a pretrained network or a training checkpoint"
+            f"{file} is not a whole network ({missing[0]} and {len(missing) - 1} more are "
+            "missing); a voice lacks the posterior encoder, and cannot be trained further: name a "
+            "pretrained network or a training checkpoint"
         )
-    other = [name for name in fresh if found[name].shape != fresh[name].shape]
-    if other:
+    different = [name for name in fresh if found[name].shape != fresh[name].shape]
+    if different:
+        name = different[0]
         raise UserError(
-            f"{file} is of {of_file}, this run is of {preset.name}: name a network of {preset.name}, or train "
-            f"with the preset of the file ({other[0]} is {found[other[0]].shape}, not {fresh[other[0]].shape})"
+            f"{file} is of {file_format}, this run is of {preset.name}: name a network of "
+            f"{preset.name}, or train with the preset of the file ({name} is {found[name].shape}, "
+            f"not {fresh[name].shape})"
         )
-    return {name: found[name] for name in fresh}, left
 
 
-def _format_of(found: Mapping[str, Any]) -> str:
-    """The presets whose upsampling a generator has, or whose periods a discriminator."""
-    if "enc_p.emb_pitch.weight" not in found:
-        return "another voice format"
-    kernels = [
-        found[name].shape[2] for i in range(9) if (name := f"dec.ups.{i}.weight_v") in found
-    ]
+def _count_discriminators(arrays: Mapping[str, Any]) -> int:
+    return len({name.split(".")[1] for name in arrays if name.startswith("discriminators.")})
+
+
+def _describe_format(found: Mapping[str, Any]) -> str:
+    """Name the presets whose sizes a generator has."""
+    if _PITCH not in found:
+        return _UNKNOWN_FORMAT
+    names = [f"dec.ups.{i}.weight_v" for i in range(9)]
+    kernels = [found[name].shape[2] for name in names if name in found]
     widths = [found[name].shape[1] for name in (_CONTENT,) if name in found]
-    alike = [
+    matching = [
         preset.name
         for preset in PRESETS.values()
         if list(preset.generator.upsample_kernels) == kernels
         and [preset.generator.content_channels] == widths
     ]
-    return " or ".join(alike) or "another voice format"
+    return " or ".join(matching) or _UNKNOWN_FORMAT

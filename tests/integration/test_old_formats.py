@@ -16,8 +16,10 @@ import soundfile
 
 import rvc_jax
 from rvc_jax.cli.describe import describe
+from rvc_jax.config import PrepareConfig, from_dict
 from rvc_jax.data.cache import Cache, make_cache_key
-from rvc_jax.data.dataset import load_dataset
+from rvc_jax.data.dataset import iterate, load_dataset
+from rvc_jax.data.prepare import prepare
 from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.train.evaluator import evaluate
@@ -61,6 +63,32 @@ def test_an_old_dataset_opens(old: Path) -> None:
     )
     assert data.info.fingerprint == expected["fingerprint"]
     assert 0.1 < np.abs(data.train.samples(slice(None))).max() <= 2.5
+
+
+def test_training_sees_the_same_samples_in_an_old_dataset(old: Path) -> None:
+    """They become int16 as version 0.1.0 made them; the hold-out keeps its float32 samples."""
+    data = load_dataset(old / "dataset")
+    for split, windows in (("train", data.train), ("holdout", data.holdout)):
+        stored = [record["wave"] for record in iterate(old / "dataset", split)]
+        scale = max(float(np.abs(wave).max()) for wave in stored) / 32767
+        for row, wave in zip(windows.wave, stored, strict=True):
+            expected = np.rint(wave / scale).astype(np.int16) if split == "train" else wave
+            assert row.dtype == expected.dtype and not row[len(wave) :].any()
+            np.testing.assert_array_equal(row[: len(wave)], expected)
+        assert windows.scale == (scale if split == "train" else 1.0)
+
+
+def test_a_new_dataset_has_the_samples_of_an_old_one(old: Path, tmp_path: Path) -> None:
+    data = load_dataset(old / "dataset")
+    prepare(make_speech(tmp_path), tmp_path / "new", from_dict(PrepareConfig, data.info.config))
+    new = load_dataset(tmp_path / "new")
+    assert new.train.start.tolist() == data.train.start.tolist()
+    # Other machines may round other than the one that made the old dataset, by one step.
+    assert new.train.scale == pytest.approx(data.train.scale, rel=1e-6)
+    assert np.abs(new.train.wave.astype(int) - data.train.wave).max() <= 1
+    assert np.mean(new.train.wave != data.train.wave) < 1e-3
+    error = np.abs(new.holdout.samples(slice(None)) - data.holdout.wave).max()
+    assert error <= 0.51 * new.holdout.scale
 
 
 def test_an_old_run_continues_as_it_would_have(old: Path, tmp_path: Path) -> None:
@@ -116,6 +144,21 @@ def test_an_old_cache_is_read(old: Path) -> None:
     assert array is not None
     np.testing.assert_array_equal(array, np.arange(5, dtype=np.float32))
     assert cache.get_value(make_cache_key("a value", [0.5, None])) == {"slices": [[0, 480, None]]}
+
+
+def make_speech(folder: Path) -> Path:
+    """The six seconds of speech that the old dataset was made of."""
+    speech = folder / "callie"
+    speech.mkdir()
+    for name, seconds in (
+        ("vm-voicemail_password_is_web_password", 4.0),
+        ("ivr-founder_of_freesource", 2.2),
+    ):
+        samples, rate = soundfile.read(
+            find_bundled_sample("voice") / f"{name}.flac", dtype="float32"
+        )
+        soundfile.write(speech / f"{name}.flac", samples[: int(seconds * rate)], rate)
+    return speech
 
 
 def unpack(name: str, folder: Path) -> None:

@@ -1,0 +1,63 @@
+"""Losses on numbers that can be checked by hand."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rvc_jax.models.synthesizer import Latents
+from rvc_jax.train import losses
+
+
+def outputs(seed: int) -> list[tuple[jax.Array, list[list[jax.Array]]]]:
+    """Two sub-discriminators for two waves; the second map of the first is in two parts."""
+    random = np.random.default_rng(seed)
+
+    def draw(*shape: int) -> jax.Array:
+        return jnp.asarray(random.standard_normal(shape), jnp.float32)
+
+    first = (draw(2, 5), [[draw(2, 7, 3)], [draw(2, 4, 2), draw(2, 4, 2)]])
+    return [first, (draw(2, 3), [[draw(2, 6, 1)]])]
+
+
+def test_least_squares_of_the_scores() -> None:
+    real = [(jnp.array([[1.0, 0.5]]), []), (jnp.array([[0.0]]), [])]
+    fake = [(jnp.array([[0.0, 1.0]]), []), (jnp.array([[2.0]]), [])]
+    assert float(losses.discriminator_loss(real, fake)) == pytest.approx(0.125 + 0.5 + 1 + 4)
+    assert float(losses.generator_loss(fake)) == pytest.approx(0.5 + 1)
+
+
+def test_alternating_waves_have_the_same_loss() -> None:
+    real = outputs(0)
+    fake = outputs(1)
+    both = [
+        (jnp.stack([r, f], axis=1).reshape(-1, r.shape[1]), [])
+        for (r, _), (f, _) in zip(real, fake, strict=True)
+    ]
+    expected = losses.discriminator_loss(real, fake)
+    assert float(losses.interleaved_discriminator_loss(both)) == pytest.approx(float(expected))
+
+
+def test_the_probe_yields_the_feature_loss_and_its_gradient() -> None:
+    real = outputs(0)
+    fake = outputs(1)
+    value, expected = jax.value_and_grad(losses.feature_loss, argnums=1)(real, fake)
+    probed, (gradient, by_probe) = jax.value_and_grad(
+        losses.probed_feature_loss, argnums=(1, 2)
+    )(real, fake, jnp.ones(()))
+    assert float(probed) == 0
+    assert float(by_probe) == pytest.approx(float(value))
+    for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_the_divergence_of_equal_normals_is_that_of_the_sample() -> None:
+    """Padding counts for nothing; channels are summed."""
+    zeros = jnp.zeros((1, 2, 3))
+    mask = jnp.array([[[1.0], [0.0]]])
+    latents = Latents(zeros, zeros, zeros, zeros + 1, mask)
+    assert float(losses.kl_loss(latents)) == pytest.approx(3 * (-0.5 + 0.5))
+    wider = Latents(zeros, zeros, zeros + 1, zeros, mask)
+    assert float(losses.kl_loss(wider)) == pytest.approx(3 * (-1 - 0.5))
