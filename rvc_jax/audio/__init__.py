@@ -1,2 +1,1 @@
-"""Signal processing on arrays; only `io` decodes and saves files (`stream` and `separate` keep
-scratch files)."""
+"""Signal processing on arrays; `reading` and `writing` know files, the rest at most scratch files."""

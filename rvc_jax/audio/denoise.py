@@ -1,32 +1,29 @@
-"""Steady noise (hiss, hum, fans) reduced by spectral gating."""
+"""Reduces steady noise (hiss, hum, fans) by spectral gating."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from rvc_jax.audio import blocks
+from rvc_jax.audio.blocks import BLOCK, block_ranges, read_range, write_range
 from rvc_jax.errors import UserError
 
 _WINDOW_SECONDS = 0.05
-_MOMENTS = 4000  # looked at to learn the noise, spread over the recording
-_NOISE_QUANTILE = (
-    0.1  # of a frequency's moments have nothing but noise in it: speech leaves gaps everywhere
-)
+_MOMENTS = 4000  # spread over the recording, from which the noise is estimated
+_NOISE_QUANTILE = 0.1  # of a frequency's moments hold nothing but noise: speech has gaps everywhere
 _NOISE_SECONDS = 5
-_MARGIN_WINDOWS = 4  # what a sample depends on before and after it is less
+_MARGIN_WINDOWS = 4  # a sample depends on less than this before and after it
 
 
 def reduce_noise(wave: np.ndarray, rate: int, strength: float) -> None:
-    """Take steady noise out of a recording, in place and block by block, with the package
-    noisereduce.
+    """Reduce steady noise in a recording, in place and block by block, with noisereduce.
 
-    The noise is learnt from the whole recording, per frequency, so that no pause is needed. What
-    does not stand out of it is made quieter by `strength` (0.7: 10 dB). noisereduce's own defaults
-    take the mean level for the noise and blur the gates over 500 Hz, which costs speech of 19 dB
-    above the noise 5 dB of its level: they are not used.
+    The noise is estimated from the whole recording, per frequency, so that no pause is needed. Only
+    what stands out of it keeps its level; the rest is attenuated by `strength` (0.7: 10 dB). The
+    defaults of noisereduce take the mean level for the noise and blur the gates over 500 Hz, which
+    costs speech of 19 dB above the noise 5 dB of its level: they are not used.
 
     Args:
-      wave: float32 [samples], finite; a memmap as well.
+      wave: float32 [samples], finite; may be a memmap.
       rate: in Hz.
       strength: share of the noise that is removed, 0..1.
 
@@ -45,10 +42,9 @@ def reduce_noise(wave: np.ndarray, rate: int, strength: float) -> None:
     if noise is None or not strength:
         return
     before = np.zeros(margin, np.float32)
-    for start, stop in blocks.block_ranges(len(wave), blocks.BLOCK // window * window):
-        block = np.concatenate(
-            [before, blocks.read_range(wave, start, min(stop + margin, len(wave)))]
-        )
+    for start, stop in block_ranges(len(wave), BLOCK // window * window):
+        block = np.concatenate([before, read_range(wave, start, min(stop + margin, len(wave)))])
+        # Kept before the block is overwritten.
         before = block[stop - start : stop - start + margin].copy()
         padded = np.pad(block, (0, margin + -len(block) % window))
         cleaned = noisereduce.reduce_noise(
@@ -57,42 +53,40 @@ def reduce_noise(wave: np.ndarray, rate: int, strength: float) -> None:
             stationary=True,
             y_noise=noise,
             prop_decrease=strength,
-            freq_mask_smooth_hz=None,
+            freq_mask_smooth_hz=None,  # pyright: ignore[reportArgumentType] documented
             n_fft=window,
-            chunk_size=None,
+            chunk_size=None,  # pyright: ignore[reportArgumentType] documented
             padding=0,
         )
-        blocks.write_range(
-            wave, start, cleaned[margin : margin + stop - start].astype(np.float32)
-        )
+        write_range(wave, start, cleaned[margin : margin + stop - start].astype(np.float32))
 
 
 def noise_like(wave: np.ndarray, window: int, samples: int) -> np.ndarray | None:
-    """Random noise with the spectrum of a recording's steady noise: [samples], or None if it has
-    too few moments.
+    """Make random noise with the spectrum of a recording's steady noise.
 
     The power of noise in one frequency is distributed exponentially: its mean follows from a low
-    quantile, which speech hardly touches.
+    quantile, which speech hardly affects.
+
+    Args:
+      wave: [samples] the recording.
+      window: samples of a Fourier transform.
+      samples: of the result.
+
+    Returns: [samples], or None if the recording is too short or silent.
     """
     last = len(wave) - window
-    moments = np.unique(
-        np.linspace(0, max(last, 0), min(_MOMENTS, max(2 * last // window, 0))).astype(int)
-    )
+    count = min(_MOMENTS, max(2 * last // window, 0))
+    moments = np.unique(np.linspace(0, max(last, 0), count).astype(int))
     hann = np.hanning(window + 1)[:-1]
-    spectra = (
-        np.fft.rfft(hann * blocks.read_range(wave, start, start + window))
-        for start in moments.tolist()
-    )
-    powers = [
-        np.square(np.abs(spectrum)).astype(np.float32) for spectrum in spectra if spectrum.any()
-    ]
+    powers = []
+    for start in moments.tolist():
+        spectrum = np.fft.rfft(hann * read_range(wave, start, start + window))
+        if spectrum.any():
+            powers.append(np.square(np.abs(spectrum)).astype(np.float32))
     if len(powers) < 2:
         return None
-    power = (
-        np.quantile(powers, _NOISE_QUANTILE, axis=0)
-        / -np.log(1 - _NOISE_QUANTILE)
-        / np.square(hann).sum()
-    )
+    quantile = np.quantile(powers, _NOISE_QUANTILE, axis=0)
+    power = quantile / -np.log(1 - _NOISE_QUANTILE) / np.square(hann).sum()
     random = np.random.default_rng(0)
     noise = np.zeros(samples + 2 * window)
     fade = np.sqrt(hann)  # the powers of overlapping windows add up to one

@@ -19,48 +19,54 @@ def high_pass(
 
     Args:
       wave: [..., samples], any float type.
-      rate: sample rate in Hz.
-      corner_hz: frequency that comes out 3 dB lower; 0 leaves the wave as it is.
+      rate: in Hz.
+      corner_hz: frequency that comes out 3 dB lower; 0 turns the filter off.
 
     Returns: float32, same shape; computed in float64 as second-order sections, which stay accurate
-    where the corner is
-      a thousandth of the sample rate.
+      where the corner is a thousandth of the sample rate.
+
+    Raises:
+      UserError: the corner is impossible at this rate.
     """
     if wave.shape[-1] == 0 or not corner_hz:
         return wave.astype(np.float32)
     sections = high_pass_sections(rate, corner_hz)
-    return scipy.signal.sosfilt(sections, wave.astype(np.float64)).astype(np.float32)
+    filtered = scipy.signal.sosfilt(sections, wave.astype(np.float64))
+    return np.asarray(filtered).astype(np.float32)
 
 
 def high_pass_zero_phase(
     wave: np.ndarray, rate: int, corner_hz: float = PrepareConfig.high_pass_hz
 ) -> np.ndarray:
-    """The same filter run forwards and backwards, so that nothing is delayed, as RVC's conversion
-    does.
+    """Run the same filter forward and backward without delay, as RVC's conversion does.
 
-    The corner comes out 6 dB lower. Args and result as in `high_pass`.
+    The corner comes out 6 dB lower. Arguments and result as in `high_pass`.
     """
     if wave.shape[-1] == 0 or not corner_hz:
         return wave.astype(np.float32)
     sections = high_pass_sections(rate, corner_hz)
     edge = min(3 * (_ORDER + 1), wave.shape[-1] - 1)
-    return scipy.signal.sosfiltfilt(sections, wave.astype(np.float64), padlen=edge).astype(
-        np.float32
-    )
+    filtered = scipy.signal.sosfiltfilt(sections, wave.astype(np.float64), padlen=edge)
+    return filtered.astype(np.float32)
 
 
 def high_pass_sections(rate: int, corner_hz: float) -> np.ndarray:
-    """Second-order sections of the high-pass filter. Raises UserError for a corner that the rate
-    cannot hold."""
+    """Make the second-order sections of the high-pass filter: float64 [sections, 6].
+
+    Raises:
+      UserError: the corner is impossible at this rate.
+    """
     if not 0 < corner_hz < rate / 2:
         raise UserError(
-            f"a high-pass filter of {corner_hz:g} Hz is impossible at {rate} Hz; take 48, or 0 for none"
+            f"a high-pass filter of {corner_hz:g} Hz is impossible at {rate} Hz; "
+            "take 48, or 0 for none"
         )
-    return scipy.signal.butter(_ORDER, corner_hz, "high", fs=rate, output="sos")
+    sections = scipy.signal.butter(_ORDER, corner_hz, "high", fs=rate, output="sos")
+    return np.asarray(sections)
 
 
 def resampled_length(samples: int, from_rate: int, to_rate: int) -> int:
-    """Samples that so many become at another rate: rounded, halves up."""
+    """Compute the samples of a wave at another rate: rounded, halves up."""
     return (2 * samples * to_rate + from_rate) // (2 * from_rate)
 
 

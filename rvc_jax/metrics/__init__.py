@@ -1,1 +1,1 @@
-"""How good something sounds: measurements on arrays."""
+"""How good something sounds, in numbers computed from arrays."""

@@ -1,5 +1,4 @@
-"""What is said: speech recognition by Whisper (arXiv 2212.04356), and how far two transcripts are
-apart."""
+"""Speech recognition by Whisper (arXiv 2212.04356), and error rates of transcripts."""
 
 from __future__ import annotations
 
@@ -15,15 +14,15 @@ from rvc_jax.errors import UserError
 from rvc_jax.weights import store
 
 MODELS = ("faster-whisper-base", "faster-whisper-tiny.en")
-"""Names in the registry, the better one first; the second knows English alone."""
+"""Names in the registry, the better one first; the second supports English alone."""
 INSTALL_HINT = (
-    '`pip install "rvc_jax[eval]"` and `rvc-jax download faster-whisper-base` (or faster-whisper-tiny.en, for English '
-    "alone) bring what it is measured with"
+    '`pip install "rvc_jax[eval]"` and `rvc-jax download faster-whisper-base` '
+    "(or faster-whisper-tiny.en, for English alone) bring what it is measured with"
 )
 
 
 class Transcript(NamedTuple):
-    """What was understood."""
+    """The recognized words."""
 
     text: str
     language: str
@@ -31,15 +30,19 @@ class Transcript(NamedTuple):
 
 
 class SpeechRecognizer:
-    """Whisper on the CPU, as the package faster-whisper runs it."""
+    """Whisper on the CPU, by the package faster-whisper."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        """From a folder in CTranslate2's layout, with tokenizer.json. Raises UserError if it is not
-        that."""
+        """Load a model from a folder in CTranslate2's layout, with tokenizer.json.
+
+        Raises:
+          UserError: the folder holds no such model.
+        """
         from faster_whisper import WhisperModel
 
         self.name = name
-        if not (folder / "tokenizer.json").is_file():  # the package would look for one on a hub
+        # Without the file, the package would look for one on a hub.
+        if not (folder / "tokenizer.json").is_file():
             raise UserError(
                 f"{folder} holds no tokenizer.json: it is no model for faster-whisper"
             )
@@ -52,58 +55,70 @@ class SpeechRecognizer:
 
     @classmethod
     def find(cls) -> SpeechRecognizer | None:
-        """With the best of `MODELS` on this machine; None if there is none, or no
-        faster-whisper."""
+        """Load the best of `MODELS` on this machine; None without a model or faster-whisper."""
         if importlib.util.find_spec("faster_whisper") is None:
             return None
-        found = ((name, store.find(name)) for name in MODELS)
-        return next((cls(folder, name) for name, folder in found if folder), None)
+        for name in MODELS:
+            folder = store.find(name)
+            if folder:
+                return cls(folder, name)
+        return None
 
     @property
     def is_multilingual(self) -> bool:
+        """Whether it supports more languages than English."""
         return len(self._model.supported_languages) > 1
 
-    def knows(self, language: str) -> bool:
+    def supports(self, language: str) -> bool:
         """Whether it can transcribe a language (code)."""
         return language in self._model.supported_languages
 
     def __call__(self, audio16k: np.ndarray, language: str | None = None) -> Transcript:
-        """audio16k float [samples] at 16 kHz; language: its code, heard from the recording if not
-        given."""
+        """Transcribe audio.
+
+        Args:
+          audio16k: float [samples] at 16 kHz.
+          language: its code; detected if not given.
+        """
+        # At temperature 0 the same audio always has the same transcript.
         segments, info = self._model.transcribe(
             np.asarray(audio16k, np.float32),
             language=language,
             temperature=0.0,
             condition_on_previous_text=False,
-        )  # at temperature 0 the same sound gives the same words
-        return Transcript(" ".join(segment.text.strip() for segment in segments), info.language)
+        )
+        text = " ".join(segment.text.strip() for segment in segments)
+        return Transcript(text, info.language)
 
 
 def words(text: str) -> list[str]:
-    """Words to compare: small letters, without punctuation; apostrophes within a word stay."""
-    text = (
-        unicodedata.normalize("NFKC", text)
-        .casefold()
-        .replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    )
-    kept = "".join(c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " for c in text)
-    return [word for word in (part.strip("'") for part in kept.split()) if word]
+    """Split a text into words for comparison: lower case, no punctuation.
+
+    Apostrophes within a word stay.
+    """
+    text = unicodedata.normalize("NFKC", text).casefold()
+    text = text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+
+    def belongs_to_a_word(character: str) -> bool:
+        return character == "'" or unicodedata.category(character)[0] in "LMN"
+
+    plain = "".join(c if belongs_to_a_word(c) else " " for c in text)
+    stripped = (part.strip("'") for part in plain.split())
+    return [word for word in stripped if word]
 
 
 def error_rate(reference: Sequence, hypothesis: Sequence) -> float:
-    """Substitutions, deletions and insertions (Levenshtein) per item of a reference that has at
-    least one.
+    """Count substitutions, deletions and insertions (Levenshtein) per item of the reference.
 
-    Of words it is the word error rate, of a string the character error rate. 0 is equal; above 1 if
-    much was added.
+    For lists of words this is the word error rate, for strings the character error rate. The
+    reference has at least one item. 0: equal; above 1 if much was added.
     """
     row = list(range(len(hypothesis) + 1))
     for i, wanted in enumerate(reference, 1):
         diagonal = row[0]
         row[0] = i
         for j, given in enumerate(hypothesis, 1):
-            diagonal, row[j] = (
-                row[j],
-                min(row[j] + 1, row[j - 1] + 1, diagonal + (wanted != given)),
-            )
+            substituted = diagonal + (wanted != given)
+            diagonal = row[j]
+            row[j] = min(row[j] + 1, row[j - 1] + 1, substituted)
     return row[-1] / len(reference)

@@ -1,5 +1,4 @@
-"""Recordings that are compared: read within bounds, refused if they cannot be measured, paired by
-their names."""
+"""Recordings to measure: read within limits, refused if unmeasurable, paired by name."""
 
 from __future__ import annotations
 
@@ -15,25 +14,27 @@ from rvc_jax.audio.reading import AudioError, decode_blocks, find_audio
 from rvc_jax.config import FEATURE_RATE
 from rvc_jax.errors import UserError
 from rvc_jax.features import vad
-from rvc_jax.metrics import signal as quality
+from rvc_jax.metrics import signal
 
 MIN_SECONDS = 0.1
-"""Less cannot be measured."""
+"""Shorter recordings cannot be measured."""
 _SILENT_PEAK = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """A recording, or the stretch of it that is measured."""
+    """A recording, or the part of it that is measured."""
 
     wave: np.ndarray
     """float32 [samples], mono."""
     rate: int
+    """In Hz."""
     whole: bool = True
     """Whether it is the whole recording."""
 
     @property
     def seconds(self) -> float:
+        """Duration."""
         return len(self.wave) / self.rate
 
     @property
@@ -48,64 +49,66 @@ class Clip:
 
     @functools.cached_property
     def speech_probability(self) -> np.ndarray:
-        """[windows] of 32 ms."""
+        """Probability of speech in windows of 32 ms: [windows]."""
         return vad.speech_probability_in_slice(self.audio16k)
 
     @property
     def speech16k(self) -> np.ndarray:
-        """The moments of `audio16k` in which speech is heard, put together."""
-        windows = self.audio16k[: len(self.audio16k) // vad.WINDOW * vad.WINDOW].reshape(
-            -1, vad.WINDOW
-        )
-        return windows[
-            self.speech_probability[: len(windows)] >= quality.SPEECH_PROBABILITY
-        ].reshape(-1)
+        """The windows of `audio16k` with speech, concatenated."""
+        count = len(self.audio16k) // vad.WINDOW
+        windows = self.audio16k[: count * vad.WINDOW].reshape(-1, vad.WINDOW)
+        is_speech = self.speech_probability[:count] >= signal.SPEECH_PROBABILITY
+        return windows[is_speech].reshape(-1)
 
     def bandwidth(self) -> float | None:
-        """Highest frequency in Hz at which speech is heard (`audio.quality.bandwidth`); None: too
-        little speech."""
-        frames = quality.split_frames(self.wave, self.rate)
+        """Find the highest frequency of speech in Hz (`metrics.signal.bandwidth`).
+
+        None: too little speech.
+        """
+        frames = signal.split_frames(self.wave, self.rate)
         count = min(len(frames), len(self.speech_probability))
-        spectra, counts = quality.sum_spectra(frames[:count], self.speech_probability[:count])
+        probability = self.speech_probability[:count]
+        sums, counts = signal.sum_spectra(frames[:count], probability)
         if not counts[0]:
             return None
-        return quality.bandwidth(
-            spectra[0] / counts[0], spectra[1] / counts[1] if counts[1] else None
-        )
+        speech = sums[0] / counts[0]
+        pause = sums[1] / counts[1] if counts[1] else None
+        return signal.bandwidth(speech, pause)
 
 
 def read_clip(path: Path, start: float = 0.0, seconds: float = math.inf) -> Clip:
-    """A stretch of a recording; no more of it than that is read.
+    """Read a part of a recording, and no more of it.
 
     Raises:
-      UserError: if it cannot be read, ends before `start`, has NaN in it, or has less than 0.1 s to
-          measure.
+      UserError: it cannot be read, ends before `start`, contains NaN, or has less than 0.1 s to
+        measure.
     """
+    parts = []
+    count = 0
     try:
         rate, blocks = decode_blocks(path, start)
         wanted = seconds * rate
-        parts = []
-        held = 0
         for block in blocks:
             parts.append(block.mean(axis=0))
-            held += len(parts[-1])
-            if held > wanted:
+            count += len(parts[-1])
+            if count > wanted:
                 break
     except AudioError as error:
         raise UserError(f"{path} can't be measured: {error}") from error
     wave = np.concatenate(parts)[: None if math.isinf(wanted) else round(wanted)]
     if len(wave) < MIN_SECONDS * rate:
         raise UserError(
-            f"{path} can't be measured: {1000 * len(wave) / rate:.0f} ms of sound; it takes 100 ms or more"
+            f"{path} can't be measured: {1000 * len(wave) / rate:.0f} ms of sound; "
+            "it takes 100 ms or more"
         )
     if not np.isfinite(wave).all():
         raise UserError(f"{path} can't be measured: it has NaN or infinite samples in it")
-    return Clip(wave, rate, whole=start == 0 and held <= wanted)
+    return Clip(wave, rate, whole=start == 0 and count <= wanted)
 
 
 @dataclasses.dataclass(frozen=True)
 class ConversionFiles:
-    """A conversion and what it is compared with, where there is such a thing."""
+    """A conversion and the recordings that it is compared with, if there are any."""
 
     name: str
     converted: Path
@@ -117,17 +120,15 @@ class ConversionFiles:
 def pair_files(
     converted: Path, source: Path | None, reference: Path | None
 ) -> tuple[list[ConversionFiles], list[str]]:
-    """A file with a file, or the recordings of a folder with those of other folders that have their
-    names.
+    """Pair a file with a file, or the recordings of a folder with those of equal names in others.
 
-    The ending of a name does not count: a.flac is a.wav's. Of the conversions in a folder, those
-    without a source are left out, if sources are named.
+    File extensions do not count: a.flac pairs with a.wav. If there are sources, conversions without
+    one are left out.
 
-    Returns: the pairs, and a sentence for every recording that found none.
+    Returns: the pairs, and a sentence for every recording without a partner.
 
     Raises:
-      UserError: a file and a folder, something that does not exist, or folders without a common
-          name.
+      UserError: a file and a folder, a path that does not exist, or folders without a common name.
     """
     others = [path for path in (source, reference) if path is not None]
     for path in (converted, *others):
@@ -139,28 +140,28 @@ def pair_files(
             )
     if not converted.is_dir():
         return [ConversionFiles(converted.name, converted, source, reference)], []
-    conversions, sources, references = (
-        path and _by_name(path) for path in (converted, source, reference)
-    )
-    paired = [
-        ConversionFiles(
-            name, path, sources and sources.get(name), references and references.get(name)
-        )
-        for name, path in conversions.items()
-        if not sources or name in sources
-    ]
+    conversions = _list_by_name(converted)
+    sources = _list_by_name(source) if source else None
+    references = _list_by_name(reference) if reference else {}
+    paired = []
+    for name, path in conversions.items():
+        if sources is None:
+            paired.append(ConversionFiles(name, path, None, references.get(name)))
+        elif name in sources:
+            paired.append(ConversionFiles(name, path, sources[name], references.get(name)))
     if not paired:
-        raise UserError(
-            f"no recording in {converted} has the name of one in {' or '.join(map(str, others))}"
-        )
-    alone = sorted(set(conversions) ^ set(sources)) if sources else []
+        places = " or ".join(map(str, others))
+        raise UserError(f"no recording in {converted} has the name of one in {places}")
+    alone = sorted(conversions.keys() ^ sources.keys()) if sources else []
     return paired, [f"{name} has no partner of that name and is left out" for name in alone]
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
-    """Recordings by their path in the folder, without its ending. Raises UserError if that does not
-    tell them apart."""
-    found = {}
+def _list_by_name(folder: Path) -> dict[str, Path]:
+    """List recordings by their path in the folder without its extension.
+
+    Raises UserError if two have the same one, or there are none.
+    """
+    found: dict[str, Path] = {}
     for path in find_audio(folder):
         name = str(PurePath(path.relative_to(folder)).with_suffix(""))
         if name in found:

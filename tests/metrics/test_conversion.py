@@ -39,7 +39,7 @@ class Words:
     name = "a stand-in"
     is_multilingual = False
 
-    def knows(self, language: str) -> bool:
+    def supports(self, language: str) -> bool:
         return language == "en"
 
     def __call__(self, audio16k: np.ndarray, language: str | None = None) -> Transcript:
@@ -131,7 +131,7 @@ def test_the_same_words_have_no_error_and_another_one_has(
     same = measure_conversions(loud, loud)
     more = measure_conversions(faint, loud)
     assert same.conversions[0].notes == (
-        "there is no f0 correlation: one of both pitches stands still",
+        "there is no f0 correlation: one of the two pitches is constant",
     )
     assert same.mean.word_error_rate == same.mean.character_error_rate == 0
     assert more.mean.word_error_rate == 1 / 3
@@ -139,12 +139,14 @@ def test_the_same_words_have_no_error_and_another_one_has(
         "source": "One, two, three.",
         "converted": "One two THREE four",
     }
-    assert "the words are taken for English: a stand-in knows no other language" in same.notes
+    assert (
+        "the words are taken for English: a stand-in supports no other language" in same.notes
+    )
     french = measure_conversions(faint, loud, config=EvaluateConfig(language="fr"))
     assert french.mean.word_error_rate is None
     assert (
         french.conversions[0].notes[-1]
-        == "word and character errors are not measured: a stand-in does not know 'fr'"
+        == "word and character errors are not measured: a stand-in does not support 'fr'"
     )
 
 

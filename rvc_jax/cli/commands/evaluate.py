@@ -76,7 +76,7 @@ def evaluate(
             target,
             reference,
             comparison,
-            lambda done, total, name: display.progress("measuring", done, total, name),
+            display,
         )
     print_result(measured, _rows(measured), as_json)
     return 0
