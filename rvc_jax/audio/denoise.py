@@ -9,7 +9,9 @@ from rvc_jax.errors import UserError
 
 _WINDOW_SECONDS = 0.05
 _MOMENTS = 4000  # spread over the recording, from which the noise is estimated
-_NOISE_QUANTILE = 0.1  # of a frequency's moments hold nothing but noise: speech has gaps everywhere
+_NOISE_QUANTILE = (
+    0.1  # of a frequency's moments hold nothing but noise: speech has gaps everywhere
+)
 _NOISE_SECONDS = 5
 _MARGIN_WINDOWS = 4  # a sample depends on less than this before and after it
 
