@@ -17,8 +17,8 @@ from rvc_jax.models.precision import compute_dtype
 from rvc_jax.voices.model import VoiceModel
 
 ATTENTION_RADIUS = WINDOW_FRAMES // 2
-"""Frames on either side that attention takes in where a recording is longer than a window: as many
-together as a window of the training has."""
+"""Frames on either side that attention takes in, in recordings that are longer than a window. A
+window of the training has as many in all."""
 
 SHORT_FRAMES = WINDOW_FRAMES + 2 * CONTEXT_FRAMES
 """A recording that is no longer than this, including its margins, is encoded as a whole, as a window

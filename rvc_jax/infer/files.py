@@ -249,8 +249,8 @@ def _check_folders(source: Path, out: Path) -> None:
         raise UserError(f"{out} is a file; a folder of recordings is converted into a folder")
     if out.resolve().is_relative_to(source.resolve()):
         raise UserError(
-            f"{out} lies in the folder of recordings: its files would be taken for some; "
-            "name another"
+            f"{out} is inside the folder of recordings, and would be converted with it: name "
+            "another folder"
         )
     _make_folder(out)
     if not os.access(out, os.W_OK):

@@ -1,11 +1,10 @@
-"""How far streaming is from the conversion of the whole recording, by setting, as Markdown.
+"""Difference of streaming and the conversion of the whole recording, by setting, as Markdown.
 
 python tests/benchmarks/streaming_agreement.py RUN RECORDING... [--seconds 24]
 
-Relative error of the samples, and mean difference of log-mel spectrograms, after the first second;
-with noise and retrieval, the recording at the same gain. To compare with: what another seed of the
-noise changes in the conversion of the whole, and what a second of silence before the recording
-does.
+The table has the relative error of the samples and the mean difference of log-mel spectrograms,
+after the first second, with noise and retrieval, at the same gain. The last rows show, for
+comparison, what another seed and a second of silence before the recording change.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
-"""Seconds of speech per second of streaming conversion, ours and plain PyTorch by turns, as
-Markdown.
+"""Seconds of speech per second of streaming conversion, ours and PyTorch's, as Markdown.
 
 python tests/benchmarks/streaming_speed.py [--presets nano,40k] [--rounds 5]
 
-A round is one chunk: what must be heard and computed for it, from samples to samples. Both hear the
-same windows and render the same frames, with as many threads as there are cores. Weights are
-random, where they don't come with the package: speed does not depend on them. Retrieval is off.
-nano: whisper-tiny and SwiftF0, whose original is for onnxruntime (package swift-f0); 40k: HuBERT
-base and RMVPE. Without torch, only ours is timed. Beside the ratio by the clock is that of
-processor time, which other work on the machine disturbs less.
+A round is one chunk, from input samples to output samples. Both programs encode the same windows
+and render the same frames, with as many threads as there are cores. Weights that do not come with
+the package are random: speed does not depend on them. Retrieval is off. nano uses whisper-tiny and
+SwiftF0, whose original runs in onnxruntime (package swift-f0); 40k uses HuBERT base and RMVPE.
+Without torch, only ours is timed. The ratio by processor time is disturbed less by other work on
+the machine than that by the clock.
 """
 
 from __future__ import annotations
@@ -83,8 +82,8 @@ def ours(stream: StreamingConverter, speech: np.ndarray) -> Run:
 
 
 def pytorch(preset: Preset, stream: StreamingConverter, speech: np.ndarray) -> Run:
-    """The modules of `torch_models.py` and the encoders on the windows that our stream hears for a
-    chunk."""
+    """The modules of `torch_models.py` and the encoders on the windows that our stream encodes for
+    a chunk."""
     import torch
     import torch_models
 

@@ -42,7 +42,7 @@ def clip(other_clip: Path) -> np.ndarray:
     return load(other_clip, 16000)[:40000]
 
 
-def test_what_a_voice_tells(voice: rvc_jax.Voice, folder: Path) -> None:
+def test_properties(voice: rvc_jax.Voice, folder: Path) -> None:
     assert (voice.sample_rate, voice.has_pitch, voice.speakers) == (
         16000,
         True,
@@ -73,9 +73,7 @@ def test_a_stream_shares_the_voice(voice: rvc_jax.Voice, clip: np.ndarray) -> No
         voice.stream(16000, formant_shift=2.0)
 
 
-def test_options_hold_for_the_call_that_names_them(
-    voice: rvc_jax.Voice, clip: np.ndarray
-) -> None:
+def test_options_hold_for_one_call(voice: rvc_jax.Voice, clip: np.ndarray) -> None:
     first = voice.convert(clip, 16000)
     assert np.abs(voice.convert(clip, 16000, transpose=12) - first).max() > 1e-5
     assert np.abs(voice.convert(clip, 16000, speaker=2) - first).max() > 1e-5
@@ -102,7 +100,7 @@ def test_other_options_compile_nothing(voice: rvc_jax.Voice, clip: np.ndarray) -
     assert compiled == []
 
 
-def test_what_is_no_sound_or_no_option(voice: rvc_jax.Voice, folder: Path) -> None:
+def test_bad_audio_and_options_are_refused(voice: rvc_jax.Voice, folder: Path) -> None:
     good = np.zeros(16000, np.float32)
     for audio, message in (
         (np.zeros((16000, 2)), "Transpose the array"),
@@ -127,7 +125,7 @@ def test_what_is_no_sound_or_no_option(voice: rvc_jax.Voice, folder: Path) -> No
         rvc_jax.load_voices  # noqa: B018
 
 
-def test_importing_the_package_imports_nothing_else() -> None:
+def test_importing_the_package_is_light() -> None:
     code = "import sys, rvc_jax; assert 'load_voice' in dir(rvc_jax); print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -26,7 +26,7 @@ even_frames = st.integers(1, 20000).map(lambda half: 2 * half)
 
 
 @given(even_frames)
-def test_every_frame_is_kept_once_with_context_on_both_sides(frames: int) -> None:
+def test_outputs_cover_every_frame_once(frames: int) -> None:
     chunks = plan_chunks(frames)
     assert [chunk.begin for chunk in chunks] == [0, *(chunk.end for chunk in chunks[:-1])]
     assert chunks[-1].end == frames
@@ -38,7 +38,7 @@ def test_every_frame_is_kept_once_with_context_on_both_sides(frames: int) -> Non
 
 
 @given(even_frames)
-def test_little_is_computed_in_vain(frames: int) -> None:
+def test_chunks_waste_little(frames: int) -> None:
     chunks = plan_chunks(frames)
     outside = max(chunk.first + chunk.frames for chunk in chunks) - frames
     assert outside == CONTEXT_FRAMES or len(chunks) == 1
@@ -47,7 +47,7 @@ def test_little_is_computed_in_vain(frames: int) -> None:
 
 
 @pytest.mark.parametrize("frames", [100, 500, 2000, 5002])
-def test_pieces_of_one_wave_join_to_that_wave(frames: int) -> None:
+def test_parts_of_one_wave_join_to_that_wave(frames: int) -> None:
     hop = 40
     chunks = plan_chunks(frames)
     before = CONTEXT_FRAMES
@@ -61,7 +61,7 @@ def test_pieces_of_one_wave_join_to_that_wave(frames: int) -> None:
     )
 
 
-def test_a_join_fades_and_nothing_else_changes() -> None:
+def test_joins_are_crossfaded() -> None:
     hop = 10
     frames = 480
     chunks = plan_chunks(frames, (336,))
@@ -75,7 +75,7 @@ def test_a_join_fades_and_nothing_else_changes() -> None:
     np.testing.assert_allclose(steps, 1 / (2 * fade), rtol=1e-3)
 
 
-def test_what_was_not_spoken_is_silent() -> None:
+def test_missing_chunks_are_silent() -> None:
     hop = 10
     chunks = plan_chunks(1000, (336,))
     waves = [None if i == 1 else np.ones(chunk.frames * hop) for i, chunk in enumerate(chunks)]
@@ -92,7 +92,7 @@ def test_what_was_not_spoken_is_silent() -> None:
     length=st.integers(1, 20),
     step=st.integers(1, 30),
 )
-def test_rows_are_computed_once_on_the_way_and_forgotten(
+def test_lazy_rows_are_computed_once_and_dropped(
     size: int, count: int, length: int, step: int
 ) -> None:
     computed = []

@@ -65,8 +65,8 @@ def long_clip() -> np.ndarray:
     return np.concatenate([load(file, 16000) for file in files[:8]])[: 32 * 16000 + 77]
 
 
-def test_chunks_sound_like_one_pass(long_clip: np.ndarray, trained: VoiceModel) -> None:
-    """Everywhere, joins included, with noise and retrieval; no step in energy at a join."""
+def test_chunks_equal_one_pass(long_clip: np.ndarray, trained: VoiceModel) -> None:
+    """The two agree everywhere, with noise and retrieval, and no join has a step in energy."""
     config = ConvertConfig()
     one_pass, in_chunks = (
         make_converter(trained, config, shapes).convert_array(long_clip, 16000)
@@ -91,7 +91,7 @@ def _step(wave: np.ndarray, sample: int) -> float:
     )
 
 
-def test_a_short_recording_is_what_the_network_makes_of_it(
+def test_a_short_recording_equals_the_plain_network(
     clip: np.ndarray, trained: VoiceModel
 ) -> None:
     """Up to a window of training, nothing but the plain network, with reflected margins; the gate
@@ -134,24 +134,24 @@ def test_length_is_exact(micro: Converter, samples: int, rate: int) -> None:
     assert len(converted) == round(samples * 16000 / rate) and np.isfinite(converted).all()
 
 
-def test_silent_chunks_are_skipped_and_nothing_changes(
+def test_silent_chunks_are_skipped(
     clip: np.ndarray, micro: Converter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paused = np.concatenate(
         [clip[8000:24000], np.zeros(12 * 16000, np.float32), clip[24000:60000]]
     )
-    spoken = []
+    rendered = []
     render = micro.engine.voice.render
     monkeypatch.setattr(
         micro.engine.voice,
         "render",
-        lambda *args, **kwargs: spoken.append(args[3]) or render(*args, **kwargs),
+        lambda *args, **kwargs: rendered.append(args[3]) or render(*args, **kwargs),
     )
     skipping = micro.convert_array(paused, 16000)
-    skipped = len(spoken)
+    skipped = len(rendered)
     monkeypatch.setattr(converter_module, "is_silent", lambda gate, chunk: False)
     np.testing.assert_array_equal(micro.convert_array(paused, 16000), skipping)
-    assert 2 * skipped < len(spoken) and np.abs(skipping).max() > 1e-3
+    assert 2 * skipped < len(rendered) and np.abs(skipping).max() > 1e-3
 
 
 def test_whispering_is_converted(micro: Converter) -> None:
@@ -165,7 +165,7 @@ def test_whispering_is_converted(micro: Converter) -> None:
     assert np.isfinite(converted).all() and np.std(converted) > 1e-4
 
 
-def test_the_side_of_a_stereo_recording_can_be_kept(micro: Converter, clip: np.ndarray) -> None:
+def test_the_stereo_side_is_kept(micro: Converter, clip: np.ndarray) -> None:
     left = 0.3 * clip[:32000]
     right = 0.3 * np.roll(clip, 4000)[:32000]
     mono = micro.convert_array(np.stack([left, right]), 16000)
@@ -232,7 +232,7 @@ def test_a_second_recording_compiles_nothing(converter: Converter, clip: np.ndar
         jax.monitoring.unregister_event_duration_listener(listener)
 
 
-def test_channels_are_mixed_and_the_seed_decides(clip: np.ndarray) -> None:
+def test_channels_are_mixed_and_the_seed_matters(clip: np.ndarray) -> None:
     short = clip[:30000]
     voice = untrained_voice()
     one = make_converter(voice, ConvertConfig()).convert_array(short, 16000)
@@ -252,7 +252,7 @@ def test_silence_stays_silent(converter: Converter, clip: np.ndarray) -> None:
     assert np.abs(converted[:16000]).max() > 1e-3
 
 
-def test_automatic_transposition_meets_the_voice(trained: VoiceModel, clip: np.ndarray) -> None:
+def test_automatic_transpose_meets_the_voice(trained: VoiceModel, clip: np.ndarray) -> None:
     def transposed(**options: object) -> float:
         source = Source.from_array(clip[:48000], 16000)
         return make_converter(trained, ConvertConfig(**options)).convert(source).transpose
@@ -264,7 +264,7 @@ def test_automatic_transposition_meets_the_voice(trained: VoiceModel, clip: np.n
     assert transposed() == 0
 
 
-def test_the_volume_can_follow_the_recording(clip: np.ndarray) -> None:
+def test_volume_envelope_follows_the_recording(clip: np.ndarray) -> None:
     swelling = clip * np.linspace(0.05, 1, len(clip), dtype=np.float32)
     converted = make_converter(
         untrained_voice(), ConvertConfig(volume_envelope=0)
@@ -273,7 +273,7 @@ def test_the_volume_can_follow_the_recording(clip: np.ndarray) -> None:
     assert np.corrcoef(*levels)[0, 1] > 0.95
 
 
-def test_retrieval_has_a_say(trained: VoiceModel, clip: np.ndarray) -> None:
+def test_retrieval_changes_the_result(trained: VoiceModel, clip: np.ndarray) -> None:
     short = clip[:30000]
     waves = [
         make_converter(trained, ConvertConfig(index_rate=rate)).convert_array(short, 16000)
@@ -291,7 +291,7 @@ def test_loud_results_are_limited(clip: np.ndarray) -> None:
     assert 0.9 < np.abs(wave).max() <= 0.99 + 1e-6
 
 
-def test_what_cannot_be_converted_is_told(converter: Converter, other_clip: Path) -> None:
+def test_bad_recordings_are_refused(converter: Converter, other_clip: Path) -> None:
     wave, rate = decode(other_clip)
     with pytest.raises(UserError, match="there is no sample in it"):
         converter.convert_array(wave[:, :0], rate)
@@ -304,7 +304,7 @@ def test_what_cannot_be_converted_is_told(converter: Converter, other_clip: Path
 @pytest.mark.parametrize(
     "setting", [{"protect": 0.6}, {"index_rate": -1}, {"speaker": 1}, {"volume_envelope": 2}]
 )
-def test_settings_out_of_range_are_refused(setting: dict[str, float]) -> None:
+def test_options_out_of_range_are_refused(setting: dict[str, float]) -> None:
     with pytest.raises(
         UserError, match=f"--{next(iter(setting)).replace('_', '-')} .* out of range"
     ):
@@ -315,7 +315,7 @@ def test_settings_out_of_range_are_refused(setting: dict[str, float]) -> None:
     "mixture",
     ["0", "0:x", "0:1,0:2", "0:0", "0:-1,1:2", "0:nan", "0:inf", "a:1", ",", "0:1;1:1"],
 )
-def test_mixtures_that_are_none_are_refused(mixture: str) -> None:
+def test_bad_speaker_mixes_are_refused(mixture: str) -> None:
     with pytest.raises(UserError, match="is not a mixture: write numbers of speakers"):
         make_converter(
             untrained_voice(MICRO, speakers=("one", "two")), ConvertConfig(speaker_mix=mixture)
@@ -327,7 +327,7 @@ def test_mixtures_that_are_none_are_refused(mixture: str) -> None:
         )
 
 
-def test_another_encoder_under_the_same_name_is_refused() -> None:
+def test_another_content_encoder_is_refused() -> None:
     with pytest.raises(
         UserError,
         match="whisper-tiny is not the content encoder that this voice was trained with",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from rvc_jax.infer.f0_curve import (
     round_to_semitones,
     snap_to_scale,
 )
-from rvc_jax.infer.options import check_options
 
 PITCHES = st.lists(st.just(0.0) | st.floats(40, 1200), min_size=1, max_size=50).map(
     lambda values: np.array(values, np.float32)
@@ -41,9 +39,7 @@ def notes_of(f0: np.ndarray) -> np.ndarray:
 
 @settings(max_examples=100, deadline=None)
 @given(PITCHES, KEYS, st.sampled_from(list(SCALES)))
-def test_full_autotune_gives_the_nearest_notes_of_the_scale(
-    f0: np.ndarray, key: str, scale: str
-) -> None:
+def test_full_autotune_gives_the_nearest_notes(f0: np.ndarray, key: str, scale: str) -> None:
     result = snap_to_scale(f0, 1.0, key, scale)
     assert result.dtype == np.float32 and ((result > 0) == (f0 > 0)).all()
     before = notes_of(f0[f0 > 0])
@@ -62,7 +58,9 @@ def test_full_autotune_gives_the_nearest_notes_of_the_scale(
 
 @settings(max_examples=50, deadline=None)
 @given(PITCHES, st.floats(0, 1), KEYS)
-def test_autotune_goes_its_share_of_the_way(f0: np.ndarray, strength: float, key: str) -> None:
+def test_autotune_strength_is_a_share_of_the_way(
+    f0: np.ndarray, strength: float, key: str
+) -> None:
     voiced = f0 > 0
     before, whole, some = (
         notes_of(curve[voiced])
@@ -90,13 +88,13 @@ def test_autotune_on_known_notes() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.floats(50, 1100), st.floats(50, 1200))
-def test_whole_semitones_meet_the_target(median: float, target: float) -> None:
+def test_rounding_to_semitones(median: float, target: float) -> None:
     shift = round_to_semitones(median, target)
     assert shift == int(shift)
     assert abs(12 * np.log2(median * 2 ** (shift / 12) / target)) <= 0.5 + 1e-9
 
 
-def test_which_shift_is_chosen() -> None:
+def test_choice_of_the_transpose() -> None:
     assert F0Curve(ConvertConfig(transpose=1.5)).choose_transpose(100, 200) == 1.5
     assert (
         F0Curve(ConvertConfig(transpose=1.5, auto_transpose=True)).choose_transpose(100, 200)
@@ -116,7 +114,7 @@ def test_autotune_comes_after_the_shift() -> None:
     np.testing.assert_allclose(f0, [220 * 2 ** (1 / 12), 0], rtol=1e-6)
 
 
-def test_a_file_takes_the_place_of_the_pitch(tmp_path: Path) -> None:
+def test_a_file_replaces_the_pitch(tmp_path: Path) -> None:
     path = tmp_path / "curve.csv"
     path.write_text("0.02,100\n0.06,400\n0.08,0\n0.1,200\n")
     f0 = np.full(16, 150, np.float32)
@@ -134,8 +132,8 @@ def test_a_file_takes_the_place_of_the_pitch(tmp_path: Path) -> None:
     ),
     st.integers(1, 39),
 )
-def test_frames_are_told_one_by_one(points: list[tuple[int, float]], cut: int) -> None:
-    """In blocks as in one; and at a point the curve is the point."""
+def test_frames_are_independent(points: list[tuple[int, float]], cut: int) -> None:
+    """Blocks give the same as the whole, and the curve passes through its points."""
     times, hz = (np.array(column, np.float64) for column in zip(*sorted(points), strict=True))
     curve = F0Points(times / 400, hz)
     f0 = np.full(100, 77, np.float32)
@@ -166,7 +164,7 @@ def test_frames_are_told_one_by_one(points: list[tuple[int, float]], cut: int) -
         "#" + "x" * 100_000 + "\n0,100\n0.5,200",
     ],
 )
-def test_ways_to_write_a_pitch_file(tmp_path: Path, text: str) -> None:
+def test_spellings_of_pitch_files(tmp_path: Path, text: str) -> None:
     path = tmp_path / "curve.csv"
     path.write_text(text, encoding="utf-8")
     points = read_f0_points(path)
@@ -201,7 +199,7 @@ def test_ways_to_write_a_pitch_file(tmp_path: Path, text: str) -> None:
         (b"0,100\n1,100\n2,100\n3,100\n", "has more than 3 lines"),
     ],
 )
-def test_wrong_pitch_files(
+def test_malformed_pitch_files_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes, message: str
 ) -> None:
     if b"3,100" in text:
@@ -213,61 +211,8 @@ def test_wrong_pitch_files(
     assert str(path) in str(raised.value) and str(raised.value).isprintable()
 
 
-def test_pitch_files_that_cannot_be_opened(tmp_path: Path) -> None:
+def test_missing_pitch_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read: No such file"):
         read_f0_points(tmp_path / "gone.csv")
     with pytest.raises(UserError, match="is not a file"):
         read_f0_points(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            {"auto_transpose": True, "proposed_pitch": True},
-            "--auto-transpose and --proposed-pitch exclude each other",
-        ),
-        (
-            {"f0_file": Path("a"), "autotune": True},
-            "--f0-file and --autotune exclude each other",
-        ),
-        (
-            {"f0_file": Path("a"), "auto_transpose": True},
-            "--f0-file and --auto-transpose exclude each other",
-        ),
-        (
-            {"autotune": True, "autotune_key": "C"},
-            "--autotune-key C needs --autotune-scale major or minor",
-        ),
-        (
-            {"autotune": True, "autotune_scale": "minor"},
-            "--autotune-scale minor needs --autotune-key",
-        ),
-        ({"autotune_scale": "minor", "autotune_key": "A"}, "need --autotune"),
-        (
-            {"autotune_strength": 1.5},
-            "--autotune-strength 1.5 is out of range: it must be from 0 to 1",
-        ),
-        (
-            {"proposed_pitch_threshold": 49},
-            "--proposed-pitch-threshold 49 is out of range: it must be from 50 to 1200",
-        ),
-        ({"formant_shift": float("nan")}, "--formant-shift nan is out of range"),
-        (
-            {"resample_rate": 7999},
-            "--resample-rate 7999 is out of range: it must be from 8000 to 192000",
-        ),
-        ({"clean_strength": -0.1}, "--clean-strength -0.1 is out of range"),
-        ({"speaker": 2}, "--speaker 2 is out of range: it must be from 0 to 1"),
-    ],
-)
-def test_settings_that_cannot_be(changes: dict, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        check_options(dataclasses.replace(ConvertConfig(), **changes), speakers=2)
-
-
-def test_cleaning_without_its_package_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_options(ConvertConfig(resample_rate=8000))
-    monkeypatch.setitem(__import__("sys").modules, "noisereduce", None)
-    with pytest.raises(UserError, match=r'pip install "rvc_jax\[clean\]"'):
-        check_options(ConvertConfig(clean_audio=True))

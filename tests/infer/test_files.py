@@ -42,7 +42,7 @@ def test_writes_every_format(
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
-def test_a_long_file_is_the_array_in_blocks(
+def test_a_long_file_equals_the_array(
     tiny_run: Path, other_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Long waves are kept on the disk meanwhile, and nothing is left there."""
@@ -66,7 +66,7 @@ def test_a_long_file_is_the_array_in_blocks(
     assert list(scratch.iterdir()) == []
 
 
-def test_an_unknown_ending_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_unknown_extensions_are_refused_first(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot write \.xyz; use \.wav, \.flac, \.ogg, \.mp3"):
         convert_file(
             tmp_path / "no run",
@@ -129,7 +129,7 @@ def bad_inputs(
         "output is the recording",
     ],
 )
-def test_bad_input_gets_one_line_and_writes_nothing(
+def test_bad_input_writes_nothing(
     case: str, tiny_run: Path, sample_dataset: Path, other_clip: Path, tmp_path: Path
 ) -> None:
     run, source, out, message = bad_inputs(tmp_path, tiny_run, sample_dataset, other_clip)[case]
@@ -143,7 +143,7 @@ def test_bad_input_gets_one_line_and_writes_nothing(
 
 
 class UpsideDown:
-    """Stands in for a Converter, and counts what it is asked for."""
+    """Stands in for a Converter and counts its conversions."""
 
     def __init__(self, config: ConvertConfig):
         self.config = config
@@ -190,9 +190,7 @@ def list_files(path: Path) -> list[str]:
     )
 
 
-def test_a_folder_becomes_a_folder(
-    voices: list[UpsideDown], speech: Path, tmp_path: Path
-) -> None:
+def test_a_folder_is_converted(voices: list[UpsideDown], speech: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "out"
     reporter = KeepingReporter()
     result = convert_folder(
@@ -213,7 +211,9 @@ def test_a_folder_becomes_a_folder(
     assert done == sorted(done) and {step.total for step in reporter.steps} == {5}
 
 
-def test_what_is_there_is_kept(voices: list[UpsideDown], speech: Path, tmp_path: Path) -> None:
+def test_present_results_are_kept(
+    voices: list[UpsideDown], speech: Path, tmp_path: Path
+) -> None:
     (speech / "deep/broken.wav").unlink()
     out = tmp_path / "out"
     convert_folder("run", speech, out, ConvertConfig())
@@ -230,7 +230,7 @@ def test_what_is_there_is_kept(voices: list[UpsideDown], speech: Path, tmp_path:
     assert decode(out / "a.wav")[0].mean() == pytest.approx(-0.1, abs=1e-3)
 
 
-def test_a_full_disk_ends_it(
+def test_a_full_disk_ends_a_folder(
     voices: list[UpsideDown], speech: Path, tmp_path: Path, monkeypatch
 ) -> None:
     def full(path: Path, *_: object) -> None:
@@ -244,7 +244,7 @@ def test_a_full_disk_ends_it(
     assert voices[0].calls == 1
 
 
-def test_mistakes_are_reported_before_a_voice_is_loaded(
+def test_mistakes_are_reported_before_loading(
     voices: list[UpsideDown], speech: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -260,8 +260,8 @@ def test_mistakes_are_reported_before_a_voice_is_loaded(
             ".wav",
             "is a file; a folder of recordings is converted",
         ),
-        (speech, speech, {}, ".wav", "lies in the folder of recordings"),
-        (speech, speech / "deep" / "out", {}, ".wav", "lies in the folder of recordings"),
+        (speech, speech, {}, ".wav", "is inside the folder of recordings"),
+        (speech, speech / "deep" / "out", {}, ".wav", "is inside the folder of recordings"),
         (speech, out, {"f0_file": Path("c.csv")}, ".wav", "--f0-file has the pitch of one"),
         (speech, out, {"bit_rate": 96}, ".flac", "have no bit rate to choose"),
         (speech, out, {"protect": 2}, ".wav", "out of range"),
@@ -271,7 +271,7 @@ def test_mistakes_are_reported_before_a_voice_is_loaded(
     assert voices == [] and not out.exists()
 
 
-def test_a_voice_that_fails_on_a_recording_goes_on(
+def test_failed_recordings_do_not_stop_a_folder(
     voices, speech: Path, tmp_path: Path, monkeypatch
 ) -> None:
     def short(self: UpsideDown, source: Source, reporter: object) -> ConvertedAudio:

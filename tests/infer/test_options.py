@@ -1,7 +1,9 @@
-"""The options of a conversion have the effect that they state, in a small untrained voice."""
+"""Checks of the options, and the effects that they have in a small untrained voice."""
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,9 @@ from untrained_voices import make_converter, untrained_voice, with_weights
 
 from rvc_jax.audio.reading import load
 from rvc_jax.config import ConvertConfig
+from rvc_jax.errors import UserError
 from rvc_jax.infer.f0_curve import F0Curve
+from rvc_jax.infer.options import check_options
 from rvc_jax.infer.recording import Source
 from rvc_jax.voices.model import VoiceModel
 
@@ -75,7 +79,7 @@ def test_a_pitch_file_replaces_the_pitch(
     assert decibels(plain, transposed) > -20
 
 
-def test_autotune_and_formants_are_heard(
+def test_autotune_and_formants_change_the_result(
     voice: VoiceModel, clip: np.ndarray, plain: np.ndarray
 ) -> None:
     assert decibels(converted(voice, clip, autotune=True), plain) > -20
@@ -97,3 +101,56 @@ def test_the_result_is_cleaned(voice: VoiceModel, clip: np.ndarray, plain: np.nd
     cleaned = converted(voice, clip, clean_audio=True, clean_strength=1.0)
     assert np.isfinite(cleaned).all() and cleaned.shape == plain.shape
     assert np.std(cleaned) < 0.9 * np.std(plain)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"auto_transpose": True, "proposed_pitch": True},
+            "--auto-transpose and --proposed-pitch exclude each other",
+        ),
+        (
+            {"f0_file": Path("a"), "autotune": True},
+            "--f0-file and --autotune exclude each other",
+        ),
+        (
+            {"f0_file": Path("a"), "auto_transpose": True},
+            "--f0-file and --auto-transpose exclude each other",
+        ),
+        (
+            {"autotune": True, "autotune_key": "C"},
+            "--autotune-key C needs --autotune-scale major or minor",
+        ),
+        (
+            {"autotune": True, "autotune_scale": "minor"},
+            "--autotune-scale minor needs --autotune-key",
+        ),
+        ({"autotune_scale": "minor", "autotune_key": "A"}, "need --autotune"),
+        (
+            {"autotune_strength": 1.5},
+            "--autotune-strength 1.5 is out of range: it must be from 0 to 1",
+        ),
+        (
+            {"proposed_pitch_threshold": 49},
+            "--proposed-pitch-threshold 49 is out of range: it must be from 50 to 1200",
+        ),
+        ({"formant_shift": float("nan")}, "--formant-shift nan is out of range"),
+        (
+            {"resample_rate": 7999},
+            "--resample-rate 7999 is out of range: it must be from 8000 to 192000",
+        ),
+        ({"clean_strength": -0.1}, "--clean-strength -0.1 is out of range"),
+        ({"speaker": 2}, "--speaker 2 is out of range: it must be from 0 to 1"),
+    ],
+)
+def test_bad_options_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_options(dataclasses.replace(ConvertConfig(), **changes), speakers=2)
+
+
+def test_cleaning_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_options(ConvertConfig(resample_rate=8000))
+    monkeypatch.setitem(sys.modules, "noisereduce", None)
+    with pytest.raises(UserError, match=r'pip install "rvc_jax\[clean\]"'):
+        check_options(ConvertConfig(clean_audio=True))

@@ -18,7 +18,7 @@ def in_blocks(wave: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096])
-def test_the_gate_is_a_line_between_its_frames(size: int) -> None:
+def test_the_gate_is_interpolated_linearly(size: int) -> None:
     gate = np.random.default_rng(1).random(30).astype(np.float32)
     wave = NOISE[: 29 * 40 + 1]
     expected = wave * np.interp(np.arange(len(wave)) / 40, np.arange(30), gate)
@@ -28,7 +28,7 @@ def test_the_gate_is_a_line_between_its_frames(size: int) -> None:
 
 
 @pytest.mark.parametrize("length", [1, 99, 100, 101, 250])
-def test_the_length_is_cut_or_filled(length: int) -> None:
+def test_the_length_is_cut_or_padded(length: int) -> None:
     wave = NOISE[:200]
     expected = np.pad(wave, (0, 50))[:length]
     np.testing.assert_array_equal(

@@ -36,10 +36,10 @@ def in_blocks(wave: np.ndarray, rate: int, size: int) -> Source:
 
 @pytest.mark.parametrize("size", [999, 40000])
 @pytest.mark.parametrize("rate", [16000, 44100])
-def test_blocks_become_what_the_whole_becomes(
+def test_blocks_equal_the_whole(
     speech: tuple[np.ndarray, int], size: int, rate: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The rate is what the samples are taken to have."""
+    """The samples are read as if they had this rate."""
     monkeypatch.setattr(blocks, "BLOCK", 30000)
     monkeypatch.setattr(blocks, "IN_MEMORY_SECONDS", 1)
     recording = prepare_input(in_blocks(speech[0], rate, size), PREPARE, -60.0)
@@ -57,7 +57,7 @@ def test_blocks_become_what_the_whole_becomes(
 
 
 @pytest.mark.parametrize("samples", [3, 700, 60000])
-def test_beyond_the_ends_it_is_reflected(samples: int) -> None:
+def test_reads_reflect_beyond_the_ends(samples: int) -> None:
     wave = np.random.default_rng(0).standard_normal(samples).astype(np.float32)
     recording = Recording(wave, 0.5, -60.0, samples, 16000, 1)
     expected = 0.5 * np.pad(wave, (2000, 3000), mode="reflect")
@@ -67,7 +67,7 @@ def test_beyond_the_ends_it_is_reflected(samples: int) -> None:
     )
 
 
-def test_formants_are_moved_in_windows_as_in_the_whole(speech: tuple[np.ndarray, int]) -> None:
+def test_formant_shift_in_windows_equals_the_whole(speech: tuple[np.ndarray, int]) -> None:
     wave = speech[0][0]
     recording = Recording(wave, 0.5, -60.0, len(wave), 16000, 1, 3.0)
     start = 23040
@@ -76,7 +76,7 @@ def test_formants_are_moved_in_windows_as_in_the_whole(speech: tuple[np.ndarray,
     np.testing.assert_allclose(recording.read_formant_shifted(start, stop), expected, atol=1e-6)
 
 
-def test_the_level_is_the_training_s(speech: tuple[np.ndarray, int]) -> None:
+def test_the_level_is_that_of_the_training(speech: tuple[np.ndarray, int]) -> None:
     for normalization, peak in (("pre", 1.0), ("none", None)):
         prepare = PrepareConfig(preset="nano", normalization=normalization).resolved()
         recording = prepare_input(in_blocks(speech[0], 16000, 40000), prepare, -60.0)
@@ -115,7 +115,7 @@ def test_the_side_is_half_the_difference(speech: tuple[np.ndarray, int]) -> None
 @pytest.mark.parametrize(
     ("samples", "rate"), [(1, 48000), (160, 16000), (441, 44100), (1600, 16000)]
 )
-def test_very_short_recordings_get_silence_behind_them(samples: int, rate: int) -> None:
+def test_short_recordings_are_padded(samples: int, rate: int) -> None:
     recording = prepare_input(
         Source.from_array(np.full(samples, 0.5, np.float32), rate), PREPARE, -60.0
     )
@@ -123,7 +123,7 @@ def test_very_short_recordings_get_silence_behind_them(samples: int, rate: int) 
     assert recording.length_at(40000) == round(samples * 40000 / rate)
 
 
-def test_what_is_no_sound_is_told() -> None:
+def test_bad_samples_are_refused() -> None:
     with pytest.raises(RecordingError, match="there is no sample in it"):
         prepare_input(Source.from_array(np.zeros((2, 0), np.float32), 16000), PREPARE, -60.0)
     broken = np.zeros((2, 50000), np.float32)

@@ -49,7 +49,7 @@ def no_content(audio: np.ndarray) -> np.ndarray:
         ("fcpe", 0.85, 0.95),
     ],
 )
-def test_pitch_is_that_of_the_whole_recording(
+def test_pitch_equals_that_of_the_whole_recording(
     audio: np.ndarray, method: str, alike: float, near: float
 ) -> None:
     """Away from the recording's ends, most frames to 0.1 % and more of them within five cents;
@@ -76,7 +76,7 @@ def test_the_number_of_frames(features: RecordingFeatures) -> None:
     assert block.shape == (BLOCK_FRAMES // 2, 384) and block.dtype == np.float16
 
 
-def test_silence_has_no_pitch_and_is_skipped(audio: np.ndarray) -> None:
+def test_silent_windows_are_skipped(audio: np.ndarray) -> None:
     paused = np.concatenate(
         [audio[:48000], np.zeros(10 * 16000, np.float32), audio[48000:96000]]
     )
@@ -94,8 +94,8 @@ def test_silence_has_no_pitch_and_is_skipped(audio: np.ndarray) -> None:
     )  # of the eight windows with what was left out
 
 
-def test_content_is_in_its_place(audio: np.ndarray, features: RecordingFeatures) -> None:
-    """A window whose middle is the frame says the same of it, whatever the grid of windows is."""
+def test_content_is_aligned(audio: np.ndarray, features: RecordingFeatures) -> None:
+    """Content hardly depends on where the windows begin."""
     begin = 200
     window = audio[begin * 160 : (begin + 336) * 160]
     alone = content_encoder("whisper-tiny")(window[None])[0][60:100]

@@ -26,7 +26,7 @@ def plain_retrieval(rows: np.ndarray, features: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("rows", "queries"), [(1, 3), (7, 3), (8, 1), (300, 600), (2048, 65), (20000, 40)]
 )
-def test_finds_what_an_exact_search_finds(rows: int, queries: int) -> None:
+def test_equals_an_exact_search(rows: int, queries: int) -> None:
     random = np.random.default_rng(rows)
     index = random.standard_normal((rows, 24)).astype(np.float16)
     features = random.standard_normal((queries, 24)).astype(np.float16)
@@ -34,7 +34,7 @@ def test_finds_what_an_exact_search_finds(rows: int, queries: int) -> None:
     np.testing.assert_allclose(Index(index).retrieve(features), expected, atol=2e-4)
 
 
-def test_real_content_is_drawn_towards_real_speech(sample_dataset) -> None:
+def test_real_content_in_real_speech(sample_dataset) -> None:
     data = load_dataset(sample_dataset)
     rows = np.concatenate(
         [data.train.content[i, : n // 2] for i, n in enumerate(data.train.lengths)]
@@ -45,7 +45,7 @@ def test_real_content_is_drawn_towards_real_speech(sample_dataset) -> None:
     np.testing.assert_allclose(found[:50], expected, atol=1e-3)
 
 
-def test_a_row_of_the_index_is_found_as_itself() -> None:
+def test_rows_of_the_index_find_themselves() -> None:
     rows = np.random.default_rng(1).standard_normal((100, 16)).astype(np.float32)
     np.testing.assert_allclose(Index(rows).retrieve(rows[:5]), rows[:5], atol=1e-5)
 
@@ -61,7 +61,7 @@ def test_rounding_does_not_choose_the_rows() -> None:
     np.testing.assert_allclose(Index(rows).retrieve(features), expected, atol=1e-3)
 
 
-def test_near_rows_side_by_side_are_all_found() -> None:
+def test_adjacent_near_rows_are_all_found() -> None:
     """The nearest rows may all be of one group, or each of another."""
     random = np.random.default_rng(4)
     feature = random.standard_normal((1, 16))
@@ -75,13 +75,13 @@ def test_near_rows_side_by_side_are_all_found() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
-def test_features_of_any_size_are_weighed(scale: float) -> None:
+def test_features_of_any_magnitude(scale: float) -> None:
     rows = np.random.default_rng(5).standard_normal((100, 16)) * scale
     found = Index(rows).retrieve(rows[:3] + 0.1 * scale)
     assert np.isfinite(found).all() and np.abs(found).max() < 4 * scale
 
 
-def test_voices_of_about_the_same_size_share_a_program() -> None:
+def test_indices_of_similar_size_share_a_program() -> None:
     random = np.random.default_rng(6)
     before = None
     for count in (40_000, 40_500, 40_960):
@@ -93,7 +93,7 @@ def test_voices_of_about_the_same_size_share_a_program() -> None:
         before = programs
 
 
-def test_what_cannot_be_searched_is_refused() -> None:
+def test_bad_rows_and_features_are_refused() -> None:
     rows = np.ones((20, 16), np.float32)
     with pytest.raises(UserError, match="16 channels, .* 24"):
         Index(rows).retrieve(np.zeros((5, 24), np.float32))

@@ -45,7 +45,7 @@ class StreamingConfig:
     """Input behind a chunk that is waited for. None: as much as the conversion of a whole recording
     looks ahead."""
     crossfade_seconds: float = 2 * FADE_FRAMES / FRAMES_PER_SECOND
-    """Length of the crossfade from one chunk to the next. It lies within the lookahead and adds no
+    """Length of the crossfade from one chunk to the next. It is part of the lookahead and adds no
     latency."""
     gain_db: float = 0.0
     """Gain of the input, whose level can't be measured before it ends. The voice was trained on

@@ -13,7 +13,7 @@ from rvc_jax.infer.server import query as query_module
 from rvc_jax.infer.server.query import FORMATS, OPTIONS, parse_options
 
 
-def test_settings_are_read_by_their_types() -> None:
+def test_options_are_parsed_by_type() -> None:
     query = {
         "transpose": "-2.5",
         "auto_transpose": "True",
@@ -56,12 +56,12 @@ def test_settings_are_read_by_their_types() -> None:
         ("__class__=1", "there is no option '__class__'"),
     ],
 )
-def test_what_does_not_fit_is_told(query: str, words: str) -> None:
+def test_bad_options_are_refused(query: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         parse_options(part.split("=", 1) for part in query.split("&"))
 
 
-def test_settings_that_may_name_files_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_that_name_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     fields = [
         ("f0_file", Path | None, dataclasses.field(default=None)),
         ("curve", str, dataclasses.field(default="")),

@@ -63,7 +63,7 @@ def statuses(answer: bytes) -> list[int]:
     return [int(found) for found in re.findall(rb"HTTP/[01]\.[019] (\d{3}) ", answer)]
 
 
-def test_health_tells_what_is_served(running: Running) -> None:
+def test_health(running: Running) -> None:
     before = running.health()
     assert before["voice"] == "a voice" and before["sample_rate"] == RATE
     assert before["waiting"] == 0 and before["converting"] is False
@@ -79,9 +79,7 @@ def test_health_tells_what_is_served(running: Running) -> None:
 @pytest.mark.parametrize(
     ("format", "kind"), [("wav", "audio/wav"), ("flac", "audio/flac"), ("mp3", "audio/mpeg")]
 )
-def test_a_recording_is_converted_as_asked_for(
-    running: Running, format: str, kind: str
-) -> None:
+def test_convert_follows_the_query(running: Running, format: str, kind: str) -> None:
     wave = tone(0.5)
     reply = running.convert(wave, f"transpose=-6&format={format}")
     assert reply.headers["Content-Type"] == kind and reply.headers["X-Transpose"] == "-6"
@@ -96,7 +94,7 @@ def test_a_recording_is_converted_as_asked_for(
 
 
 @pytest.mark.parametrize("format", ["FLAC", "OGG", "MP3", "AIFF"])
-def test_any_audio_file_is_taken(running: Running, format: str) -> None:
+def test_every_audio_format_is_accepted(running: Running, format: str) -> None:
     stereo = np.stack([tone(0.5), 0 * tone(0.5)])
     reply = running.ask(
         "POST",
@@ -107,7 +105,7 @@ def test_any_audio_file_is_taken(running: Running, format: str) -> None:
     assert np.std(decoded(reply)) == pytest.approx(np.std(tone(0.5)) / 2, rel=0.1)
 
 
-def test_a_body_may_come_in_chunks_or_be_asked_for_first(running: Running) -> None:
+def test_chunked_bodies_and_expect(running: Running) -> None:
     pieces = iter([GOOD[:100], GOOD[100:5000], GOOD[5000:]])
     assert len(decoded(running.ask("POST", "/convert", pieces))) == 4000
     with running.connected() as client:
@@ -128,7 +126,7 @@ def test_a_body_may_come_in_chunks_or_be_asked_for_first(running: Running) -> No
         assert client.recv(100).startswith(b"HTTP/1.1 400 ")
 
 
-def test_fifty_clients_get_each_their_own_answer(running: Running) -> None:
+def test_fifty_clients_at_once(running: Running) -> None:
     """The answer's length and level are those of the request: one of five levels, changed as it
     asks for."""
     barrier = threading.Barrier(50)
@@ -269,9 +267,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_requests_get_one_error_and_harm_nothing(
-    running: Running, stub: Stub, name: str
-) -> None:
+def test_hostile_requests_get_one_error(running: Running, stub: Stub, name: str) -> None:
     data, expected = HOSTILE[name]
     begun = stub.begun
     answer = running.raw(data)
@@ -285,7 +281,7 @@ def test_hostile_requests_get_one_error_and_harm_nothing(
     assert running.health()["waiting"] == 0
 
 
-def test_errors_say_what_to_do(running: Running) -> None:
+def test_error_messages(running: Running) -> None:
     assert "did you mean transpose?" in running.convert(tone(0.5), "transpos=2").error
     assert (
         running.ask("POST", "/convert", b"text").error
@@ -302,14 +298,14 @@ def test_errors_say_what_to_do(running: Running) -> None:
     assert reply.status == 405 and reply.headers["Allow"] == "POST"
 
 
-def test_what_fails_inside_is_told_to_the_terminal_alone(running: Running) -> None:
+def test_internal_errors_stay_in_the_terminal(running: Running) -> None:
     reply = running.convert(tone(0.5), "speaker=13")
     assert reply.status == 500 and "secret" not in reply.error
     assert "ValueError: a secret of the inside" in running.log[-1]
     assert len(decoded(running.convert(tone(0.5)))) == 4000
 
 
-def test_a_full_disk_is_told(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, *_: object) -> None:
         raise UserError(f"{path}: cannot be written: No space left on device")
 
@@ -325,7 +321,7 @@ def test_a_full_disk_is_told(running: Running, monkeypatch: pytest.MonkeyPatch) 
     )
 
 
-def test_names_and_pages_of_this_machine_are_welcome(running: Running) -> None:
+def test_local_hosts_and_pages_are_accepted(running: Running) -> None:
     for host in (
         "localhost",
         f"localhost:{running.port}",
@@ -343,7 +339,7 @@ def test_names_and_pages_of_this_machine_are_welcome(running: Running) -> None:
     )
 
 
-def test_requests_in_one_go_are_answered_in_order(running: Running) -> None:
+def test_pipelined_requests_are_answered_in_order(running: Running) -> None:
     health = b"GET /health HTTP/1.1\r\n" + HOST
     last = b"Connection: close\r\n\r\n"
     data = (
@@ -362,7 +358,7 @@ def test_requests_in_one_go_are_answered_in_order(running: Running) -> None:
     assert statuses(running.raw((health + b"\r\n") * 299 + health + last, 10)) == [200] * 300
 
 
-def test_slow_senders_are_left_and_nobody_waits_for_them(impatient: Running) -> None:
+def test_slow_senders_are_disconnected(impatient: Running) -> None:
     began = time.monotonic()
     silent, headers, body, trickle = (impatient.connected() for _ in range(4))
     with silent, headers, body, trickle:
@@ -381,7 +377,7 @@ def test_slow_senders_are_left_and_nobody_waits_for_them(impatient: Running) -> 
     assert time.monotonic() - began < 9
 
 
-def test_a_client_that_does_not_read_is_left(impatient: Running) -> None:
+def test_clients_that_do_not_read_are_disconnected(impatient: Running) -> None:
     """Answers that the system's buffers don't hold: large ones, and small ones to requests without
     end."""
     flood = (b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n") * 10_000
@@ -395,7 +391,7 @@ def test_a_client_that_does_not_read_is_left(impatient: Running) -> None:
         impatient.until(lambda: impatient.server.connections == 0)
 
 
-def test_a_full_queue_refuses_and_the_gone_are_dropped(
+def test_a_full_queue_refuses_and_drops_disconnected_clients(
     stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -424,7 +420,7 @@ def test_a_full_queue_refuses_and_the_gone_are_dropped(
         running.until(lambda: not any(tmp_path.iterdir()))  # nobody's files stay
 
 
-def test_too_many_connections_are_refused_at_once() -> None:
+def test_too_many_connections_are_refused() -> None:
     with serving(Stub(), max_waiting=1) as running:
         clients = [running.connected() for _ in range(65)]
         try:
@@ -437,7 +433,7 @@ def test_too_many_connections_are_refused_at_once() -> None:
         assert running.health()["waiting"] == 0
 
 
-def test_stopping_finishes_what_runs_and_sends_the_rest_away(stub: Stub) -> None:
+def test_stopping_finishes_the_running_conversion(stub: Stub) -> None:
     with (
         serving(stub) as running,
         concurrent.futures.ThreadPoolExecutor(2) as pool,
@@ -456,7 +452,7 @@ def test_stopping_finishes_what_runs_and_sends_the_rest_away(stub: Stub) -> None
         assert len(decoded(first.result(30))) == 2400
 
 
-def test_stopping_twice_drops_what_runs(stub: Stub) -> None:
+def test_stopping_twice_drops_the_running_conversion(stub: Stub) -> None:
     with (
         serving(stub) as running,
         concurrent.futures.ThreadPoolExecutor(1) as pool,
@@ -491,12 +487,12 @@ def test_stopping_twice_drops_what_runs(stub: Stub) -> None:
         ({"timeout": float("nan")}, "--timeout nan is out of range"),
     ],
 )
-def test_settings_are_checked_before_anything_is_loaded(settings: dict, words: str) -> None:
+def test_bind_checks_the_options(settings: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         bind(ServeConfig(**{"port": 0} | settings))
 
 
-def test_a_port_in_use_is_told() -> None:
+def test_a_port_in_use_is_reported() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
         pytest.raises(UserError, match="name another with --host or"),
@@ -504,7 +500,7 @@ def test_a_port_in_use_is_told() -> None:
         bind(ServeConfig(port=taken.getsockname()[1]))
 
 
-def test_the_command_serves_a_real_voice(
+def test_the_command_serves_a_voice(
     other_clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From the command line to SIGTERM, with a voice that is not trained."""
@@ -556,7 +552,7 @@ def test_a_missing_extra_is_named(
     )
 
 
-def test_other_addresses_of_this_machine() -> None:
+def test_other_local_addresses() -> None:
     for host in ("localhost", "::1", "[::1]", "127.0.0.2"):
         try:
             bind(ServeConfig(host=host, port=0)).close()

@@ -36,7 +36,7 @@ def raw(other_clip: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("quality", ["VHQ", "HQ"])
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
-def test_resampling_by_blocks_is_that_of_the_whole(rate: int, quality: str) -> None:
+def test_resampling_in_blocks_equals_the_whole(rate: int, quality: str) -> None:
     random = np.random.default_rng(rate)
     times = np.arange(rate + 77) / rate
     wave = (np.sin(2 * np.pi * 300 * times) + np.sin(2 * np.pi * 2500 * times)).astype(
@@ -61,9 +61,7 @@ def test_resampling_by_blocks_is_that_of_the_whole(rate: int, quality: str) -> N
     assert late <= measure_resampler_delay(rate, quality) <= late + 0.05
 
 
-def test_a_stretch_reads_as_that_of_the_whole_recording(
-    recording: Recording, raw: np.ndarray
-) -> None:
+def test_input_reads_as_the_whole_recording(recording: Recording, raw: np.ndarray) -> None:
     """Filtered, leveled, and reflected beyond both ends, also after old samples are dropped."""
     buffer = InputBuffer(PrepareConfig().high_pass_hz, recording.gain)
     buffer.append(raw[:50000])
@@ -80,7 +78,7 @@ def test_a_stretch_reads_as_that_of_the_whole_recording(
     )
 
 
-def test_loudness_is_that_of_the_whole_recording(recording: Recording) -> None:
+def test_gate_equals_that_of_the_whole_recording(recording: Recording) -> None:
     gate = SilenceGate(-60.0)
     wave = recording.wave * np.float32(recording.gain)
     gate.measure(0, wave[: 200 * 160])
@@ -94,7 +92,7 @@ def test_loudness_is_that_of_the_whole_recording(recording: Recording) -> None:
     np.testing.assert_array_equal(gate.read_gains(140, 501), recording.compute_gate()[140:501])
 
 
-def test_a_timeline_is_written_again_and_forgotten() -> None:
+def test_timeline_overwrites_and_drops() -> None:
     line = Timeline(-2, 1)
     line.write(-2, np.arange(6.0)[:, None])
     line.write(1, np.array([[10.0], [11.0]]))

@@ -90,7 +90,7 @@ def decibels(error: np.ndarray, reference: np.ndarray) -> float:
     )
 
 
-def test_exact_is_what_the_whole_recording_gives(engine: Engine, clip: np.ndarray) -> None:
+def test_exact_equals_the_whole_recording(engine: Engine, clip: np.ndarray) -> None:
     """With real features, noise and retrieval, from the first sample to the last."""
     short = clip[50000:162000]
     wave = streamed(StreamingConverter(engine), short)
@@ -102,7 +102,7 @@ def test_exact_is_what_the_whole_recording_gives(engine: Engine, clip: np.ndarra
 @pytest.mark.parametrize(
     "setting", [EXACT, StreamingConfig(0.16, None, 2.7)], ids=["exact", "short chunks"]
 )
-def test_gates_gains_and_rates_too(
+def test_gates_gains_and_rates(
     local: Engine, clip: np.ndarray, setting: StreamingConfig
 ) -> None:
     """Chunks of every length give the same, where features are local and all that attention takes
@@ -123,7 +123,7 @@ def test_gates_gains_and_rates_too(
         assert decibels(wave - whole, whole) < -60
 
 
-def test_low_latency_has_no_steps_at_its_joins(local: Engine, clip: np.ndarray) -> None:
+def test_low_latency_has_no_steps_at_joins(local: Engine, clip: np.ndarray) -> None:
     """Between chunks the energy steps no more, beside the conversion of the whole, than amid
     them."""
     stream = StreamingConverter(local, streaming=LOW_LATENCY)
@@ -146,10 +146,8 @@ def test_low_latency_has_no_steps_at_its_joins(local: Engine, clip: np.ndarray) 
     )
 
 
-def test_a_chunk_goes_over_into_the_next(
-    local: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In a straight line over the crossfade, also where the two have nothing in common."""
+def test_chunks_are_crossfaded(local: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The crossfade is linear, also between chunks that have nothing in common."""
     random = np.random.default_rng(0)
     calls = []
 
@@ -180,7 +178,7 @@ def _step(wave: np.ndarray, sample: int) -> float:
 
 
 def test_low_latency_with_real_features(engine: Engine, clip: np.ndarray) -> None:
-    """As loud as the conversion of the whole."""
+    """The result is as loud as the conversion of the whole."""
     short = clip[8000:28000]
     wave = streamed(StreamingConverter(engine, streaming=LOW_LATENCY), short)
     whole = convert_whole(engine, short, 16000, 0.0)
@@ -193,7 +191,7 @@ def test_low_latency_with_real_features(engine: Engine, clip: np.ndarray) -> Non
     max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 @given(seed=st.integers(0, 2**16), largest=st.sampled_from([200, 3000, 30000, 200000]))
-def test_blocks_decide_nothing(
+def test_block_size_does_not_matter(
     local: Engine, clip: np.ndarray, setting: StreamingConfig, seed: int, largest: int
 ) -> None:
     rate = 44100
@@ -209,10 +207,10 @@ def test_blocks_decide_nothing(
 
 @BOTH
 @pytest.mark.parametrize("rate", [16000, 48000])
-def test_latency_is_what_it_is_said_to_be(
+def test_latency_is_as_stated(
     local: Engine, clip: np.ndarray, setting: StreamingConfig, rate: int
 ) -> None:
-    """Never later; and not much earlier, where a chunk begins."""
+    """Output is never later than stated, and not much earlier where a chunk begins."""
     stream = StreamingConverter(local, streaming=setting, input_rate=rate)
     given = 0
     late = []
@@ -252,18 +250,14 @@ def test_length_is_exact(
     assert np.isfinite(converted).all()
 
 
-def test_silence_stays_silent_and_is_not_rendered(
-    local: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silence_is_not_rendered(local: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local.voice, "render", None)
     stream = StreamingConverter(local, streaming=LOW_LATENCY)
     wave = streamed(stream, np.zeros(32000, np.float32))
     assert np.abs(wave).max() == 0
 
 
-def test_the_second_second_compiles_nothing_and_memory_is_flat(
-    local: Engine, clip: np.ndarray
-) -> None:
+def test_no_compilation_and_flat_memory_after_start(local: Engine, clip: np.ndarray) -> None:
     stream = StreamingConverter(local, streaming=LOW_LATENCY)
     sizes = []
     compiled = []
@@ -300,7 +294,7 @@ def test_options_that_need_the_whole_recording_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
         (
             {"chunk_seconds": 0.0},
@@ -317,14 +311,14 @@ def test_options_that_need_the_whole_recording_are_refused(
         ),
     ],
 )
-def test_settings_that_are_none_are_refused(
-    local: Engine, setting: dict[str, float], told: str
+def test_bad_streaming_configurations_are_refused(
+    local: Engine, setting: dict[str, float], message: str
 ) -> None:
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         StreamingConverter(local, streaming=StreamingConfig(**setting))
 
 
-def test_input_that_is_none_is_told_and_not_taken(local: Engine, clip: np.ndarray) -> None:
+def test_bad_input_is_refused_and_not_taken(local: Engine, clip: np.ndarray) -> None:
     with pytest.raises(UserError, match="a stream of 0 samples a second is impossible"):
         StreamingConverter(local, input_rate=0)
     stream = StreamingConverter(local, streaming=LOW_LATENCY)
