@@ -135,7 +135,7 @@ class Voice:
         config = _replace_options(self._config, options)
         rate = _check_rate(rate)
         check_streaming(config, streaming, rate)
-        return StreamingConverter(self.engine(config), streaming, rate)
+        return StreamingConverter(self._get_engine(config), streaming, rate)
 
     def convert_recording(
         self,
@@ -159,9 +159,9 @@ class Voice:
         Raises:
           UserError: an option is out of its range.
         """
-        return Converter(self.engine(config or self._config))
+        return Converter(self._get_engine(config or self._config))
 
-    def engine(self, config: ConvertConfig) -> Engine:
+    def _get_engine(self, config: ConvertConfig) -> Engine:
         """The engine under given options; all engines share one compiled voice."""
         if self._engine is None:
             self._engine = Engine.from_model(self.model, config)
