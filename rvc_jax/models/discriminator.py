@@ -120,9 +120,11 @@ class Discriminator(nnx.Module):
     """The scale discriminator and one period discriminator for every period."""
 
     def __init__(self, config: DiscriminatorConfig, kernels: KernelConfig = REFERENCE):
-        self.discriminators = nnx.List([ScaleDiscriminator(config, kernels)])
+        discriminators: list[ScaleDiscriminator | PeriodDiscriminator]
+        discriminators = [ScaleDiscriminator(config, kernels)]
         for period in config.periods:
-            self.discriminators.append(PeriodDiscriminator(config, period, kernels))
+            discriminators.append(PeriodDiscriminator(config, period, kernels))
+        self.discriminators = nnx.List(discriminators)
 
     def __call__(self, wave: jax.Array) -> list[DiscriminatorOutput]:
         """Returns one output per sub-discriminator, for wave [batch, samples], in its dtype."""

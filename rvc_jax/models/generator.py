@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -198,7 +199,7 @@ class Generator(nnx.Module):
 
     def _average_blocks(self, blocks: Sequence[ResidualBlock], x: Signal) -> Signal:
         def average(x: Signal) -> Signal:
-            total = sum(block(x).values for block in blocks)
+            total = cast("jax.Array", sum(block(x).values for block in blocks))
             return Signal(total / len(blocks), x.channels)
 
         if self.kernels.rematerialize:

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import jax
 import jax.numpy as jnp
+
+
+class Device(Protocol):
+    """What `has_bfloat16` needs of a device of JAX."""
+
+    @property
+    def platform(self) -> str:
+        """cpu, gpu or tpu."""
+        ...
 
 
 def compute_dtype(precision: str) -> jnp.dtype:
@@ -13,7 +24,7 @@ def compute_dtype(precision: str) -> jnp.dtype:
     return jnp.dtype(precision)
 
 
-def has_bfloat16(device: jax.Device) -> bool:
+def has_bfloat16(device: Device) -> bool:
     """Returns whether a device has bfloat16 units.
 
     CPUs only emulate it, and so do NVIDIA's GPUs before Ampere (T4, V100).

@@ -170,7 +170,7 @@ class Synthesizer(nnx.Module):
         latent = self.flow(mapped * mask, mask, speaker, reverse=True) * mask
         return self.dec(latent.astype(dtype), f0, speaker, source_noise, phase)
 
-    def _embed_speaker(self, speaker: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    def _embed_speaker(self, speaker: jax.Array, dtype: DTypeLike) -> jax.Array:
         """Numbers [batch] or embeddings [batch, channels] -> [batch, 1, channels]."""
         if not jnp.issubdtype(speaker.dtype, jnp.floating):
             speaker = self.emb_g(speaker)

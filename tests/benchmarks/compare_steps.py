@@ -1,7 +1,8 @@
-"""Our training step and PyTorch's by turns, each in a process of its own: a drifting machine slows
-both alike.
+"""Times our training step and PyTorch's by turns, each in its own process.
 
-python tests/benchmarks/compare_steps.py --preset 40k --batch 4 --frames 300 --rounds 5
+    python tests/benchmarks/compare_steps.py --preset 40k --batch 4 --frames 300 --rounds 5
+
+By turns, because a machine whose speed drifts then slows both alike.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from multiprocessing.connection import Connection
 from rvc_jax.config import PRESETS, Preset
 
 
-def our_step(preset: Preset, batch: int, frames: int) -> Callable[[], None]:
+def make_our_step(preset: Preset, batch: int, frames: int) -> Callable[[], None]:
+    """Returns a function that takes a step of rvc_jax."""
     import jax
     from train_step import random_batch
 
@@ -39,7 +41,8 @@ def our_step(preset: Preset, batch: int, frames: int) -> Callable[[], None]:
     return run
 
 
-def torch_step(preset: Preset, batch: int, frames: int) -> Callable[[], None]:
+def make_torch_step(preset: Preset, batch: int, frames: int) -> Callable[[], None]:
+    """Returns a function that takes a step of PyTorch."""
     import torch_yardstick
 
     models, optimizers = torch_yardstick.build(preset)
@@ -47,16 +50,16 @@ def torch_step(preset: Preset, batch: int, frames: int) -> Callable[[], None]:
     return lambda: torch_yardstick.train_step(models, optimizers, data)
 
 
-def work(
+def run_rounds(
     make: Callable[..., Callable[[], None]],
     preset: Preset,
     batch: int,
     frames: int,
     pipe: Connection,
 ) -> None:
-    """Takes three steps whenever asked, and answers with the mean seconds of the last two.
+    """Takes three steps for every message, and sends the mean seconds of the last two.
 
-    The first is not counted: it wakes the memory that has lain idle during the other's turn.
+    The first one warms up the memory, which was idle during the other process's turn.
     """
     step = make(preset, batch, frames)
     step()
@@ -84,22 +87,27 @@ def main() -> None:
     )
     context = multiprocessing.get_context("spawn")
     pipes = []
-    for make in (our_step, torch_step):
+    for make in (make_our_step, make_torch_step):
         ours, theirs = context.Pipe()
         arguments = (make, preset, options.batch, options.frames, theirs)
-        context.Process(target=work, args=arguments, daemon=True).start()
+        context.Process(target=run_rounds, args=arguments, daemon=True).start()
         ours.recv()
         pipes.append(ours)
     rounds = []
     for _ in range(options.rounds):
-        rounds.append([pipe.send(True) or pipe.recv() for pipe in pipes])
+        seconds = []
+        for pipe in pipes:
+            pipe.send(True)
+            seconds.append(pipe.recv())
+        rounds.append(seconds)
     for pipe in pipes:
         pipe.send(False)
     ours, theirs = (statistics.median(column) for column in zip(*rounds, strict=True))
     ratios = sorted(a / b for a, b in rounds)
     print(
         f"{options.preset}, batch {options.batch}, {options.frames} frames, float32: "
-        f"rvc_jax {ours:.2f} s a step, PyTorch eager {theirs:.2f} s (medians of {options.rounds} rounds); "
+        f"rvc_jax {ours:.2f} s a step, PyTorch eager {theirs:.2f} s "
+        f"(medians of {options.rounds} rounds); "
         f"ratio {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
     )
 

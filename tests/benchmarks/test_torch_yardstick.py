@@ -1,8 +1,7 @@
-"""The PyTorch reference against golden outputs of the public implementations, so that it may itself
-serve as one.
+"""The PyTorch reference against golden outputs of the public implementations.
 
-The quick tests check names, shapes, signals and the waveform; the heavy one every golden value of a
-training step.
+The quick tests check names, shapes, signals and the waveform; the heavy one checks every golden
+value of a training step.
 """
 
 import dataclasses

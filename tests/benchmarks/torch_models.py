@@ -1,7 +1,7 @@
 """RVC's networks in plain PyTorch: the reference that the JAX networks are tested against and timed
 beside.
 
-Parameter names, shapes and order are those of the public RVC checkpoints, weight normalisation in
+Parameter names, shapes and order are those of the public RVC checkpoints, weight normalization in
 its legacy spelling (`weight_g`, `weight_v`), so a checkpoint loads with `load_state_dict`.
 Architecture: VITS (arXiv 2106.06103), HiFi-GAN (arXiv 2010.05646), relative attention (arXiv
 1803.02155), neural source-filter (arXiv 1904.12088). All sizes come from `rvc_jax.config`. Layout
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
 from torch import Tensor, nn
 
 from rvc_jax.config import AudioConfig, DiscriminatorConfig, GeneratorConfig
@@ -61,7 +61,7 @@ class NormedConv(nn.Module):
 def normed_conv1d(
     inputs: int, outputs: int, kernel: int, dilation: int = 1, **options
 ) -> NormedConv:
-    """Weight-normalised Conv1d with "same" padding (at stride 1)."""
+    """Weight-normalized Conv1d with "same" padding (at stride 1)."""
     shape = (outputs, inputs // options.get("groups", 1), kernel)
     return NormedConv(
         F.conv1d,
@@ -73,12 +73,11 @@ def normed_conv1d(
     )
 
 
-# --- prior encoder
-# ---------------------------------------------------------------------------------------------------
+# --- prior encoder ---
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation over the channels of [B, C, T], with the parameter names of VITS."""
+    """Layer normalization over the channels of [B, C, T], with the parameter names of VITS."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -121,8 +120,8 @@ class RelativeAttention(nn.Module):
 
     def _offsets(self, embedding: Tensor, time: int) -> Tensor:
         """Embeddings of the offsets -(time-1)..time-1; zero outside the window."""
-        reach = time - 1 - self.window
-        return F.pad(embedding, (0, 0, reach, reach))
+        missing = time - 1 - self.window
+        return F.pad(embedding, (0, 0, missing, missing))
 
     @staticmethod
     def _to_absolute(x: Tensor) -> Tensor:
@@ -199,8 +198,7 @@ class PriorEncoder(nn.Module):
         return mean, logs
 
 
-# --- posterior encoder and flow
-# --------------------------------------------------------------------------------------
+# --- posterior encoder and flow ---
 
 
 class WaveNet(nn.Module):
@@ -293,13 +291,11 @@ class Flow(nn.Module):
         return x
 
 
-# --- decoder
-# ---------------------------------------------------------------------------------------------------------
+# --- decoder ---
 
 
 class HarmonicSource(nn.Module):
-    """f0 [B, T] Hz -> excitation [B, 1, T * hop]: a sine of amplitude 0.1 where voiced, noise
-    elsewhere.
+    """f0 [B, T] Hz -> excitation [B, 1, T * hop]: a sine where voiced, noise elsewhere.
 
     The phase is the running sum of f0, held over each frame: a ramp inside the frame on top of the
     wrapped sum of the whole frames before it, which stays exact in float32.
@@ -360,9 +356,8 @@ class Decoder(nn.Module):
                     F.conv_transpose1d, shape, channels, 0.01, stride=rate, padding=padding
                 )
             )
-            rest = math.prod(
-                c.upsample_rates[i + 1 :]
-            )  # samples of the source per sample at this stage
+            # Samples of the source per sample at this stage.
+            rest = math.prod(c.upsample_rates[i + 1 :])
             size = 2 * rest if rest > 1 else 1
             self.noise_convs.append(
                 nn.Conv1d(1, channels, size, stride=rest, padding=rest // 2 if rest > 1 else 0)
@@ -395,8 +390,7 @@ class Latents(NamedTuple):
 
 
 class Synthesizer(nn.Module):
-    """RVC's generator: conditional variational autoencoder with a flow between posterior and
-    prior."""
+    """RVC's generator: a conditional VAE with a flow between posterior and prior."""
 
     def __init__(self, c: GeneratorConfig, audio: AudioConfig):
         super().__init__()
@@ -468,8 +462,7 @@ def segments(x: Tensor, start: Tensor, size: int) -> Tensor:
     )
 
 
-# --- discriminator
-# ---------------------------------------------------------------------------------------------------
+# --- discriminator ---
 
 
 class SubDiscriminator(nn.Module):

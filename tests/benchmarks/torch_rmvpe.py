@@ -1,7 +1,8 @@
-"""RMVPE in plain PyTorch, as a yardstick: modules are named as in the public checkpoint, which
-loads strictly."""
+"""RMVPE in plain PyTorch, with the names of the public checkpoint, which loads strictly."""
 
 from __future__ import annotations
+
+import itertools
 
 import librosa
 import torch
@@ -57,7 +58,7 @@ class UpLayer(nn.Module):
 class UNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        pairs = list(zip(CHANNELS, CHANNELS[1:], strict=False))
+        pairs = list(itertools.pairwise(CHANNELS))
         self.encoder = nn.Module()
         self.intermediate = nn.Module()
         self.decoder = nn.Module()

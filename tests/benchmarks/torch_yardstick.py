@@ -1,13 +1,13 @@
-"""RVC's training step in eager PyTorch: the yardstick for speed and the reference for gradients and
-updates.
+"""RVC's training step in eager PyTorch: a yardstick for speed, a reference for gradients.
 
     python tests/benchmarks/torch_yardstick.py --preset 40k --batch 4 --frames 300 --steps 2
 
 prints seconds per step. The recipe is the classic one: one forward pass of the generator on a
-random segment; the discriminator's update; then the generator's, against the updated discriminator.
-It is kind to PyTorch, so that the comparison is fair: data already on the device, no host
-synchronisation inside the step, segments cut in one gather, no gradients computed that no update
-uses.
+random segment, the discriminator's update, then the generator's against the updated discriminator.
+
+PyTorch runs at its best, so that the comparison is fair: the data is on the device, the step never
+synchronizes with the host, segments are cut in one gather, and no gradient is computed that no
+update uses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import librosa
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
 from torch import Tensor, nn
 from torch_models import Discriminator, Latents, Synthesizer, segments
 
@@ -47,8 +47,7 @@ class Optimizers(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What the networks take: features at the frame rate, PyTorch layout (see
-    `Synthesizer.forward`)."""
+    """Inputs of the networks: features at the frame rate, see `Synthesizer.forward`."""
 
     content: Tensor
     pitch: Tensor
@@ -61,7 +60,7 @@ class Inputs(NamedTuple):
 def build(
     preset: str | Preset, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> tuple[Models, Optimizers]:
-    """Freshly initialised networks of a preset and their AdamW optimizers."""
+    """Builds freshly initialized networks of a preset and their AdamW optimizers."""
     preset = PRESETS[preset] if isinstance(preset, str) else preset
     with torch.device(device):
         generator = Synthesizer(preset.generator, preset.audio).to(dtype)
@@ -79,8 +78,7 @@ def build(
     return Models(preset, generator, discriminator), optimizers
 
 
-# --- signals
-# ---------------------------------------------------------------------------------------------------------
+# --- signals ---
 
 
 def spectrogram(wave: Tensor, audio: AudioConfig) -> Tensor:
@@ -130,8 +128,7 @@ def coarse_pitch(f0: Tensor) -> Tensor:
     )
 
 
-# --- losses
-# ----------------------------------------------------------------------------------------------------------
+# --- losses ---
 
 
 def discriminator_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
@@ -160,8 +157,7 @@ def kl_loss(latents: Latents) -> Tensor:
     return (kl * mask).sum() / mask.sum()
 
 
-# --- the step
-# --------------------------------------------------------------------------------------------------------
+# --- the step ---
 
 
 def train_step(
@@ -269,8 +265,7 @@ def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
     return norm
 
 
-# --- command
-# ---------------------------------------------------------------------------------------------------------
+# --- command ---
 
 
 def random_batch(preset: Preset, batch: int, frames: int, device: str) -> dict[str, Tensor]:
@@ -330,7 +325,8 @@ def main() -> None:
     seconds = seconds_per_step(arguments)
     mode = "compiled" if arguments.compile else "eager"
     print(
-        f"{seconds:.3f} s per step: torch {torch.__version__} {mode}, {arguments.device}, {arguments.precision}, "
+        f"{seconds:.3f} s per step: torch {torch.__version__} {mode}, "
+        f"{arguments.device}, {arguments.precision}, "
         f"preset {arguments.preset}, batch {arguments.batch}, {arguments.frames} frames, "
         f"{torch.get_num_threads()} CPU threads"
     )

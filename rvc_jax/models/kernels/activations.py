@@ -8,12 +8,26 @@ anyway, or next to nothing.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def custom_vjp_with_static(
+    *static: int,
+) -> Callable[[Callable[..., jax.Array]], jax.custom_vjp[jax.Array]]:
+    """Returns `jax.custom_vjp` for functions with arguments that are not differentiated.
+
+    static: positions of these arguments.
+    """
+    # JAX's `custom_vjp.__new__` hides the type.
+    return functools.partial(  # pyright: ignore[reportReturnType]
+        jax.custom_vjp, nondiff_argnums=static
+    )
+
+
+@custom_vjp_with_static(1)
 def leaky_relu(x: jax.Array, slope: float) -> jax.Array:
     """Returns x where it is positive and slope * x elsewhere, for slopes from 0 to 1.
 

@@ -16,7 +16,6 @@ gradient is then used by the optimizer update alone, so XLA fuses the two and ne
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from rvc_jax.models.kernels.activations import (
+    custom_vjp_with_static,
     gated_tanh,
     gated_tanh_backward,
     leaky_relu,
@@ -246,7 +246,7 @@ def _multiply_by_probe_backward(
 multiply_by_probe.defvjp(_multiply_by_probe_forward, _multiply_by_probe_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+@custom_vjp_with_static(3)
 def probed_leaky_relu(
     x: jax.Array, probe: jax.Array, bias: jax.Array, slope: float
 ) -> jax.Array:
@@ -278,7 +278,7 @@ Convolution = Callable[[jax.Array, jax.Array, KnownNorm], tuple[jax.Array, jax.A
 """(x, direction, norm) -> the convolution's output and the kernel's probe."""
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@custom_vjp_with_static(0)
 def probed_gated_tanh(
     conv: Convolution,
     x: jax.Array,
