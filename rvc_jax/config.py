@@ -34,7 +34,7 @@ STEP_FRAMES = 304
 longer one each step draws a part, which costs less than padding all others to its length."""
 
 BitDepth = Literal["16", "24", "float"]
-"""Of samples in lossless sound files."""
+"""Bits of a sample in lossless sound files; "float" is 32-bit floating point."""
 
 Key = Literal[
     "C",
@@ -137,7 +137,7 @@ class Rate(NamedTuple):
     units_per_hour: float
     """Colab compute units; one was 0.10 dollars in 2026."""
     dollars_per_hour: float
-    """Of a cloud machine, on demand."""
+    """On-demand price of a cloud machine."""
 
 
 RATES: dict[str, Rate] = {
@@ -451,7 +451,7 @@ class PrepareConfig:
     chunk_len: float = 3.0
     """Length of a slice, in seconds."""
     overlap_len: float = 0.3
-    """Overlap of neighbouring slices, in seconds; a rest of up to both lengths is kept whole."""
+    """Overlap of neighboring slices, in seconds; a rest of up to both lengths is kept whole."""
     silence_db: float = -42.0
     """Level below which sound is silence, in dB of full scale."""
     silence_min_length: float = 1.5
@@ -483,7 +483,7 @@ class PrepareConfig:
     normalize_peak: float = 0.9
     """Peak of the slices after post-normalization; 1 is full scale."""
     normalize_mix: float = 0.75
-    """Share of the peak-normalised signal in the result; the rest keeps its original level."""
+    """Share of the peak-normalized signal in the result; the rest keeps its original level."""
     loudness_lufs: float = -23.0
     """Loudness that normalization "loudness" aims at, in LUFS."""
     min_slice: float = 0.4
