@@ -1,4 +1,4 @@
-"""Long waves block by block: filters that carry their state on, and arrays that lie on the disk."""
+"""Long waves block by block: filters that carry their state, and arrays on the disk."""
 
 from __future__ import annotations
 
@@ -18,36 +18,40 @@ from rvc_jax.audio.filters import high_pass_sections, high_pass_zero_phase, resa
 from rvc_jax.errors import UserError
 
 BLOCK = 1 << 19
-"""Samples that passes over a wave look at in one go: about eleven seconds at 48 kHz."""
+"""Samples that a pass over a wave reads at once: about eleven seconds at 48 kHz."""
 
 IN_MEMORY_SECONDS = 120
-"""Waves up to this long are plain arrays; longer ones lie in a scratch file."""
+"""Waves up to this duration are plain arrays; longer ones are in a scratch file."""
 
 _INAUDIBLE = 1e-30
 
 
 class Resampler:
-    """Another sample rate for blocks as they come; all together as `filters.resample` of the
-    whole."""
+    """Resamples blocks as they arrive; together they equal `filters.resample` of the whole."""
 
     def __init__(self, from_rate: int, to_rate: int, channels: int = 1, quality: str = "VHQ"):
-        """quality: soxr's name of it."""
-        self.taken = self._given = 0
-        self._rates = from_rate, to_rate
-        is_same = from_rate == to_rate
-        self._stream = (
-            None
-            if is_same
-            else soxr.ResampleStream(
+        """Rates are in Hz; `quality` is one of soxr's names."""
+        self.taken = 0
+        """Samples pushed so far."""
+        self._given = 0
+        self._rates = (from_rate, to_rate)
+        self._stream = None
+        if from_rate != to_rate:
+            self._stream = soxr.ResampleStream(
                 from_rate, to_rate, channels, dtype="float32", quality=quality
             )
-        )
 
     def push(self, block: np.ndarray, last: bool = False) -> np.ndarray:
-        """What is ready of the blocks so far. block: float32 [samples] or [samples, channels],
-        maybe none."""
+        """Add a block, and return the samples that are ready.
+
+        Args:
+          block: float32 [samples] or [samples, channels]; may be empty.
+          last: whether the wave ends with it.
+        """
         self.taken += len(block)
-        ready = block if self._stream is None else self._stream.resample_chunk(block, last=last)
+        ready = block
+        if self._stream is not None:
+            ready = self._stream.resample_chunk(block, last=last)
         if last:
             missing = max(resampled_length(self.taken, *self._rates) - self._given, 0)
             ready = ready[:missing]
@@ -59,24 +63,27 @@ class Resampler:
 def resample_blocks(
     blocks: Iterable[np.ndarray], from_rate: int, to_rate: int
 ) -> Iterator[np.ndarray]:
-    """Change the sample rate of blocks [samples]; together they equal `filters.resample` of the
-    whole."""
+    """Resample blocks [samples]; together they equal `filters.resample` of the whole."""
     if from_rate == to_rate:
         yield from blocks
         return
     resampler = Resampler(from_rate, to_rate)
     for block in blocks:
-        if len(ready := resampler.push(block)):
+        ready = resampler.push(block)
+        if len(ready):
             yield ready
-    if len(rest := resampler.push(np.zeros(0, np.float32), last=True)):
+    rest = resampler.push(np.zeros(0, np.float32), last=True)
+    if len(rest):
         yield rest
 
 
 def high_pass_blocks(
     blocks: Iterable[np.ndarray], rate: int, corner_hz: float
 ) -> Iterator[np.ndarray]:
-    """Remove rumble from blocks [samples]; together they equal `filters.high_pass` of the whole. 0
-    Hz is off."""
+    """Remove rumble from blocks [samples]; together they equal `filters.high_pass` of the whole.
+
+    0 Hz turns the filter off.
+    """
     if not corner_hz:
         yield from blocks
         return
@@ -84,29 +91,27 @@ def high_pass_blocks(
     state = np.zeros((len(sections), 2))
     for block in blocks:
         filtered, state = scipy.signal.sosfilt(sections, block.astype(np.float64), zi=state)
-        state[np.abs(state) < _INAUDIBLE] = (
-            0  # denormal numbers are slow, and digital silence is full of them
-        )
+        # Denormal numbers are slow, and digital silence would be full of them.
+        state[np.abs(state) < _INAUDIBLE] = 0
         yield filtered.astype(np.float32)
 
 
 def high_pass_blocks_zero_phase(
     blocks: Iterable[np.ndarray], rate: int, corner_hz: float
 ) -> Iterator[np.ndarray]:
-    """As `filters.high_pass_zero_phase` of the whole, to the rounding of float32. 0 Hz is off.
+    """Filter blocks [samples] like `filters.high_pass_zero_phase` of the whole.
 
-    Every stretch is filtered with what is heard around it, for so long that nothing remains of
-    where it was cut: the filter rings for about 15 / corner seconds until it is 120 dB down.
+    They are equal to the rounding of float32. Each part is filtered together with its surroundings,
+    which are long enough that its borders leave no trace: the filter rings for about 15 / corner
+    seconds until it is 120 dB down. 0 Hz turns the filter off.
     """
     if not corner_hz:
         yield from blocks
         return
     edge = math.ceil(30 / corner_hz * rate)
-    blocks = map(_add_inaudible_dither, blocks)
-    # the first samples of what is held have been given already
     held = np.zeros(0, np.float32)
-    before = 0
-    for block in blocks:
+    before = 0  # the first samples of `held` that were yielded already
+    for block in map(_add_inaudible_dither, blocks):
         held = np.concatenate([held, block])
         if len(held) >= before + max(BLOCK, 2 * edge) + edge:
             yield high_pass_zero_phase(held, rate, corner_hz)[before:-edge]
@@ -117,15 +122,18 @@ def high_pass_blocks_zero_phase(
 
 
 def _add_inaudible_dither(block: np.ndarray) -> np.ndarray:
-    """What no high-pass takes away, 400 dB down: else a filter would die away into denormal
-    numbers, which are slow."""
+    """Add a tone at half the sample rate, 400 dB down.
+
+    No high-pass filter removes it. Without it a filter would decay into denormal numbers, which are
+    slow.
+    """
     tiny = np.full(len(block), 1e-20, np.float32)
     tiny[::2] *= -1
     return block + tiny
 
 
 class WaveCollector:
-    """Puts the blocks of one wave together while they come. Use it as a context.
+    """Concatenates the blocks of a wave as they arrive. Use it as a context.
 
     A wave of more than `IN_MEMORY_SECONDS` goes to a nameless scratch file, block by block.
     """
@@ -139,7 +147,11 @@ class WaveCollector:
         self._file: IO[bytes] | None = None
 
     def append(self, block: np.ndarray) -> None:
-        """Add a block [samples]. Raises UserError where the scratch file finds no room."""
+        """Add a block [samples].
+
+        Raises:
+          UserError: there is no room for the scratch file.
+        """
         self._held.append(np.ascontiguousarray(block, np.float32))
         self._samples += len(block)
         if self._samples > self._most_in_memory:
@@ -160,7 +172,7 @@ class WaveCollector:
         with _explain_full_scratch(self._scratch):
             if self._file is None:
                 self._file = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115
-            self._file.writelines(self._held)
+            self._file.writelines(part.data for part in self._held)
         self._held.clear()
 
     def __enter__(self) -> WaveCollector:
@@ -183,7 +195,7 @@ def _explain_full_scratch(scratch: Path) -> Iterator[None]:
 
 
 def collect_blocks(blocks: Iterable[np.ndarray], rate: int, scratch: Path) -> np.ndarray:
-    """Put blocks [samples] together: float32 [samples], writeable; see `WaveCollector`."""
+    """Concatenate blocks [samples]: float32 [samples], writeable; see `WaveCollector`."""
     with WaveCollector(rate, scratch) as collector:
         for block in blocks:
             collector.append(block)
@@ -191,7 +203,7 @@ def collect_blocks(blocks: Iterable[np.ndarray], rate: int, scratch: Path) -> np
 
 
 def block_ranges(samples: int, size: int | None = None) -> Iterator[tuple[int, int]]:
-    """(start, stop) of the blocks of a wave of so many samples, in order."""
+    """Yield (start, stop) of the blocks of a wave, in order; `BLOCK` samples each by default."""
     size = size or BLOCK
     return ((start, min(start + size, samples)) for start in range(0, samples, size))
 
@@ -213,11 +225,12 @@ def reflect_positions(positions: Any, length: Any) -> Any:
 
 
 def read_range(wave: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """The samples start..stop of a wave, copied if it lies on the disk: the pages that were read
-    are let go again."""
-    mapped = getattr(
-        wave, "_mmap", None
-    )  # a memmap's copy is called a memmap, too, and has none
+    """Read the samples start..stop of a wave; from the disk they are a copy.
+
+    The pages that were read are released, so that a pass over a long wave takes no memory.
+    """
+    # A copy of a memmap is also of class memmap, but has no mapping.
+    mapped = getattr(wave, "_mmap", None)
     if mapped is None:
         return wave[start:stop]
     samples = np.array(wave[start:stop])
@@ -226,7 +239,7 @@ def read_range(wave: np.ndarray, start: int, stop: int) -> np.ndarray:
 
 
 def write_range(wave: np.ndarray, start: int, samples: np.ndarray) -> None:
-    """Put samples into a wave, in memory or on the disk."""
+    """Write samples into a wave, in memory or on the disk."""
     wave[start : start + len(samples)] = samples
     mapped = getattr(wave, "_mmap", None)
     if mapped is not None:

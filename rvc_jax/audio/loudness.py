@@ -1,5 +1,4 @@
-"""Level of a wave: the level meter, the normalisers of slices and of files, the loudness matching
-of conversions."""
+"""Level of a wave: level curves, normalization of slices and files, matching of volume envelopes."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import scipy.signal
 
-from rvc_jax.audio import blocks as stream
+from rvc_jax.audio.blocks import BLOCK, block_ranges, read_range, write_range
 from rvc_jax.config import PrepareConfig
 
 _SILENT_PEAK = 1e-4
@@ -19,23 +18,23 @@ _LUFS_OFFSET = -0.691
 
 
 def rms(wave: np.ndarray, frame: int, hop: int) -> np.ndarray:
-    """Root mean square over centred frames; outside the wave there is silence (like
-    `librosa.feature.rms`).
+    """Compute the root mean square of centered frames, like `librosa.feature.rms`.
+
+    There is silence outside the wave.
 
     Args:
       wave: [samples]; one on the disk is read block by block.
       frame: length of a frame in samples.
       hop: step between frames in samples.
 
-    Returns: float32 [samples // hop + 1]; frame i is centred on sample i * hop.
+    Returns: float32 [samples // hop + 1]; frame i is centered on sample i * hop.
     """
     levels = np.empty(len(wave) // hop + 1, np.float32)
-    for first, last in stream.block_ranges(len(levels), max(stream.BLOCK // hop, 1)):
+    for first, last in block_ranges(len(levels), max(BLOCK // hop, 1)):
         start = first * hop - frame // 2
         stop = start + (last - 1 - first) * hop + frame
-        part = stream.read_range(wave, max(start, 0), min(stop, len(wave))).astype(
-            np.float32, copy=False
-        )
+        part = read_range(wave, max(start, 0), min(stop, len(wave)))
+        part = part.astype(np.float32, copy=False)
         padded = np.pad(part, (max(-start, 0), max(stop - len(wave), 0)))
         frames = np.lib.stride_tricks.sliding_window_view(padded, frame)[::hop]
         levels[first:last] = np.sqrt(np.einsum("ft,ft->f", frames, frames) / frame)
@@ -43,72 +42,66 @@ def rms(wave: np.ndarray, frame: int, hop: int) -> np.ndarray:
 
 
 def normalize_slice(wave: np.ndarray, config: PrepareConfig) -> np.ndarray:
-    """Bring the peak of a slice towards `normalize_peak`, keeping some of its own level (RVC's
-    preparation).
+    """Scale a slice toward a peak of `normalise_peak`, keeping some of its own level, as RVC does.
 
     Args:
-      wave: [samples] float32.
+      wave: float32 [samples].
 
-    Returns: float32 [samples]; digital silence is returned as it is.
+    Returns: float32 [samples]; digital silence is not changed.
     """
     peak = np.abs(wave).max(initial=0.0)
     return (wave * slice_gain(peak, config)).astype(np.float32) if peak else wave
 
 
 def slice_gain(peak: float, config: PrepareConfig) -> float:
-    """What `normalize_slice` multiplies a wave of this peak by."""
-    return config.normalize_peak * config.normalize_mix / peak + 1 - config.normalize_mix
+    """Compute the factor of `normalize_slice` for a wave of this peak."""
+    return config.normalise_peak * config.normalise_mix / peak + 1 - config.normalise_mix
 
 
 def normalize_file(
     wave: np.ndarray, rate: int, config: PrepareConfig
 ) -> tuple[float, tuple[str, ...]]:
-    """Multiply a whole recording by its `file_gain`, in place; args and result as there."""
+    """Scale a whole recording by its `file_gain`, in place; arguments and result as there."""
     gain, notes = file_gain(wave, rate, config)
     if gain != 1:
-        for start, stop in stream.block_ranges(len(wave)):
-            stream.write_range(
-                wave, start, stream.read_range(wave, start, stop) * np.float32(gain)
-            )
+        for start, stop in block_ranges(len(wave)):
+            write_range(wave, start, read_range(wave, start, stop) * np.float32(gain))
     return gain, notes
 
 
 def file_gain(
     wave: np.ndarray, rate: int, config: PrepareConfig
 ) -> tuple[float, tuple[str, ...]]:
-    """What brings a whole recording to full scale ("pre") or to `loudness_lufs` ("loudness").
+    """Compute the gain that brings a recording to full scale ("pre") or a loudness ("loudness").
 
-    Seconds with a peak above `max_peak` are damage and are not measured. Digital silence stays as
-    it is, and so does what is shorter than 0.4 s or below -70 LUFS with "loudness"; peaks of more
-    than 0.99 are not made for the sake of loudness.
+    Seconds with a peak above `max_peak` are damaged and are not measured. Digital silence keeps its
+    level. So do recordings shorter than 0.4 s or below -70 LUFS with "loudness", which also never
+    raises peaks above 0.99.
 
     Args:
-      wave: float32 [samples]; a memmap as well.
+      wave: float32 [samples]; may be a memmap.
       rate: in Hz.
 
-    Returns: the gain, and notes of what was not reached.
+    Returns: the gain, and a note if the loudness is not reached.
     """
-    if config.normalization not in ("pre", "loudness"):
+    if config.normalisation not in ("pre", "loudness"):
         return 1.0, ()
-    peak = max(
-        (
-            float(np.abs(block).max())
-            for block in _undamaged_seconds(wave, rate, config.max_peak)
-        ),
-        default=0.0,
+    peaks = (
+        float(np.abs(part).max()) for part in _undamaged_seconds(wave, rate, config.max_peak)
     )
+    peak = max(peaks, default=0.0)
     if peak < _SILENT_PEAK:
         return 1.0, ()
-    if config.normalization == "pre":
+    if config.normalisation == "pre":
         return 1 / peak, ()
     loudness = integrated_loudness(_undamaged_seconds(wave, rate, config.max_peak), rate)
     return _loudness_gain(loudness, peak, config.loudness_lufs)
 
 
 def _undamaged_seconds(wave: np.ndarray, rate: int, max_peak: float) -> Iterator[np.ndarray]:
-    """Copies of a wave's seconds, silent where they are louder than `max_peak`."""
-    for start, stop in stream.block_ranges(len(wave), rate):
-        second = stream.read_range(wave, start, stop)
+    """Yield a wave's seconds; those louder than `max_peak` are silenced."""
+    for start, stop in block_ranges(len(wave), rate):
+        second = read_range(wave, start, stop)
         yield second if np.abs(second).max() <= max_peak else np.zeros_like(second)
 
 
@@ -120,18 +113,20 @@ def _loudness_gain(
     wanted = 10 ** ((target - loudness) / 20)
     gain = min(wanted, _LOUDNESS_PEAK / peak)
     reached = loudness + 20 * np.log10(gain)
+    if target - reached <= 0.1:
+        return gain, ()
     note = f"loudness {reached:.1f} LUFS instead of {target:g}: with more, the peaks would clip"
-    return gain, (note,) if target - reached > 0.1 else ()
+    return gain, (note,)
 
 
 def integrated_loudness(blocks: Iterable[np.ndarray], rate: int) -> float:
-    """Loudness of a whole mono recording in LUFS, as ITU-R BS.1770-4 and EBU R128 measure it.
+    """Measure the loudness of a mono recording in LUFS, by ITU-R BS.1770-4 and EBU R128.
 
     Args:
-      blocks: [samples] each, one after the other.
+      blocks: [samples] each, in order.
       rate: in Hz.
 
-    Returns: -inf for what is shorter than 0.4 s or never above -70 LUFS.
+    Returns: -inf for a recording shorter than 0.4 s or never above -70 LUFS.
     """
     step = rate // 10  # windows of 0.4 s overlap by three quarters
     sections = _k_weighting(rate)
@@ -145,16 +140,21 @@ def integrated_loudness(blocks: Iterable[np.ndarray], rate: int) -> float:
         powers.append(squares[:whole].reshape(-1, step).mean(axis=1))
         rest = squares[whole:]
     steps = np.concatenate(powers or [rest])
-    power = np.convolve(steps, np.full(4, 0.25), "valid") if len(steps) >= 4 else steps[:0]
+    if len(steps) < 4:
+        return -math.inf
+    power = np.convolve(steps, np.full(4, 0.25), "valid")
     power = power[power > 10 ** ((_GATE_LUFS - _LUFS_OFFSET) / 10)]
     if not len(power):
         return -math.inf
-    return _LUFS_OFFSET + 10 * float(np.log10(power[power > power.mean() / 10].mean()))
+    relative_gate = power.mean() / 10
+    return _LUFS_OFFSET + 10 * float(np.log10(power[power > relative_gate].mean()))
 
 
 def _k_weighting(rate: int) -> np.ndarray:
-    """Second-order sections of BS.1770's two filters at any rate; at 48 kHz they are those of the
-    standard's tables."""
+    """Second-order sections of BS.1770's two filters at any rate.
+
+    At 48 kHz they are those of the standard's tables.
+    """
     angle = math.tan(math.pi * 1681.974450955533 / rate)
     high = 10 ** (3.999843853973347 / 20)
     middle = high**0.4996667741545416
@@ -177,16 +177,15 @@ def _k_weighting(rate: int) -> np.ndarray:
 def match_volume_envelope(
     source: np.ndarray, source_rate: int, target: np.ndarray, target_rate: int, mix: float
 ) -> np.ndarray:
-    """Give a converted voice the loudness of the recording that it was made from (RVC's
-    `change_rms`).
+    """Give a converted voice the volume envelope of its source (RVC's `change_rms`).
 
-    Both levels are metered in frames of a second every half second and interpolated over the
+    Both levels are measured in frames of a second every half second, and interpolated over the
     target's samples.
 
     Args:
       source: [samples] the recording, at source_rate Hz.
-      target: [samples] the converted voice, at target_rate Hz; both last equally long.
-      mix: 1 returns the target unchanged, 0 follows the recording's loudness wholly.
+      target: [samples] the converted voice, at target_rate Hz, of equal duration.
+      mix: 1 returns the target unchanged, 0 follows the source's envelope entirely.
 
     Returns: float32, as long as the target.
     """
@@ -199,17 +198,19 @@ def match_volume_envelope(
 def volume_gains(
     source: np.ndarray, source_rate: int, target: np.ndarray, target_rate: int, mix: float
 ) -> Callable[[int, int], np.ndarray]:
-    """What `match_volume_envelope` multiplies the target by: a function (start, stop) -> [stop -
-    start].
+    """Compute the gains of `match_volume_envelope`.
 
-    Args as there, waves on the disk as well; neither is empty.
+    Arguments as there; neither wave is empty, and both may be on the disk.
+
+    Returns: a function (start, stop) -> [stop - start].
     """
     wanted = _half_second_levels(source, source_rate)
     present = _half_second_levels(target, target_rate)
 
     def gains(start: int, stop: int) -> np.ndarray:
-        over = [_interpolate(levels, start, stop, len(target)) for levels in (wanted, present)]
-        return (over[0] / np.maximum(over[1], 1e-6)) ** (1 - mix)
+        numerator = _interpolate(wanted, start, stop, len(target))
+        denominator = _interpolate(present, start, stop, len(target))
+        return (numerator / np.maximum(denominator, 1e-6)) ** (1 - mix)
 
     return gains
 
@@ -219,7 +220,9 @@ def _half_second_levels(wave: np.ndarray, rate: int) -> np.ndarray:
 
 
 def _interpolate(levels: np.ndarray, start: int, stop: int, length: int) -> np.ndarray:
-    """Levels at start..stop of `length` points spread evenly over them; both count their samples as
-    intervals."""
+    """Interpolate levels at the points start..stop of `length` points spread evenly over them.
+
+    Levels and points both stand for intervals, not for moments.
+    """
     points = (np.arange(start, stop) + 0.5) * (len(levels) / length) - 0.5
     return np.interp(points, np.arange(len(levels)), levels)

@@ -1,4 +1,4 @@
-"""The voice taken out of music, by the package audio-separator."""
+"""Isolates the voice in music, with the package audio-separator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rvc_jax.storage.environment import cache_dir
 
 _SEGMENT_SECONDS = 300  # the package holds all of its input in memory, several times
 _OVERLAP_SECONDS = 5
-_PEAK = 0.5  # the package scales down what is louder than 0.9, each segment by itself
+_PEAK = 0.5  # the package attenuates a segment that is louder than 0.9, each by itself
 
 _separator_lock = threading.Lock()
 
@@ -28,14 +28,14 @@ _separator_lock = threading.Lock()
 def isolate_vocals(
     blocks: Iterable[np.ndarray], rate: int, scratch: Path
 ) -> Iterator[np.ndarray]:
-    """Keep the voice alone, in segments of five minutes that are faded into each other.
+    """Keep the voice alone, in segments of five minutes with cross-fades between them.
 
     Args:
       blocks: float32 [channels, samples], finite; more than two channels are mixed.
       rate: in Hz.
       scratch: folder for a temporary copy of one segment.
 
-    Returns: blocks [1, samples] at the same rate, together as long as those that came in.
+    Returns: blocks [1, samples] at the same rate, of the same total length.
 
     Raises:
       UserError: audio-separator is not installed, or it fails.
@@ -54,14 +54,15 @@ def isolate_vocals(
 def _split_segments(
     blocks: Iterable[np.ndarray], length: int, overlap: int
 ) -> Iterator[tuple[np.ndarray, bool]]:
-    """([one or two channels, samples], whether it is the last); each begins with the overlap that
-    ended the one before.
+    """Yield ([one or two channels, samples], whether it is the last).
 
-    The last one is longer than the overlap, and at most `length` + 2 overlaps long.
+    Each segment begins with the overlap that ended the one before. The last one is longer than the
+    overlap, and at most `length` + 2 overlaps long.
     """
     held = None
     for block in blocks:
-        block = block if len(block) <= 2 else block.mean(axis=0, keepdims=True)
+        if len(block) > 2:
+            block = block.mean(axis=0, keepdims=True)
         held = block if held is None else np.concatenate([held, block], axis=1)
         while held.shape[1] > length + 2 * overlap:
             yield held[:, : length + overlap], False
@@ -71,7 +72,7 @@ def _split_segments(
 
 
 def _separate(segment: np.ndarray, rate: int, scratch: Path) -> np.ndarray:
-    """The voice in a segment [channels, samples] -> [samples]."""
+    """Isolate the voice in a segment [channels, samples] -> [samples]."""
     samples = segment.shape[1]
     gain = _PEAK / max(float(np.abs(segment).max()), 1e-9)
     with _separator_lock, tempfile.TemporaryDirectory(dir=scratch) as folder:
@@ -84,8 +85,8 @@ def _separate(segment: np.ndarray, rate: int, scratch: Path) -> np.ndarray:
             channels, stem_rate = decode(stem)
             stem.unlink()
             if not np.isfinite(channels).all():
-                raise ValueError("its model gives values that are no numbers")
-        except (Exception, SystemExit) as error:  # it exits where a model is damaged
+                raise ValueError("its model outputs NaN or infinite samples")
+        except (Exception, SystemExit) as error:  # it exits if a model is damaged
             raise _separation_error(error) from error
     voice = resample(channels.mean(axis=0), stem_rate, rate)[:samples] / np.float32(gain)
     return np.pad(voice, (0, samples - len(voice)))
@@ -93,13 +94,13 @@ def _separate(segment: np.ndarray, rate: int, scratch: Path) -> np.ndarray:
 
 @functools.cache
 def _load_separator() -> tuple[Any, tempfile.TemporaryDirectory[str]]:
-    """The package with its default model, loaded once, and the folder that it writes to."""
+    """Load the package with its default model, once; also the folder that it writes to."""
     try:
         from audio_separator.separator import Separator
     except ImportError as error:
-        command = 'pip install "rvc_jax[separate]"'
         raise UserError(
-            f"taking the voice out of music needs the package audio-separator: {command}"
+            "taking the voice out of music needs the package audio-separator: "
+            'pip install "rvc_jax[separate]"'
         ) from error
     outputs = tempfile.TemporaryDirectory(prefix="rvc_jax-vocals-")
     try:
@@ -119,5 +120,6 @@ def _load_separator() -> tuple[Any, tempfile.TemporaryDirectory[str]]:
 def _separation_error(error: BaseException) -> UserError:
     text = " ".join(str(error).split()) or type(error).__name__
     return UserError(
-        f"audio-separator failed: {text}; it needs the program ffmpeg, and the network for its first run"
+        f"audio-separator failed: {text}; it needs the program ffmpeg, and the network for its "
+        "first run"
     )

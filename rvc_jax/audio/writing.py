@@ -1,18 +1,18 @@
-"""Sound files written block by block: a file has its name when it is whole, and not before."""
+"""Writes audio files block by block; a file gets its name when it is complete, and not before."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import io
-import os
 import uuid
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import av
+import av.error
 import numpy as np
 import soundfile
 
@@ -22,23 +22,27 @@ from rvc_jax.errors import UserError
 
 
 class _Format(NamedTuple):
-    """How a kind of file is made."""
+    """How a kind of file is written."""
 
     container: str
-    """libsndfile's name of the format, or ffmpeg's where there is a bit rate."""
+    """libsndfile's name of the format, or ffmpeg's if there is a bit rate."""
     codec: str = ""
-    """ffmpeg's, or libsndfile's; none: by the bit depth."""
+    """ffmpeg's, or libsndfile's; empty: by the bit depth."""
     bit_rate: int = 0
-    """In kbit/s per channel if none is asked for; 0: the format knows none."""
+    """Default in kbit/s per channel; 0: the format has none."""
     bit_rates: tuple[int, int] = (0, 0)
-    """Least and most in kbit/s, of all channels."""
+    """Lowest and highest in kbit/s, of all channels together."""
     rates: tuple[int, ...] = ()
-    """Sample rates that it knows; empty: any."""
+    """Supported sample rates; empty: any."""
     depths: tuple[str, ...] = ()
-    """Bit depths that it knows; empty: none, as it is lossy."""
+    """Supported bit depths; empty: none, the format is lossy."""
 
 
-_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+# fmt: off
+_AAC_RATES = (
+    8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000,
+)
+# fmt: on
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 SAVE_FORMATS = {
@@ -50,61 +54,65 @@ SAVE_FORMATS = {
     ".aac": _Format("adts", "aac", 128, (16, 512), _AAC_RATES),
     ".opus": _Format("opus", "libopus", 96, (6, 256), _OPUS_RATES),
 }
-"""File ending -> how such a file is written."""
+"""File extension -> how such a file is written."""
 
 _SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 _SAMPLE_BYTES = {"16": 2, "24": 3, "float": 4}
-_BLOCK = 2048  # libsndfile's Vorbis coder overflows its stack on long writes
+_BLOCK = 2048  # libsndfile's Vorbis encoder overflows its stack on long writes
 _WAV_BYTES = (1 << 32) - (1 << 16)
 
 
 @dataclasses.dataclass(frozen=True)
 class EncodingOptions:
-    """What can be chosen about a sound file beside its kind."""
+    """Options of an audio file beside its format."""
 
     rate: int = 0
-    """Sample rate in Hz; 0 keeps that of the sound (or the next higher one that the kind of file
-    knows)."""
+    """Sample rate in Hz; 0 keeps that of the audio (or the next higher one of the format)."""
     bit_rate: int = 0
-    """In kbit/s, of lossy files; 0 is the kind's usual one."""
+    """In kbit/s, of lossy files; 0 is the format's default."""
     bit_depth: BitDepth = "16"
-    """Of wav and flac files; float is 32 bit, of wav alone."""
+    """Of wav and flac files; float is 32 bit, for wav alone."""
 
 
-def check_encoding(ending: str, coding: EncodingOptions = EncodingOptions()) -> None:
-    """Raises UserError for a file ending that can't be written, or a choice that such files don't
-    have."""
-    kind = SAVE_FORMATS.get(ending.lower())
+def check_encoding(extension: str, encoding: EncodingOptions = EncodingOptions()) -> None:
+    """Check that files of this extension can be written with these options.
+
+    Raises:
+      UserError: they cannot.
+    """
+    kind = SAVE_FORMATS.get(extension.lower())
     if kind is None:
         raise UserError(
-            f"cannot write {ending or 'a file without ending'}; use {', '.join(SAVE_FORMATS)}"
+            f"cannot write {extension or 'a file without extension'}; "
+            f"use {', '.join(SAVE_FORMATS)}"
         )
-    if coding.bit_depth != "16" and coding.bit_depth not in kind.depths:
-        able = ", ".join(
-            name for name, other in SAVE_FORMATS.items() if coding.bit_depth in other.depths
-        )
-        raise UserError(
-            f"{ending} files have no bit depth {coding.bit_depth}; {able} files have"
-        )
-    if coding.bit_rate and not kind.bit_rate:
+    depth = encoding.bit_depth
+    if depth != "16" and depth not in kind.depths:
+        able = ", ".join(name for name, other in SAVE_FORMATS.items() if depth in other.depths)
+        raise UserError(f"{extension} files have no bit depth {depth}; {able} files have")
+    if encoding.bit_rate and not kind.bit_rate:
         able = ", ".join(name for name, other in SAVE_FORMATS.items() if other.bit_rate)
-        raise UserError(f"{ending} files have no bit rate to choose; {able} files have")
-    least, most = kind.bit_rates
-    if coding.bit_rate and not least <= coding.bit_rate <= most:
+        raise UserError(f"{extension} files have no bit rate to choose; {able} files have")
+    lowest, highest = kind.bit_rates
+    if encoding.bit_rate and not lowest <= encoding.bit_rate <= highest:
         raise UserError(
-            f"a bit rate of {coding.bit_rate} kbit/s is impossible in {ending} files: {least} to {most}"
+            f"a bit rate of {encoding.bit_rate} kbit/s is impossible in {extension} files: "
+            f"{lowest} to {highest}"
         )
-    if coding.rate and kind.rates and coding.rate not in kind.rates:
+    if encoding.rate and kind.rates and encoding.rate not in kind.rates:
         rates = ", ".join(map(str, kind.rates))
-        raise UserError(f"{coding.rate} Hz is impossible in {ending} files; use one of {rates}")
+        raise UserError(
+            f"{encoding.rate} Hz is impossible in {extension} files; use one of {rates}"
+        )
 
 
 class Writer:
-    """A sound file that is being written, in a hidden file beside it until it is whole. Use it as a
-    context, or close or abort it; the memory it takes does not depend on the length.
+    """Writes an audio file, into a hidden file beside it until it is complete.
 
-    Any method may raise UserError: what the file can't hold, or a disk that refuses it (full, no
-    permission). Then nothing is left behind, and what was there under the name before stays.
+    Use it as a context, or close or abort it. Memory does not depend on the duration.
+
+    Any method may raise UserError: audio that the file cannot hold, or a disk that refuses it
+    (full, no permission). Then nothing is left behind, and an older file of the name stays.
     """
 
     def __init__(
@@ -112,42 +120,47 @@ class Writer:
         path: Path | str,
         rate: int,
         channels: int = 1,
-        coding: EncodingOptions = EncodingOptions(),
+        encoding: EncodingOptions = EncodingOptions(),
     ):
-        """path: its ending, one of `SAVE_FORMATS`, says what is written. rate: in Hz, of the
-        blocks. channels: 1 or 2.
+        """Begin the file. With another rate than its blocks it is resampled, at best quality.
 
-        A file of another rate than its blocks is resampled, with soxr at its best quality.
+        Args:
+          path: its extension, one of `SAVE_FORMATS`, determines the format.
+          rate: of the blocks, in Hz.
+          channels: 1 or 2.
+          encoding: the options.
         """
         self._path = Path(path)
-        ending = self._path.suffix.lower()
+        extension = self._path.suffix.lower()
         try:
-            check_encoding(ending, coding)
+            check_encoding(extension, encoding)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
-        kind = SAVE_FORMATS[ending]
-        self.rate = coding.rate or _supported_rate(rate, kind.rates)
+        kind = SAVE_FORMATS[extension]
+        self.rate = encoding.rate or _supported_rate(rate, kind.rates)
         """Of the file, in Hz."""
         self.samples = 0
         """Written so far, per channel, at the file's rate."""
         self._channels = channels
-        self._ending = ending
-        self._most = (
-            _WAV_BYTES // (_SAMPLE_BYTES[coding.bit_depth] * channels)
-            if ending == ".wav"
-            else None
-        )
-        self._clip = coding.bit_depth != "float"
-        self._resampler = Resampler(rate, self.rate, channels) if rate != self.rate else None
-        self._temporary = self._path.with_name(f".{uuid.uuid4().hex}{ending}")
-        with self._telling():
+        self._extension = extension
+        self._max_samples = None
+        if extension == ".wav":
+            self._max_samples = _WAV_BYTES // (_SAMPLE_BYTES[encoding.bit_depth] * channels)
+        self._clip = encoding.bit_depth != "float"
+        self._resampler = None
+        if rate != self.rate:
+            self._resampler = Resampler(rate, self.rate, channels)
+        self._temporary = self._path.with_name(f".{uuid.uuid4().hex}{extension}")
+        with self._clean_up_on_error():
             self._sink = _Sink(self._temporary)
             make = _FfmpegEncoder if kind.bit_rate else _SoundfileEncoder
-            self._coder: _Encoder = make(self._sink, kind, self.rate, channels, coding)
+            self._encoder: _Encoder = make(self._sink, kind, self.rate, channels, encoding)
 
     def write(self, block: np.ndarray) -> None:
-        """Add float samples [samples] or [channels, samples]; those beyond -1..1 are clipped, but
-        in float files."""
+        """Add float samples [samples] or [channels, samples].
+
+        Those beyond -1..1 are clipped, except in float files.
+        """
         block = np.atleast_2d(np.asarray(block, np.float32))
         if len(block) != self._channels:
             self.abort()
@@ -157,99 +170,117 @@ class Writer:
             raise UserError(
                 f"{self._path}: not written, the sound contains NaN or infinite samples"
             )
-        self._put(
-            self._resampler.push(np.ascontiguousarray(block.T)) if self._resampler else block.T
-        )
+        if self._resampler:
+            self._encode(self._resampler.push(np.ascontiguousarray(block.T)))
+        else:
+            self._encode(block.T)
 
     def close(self) -> None:
         """Finish the file and give it its name."""
         if self._resampler:
-            self._put(
-                self._resampler.push(np.zeros((0, self._channels), np.float32), last=True)
-            )
-        with self._telling():
-            self._coder.close()
+            nothing = np.zeros((0, self._channels), np.float32)
+            self._encode(self._resampler.push(nothing, last=True))
+        with self._clean_up_on_error():
+            self._encoder.close()
             self._sink.close()
             self._sink.check()
-            if (
-                self._ending in (".wav", ".flac")
-                and (there := soundfile.info(self._temporary).frames) != self.samples
-            ):
-                raise UserError(
-                    f"{self._path}: cannot be written: {there} of {self.samples} samples arrived"
-                )
-            os.replace(self._temporary, self._path)
+            self._check_length()
+            self._temporary.replace(self._path)
 
     def abort(self) -> None:
         """Leave nothing behind."""
         with contextlib.suppress(Exception):
-            self._coder.close()
+            self._encoder.close()
         with contextlib.suppress(Exception):
             self._sink.close()
         with contextlib.suppress(OSError):
             self._temporary.unlink(missing_ok=True)
 
     def __enter__(self) -> Writer:
+        """Return the writer."""
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        self.close() if kind is None else self.abort()
+        """Close the file, or abort it on an error."""
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
 
-    def _put(self, block: np.ndarray) -> None:
+    def _encode(self, block: np.ndarray) -> None:
         """block: [samples, channels] at the file's rate."""
         self.samples += len(block)
-        if self._most is not None and self.samples > self._most:
+        if self._max_samples is not None and self.samples > self._max_samples:
             self.abort()
             raise UserError(
                 f"{self._path}: longer than the 4 GiB that a .wav file holds; write .flac"
             )
-        with self._telling():
-            self._coder.write(np.clip(block, -1, 1) if self._clip else block)
+        with self._clean_up_on_error():
+            self._encoder.write(np.clip(block, -1, 1) if self._clip else block)
             self._sink.check()
 
+    def _check_length(self) -> None:
+        """Raise UserError unless a lossless file holds all samples."""
+        if self._extension not in (".wav", ".flac"):
+            return
+        arrived = soundfile.info(self._temporary).frames
+        if arrived != self.samples:
+            raise UserError(
+                f"{self._path}: cannot be written: {arrived} of {self.samples} samples arrived"
+            )
+
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
-        """What goes wrong inside leaves nothing behind, and what the system refuses is the user's
-        to mend."""
+    def _clean_up_on_error(self) -> Iterator[None]:
+        """Abort on any error; a refusal of the system becomes a UserError."""
         try:
             yield
         except BaseException as error:
             self.abort()
-            if isinstance(error, (OSError, av.FFmpegError, soundfile.LibsndfileError)):
+            refusals = (OSError, av.error.FFmpegError, soundfile.LibsndfileError)
+            if isinstance(error, refusals):
                 reason = getattr(error, "strerror", None) or str(error)
                 raise UserError(f"{self._path}: cannot be written: {reason}") from error
             raise
 
 
 def save(
-    path: Path | str, wave: np.ndarray, rate: int, coding: EncodingOptions = EncodingOptions()
+    path: Path | str,
+    wave: np.ndarray,
+    rate: int,
+    encoding: EncodingOptions = EncodingOptions(),
 ) -> None:
-    """Write sound as the ending of the file says (`SAVE_FORMATS`), whole or not at all.
+    """Write audio in the format of the file's extension (`SAVE_FORMATS`), completely or not at all.
 
-    A peak above 1 is scaled down to 0.99. Formats that know few rates get the next higher one.
+    A peak above 1 is scaled down to 0.99. Formats that support few rates get the next higher one.
 
     Args:
+      path: the file.
       wave: [samples] or [channels, samples] float.
       rate: in Hz.
+      encoding: the options.
 
     Raises:
-      UserError: unknown ending, a sound with NaN in it, or a disk that refuses the file (full, no
-          permission).
+      UserError: unknown extension, NaN in the audio, or a disk that refuses the file (full, no
+        permission).
     """
     peak = np.abs(wave).max(initial=0.0)
-    with Writer(path, rate, len(np.atleast_2d(wave)), coding) as writer:
-        writer.write(wave if not peak > 1 or np.isinf(peak) else wave * (0.99 / peak))
+    with Writer(path, rate, len(np.atleast_2d(wave)), encoding) as writer:
+        is_too_loud = peak > 1 and not np.isinf(peak)
+        writer.write(wave * (0.99 / peak) if is_too_loud else wave)
 
 
 class _Sink(io.FileIO):
-    """The file under a coder written in C: what goes wrong is kept, as the coder would print it or
-    pass it over."""
+    """The file under an encoder written in C.
+
+    Errors are kept for `check`, since the encoder would print or ignore them.
+    """
 
     def __init__(self, path: Path):
         super().__init__(path, "w+")
         self._error: OSError | None = None
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: Any) -> int:
+        """Write all of the data, unless there was an error."""
         rest = memoryview(data).cast("B")
         count = len(rest)
         try:
@@ -260,13 +291,13 @@ class _Sink(io.FileIO):
         return count
 
     def check(self) -> None:
-        """Raises the OSError that was kept."""
+        """Raise the OSError that was kept, if there was one."""
         if self._error is not None:
             raise self._error
 
 
 class _Encoder(Protocol):
-    """Turns blocks [samples, channels] into the bytes of a file."""
+    """Encodes blocks [samples, channels] into a file."""
 
     def write(self, block: np.ndarray) -> None: ...
 
@@ -274,12 +305,12 @@ class _Encoder(Protocol):
 
 
 class _SoundfileEncoder:
-    """libsndfile's formats."""
+    """Encodes libsndfile's formats."""
 
     def __init__(
-        self, sink: _Sink, kind: _Format, rate: int, channels: int, coding: EncodingOptions
+        self, sink: _Sink, kind: _Format, rate: int, channels: int, encoding: EncodingOptions
     ):
-        subtype = kind.codec or _SUBTYPES[coding.bit_depth]
+        subtype = kind.codec or _SUBTYPES[encoding.bit_depth]
         self._file = soundfile.SoundFile(
             sink, "w", rate, channels, subtype, format=kind.container
         )
@@ -293,44 +324,46 @@ class _SoundfileEncoder:
 
 
 class _FfmpegEncoder:
-    """ffmpeg's lossy formats, with a bit rate."""
+    """Encodes ffmpeg's lossy formats, with a bit rate."""
 
     def __init__(
-        self, sink: _Sink, kind: _Format, rate: int, channels: int, coding: EncodingOptions
+        self, sink: _Sink, kind: _Format, rate: int, channels: int, encoding: EncodingOptions
     ):
-        self._container = av.open(sink, "w", format=kind.container)
+        self._container: Any = av.open(sink, "w", format=kind.container)
         self._layout = "mono" if channels == 1 else "stereo"
-        self._stream = self._container.add_stream(kind.codec, rate=rate, layout=self._layout)
-        if (
-            kind.codec == "libmp3lame"
-        ):  # mpg123, which libsndfile reads with, loses frames that borrow from others
+        # PyAV types the stream as any kind, though the codec makes it an audio stream.
+        self._stream: Any = self._container.add_stream(
+            kind.codec, rate=rate, layout=self._layout
+        )
+        if kind.codec == "libmp3lame":
+            # mpg123, which libsndfile reads with, loses frames that borrow bits from others.
             self._stream.options = {"reservoir": "0"}
-        self._stream.bit_rate = 1000 * (coding.bit_rate or kind.bit_rate * channels)
+        self._stream.bit_rate = 1000 * (encoding.bit_rate or kind.bit_rate * channels)
         self._rate = rate
         self._samples = 0
 
     def write(self, block: np.ndarray) -> None:
-        if len(block):
-            interleaved = np.ascontiguousarray(block).reshape(1, -1)
-            frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=self._layout)
-            frame.sample_rate = self._rate
-            frame.time_base = Fraction(1, self._rate)
-            frame.pts = self._samples
-            self._samples += len(block)
-            self._container.mux(self._stream.encode(frame))
+        if not len(block):
+            return
+        interleaved = np.ascontiguousarray(block).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=self._layout)
+        frame.sample_rate = self._rate
+        frame.time_base = Fraction(1, self._rate)
+        frame.pts = self._samples
+        self._samples += len(block)
+        self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        if self._container is not None:
-            container = self._container
-            self._container = None
-            container.mux(self._stream.encode(None))
-            container.close()
+        if self._container is None:
+            return
+        container = self._container
+        self._container = None  # closing twice must do nothing
+        container.mux(self._stream.encode(None))
+        container.close()
 
 
 def _supported_rate(rate: int, rates: tuple[int, ...]) -> int:
-    """The rate, or the next higher one that there is."""
-    return (
-        rate
-        if not rates or rate in rates
-        else min((r for r in rates if r > rate), default=rates[-1])
-    )
+    """The rate itself, or the next higher one of the format."""
+    if not rates or rate in rates:
+        return rate
+    return min((other for other in rates if other > rate), default=rates[-1])

@@ -158,7 +158,7 @@ def _check_cache() -> str:
 
 def _check_formats() -> Iterator[Check]:
     """Write and read a second of audio in every format."""
-    from rvc_jax.audio.reading import SAVE_FORMATS, save
+    from rvc_jax.audio.writing import SAVE_FORMATS, save
 
     with tempfile.TemporaryDirectory() as folder:
         for ending in SAVE_FORMATS:

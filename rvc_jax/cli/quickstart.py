@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rvc_jax.audio.reading import decode, find_audio, save
+from rvc_jax.audio.reading import decode, find_audio
+from rvc_jax.audio.writing import save
 from rvc_jax.config import ConvertConfig, PrepareConfig, to_dict
 from rvc_jax.data.dataset import load_dataset, read_info
 from rvc_jax.data.prepare import prepare

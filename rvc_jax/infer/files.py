@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rvc_jax.audio.reading import AudioError, EncodingOptions, Writer, find_audio
+from rvc_jax.audio.reading import AudioError, find_audio
+from rvc_jax.audio.writing import EncodingOptions, Writer
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.converter import Converter

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from rvc_jax.audio.denoise import reduce_noise
-from rvc_jax.audio.reading import EncodingOptions, check_encoding
+from rvc_jax.audio.writing import EncodingOptions, check_encoding
 from rvc_jax.config import FEATURE_RATE, ConvertConfig, option
 from rvc_jax.errors import UserError
 

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from rvc_jax.audio.reading import EncodingOptions, load
+from rvc_jax.audio.reading import load
+from rvc_jax.audio.writing import EncodingOptions
 from rvc_jax.config import ConvertConfig
 from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.infer.converter import Converter

@@ -15,7 +15,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from rvc_jax.audio.reading import find_audio, save
+from rvc_jax.audio.reading import find_audio
+from rvc_jax.audio.writing import save
 from rvc_jax.config import ConvertConfig
 from rvc_jax.data.dataset import load_dataset
 from rvc_jax.data.sources import find_bundled_sample

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from public_files import applio, checkpoint, small_voice, write
 
-from rvc_jax.audio.reading import load, save
+from rvc_jax.audio.reading import load
+from rvc_jax.audio.writing import save
 from rvc_jax.config import PRESETS, ConvertConfig
 from rvc_jax.infer import files
 from rvc_jax.infer.converter import Converter

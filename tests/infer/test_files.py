@@ -16,7 +16,8 @@ import soundfile
 from reporting import KeepingReporter
 
 from rvc_jax.audio import blocks
-from rvc_jax.audio.reading import AudioError, decode, save
+from rvc_jax.audio.reading import AudioError, decode
+from rvc_jax.audio.writing import save
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer import files

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from rvc_jax.audio.filters import resample
-from rvc_jax.audio.reading import load, save
+from rvc_jax.audio.reading import load
+from rvc_jax.audio.writing import save
 from rvc_jax.cli.main import main
 from rvc_jax.cli.options import read_field_help
 from rvc_jax.config import EvaluateConfig

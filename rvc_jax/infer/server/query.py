@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-from rvc_jax.audio.reading import SAVE_FORMATS
+from rvc_jax.audio.writing import SAVE_FORMATS
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError, sanitize
 from rvc_jax.infer.options import check_output_format

@@ -24,7 +24,8 @@ import numpy as np
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from rvc_jax.audio.reading import AudioError, EncodingOptions, save
+from rvc_jax.audio.reading import AudioError
+from rvc_jax.audio.writing import EncodingOptions, save
 from rvc_jax.config import ConvertConfig, ServeConfig
 from rvc_jax.errors import UserError
 from rvc_jax.infer.options import check_range, file_encoding

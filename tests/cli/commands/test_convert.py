@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from rvc_jax.audio.reading import decode, save
+from rvc_jax.audio.reading import decode
+from rvc_jax.audio.writing import save
 from rvc_jax.cli.main import main
 from rvc_jax.config import ConvertConfig
 from rvc_jax.infer import files
