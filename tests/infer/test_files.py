@@ -82,7 +82,7 @@ def bad_inputs(
 ) -> dict[str, tuple[Path, Path, Path, str]]:
     out = tmp_path / "out.wav"
     text = tmp_path / "text.wav"
-    text.write_text("this is no sound")
+    text.write_text("text, not audio")
     other = tmp_path / "other"
     other.mkdir()
     (other / "config.json").write_text('{"architectures": ["GPT"]}')
@@ -93,23 +93,13 @@ def bad_inputs(
     shutil.copy(clip, own)
     return {
         "text named wav": (run, text, out, "text.wav can't be converted: not audio"),
-        "missing recording": (
-            run,
-            tmp_path / "gone.wav",
-            out,
-            "gone.wav can't be converted: cannot be read",
-        ),
+        "missing recording": (run, tmp_path / "gone.wav", out, "can't be converted: cannot be read"),
         "folder as recording": (run, tmp_path, out, "can't be converted"),
         "missing run": (tmp_path / "gone", clip, out, "there is neither a run nor a voice at"),
         "another program's folder": (other, clip, out, "is not a run of rvc-jax"),
-        "dataset as run": (dataset, clip, out, "is not a run of rvc-jax"),
+        "dataset as run": (dataset, clip, out, "holds neither a run nor a voice"),
         "run without a voice": (untrained, clip, out, "holds no best voice yet"),
-        "missing output folder": (
-            run,
-            clip,
-            tmp_path / "gone" / "out.wav",
-            "there is no folder",
-        ),
+        "missing output folder": (run, clip, tmp_path / "gone/out.wav", "there is no folder"),
         "output is a folder": (run, clip, other.with_suffix(".wav"), "is a folder"),
         "output is the recording": (run, own, own, "is the recording itself"),
     }
