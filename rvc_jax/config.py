@@ -402,31 +402,29 @@ class FetchConfig:
     """How recordings are fetched."""
 
     start: str | None = None
-    """Where the wanted part begins, in seconds or h:mm:ss. The whole file is kept; preparation cuts
-    it."""
+    """Begin of the wanted part, in seconds or h:mm:ss. Files are kept whole; preparation cuts them."""
     end: str | None = None
-    """Where the wanted part ends, in seconds or h:mm:ss."""
+    """End of the wanted part, in seconds or h:mm:ss."""
     chapters: str | None = None
-    """Regular expression: only chapters whose title it is found in are wanted, in capitals or
-    not."""
+    """Regular expression: use only chapters whose title matches it, ignoring case."""
     cookies: Path | None = None
     """Cookies of a browser that is signed in to the site: cookies.txt in Netscape format."""
     cookies_from_browser: str | None = None
     """Browser on this machine to take the cookies from, as NAME or NAME:PROFILE: firefox, chrome,
     safari..."""
     retries: int = 10
-    """How often a transfer that broke off is continued."""
+    """How often an interrupted transfer is continued."""
     timeout: float = 30.0
-    """Seconds without an answer, or with less than 1 kB of a file, after which a transfer has
-    broken off."""
+    """Seconds without an answer, or with less than 1 kB of a file, after which a transfer counts as
+    interrupted."""
     max_gigabytes: float = 4.0
-    """Larger files are not fetched."""
+    """Skip files larger than this."""
     max_hours: float = 3.0
-    """Transfers that take longer are given up: there are streams without an end."""
+    """Give up transfers that take longer: some streams have no end."""
     max_files: int = 1000
-    """Most recordings of one playlist."""
+    """Limit of recordings per playlist."""
     allow_private_addresses: bool = False
-    """Follow links to this machine and to private networks too."""
+    """Also follow links to this machine and to private networks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -434,20 +432,20 @@ class PrepareConfig:
     """How speech becomes a dataset."""
 
     preset: PresetName = "40k"
-    """Voice format to prepare for; it fixes the sample rate."""
+    """Voice format to prepare for; it sets the sample rate."""
     f0_method: PitchMethod | None = None
-    """How pitch is found; if not given: swift for nano, rmvpe for the others."""
+    """Pitch method; by default swift for nano, rmvpe for the others."""
     content_encoder: str | None = None
-    """What is said, in features without a speaker; voices keep to the encoder that they were
-    trained with. A name (contentvec, spin, spin-v2, chinese-, japanese- or korean-hubert-base,
-    whisper-tiny, -base or -small), a folder with a HuBERT model (config.json beside
-    model.safetensors or pytorch_model.bin), a fairseq .pt file, or OWNER/NAME on the Hugging Face
-    hub; if not given: whisper-tiny for nano, contentvec for the others."""
+    """Content encoder: it extracts what is said, without who says it. A voice stays with the
+    encoder it was trained with. A name (contentvec, spin, spin-v2, chinese-, japanese- or
+    korean-hubert-base, whisper-tiny, -base or -small), a folder with a HuBERT model (config.json
+    beside model.safetensors or pytorch_model.bin), a fairseq .pt file, or OWNER/NAME on the Hugging
+    Face hub; by default whisper-tiny for nano, contentvec for the others."""
     speakers: Literal["folders", "one"] = "folders"
-    """folders: every sub-folder is a speaker of its own; one: everything is one person's speech."""
+    """folders: every sub-folder is a speaker; one: all speech is of one speaker."""
     slicing: Literal["auto", "simple", "skip"] = "auto"
-    """auto cuts at silences, then into windows; simple cuts windows of equal length; skip takes
-    every file as one slice (a file that is too long for a slice is cut into windows)."""
+    """auto: split at silences, then into slices of equal length; simple: only slices of equal
+    length; skip: every file is one slice (files too long for that are sliced)."""
     chunk_len: float = 3.0
     """Length of a slice, in seconds."""
     overlap_len: float = 0.3
@@ -455,54 +453,54 @@ class PrepareConfig:
     silence_db: float = -42.0
     """Level below which sound is silence, in dB of full scale."""
     silence_min_length: float = 1.5
-    """Shortest piece between two silences, in seconds."""
+    """Shortest sound between two silences, in seconds."""
     silence_min_interval: float = 0.4
     """Shortest silence that splits, in seconds."""
     silence_hop: float = 0.015
     """Step of the level meter, in seconds."""
     silence_max_kept: float = 0.5
-    """Silence left at either end of a piece, in seconds."""
+    """Silence left before and after a sound, in seconds."""
     high_pass_hz: float = 48.0
-    """Corner of the fifth-order Butterworth high-pass filter, in Hz; 0 is off."""
+    """Corner of the fifth-order Butterworth high-pass filter, in Hz; 0: off."""
     separate_vocals: bool = False
-    """Take the voice out of music first; needs the extra `separate`."""
+    """Separate the vocals from music first; needs the extra `separate`."""
     clean_audio: bool = False
-    """Reduce steady noise, by spectral gating; needs the extra `clean`."""
+    """Reduce steady noise by spectral gating; needs the extra `clean`."""
     clean_strength: float = 0.7
-    """Share of the noise that is removed, 0..1."""
+    """Share of the noise to remove, 0..1."""
     vad: bool = False
-    """Drop slices without speech, by a detector of voice activity."""
+    """Drop slices without speech, by voice activity detection."""
     vad_threshold: float = 0.5
-    """Probability from which the detector calls a moment speech, 0..1."""
+    """Probability above which sound counts as speech, 0..1."""
     vad_min_speech: float = 0.2
-    """Share of a slice that must be speech."""
+    """Share of a slice that must be speech, 0..1."""
     normalization: Literal["none", "pre", "post", "loudness"] = "post"
-    """none; pre brings the peak of every file to full scale; post the peak of every slice towards
-    `normalize_peak`; loudness brings every file to `loudness_lufs` (EBU R128; peaks stay below
-    0.99)."""
+    """none; pre: raise the peak of every file to full scale; post: move the peak of every slice
+    towards `normalize_peak`; loudness: bring every file to `loudness_lufs` (EBU R128; peaks stay
+    below 0.99)."""
     normalize_peak: float = 0.9
-    """Peak of the slices after post-normalization; 1 is full scale."""
+    """Peak of the slices after normalization "post"; full scale is 1."""
     normalize_mix: float = 0.75
-    """Share of the peak-normalized signal in the result; the rest keeps its original level."""
+    """Share of the normalized signal in the result, 0..1; the rest keeps its original level."""
     loudness_lufs: float = -23.0
-    """Loudness that normalization "loudness" aims at, in LUFS."""
+    """Target of normalization "loudness", in LUFS."""
     min_slice: float = 0.4
-    """Slices shorter than this many seconds are dropped, and counted."""
+    """Drop slices shorter than this, in seconds."""
     max_peak: float = 2.5
-    """Slices with a higher peak than this are dropped: the file is broken."""
+    """Drop slices with a higher peak than this: the file is broken."""
     max_clipped: float = 0.2
-    """Slices with more than this share of samples at full scale are dropped."""
+    """Drop slices with more than this share of samples at full scale, 0..1."""
     holdout: float = 0.05
-    """Share of the speech kept out of training, to measure the voice on."""
+    """Share of the speech kept out of training, to measure the voice on, 0..1."""
     holdout_min: float = 10.0
-    """Least seconds of hold-out (at most a fifth of the speech)."""
+    """Minimum length of the hold-out, in seconds (but at most a fifth of the speech)."""
     holdout_max: float = 60.0
-    """Most seconds of hold-out."""
+    """Maximum length of the hold-out, in seconds."""
     feature_batch: int = 16
     """Slices per call of the feature extractors."""
 
     def resolved(self) -> PrepareConfig:
-        """The same with the preset's pitch method and content encoder where none was asked for."""
+        """Return the settings with the preset's pitch method and content encoder as defaults."""
         preset = PRESETS[self.preset]
         return dataclasses.replace(
             self,

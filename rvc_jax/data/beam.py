@@ -1,4 +1,4 @@
-"""The analysis of many sources as an Apache Beam pipeline, on whatever engine has a runner."""
+"""Extraction on Apache Beam: many cuts, on any engine that Beam has a runner for."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from rvc_jax.data.cut import Cut
 from rvc_jax.data.extraction import Analysis, analyze
 from rvc_jax.errors import UserError
 
-_MOST_CUTS = 32
+_MAX_CUTS_PER_BATCH = 32
 _QUIET = ("--default_sdk_harness_log_level=CRITICAL",)
+_MAX_REASON = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +25,11 @@ class BeamSettings:
     runner: str
     """A name that Beam knows: DirectRunner, DataflowRunner, FlinkRunner, SparkRunner, ..."""
     options: str = ""
-    """Options of the runner, as on a command line; workers elsewhere need rvc_jax, the sources and
-    the cache there."""
+    """Options of the runner, as on a command line. Workers on other machines need rvc_jax, the
+    sources and the cache."""
 
     def pipeline_options(self) -> Any:
-        """Raises UserError if Beam is not installed or the options cannot be read."""
+        """Parse the options. Raises UserError if Beam is missing or they are invalid."""
         try:
             from apache_beam.options.pipeline_options import PipelineOptions
         except ImportError as error:
@@ -45,29 +46,29 @@ class BeamSettings:
 def analyze_with_beam(
     cuts: Sequence[Cut], config: PrepareConfig, cache: Cache, settings: BeamSettings
 ) -> list[Analysis]:
-    """`analysis.analyze`, a few cuts at a time on the workers of a Beam pipeline; all results go
-    through the cache.
+    """Analyze cuts as `extraction.analyze` does, on the workers of a Beam pipeline.
 
-    Workers compute what the cache lacks; then the analyses are read from there. Beam finds out how
-    many cuts a worker should take at a time: one if they are long, more if they are so short that
-    they would not fill a batch.
+    Workers put into the cache what it lacks; then the analyses are read from there. Beam measures
+    how many cuts a worker should take at a time: one if they are long, more if they are too short
+    to fill a batch.
 
     Raises:
-      UserError: Beam is not installed, or the pipeline failed.
+        UserError: Beam is not installed, or the pipeline failed.
     """
     options = settings.pipeline_options()
     import apache_beam
 
+    batch = apache_beam.BatchElements(min_batch_size=1, max_batch_size=_MAX_CUTS_PER_BATCH)
     try:
         with apache_beam.Pipeline(options=options) as pipeline:
             _ = (
                 pipeline
                 | apache_beam.Create(list(cuts))
                 | apache_beam.Reshuffle()
-                | apache_beam.BatchElements(min_batch_size=1, max_batch_size=_MOST_CUTS)
-                | apache_beam.FlatMap(_Analyse(config, cache))
+                | batch
+                | apache_beam.FlatMap(_Analyze(config, cache))
             )
-    except Exception as error:  # whatever the engine and its workers say
+    except Exception as error:  # engines and their workers raise anything
         raise UserError(
             f"the Beam pipeline failed on {settings.runner}: {_last_line(error)}"
         ) from error
@@ -75,8 +76,8 @@ def analyze_with_beam(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Analyse:
-    """A function that can be sent to the workers."""
+class _Analyze:
+    """A function that Beam can send to workers."""
 
     config: PrepareConfig
     cache: Cache
@@ -88,4 +89,4 @@ class _Analyse:
 
 def _last_line(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip()[:300] if lines else type(error).__name__
+    return lines[-1].strip()[:_MAX_REASON] if lines else type(error).__name__

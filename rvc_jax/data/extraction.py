@@ -359,7 +359,9 @@ class _OpenCut:
         rate = self.recording.rate
         blocks = self.analysis.blocks()
         for block in sorted({block for block, _ in self.missing}):
-            features = [feature for other, feature in self.missing if other == block]
+            features: list[Feature] = [
+                feature for other, feature in self.missing if other == block
+            ]
             for number in blocks[block]:
                 start, stop, _ = self.analysis.slices[number]
                 wave = read_slice(self.recording, start, stop, self.config)

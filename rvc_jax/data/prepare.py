@@ -1,4 +1,8 @@
-"""Recordings in, a dataset on disk out."""
+"""Prepare a dataset: recordings in, TFRecord shards out.
+
+`prepare` reads from top to bottom: find the sources, extract features (`data.extraction`), split
+(`data.split`), write the records (`data.records`, `data.tfds_builder`), move them into place.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import dataclasses
 import glob
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -22,101 +27,104 @@ from rvc_jax.data.extraction import analyze
 from rvc_jax.data.records import Records
 from rvc_jax.data.sources import find_sources
 from rvc_jax.data.split import check_settings, split_slices
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage import places
+from rvc_jax.storage.files import disk_full, is_vacant
 from rvc_jax.storage.places import Location
 from rvc_jax.weights.registry import ENTRIES
 
 __all__ = ["BeamSettings", "prepare"]
 
-_STALE = ".unfinished"
-_DESCRIPTION = "metadata.json"
-_WRITTEN_BY_WORKERS = ("gs://", "s3://")
-"""Places that workers on other machines reach, too."""
+_UNFINISHED = ".unfinished"
+_METADATA = "metadata.json"
+_SHARED_SCHEMES = ("gs://", "s3://")
+"""Places that workers on other machines can write to."""
 
 
 def prepare(
     source: Location,
     out: Location,
     config: PrepareConfig,
-    reporter: Reporter | None = None,
+    reporter: Reporter = SILENT,
     overwrite: bool = False,
     cache: Location | None = None,
     beam: BeamSettings | None = None,
 ) -> DatasetInfo:
-    """Make a dataset of the recordings in a folder (or of one file, or of a recipe), whole or not
-    at all.
+    """Make a dataset of a folder of recordings, one recording, or a recipe; whole or not at all.
 
-    First every source is cut and the features of its slices are computed; they are kept in the
-    cache, so that a preparation that was stopped goes on where it was, and one with another file
-    computes that file only. Then the slices are divided between training and hold-out, and written.
+    Features are kept in the cache: an interrupted preparation continues where it was, and one more
+    file costs that file's work only.
 
     Args:
-      out: folder to make; it becomes a version directory of TensorFlow Datasets.
-      reporter: receives the progress.
-      overwrite: replace a dataset that is there already; anything else is never replaced.
-      cache: folder of the features, by default `features` in `environment.home()`. With Beam, all
-          workers must see it.
-      beam: where to run, instead of in this process.
+        source: Folder, recording, or recipe (.toml).
+        out: Folder to make; it becomes a version directory of TensorFlow Datasets.
+        config: How speech becomes a dataset.
+        reporter: Receives the progress.
+        overwrite: Replace an existing dataset. Anything else is never replaced.
+        cache: Folder of the features, by default `features` in the user's cache folder. With Beam,
+            all workers must reach it.
+        beam: Where to run; by default in this process.
+
+    Returns:
+        What the dataset is made of.
 
     Raises:
-      UserError: no usable speech, settings that make no sense, weights that cannot be had, `out` is
-        in use, or the disk is full.
+        UserError: There is no usable speech; a setting is out of its range; weights cannot be
+            downloaded; `out` is in use; or the disk is full.
     """
-    reporter = reporter or SILENT
-    config = _lasting(config.resolved())
+    config = _make_encoder_absolute(config.resolved())
     check_settings(config)
-    _check_free(out, overwrite)
+    _check_out(out, overwrite)
     sources = find_sources(source, config.speakers, reporter)
     store = Cache(cache)
-    _bring_weights(config, reporter)
-    with _writing(out):
+    _download_weights(config, reporter)
+    with _write_errors(out):
         if beam:
             analyses = analyze_with_beam(sources.cuts, config, store, beam)
         else:
             analyses = list(analyze(sources.cuts, config, store, reporter))
         records = Records(split_slices(sources, config, analyses), store)
-        with _sibling(out) as temporary, _shared_room(out, beam) as shards:
-            info, written = _write(records, reporter, temporary, beam, shards)
-            _deliver(written, out, shards)
+        with _temporary_sibling(out) as folder, _remote_shard_folder(out, beam) as shards:
+            info, written = _write_records(records, reporter, folder, beam, shards)
+            _move_into_place(written, out, shards)
     return info
 
 
-def _lasting(config: PrepareConfig) -> PrepareConfig:
-    """A content encoder in a folder or file is found again from everywhere."""
-    encoder = Path(config.content_encoder)
-    return (
-        dataclasses.replace(config, content_encoder=str(encoder.absolute()))
-        if encoder.exists()
-        else config
-    )
+def _make_encoder_absolute(config: PrepareConfig) -> PrepareConfig:
+    """Make the path of a content encoder absolute, so that it is found from any folder."""
+    encoder = Path(config.content_encoder or "")
+    if config.content_encoder is None or not encoder.exists():
+        return config
+    return dataclasses.replace(config, content_encoder=str(encoder.absolute()))
 
 
-def _bring_weights(config: PrepareConfig, reporter: Reporter) -> None:
-    """Download what the extractors need now, so that the wait is seen."""
+def _download_weights(config: PrepareConfig, reporter: Reporter) -> None:
+    """Download the extractors' weights before they are needed, so that the wait is reported."""
     from rvc_jax.weights import store
 
-    def told(file: str, done: int, total: int | None) -> None:
+    def report(file: str, done: int, total: int | None) -> None:
         reporter.progress("download", done if total else 0, total or 1, file)
 
     for name in (config.f0_method, config.content_encoder):
+        if name is None:
+            continue
         if name in ENTRIES:
-            store.path(name, told)
+            store.path(name, report)
         elif store.is_hub_name(name) and not Path(name).exists():
-            store.hub_model(name, told)
+            store.hub_model(name, report)
 
 
-def _write(
+def _write_records(
     records: Records,
     reporter: Reporter,
     folder: Path,
     beam: BeamSettings | None,
     shards: str | None,
 ) -> tuple[DatasetInfo, Path]:
-    """Write the records below a folder; returns what they are and their version directory.
+    """Write the records below a folder; return what they are and their version directory.
 
-    With `shards`, that directory lacks the shards: they are in this remote folder.
+    With `shards`, a remote folder, the shards go there instead.
     """
     from rvc_jax.data.tfds_builder import VoiceBuilder, VoiceConfig, tfds
 
@@ -132,24 +140,25 @@ def _write(
     )
     builder = VoiceBuilder(config=settings, data_dir=folder)
     builder._log_download_bytes = builder._log_download_done = lambda: None  # they print
-    download = {"try_download_gcs": False}
+    download: dict[str, object] = {"try_download_gcs": False}
     if beam:
         download |= {"beam_runner": beam.runner, "beam_options": beam.pipeline_options()}
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(**download))
     return builder.voice_info, Path(builder.data_dir)
 
 
-def _check_free(out: Location, overwrite: bool) -> None:
+def _check_out(out: Location, overwrite: bool) -> None:
+    """Check that the dataset can be made at `out`: it is free, or a dataset to overwrite."""
     if not places.exists(out):
         if not places.is_remote(out):
             _check_parent(Path(out))
         return
-    if not places.is_remote(out) and Path(out).is_dir() and not any(Path(out).iterdir()):
+    if not places.is_remote(out) and is_vacant(Path(out)):
         return
     try:
         read_info(out)
     except UserError as error:
-        if "version" not in str(error):  # an older dataset of ours may be replaced
+        if "version" not in str(error):  # a dataset of another version may be replaced
             raise UserError(f"{out} exists and is not a dataset; name a new folder") from error
     if not overwrite:
         raise UserError(f"{out} is a dataset already; name a new folder, or overwrite it")
@@ -159,8 +168,10 @@ def _check_parent(out: Path) -> None:
     try:
         str(out.absolute()).encode()
     except UnicodeEncodeError:
-        raise UserError(f"{out} cannot be written: its name is no valid text (UTF-8)") from None
-    parent = next(parent for parent in out.absolute().parents if os.path.lexists(parent))
+        raise UserError(
+            f"{out} cannot be written: its name is not valid text (UTF-8)"
+        ) from None
+    parent = next(place for place in out.absolute().parents if os.path.lexists(place))
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise UserError(
             f"{out} cannot be written: {parent} is not a folder, or not yours to write into"
@@ -168,19 +179,21 @@ def _check_parent(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def _sibling(out: Location) -> Iterator[Path]:
-    """A temporary folder beside `out`, gone afterwards whatever happens; also what a killed process
-    has left there."""
+def _temporary_sibling(out: Location) -> Iterator[Path]:
+    """Make a temporary folder on the disk of `out`, and remove it at the end.
+
+    Folders that killed processes have left there are removed, too.
+    """
     if places.is_remote(out):
-        with tempfile.TemporaryDirectory(prefix="rvc_jax-") as folder:
-            yield Path(folder)
+        with tempfile.TemporaryDirectory(prefix="rvc_jax-") as temporary:
+            yield Path(temporary)
         return
     out = Path(out).absolute()
-    for left in out.parent.glob(f".{glob.escape(out.name)}.*{_STALE}"):
-        owner = left.name.removesuffix(_STALE).rpartition(".")[2]
+    for leftover in out.parent.glob(f".{glob.escape(out.name)}.*{_UNFINISHED}"):
+        owner = leftover.name.removesuffix(_UNFINISHED).rpartition(".")[2]
         if not (owner.isdecimal() and psutil.pid_exists(int(owner))):
-            shutil.rmtree(left, ignore_errors=True)
-    folder = out.parent / f".{out.name}.{os.getpid()}{_STALE}"
+            shutil.rmtree(leftover, ignore_errors=True)
+    folder = out.parent / f".{out.name}.{os.getpid()}{_UNFINISHED}"
     folder.mkdir(parents=True)
     try:
         yield folder
@@ -189,70 +202,69 @@ def _sibling(out: Location) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _shared_room(out: Location, beam: BeamSettings | None) -> Iterator[str | None]:
-    """A remote folder beside `out` for shards, gone afterwards: Beam's workers do not see folders
-    of this machine."""
-    if beam is None or not str(out).startswith(_WRITTEN_BY_WORKERS):
+def _remote_shard_folder(out: Location, beam: BeamSettings | None) -> Iterator[str | None]:
+    """Make a name for a remote folder beside `out`, and remove that folder at the end.
+
+    Beam's workers write shards there, since they do not see this machine's folders. None if they
+    do: without Beam, or with a local `out`.
+    """
+    if beam is None or not str(out).startswith(_SHARED_SCHEMES):
         yield None
         return
     parent, _, name = str(out).rstrip("/").rpartition("/")
-    folder = f"{parent}/.{name}.{uuid.uuid4().hex}{_STALE}"
+    folder = f"{parent}/.{name}.{uuid.uuid4().hex}{_UNFINISHED}"
     try:
         yield folder
     finally:
         places.remove(folder)
 
 
-def _deliver(new: Path, out: Location, shards: str | None) -> None:
-    """Put the new folder, and what is in the remote one, in the place of the old one."""
+def _move_into_place(new: Path, out: Location, shards: str | None) -> None:
+    """Replace `out` with the new folder and, if given, the remote shards."""
     if places.is_remote(out):
-        places.discard(
-            places.join(out, _DESCRIPTION)
-        )  # first: half a dataset must not look like one
-        places.remove(str(out))
+        # The metadata goes first and comes last: half a dataset must not look like one.
+        places.discard(places.join(out, _METADATA))
+        places.remove(out)
         if shards:
             places.copy(shards, str(out))
-        places.upload(new, str(out), last=_DESCRIPTION)
+        places.upload(new, out, last=_METADATA)
         return
     out = Path(out)
     if not out.exists():
-        os.rename(new, out)
+        new.rename(out)
         return
-    old = new.with_name("old")  # it goes with the temporary folder
-    os.rename(out, old)
+    old = new.with_name("old")  # removed with the temporary folder
+    out.rename(old)
     try:
-        os.rename(new, out)
+        new.rename(out)
     except BaseException:
-        os.rename(old, out)
+        old.rename(out)
         raise
 
 
 @contextlib.contextmanager
-def _writing(out: Location) -> Iterator[None]:
-    """Errors of the file system, also in TensorFlow's words, become the user's."""
+def _write_errors(out: Location) -> Iterator[None]:
+    """Turn errors of the file system, also TensorFlow's, into a UserError."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        if (reason := _disk_trouble(error)) is None:
+        reason = _find_file_system_reason(error)
+        if reason is None:
             raise
         raise UserError(f"{out} cannot be written: {reason}; nothing was kept") from error
 
 
-def _disk_trouble(error: BaseException | None) -> str | None:
-    """What the file system said, if that is what the error or one of its causes is about."""
-    import tensorflow
-
-    full = "disk full"
+def _find_file_system_reason(error: BaseException | None) -> str | None:
+    """Return what the file system reported, if the error or one of its causes is about that."""
+    if disk_full(error):
+        return "disk full"
+    tensorflow = sys.modules.get("tensorflow")
     while error is not None:
-        if isinstance(
-            error, tensorflow.errors.ResourceExhaustedError
-        ) or "No space left" in str(error):
-            return full
         if isinstance(error, OSError):
-            return error.strerror or str(error)
-        if isinstance(error, tensorflow.errors.OpError):
-            return error.message
+            return describe_os_error(error)
+        if tensorflow is not None and isinstance(error, tensorflow.errors.OpError):
+            return error.message  # pyright: ignore[reportAttributeAccessIssue]  # lazy module
         error = error.__cause__ or error.__context__
     return None

@@ -192,7 +192,7 @@ class _DamageMarks:
     def _marks(self) -> int:
         return -(-self._samples * MARKS_PER_SECOND // self._rate)
 
-    def _count(self, kind: str, is_damaged: np.ndarray) -> None:
+    def _count(self, kind: str, is_damaged: np.ndarray | np.bool_) -> None:
         marks = (self._samples + np.flatnonzero(is_damaged)) * MARKS_PER_SECOND // self._rate
         if len(marks):
             self._counts[kind].append((int(marks[0]), np.bincount(marks - marks[0])))

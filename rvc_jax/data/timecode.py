@@ -27,7 +27,7 @@ def parse_time(text: str) -> float:
     hours, minutes, seconds = found.groups()
     if minutes is not None and float(seconds) >= 60:
         raise _out_of_range(text)
-    if hours is not None and int(minutes) >= 60:
+    if hours is not None and int(minutes or 0) >= 60:
         raise _out_of_range(text)
     return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
 

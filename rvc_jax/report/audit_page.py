@@ -13,7 +13,7 @@ import numpy as np
 from rvc_jax.audio.filters import resample
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
 from rvc_jax.config import PRESETS, WINDOW_FRAMES
-from rvc_jax.data.audit.advice import Advice, advise, note_name
+from rvc_jax.data.audit.advice import Advice, advise, name_note
 from rvc_jax.data.audit.audit import Audit, Histogram, SpeakerAudit, WorstSlice
 from rvc_jax.report.html import audio, figure, image, page, section, table
 from rvc_jax.report.svg import Curve, curves, histogram
@@ -156,7 +156,7 @@ def _pitch(voice: SpeakerAudit) -> str:
     notes = [round(edge + 0.5) for edge in edges[:-1]]
     step = 12 if len(notes) > 36 else 6 if len(notes) > 20 else 3
     ticks = [
-        (note, f"{note_name(hz)} {hz:.0f} Hz")
+        (note, f"{name_note(hz)} {hz:.0f} Hz")
         for note in notes
         if note % step == 0
         for hz in [_hz(note)]
@@ -171,8 +171,8 @@ def _pitch(voice: SpeakerAudit) -> str:
         (span[0] - 0.5, span[1] + 0.5),
     )
     caption = (
-        f"{voice.name}, {voice.minutes:.1f} min: 90 % of the voiced frames lie between {note_name(low)} ({low:.0f} Hz) "
-        f"and {note_name(high)} ({high:.0f} Hz), half of them below {note_name(middle)} ({middle:.0f} Hz). The voice "
+        f"{voice.name}, {voice.minutes:.1f} min: 90 % of the voiced frames lie between {name_note(low)} ({low:.0f} Hz) "
+        f"and {name_note(high)} ({high:.0f} Hz), half of them below {name_note(middle)} ({middle:.0f} Hz). The voice "
         "is surest where the bars are tall."
     )
     return figure(chart, caption)

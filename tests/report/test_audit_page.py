@@ -17,12 +17,12 @@ import soundfile
 from rvc_jax.data.audit.audit import (
     Audit,
     Histogram,
-    NarrowFile,
-    RepeatedSound,
     Spread,
     audit,
     read_waves,
 )
+from rvc_jax.data.audit.repetition import RepeatedSound
+from rvc_jax.data.audit.spectra import NarrowFile
 from rvc_jax.report.audit_page import summarize, write_audit
 from rvc_jax.report.svg import Curve, curves, histogram
 

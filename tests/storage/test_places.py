@@ -28,7 +28,9 @@ def test_speech_cache_and_dataset_may_all_be_elsewhere(bucket, sample_dataset):
     assert names == sorted(path.name for path in sample_dataset.iterdir())
     for name in names:
         assert places.read(f"{bucket}/out/{name}") == (sample_dataset / name).read_bytes()
-    assert len(places.list_files(f"{bucket}/cache")) == 24  # six files: slices, peaks, pitch, content
+    assert (
+        len(places.list_files(f"{bucket}/cache")) == 24
+    )  # six files: slices, peaks, pitch, content
     dataset = load_dataset(f"{bucket}/out")
     local = load_dataset(sample_dataset)
     np.testing.assert_array_equal(dataset.train.wave, local.train.wave)

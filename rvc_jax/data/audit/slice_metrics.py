@@ -1,4 +1,4 @@
-"""One slice of a dataset under the microscope, and what is wrong with it."""
+"""Metrics of one slice of a dataset, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -11,28 +11,27 @@ from rvc_jax.audio.filters import resample
 from rvc_jax.audio.loudness import integrated_loudness
 from rvc_jax.config import FEATURE_RATE
 from rvc_jax.features import vad
-from rvc_jax.metrics import signal as quality
+from rvc_jax.metrics import signal
 from rvc_jax.metrics.fingerprint import Fingerprint, fingerprint
 
-MUSIC_LINES = 1.2
-"""From so many steady spectral lines a slice is likely music; `audio.quality.steady_lines` tells
-what that rests on."""
-MUSIC_NOTES = 0.3
+# From these values on, a metric is a fault.
+MUSIC_LINES = 1.2  # steady spectral lines; `metrics.signal.steady_lines` says how it was chosen
+MUSIC_NOTES = 0.3  # share of the time
 NOISY_DB = 20.0
 CLIPPED_SHARE = 1e-3
-LITTLE_SPEECH = 0.2
-MUCH_SILENCE = 0.5
-LOUDNESS_APART = 10.0
+LOW_SPEECH_SHARE = 0.2
+HIGH_SILENCE_SHARE = 0.5
+LOUDNESS_DEVIATION = 10.0  # LU from the dataset's median
 DC_OFFSET = 0.01
 REPEATED_SHARE = 0.5
 NARROW_SHARE = 0.6
-"""A file with less than this share of the whole dataset's bandwidth is called narrow."""
+"""A file with less than this share of the whole dataset's bandwidth is narrow."""
 
 _NARROW_SEVERITY = 1.3
 
 
 class SliceMetrics(NamedTuple):
-    """Measures of a slice; shares are 0..1."""
+    """Metrics of a slice; shares are 0..1."""
 
     split: str
     file: str
@@ -41,16 +40,17 @@ class SliceMetrics(NamedTuple):
     """Seconds into the file."""
     seconds: float
     speech: float
-    """Share of the time in which the detector of voice activity hears speech."""
+    """Share of the time with voice activity."""
     silence: float
+    """Share of the time."""
     loudness: float | None
-    """LUFS, as it is in the dataset; None for less than 0.4 s or nothing but silence."""
+    """LUFS, as in the dataset; None for less than 0.4 s or nothing but silence."""
     signal_to_noise: float | None
-    """dB; None without a pause to hear the noise in."""
+    """dB; None without a pause to measure the noise in."""
     flat_tops: float
-    """Share of samples that clipping has cut off, about half of them found."""
+    """Share of samples that clipping has cut off; about half of them are found."""
     dc_offset: float
-    """Mean of the samples; 1 is full scale."""
+    """Mean of the samples; full scale is 1."""
     lines: float | None
     """Steady spectral lines; None for less than 1.2 s."""
     notes: float
@@ -58,50 +58,57 @@ class SliceMetrics(NamedTuple):
 
     @property
     def is_music(self) -> bool:
-        """Likely music or singing."""
+        """Whether the slice is likely music or singing."""
         return (self.lines or 0.0) >= MUSIC_LINES or self.notes >= MUSIC_NOTES
 
 
 class SliceSignature(NamedTuple):
-    """What is kept of a slice until the whole dataset is known."""
+    """What is kept of a slice's sound until the whole dataset has been read."""
 
     fingerprint: Fingerprint
     spectra: np.ndarray
-    """[2, bins]: see `audio.quality.spectra`."""
+    """[2, bins]: summed power spectra of speech and pauses (`metrics.signal.sum_spectra`)."""
     spectra_frames: np.ndarray
+    """int [2]: how many frames are summed."""
 
 
 def measure_slice(
     split: str, record: dict[str, Any], rate: int, high_pass_hz: float
 ) -> tuple[SliceMetrics, SliceSignature]:
-    """Measure one record of a dataset of that rate, whose sources went through that high-pass
-    filter."""
+    """Measure one record of a dataset.
+
+    Args:
+        split: The record's split.
+        record: The record, with its samples as float32.
+        rate: Samples per second.
+        high_pass_hz: Corner of the high-pass filter that the sources went through.
+    """
     wave = np.asarray(record["wave"], np.float32)
     audio16k = resample(wave, rate, FEATURE_RATE)
-    frames = quality.split_frames(wave, rate)
+    frames = signal.split_frames(wave, rate)
     probability = vad.speech_probability_in_slice(audio16k)[: len(frames)]
     frames = frames[: len(probability)]
+    speech = 0.0
+    if len(probability):
+        speech = float((probability >= signal.SPEECH_PROBABILITY).mean())
     loudness = integrated_loudness([wave], rate)
-    measured = SliceMetrics(
+    metrics = SliceMetrics(
         split=split,
         file=record["source"],
         speaker=int(record["speaker"]),
         start=float(record["start"]),
         seconds=len(wave) / rate,
-        speech=float((probability >= quality.SPEECH_PROBABILITY).mean())
-        if len(probability)
-        else 0.0,
-        silence=quality.silent_share(frames),
+        speech=speech,
+        silence=signal.silent_share(frames),
         loudness=loudness if math.isfinite(loudness) else None,
-        signal_to_noise=quality.signal_to_noise(frames, probability),
-        flat_tops=quality.flat_top_share(wave, rate, high_pass_hz),
+        signal_to_noise=signal.signal_to_noise(frames, probability),
+        flat_tops=signal.flat_top_share(wave, rate, high_pass_hz),
         dc_offset=abs(float(wave.mean(dtype=np.float64))) if len(wave) else 0.0,
-        lines=quality.steady_lines(audio16k),
-        notes=quality.held_notes(np.asarray(record["f0"])),
+        lines=signal.steady_lines(audio16k),
+        notes=signal.held_notes(np.asarray(record["f0"])),
     )
-    return measured, SliceSignature(
-        fingerprint(audio16k), *quality.sum_spectra(frames, probability)
-    )
+    spectra, spectra_frames = signal.sum_spectra(frames, probability)
+    return metrics, SliceSignature(fingerprint(audio16k), spectra, spectra_frames)
 
 
 def rank_faults(
@@ -109,25 +116,30 @@ def rank_faults(
     loudness: float,
     narrow_hz: float | None,
     repeated: tuple[float, str] | None,
-):
-    """What is or comes near to being wrong with a slice: pairs of a severity and a text, from 1 on
-    a fault.
+) -> list[tuple[float, str]]:
+    """Return (severity, text) for everything that is, or comes near to being, wrong with a slice.
+
+    Faults have a severity of 1 and more; below 1 it is the share of the limit.
 
     Args:
-      loudness: the dataset's median, in LUFS.
-      narrow_hz: the highest frequency of the slice's file, if it is one of those with less than the
-          rest.
-      repeated: which share of the slice is there elsewhere, and where.
+        item: The slice's metrics.
+        loudness: The dataset's median, in LUFS.
+        narrow_hz: Bandwidth of the slice's file if that is narrow, else None.
+        repeated: Share of the slice that is elsewhere, too, and where; or None.
     """
-    found = [
+    ratios = [
         (
-            LITTLE_SPEECH / (item.speech + LITTLE_SPEECH / 10),
+            # The tenth keeps the ratio finite for a slice without speech.
+            LOW_SPEECH_SHARE / (item.speech + LOW_SPEECH_SHARE / 10),
             f"{item.speech:.0%} of it is speech",
         ),
-        (item.silence / MUCH_SILENCE, f"{item.silence:.0%} of it is silence"),
+        (
+            item.silence / HIGH_SILENCE_SHARE,
+            f"{item.silence:.0%} of it is silence",
+        ),
         (
             item.flat_tops / CLIPPED_SHARE,
-            f"clipped: {item.flat_tops:.2%} of the samples lie on flat tops",
+            f"clipped: {item.flat_tops:.2%} of the samples are on flat tops",
         ),
         (
             item.dc_offset / DC_OFFSET,
@@ -139,20 +151,21 @@ def rank_faults(
         ),
     ]
     if item.lines is not None:
-        text = f"likely music or singing: {item.lines:.1f} spectral lines stand still at a time"
-        found.append((item.lines / MUSIC_LINES, text))
+        text = f"likely music or singing: {item.lines:.1f} steady spectral lines at a time"
+        ratios.append((item.lines / MUSIC_LINES, text))
     if item.signal_to_noise is not None:
         text = f"noise: the signal-to-noise ratio is {item.signal_to_noise:.0f} dB"
-        found.append((10 ** ((NOISY_DB - item.signal_to_noise) / 20), text))
+        ratios.append((10 ** ((NOISY_DB - item.signal_to_noise) / 20), text))
     if item.loudness is not None:
-        apart = item.loudness - loudness
-        text = f"{abs(apart):.0f} LU {'louder' if apart > 0 else 'quieter'} than the median"
-        found.append((abs(apart) / LOUDNESS_APART, text))
+        deviation = item.loudness - loudness
+        direction = "louder" if deviation > 0 else "quieter"
+        text = f"{abs(deviation):.0f} LU {direction} than the median"
+        ratios.append((abs(deviation) / LOUDNESS_DEVIATION, text))
     if repeated is not None:
         share, where = repeated
-        found.append((share / REPEATED_SHARE, f"{share:.0%} of it is also in {where}"))
+        ratios.append((share / REPEATED_SHARE, f"{share:.0%} of it is also in {where}"))
     if narrow_hz is not None:
-        found.append(
-            (_NARROW_SEVERITY, f"nothing above {narrow_hz / 1000:.1f} kHz in this file")
-        )
-    return [(ratio if ratio < 1 else 1 + math.log10(ratio), text) for ratio, text in found]
+        text = f"nothing above {narrow_hz / 1000:.1f} kHz in this file"
+        ratios.append((_NARROW_SEVERITY, text))
+    # Logarithmic above 1, so that a hundredfold excess does not hide all other faults.
+    return [(ratio if ratio < 1 else 1 + math.log10(ratio), text) for ratio, text in ratios]

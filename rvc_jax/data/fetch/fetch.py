@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
+from av.error import FFmpegError
 
 from rvc_jax.config import FetchConfig, option
 from rvc_jax.data.fetch.errors import explain
@@ -212,7 +213,7 @@ class _FetchRun:
         else:
             with self._skip_on_error(name, clean):
                 with limit_cpu_time():
-                    info = self._client().extract_info(
+                    info: Any = self._client().extract_info(
                         link, download=False, process=False, ie_key=extractor
                     )
                 self._fetch_found(
@@ -281,7 +282,8 @@ class _FetchRun:
             return
         info[NAME_FIELD] = make_file_name(title, info, link)
         self._reporter.progress("fetch", 0, 1, title)
-        done = self._client().process_ie_result(info, download=True)
+        known_info: Any = info
+        done: Any = self._client().process_ie_result(known_info, download=True)
         path = Path(done["requested_downloads"][-1].get("filepath") or "")
         if not path.is_file():
             self._skip(title, link, explain(self._log.last))
@@ -464,7 +466,7 @@ def _read_audio_seconds(path: Path) -> float | None:
             if not container.streams.audio:
                 return None
             return container.duration / av.time_base if container.duration else 0.0
-    except av.FFmpegError:
+    except FFmpegError:
         return None
 
 

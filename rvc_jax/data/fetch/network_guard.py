@@ -10,7 +10,6 @@ resolves differently the second time gains nothing.
 from __future__ import annotations
 
 import contextlib
-import functools
 import http.client
 import io
 import ipaddress
@@ -155,7 +154,7 @@ class GuardedRH(UrllibRH):
         self._allow_private = allow_private
 
     def _create_instance(self, **options: Any) -> urllib.request.OpenerDirector:
-        opener = super()._create_instance(**options)
+        opener = super()._create_instance(**options)  # pyright: ignore[reportAttributeAccessIssue]
         context = self._make_sslcontext(legacy_ssl_support=options.get("legacy_ssl_support"))
         opener.add_handler(_GuardHandler(context, self._allow_private, self.timeout))
         return opener
@@ -164,13 +163,14 @@ class GuardedRH(UrllibRH):
         headers.setdefault("Accept-Encoding", "gzip")
 
     def _send(self, request: Any) -> UrllibResponseAdapter:
-        wrap = functools.partial(
-            _BoundedResponse, head=request.method == "HEAD", timeout=self.timeout
-        )
+        def wrap(response: Any) -> _BoundedResponse:
+            return _BoundedResponse(response, request.method == "HEAD", self.timeout)
+
         try:
             return wrap(super()._send(request))
         except HTTPError as error:
-            error.response = wrap(error.response)
+            failed: Any = error  # the stubs do not know that it has a response
+            failed.response = wrap(failed.response)
             raise
 
 
@@ -254,7 +254,7 @@ class _CheckedConnection(_Connection):
             check_address(self.sock.getpeername()[0], self.host)
 
     def getresponse(self) -> http.client.HTTPResponse:
-        timer = threading.Timer(2 * self.timeout, _shut_down, [self.sock])
+        timer = threading.Timer(2 * (self.timeout or 0.0), _shut_down, [self.sock])
         timer.daemon = True
         timer.start()
         try:
@@ -274,7 +274,7 @@ class _HTTPSConnection(_CheckedConnection, http.client.HTTPSConnection):
 class _BoundedResponse(UrllibResponseAdapter):
     """A response whose reading ends: at its length, at a page's limit, or when it stalls."""
 
-    def __init__(self, response: UrllibResponseAdapter, head: bool, timeout: float) -> None:
+    def __init__(self, response: Any, head: bool, timeout: float) -> None:
         super().__init__(response.fp)
         # Kept alive: garbage collection would close the connection.
         self._inner = response
@@ -314,7 +314,8 @@ class _BoundedResponse(UrllibResponseAdapter):
         """Return what one system call gives; empty at the end."""
         if self._remaining is not None:
             wanted = min(wanted, self._remaining)
-        data = self.fp.read1(wanted) if wanted else b""
+        source: Any = self.fp
+        data = source.read1(wanted) if wanted else b""
         if self._remaining is not None:
             if wanted and not data:
                 raise IncompleteRead(partial=0, expected=self._remaining)

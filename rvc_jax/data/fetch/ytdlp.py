@@ -20,7 +20,7 @@ os.environ["YTDLP_NO_PLUGINS"] = "1"
 import yt_dlp
 from yt_dlp.cookies import SUPPORTED_BROWSERS, CookieLoadError
 from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
-from yt_dlp.utils import PlaylistEntries, unsmuggle_url
+from yt_dlp.utils import DownloadError, PlaylistEntries, unsmuggle_url
 
 from rvc_jax.audio.reading import AUDIO_EXTENSIONS
 from rvc_jax.data.fetch.errors import explain
@@ -86,7 +86,8 @@ class Client(yt_dlp.YoutubeDL):
         # Before the parent's constructor: it builds the network handlers.
         self._folder = folder.absolute()
         self._allow_private = config.allow_private_addresses
-        options = {
+        # Any: the stubs know only part of the options.
+        options: Any = {
             "quiet": True,
             "noprogress": True,
             "color": "never",
@@ -112,7 +113,7 @@ class Client(yt_dlp.YoutubeDL):
 
     def __enter__(self) -> Client:
         # Some of yt-dlp asks for ffmpeg without a client; this hides it there, too.
-        self._ffmpeg = FFmpegPostProcessor._ffmpeg_location.set("")
+        self._ffmpeg = FFmpegPostProcessor._ffmpeg_location.set("")  # pyright: ignore[reportArgumentType]  # its default is None
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
@@ -121,9 +122,8 @@ class Client(yt_dlp.YoutubeDL):
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> Any:
         """Send every request through the network guard."""
-        return super().build_request_director(
-            [functools.partial(GuardedRH, self._allow_private)]
-        )
+        guarded: Any = functools.partial(GuardedRH, self._allow_private)
+        return super().build_request_director([guarded])
 
     def prepare_filename(self, info_dict: Any, *_: Any, **__: Any) -> str:
         """Return our own file name, not yt-dlp's: no name that a site chose reaches the disk."""
@@ -138,8 +138,10 @@ class Client(yt_dlp.YoutubeDL):
         """
         if extractor == "Generic":
             return False
+        name: Any = extractor
         try:
-            return bool(self.get_info_extractor(extractor)._VALID_URL)
+            found: Any = self.get_info_extractor(name)
+            return bool(found._VALID_URL)
         except (KeyError, AttributeError, TypeError):
             return False
 
@@ -148,7 +150,8 @@ class Client(yt_dlp.YoutubeDL):
 
         The information is None for an entry that is removed or not accessible.
         """
-        return PlaylistEntries(self, playlist).get_requested_items()
+        info: Any = playlist
+        return PlaylistEntries(self, info).get_requested_items()
 
     def _select_sound(self, context: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the best sound among a recording's formats, with an extension we know."""
@@ -162,7 +165,7 @@ class Client(yt_dlp.YoutubeDL):
         """Load the cookies now: without them everything fails later, each time differently."""
         try:
             _ = self.cookiejar
-        except (yt_dlp.DownloadError, CookieLoadError) as error:
+        except (DownloadError, CookieLoadError) as error:
             raise UserError(explain(str(error))) from error
 
 

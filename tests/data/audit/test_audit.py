@@ -18,7 +18,7 @@ from rvc_jax.audio.filters import high_pass, resample
 from rvc_jax.audio.reading import find_audio, load
 from rvc_jax.cli.display import to_plain
 from rvc_jax.config import PRESETS, PrepareConfig, to_dict
-from rvc_jax.data.audit.advice import Advice, advise, note_name, recommend_preset
+from rvc_jax.data.audit.advice import Advice, advise, name_note, recommend_preset
 from rvc_jax.data.audit.audit import WORST, Audit, audit, measure, read_waves
 from rvc_jax.data.dataset import DatasetInfo, Drop, iterate, read_info
 from rvc_jax.data.sources import find_bundled_sample
@@ -303,7 +303,7 @@ def test_pitch_is_told_in_notes():
     ("hz", "name"), [(440, "A4"), (261.63, "C4"), (27.5, "A0"), (466, "A#4"), (1046.5, "C6")]
 )
 def test_names_of_notes(hz, name):
-    assert note_name(hz) == name
+    assert name_note(hz) == name
 
 
 @pytest.mark.parametrize(
