@@ -402,7 +402,7 @@ class FetchConfig:
     """How recordings are fetched."""
 
     start: str | None = None
-    """Begin of the wanted part, in seconds or h:mm:ss. Files are kept whole; preparation cuts them."""
+    """Start of the wanted part, in seconds or h:mm:ss; the file is kept whole, preparation cuts it."""
     end: str | None = None
     """End of the wanted part, in seconds or h:mm:ss."""
     chapters: str | None = None
