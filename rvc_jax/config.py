@@ -402,7 +402,7 @@ class FetchConfig:
     """How recordings are fetched."""
 
     start: str | None = None
-    """Start of the wanted part, in seconds or h:mm:ss; the file is kept whole, preparation cuts it."""
+    """Start of the wanted part, in seconds or h:mm:ss; files are kept whole, preparation cuts."""
     end: str | None = None
     """End of the wanted part, in seconds or h:mm:ss."""
     chapters: str | None = None
