@@ -42,7 +42,7 @@ def rms(wave: np.ndarray, frame: int, hop: int) -> np.ndarray:
 
 
 def normalize_slice(wave: np.ndarray, config: PrepareConfig) -> np.ndarray:
-    """Scale a slice toward a peak of `normalise_peak`, keeping some of its own level, as RVC does.
+    """Scale a slice toward a peak of `normalize_peak`, keeping some of its own level, as RVC does.
 
     Args:
       wave: float32 [samples].
@@ -55,7 +55,7 @@ def normalize_slice(wave: np.ndarray, config: PrepareConfig) -> np.ndarray:
 
 def slice_gain(peak: float, config: PrepareConfig) -> float:
     """Compute the factor of `normalize_slice` for a wave of this peak."""
-    return config.normalise_peak * config.normalise_mix / peak + 1 - config.normalise_mix
+    return config.normalize_peak * config.normalize_mix / peak + 1 - config.normalize_mix
 
 
 def normalize_file(
@@ -84,7 +84,7 @@ def file_gain(
 
     Returns: the gain, and a note if the loudness is not reached.
     """
-    if config.normalisation not in ("pre", "loudness"):
+    if config.normalization not in ("pre", "loudness"):
         return 1.0, ()
     peaks = (
         float(np.abs(part).max()) for part in _undamaged_seconds(wave, rate, config.max_peak)
@@ -92,7 +92,7 @@ def file_gain(
     peak = max(peaks, default=0.0)
     if peak < _SILENT_PEAK:
         return 1.0, ()
-    if config.normalisation == "pre":
+    if config.normalization == "pre":
         return 1 / peak, ()
     loudness = integrated_loudness(_undamaged_seconds(wave, rate, config.max_peak), rate)
     return _loudness_gain(loudness, peak, config.loudness_lufs)

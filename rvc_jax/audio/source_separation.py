@@ -96,7 +96,9 @@ def _separate(segment: np.ndarray, rate: int, scratch: Path) -> np.ndarray:
 def _load_separator() -> tuple[Any, tempfile.TemporaryDirectory[str]]:
     """Load the package with its default model, once; also the folder that it writes to."""
     try:
-        from audio_separator.separator import Separator
+        from audio_separator.separator import (  # pyright: ignore[reportMissingImports] an extra
+            Separator,
+        )
     except ImportError as error:
         raise UserError(
             "taking the voice out of music needs the package audio-separator: "

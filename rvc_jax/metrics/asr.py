@@ -38,7 +38,7 @@ class SpeechRecognizer:
         Raises:
           UserError: the folder holds no such model.
         """
-        from faster_whisper import WhisperModel
+        from faster_whisper import WhisperModel  # pyright: ignore[reportMissingImports] an extra
 
         self.name = name
         # Without the file, the package would look for one on a hub.

@@ -51,7 +51,8 @@ def fingerprint(audio16k: np.ndarray) -> Fingerprint:
     """Compute the fingerprint of a slice [samples] at 16 kHz: samples // 320 frames."""
     padded = np.pad(np.asarray(audio16k, np.float32), _WINDOW // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP]
-    power = np.square(np.abs(scipy.fft.rfft(frames * _hann(), axis=1)))
+    spectrum = np.asarray(scipy.fft.rfft(frames * _hann(), axis=1))
+    power = np.square(np.abs(spectrum))
     edges = np.geomspace(*_BAND, _BITS + 2) * _WINDOW / _RATE
     energy = np.add.reduceat(power, np.round(edges).astype(int), axis=1)[:, :-1]
     growth = np.diff(np.diff(energy, axis=1), axis=0)

@@ -160,9 +160,12 @@ def estimate_delay(source: np.ndarray, converted: np.ndarray) -> int:
     Returns: the lag in frames of 10 ms, -50..50, at which the levels in dB correlate best; 0 unless
       they correlate well there, and clearly better than without a lag.
     """
-    levels = [_level_curve(audio) for audio in (source, converted)]
-    furthest = min(_MAX_DELAY_FRAMES, min(map(len, levels)) // 2)
-    by_lag = {lag: _correlate(*_shift(*levels, lag)) for lag in range(-furthest, furthest + 1)}
+    first = _level_curve(source)
+    second = _level_curve(converted)
+    furthest = min(_MAX_DELAY_FRAMES, min(len(first), len(second)) // 2)
+    by_lag = {
+        lag: _correlate(*_shift(first, second, lag)) for lag in range(-furthest, furthest + 1)
+    }
     best = max(by_lag, key=by_lag.__getitem__)
     return best if by_lag[best] > max(by_lag[0] + _MIN_GAIN, _MIN_CORRELATION) else 0
 

@@ -107,7 +107,8 @@ def sum_spectra(frames: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray
       noises rather than pauses.
     """
     window = np.hanning(frames.shape[1]).astype(np.float32)
-    power = np.square(np.abs(scipy.fft.rfft(frames * window, axis=1)), dtype=np.float64)
+    spectrum = np.asarray(scipy.fft.rfft(frames * window, axis=1))
+    power = np.square(np.abs(spectrum), dtype=np.float64)
     speech = power[probability >= SPEECH_PROBABILITY]
     pause = power[find_pauses(probability)]
     if len(speech) < max(_PAUSE_FRAMES, len(power) / 5) or not speech.any():
@@ -191,8 +192,8 @@ def steady_lines(audio16k: np.ndarray) -> float | None:
     window = np.hanning(_LINE_WINDOW).astype(np.float32)
     first, last = (round(hz * _LINE_WINDOW / 16000) for hz in _LINE_BAND)
     around = slice(first - _LINE_SURROUNDINGS, last + _LINE_SURROUNDINGS)
-    magnitudes = np.abs(scipy.fft.rfft(frames * window, axis=1))[:, around]
-    level = 20 * np.log10(magnitudes + 1e-7)
+    spectrum = np.asarray(scipy.fft.rfft(frames * window, axis=1))
+    level = 20 * np.log10(np.abs(spectrum)[:, around] + 1e-7)
     half_seconds = np.lib.stride_tricks.sliding_window_view(level, _LINE_FRAMES, axis=0)
     lowest = half_seconds.min(axis=-1)
     mean = half_seconds.mean(axis=-1)

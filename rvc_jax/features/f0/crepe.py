@@ -186,7 +186,7 @@ def convolution_by_spectra(spectrum: jax.Array, x: jax.Array) -> jax.Array:
     real = products[:, 0, :, 0] - products[:, 1, :, 1]
     imaginary = products[:, 0, :, 1] + products[:, 1, :, 0]
     parts = jnp.stack([real, imaginary], axis=1).reshape(len(inverse[0]), -1)
-    return (inverse @ parts).reshape(steps, count, -1)
+    return jnp.matmul(inverse, parts).reshape(steps, count, -1)
 
 
 def _fourier_length(steps: int) -> int:
@@ -203,7 +203,7 @@ def _fourier_matrices(steps: int) -> tuple[np.ndarray, np.ndarray]:
     length = _fourier_length(steps)
     frequencies = np.arange(length // 2 + 1)
     waves = np.exp(-2j * np.pi / length * frequencies[:, None] * np.arange(steps))
-    forward = np.stack([waves.real, waves.imag], axis=1).reshape(-1, steps)
+    forward = np.stack([np.real(waves), np.imag(waves)], axis=1).reshape(-1, steps)
     # All frequencies but the first and the last stand for two.
     weights = np.where(frequencies % (length // 2) == 0, 1.0, 2.0) / length
     inverse = (forward * np.repeat(weights, 2)[:, None]).T
@@ -219,8 +219,8 @@ def kernel_spectrum(kernel: np.ndarray, steps: int) -> np.ndarray:
     used = np.abs(offsets) < steps  # taps farther out only meet the padding
     circular = np.zeros((_fourier_length(steps), *kernel.shape[1:]), np.float32)
     circular[offsets[used]] = kernel[used]
-    spectrum = np.fft.rfft(circular, axis=0).conj()  # networks correlate
-    return np.concatenate([spectrum.real, spectrum.imag], axis=-1).astype(np.float32)
+    spectrum = np.conj(np.fft.rfft(circular, axis=0))  # networks correlate
+    return np.concatenate([np.real(spectrum), np.imag(spectrum)], axis=-1).astype(np.float32)
 
 
 def from_state_dict(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

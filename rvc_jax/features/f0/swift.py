@@ -191,12 +191,13 @@ def _frequency_convolution(
         jnp.pad(kernel, ((0, 0), (i, together - 1 - i), (0, 0), (0, 0)))
         for i in range(together)
     ]
+    margin = dilation * (bands // 2)
     missing = -x.shape[2] % together
     y = jax.lax.conv_general_dilated(
         x,
         jnp.concatenate(shifted, axis=-1),
         (1, together),
-        [(dilation * (bands // 2),) * 2, (taps // 2, taps // 2 + missing)],
+        [(margin, margin), (taps // 2, taps // 2 + missing)],
         rhs_dilation=(dilation, 1),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
