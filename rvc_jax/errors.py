@@ -15,7 +15,7 @@ class UserError(Exception):
     """
 
 
-def describe_os_error(error: BaseException) -> str:
+def describe_os_error(error: object) -> str:
     """Return an OSError's reason without its number and file name: "No space left on device".
 
     Any other exception, and an OSError without a reason, gives its text.

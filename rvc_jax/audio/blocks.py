@@ -15,7 +15,7 @@ import scipy.signal
 import soxr
 
 from rvc_jax.audio.filters import high_pass_sections, high_pass_zero_phase, resampled_length
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, describe_os_error
 
 BLOCK = 1 << 19
 """Samples that a pass over a wave reads at once: about eleven seconds at 48 kHz."""
@@ -190,7 +190,7 @@ def _explain_full_scratch(scratch: Path) -> Iterator[None]:
     except OSError as error:
         what = f"{scratch} cannot hold a recording while it is prepared"
         raise UserError(
-            f"{what}: {error.strerror}; name a folder with more room in TMPDIR"
+            f"{what}: {describe_os_error(error)}; name a folder with more room in TMPDIR"
         ) from error
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 
 from rvc_jax.audio.filters import resample
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, describe_os_error
 
 # fmt: off
 _LIBSNDFILE_EXTENSIONS = (
@@ -102,7 +102,7 @@ def find_audio(folder: Path) -> list[Path]:
                 elif path.suffix.lower() in AUDIO_EXTENSIONS and path.is_file():
                     found.append(path)
         except OSError as error:
-            raise UserError(f"{current} cannot be read: {error.strerror}") from error
+            raise UserError(f"{current} cannot be read: {describe_os_error(error)}") from error
     return sorted(found)
 
 
@@ -186,7 +186,7 @@ def _open(path: Path, start: float) -> _Source:
         with path.open("rb"):
             pass
     except OSError as error:
-        raise AudioError(f"cannot be read: {error.strerror}") from error
+        raise AudioError(f"cannot be read: {describe_os_error(error)}") from error
     try:
         source = _open_soundfile(path, status.st_size, start)
     except (soundfile.LibsndfileError, TypeError, MemoryError):  # TypeError: headerless .raw

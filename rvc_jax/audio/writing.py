@@ -18,7 +18,7 @@ import soundfile
 
 from rvc_jax.audio.blocks import Resampler
 from rvc_jax.config import BitDepth
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, describe_os_error
 
 
 class _Format(NamedTuple):
@@ -238,7 +238,7 @@ class Writer:
             self.abort()
             refusals = (OSError, av.error.FFmpegError, soundfile.LibsndfileError)
             if isinstance(error, refusals):
-                reason = getattr(error, "strerror", None) or str(error)
+                reason = describe_os_error(error)
                 raise UserError(f"{self._path}: cannot be written: {reason}") from error
             raise
 

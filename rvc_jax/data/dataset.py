@@ -14,7 +14,7 @@ import numpy as np
 
 from rvc_jax.config import PRESETS, WINDOW_FRAMES
 from rvc_jax.data.quantization import dequantize, quantize, scale_for_peak
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.storage import places
 from rvc_jax.storage.places import Location
 
@@ -208,7 +208,7 @@ def _read_description(path: Location) -> tuple[str, DatasetInfo]:
             )
         return version, DatasetInfo.from_dict(metadata)
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        raise UserError(f"{path} cannot be read: {describe_os_error(error)}") from error
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path} is damaged (metadata.json does not read); prepare it again"

@@ -18,7 +18,7 @@ import numpy as np
 
 from rvc_jax.audio.reading import MAX_HOURS
 from rvc_jax.config import FRAMES_PER_SECOND, PITCH_MAX_HZ, PITCH_MIN_HZ, ConvertConfig
-from rvc_jax.errors import UserError, sanitize
+from rvc_jax.errors import UserError, describe_os_error, sanitize
 
 MAX_LINES = 10_000_000
 """Most lines of a pitch file: more than a day at 100 a second."""
@@ -163,7 +163,7 @@ def read_f0_points(path: Path | str) -> F0Points:
                 seconds.append(time)
                 hz.append(pitch)
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        raise UserError(f"{path} cannot be read: {describe_os_error(error)}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not text: a pitch file has lines of seconds,Hz") from error
     if not seconds:

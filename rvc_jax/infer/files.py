@@ -14,7 +14,7 @@ from typing import Any
 from rvc_jax.audio.reading import AudioError, find_audio
 from rvc_jax.audio.writing import EncodingOptions, Writer
 from rvc_jax.config import ConvertConfig
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.infer.converter import Converter
 from rvc_jax.infer.options import check_options, check_output_format, file_encoding
 from rvc_jax.infer.postprocess import ConvertedAudio
@@ -262,4 +262,4 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder} cannot be made: {error.strerror}") from error
+        raise UserError(f"{folder} cannot be made: {describe_os_error(error)}") from error

@@ -25,7 +25,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rvc_jax.config import ClusterConfig
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, describe_os_error
 
 _METADATA_URL = (
     "http://metadata.google.internal/computeMetadata/v1/instance/attributes/"
@@ -160,7 +160,7 @@ def _accept_all(port: int, processes: int, seconds: float, deadline: float) -> N
         ) from None
     except OSError as error:
         raise UserError(
-            f"no process can be waited for at port {port}: {error.strerror or error}"
+            f"no process can be waited for at port {port}: {describe_os_error(error)}"
         ) from error
 
 

@@ -19,7 +19,7 @@ from rvc_jax.config import (
     ExportConfig,
     ExportFormat,
 )
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage.places import Location, is_remote, join, put
 from rvc_jax.voices.export_writer import ExportWriter
@@ -237,7 +237,7 @@ def _temporary_folder(out: Location) -> Iterator[Path]:
         unfinished.mkdir(parents=True)
         yield unfinished
     except OSError as error:
-        raise UserError(f"{out} cannot be written: {error.strerror or error}") from error
+        raise UserError(f"{out} cannot be written: {describe_os_error(error)}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
         # From the inside out; the first that is not empty ends it.

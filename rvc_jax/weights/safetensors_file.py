@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from rvc_jax.errors import UserError, sanitize
+from rvc_jax.errors import UserError, describe_os_error, sanitize
 from rvc_jax.storage.files import atomic_write
 
 _MAX_HEADER_BYTES = 10_000_000  # the package allows ten times as many
@@ -50,7 +50,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
         with _open(path) as file:
             arrays = {name: file.get_tensor(name) for name in file.offset_keys()}
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise UserError(f"{path}: cannot be read: {describe_os_error(error)}") from None
     except (safetensors.SafetensorError, ValueError) as error:
         raise UserError(
             f"{path}: not a safetensors file, or damaged: {sanitize(error)}"
@@ -69,7 +69,7 @@ def metadata(path: str | Path) -> dict[str, str]:
         with _open(path) as file:
             return file.metadata() or {}
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise UserError(f"{path}: cannot be read: {describe_os_error(error)}") from None
     except (safetensors.SafetensorError, ValueError) as error:
         raise UserError(
             f"{path}: not a safetensors file, or damaged: {sanitize(error)}"
@@ -98,7 +98,7 @@ def write(
         with atomic_write(path) as file:
             file.write(content)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise UserError(f"{path}: cannot be written: {describe_os_error(error)}") from None
 
 
 def _open(path: Path) -> Any:

@@ -28,7 +28,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.storage import environment
 from rvc_jax.storage.files import file_sha256, write_json
 from rvc_jax.weights import transfer
@@ -127,7 +127,7 @@ def fingerprint(path: str | Path) -> str:
             ).hexdigest()
         return _recorded(path) or _sha256(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise UserError(f"{path}: cannot be read: {describe_os_error(error)}") from None
 
 
 # --- what is on this machine
@@ -240,7 +240,7 @@ def _download(file: WeightsFile, progress: Progress | None) -> Path:
         with _locked(place, lambda: progress(file.name, _size_of(_part(place)), file.size)):
             return _local(file) or _fetch(file, place, addresses, progress)
     except OSError as error:
-        raise UserError(f"{place} cannot be written: {error.strerror or error}") from error
+        raise UserError(f"{place} cannot be written: {describe_os_error(error)}") from error
 
 
 def _download_either(files: list[WeightsFile], progress: Progress | None, name: str) -> None:

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from rvc_jax.errors import UserError, sanitize
+from rvc_jax.errors import UserError, describe_os_error, sanitize
 from rvc_jax.weights.torch_writer import ALIGNMENT, TORCH_DTYPES, write
 
 __all__ = ["Opaque", "Placeholders", "find_state_dict", "read", "write"]
@@ -100,7 +100,7 @@ def read(path: str | Path, placeholders: Placeholders = False) -> Any:
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise UserError(f"{path}: cannot be read: {describe_os_error(error)}") from None
     except _NotPyTorchError as error:
         raise UserError(f"{path}: not a PyTorch file: {error}") from None
     except _DamagedError as error:

@@ -17,7 +17,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.storage.files import atomic_write
 
 ALIGNMENT = 64
@@ -69,7 +69,7 @@ def write(path: str | Path, value: Any) -> None:
                 _add_member(archive, file, f"data/{key}", content)
             _add_member(archive, file, "version", b"3\n")
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise UserError(f"{path}: cannot be written: {describe_os_error(error)}") from None
 
 
 def _add_member(

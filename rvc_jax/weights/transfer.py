@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from rvc_jax.errors import describe_os_error
 from rvc_jax.storage.files import check_disk_space, write_json
 from rvc_jax.version import __version__
 
@@ -178,9 +179,7 @@ def _open(request: urllib.request.Request, part: Path) -> Any:
             ) from None
         if isinstance(reason, ConnectionResetError | ssl.SSLError):
             raise _InterruptedError(_reason(reason)) from None
-        raise DownloadError(
-            f"it cannot be reached: {getattr(reason, 'strerror', None) or reason}"
-        ) from None
+        raise DownloadError(f"it cannot be reached: {describe_os_error(reason)}") from None
     except (OSError, http.client.HTTPException) as error:
         raise _InterruptedError(_reason(error)) from None
 

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rvc_jax.config import CONTENT_ENCODERS
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.features.nn import HEAD_CHANNELS
 
 CONV_KERNELS = (10, 3, 3, 3, 3, 2, 2)
@@ -223,7 +223,7 @@ def _weights_file(path: Path) -> Path:
         check_config(json.loads(config.read_bytes()), str(config))
     except OSError as error:
         raise UserError(
-            f"{config}: cannot be read: {error.strerror or error}; a model's folder has one"
+            f"{config}: cannot be read: {describe_os_error(error)}; a model's folder has one"
         ) from None
     except (ValueError, RecursionError):
         raise UserError(f"{config}: is not JSON; fetch the model again") from None

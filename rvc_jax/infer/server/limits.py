@@ -11,7 +11,7 @@ import numpy as np
 from aiohttp import web
 
 from rvc_jax.audio.reading import AudioError, decode_blocks
-from rvc_jax.errors import UserError, make_printable
+from rvc_jax.errors import UserError, describe_os_error, make_printable
 
 MIN_BYTES_PER_SECOND = 64 * 1024
 """Rate that a client must keep up, beside the timeout."""
@@ -193,7 +193,7 @@ async def save_body(request: web.Request, path: Path, timeout: float) -> None:
         text = f"the body is not what its headers promise: {error}"
         raise RefusalError(400, text, close=True) from None
     except OSError as error:
-        text = f"the recording can't be kept: {error.strerror}"
+        text = f"the recording can't be kept: {describe_os_error(error)}"
         raise RefusalError(507, text, close=True) from None
     if not received:
         raise RefusalError(400, "the body is empty: send the bytes of an audio file")

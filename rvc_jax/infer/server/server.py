@@ -27,7 +27,7 @@ from aiohttp.typedefs import Handler
 from rvc_jax.audio.reading import AudioError
 from rvc_jax.audio.writing import EncodingOptions, save
 from rvc_jax.config import ConvertConfig, ServeConfig
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.infer.options import check_range, file_encoding
 from rvc_jax.infer.postprocess import ConvertedAudio
 from rvc_jax.infer.recording import RecordingError
@@ -381,7 +381,7 @@ def bind(config: ServeConfig) -> socket.socket:
             listener.close()
             raise
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = describe_os_error(error)
         raise UserError(
             f"can't listen at {config.host}, port {config.port}: {reason}; "
             "name another with --host or --port"

@@ -20,7 +20,7 @@ from typing import IO
 
 import numpy as np
 
-from rvc_jax.errors import UserError, sanitize
+from rvc_jax.errors import UserError, describe_os_error, sanitize
 from rvc_jax.storage.files import atomic_write
 
 MAX_ROWS = 200_000
@@ -109,7 +109,7 @@ def write(path: Path | str, rows: np.ndarray, seed: int = 0) -> WrittenIndex:
         with atomic_write(path) as file:
             _write(file, rows, centers[used], numbers)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise UserError(f"{path}: cannot be written: {describe_os_error(error)}") from error
     return WrittenIndex(len(rows), given, rows.shape[1], len(used))
 
 
@@ -168,7 +168,7 @@ def read(path: Path | str) -> np.ndarray:
             if reader.left:
                 raise _DamagedError(f"{reader.left} bytes follow its end")
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise UserError(f"{path}: cannot be read: {describe_os_error(error)}") from None
     except _OtherKindError as error:
         raise UserError(f"{path}: {error}") from None
     except _DamagedError as error:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from rvc_jax.config import AudioConfig, GeneratorConfig, from_dict, to_dict
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.storage.files import (
     atomic_folder,
     check_disk_space,
@@ -176,7 +176,7 @@ def write_folder(
             }
             write_json(unfinished / DESCRIPTION, description)
     except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror or error}") from None
+        raise UserError(f"{folder} cannot be written: {describe_os_error(error)}") from None
 
 
 def check_vacant(folder: Path) -> None:
@@ -201,7 +201,7 @@ def read_description(folder: Path) -> dict[str, Any]:
             f"{folder} is not a voice that `rvc-jax import` made: it has no {DESCRIPTION}"
         ) from None
     except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
+        raise UserError(f"{file}: cannot be read: {describe_os_error(error)}") from None
     except (ValueError, RecursionError):
         raise UserError(f"{file} is damaged: it is not JSON") from None
     if not isinstance(description, dict) or description.get("format") != FORMAT:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rvc_jax.errors import UserError, sanitize
+from rvc_jax.errors import UserError, describe_os_error, sanitize
 
 _HEAD_BYTES = 4096
 
@@ -198,7 +198,7 @@ def read_head(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(_HEAD_BYTES)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise UserError(f"{path}: cannot be read: {describe_os_error(error)}") from None
 
 
 def is_safetensors(path: Path) -> bool:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from rvc_jax.errors import UserError, sanitize
+from rvc_jax.errors import UserError, describe_os_error, sanitize
 from rvc_jax.storage.files import (
     WINDOWS_RESERVED_NAME,
     atomic_folder,
@@ -83,7 +83,7 @@ def extract_model(archive: Path, folder: Path) -> ModelFiles:
         raise UserError(f"{archive}: {reason}") from None
     except OSError as error:
         raise UserError(
-            f"{archive}: cannot be unpacked into {folder}: {error.strerror or error}"
+            f"{archive}: cannot be unpacked into {folder}: {describe_os_error(error)}"
         ) from None
     except Exception as error:  # a damaged archive can raise anything
         raise UserError(
@@ -113,7 +113,7 @@ def _open(archive: Path) -> Iterator[BinaryIO]:
             raise _RefusedError("not a file")  # a pipe would be waited for
         file = _BoundedReader(io.FileIO(archive))
     except OSError as error:
-        raise _RefusedError(f"cannot be read: {error.strerror}") from None
+        raise _RefusedError(f"cannot be read: {describe_os_error(error)}") from None
     with file:
         yield file
 
