@@ -1,11 +1,13 @@
-"""Make the files of `bundled/` from the public ONNX models. Needs the `onnx` package; nothing else
-here does.
+"""Make the files of `rvc_jax/weights/bundled` from public ONNX models.
 
-    python -m rvc_jax.weights.convert_bundled --swift-f0 SWIFT.onnx --whisper-tiny WHISPER.onnx
-    --silero-vad SILERO.onnx
+This is a maintainers' script: the package does not use it, and only these files come with it. It
+needs the `onnx` package.
+
+    python data/bundled_weights/convert.py --swift-f0 SWIFT.onnx --whisper-tiny WHISPER.onnx \\
+        --silero-vad SILERO.onnx
 
 SWIFT.onnx is `swift_f0/model.onnx` of the PyPI package swift-f0 0.3.0 (MIT). WHISPER.onnx is the
-encoder of openai/whisper-tiny (multilingual, MIT) as exported by transformers and quantised by
+encoder of openai/whisper-tiny (multilingual, MIT) as exported by transformers and quantized by
 onnxruntime's `quantize_dynamic`, weights in uint8; its 8-bit values are stored as they are.
 SILERO.onnx is `silero_vad/data/silero_vad_16k_op15.onnx` of the PyPI package silero-vad 6.2.3
 (MIT). The same input gives the same bytes.
@@ -24,6 +26,7 @@ from rvc_jax.weights.bundled import FOLDER, SCALE, ZERO_POINT
 
 
 def main() -> None:
+    """Convert the models that are named."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -44,8 +47,7 @@ def main() -> None:
 
 
 def swift_f0(source: Path) -> dict[str, np.ndarray]:
-    """Weights of `features.f0.swift` out of the ONNX graph, whose initializers have no telling
-    names."""
+    """Take the weights of `features.f0.swift` out of the ONNX graph, by the order of its nodes."""
     graph = _graph(source)
     constants = _constants(graph)
     arrays = {}
@@ -82,7 +84,7 @@ _WHISPER_NORM = {"self_attn_layer_norm": "attention_norm", "final_layer_norm": "
 
 
 def whisper(source: Path) -> dict[str, np.ndarray]:
-    """Weights of `features.content.whisper` out of a dynamically quantised export of transformers'
+    """Take the weights of `features.content.whisper` out of a quantized export of transformers'
     WhisperEncoder."""
     from rvc_jax.features.content.whisper import sinusoids
 
@@ -135,7 +137,7 @@ def _whisper_name(theirs: str) -> str:
 
 
 def silero_vad(source: Path) -> dict[str, np.ndarray]:
-    """Weights of `features.vad` out of the ONNX graph; kernels become [taps * in, out]."""
+    """Take the weights of `features.vad` out of the ONNX graph; kernels become [taps * in, out]."""
     constants = {
         name.removeprefix("model."): array for name, array in _constants(_graph(source)).items()
     }

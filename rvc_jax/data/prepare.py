@@ -103,16 +103,13 @@ def _download_weights(config: PrepareConfig, reporter: Reporter) -> None:
     """Download the extractors' weights before they are needed, so that the wait is reported."""
     from rvc_jax.weights import store
 
-    def report(file: str, done: int, total: int | None) -> None:
-        reporter.progress("download", done if total else 0, total or 1, file)
-
     for name in (config.f0_method, config.content_encoder):
         if name is None:
             continue
         if name in ENTRIES:
-            store.path(name, report)
+            store.path(name, reporter)
         elif store.is_hub_name(name) and not Path(name).exists():
-            store.hub_model(name, report)
+            store.hub_model(name, reporter)
 
 
 def _write_records(

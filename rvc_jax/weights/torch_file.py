@@ -19,7 +19,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -53,7 +53,7 @@ Placeholders = bool | Callable[[str], bool]
 
 
 class Opaque:
-    """What a file says of an object of an unknown class: the class's name and arguments, never the object.
+    """What a file says of an object of an unknown class: its name and arguments, never the object.
 
     `state` is what `__setstate__` would have received (an instance's attributes, mostly); `items`
     are the entries of a list or the (key, value) pairs of a dict, for subclasses of those.
@@ -80,7 +80,7 @@ class Opaque:
 
 
 def read(path: str | Path, placeholders: Placeholders = False) -> Any:
-    """Read what `torch.save` wrote, with tensors as NumPy arrays; tensors that share memory still do.
+    """Read what `torch.save` wrote, with tensors as NumPy arrays; they still share memory.
 
     Args:
       placeholders: Whether names of anything but tensors and plain containers become `Opaque`
@@ -88,7 +88,7 @@ def read(path: str | Path, placeholders: Placeholders = False) -> Any:
         settings are objects of the program that wrote them.
 
     Raises:
-      UserError: The file can't be read, is damaged, is not PyTorch's, or has a name that is refused.
+      UserError: The file can't be read, is damaged, is not PyTorch's, or has a refused name.
     """
     path = Path(path)
     try:
@@ -111,7 +111,7 @@ def read(path: str | Path, placeholders: Placeholders = False) -> Any:
 
 
 def find_state_dict(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """Find the weights in a file's content: under the first key that tools use, or the content itself."""
+    """Find the weights in a file's content: under a key that tools use, or the content itself."""
     for key in _STATE_DICT_KEYS:
         if isinstance(content.get(key), Mapping):
             return content[key]
@@ -129,7 +129,7 @@ class _DamagedError(Exception):
 # --- the two containers ---
 
 
-def _read_zip(file: BinaryIO, path: Path, placeholders: Placeholders) -> Any:
+def _read_zip(file: Any, path: Path, placeholders: Placeholders) -> Any:
     size = os.fstat(file.fileno()).st_size
     with zipfile.ZipFile(file) as archive:
         members = {member.filename.partition("/")[2]: member for member in archive.infolist()}
@@ -150,6 +150,7 @@ def _read_zip(file: BinaryIO, path: Path, placeholders: Placeholders) -> Any:
                     f"the storage {sanitize(key)} is missing or of another length than its tensors "
                     "say"
                 )
+            stream: Any
             with archive.open(member) as stream:
                 if stream.readinto(storage) != storage.nbytes:
                     raise _DamagedError(f"the storage {sanitize(key)} is cut short")
@@ -160,8 +161,8 @@ def _read_zip(file: BinaryIO, path: Path, placeholders: Placeholders) -> Any:
         return _Unpickler(program, path, size, load_storage, placeholders).load()
 
 
-def _read_legacy(file: BinaryIO, path: Path, placeholders: Placeholders) -> Any:
-    """Read five pickles (magic number, version, platform, the object, keys of storages), then storages."""
+def _read_legacy(file: Any, path: Path, placeholders: Placeholders) -> Any:
+    """Read five pickles (magic number, version, platform, object, storage keys), then storages."""
     size = os.fstat(file.fileno()).st_size
     storages: dict[str, tuple[int, np.ndarray]] = {}
 
@@ -241,6 +242,10 @@ def _check_keys(keys: Iterable[Any]) -> None:
             )
 
 
+# typeshed knows little of it, and pickle's own dispatch holds any callable.
+_PythonUnpickler: Any = pickle._Unpickler  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def _check_keys_before(instruction: Callable, of_marked: bool, every: int) -> Callable:
     """Wrap an instruction with a check of the keys that it will use.
 
@@ -259,7 +264,7 @@ def _check_keys_before(instruction: Callable, of_marked: bool, every: int) -> Ca
 
 def _allowed_instructions() -> dict[int, Callable]:
     """The instructions that only build data, by opcode."""
-    original = pickle._Unpickler.dispatch
+    original = _PythonUnpickler.dispatch
     allowed = {}
     for name in _DATA_INSTRUCTIONS.split():
         opcode = getattr(pickle, name)[0]
@@ -276,7 +281,7 @@ def _allowed_instructions() -> dict[int, Callable]:
     return allowed
 
 
-class _Unpickler(pickle._Unpickler):
+class _Unpickler(_PythonUnpickler):
     """Python's unpickler with only those instructions that build data.
 
     This is the pure Python one, because its instructions can be replaced. The C one would set
@@ -286,7 +291,7 @@ class _Unpickler(pickle._Unpickler):
 
     def __init__(
         self,
-        file: BinaryIO,
+        file: IO[bytes],
         path: Path,
         size: int,
         load_storage: Callable[[str, int, int], np.ndarray],
@@ -317,16 +322,16 @@ class _Unpickler(pickle._Unpickler):
         return Opaque(full_name)
 
     def persistent_load(self, reference: Any) -> Any:
-        """Load a storage: ("storage", class, key, device, elements), in the legacy format also a view.
+        """Load a storage: ("storage", class, key, device, elements) and, in old files, a view.
 
         The legacy format also writes the class of a module this way, together with its source code.
         """
-        if type(reference) is tuple and len(reference) == 4 and reference[0] == "module":
+        is_tuple = type(reference) is tuple
+        if is_tuple and len(reference) == 4 and reference[0] == "module":
             return reference[1]
-        is_reference = type(reference) is tuple and len(reference) in (5, 6)
-        if not is_reference or reference[0] != "storage":
+        if not is_tuple or len(reference) not in (5, 6) or reference[0] != "storage":
             raise _DamagedError("it refers to something other than a storage")
-        _, kind, key, _, elements, *view = reference
+        _, kind, key, _, elements, *view = list(reference)
         if view not in ([], [None]):
             raise _NotPyTorchError(
                 "views of storages, as written before torch 0.4, are not supported"
@@ -351,16 +356,14 @@ class _Unpickler(pickle._Unpickler):
         target = self.stack.pop()
         if type(target) is not Opaque or type(args) is not tuple:
             raise _DamagedError("it calls something that is not a function")
-        if target.name in _CALLS:
-            value = _CALLS[target.name](*args)
-        else:
-            value = Opaque(target.name, args)
+        call = _CALLS.get(target.name)
+        value = call(*args) if call else Opaque(target.name, args)
         if type(value) is np.ndarray:
             self._check_claim(value)
         self.stack.append(value)
 
     def _check_claim(self, array: np.ndarray) -> None:
-        """Refuse tensors that are far larger than the file. No copy is made here, but users make one."""
+        """Refuse tensors far larger than the file. Nothing is copied here, but callers copy."""
         if array.size > self.size:  # by strides of 0, a byte can claim to be a terabyte
             raise _DamagedError("a tensor claims to be larger than the file")
         self.claimed += array.nbytes
@@ -379,7 +382,7 @@ class _Unpickler(pickle._Unpickler):
         elif type(target) is not OrderedDict:
             raise _DamagedError("it sets attributes where there are none")
 
-    dispatch = {
+    dispatch = {  # noqa: RUF012  (as in the base class)
         **_allowed_instructions(),
         pickle.REDUCE[0]: _call,
         pickle.NEWOBJ[0]: _call,

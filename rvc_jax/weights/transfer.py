@@ -1,5 +1,4 @@
-"""Bringing one file from one address to this machine: resumed where it stopped, bounded, and never
-for ever."""
+"""Downloads one file from one address: resumed where it stopped, with limits on size and time."""
 
 from __future__ import annotations
 
@@ -10,16 +9,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rvc_jax.errors import describe_os_error
+from rvc_jax.reporter import Reporter
 from rvc_jax.storage.files import check_disk_space, write_json
 from rvc_jax.version import __version__
-
-Progress = Callable[[str, int, int | None], None]
-"""Called with a file's name, its bytes that are here, and its bytes in all where known."""
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds before each new attempt after a transfer broke off."""
@@ -29,11 +26,13 @@ TIMEOUT = 30.0
 
 STALL_SECONDS = 60.0
 STALL_BYTES = 60_000
-"""A transfer that brings less than so many bytes in so many seconds is given up as well."""
+"""Bytes that a transfer must bring in STALL_SECONDS; a slower one is given up."""
+
+_BLOCK = 1 << 20
 
 
 class DownloadError(Exception):
-    """This address does not give the file, and asking again would not help."""
+    """An address does not give the file, and asking again would not help."""
 
 
 class MissingOnServerError(DownloadError):
@@ -51,18 +50,27 @@ def transfer(
     limit: int,
     pinned: bool,
     name: str,
-    progress: Progress,
+    reporter: Reporter,
 ) -> None:
-    """Brings `part` up to the whole file, continuing what an earlier call left there.
+    """Download a file to `part`, continuing what an earlier call left there.
 
-    What is there is continued only if it came from the same address and the file cannot have
-    changed unnoticed: the server confirms its ETag, or the caller knows the hash (`pinned`). `size`
-    is what the file must measure if that is known, `limit` what it may measure at most, both in
-    bytes. Raises Failed, or UserError if the disk is too small.
+    A part is continued only if it came from the same address and the file can't have changed
+    unnoticed: the server confirms its ETag, or the caller knows the hash.
+
+    Args:
+      size: Bytes that the file must have, if known.
+      limit: Bytes that it may have at most.
+      pinned: Whether the caller knows the hash.
+      name: Name of the file, for the progress.
+      reporter: Receives the progress of the stage "download".
+
+    Raises:
+      DownloadError: The address does not give the file.
+      UserError: The disk has too little room.
     """
     for pause in (*PAUSES, None):
         try:
-            return _attempt(url, part, size, limit, pinned, name, progress)
+            return _attempt(url, part, size, limit, pinned, name, reporter)
         except _InterruptedError as error:
             if pause is None:
                 raise DownloadError(f"{error} ({len(PAUSES) + 1} attempts)") from None
@@ -70,7 +78,7 @@ def transfer(
 
 
 def discard(part: Path) -> None:
-    """Removes what an unfinished transfer left."""
+    """Remove what an unfinished transfer left."""
     part.unlink(missing_ok=True)
     _state_path(part).unlink(missing_ok=True)
 
@@ -86,51 +94,54 @@ def _attempt(
     limit: int,
     pinned: bool,
     name: str,
-    progress: Progress,
+    reporter: Reporter,
 ) -> None:
-    have, etag = _left_from_before(url, part, pinned)
+    have, etag = _find_part(url, part, pinned)
     if size is not None and have >= size:
         if have == size:
             return
         have = 0
+    with _open(_build_request(url, have, etag), part) as response:
+        if have and not _continues(response, have):
+            have = 0
+        total = _check_length(response, have, size, limit, pinned)
+        if total is not None:
+            check_download_space(part.parent, total - have)
+        if not have:
+            # Before the state is written: it must never describe a new file beside bytes of an old.
+            discard(part)
+        write_json(_state_path(part), {"url": url, "etag": _strong_etag(response)})
+        most = limit if total is None else total
+        with part.open("ab" if have else "wb") as file:
+            reporter.progress("download", have, total, name)
+            for chunk in _read_chunks(response):
+                have += len(chunk)
+                if have > most:
+                    break
+                file.write(chunk)
+                reporter.progress("download", have, total, name)
+    if have > most:
+        discard(part)
+        raise DownloadError(
+            f"it sends more than {_format_megabytes(most)}, the most that the file can have"
+        )
+    if total is not None and have < total:
+        raise _InterruptedError(
+            f"the connection closed after {_format_megabytes(have)} of {_format_megabytes(total)}"
+        )
+
+
+def _build_request(url: str, have: int, etag: str | None) -> urllib.request.Request:
     headers = {"User-Agent": f"rvc_jax/{__version__}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
         if etag:
             headers["If-Range"] = etag
-    with _open(urllib.request.Request(url, headers=headers), part) as response:
-        if have and not _continues(response, have):
-            have = 0
-        total = _total(response, have, size, limit, pinned)
-        if total is not None:
-            require_space(part.parent, total - have)
-        if not have:
-            discard(
-                part
-            )  # first: a note about the new file must never stand beside bytes of an old one
-        write_json(_state_path(part), {"url": url, "etag": _strong_etag(response)})
-        most = limit if total is None else total
-        with part.open("ab" if have else "wb") as file:
-            progress(name, have, total)
-            for chunk in _chunks(response):
-                have += len(chunk)
-                if have > most:
-                    break
-                file.write(chunk)
-                progress(name, have, total)
-    if have > most:
-        discard(part)
-        raise DownloadError(
-            f"it sends more than {format_megabytes(most)}, the most that the file can have"
-        )
-    if total is not None and have < total:
-        raise _InterruptedError(
-            f"the connection closed after {format_megabytes(have)} of {format_megabytes(total)}"
-        )
+    return urllib.request.Request(url, headers=headers)
 
 
-def _left_from_before(url: str, part: Path, pinned: bool) -> tuple[int, str | None]:
-    """Bytes that can be continued, and the ETag of the file that they belong to."""
+def _find_part(url: str, part: Path, pinned: bool) -> tuple[int, str | None]:
+    """The bytes that can be continued, and the ETag of the file that they belong to."""
     state = read_json(_state_path(part))
     etag = state.get("etag") if isinstance(state.get("etag"), str) else None
     if state.get("url") != url or not (etag or pinned) or not part.is_file():
@@ -139,7 +150,7 @@ def _left_from_before(url: str, part: Path, pinned: bool) -> tuple[int, str | No
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a small JSON file; empty if there is none or it is damaged."""
+    """Read the object in a small JSON file; empty if it is missing or damaged."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -147,30 +158,30 @@ def read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-# --- the conversation with the server
-# --------------------------------------------------------------------------------
+# --- the server ---
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to https, and to http from http: never to files, other protocols or out of
-    encryption."""
+class SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to https, and from http to http: never to files or other protocols, and
+    never from https to http."""
 
     def redirect_request(
         self, request: Any, file: Any, code: int, message: str, headers: Any, address: str
     ) -> Any:
+        """Return the next request; None makes the redirect an HTTPError."""
         scheme = address.partition(":")[0].lower()
         if scheme != "https" and scheme != request.type:
-            return None  # then the redirect is raised as an HTTPError
+            return None
         return super().redirect_request(request, file, code, message, headers, address)
 
 
 def _open(request: urllib.request.Request, part: Path) -> Any:
-    """The server's answer after all redirects; raises Failed or _InterruptedError if it is none."""
+    """Return the response after all redirects; raise DownloadError or _InterruptedError."""
     try:
-        return _answer(request)
+        return _request(request)
     except urllib.error.HTTPError as error:
         error.close()
-        raise _http_failure(error.code, part) from None
+        raise _to_error(error.code, part) from None
     except urllib.error.URLError as error:
         reason = error.reason
         if isinstance(reason, ssl.SSLCertVerificationError):
@@ -178,21 +189,20 @@ def _open(request: urllib.request.Request, part: Path) -> Any:
                 f"its certificate is not trusted: {reason.verify_message}"
             ) from None
         if isinstance(reason, ConnectionResetError | ssl.SSLError):
-            raise _InterruptedError(_reason(reason)) from None
+            raise _InterruptedError(_describe(reason)) from None
         raise DownloadError(f"it cannot be reached: {describe_os_error(reason)}") from None
     except (OSError, http.client.HTTPException) as error:
-        raise _InterruptedError(_reason(error)) from None
+        raise _InterruptedError(_describe(error)) from None
 
 
-def _answer(request: urllib.request.Request) -> Any:
-    """What the server answers, asked in a thread of its own: headers can trickle in for ever."""
+def _request(request: urllib.request.Request) -> Any:
+    """Send a request in a thread of its own, since headers can trickle in for ever."""
     outcome: list[Any] = []
 
     def ask() -> None:
         try:
-            outcome.append(
-                urllib.request.build_opener(_Redirects()).open(request, timeout=TIMEOUT)
-            )
+            opener = urllib.request.build_opener(SafeRedirects())
+            outcome.append(opener.open(request, timeout=TIMEOUT))
         except Exception as error:
             outcome.append(error)
 
@@ -206,7 +216,7 @@ def _answer(request: urllib.request.Request) -> Any:
     return outcome[0]
 
 
-def _http_failure(code: int, part: Path) -> Exception:
+def _to_error(code: int, part: Path) -> Exception:
     if code == 416:  # what is here cannot be the beginning of that file
         discard(part)
     if code in (408, 416, 425, 429) or code >= 500:
@@ -224,9 +234,8 @@ def _http_failure(code: int, part: Path) -> Exception:
 
 def _continues(response: Any, have: int) -> bool:
     """Whether the server sends the rest; it may send the whole file instead."""
-    return response.status == 206 and str(response.headers.get("Content-Range")).startswith(
-        f"bytes {have}-"
-    )
+    sent = str(response.headers.get("Content-Range"))
+    return response.status == 206 and sent.startswith(f"bytes {have}-")
 
 
 def _strong_etag(response: Any) -> str | None:
@@ -234,8 +243,10 @@ def _strong_etag(response: Any) -> str | None:
     return etag if etag and not etag.startswith("W/") else None
 
 
-def _total(response: Any, have: int, size: int | None, limit: int, pinned: bool) -> int | None:
-    """Bytes that the file will have when this response is through, where the server says it."""
+def _check_length(
+    response: Any, have: int, size: int | None, limit: int, pinned: bool
+) -> int | None:
+    """Return the bytes that the file will have after this response, if the server says it."""
     if response.status not in (200, 206) or (response.status == 206 and not have):
         raise DownloadError(
             f"the server sends another part than was asked for (HTTP {response.status})"
@@ -254,47 +265,46 @@ def _total(response: Any, have: int, size: int | None, limit: int, pinned: bool)
         raise DownloadError(f"the file there has {total} bytes, not {size}: it is another one")
     if total > limit:
         raise DownloadError(
-            f"the file there claims {format_megabytes(total)}, more than can be true"
+            f"the file there claims {_format_megabytes(total)}, more than can be true"
         )
     return total
 
 
-def require_space(folder: Path, needed: int) -> None:
-    """Raises UserError unless the disk takes a download of this many bytes."""
+def check_download_space(folder: Path, needed: int) -> None:
+    """Raise UserError unless the disk has room for a download of this many bytes."""
     advice = "free some space, or name another folder in RVC_JAX_HOME"
     check_disk_space(folder, needed, "the download", advice)
 
 
-def format_megabytes(count: int) -> str:
+def _format_megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
 
 
-def _chunks(response: Any) -> Iterator[bytes]:
-    """The body as it comes; raises _InterruptedError when it stops coming, or comes too slowly to
-    ever end."""
+def _read_chunks(response: Any) -> Iterator[bytes]:
+    """Yield the body as it comes; raise _InterruptedError when it stops or becomes too slow."""
     since = time.monotonic()
     received = 0
     while True:
         try:
-            chunk = response.read1(1 << 20)
+            chunk = response.read1(_BLOCK)
         except (OSError, http.client.HTTPException) as error:
-            raise _InterruptedError(_reason(error)) from None
+            raise _InterruptedError(_describe(error)) from None
         if not chunk:
             return
         yield chunk
         received += len(chunk)
-        if (now := time.monotonic()) - since > STALL_SECONDS:
+        now = time.monotonic()
+        if now - since > STALL_SECONDS:
             if received < STALL_BYTES:
                 raise _InterruptedError(
-                    f"it sent only {format_megabytes(received)} in {now - since:.0f} s"
+                    f"it sent only {_format_megabytes(received)} in {now - since:.0f} s"
                 )
             since = now
             received = 0
 
 
-def _reason(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"the connection was silent for {TIMEOUT:.0f} s"
-    return f"the connection broke: {type(error).__name__}" + (
-        f": {error}" if str(error) else ""
-    )
+    details = f": {error}" if str(error) else ""
+    return f"the connection broke: {type(error).__name__}{details}"

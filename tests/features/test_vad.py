@@ -4,6 +4,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import convert_script
 import numpy as np
 import pytest
 
@@ -62,9 +63,9 @@ def test_conversion_gives_the_bundled_file():
     pytest.importorskip("onnx")
     if (package := find_spec("silero_vad")) is None:
         pytest.skip("silero-vad is not installed")
-    from rvc_jax.weights import bundled, convert_bundled
+    from rvc_jax.weights import bundled
 
-    arrays = convert_bundled.silero_vad(
+    arrays = convert_script.load().silero_vad(
         Path(package.origin).parent / "data/silero_vad_16k_op15.onnx"
     )
     stored = bundled.load("silero_vad")

@@ -1,16 +1,17 @@
-"""The bundled weights: size, types, licences, and that they are what the public models hold."""
+"""The bundled weights: size, types, licenses, and that they are what the public models hold."""
 
 import os
 from importlib.util import find_spec
 from pathlib import Path
 
+import convert_script
 import numpy as np
 import pytest
 
 from rvc_jax.weights import bundled
 
 
-def test_the_package_stays_small_and_names_its_licences():
+def test_the_package_stays_small_and_names_its_licenses():
     files = list(bundled.FOLDER.iterdir())
     assert sum(path.stat().st_size for path in files) < 11_000_000
     assert "OpenAI" in (bundled.FOLDER / "LICENSE-whisper.txt").read_text()
@@ -30,14 +31,13 @@ def test_arrays_are_finite_float32(name):
 def test_conversion_gives_the_bundled_files(tmp_path):
     pytest.importorskip("onnx")
     pytest.importorskip("swift_f0")
-    from rvc_jax.weights import convert_bundled
-
+    convert = convert_script.load()
     sources = {"swift_f0": Path(find_spec("swift_f0").origin).with_name("model.onnx")}
     if path := os.environ.get("RVC_JAX_WHISPER_ONNX"):
         sources["whisper_tiny"] = Path(path)
-    converters = {"swift_f0": convert_bundled.swift_f0, "whisper_tiny": convert_bundled.whisper}
+    converters = {"swift_f0": convert.swift_f0, "whisper_tiny": convert.whisper}
     for name, source in sources.items():
-        convert_bundled.write_npz(tmp_path / "made.npz", converters[name](source))
+        convert.write_npz(tmp_path / "made.npz", converters[name](source))
         with (
             np.load(tmp_path / "made.npz") as made,
             np.load(bundled.FOLDER / f"{name}.npz") as stored,

@@ -19,7 +19,7 @@ FILES = [file for entry in ENTRIES.values() for file in entry.files]
 @pytest.mark.parametrize("name", ENTRIES)
 def test_entries_are_well_formed(name: str) -> None:
     entry = ENTRIES[name]
-    assert entry.name == name and entry.licence and entry.what and entry.files
+    assert entry.name == name and entry.license and entry.what and entry.files
     assert len({PurePosixPath(file.path).parent for file in entry.files}) == 1
     for file in entry.files:
         assert not PurePosixPath(file.path).is_absolute() and ".." not in file.path

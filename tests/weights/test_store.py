@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from reporting import KeepingReporter
 from weights_server import (
     CONTENT,
     OTHER,
@@ -35,8 +36,7 @@ from rvc_jax.weights.registry import WeightsEntry, WeightsFile
 
 pytestmark = pytest.mark.usefixtures("home")
 
-# --- the good case
-# ---------------------------------------------------------------------------------------------------
+# --- the good case ---
 
 
 def test_a_download_is_verified_recorded_and_done_once(
@@ -45,15 +45,14 @@ def test_a_download_is_verified_recorded_and_done_once(
     server.paths["/toy.pth"] = serve(CONTENT)
     register(f"{server.url}/toy.pth")
     assert store.find("toy") is None
-    told: list[tuple] = []
-    path = store.path("toy", lambda *call: told.append(call))
+    reporter = KeepingReporter()
+    path = store.path("toy", reporter)
     assert path == home / "weights/toys/toy.pth" and path.read_bytes() == CONTENT
-    assert told[0] == ("toy.pth", 0, len(CONTENT)) and told[-1] == (
-        "toy.pth",
-        len(CONTENT),
-        len(CONTENT),
-    )
-    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    total = len(CONTENT)
+    assert reporter.steps[0] == ("download", 0, total, "toy.pth")
+    assert reporter.steps[-1] == ("download", total, total, "toy.pth")
+    done = [step.done for step in reporter.steps]
+    assert done == sorted(done)
     assert left(home) == WHOLE
     record = json.loads((home / "weights/toys/toy.pth.download.json").read_text())
     assert record["sha256"] == sha256(CONTENT) and record["url"] == f"{server.url}/toy.pth"
@@ -94,8 +93,7 @@ def test_where_the_cache_is(
     assert store.folder() == tmp_path / ".cache/rvc_jax/weights"
 
 
-# --- no network, another network
-# -------------------------------------------------------------------------------------
+# --- no network, another network ---
 
 
 def test_without_a_network_there_is_one_line(
@@ -137,8 +135,9 @@ def test_a_mirror_is_asked_instead(
     server: Server, register: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RVC_JAX_MIRROR", f"{server.url}/mirror/")
+    path = "owner/name/resolve/main/sub/toy.pth"
     cases = {
-        "https://huggingface.co/owner/name/resolve/main/sub/toy.pth": "/mirror/owner/name/resolve/main/sub/toy.pth",
+        f"https://huggingface.co/{path}": f"/mirror/{path}",
         "https://example.org/deep/path/toy.pth": "/mirror/toy.pth",
         "https://example.org/wheels/toys.whl#toys/assets/toy.pth": "/mirror/toy.pth",
     }
@@ -166,8 +165,7 @@ def test_a_mirror_that_is_none(
     assert "RVC_JAX_MIRROR is" in refusal()
 
 
-# --- hashes that nobody told us
-# --------------------------------------------------------------------------------------
+# --- hashes that nobody told us ---
 
 
 def test_the_first_download_counts(server: Server, register: Callable, home: Path) -> None:
@@ -199,8 +197,7 @@ def test_a_file_that_was_put_there_is_taken_and_recorded(
     assert store.find("toy") is None
 
 
-# --- the cache
-# -------------------------------------------------------------------------------------------------------
+# --- the cache ---
 
 
 @pytest.mark.parametrize("pinned", [True, False])
@@ -234,7 +231,7 @@ def test_a_verified_file_is_not_read_again(
     server.paths["/toy.pth"] = serve(CONTENT)
     register(f"{server.url}/toy.pth")
     path = store.path("toy")
-    monkeypatch.setattr(store, "_sha256", lambda path: pytest.fail("it is read again"))
+    monkeypatch.setattr(store, "file_sha256", lambda path: pytest.fail("it is read again"))
     assert store.find("toy") == path and store.fingerprint(path) == sha256(CONTENT)
 
 
@@ -306,8 +303,7 @@ def test_a_cache_that_cannot_be_written_to(register: Callable, home: Path) -> No
     assert "cannot be written" in refusal()
 
 
-# --- files inside of others
-# ------------------------------------------------------------------------------------------
+# --- files inside of others ---
 
 
 def archive(member: str = "toys/assets/toy.pth", content: bytes = CONTENT) -> bytes:
@@ -334,7 +330,8 @@ def test_a_wheel_that_pip_fetches(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     register("pip:toys==1.0#toys/assets/toy.pth")
-    assert (place := store.path("toy")).read_bytes() == CONTENT
+    place = store.path("toy")
+    assert place.read_bytes() == CONTENT
     place.unlink()
     register("pip:toys==2.0#toys/assets/toy.pth")
     assert "toys==2.0" in refusal()
@@ -395,8 +392,7 @@ def test_an_installed_package_is_used_and_not_imported(
     assert store.path("toy").read_bytes() == CONTENT and len(server.requests) == 1
 
 
-# --- models of the hub
-# -----------------------------------------------------------------------------------------------
+# --- models of the hub ---
 
 
 @pytest.fixture
@@ -482,8 +478,7 @@ def test_hostile_names_are_refused(hub: Server, home: Path, name: str) -> None:
     assert not hub.requests and not home.exists()
 
 
-# --- fingerprints
-# ----------------------------------------------------------------------------------------------------
+# --- fingerprints ---
 
 
 def test_a_fingerprint_is_the_hash_and_follows_the_file(

@@ -127,8 +127,7 @@ def from_torch(value):
     return convert(value, array, torch.Tensor)
 
 
-# --- round trips
-# -----------------------------------------------------------------------------------------------------
+# --- round trips ---
 
 
 @quick
@@ -260,8 +259,7 @@ def test_a_folder_that_is_missing_is_a_user_error(tmp_path):
         write(tmp_path / "nowhere" / "model.pth", 1)
 
 
-# --- files that are not what they say
-# --------------------------------------------------------------------------------
+# --- files that are not what they say ---
 
 
 def in_zip(program, storages=(), compression=zipfile.ZIP_STORED):
@@ -421,8 +419,7 @@ def test_changed_bytes_are_read_or_refused(path, tmp_path, wrap, placeholders, d
         assert str(error).isprintable()
 
 
-# --- files that mean harm
-# --------------------------------------------------------------------------------------------
+# --- files that mean harm ---
 
 
 @pytest.fixture
@@ -584,8 +581,7 @@ def test_bytes_by_number_are_refused(path):
     assert "made of something other than a list" in refusal(path)
 
 
-# --- placeholders
-# ----------------------------------------------------------------------------------------------------
+# --- placeholders ---
 
 
 class Rate(enum.IntEnum):

@@ -33,8 +33,7 @@ from rvc_jax.weights import store, transfer
 
 pytestmark = pytest.mark.usefixtures("home")
 
-# --- interrupted transfers
-# -------------------------------------------------------------------------------------------
+# --- interrupted transfers ---
 
 
 def test_a_broken_transfer_is_continued(server: Server, register: Callable, home: Path) -> None:
@@ -272,8 +271,7 @@ def test_a_stop_before_the_first_byte_leaves_no_mixture(
     assert store.path("toy").read_bytes() == OTHER
 
 
-# --- wrong files
-# -----------------------------------------------------------------------------------------------------
+# --- wrong files ---
 
 
 def test_a_wrong_hash_is_refused_and_the_file_removed(
@@ -312,8 +310,8 @@ def test_every_address_is_told_with_its_reason(server: Server, register: Callabl
     register(f"{server.url}/one", f"{server.url}/two")
     text = refusal()
     assert (
-        f"{server.url}/one: the server has no such file (HTTP 404); {server.url}/two: the server does not"
-        in text
+        f"{server.url}/one: the server has no such file (HTTP 404); "
+        f"{server.url}/two: the server does not" in text
     )
 
 
@@ -325,7 +323,7 @@ def test_a_body_without_end_is_cut(
     monkeypatch: pytest.MonkeyPatch,
     pinned: bool,
 ) -> None:
-    monkeypatch.setattr(store, "_LARGEST", 3_000_000)
+    monkeypatch.setattr(store, "MAX_BYTES", 3_000_000)
     server.paths["/toy.pth"] = endless
     register(f"{server.url}/toy.pth", content=CONTENT if pinned else None)
     assert f"it sends more than {'1.5' if pinned else '3.0'} MB" in refusal()
@@ -394,7 +392,7 @@ def test_redirects_are_followed_but_not_for_ever_and_not_out_of_encryption(
     server.paths["/there"] = status(302, Location="/toy.pth")
     assert "redirects in a circle" in refusal()
     request = urllib.request.Request("https://example.org/toy.pth")
-    follow = transfer._Redirects().redirect_request
+    follow = transfer.SafeRedirects().redirect_request
     assert follow(request, None, 302, "", {}, "http://example.org/toy.pth") is None
     assert (
         follow(request, None, 302, "", {}, "https://example.org/there").full_url

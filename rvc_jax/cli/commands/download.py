@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,13 +71,33 @@ def _fetch(names: list[str], display: Display) -> dict[str, Path]:
 def _fetch_one(name: str, display: Display) -> Path:
     from rvc_jax.weights import store
 
-    def show(file: str, done: int, total: int | None) -> None:
-        text = format_bytes(done)
-        if total:
-            text += f" of {format_bytes(total)}"
-        display.progress(f"{name} {file}", done, total, text)
+    reporter = _DownloadReporter(name, display)
+    return store.hub_model(name, reporter) if "/" in name else store.path(name, reporter)
 
-    return store.hub_model(name, show) if "/" in name else store.path(name, show)
+
+class _DownloadReporter:
+    """Shows every file of a download as a stage of its own, with its bytes."""
+
+    def __init__(self, name: str, display: Display):
+        self._name = name
+        self._display = display
+
+    def message(self, text: str) -> None:
+        self._display.message(text)
+
+    def progress(
+        self,
+        stage: str,
+        done: float,
+        total: float | None,
+        text: str = "",
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Show progress in bytes; `text` is the name of the file."""
+        size = format_bytes(done)
+        if total:
+            size += f" of {format_bytes(total)}"
+        self._display.progress(f"{self._name} {text}", done, total, size)
 
 
 def _list_entries() -> list[dict[str, Any]]:
@@ -87,7 +108,7 @@ def _list_entries() -> list[dict[str, Any]]:
         {
             "name": entry.name,
             "bytes": entry.size,
-            "licence": entry.licence,
+            "licence": entry.license,
             "what": entry.what,
             "path": store.find(entry.name),
             "sha256": {file.path: file.sha256 for file in entry.files},

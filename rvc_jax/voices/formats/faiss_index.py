@@ -16,7 +16,7 @@ import math
 import os
 import struct
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -204,7 +204,7 @@ class _OtherKindError(Exception):
 class _Reader:
     """Reads a file from its beginning to its end."""
 
-    def __init__(self, file: IO[bytes]):
+    def __init__(self, file: Any):
         self._file = file
         self.left = os.fstat(file.fileno()).st_size
 

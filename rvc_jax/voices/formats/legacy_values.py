@@ -104,7 +104,7 @@ def _is_flat(value: Any) -> bool:
 
 
 def _to_member(record: Opaque) -> Any:
-    args = record.args if type(record.args) is tuple else ()
+    args: tuple[Any, ...] = record.args if type(record.args) is tuple else ()
     # A member of an enumeration is stored as getattr(Class, "NAME"), or as Class(value).
     if record.name == "builtins.getattr" and len(args) == 2 and type(args[1]) is str:
         return sanitize(args[1], _MAX_TEXT)

@@ -85,6 +85,7 @@ def _parse_description(text: str, weights: dict[str, np.ndarray]) -> VoiceModel:
     damaged = "the description of the voice in its header is damaged"
     try:
         described = json.loads(text)
+        speakers = described["speakers"]
         model = VoiceModel(
             generator=from_dict(GeneratorConfig, described["generator"]),
             audio=from_dict(AudioConfig, described["audio"]),
@@ -92,23 +93,25 @@ def _parse_description(text: str, weights: dict[str, np.ndarray]) -> VoiceModel:
             weights=weights,
             content_encoder=described["content_encoder"],
             content_fingerprint=described["content_fingerprint"],
-            speakers=described["speakers"],
+            speakers=speakers,
             facts=described["facts"],
         )
     except (KeyError, TypeError, ValueError, RecursionError, AttributeError):
         raise ValueError(f"{damaged}, or from another version of rvc-jax") from None
     # from_dict has checked nothing: the values are any that JSON has.
-    texts = [model.content_encoder, *model.speakers] if type(model.speakers) is list else [None]
+    if type(speakers) is not list or not speakers:
+        raise ValueError(damaged)
+    texts = [model.content_encoder, *speakers]
     if model.content_fingerprint is not None:
         texts.append(model.content_fingerprint)
-    if not model.speakers or any(type(text) is not str for text in texts):
+    if any(type(text) is not str for text in texts):
         raise ValueError(damaged)
     if type(model.facts) is not dict or model.version not in list(CONTENT_CHANNELS):
         raise ValueError(damaged)
     check_sizes(model.generator, model.audio)
     return dataclasses.replace(
         model,
-        speakers=tuple(model.speakers),
+        speakers=tuple(speakers),
         facts={"kind": NATIVE_VOICE} | model.facts,
     )
 

@@ -12,18 +12,23 @@ from typing import Any
 import numpy as np
 
 OPSET = 17
-"""The oldest version of the operations that has all that are needed. Many programs carry old versions
-of onnxruntime."""
+"""The oldest set of operations with all that are needed: many programs have an old onnxruntime."""
 
 _IR_VERSION = 8  # of the file format, as of that opset
 _INT64_MAX = np.iinfo(np.int64).max
+
+Value = str | float | Sequence[int] | np.ndarray | np.generic
+"""The name of a value, or a constant."""
 
 TypedName = tuple[str, int, list[int | str]]
 """Name, type (onnx.TensorProto's number) and shape of an input or output."""
 
 
 class Graph:
-    """A list of operations. Values are referred to by their names; numbers and arrays become constants."""
+    """A list of operations.
+
+    Values are referred to by their names; numbers and arrays become constants.
+    """
 
     def __init__(self, weights: Mapping[str, np.ndarray]):
         """Start an empty graph.
@@ -34,9 +39,7 @@ class Graph:
         self._nodes: list[Any] = []
         self._constants: dict[str, np.ndarray] = {}
 
-    def __call__(
-        self, kind: str, *inputs: str | float | Sequence[int] | np.ndarray, **attributes: Any
-    ) -> str:
+    def __call__(self, kind: str, *inputs: Value, **attributes: Any) -> str:
         """Append an operation with one output, and return the output's name."""
         return self.append(1, kind, *inputs, **attributes)[0]
 
@@ -57,13 +60,12 @@ class Graph:
 
     def add_number(self, name: str, value: float) -> str:
         """Add a number that can be found in the file by its name."""
-        self._constants[name] = np.float32(value)
+        self._constants[name] = np.asarray(value, np.float32)
         return name
 
-    def _add_constant(self, value: float | Sequence[int] | np.ndarray) -> str:
-        if isinstance(value, float):
-            value = np.float32(value)
-        array = np.asarray(value)
+    def _add_constant(self, value: Value) -> str:
+        dtype = np.float32 if isinstance(value, float) else None
+        array = np.asarray(value, dtype)
         name = f"constant_{len(self._constants)}"
         self._constants[name] = array
         return name
@@ -138,7 +140,7 @@ class Graph:
     def wave_net(self, layer: str, x: str, mask: str, speaker: str, layers: int) -> str:
         """Append `models.layers.WaveNet`."""
         conditions = self.split(self.conv(f"{layer}.cond_layer", speaker), layers)
-        output = None
+        output = ""
         for number, condition in enumerate(conditions):
             gates = self("Add", self.conv(f"{layer}.in_layers.{number}", x), condition)
             filtered, gate = self.split(gates, 2)
@@ -147,7 +149,7 @@ class Graph:
             if number + 1 < layers:
                 residual, y = self.split(y, 2)
                 x = self("Mul", self("Add", x, residual), mask)
-            output = y if output is None else self("Add", output, y)
+            output = self("Add", output, y) if output else y
         return self("Mul", output, mask)
 
     def serialize(

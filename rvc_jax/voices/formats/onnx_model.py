@@ -32,8 +32,8 @@ from rvc_jax.voices.model import PUBLIC_ENCODER, VoiceModel
 
 Flavor = Literal["w-okada", "rvc"]
 """w-okada: inputs feats, p_len, pitch, pitchf, sid; the noise is drawn inside. rvc: inputs phone,
-phone_lengths, pitch, pitchf, ds, rnd. Each program feeds its own names, and only one feeds noise, so
-one file can't serve both."""
+phone_lengths, pitch, pitchf, ds, rnd. One file can't serve both: each program feeds its own names,
+and only one feeds noise."""
 
 TOLERANCE = 1e-3
 """Largest difference that a file may have from the voice in JAX, for waves in -1..1."""
@@ -88,7 +88,7 @@ def check(path: Path, model: VoiceModel) -> float:
 
 
 def wokada_metadata(model: VoiceModel) -> dict[str, Any]:
-    """Return what w-okada's voice changer reads about a model; in version 2, audio has three axes."""
+    """Return what w-okada's voice changer reads about a model. In version 2, audio has 3 axes."""
     classic = "pyTorchRVC" if model.version == "v1" else "pyTorchRVCv2"
     return {
         "application": "VC_CLIENT",
@@ -149,7 +149,8 @@ def render(
     import onnxruntime
 
     session = onnxruntime.InferenceSession(disable_noise(path.read_bytes()))
-    return session.run(None, to_session_inputs(values, flavor, has_pitch))[0].reshape(-1)
+    (audio,) = session.run(None, to_session_inputs(values, flavor, has_pitch))
+    return np.asarray(audio).reshape(-1)
 
 
 def disable_noise(data: bytes) -> bytes:
@@ -159,7 +160,9 @@ def disable_noise(data: bytes) -> bytes:
     model = onnx.load_from_string(data)
     for constant in model.graph.initializer:
         if constant.name in (_NOISE_SCALE, _SOURCE_NOISE_SCALE):
-            constant.CopyFrom(onnx.numpy_helper.from_array(np.float32(0), constant.name))
+            constant.CopyFrom(
+                onnx.numpy_helper.from_array(np.asarray(0, np.float32), constant.name)
+            )
     return model.SerializeToString()
 
 
@@ -188,7 +191,7 @@ def _compare(data: bytes, model: VoiceModel, path: Path) -> float:
     network = model.network()
     infer = jax.jit(lambda parameters, *inputs: network(parameters, "infer", *inputs))
     expected = infer(network.from_public(model.weights), *values.values())
-    difference = float(np.abs(audio[0] - np.asarray(expected)).max())
+    difference = float(np.abs(np.asarray(audio)[0] - np.asarray(expected)).max())
     if not difference <= TOLERANCE:
         raise UserError(
             f"{path.name}: as ONNX the voice sounds different, by {difference:.2g} of full scale "

@@ -265,7 +265,10 @@ def _check_vocoder(content: Mapping[str, Any]) -> None:
 def _find_facts(path: Path, content: Mapping[str, Any], kind: str) -> dict[str, Any]:
     found = legacy_values.extract_facts(content, _NOT_FACTS)
     name = found.get("model_name")
-    facts = {"kind": kind, "name": name if isinstance(name, str) else sanitize(path.stem, 100)}
+    facts: dict[str, Any] = {
+        "kind": kind,
+        "name": name if isinstance(name, str) else sanitize(path.stem, 100),
+    }
     epoch = found.get("epoch", found.get("iteration"))
     if epoch is None:
         counted = re.match(r"(\d{1,9}) ?epoch", str(found.get("info", "")))

@@ -40,8 +40,7 @@ _GRADIENT_SCALER = {
     "growth_interval": 2000,
     "_growth_tracker": 0,
 }
-"""The initial state of PyTorch's. Applio's float16 training needs one; without it, it starts again at
-epoch 1."""
+"""PyTorch's initial state. Without one, Applio's float16 training starts again at epoch 1."""
 
 
 class ReadBackError(Exception):

@@ -20,8 +20,8 @@ from rvc_jax.voices.formats.onnx_model import (
     check,
     disable_noise,
     draw_inputs,
-    wokada_metadata,
     to_session_inputs,
+    wokada_metadata,
     write,
 )
 from rvc_jax.voices.model import VoiceModel

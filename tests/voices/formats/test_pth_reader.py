@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from public_files import (
+    TUPLES_OF_TUPLES,
     Call,
     applio,
     checkpoint,
@@ -20,6 +22,7 @@ from public_files import (
     small_voice,
     write,
 )
+from voice_refusal import refusal
 
 from rvc_jax.config import PRESETS
 from rvc_jax.errors import UserError
@@ -322,3 +325,198 @@ def test_a_voice_of_full_size_has_its_457_tensors(tmp_path: Path) -> None:
     )
     assert found.is_rvc_compatible and not found.has_posterior
     assert 27e6 < sum(array.size for array in found.weights.values()) < 28e6
+
+
+# --- broken voices ---
+
+
+def array(*shape: int) -> np.ndarray:
+    return np.zeros(shape, np.float32)
+
+
+def config(voice: VoiceModel, **entries: Any) -> dict[str, Any]:
+    """A voice whose config has other entries, by their numbers."""
+    values = to_config_list(voice)
+    for number, value in entries.items():
+        values[int(number[1:])] = value
+    return classic(voice, config=values)
+
+
+def weights(voice: VoiceModel, without: str = "", **changes: Any) -> dict[str, Any]:
+    kept = {
+        name: value
+        for name, value in voice.weights.items()
+        if not (without and name.startswith(without))
+    }
+    return classic(
+        voice, weight=kept | {name.replace("__", "."): value for name, value in changes.items()}
+    )
+
+
+VOICES: dict[str, tuple[Callable[[VoiceModel], Any], str]] = {
+    "RefineGAN": (
+        lambda voice: applio(voice, vocoder="RefineGAN"),
+        "the vocoder RefineGAN.*opens in",
+    ),
+    "MRF": (lambda voice: applio(voice, vocoder="MRF HiFi-GAN"), "the vocoder MRF HiFi-GAN"),
+    "RingFormer": (
+        lambda voice: applio(voice, vocoder="RingFormer_v2"),
+        "the vocoder RingFormer_v2",
+    ),
+    "VITS2": (
+        lambda voice: applio(voice, vits2_mode=True),
+        r"a fork's own architecture \(vits2_mode\)",
+    ),
+    "a vocoder's enumeration": (
+        lambda voice: applio(
+            voice, vocoder=Call("ultimate_rvc.typing_extra.Vocoder", ("RefineGAN",))
+        ),
+        "RefineGAN",
+    ),
+    "17 entries": (
+        lambda voice: classic(voice, config=to_config_list(voice)[:17]),
+        "17 entries, not 18",
+    ),
+    "no entry": (lambda voice: classic(voice, config=[]), "0 entries, not 18"),
+    "blocks of kind 2": (
+        lambda voice: config(voice, _9="2"),
+        "residual blocks are of kind '2'",
+    ),
+    "a text for a size": (lambda voice: config(voice, _2="192"), "can't be a size"),
+    "a number with a point": (lambda voice: config(voice, _3=8.0), "can't be a size"),
+    "a negative size": (lambda voice: config(voice, _3=-8), "can't be a size"),
+    "a list for a size": (lambda voice: config(voice, _2=[1]), "can't be a size"),
+    "a number for a list": (lambda voice: config(voice, _12=10), "can't be a size"),
+    "numbers for lists in a list": (
+        lambda voice: config(voice, _11=[1, 2, 3]),
+        "can't be a size",
+    ),
+    "a thousand million layers": (lambda voice: config(voice, _6=10**9), "can't be a size"),
+    "a thousand layers": (lambda voice: config(voice, _6=1000), "more layers than any voice"),
+    "a number of 100 digits": (lambda voice: config(voice, _3=10**60), "can't be a size"),
+    "five heads": (lambda voice: config(voice, _5=5), "heads"),
+    "four heads": (lambda voice: config(voice, _5=4), "attention heads 4, its weights have 2"),
+    "other channels": (
+        lambda voice: config(voice, _3=16),
+        "hidden channels 16, its weights have 8",
+    ),
+    "other kernels": (
+        lambda voice: config(voice, _14=[20, 16, 4, 4]),
+        "upsample kernels .* its weights have",
+    ),
+    "other rates": (lambda voice: config(voice, _12=[10, 8, 2, 2]), "does not make 40000 Hz"),
+    "rates in another order": (
+        lambda voice: config(voice, _12=[10, 2, 10, 2]),
+        "is not possible",
+    ),
+    "an odd rate": (
+        lambda voice: config(voice, _12=[16, 5, 5, 1], _14=[16, 15, 15, 1]),
+        "odd rate behind the first",
+    ),
+    "no rates": (lambda voice: config(voice, _12=[], _14=[]), "is not possible"),
+    "other dilations": (
+        lambda voice: config(voice, _11=[[1, 3]] * 3),
+        "parts that RVC's network lacks",
+    ),
+    "an unknown rate": (lambda voice: config(voice, _17=11025), "does not make 11025 Hz"),
+    "no rate at all": (
+        lambda voice: classic(voice, sr=None, config=[*to_config_list(voice)[:17], None]),
+        "can't be a size",
+    ),
+    "a layer is missing": (
+        lambda voice: weights(voice, "dec.ups.1."),
+        "layers are not numbered",
+    ),
+    "the last layer is missing": (
+        lambda voice: weights(voice, "dec.ups.3."),
+        "its weights have",
+    ),
+    "a bias is missing": (
+        lambda voice: weights(voice, "enc_p.proj.bias"),
+        "not whole: enc_p.proj.bias is missing",
+    ),
+    "the speakers are missing": (
+        lambda voice: weights(voice, "emb_g."),
+        "it has no emb_g.weight",
+    ),
+    "half of the pitch is missing": (
+        lambda voice: weights(voice, "dec.m_source"),
+        "not whole: dec.m_source",
+    ),
+    "something more": (
+        lambda voice: weights(voice, dec__extra=array(1)),
+        "lacks: dec.extra is unknown",
+    ),
+    "a layer of another shape": (
+        lambda voice: weights(voice, dec__conv_post__weight=array(1, 2, 5)),
+        r"\(1, 2, 5\), not \(1, 2, 7\)",
+    ),
+    "a table with one dimension": (
+        lambda voice: weights(voice, emb_g__weight=array(3)),
+        "1 dimensions, not 2",
+    ),
+    "a number that is none": (
+        lambda voice: weights(voice, enc_p__proj__bias=np.full(8, np.nan, np.float32)),
+        "8 of its numbers are not",
+    ),
+    "infinity": (
+        lambda voice: weights(voice, enc_p__proj__bias=np.full(8, np.inf, np.float16)),
+        "are not finite",
+    ),
+    "whole numbers": (
+        lambda voice: weights(voice, enc_p__proj__bias=np.zeros(8, np.int64)),
+        "is of int64",
+    ),
+    "complex numbers": (
+        lambda voice: weights(voice, enc_p__proj__bias=np.zeros(8, np.complex64)),
+        "of complex64",
+    ),
+    "features of 500 channels": (
+        lambda voice: weights(voice, enc_p__emb_phone__weight=array(8, 500)),
+        "500 channels.*--content-encoder",
+    ),
+    "an encoder of another width": (
+        lambda voice: applio(voice, embedder_model="whisper-tiny"),
+        "have 384",
+    ),
+    "an unknown encoder": (
+        lambda voice: applio(voice, embedder_model="custom"),
+        "'custom', which is not known",
+    ),
+    "a checkpoint of no preset": (
+        lambda _: checkpoint(small_voice(upsample_kernels=(20, 20, 4, 4))),
+        "no preset has its upsampling",
+    ),
+    "a checkpoint with other blocks": (
+        lambda _: checkpoint(small_voice(resblock_kernels=(3,), resblock_dilations=((1,),))),
+        "not those of 40k",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", VOICES)
+def test_broken_voices_are_told(tmp_path: Path, voice: VoiceModel, case: str) -> None:
+    make, message = VOICES[case]
+    text = refusal(write(tmp_path / "voice.pth", make(voice)))
+    assert re.search(message, text), text
+
+
+@pytest.mark.parametrize(
+    "key", ["version", "vocoder", "embedder_model", "sr", "f0", "speakers_id", "info", "other"]
+)
+def test_what_never_ends_is_no_setting(tmp_path: Path, voice: VoiceModel, key: str) -> None:
+    """Of whatever a file says in the place of a text or a number, no more is looked at than one
+    would have."""
+    found = pth_reader.read(
+        write(tmp_path / "voice.pth", applio(voice, **{key: TUPLES_OF_TUPLES}))
+    )
+    assert found.generator.hidden_channels == 8 and key not in found.facts
+
+
+@pytest.mark.parametrize("entry", [*range(15), 16])
+def test_what_never_ends_is_no_size(tmp_path: Path, voice: VoiceModel, entry: int) -> None:
+    path = write(tmp_path / "voice.pth", config(voice, **{f"_{entry}": TUPLES_OF_TUPLES}))
+    if entry in (1, 8):  # looked at by nobody
+        pth_reader.read(path)
+    else:
+        assert "its config holds a value that can't be a size" in refusal(path) or entry == 9

@@ -87,7 +87,7 @@ def test_a_voice_is_unpacked_among_what_else_there_is(
     assert files.pth.name == f"{Path(pth).stem}.pth" and files.pth.read_bytes() == PTH
     assert (files.index and files.index.read_bytes()) == (INDEX if index else None)
     assert sorted((tmp_path / "out").iterdir()) == sorted({files.pth, files.index or files.pth})
-    assert sorted(os.listdir(tmp_path)) == ["out", "voice.zip"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "voice.zip"]
 
 
 def test_a_model_in_it_can_be_read(archive: Path, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_strange_names_become_plain_ones(
 ) -> None:
     archive.write_bytes(packed({name: PTH}))
     assert extract_model(archive, tmp_path / "out").pth == tmp_path / "out" / written
-    assert os.listdir(tmp_path / "out") == [written]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [written]
 
 
 def test_the_folder_may_be_empty_and_is_never_replaced(archive: Path, tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_changed_bytes_are_unpacked_or_refused(archive: Path, data: st.DataObjec
     except UserError as error:
         assert str(error).isprintable() and not out.exists()
     shutil.rmtree(out, ignore_errors=True)
-    assert os.listdir(archive.parent) == ["voice.zip"]
+    assert [path.name for path in archive.parent.iterdir()] == ["voice.zip"]
 
 
 # What the system refuses
@@ -367,7 +367,7 @@ def test_a_disk_without_room(
     fails_once(monkeypatch, OSError(28, "No space left on device"))
     with pytest.raises(UserError, match="cannot be unpacked into .*: No space left on device"):
         extract_model(archive, tmp_path / "out")
-    assert os.listdir(tmp_path) == ["voice.zip"]
+    assert [path.name for path in tmp_path.iterdir()] == ["voice.zip"]
 
 
 def test_an_interruption_leaves_nothing(
@@ -377,7 +377,7 @@ def test_an_interruption_leaves_nothing(
     fails_once(monkeypatch, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         extract_model(archive, tmp_path / "out")
-    assert os.listdir(tmp_path) == ["voice.zip"]
+    assert [path.name for path in tmp_path.iterdir()] == ["voice.zip"]
 
 
 def fails_once(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:

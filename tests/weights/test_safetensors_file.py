@@ -75,8 +75,7 @@ def assert_same(result: dict, expected: dict) -> None:
         assert result[name].tobytes() == array.tobytes()
 
 
-# --- against the original
-# --------------------------------------------------------------------------------------------
+# --- against the original ---
 
 
 @quick
@@ -123,8 +122,7 @@ def test_torch_and_bfloat16(path: Path) -> None:
     np.testing.assert_array_equal(result["whole"], values.numpy())
 
 
-# --- by hand
-# ---------------------------------------------------------------------------------------------------------
+# --- by hand ---
 
 
 def test_a_file_made_by_hand(path: Path) -> None:
@@ -164,7 +162,8 @@ HOSTILE = {
     "deep": packed(b"[" * 200_000),
     "a huge number": packed(b'{"a": ' + b"9" * 10_000 + b"}"),
     "two of a name": packed(
-        b'{"a": {"dtype":"U8","shape":[0],"data_offsets":[0,0]}, "a": {"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'
+        b'{"a": {"dtype":"U8","shape":[0],"data_offsets":[0,0]}, '
+        b'"a": {"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'
     ),
     "a number for a tensor": packed({"a": 1}),
     "no offsets": packed({"a": {"dtype": "F32", "shape": [2]}}, bytes(8)),
@@ -226,8 +225,7 @@ def test_missing_files_and_folders(path: Path, tmp_path: Path) -> None:
     assert "cannot be read" in refusal(tmp_path)
 
 
-# --- writing
-# ---------------------------------------------------------------------------------------------------------
+# --- writing ---
 
 
 @quick
