@@ -60,9 +60,9 @@ def configure_without_tpu() -> None:
 
 
 def compile_step(
-    preset: Preset, topology: Topology, batch_per_chip: int, forms: KernelConfig | None = None
+    preset: Preset, topology: Topology, batch_per_chip: int, kernels: KernelConfig | None = None
 ) -> StepPlan:
-    """Compile the training step for a slice, by default in the forms of its chip;
+    """Compile the training step for a slice, by default with the kernel config of its chip;
     `configure_without_tpu` must have been called.
 
     Raises:
@@ -71,8 +71,8 @@ def compile_step(
     import jax
 
     mesh = _mesh(topology)
-    forms = forms or kernel_config_for("tpu", topology.chip.kind)
-    networks, arguments = _step(preset, mesh, batch_per_chip * topology.chips, forms)
+    kernels = kernels or kernel_config_for("tpu", topology.chip.kind)
+    networks, arguments = _step(preset, mesh, batch_per_chip * topology.chips, kernels)
     began = time.perf_counter()
     try:
         programs = _programs(networks, mesh, arguments)
@@ -165,7 +165,7 @@ def _mesh(topology: Topology) -> Any:
 
 
 def _step(
-    preset: Preset, mesh: Any, batch: int, forms: KernelConfig
+    preset: Preset, mesh: Any, batch: int, kernels: KernelConfig
 ) -> tuple[Any, tuple[Any, Any]]:
     """The networks, and the shapes of what a step takes: replicated state, divided batch."""
     import jax
@@ -177,7 +177,7 @@ def _step(
     from rvc_jax.train.step import build_networks
 
     train = dataclasses.replace(preset.train, precision="bfloat16")
-    networks = build_networks(dataclasses.replace(preset, train=train), 100, forms)
+    networks = build_networks(dataclasses.replace(preset, train=train), 100, kernels)
     everywhere, divided = (
         mesh and NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",))
     )
