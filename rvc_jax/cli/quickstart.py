@@ -19,7 +19,7 @@ from rvc_jax.infer.postprocess import ConvertedAudio
 from rvc_jax.infer.voice import Voice
 from rvc_jax.metrics.pitch import PITCH_METHOD, PitchTracks, track_pitch
 from rvc_jax.report import Clip, write_report
-from rvc_jax.report.holdout_clips import holdout_clips
+from rvc_jax.report.holdout_clips import render_holdout_clips
 from rvc_jax.reporter import Reporter
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.progress import TrainResult
@@ -121,7 +121,7 @@ def quickstart(
     result = _result(run, trained, converted, melody, out, time.monotonic() - began)
     clips = [
         *_conversion_clips(source, rate, converted, wave),
-        *holdout_clips(run, load_dataset(dataset)),
+        *render_holdout_clips(run, load_dataset(dataset)),
     ]
     notices = [(folder / "LICENSE.txt").read_text() for folder in (sample, other.parent)]
     write_report(run, out / "report.html", clips, melody, result.rows(), notices)

@@ -1,4 +1,4 @@
-"""The hold-out in a report: what was said, and how the best and the latest voice say it."""
+"""The hold-out in a report: the recording, and how the best and the latest voice render it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from rvc_jax.train.step import build_networks
 _TRIES = 3
 
 
-def holdout_clips(run: RunFolder, data: VoiceDataset) -> list[Clip]:
-    """The first slice of the hold-out, as the best voice says it, and as the latest does if that is
-    another one.
+def render_holdout_clips(run: RunFolder, data: VoiceDataset) -> list[Clip]:
+    """Render the first slice of the hold-out with the best voice, and the latest if it differs.
 
-    Nothing without a hold-out; no voice that is not saved yet. The run may be training.
+    The run may be training: voices that are not saved yet are left out.
+
+    Returns:
+      The recorded slice and what was rendered; nothing without a hold-out.
     """
     if not len(data.holdout):
         return []
@@ -30,51 +32,52 @@ def holdout_clips(run: RunFolder, data: VoiceDataset) -> list[Clip]:
     clips = [
         Clip(
             "The voice itself (target)",
-            "A slice that the training never saw: what the voice should sound like.",
+            "A slice that was kept out of training: what the voice should sound like.",
             data.holdout.samples(0)[:samples],
             rate,
         )
     ]
-    if (best := _newest_voice(run, "best")) is not None:
+    best = load_newest_voice(run, "best")
+    averaged = ""
+    if best is not None:
+        step, parameters = best
         line = best_evaluation(run.history()) or {}
-        averaged = (
-            ", averaged weights"
-            if line.get("best/which") == "ema" and line["step"] == best[0]
-            else ""
-        )
+        if line.get("best/which") == "ema" and line["step"] == step:
+            averaged = ", averaged weights"
         caption = (
-            f"The best voice, of step {best[0]}{averaged}. Made from content and pitch alone. The closer to the "
-            "picture above, the better the voice was learnt."
+            f"The best voice, of step {step}{averaged}, rendered from content and pitch alone. "
+            "The closer to the picture above, the better."
         )
-        clips.append(
-            Clip("The same slice from the model", caption, evaluator(best[1]).wave, rate)
-        )
-    latest = _newest_voice(run, "latest")
+        wave = evaluator(parameters).wave
+        clips.append(Clip("The same slice from the model", caption, wave, rate))
+    latest = load_newest_voice(run, "latest")
+    # Averaged weights differ from the raw ones of the same step.
     if latest is not None and (best is None or best[0] != latest[0] or averaged):
-        caption = f"The last saved state of the training, of step {latest[0]}."
-        clips.append(
-            Clip(
-                "The same slice from the latest state", caption, evaluator(latest[1]).wave, rate
-            )
-        )
+        step, parameters = latest
+        caption = f"The last saved state of the training, of step {step}."
+        wave = evaluator(parameters).wave
+        clips.append(Clip("The same slice from the latest state", caption, wave, rate))
     return clips
 
 
-def _newest_voice(run: RunFolder, which: str) -> tuple[int, Any] | None:
-    """Step and parameters of the best or latest voice; None if none is saved.
+def load_newest_voice(run: RunFolder, which: str) -> tuple[int, Any] | None:
+    """Return step and parameters of the `best` or the `latest` voice; None if none is saved.
 
-    A run that trains saves new ones and removes old ones meanwhile: what vanished while it was read
-    is read anew.
+    A run that is training saves new checkpoints and removes old ones. One that disappears while it
+    is read is read again from its successor.
+
+    Raises:
+      UserError: the newest checkpoint is damaged.
     """
     folder = run.best if which == "best" else run.checkpoints
-    for left in reversed(range(_TRIES)):
+    for tries_left in reversed(range(_TRIES)):
         newest = checkpoint.find_newest(folder)
         if newest is None:
             return None
         try:
             parameters = run.load_generator(which)[1]
         except (UserError, OSError):
-            if left == 0 or checkpoint.find_newest(folder) == newest:
+            if tries_left == 0 or checkpoint.find_newest(folder) == newest:
                 raise
             continue
         if checkpoint.find_newest(folder) == newest:

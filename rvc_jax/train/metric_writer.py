@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from tensorboardX import SummaryWriter
 
+from rvc_jax.audio.mel_image import draw_log_mel
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
 from rvc_jax.config import AudioConfig
 from rvc_jax.runs.history import History
@@ -87,12 +88,8 @@ def colorize_mel(wave: np.ndarray, audio: AudioConfig) -> np.ndarray:
     Returns:
         uint8 [mels, frames, 3], low frequencies at the bottom.
     """
-    from matplotlib import colormaps
-
-    mel = np.asarray(log_mel(spectrogram(jnp.asarray(wave[None]), audio), audio))[0].T[::-1]
-    # Natural logs of magnitudes above 1e-5 and of speech at full scale: -11.5 .. 0.5.
-    level = np.clip((mel + 11.5) / 12.0, 0, 1)
-    return (255 * colormaps["magma"](level)[..., :3]).astype(np.uint8)
+    mel = log_mel(spectrogram(jnp.asarray(wave[None]), audio), audio)
+    return draw_log_mel(np.asarray(mel)[0])
 
 
 class DelayedMetrics:

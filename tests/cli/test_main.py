@@ -49,7 +49,10 @@ def test_help_is_quick_and_names_every_command() -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; from rvc_jax.cli.main import main; main(['train', '--help']); print(*sys.modules, file=sys.stderr)"
+    code = (
+        "import sys; from rvc_jax.cli.main import main; main(['train', '--help']); "
+        "print(*sys.modules, file=sys.stderr)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

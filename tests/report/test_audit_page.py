@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from svg_charts import labels, size
 
 from rvc_jax.data.audit.audit import (
     Audit,
@@ -24,10 +25,9 @@ from rvc_jax.data.audit.audit import (
 from rvc_jax.data.audit.repetition import RepeatedSound
 from rvc_jax.data.audit.spectra import NarrowFile
 from rvc_jax.report.audit_page import summarize, write_audit
-from rvc_jax.report.svg import Curve, curves, histogram
 
 HOSTILE = "<script>alert('x')</script>\udce4&\".wav"
-VOID = {"meta", "img", "line", "rect", "polyline"}
+VOID = {"meta", "img"}
 
 
 class Page(HTMLParser):
@@ -83,7 +83,7 @@ def test_the_page_needs_nothing_else(measured, tmp_path):
     assert (
         not page.of("link")
         and not page.of("script")
-        and "url(" not in text
+        and not re.search(r"url\((?!#)", text)
         and "@import" not in text
     )
     assert not re.search(r"https?://", text)
@@ -163,7 +163,7 @@ def test_an_empty_audit_still_makes_a_page(measured, tmp_path):
         voices=(dataclasses.replace(measured[0].voices[0], pitch_hz=nothing),),
     )
     page = Page(written(found, [], tmp_path))
-    assert "No speech was heard." in page.text and "No slice has a pause" in page.text
+    assert "No speech was found." in page.text and "No slice has a pause" in page.text
     assert "worst" not in page.text
 
 
@@ -188,103 +188,16 @@ def test_a_dataset_of_which_nothing_was_dropped_has_no_empty_section(measured, t
     )
 
 
-def labels(svg: str) -> list[tuple[float, float, float]]:
-    """(left, right, baseline) of every text, with letters of 7.5 units."""
-    found = []
-    for attributes, text in re.findall(r"<text ([^>]*)>([^<]*)</text>", svg):
-        values = dict(re.findall(r'([\w-]+)="([^"]*)"', attributes))
-        width = 7.5 * len(text)
-        left = (
-            float(values["x"])
-            - width * {"start": 0, "middle": 0.5, "end": 1}[values["text-anchor"]]
-        )
-        found.append((left, left + width, float(values["y"])))
-    return found
-
-
 def test_labels_neither_overlap_nor_leave_the_picture(measured, tmp_path):
     text = written(*measured, tmp_path)
     charts = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
     assert len(charts) == 5
     for chart in charts:
-        width, height = map(float, re.search(r'viewBox="0 0 (\d+) (\d+)"', chart).groups())
+        width, height = size(chart)
         found = labels(chart)
         assert len(found) > 4
-        assert all(
-            left >= 0 and right <= width and 10 <= y <= height for left, right, y in found
-        )
-        for (left, right, y), (other_left, other_right, other_y) in itertools.combinations(
-            found, 2
-        ):
-            assert abs(y - other_y) >= 10 or right <= other_left or other_right <= left
-
-
-@pytest.mark.parametrize("mark", [500.0, 4000.0, 7900.0, 8000.0])
-def test_names_and_the_mark_do_not_lie_on_the_curves(mark):
-    hz = np.arange(0, 8001, 100)
-    falls = np.where(
-        hz < 300, -3.0, np.where(hz < mark, -30.0, -200.0)
-    ).tolist()  # speech, then nothing
-    lines = [
-        Curve("speech", falls, "#000"),
-        Curve("pauses", [level - 30 for level in falls], "#111"),
-    ]
-    svg = curves(
-        hz.tolist(),
-        lines,
-        [(0, "0")],
-        [(-100.0, "-100"), (0.0, "0")],
-        "t",
-        "kHz; dB",
-        (mark, "8.0 kHz"),
-    )
-    points = [
-        point.split(",")
-        for found in re.findall(r'points="([^"]*)"', svg)
-        for point in found.split()
-    ]
-    for left, right, y in (label for label in labels(svg) if label[0] > 60 and label[2] < 190):
-        assert not any(
-            left <= float(a) <= right and y - 10 <= float(b) <= y + 2 for a, b in points
-        )
-    inside = [label for label in labels(svg) if label[2] < 100]
-    assert len(inside) == 4  # two names, the mark, the highest tick
-    assert len({(left, y) for left, _, y in inside}) == 4
-
-
-def test_large_counts_stay_beside_the_axis():
-    svg = histogram([0, 1, 2], [1_412_000, 3], [(0, "0"), (2, "2")], "t", "x")
-    assert ">1.4 M<" in svg and all(left >= 0 for left, _, _ in labels(svg))
-
-
-def test_bars_and_curves_have_the_heights_of_their_values():
-    svg = histogram(
-        [0, 1, 2, 3],
-        [4, 0, 2],
-        [(0, "0"), (3, "3")],
-        "t",
-        "x",
-        highlighted=(0, 1.2),
-        height=200,
-    )
-    bars = [
-        dict(re.findall(r'(\w+)="([^"]*)"', bar)) for bar in re.findall(r"<rect ([^>]*)/>", svg)
-    ]
-    assert [float(bar["height"]) for bar in bars] == [142.0, 71.0]
-    assert bars[0]["fill"] != bars[1]["fill"]
-    svg = curves(
-        [0, 1, 2],
-        [Curve("a", [-20, 0, -200], "#000")],
-        [(0, "0")],
-        [(-100.0, "-100"), (0.0, "0")],
-        "t",
-        "x",
-    )
-    points = [
-        tuple(map(float, point.split(",")))
-        for point in re.search(r'points="([^"]*)"', svg)[1].split()
-    ]
-    heights = [y for _, y in points]
-    assert (
-        heights[1] < heights[0] < heights[2] and heights[2] == 200.0
-    )  # what is below the axis lies on it
+        for label in found:
+            assert label.left >= 0 and label.right <= width and 7 <= label.baseline <= height
+        for one, other in itertools.combinations(found, 2):
+            is_above = abs(one.baseline - other.baseline) >= 7
+            assert is_above or one.right <= other.left or other.right <= one.left, (one, other)

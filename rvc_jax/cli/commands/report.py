@@ -78,7 +78,7 @@ def write_report_of_run(
     """
     from rvc_jax.data.dataset import load_dataset
     from rvc_jax.report import write_report
-    from rvc_jax.report.holdout_clips import holdout_clips
+    from rvc_jax.report.holdout_clips import render_holdout_clips
     from rvc_jax.runs.folder import RunFolder
 
     folder = RunFolder.open(run)
@@ -88,7 +88,7 @@ def write_report_of_run(
         place = dataset or folder.dataset_path
         if place is None:
             raise UserError(f"{run} does not say where its dataset is: name it with --dataset")
-        clips = holdout_clips(folder, load_dataset(place))
+        clips = render_holdout_clips(folder, load_dataset(place))
     except UserError as error:
         if dataset is not None:
             raise
