@@ -1,1 +1,4 @@
-"""Signal processing on arrays; `reading` and `writing` know files, the rest at most scratch files."""
+"""Signal processing on arrays.
+
+Only `reading` and `writing` know files; `blocks` and `source_separation` use scratch files.
+"""

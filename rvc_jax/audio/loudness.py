@@ -1,4 +1,4 @@
-"""Level of a wave: level curves, normalization of slices and files, matching of volume envelopes."""
+"""Level of a wave: level curves, normalization of slices and files, volume envelopes."""
 
 from __future__ import annotations
 

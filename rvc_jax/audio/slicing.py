@@ -39,7 +39,7 @@ def slice_recording(
 
 
 def slice_evenly(samples: int, rate: int, config: PrepareConfig) -> list[tuple[int, int]]:
-    """Divide a number of samples into overlapping slices of equal length; the last may be shorter."""
+    """Divide samples into overlapping slices of equal length; the last may be shorter."""
     length = round(config.chunk_len * rate)
     overlap = length - _stride(rate, config)
     starts = range(0, max(samples - overlap, 1), length - overlap)

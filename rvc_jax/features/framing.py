@@ -63,7 +63,7 @@ def trim_to_frames(
 
 
 def frame_mask(x: jax.Array, frames: jax.Array) -> jax.Array:
-    """Mark the frames of x [batch, time, ...] within each row's count [batch]: bool [batch, time]."""
+    """Mark the frames of x [batch, time, ...] within each row's count: bool [batch, time]."""
     return jnp.arange(x.shape[1]) < frames[:, None]
 
 

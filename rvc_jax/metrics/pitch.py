@@ -45,7 +45,8 @@ def pitch_errors(
     Args:
       rendered, target: f0 in Hz, 0 = unvoiced; of equal shape.
       valid: bool, same shape: the frames to compare; all if not given.
-      ignore_transposition: subtract the median difference first, so that a constant transposition is no error.
+      ignore_transposition: subtract the median difference first, so that a constant transposition
+        does not count.
 
     Returns:
       `voicing_error`: share of frames voiced in only one of the two. NaN without frames.

@@ -91,7 +91,7 @@ def test_reflected_positions_are_those_of_numpys_pad(length, before, behind):
 
 def test_reading_a_wave_on_disk_holds_no_memory(tmp_path):
     if not hasattr(psutil.Process().memory_info(), "shared"):
-        pytest.skip("only Linux tells how much of a process is mapped files")
+        pytest.skip("only Linux reports how much of a process is mapped files")
     seconds = 240
     noise = np.random.default_rng(0).normal(size=48000).astype(np.float32)
     wave = stream.collect_blocks((noise for _ in range(seconds)), 48000, tmp_path)

@@ -11,17 +11,17 @@ from rvc_jax.audio.formants import CONTEXT, HOP, shift_formants
 
 RATE = 16000
 FORMANTS = ((600, 90), (1700, 120), (2900, 160))
-"""Centre and bandwidth in Hz."""
+"""Center and bandwidth in Hz."""
 
 
 def vowel(f0: float, seconds: float = 1.5) -> np.ndarray:
     """Pulses of a pitch through resonators: float32 [samples]."""
     phase = 2 * np.pi * f0 * np.arange(int(seconds * RATE)) / RATE
     wave = sum(np.cos(number * phase) for number in range(1, int(7500 / f0)))
-    for centre, bandwidth in FORMANTS:
+    for center, bandwidth in FORMANTS:
         radius = np.exp(-np.pi * bandwidth / RATE)
         wave = scipy.signal.lfilter(
-            [1], [1, -2 * radius * np.cos(2 * np.pi * centre / RATE), radius**2], wave
+            [1], [1, -2 * radius * np.cos(2 * np.pi * center / RATE), radius**2], wave
         )
     return (0.3 * wave / np.abs(wave).max()).astype(np.float32)
 
@@ -46,7 +46,7 @@ def measured_pitch(wave: np.ndarray, near: float) -> float:
 def test_formants_move_and_the_pitch_stays(f0: float, semitones: float) -> None:
     wave = vowel(f0)
     before = measured_formants(wave)
-    np.testing.assert_allclose(before, [centre for centre, _ in FORMANTS], rtol=0.04)
+    np.testing.assert_allclose(before, [center for center, _ in FORMANTS], rtol=0.04)
     shifted = shift_formants(wave, semitones)
     assert shifted.dtype == np.float32 and len(shifted) == len(wave)
     np.testing.assert_allclose(

@@ -1,4 +1,4 @@
-"""Normalising and envelope matching against the formulas."""
+"""Normalizing and envelope matching against the formulas."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
 
 
 def rms_frame_by_frame(wave, frame, hop):
-    """What librosa.feature.rms computes: centred frames, zeros outside."""
+    """What librosa.feature.rms computes: centered frames, zeros outside."""
     padded = np.pad(wave, frame // 2)
     starts = range(0, len(padded) - frame + 1, hop)
     return np.array(
@@ -55,21 +55,21 @@ def test_rms_in_blocks_is_the_same(monkeypatch, block):
     np.testing.assert_allclose(rms(wave, 2400, 600), expected, rtol=1e-4)
 
 
-def test_normalise_follows_the_formula():
+def test_normalize_follows_the_formula():
     wave = noise(1000)
     expected = wave / np.abs(wave).max() * (0.9 * 0.75) + 0.25 * wave
     np.testing.assert_allclose(normalize_slice(wave, CONFIG), expected, rtol=1e-5)
     assert normalize_slice(wave, CONFIG).dtype == np.float32
 
 
-def test_normalise_brings_any_level_near_the_peak():
+def test_normalize_brings_any_level_near_the_peak():
     whole = dataclasses.replace(CONFIG, normalize_mix=1.0)
     assert np.abs(normalize_slice(noise(1000) * 1e-3, whole)).max() == pytest.approx(
         0.9, rel=1e-5
     )
 
 
-def test_normalise_leaves_silence():
+def test_normalize_leaves_silence():
     assert not normalize_slice(np.zeros(10, np.float32), CONFIG).any()
     assert normalize_slice(np.zeros(0, np.float32), CONFIG).shape == (0,)
 
@@ -166,7 +166,7 @@ def test_what_has_no_loudness():
 @pytest.mark.parametrize(
     ("normalization", "peak", "loudness"), [("pre", 1.0, None), ("loudness", None, -23.0)]
 )
-def test_a_file_is_normalised(tmp_path, monkeypatch, on_disk, normalization, peak, loudness):
+def test_a_file_is_normalized(tmp_path, monkeypatch, on_disk, normalization, peak, loudness):
     monkeypatch.setattr(stream, "IN_MEMORY_SECONDS", 0 if on_disk else 100)
     monkeypatch.setattr(stream, "BLOCK", 10000)
     original = speech(40000) * 0.5

@@ -325,7 +325,7 @@ def test_play_lists_open_no_other_file(tmp_path, stereo, name, text):
 
 def test_names_that_ffmpeg_would_take_for_something_else(tmp_path, monkeypatch, stereo):
     write_ffmpeg(tmp_path / "a.m4a", stereo, RATE, "aac")
-    os.rename(tmp_path / "a.m4a", tmp_path / "concat:a|b.m4a")
+    (tmp_path / "a.m4a").rename(tmp_path / "concat:a|b.m4a")
     monkeypatch.chdir(tmp_path)
     assert decode("concat:a|b.m4a")[1] == RATE
 
@@ -337,7 +337,7 @@ def test_names_of_strange_bytes(tmp_path, stereo, ending):
     else:
         write_ffmpeg(tmp_path / "a", stereo, RATE, "aac", format="mp4")
     try:
-        os.rename(tmp_path / "a", os.path.join(os.fsencode(tmp_path), b"caf\xe9 \xff" + ending))
+        (tmp_path / "a").rename(tmp_path / os.fsdecode(b"caf\xe9 \xff" + ending))
     except OSError:
         pytest.skip("the file system takes text alone")
     (path,) = find_audio(tmp_path)

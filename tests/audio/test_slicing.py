@@ -1,6 +1,7 @@
 """Slicing: a frame-by-frame reference of the slicer, and properties that hold for any recording."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -151,13 +152,11 @@ def test_windows_cover_the_piece(rate, start, seconds):
     assert all(b - a == 3 * rate for a, b in result[:-1])
     assert all(
         later[0] - earlier[0] == round(2.7 * rate)
-        for earlier, later in zip(result, result[1:], strict=False)
+        for earlier, later in itertools.pairwise(result)
     )
     if stop > start:
         assert result[0][0] == start and result[-1][1] == stop
-        assert all(
-            later[0] < earlier[1] for earlier, later in zip(result, result[1:], strict=False)
-        )
+        assert all(later[0] < earlier[1] for earlier, later in itertools.pairwise(result))
     else:
         assert result == []
 
@@ -177,13 +176,8 @@ def test_chunks_are_equally_long_and_the_last_one_is_kept(rate, samples, overlap
     assert all(stop - start == round(3 * rate) for start, stop in result[:-1])
     assert 0 <= result[-1][1] - result[-1][0] <= round(3 * rate)
     stride = round((3 - overlap) * rate)
-    assert all(
-        later[0] - earlier[0] == stride
-        for earlier, later in zip(result, result[1:], strict=False)
-    )
-    assert all(
-        later[1] > earlier[1] for earlier, later in zip(result, result[1:], strict=False)
-    )
+    assert all(later[0] - earlier[0] == stride for earlier, later in itertools.pairwise(result))
+    assert all(later[1] > earlier[1] for earlier, later in itertools.pairwise(result))
 
 
 def test_the_ways_of_cutting():

@@ -1,8 +1,11 @@
 """Vocal separation with a stand-in for the package: the left channel is its idea of the voice."""
 
+from __future__ import annotations
+
 import sys
 import types
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -20,7 +23,7 @@ RATE = 48000
 class Separator:
     """The part of audio-separator's interface that is used."""
 
-    made = []
+    made: ClassVar[list[Separator]] = []
     stem_rate = 44100
 
     def __init__(self, **options):

@@ -1,5 +1,4 @@
-"""The transform that never waits for itself: the same numbers, and never so many rows that XLA
-would divide them."""
+"""The Fourier transform that cannot deadlock: equal numbers, in batches that XLA never divides."""
 
 from __future__ import annotations
 

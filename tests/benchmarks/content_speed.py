@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,13 +52,15 @@ def pytorch(name: str, _: str) -> Run:
     torch.set_num_threads(os.cpu_count())
     if name == "hubert":
         state = torch_encoders.tensors(hubert_state())
-        encode = lambda audio: torch_encoders.hubert(state, audio)[-1]  # noqa: E731
+
+        def encode(audio: Any) -> Any:
+            return torch_encoders.hubert(state, audio)[-1]
     else:
         state = torch_encoders.tensors(torch_encoders.random_whisper(*WHISPER_SIZES[name]))
         filters = torch.from_numpy(whisper_filters())
-        encode = lambda audio: torch_encoders.whisper(
-            state, torch_encoders.log_mel(audio, filters)
-        )
+
+        def encode(audio: Any) -> Any:
+            return torch_encoders.whisper(state, torch_encoders.log_mel(audio, filters))
 
     def run(audio: np.ndarray) -> np.ndarray:
         with torch.inference_mode():

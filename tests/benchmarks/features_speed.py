@@ -211,9 +211,8 @@ def main() -> None:
     known = list(pairs(options.whisper_onnx))
     wanted = options.methods.split(",") if options.methods else [pair.method for pair in known]
     if unknown := set(wanted) - {pair.method for pair in known}:
-        parser.error(
-            f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(pair.method for pair in known)}"
-        )
+        methods = ", ".join(pair.method for pair in known)
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known are {methods}")
     shapes = options.shapes.split(",")
     if unknown := set(shapes) - set(SHAPES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(SHAPES)}")
@@ -224,7 +223,8 @@ def main() -> None:
     ]
     header = ["method", "original", *columns, "peak GiB, ours / original"]
     print(
-        f"Seconds of audio per second on {os.cpu_count()} CPU cores, medians of {options.rounds} rounds by turns.\n"
+        f"Seconds of audio per second on {os.cpu_count()} CPU cores, medians of {options.rounds} "
+        "alternating rounds.\n"
     )
     print(f"| {' | '.join(header)} |\n|{'---|' * len(header)}", flush=True)
     for pair in known:

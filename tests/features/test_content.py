@@ -22,7 +22,7 @@ KINDS = ("base", "large", "whisper")
 
 @pytest.fixture(scope="module")
 def encoders() -> dict:
-    """Small ones of every kind, the least speech that tells them apart."""
+    """Small encoders of every kind."""
     hubert = {
         n: HubertContent(hubert_weights.from_state_dict(small_state(n)), n)
         for n in ("base", "large")
@@ -47,7 +47,7 @@ def test_frames_and_channels(encoders, speech, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_row_gives_what_it_gives_alone(encoders, speech, kind):
-    """Cut to whole frames, whatever the others are and whatever lies behind it."""
+    """Cut to whole frames; neither the other rows nor the padding matter."""
     lengths = np.array([400, 640 * 9 + 319, SAMPLES - 1, SAMPLES])
     made = encoders[kind](speech, lengths)
     assert made.shape[1] == SAMPLES // 320 and np.isfinite(made).all()
@@ -127,8 +127,7 @@ def test_refusals(encoders, speech, kind):
             encoders[kind](speech, np.array(lengths))
 
 
-# --- by name
-# ---------------------------------------------------------------------------------------------------------
+# --- By name
 
 
 @pytest.fixture(autouse=True)

@@ -37,9 +37,9 @@ def original(model: Path, audio: np.ndarray) -> np.ndarray:
     rate = np.array(RATE, np.int64)
     probabilities = []
     for window in np.pad(audio, (0, -len(audio) % 512)).reshape(-1, 1, 512):
-        heard = np.concatenate([context, window], axis=1)
-        probability, state = session.run(None, {"input": heard, "state": state, "sr": rate})
-        context = heard[:, -64:]
+        samples = np.concatenate([context, window], axis=1)
+        probability, state = session.run(None, {"input": samples, "state": state, "sr": rate})
+        context = samples[:, -64:]
         probabilities.append(probability.item())
     return np.array(probabilities, np.float32)
 

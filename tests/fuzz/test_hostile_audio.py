@@ -1,5 +1,4 @@
-"""Recordings that are damaged, lie or are something else: each gives its sound or its reason, and
-harms no other."""
+"""Damaged, deceptive and foreign recordings: each has audio or a reason, and harms no other."""
 
 from __future__ import annotations
 
@@ -98,13 +97,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def check(told: worker.Told) -> None:
+def check(result: worker.Result) -> None:
     """Sound or a reason, and no crash."""
-    assert "crash" not in told, told
-    if "slices" in told:
-        assert told["finite"] and told["slices"] and told["length"] < 60
+    assert "crash" not in result, result
+    if "slices" in result:
+        assert result["finite"] and result["slices"] and result["length"] < 60
     else:
-        assert told["reason"].isprintable() and 5 < len(told["reason"]) < 200
+        assert result["reason"].isprintable() and 5 < len(result["reason"]) < 200
 
 
 # One by one, in a process of limited memory
@@ -113,19 +112,19 @@ def check(told: worker.Told) -> None:
 def test_the_same_speech_comes_out_of_every_container(tmp_path: Path) -> None:
     for name, content in hostile_audio.containers().items():
         (tmp_path / name).write_bytes(content)
-    for name, told in worker.told("decode", tmp_path).items():
-        assert told["slices"] == [None] and abs(told["length"] - 2) < 0.15, name
+    for name, result in worker.read_folder("decode", tmp_path).items():
+        assert result["slices"] == [None] and abs(result["length"] - 2) < 0.15, name
 
 
 def test_every_file_ends_in_sound_or_in_a_reason(folder: Path) -> None:
-    told = worker.told("decode", folder)
-    assert set(told) == set(hostile_audio.files()) and len(told) > 650
-    for name, result in told.items():
+    results = worker.read_folder("decode", folder)
+    assert set(results) == set(hostile_audio.files()) and len(results) > 650
+    for name, result in results.items():
         check(result)
         assert result.get("slices") == [None] or name not in INTACT, (name, result)
         reasons = set(result.get("slices", [result.get("reason")]))
         assert name not in SAMPLES or reasons <= SAMPLES[name], (name, result)
-    refused = {name for name, result in told.items() if "reason" in result}
+    refused = {name for name, result in results.items() if "reason" in result}
     assert hostile_audio.other_files().keys() | hostile_audio.play_lists().keys() <= refused | {
         "program.au"
     }
@@ -137,8 +136,8 @@ def test_hundreds_of_mutations(tmp_path: Path, name: str) -> None:
     for number in range(300):
         content = hostile_audio.mutated(hostile_audio.containers()[name], number)
         (tmp_path / f"{number}.{name.rpartition('.')[2]}").write_bytes(content)
-    for told in worker.told("decode", tmp_path).values():
-        check(told)
+    for result in worker.read_folder("decode", tmp_path).values():
+        check(result)
 
 
 def test_play_lists_lead_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,9 +157,9 @@ def test_play_lists_lead_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     hostile_audio.nodes(tmp_path)
-    told = worker.told("decode", tmp_path, seconds=10)
-    assert len(told) == len(list(tmp_path.iterdir())) >= 10
-    assert all("reason" in result for result in told.values())
+    results = worker.read_folder("decode", tmp_path, seconds=10)
+    assert len(results) == len(list(tmp_path.iterdir())) >= 10
+    assert all("reason" in result for result in results.values())
 
 
 # All together, in one preparation

@@ -50,20 +50,20 @@ def written(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def check(told: worker.Told, folder: Path) -> None:
+def check(result: worker.Result, folder: Path) -> None:
     """One line that begins with the file that is refused, if it is."""
-    assert "crash" not in told, told
-    if "reason" in told:
-        assert told["reason"].startswith(str(folder)) and told["reason"].isprintable()
-        assert len(told["reason"]) < len(str(folder)) + 600
+    assert "crash" not in result, result
+    if "reason" in result:
+        assert result["reason"].startswith(str(folder)) and result["reason"].isprintable()
+        assert len(result["reason"]) < len(str(folder)) + 600
 
 
 def test_every_file_is_read_or_refused(tmp_path: Path) -> None:
     files = hostile_models.files()
     assert len(files) > 200 and set(files) > NEVER_ENDING
-    told = worker.told("models", written(tmp_path / "models", files))
-    assert set(told) == set(files)
-    for name, result in told.items():
+    results = worker.read_folder("models", written(tmp_path / "models", files))
+    assert set(results) == set(files)
+    for name, result in results.items():
         check(result, tmp_path / "models" / name)
         assert "reason" not in result or name not in READ, result
         assert "reason" in result or name not in NEVER_ENDING
@@ -77,9 +77,9 @@ def test_none_of_these_files_is_a_voice(tmp_path: Path) -> None:
         if len(content) < 20_000
     }
     assert len(files) > 150
-    told = worker.told("voices", written(tmp_path / "voices", files))
-    assert set(told) == set(files)
-    for name, result in told.items():
+    results = worker.read_folder("voices", written(tmp_path / "voices", files))
+    assert set(results) == set(files)
+    for name, result in results.items():
         check(result, tmp_path / "voices" / name)
         assert "reason" in result, result
 
@@ -89,18 +89,18 @@ def test_every_folder_is_a_model_or_refused(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / GREEDY)
     names = {path.name for path in tmp_path.iterdir()}
     assert len(names) > 45
-    told = worker.told("models", tmp_path)
-    assert set(told) == names
-    for name, result in told.items():
+    results = worker.read_folder("models", tmp_path)
+    assert set(results) == names
+    for name, result in results.items():
         check(result, tmp_path / name)
-    assert "reason" not in told["small"]
+    assert "reason" not in results["small"]
 
 
 def test_a_folder_of_many_layers_in_one_storage(tmp_path: Path) -> None:
     hostile_models.folders(tmp_path)
     (tmp_path / "alone").mkdir()
     (tmp_path / GREEDY).rename(tmp_path / "alone" / GREEDY)
-    check(worker.told("models", tmp_path / "alone")[GREEDY], tmp_path / "alone" / GREEDY)
+    check(worker.read_folder("models", tmp_path / "alone")[GREEDY], tmp_path / "alone" / GREEDY)
 
 
 @pytest.mark.parametrize(

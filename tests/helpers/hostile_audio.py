@@ -1,4 +1,4 @@
-"""Recordings that are damaged, lie about themselves or are something else: always the same ones.
+"""Damaged, deceptive and foreign recordings, always the same ones.
 
 Every one is made from two seconds of the bundled voice. `files` gives them by name; `nodes` puts
 down what is no regular file.
@@ -260,8 +260,10 @@ def play_lists() -> dict[str, bytes]:
             f"stream {number}.ogg": "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:9\n"
             f"#EXTINF:9,\n{target}\n#EXT-X-ENDLIST\n",
             f"parts {number}.mp4": f"ffconcat version 1.0\nfile '{target}'\n",
-            f"dash {number}.m4a": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
-            'mediaPresentationDuration="PT9S" profiles="urn:mpeg:dash:profile:isoff-main:2011"><Period>'
+            f"dash {number}.m4a": '<?xml version="1.0"?>'
+            '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
+            'mediaPresentationDuration="PT9S" '
+            'profiles="urn:mpeg:dash:profile:isoff-main:2011"><Period>'
             '<AdaptationSet mimeType="audio/mp4"><Representation id="1" bandwidth="1"><BaseURL>'
             f"{target}</BaseURL></Representation></AdaptationSet></Period></MPD>",
         }

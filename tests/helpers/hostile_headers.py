@@ -186,7 +186,7 @@ def _patched(content: bytes, place: int, patch: bytes) -> bytes:
 
 
 def _behind(content: bytes, name: bytes, offset: int, patch: bytes) -> bytes:
-    """The content with a patch so many bytes behind the first mention of a name."""
+    """The content with a patch at an offset from the first mention of a name."""
     return _patched(content, content.index(name) + len(name) + offset, patch)
 
 

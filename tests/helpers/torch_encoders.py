@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from rvc_jax.features.content.whisper import sinusoids
 
@@ -23,11 +23,11 @@ def tensors(state: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 def _norm(s: State, name: str, x: Tensor) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:], s[f"{name}.weight"], s[f"{name}.bias"])
+    return functional.layer_norm(x, x.shape[-1:], s[f"{name}.weight"], s[f"{name}.bias"])
 
 
 def _linear(s: State, name: str, x: Tensor) -> Tensor:
-    return F.linear(x, s[f"{name}.weight"], s.get(f"{name}.bias"))
+    return functional.linear(x, s[f"{name}.weight"], s.get(f"{name}.bias"))
 
 
 def _attention(s: State, names: list[str], x: Tensor, heads: int) -> Tensor:
@@ -36,7 +36,7 @@ def _attention(s: State, names: list[str], x: Tensor, heads: int) -> Tensor:
         _linear(s, name, x).unflatten(-1, (heads, -1)).transpose(1, 2) for name in names[:3]
     )
     return _linear(
-        s, names[3], F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        s, names[3], functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
     )
 
 
@@ -44,21 +44,21 @@ def hubert(s: State, audio: Tensor) -> list[Tensor]:
     """transformers' HubertModel, its names: audio [batch, samples] -> all hidden states [batch,
     frames, channels].
 
-    Of a model whose convolutions are normalised ("large"), the last is after the final
-    normalisation.
+    Of a model whose convolutions are normalized ("large"), the last is after the final
+    normalization.
     """
     large = "feature_extractor.conv_layers.1.layer_norm.weight" in s
     x = audio[:, None]
     for i, stride in enumerate(HUBERT_STRIDES):
         name = f"feature_extractor.conv_layers.{i}"
-        x = F.conv1d(x, s[f"{name}.conv.weight"], s.get(f"{name}.conv.bias"), stride)
+        x = functional.conv1d(x, s[f"{name}.conv.weight"], s.get(f"{name}.conv.bias"), stride)
         if large:
             x = _norm(s, f"{name}.layer_norm", x.transpose(1, 2)).transpose(1, 2)
         elif i == 0:
-            x = F.group_norm(
+            x = functional.group_norm(
                 x, x.shape[1], s[f"{name}.layer_norm.weight"], s[f"{name}.layer_norm.bias"]
             )
-        x = F.gelu(x)
+        x = functional.gelu(x)
     x = _linear(
         s,
         "feature_projection.projection",
@@ -68,14 +68,14 @@ def hubert(s: State, audio: Tensor) -> list[Tensor]:
     size, direction = (s[f"{position}.parametrizations.weight.original{i}"] for i in (0, 1))
     kernel = direction * (size / direction.norm(dim=(0, 1), keepdim=True))
     groups = kernel.shape[0] // kernel.shape[1]
-    y = F.conv1d(
+    y = functional.conv1d(
         x.transpose(1, 2),
         kernel,
         s[f"{position}.bias"],
         padding=kernel.shape[2] // 2,
         groups=groups,
     )
-    x = x + F.gelu(y[:, :, : x.shape[1]]).transpose(1, 2)
+    x = x + functional.gelu(y[:, :, : x.shape[1]]).transpose(1, 2)
     x = x if large else _norm(s, "encoder.layer_norm", x)
     states = [x]
     for i in range(sum(name.endswith("intermediate_dense.weight") for name in s)):
@@ -91,7 +91,7 @@ def _hubert_layer(s: State, name: str, x: Tensor, norm_first: bool) -> Tensor:
         return _attention(s, names, y, heads=y.shape[-1] // 64)
 
     def dense(y: Tensor) -> Tensor:
-        hidden = F.gelu(_linear(s, f"{name}.feed_forward.intermediate_dense", y))
+        hidden = functional.gelu(_linear(s, f"{name}.feed_forward.intermediate_dense", y))
         return _linear(s, f"{name}.feed_forward.output_dense", hidden)
 
     for norm, function in (("layer_norm", attend), ("final_layer_norm", dense)):
@@ -120,10 +120,10 @@ def whisper(s: State, mel: Tensor) -> Tensor:
     """openai/whisper's encoder, its names: log-mel [batch, mels, frames] -> [batch, frames / 2,
     channels]."""
     s = {name.removeprefix("encoder."): tensor for name, tensor in s.items()}
-    x = F.gelu(F.conv1d(mel, s["conv1.weight"], s["conv1.bias"], padding=1))
-    x = F.gelu(F.conv1d(x, s["conv2.weight"], s["conv2.bias"], stride=2, padding=1)).transpose(
-        1, 2
-    )
+    x = functional.gelu(functional.conv1d(mel, s["conv1.weight"], s["conv1.bias"], padding=1))
+    x = functional.gelu(
+        functional.conv1d(x, s["conv2.weight"], s["conv2.bias"], stride=2, padding=1)
+    ).transpose(1, 2)
     x = x + s["positional_embedding"][: x.shape[1]]
     for i in range(
         sum(name.endswith("mlp.0.weight") and name.startswith("blocks") for name in s)
@@ -131,7 +131,7 @@ def whisper(s: State, mel: Tensor) -> Tensor:
         block = f"blocks.{i}"
         names = [f"{block}.attn.{part}" for part in ("query", "key", "value", "out")]
         x = x + _attention(s, names, _norm(s, f"{block}.attn_ln", x), heads=x.shape[-1] // 64)
-        hidden = F.gelu(_linear(s, f"{block}.mlp.0", _norm(s, f"{block}.mlp_ln", x)))
+        hidden = functional.gelu(_linear(s, f"{block}.mlp.0", _norm(s, f"{block}.mlp_ln", x)))
         x = x + _linear(s, f"{block}.mlp.2", hidden)
     return _norm(s, "ln_post", x)
 

@@ -1,8 +1,7 @@
-"""Files are read by another process, whose memory is limited, and which may hang or crash without
-taking us along.
+"""Reads files in another process, with limited memory, which may hang or crash without harm.
 
-`python worker.py KIND FOLDER` reads everything in a folder and tells of each entry on two lines of
-JSON: its name before it is touched, so that a crash has a name, and then what came of it.
+`python worker.py KIND FOLDER` reads everything in a folder and prints two lines of JSON for each
+entry: its name before it is touched, so that a crash has a name, and then the result.
 """
 
 from __future__ import annotations
@@ -18,21 +17,22 @@ from pathlib import Path
 from typing import Any
 
 MEMORY = 3 << 30
-"""Bytes of address space: who asks for more gets a MemoryError."""
+"""Bytes of address space; an allocation beyond them raises MemoryError."""
 
-Told = dict[str, Any]
+Result = dict[str, Any]
 
 
-def told(kind: str, folder: Path, seconds: float = 60) -> dict[str, Told]:
-    """What the reader of a kind makes of every entry of a folder, by its name.
+def read_folder(kind: str, folder: Path, seconds: float = 60) -> dict[str, Result]:
+    """Read every entry of a folder with the reader of a kind.
 
-    A value has "reason" if the entry was refused, "crash" if another exception than UserError came,
-    and "seconds". Fails with the name of an entry that ends the process, or takes longer than so
-    many seconds.
+    Returns: results by name. A result has "seconds", "reason" if the entry was refused, and "crash"
+      if it raised something other than UserError.
+
+    Fails with the name of an entry that ends the process, or takes longer than `seconds`.
     """
     command = [sys.executable, __file__, kind, str(folder)]
-    # To a file: a pipe would fill up with what C libraries print, and hide the last line of a crash
-    # in its buffer.
+    # Output goes to a file: C libraries would fill a pipe, whose buffer would hide the last line
+    # before a crash.
     with tempfile.TemporaryFile("w+") as lines, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=lines, stderr=errors)
         try:
@@ -54,8 +54,7 @@ def told(kind: str, folder: Path, seconds: float = 60) -> dict[str, Told]:
 
 
 def _last_name(process: subprocess.Popen, lines: Any, seconds: float) -> str | None:
-    """Waits for the end; the name of the entry that is still being read when it ends or takes too
-    long."""
+    """Wait for the end; the name of the entry that the process ended in, or took too long with."""
     size = -1
     since = time.monotonic()
     while process.poll() is None and time.monotonic() - since < seconds:
@@ -78,13 +77,13 @@ def main(kind: str, folder: Path) -> None:
         for path in sorted(folder.iterdir()):
             print(json.dumps({"name": path.name}), file=out, flush=True)
             began = time.monotonic()
-            result = _told(read, path)
+            result = _try_read(read, path)
             print(
                 json.dumps(result | {"seconds": time.monotonic() - began}), file=out, flush=True
             )
 
 
-def _told(read: Callable[[Path], Told], path: Path) -> Told:
+def _try_read(read: Callable[[Path], Result], path: Path) -> Result:
     from rvc_jax.errors import UserError
 
     try:
@@ -95,14 +94,14 @@ def _told(read: Callable[[Path], Told], path: Path) -> Told:
         return {"crash": repr(error)}
 
 
-def _decoder() -> Callable[[Path], Told]:
+def _decoder() -> Callable[[Path], Result]:
     import numpy as np
 
     from rvc_jax.config import PrepareConfig
     from rvc_jax.data.recording import find_slices, open_recording
 
-    def read(path: Path) -> Told:
-        """ "slices" are the reasons, None for good ones; "finite" tells of the wave."""
+    def read(path: Path) -> Result:
+        """Returns "slices", the reasons of bad ones, None for good ones; and facts of the wave."""
         config = PrepareConfig(preset="nano").resolved()
         with tempfile.TemporaryDirectory() as scratch:
             recording = open_recording(path, 16000, config, Path(scratch))
@@ -113,11 +112,11 @@ def _decoder() -> Callable[[Path], Told]:
     return read
 
 
-def _model_reader() -> Callable[[Path], Told]:
+def _model_reader() -> Callable[[Path], Result]:
     from rvc_jax.features.content import hubert_weights
     from rvc_jax.weights import safetensors_file, torch_file
 
-    def read(path: Path) -> Told:
+    def read(path: Path) -> Result:
         if path.is_dir():
             hubert_weights.load(str(path))
         elif path.suffix == ".safetensors":
@@ -129,7 +128,7 @@ def _model_reader() -> Callable[[Path], Told]:
     return read
 
 
-def _voice_reader() -> Callable[[Path], Told]:
+def _voice_reader() -> Callable[[Path], Result]:
     from rvc_jax.voices.open import open_voice
 
     return lambda path: {"sizes": str(open_voice(path, index="none").generator)}

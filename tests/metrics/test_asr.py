@@ -77,8 +77,8 @@ def test_what_is_no_model_is_refused_and_no_hub_is_asked(tmp_path: Path) -> None
 def test_a_sentence_is_understood(other_clip: Path) -> None:
     model = SpeechRecognizer(english, "faster-whisper-tiny.en")
     assert not model.is_multilingual and model.supports("en") and not model.knows("fr")
-    heard = model(load(other_clip, 16000))
-    assert heard.language == "en" and {"dashwood", "leisure", "prudently"} <= set(
-        words(heard.text)
+    transcript = model(load(other_clip, 16000))
+    assert transcript.language == "en" and {"dashwood", "leisure", "prudently"} <= set(
+        words(transcript.text)
     )
-    assert model(load(other_clip, 16000)) == heard
+    assert model(load(other_clip, 16000)) == transcript

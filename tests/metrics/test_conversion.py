@@ -49,7 +49,7 @@ class Words:
 
 
 class Voices:
-    """A model of speakers who are told apart by the sign of their samples' mean."""
+    """A model that distinguishes speakers by the sign of their samples' mean."""
 
     def __call__(self, audio: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         embeddings = np.zeros((len(audio), 256))
@@ -60,7 +60,7 @@ class Voices:
 
 @pytest.fixture(autouse=True)
 def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """No model is here, whatever is installed, but those that a test puts in."""
+    """Only the models that a test puts in are found, not those installed."""
     found: dict[str, object] = {}
     for name in ("speaker.SpeakerEncoder", "dnsmos.Dnsmos", "asr.SpeechRecognizer"):
         monkeypatch.setattr(f"rvc_jax.metrics.{name}.find", lambda name=name: found.get(name))

@@ -1,4 +1,4 @@
-"""DNSMOS gives what the package speechmos gives, and hears noise."""
+"""DNSMOS beside the package speechmos, and with noise."""
 
 from __future__ import annotations
 

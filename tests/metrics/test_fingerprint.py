@@ -1,5 +1,4 @@
-"""The same sound is found whatever was done to it; different sentences of one voice are told
-apart."""
+"""The same sound is found in every encoding; different sentences of one voice are distinguished."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def speech(other_clip: Path) -> np.ndarray:
 
 
 def tracks(cents: np.ndarray | float, voiced: slice = slice(None)) -> PitchTracks:
-    """A gliding pitch, and one that differs from it by so many cents, where it is voiced."""
+    """A gliding pitch, and one that differs from it by a number of cents, where it is voiced."""
     source = np.geomspace(100, 200, 100)
     converted = np.zeros(100)
     converted[voiced] = (source * 2 ** (np.broadcast_to(cents, 100) / 1200))[voiced]
@@ -41,7 +41,11 @@ def errors_frame_by_frame(
     rendered: list[float], target: list[float], valid: list[bool], ignore_transposition: bool
 ) -> dict[str, float]:
     """The definition in words, in plain Python."""
-    frames = [pair for pair, counts in zip(zip(rendered, target), valid, strict=True) if counts]
+    frames = [
+        (ours, theirs)
+        for ours, theirs, counts in zip(rendered, target, valid, strict=True)
+        if counts
+    ]
     wrong = sum(1 for ours, theirs in frames if (ours > 0) != (theirs > 0))
     errors = {"voicing_error": wrong / len(frames)}
     cents = [1200 * math.log2(ours / theirs) for ours, theirs in frames if ours and theirs]

@@ -97,7 +97,7 @@ def test_what_is_no_speech_has_no_spectrum():
 
 @pytest.mark.parametrize("share", [0.01, 0.03, 0.1])
 @pytest.mark.parametrize("high_pass_hz", [0.0, 48.0])
-def test_clipping_is_found_after_normalisation_and_filters(slices, share, high_pass_hz):
+def test_clipping_is_found_after_normalization_and_filters(slices, share, high_pass_hz):
     found = []
     for wave in slices:
         ceiling = np.quantile(np.abs(wave), 1 - share)
@@ -179,10 +179,10 @@ def test_a_sung_melody_holds_notes_and_a_spoken_one_does_not():
     vibrato = 0.4 * np.sin(2 * np.pi * 5.5 * time)
     sung = np.repeat([57.0, 60.0, 64.0], 100) + vibrato
     assert quality.held_notes(440 * 2 ** ((sung - 69) / 12)) > 0.8
-    spoken = 55 + 4 * np.sin(2 * np.pi * 0.9 * time) + 2 * np.sin(2 * np.pi * 2.3 * time)
-    assert quality.held_notes(440 * 2 ** ((spoken - 69) / 12)) < MUSIC_NOTES / 2
+    speech = 55 + 4 * np.sin(2 * np.pi * 0.9 * time) + 2 * np.sin(2 * np.pi * 2.3 * time)
+    assert quality.held_notes(440 * 2 ** ((speech - 69) / 12)) < MUSIC_NOTES / 2
     assert quality.held_notes(np.zeros(300)) == 0
-    assert quality.held_notes(np.full(100, 220.0)) == 0  # too short to tell
+    assert quality.held_notes(np.full(100, 220.0)) == 0  # too short
 
 
 def test_a_single_frame_is_no_pause():

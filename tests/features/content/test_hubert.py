@@ -62,7 +62,7 @@ def test_small_models_equal_transformers(outputs, name):
 
 
 def test_versions(outputs):
-    """v2 is the last layer, whatever projection there is; v1 the ninth layer, projected."""
+    """v2 is the last layer, with or without a projection; v1 the ninth layer, projected."""
     parameters = hubert_weights.from_state_dict(projected(small_state("base")))
     audio = np.pad(outputs["audio"].astype(np.float32), (0, 320))[None, :16000]
     frames = jax.jit(hubert.encode)

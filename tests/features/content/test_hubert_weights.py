@@ -146,8 +146,9 @@ def test_missing_and_misshapen_parameters():
     with pytest.raises(UserError) as error:
         hubert_weights.from_state_dict(state, "model.bin")
     assert str(error.value) == (
-        "model.bin: not a whole HuBERT model: norm.scale is [7] and must be [128]; layers.3.attention.query.bias is "
-        "missing and must be [128]; layers.4.mlp_norm.bias is missing and must be [128]"
+        "model.bin: not a whole HuBERT model: norm.scale is [7] and must be [128]; "
+        "layers.3.attention.query.bias is missing and must be [128]; "
+        "layers.4.mlp_norm.bias is missing and must be [128]"
     )
     for name in ("base", "large"):
         whole = small_state(name)

@@ -71,7 +71,7 @@ def test_equals_the_package_with_rvcs_settings(speech_windows):
         )
 
 
-def test_praats_frames_are_centred_as_in_rvc(speech_windows):
+def test_praats_frames_are_centered_as_in_rvc(speech_windows):
     parselmouth = pytest.importorskip("parselmouth")
     sound = parselmouth.Sound(speech_windows[0].astype(np.float64), 16000)
     found = sound.to_pitch_ac(
@@ -144,7 +144,8 @@ import numpy as np
 from rvc_jax.features.f0.classical import ClassicalPitch
 ClassicalPitch("harvest")(np.zeros((1, 3200), np.float32))
 import types
-sys.modules["pkg_resources"] = types.SimpleNamespace(get_distribution=lambda name: types.SimpleNamespace(version=""))
+no_version = types.SimpleNamespace(version="")
+sys.modules["pkg_resources"] = types.SimpleNamespace(get_distribution=lambda name: no_version)
 import pyworld
 assert pyworld.harvest is sys.modules["pyworld.pyworld"].harvest
 """

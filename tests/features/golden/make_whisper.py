@@ -33,7 +33,7 @@ def run(model: bytes, audio: np.ndarray) -> np.ndarray:
 
 
 def without_rounding_of_activations(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Replace every quantise -> integer product -> scale by a product with the dequantised
+    """Replace every quantize -> integer product -> scale by a product with the dequantized
     weights."""
     constants = {
         item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer
@@ -74,13 +74,13 @@ def without_rounding_of_activations(model: onnx.ModelProto) -> onnx.ModelProto:
 if __name__ == "__main__":
     source = Path(sys.argv[1]).read_bytes()
     audio = ten_seconds_in_thirty()
-    quantised = run(source, audio)[:500]
+    quantized = run(source, audio)[:500]
     plain = run(
         without_rounding_of_activations(onnx.load_from_string(source)).SerializeToString(),
         audio,
     )[:500]
     np.savez_compressed(
         HERE / "whisper_tiny.npz",
-        quantised=quantised.astype(np.float16),
+        quantised=quantized.astype(np.float16),
         float_activations=plain.astype(np.float16),
     )
