@@ -1,7 +1,7 @@
 """A process, of several or alone, that trains a tiny voice: `DATASET RUN OPTIONS CLUSTER`, the last
 two as JSON.
 
-With the option `is_split`, its step is four programs. It tells every step and the result, a JSON
+With the option `is_split`, its step is four programs. It prints every step and the result as a JSON
 object per line; a user's mistake ends it with 2.
 """
 

@@ -14,7 +14,7 @@ from rvc_jax.runs import history
 
 @contextlib.contextmanager
 def full_disk(file: Path) -> Iterator[None]:
-    """While the block lasts, a history's file can't be written: the first bytes fit, the rest not."""
+    """Make writes to a history's file fail in the block: the first bytes fit, the rest does not."""
     real_open = Path.open
 
     def open_full(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> IO[Any]:

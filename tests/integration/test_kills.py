@@ -19,7 +19,7 @@ from same_runs import assert_same
 
 MICRO = Path(__file__).parents[1] / "micro.py"
 OPTIONS = ("--epochs", "6", "--save-every", "1", "--evaluate-every", "3", "--log-every", "1")
-"""Of two steps each on the sample: a kill often meets a save."""
+"""An epoch is two steps on the sample, so that a kill often meets a save."""
 
 
 def start(dataset: Path, run: Path) -> subprocess.Popen:

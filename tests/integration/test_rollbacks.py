@@ -1,5 +1,4 @@
-"""Steps without a finite loss are skipped; a run with many of them goes back, slower, and in the end
-stops."""
+"""Steps without a finite loss are skipped; after many of them, a run goes back, slower, or stops."""
 
 from __future__ import annotations
 

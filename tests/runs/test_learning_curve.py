@@ -28,7 +28,7 @@ LOGS = 4
 
 
 def history(holdout: np.ndarray, training: np.ndarray) -> list[dict[str, Any]]:
-    """Lines of a run with so many evaluations, the first before the first step."""
+    """Lines of a run with these evaluations, the first of which is before the first step."""
     lines = []
     best = math.inf
     for i, value in enumerate(holdout):

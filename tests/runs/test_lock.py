@@ -23,7 +23,7 @@ def test_two_machines_at_once_are_refused_and_a_second_claim_is_noticed(
 ) -> None:
     monkeypatch.setattr(upload, "_FINAL_RETRY_SECONDS", (0.01,))
     reporter = KeepingReporter()
-    with pytest.raises(UserError, match="too, since this run began; not everything is at"):  # noqa: SIM117
+    with pytest.raises(UserError, match="too, since this run began; not everything is at"):
         with sync_run(run_url, reporter) as run:
             save(run, 1)
             other_machine()

@@ -51,7 +51,7 @@ def start_two(dataset: Path, run: Path, **options: Any) -> list[subprocess.Popen
 
 
 def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What a process tells of its run, when it has come to its end."""
+    """Return the result that a process prints when its run has ended."""
     out, errors = process.communicate(timeout=500)
     assert process.returncode == 0, errors
     return json.loads(out.splitlines()[-1])
