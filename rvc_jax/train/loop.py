@@ -258,6 +258,7 @@ def train_loop(
                 if is_save:
                     metrics_log.flush()
 
+                # Rollback: the last good state, with half the learning rate.
                 if metrics_log.consecutive_skips >= recipe.max_consecutive_skips:
                     cause = (
                         f"{metrics_log.consecutive_skips} steps up to {step} gave no finite loss "
