@@ -208,7 +208,7 @@ def _read_legacy(file: Any, path: Path, placeholders: Placeholders) -> Any:
 
 
 class _Storage(NamedTuple):
-    """The memory that tensors lie in."""
+    """The memory of one or several tensors."""
 
     data: np.ndarray
     """Raw bytes."""

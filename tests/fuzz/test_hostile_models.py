@@ -114,7 +114,7 @@ def test_a_folder_of_many_layers_in_one_storage(tmp_path: Path) -> None:
         "a key that steers.pth",
     ],
 )
-def test_what_is_told_of_a_file(
+def test_info_of_a_hostile_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     """By a command that prints the names in it."""

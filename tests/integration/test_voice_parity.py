@@ -1,4 +1,4 @@
-"""A public file speaks here as in PyTorch: the same weights, through the file, in both definitions
+"""A public file renders here as in PyTorch: the same weights, through the file, in both definitions
 of the networks."""
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ def test_speech_is_that_of_pytorch(
 
 
 @pytest.mark.heavy
-def test_a_file_of_full_size_speaks_as_the_golden_output(tmp_path: Path) -> None:
-    """Of the reference implementation, at 40 kHz with 768 content channels."""
+def test_full_size_file_renders_the_golden_output(tmp_path: Path) -> None:
+    """The output of the reference implementation, at 40 kHz with 768 content channels."""
     sys.path.insert(0, str(PARITY))
     from reference import value
 

@@ -142,7 +142,7 @@ def test_the_archive_is_what_uploads_take(
         assert archive.read("Callie (2).md") == (tmp_path / "Callie (2).md").read_bytes()
 
 
-def test_onnx_speaks_as_the_voice(
+def test_onnx_sounds_like_the_voice(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     onnx_model = pytest.importorskip("rvc_jax.voices.formats.onnx_model")
@@ -164,7 +164,7 @@ def test_onnx_speaks_as_the_voice(
     assert not (tmp_path / "asked").exists()
 
 
-def test_a_voice_that_runs_here_alone(
+def test_a_voice_for_this_program_alone(
     whisper_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     for form in ("rvc", "zip", "checkpoints"):
@@ -195,7 +195,7 @@ def test_other_sizes_run_here_alone(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["pth", "index", "sound"])
-def test_what_is_not_the_voice_is_not_kept(
+def test_damaged_files_are_not_kept(
     public, index_file, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     """The files of an export before stay as they are."""
@@ -269,7 +269,7 @@ def test_extract_takes_a_step(
     assert "it has 10, 20" in capsys.readouterr().err
 
 
-def test_a_damaged_checkpoint_is_told(run: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_refused(run: Path, tmp_path: Path) -> None:
     copy = make_run(tmp_path / "copy")
     hashes = copy.best / "10" / checkpoint.HASHES
     hashes.write_text(hashes.read_text().replace("a", "b"))
@@ -299,7 +299,7 @@ def test_a_bucket_is_a_place_too(public, run: Path, tmp_path: Path) -> None:
     assert there == (tmp_path / "here" / "model.safetensors").read_bytes()
 
 
-def test_a_foreign_name_is_no_path(public, tmp_path: Path) -> None:
+def test_a_foreign_name_is_not_a_path(public, tmp_path: Path) -> None:
     model = dataclasses.replace(
         make_model(1), facts={"name": "../../evil", "epoch": "many", "step": None}
     )

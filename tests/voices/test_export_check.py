@@ -23,9 +23,9 @@ def test_the_difference_is_in_decibels() -> None:
     assert spectral_difference(0 * wave, 0 * wave) == 0
 
 
-def test_the_clip_hears_every_part() -> None:
+def test_clip_depends_on_every_part() -> None:
     model = make_model(1)
-    # Upsampling layers begin so faint that little but the source is heard.
+    # Upsampling layers begin so faint that little but the source is audible.
     loud = model.weights | {
         f"dec.ups.{i}.weight_g": 30 * model.weights[f"dec.ups.{i}.weight_g"] for i in range(3)
     }

@@ -102,7 +102,7 @@ def test_different_kinds_are_not_mixed(change: dict, told: str) -> None:
         merge_voices(FIRST, dataclasses.replace(SECOND, **change), 0.5, {})
 
 
-def test_an_unknown_fingerprint_is_no_hindrance() -> None:
+def test_an_unknown_fingerprint_is_accepted() -> None:
     mixed = merge_voices(dataclasses.replace(FIRST, content_fingerprint=None), SECOND, 0.5, {})
     assert mixed.content_fingerprint == SECOND.content_fingerprint
 

@@ -11,7 +11,7 @@ from rvc_jax.runs import checkpoint
 from rvc_jax.voices.model import VoiceModel, format_clock
 
 
-def test_times_are_told_by_the_clock() -> None:
+def test_format_clock() -> None:
     assert [format_clock(minutes) for minutes in (0, 20.3, 61.5, 600)] == [
         "00:00:00",
         "00:20:18",

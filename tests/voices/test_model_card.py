@@ -1,4 +1,4 @@
-"""The model card tells what there is to tell, and takes no orders from names."""
+"""What the model card states, and that names can not add markup to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cells(text: str) -> dict[str, list[str]]:
     return {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines}
 
 
-def test_a_run_tells_what_it_is_of(tmp_path: Path) -> None:
+def test_card_of_a_run(tmp_path: Path) -> None:
     text = render_card(open_voice(make_run(tmp_path / "callie").path))
     table = cells(text)
     assert text.startswith("# callie\n")
@@ -39,7 +39,7 @@ def test_a_run_tells_what_it_is_of(tmp_path: Path) -> None:
     assert "consent" in text and "synthetic" in text
 
 
-def test_rights_are_told(tmp_path: Path) -> None:
+def test_rights_are_stated(tmp_path: Path) -> None:
     text = render_card(
         open_voice(make_run(tmp_path / "a").path), license_note="CC-BY 4.0,\nby the speaker"
     )
@@ -56,7 +56,7 @@ def test_a_voice_without_holdout_says_so(tmp_path: Path) -> None:
     assert "No speech was held out" in text and "epoch" not in cells(text)["this voice"][0]
 
 
-def test_files_are_told_with_their_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_listed_with_their_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(VoiceModel, "is_rvc_compatible", True)
     files = (
         CardFile("made.pth", 12, "12" * 32),

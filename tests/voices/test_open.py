@@ -63,7 +63,7 @@ def test_the_index_beside_a_voice(tmp_path: Path, files: str, found: str | None)
 
 
 @pytest.mark.parametrize("name", ["ada.zip", "ada.pth"])
-def test_an_archive_whatever_its_name(
+def test_archives_of_any_name(
     tmp_path: Path, voice: VoiceModel, rows: np.ndarray, name: str
 ) -> None:
     inner = write(tmp_path / "model.pth", classic(voice))
@@ -92,7 +92,7 @@ def test_a_folder_with_one_voice(tmp_path: Path, voice: VoiceModel, rows: np.nda
         open_voice(tmp_path)
 
 
-def test_a_voice_without_pitch_is_ready_to_speak(tmp_path: Path) -> None:
+def test_a_voice_without_pitch_opens(tmp_path: Path) -> None:
     model = small_voice("48k", has_pitch=False)
     path = write(
         tmp_path / "G.pth",

@@ -11,7 +11,7 @@ import pytest
 from rvc_jax.weights import bundled
 
 
-def test_the_package_stays_small_and_names_its_licenses():
+def test_the_package_stays_small_and_has_its_licenses():
     files = list(bundled.FOLDER.iterdir())
     assert sum(path.stat().st_size for path in files) < 11_000_000
     assert "OpenAI" in (bundled.FOLDER / "LICENSE-whisper.txt").read_text()

@@ -165,7 +165,7 @@ def test_a_mirror_that_is_none(
     assert "RVC_JAX_MIRROR is" in refusal()
 
 
-# --- hashes that nobody told us ---
+# --- hashes that are not known in advance ---
 
 
 def test_the_first_download_counts(server: Server, register: Callable, home: Path) -> None:
@@ -255,9 +255,9 @@ def test_processes_at_once_download_once(server: Server, home: Path) -> None:
     server.paths["/toy.pth"] = slow
     code = f"""
 from rvc_jax.weights import store
-from rvc_jax.weights.registry import Entry, File
-file = File("toys/toy.pth", ("{server.url}/toy.pth",), "{sha256(CONTENT)}", {len(CONTENT)})
-store.ENTRIES["toy"] = Entry("toy", (file,), "MIT", "a toy")
+from rvc_jax.weights.registry import WeightsEntry, WeightsFile
+file = WeightsFile("toys/toy.pth", ("{server.url}/toy.pth",), "{sha256(CONTENT)}", {len(CONTENT)})
+store.ENTRIES["toy"] = WeightsEntry("toy", (file,), "MIT", "a toy")
 print(store.fingerprint(store.path("toy")))
 """
     processes = [
@@ -284,7 +284,7 @@ def test_threads_at_once_download_once(server: Server, register: Callable) -> No
     assert len(paths) == 4 and len(server.requests) == 1
 
 
-def test_a_disk_too_small_is_told_beforehand(
+def test_a_small_disk_is_refused_beforehand(
     server: Server, register: Callable, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.paths["/toy.pth"] = serve(CONTENT)

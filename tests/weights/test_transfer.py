@@ -152,7 +152,7 @@ def test_a_damaged_note_about_a_part_starts_again(
     etags=st.lists(st.sampled_from(['"one"', None]), min_size=1, max_size=6),
     ranges=st.booleans(),
 )
-def test_whatever_breaks_the_file_is_right_or_not_there(
+def test_the_file_is_right_or_missing_after_any_failure(
     server: Server, register: Callable, breaks: list, etags: list, ranges: bool
 ) -> None:
     server.paths["/toy.pth"] = [
@@ -177,7 +177,7 @@ def test_passing_trouble_is_waited_for(server: Server, register: Callable, code:
     assert len(server.requests) == 3
 
 
-def test_lasting_trouble_is_told(server: Server, register: Callable) -> None:
+def test_lasting_failures_are_reported(server: Server, register: Callable) -> None:
     server.paths["/toy.pth"] = status(503)
     register(f"{server.url}/toy.pth")
     assert "HTTP 503 (3 attempts)" in refusal()
@@ -305,7 +305,7 @@ def test_the_next_address_is_tried(
     assert store.path("toy").read_bytes() == CONTENT and left(home) == WHOLE
 
 
-def test_every_address_is_told_with_its_reason(server: Server, register: Callable) -> None:
+def test_every_address_is_reported_with_its_reason(server: Server, register: Callable) -> None:
     server.paths["/two"] = status(403)
     register(f"{server.url}/one", f"{server.url}/two")
     text = refusal()

@@ -82,7 +82,7 @@ def test_faiss_reads_and_searches_it(
     distance, found = index.search(rows[:300], 1)
     np.testing.assert_array_equal(
         found[:, 0], np.arange(len(found))
-    )  # so every row lies in its nearest cell
+    )  # so every row is in its nearest cell
     np.testing.assert_allclose(distance, 0, atol=1e-2)
     assert min(index.invlists.list_size(cell) for cell in range(cells)) > 0
     np.testing.assert_array_equal(read(path), rows)
@@ -140,7 +140,7 @@ def test_very_many_rows_become_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (np.full((8, 8), 1e20), "8 of 8 rows"),
     ],
 )
-def test_what_is_no_index_leaves_no_file(tmp_path: Path, rows: np.ndarray, reason: str) -> None:
+def test_bad_rows_leave_no_file(tmp_path: Path, rows: np.ndarray, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         write(tmp_path / "voice.index", rows)
     with pytest.raises(UserError, match="cannot be written"):
@@ -152,7 +152,7 @@ def test_what_is_no_index_leaves_no_file(tmp_path: Path, rows: np.ndarray, reaso
 
 
 def sparse(rows: np.ndarray) -> Any:
-    """Of most cells, nothing is told."""
+    """Most cells are not described."""
     index = faiss.index_factory(rows.shape[1], "IVF50,Flat")
     index.train(speechlike(2000, rows.shape[1]))
     index.add(rows[:7])

@@ -53,7 +53,7 @@ HEADERS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", HEADERS)
-def test_broken_files_of_ours_are_told(tmp_path: Path, voice: VoiceModel, case: str) -> None:
+def test_broken_native_files_are_refused(tmp_path: Path, voice: VoiceModel, case: str) -> None:
     change, message = HEADERS[case]
     told = json.loads(json.dumps(native.describe(voice)))
     for name, value in change.items() if isinstance(change, dict) else ():
@@ -74,7 +74,7 @@ def test_broken_files_of_ours_are_told(tmp_path: Path, voice: VoiceModel, case: 
     assert re.search(message, found), found
 
 
-def test_files_of_ours_that_are_cut_short(tmp_path: Path, voice: VoiceModel) -> None:
+def test_native_files_cut_short_are_refused(tmp_path: Path, voice: VoiceModel) -> None:
     path = tmp_path / "voice.safetensors"
     native.write(path, voice)
     whole = path.read_bytes()
@@ -98,7 +98,7 @@ DESCRIPTIONS = {
 
 
 @pytest.mark.parametrize("case", DESCRIPTIONS)
-def test_broken_folders_are_told(tmp_path: Path, case: str) -> None:
+def test_broken_folders_are_refused(tmp_path: Path, case: str) -> None:
     content, message = DESCRIPTIONS[case]
     (tmp_path / "voice.json").write_bytes(content)
     assert message in refusal(tmp_path, native.read_description)
@@ -125,7 +125,7 @@ INDEXES: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", INDEXES)
-def test_broken_indexes_are_told(tmp_path: Path, voice: VoiceModel, case: str) -> None:
+def test_broken_indexes_are_refused(tmp_path: Path, voice: VoiceModel, case: str) -> None:
     content, message = INDEXES[case]
     native.write_folder(tmp_path / "ada", voice)
     path = tmp_path / "ada" / "index.npy"

@@ -211,7 +211,7 @@ def test_nothing_is_written_of_a_wrong_graph(spoken, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_missing_package_is_told(tmp_path, monkeypatch):
+def test_missing_package_is_named(tmp_path, monkeypatch):
     real = builtins.__import__
 
     def without(name, *arguments, **options):

@@ -73,7 +73,7 @@ def test_every_format_is_read_whole_from_voices_and_checkpoints(
     assert found.facts["epoch"] == 7 and found.facts["kind"] == pth_reader.CHECKPOINT
 
 
-def test_our_own_files_tell_everything(tmp_path: Path) -> None:
+def test_native_files_keep_everything(tmp_path: Path) -> None:
     trained = small_voice(
         "nano", posterior=True, resblock_kernels=(3, 7), resblock_dilations=((1, 3), (1, 3))
     )
@@ -215,7 +215,7 @@ def test_facts_are_those_of_the_file(tmp_path: Path, voice: VoiceModel) -> None:
 
 
 @pytest.mark.parametrize(("told", "speakers"), [(None, 3), (2, 2), (9, 3), (0, 3), ("two", 3)])
-def test_as_many_speakers_as_are_told_of_and_have_a_place(
+def test_number_of_speakers(
     tmp_path: Path, voice: VoiceModel, told: Any, speakers: int
 ) -> None:
     path = write(tmp_path / "a.pth", applio(voice, speakers_id=told))
@@ -495,7 +495,7 @@ VOICES: dict[str, tuple[Callable[[VoiceModel], Any], str]] = {
 
 
 @pytest.mark.parametrize("case", VOICES)
-def test_broken_voices_are_told(tmp_path: Path, voice: VoiceModel, case: str) -> None:
+def test_broken_voices_are_refused(tmp_path: Path, voice: VoiceModel, case: str) -> None:
     make, message = VOICES[case]
     text = refusal(write(tmp_path / "voice.pth", make(voice)))
     assert re.search(message, text), text
@@ -504,7 +504,7 @@ def test_broken_voices_are_told(tmp_path: Path, voice: VoiceModel, case: str) ->
 @pytest.mark.parametrize(
     "key", ["version", "vocoder", "embedder_model", "sr", "f0", "speakers_id", "info", "other"]
 )
-def test_what_never_ends_is_no_setting(tmp_path: Path, voice: VoiceModel, key: str) -> None:
+def test_endless_values_are_not_settings(tmp_path: Path, voice: VoiceModel, key: str) -> None:
     """Of whatever a file says in the place of a text or a number, no more is looked at than one
     would have."""
     found = pth_reader.read(
@@ -514,7 +514,7 @@ def test_what_never_ends_is_no_setting(tmp_path: Path, voice: VoiceModel, key: s
 
 
 @pytest.mark.parametrize("entry", [*range(15), 16])
-def test_what_never_ends_is_no_size(tmp_path: Path, voice: VoiceModel, entry: int) -> None:
+def test_endless_values_are_not_sizes(tmp_path: Path, voice: VoiceModel, entry: int) -> None:
     path = write(tmp_path / "voice.pth", config(voice, **{f"_{entry}": TUPLES_OF_TUPLES}))
     if entry in (1, 8):  # looked at by nobody
         pth_reader.read(path)

@@ -72,7 +72,7 @@ KEYS = {
 
 
 def golden_shapes() -> dict[str, list[int]]:
-    """Of a public 40k generator."""
+    """The parameters of a public 40k generator."""
     return json.loads((Path(__file__).parents[2] / "parity" / "names_40000.json").read_text())
 
 
@@ -264,7 +264,7 @@ def test_a_torn_file_is_noticed(tmp_path: Path, monkeypatch) -> None:
 def test_training_goes_on_in_pytorch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """As RVC and Applio do it: the model by names, the optimiser, its schedule from the epoch, the
+    """As RVC and Applio do it: the model by names, the optimizer, its schedule from the epoch, the
     gradient scaler."""
     torch = pytest.importorskip("torch")
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
@@ -326,7 +326,7 @@ def test_an_optimiser_of_another_network_is_refused_by_pytorch() -> None:
         adamw.load_state_dict(content["optimizer"])
 
 
-def test_pytorch_speaks_as_we_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pytorch_renders_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its networks with the weights of the file, and ours with those of the voice before it was
     rounded."""
     torch = pytest.importorskip("torch")
@@ -335,7 +335,7 @@ def test_pytorch_speaks_as_we_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     random = np.random.default_rng(5)
     model = make_model(1)
-    # Fresh networks have layers that are zero, or so faint that they are not heard.
+    # Fresh networks have layers that are zero, or so faint that they are inaudible.
     weights = {
         name: np.abs(array) + np.float32(0.5)
         if name.endswith(("weight_g", "gamma"))

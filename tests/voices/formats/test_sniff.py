@@ -110,7 +110,7 @@ FILES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_other_files_are_told(tmp_path: Path, case: str) -> None:
+def test_other_files_are_named(tmp_path: Path, case: str) -> None:
     content, message = FILES[case]
     path = tmp_path / "voice.pth"
     path.write_bytes(content)
@@ -118,7 +118,7 @@ def test_other_files_are_told(tmp_path: Path, case: str) -> None:
     assert re.search(message, text), text
 
 
-def test_what_is_no_file(tmp_path: Path) -> None:
+def test_missing_files_and_folders(tmp_path: Path) -> None:
     assert "there is no file" in refusal(tmp_path / "gone.pth")
     assert "cannot be read" in refusal(tmp_path / ("x" * 300 + ".pth"))
     assert "holds neither a run nor a voice" in refusal(tmp_path, open_voice)
@@ -206,12 +206,12 @@ CONTENTS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", CONTENTS)
-def test_other_models_are_told(tmp_path: Path, case: str) -> None:
+def test_other_models_are_named(tmp_path: Path, case: str) -> None:
     content, message = CONTENTS[case]
     text = refusal(write(tmp_path / "voice.pth", content))
     assert re.search(message, text), text
 
 
-def test_no_name_of_a_voice_is_taken_for_another_model(voice: VoiceModel) -> None:
+def test_voices_are_not_mistaken_for_other_models(voice: VoiceModel) -> None:
     whole = small_voice(posterior=True).weights
     assert sniff_names(whole) is None and sniff_names(voice.weights) is None

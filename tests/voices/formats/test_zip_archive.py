@@ -143,7 +143,7 @@ def test_the_folder_may_be_empty_and_is_never_replaced(archive: Path, tmp_path: 
     extract_model(archive, tmp_path / "new" / "deep")
 
 
-def test_what_is_no_archive(archive: Path, tmp_path: Path) -> None:
+def test_other_files_are_not_archives(archive: Path, tmp_path: Path) -> None:
     for content in (b"", b"PK", b"PK\5\6" + bytes(18), b"Rar!\x1a\7\0" + bytes(99), PTH):
         refusal(archive, content)
     with pytest.raises(UserError, match="cannot be read: No such file"):
@@ -280,7 +280,7 @@ def test_too_much_for_any_voice(archive: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @pytest.mark.parametrize("size", [0, 1, len(PTH) - 1, len(PTH) + 1, 10 * len(PTH)])
-def test_a_size_that_lies(archive: Path, method: int, size: int) -> None:
+def test_false_sizes_are_refused(archive: Path, method: int, size: int) -> None:
     """The bytes that come out are counted, whatever the headers say of them."""
     content = packed({"a.pth": PTH}, method)
     refusal(archive, field(content, b"a.pth", 24, struct.pack("<I", size)))
