@@ -21,8 +21,8 @@ ATTENTION_RADIUS = WINDOW_FRAMES // 2
 window of the training has as many in all."""
 
 SHORT_FRAMES = WINDOW_FRAMES + 2 * CONTEXT_FRAMES
-"""A recording that is no longer than this, including its margins, is encoded as a whole, as a window
-of the training is."""
+"""A recording that is no longer than this, including its margins, is encoded as a whole, as the
+windows of the training are."""
 
 
 class CompiledVoice:

@@ -93,7 +93,12 @@ def bad_inputs(
     shutil.copy(clip, own)
     return {
         "text named wav": (run, text, out, "text.wav can't be converted: not audio"),
-        "missing recording": (run, tmp_path / "gone.wav", out, "can't be converted: cannot be read"),
+        "missing recording": (
+            run,
+            tmp_path / "gone.wav",
+            out,
+            "gone.wav can't be converted: cannot be read",
+        ),
         "folder as recording": (run, tmp_path, out, "can't be converted"),
         "missing run": (tmp_path / "gone", clip, out, "there is neither a run nor a voice at"),
         "another program's folder": (other, clip, out, "is not a run of rvc-jax"),
