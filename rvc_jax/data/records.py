@@ -153,10 +153,10 @@ class Records:
         return DatasetInfo(
             preset=plan.config.preset,
             sample_rate=plan.rate,
-            content_encoder=plan.config.content_encoder,
+            content_encoder=encoder,
             content_channels=extractors.content.channels,
             content_fingerprint=extractors.content.fingerprint,
-            f0_method=plan.config.f0_method,
+            f0_method=pitch_method,
             speakers=plan.speakers,
             speaker_minutes=tuple(minutes[name] for name in plan.speakers),
             speaker_median_f0=tuple(_median(f0) for f0 in voiced),

@@ -51,7 +51,8 @@ class VoiceConfig(tfds.core.BuilderConfig):
         self.prepare = (self.prepare or PrepareConfig(preset=self.name)).resolved()
 
 
-class VoiceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+# TFDS registers every builder class in `__init_subclass__`, which pyright does not see.
+class VoiceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # pyright: ignore
     """Slices of speech with pitch and content, splits `train` and `holdout`."""
 
     name = "voice"
@@ -70,7 +71,7 @@ class VoiceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         with stable_writers():
             super().download_and_prepare(**options)
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    def _info(self) -> Any:
         config = self.builder_config.prepare
         channels = content_encoder(
             config.content_encoder, PRESETS[config.preset].version

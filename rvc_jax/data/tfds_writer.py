@@ -1,8 +1,8 @@
 """Writers for TensorFlow Datasets that place and serialize records reproducibly.
 
-The shard of a record follows from the hash of its key and the number of shards alone, whoever
-writes it: another record moves no other one. TFDS's own writers place records by their rank among
-all records, and by the largest hash.
+The shard of a record follows from the hash of its key and the number of shards alone, both here
+and on Beam's workers: one more record moves no other one. TFDS's own writers place records by
+their rank among all records, and by the largest hash.
 
 Imports TensorFlow, as `data.tfds_builder` does.
 """
@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import itertools
 import json
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -50,7 +52,8 @@ def stable_writers() -> Iterator[None]:
 
 
 def shard_index(key_hash: int, shards: int) -> int:
-    """Return the shard of a record: of twice as many shards, 2n and 2n + 1 hold those of shard n."""
+    """Return the shard of a record: of twice as many shards, 2n and 2n + 1 hold those of shard
+    n."""
     return key_hash * shards >> _HASH_BITS
 
 
@@ -74,7 +77,7 @@ class StableWriter(writer.Writer):
         self._hasher = hashing.Hasher(hash_salt)
         self._hashes: list[int] = []
 
-    def write(self, key: str, example: dict) -> None:
+    def write(self, key: Any, example: dict) -> None:
         """Add one record."""
         super().write(key, example)
         self._hashes.append(self._hasher.hash_key(key))
@@ -131,7 +134,10 @@ class StableBeamWriter(writer.BeamWriter):
         """Collect what the workers have written."""
         if self._place and self._split_info is None:
             info = places.join(self._place, Path(self._split_info_path).name)
-            self._split_info = json.loads(places.read(info))
+            content = places.read(info)
+            if content is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), info)
+            self._split_info = json.loads(content)
             places.discard(info)
         return super().finalize()
 
@@ -150,6 +156,7 @@ class StableBeamWriter(writer.BeamWriter):
             return
         with tempfile.TemporaryDirectory(prefix="rvc_jax-") as folder:
             template = self._filename_template.replace(data_dir=folder)
-            yield StableBeamWriter(**self._original_state | {"filename_template": template})
+            state: dict[str, Any] = self._original_state | {"filename_template": template}
+            yield StableBeamWriter(**state)
             for path in Path(folder).iterdir():
                 places.put(path, places.join(self._place, path.name))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rvc_jax.data.dataset import Windows
 from rvc_jax.train.distributed import place_on_mesh
 
-Array = jax.Array | np.ndarray
-
 _MEMORY_SHARE = 0.25
 """Share of the device's memory that resident windows may take."""
 
@@ -28,17 +27,17 @@ _MEMORY_SHARE = 0.25
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Windows side by side, from the loader to the losses."""
+    """Windows side by side, from the loader to the losses; NumPy arrays on the host."""
 
-    content: Array
+    content: jax.Array
     """float16 [batch, frames / 2, channels]."""
-    f0: Array
+    f0: jax.Array
     """float32 [batch, frames] in Hz; 0 is unvoiced."""
-    lengths: Array
+    lengths: jax.Array
     """int32 [batch]: frames that are not padding."""
-    speaker: Array
+    speaker: jax.Array
     """int32 [batch]."""
-    wave: Array
+    wave: jax.Array
     """int16 [batch, frames * hop], as in `Windows`; float32 after `to_float`."""
     # Static: the compiled step holds it as a constant.
     scale: float = dataclasses.field(default=1.0, metadata={"static": True})
@@ -53,14 +52,14 @@ class Batch:
 
 def as_batch(windows: Windows) -> Batch:
     """View all windows of a dataset as one batch; nothing is copied."""
-    return Batch(
-        content=windows.content,
-        f0=windows.f0,
-        lengths=windows.lengths,
-        speaker=windows.speaker,
-        wave=windows.wave,
-        scale=windows.scale,
-    )
+    arrays: dict[str, Any] = {
+        "content": windows.content,
+        "f0": windows.f0,
+        "lengths": windows.lengths,
+        "speaker": windows.speaker,
+        "wave": windows.wave,
+    }
+    return Batch(**arrays, scale=windows.scale)
 
 
 def gather(windows: Windows, rows: np.ndarray) -> Batch:
@@ -90,7 +89,8 @@ class BatchSampler:
         return np.take(order, places, mode="wrap")
 
     def rows_for_steps(self, step: int, steps: int) -> np.ndarray:
-        """Return the numbers of the windows of `steps` steps from `step` on: int32 [steps, batch]."""
+        """Return the numbers of the windows of `steps` steps from `step` on: int32 [steps,
+        batch]."""
         return np.stack([self.rows(step + i) for i in range(steps)]).astype(np.int32)
 
 
@@ -171,8 +171,11 @@ class StreamingLoader:
 Loader = ResidentLoader | StreamingLoader
 
 
-def fits_on_device(windows: Windows, device: jax.Device) -> bool:
-    """Whether the windows take at most a quarter of the device's memory; always true on CPUs."""
+def fits_on_device(windows: Windows, device: Any) -> bool:
+    """Whether the windows take at most a quarter of a device's memory; always true on CPUs.
+
+    device: a `jax.Device`.
+    """
     limit = (device.memory_stats() or {}).get("bytes_limit")
     size = sum(array.nbytes for array in jax.tree.leaves(as_batch(windows)))
     return limit is None or size <= _MEMORY_SHARE * limit
@@ -182,5 +185,9 @@ def _gather_sharded(windows: np.ndarray, rows: np.ndarray, mesh: Mesh) -> jax.Ar
     """Gather the windows of these numbers [steps, batch, ...], divided over devices by batch."""
     sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
     shape = (*rows.shape, *windows.shape[1:])
-    # The callback is called for this process's devices only.
-    return jax.make_array_from_callback(shape, sharding, lambda index: windows[rows[index[:2]]])
+
+    def gather_part(index: Any) -> np.ndarray:
+        return windows[rows[index[:2]]]
+
+    # Called for the devices of this process only.
+    return jax.make_array_from_callback(shape, sharding, gather_part)

@@ -1,4 +1,5 @@
-"""Learning rate schedules, optimizers, and their step: of all parameters at once, or part by part."""
+"""Learning rate schedules, optimizers, and their step: of all parameters at once, or part by
+part."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ def scale_learning_rate(config: TrainConfig, batch: int) -> TrainConfig:
 def make_schedule(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
     """Build the learning rate schedule; by default the rate decays by a factor once per epoch."""
 
-    def classic(step: jax.Array) -> jax.Array:
+    def classic(step: Any) -> Any:
         return config.learning_rate * config.learning_rate_decay ** (step // steps_per_epoch)
 
     schedules: dict[str, optax.Schedule] = {
@@ -149,12 +150,14 @@ def apply_gradients(
     The step of every optimizer is proportional to the learning rate, so `rate` multiplies it.
     """
     frozen = _frozen_prefixes(recipe)
-    updates, opt_state = transform.update(grads, state.opt_state, state.params)
-    updates = {
-        name: jnp.zeros_like(update) if name.startswith(frozen) else rate * update
-        for name, update in updates.items()
+    steps: Any  # a dictionary as `grads` is; optax's types allow for any tree
+    steps, opt_state = transform.update(grads, state.opt_state, state.params)
+    steps = {
+        name: jnp.zeros_like(step) if name.startswith(frozen) else rate * step
+        for name, step in steps.items()
     }
-    new = NetworkState(optax.apply_updates(state.params, updates), opt_state)
+    params: Any = optax.apply_updates(state.params, steps)
+    new = NetworkState(params, opt_state)
     return jax.tree.map(lambda new, old: jnp.where(is_good, new, old), new, state)
 
 

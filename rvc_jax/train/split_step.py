@@ -71,7 +71,7 @@ class Residuals:
     """
 
     arrays: list[jax.Array]
-    """All residuals that are no parameters."""
+    """The residuals that are not parameters."""
     parameters: tuple[int | None, ...] = dataclasses.field(metadata={"static": True})
     """For every leaf of `tree`: the number of the parameter that it is; None if it is the next of
     `arrays`."""

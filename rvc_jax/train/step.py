@@ -571,7 +571,8 @@ def update_discriminator_in_turn(
         # Not finite if the loss is not, or any gradient of a large kernel (`gradient_norm`).
         norm_sum = sum((jnp.sum(grads[norm_name(name)].norm) for name in large), value)
         own_grads = {name: grads.get(name) for name in old}
-        parts.append(step(*select((own_grads, state), old, large), jnp.isfinite(norm_sum)))
+        large_grads, large_state = select((own_grads, state), old, large)
+        parts.append(step(large_grads, large_state, jnp.isfinite(norm_sum)))
         # The next sub-discriminator waits for this update.
         wave, _ = jax.lax.optimization_barrier((wave, squared_norms(parts[-1].params)))
         cotangents |= grads | {name: jnp.zeros_like(grads[name]) for name in large}
@@ -580,7 +581,8 @@ def update_discriminator_in_turn(
     norm = gradient_norm(grads)
     is_good = jnp.isfinite(norm) & jnp.isfinite(loss)
     others = old.keys() - {name for part in parts for name in part.params}
-    parts.append(step(*select((grads, state), old, sorted(others)), is_good))
+    other_grads, other_state = select((grads, state), old, sorted(others))
+    parts.append(step(other_grads, other_state, is_good))
     return merge(parts), {
         "loss/discriminator": loss,
         "gradient_norm/discriminator": norm,
