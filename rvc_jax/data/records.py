@@ -145,6 +145,9 @@ class Records:
     def info(self) -> DatasetInfo:
         """Describe the dataset."""
         plan = self.plan
+        encoder = plan.config.content_encoder
+        pitch_method = plan.config.f0_method
+        assert encoder is not None and pitch_method is not None  # the config is resolved
         extractors = Extractors.from_config(plan.config)
         voiced = self._voiced_pitch()
         minutes = dict.fromkeys(plan.sources.speakers, 0.0)

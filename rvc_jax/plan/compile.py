@@ -173,8 +173,8 @@ def _step(
     from jax.sharding import NamedSharding, PartitionSpec
 
     from rvc_jax.train.loader import Batch
+    from rvc_jax.train.networks import build_networks
     from rvc_jax.train.state import abstract_state, shape_of
-    from rvc_jax.train.step import build_networks
 
     train = dataclasses.replace(preset.train, precision="bfloat16")
     networks = build_networks(dataclasses.replace(preset, train=train), 100, kernels)

@@ -11,7 +11,7 @@ from rvc_jax.runs import checkpoint
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.history import best_evaluation
 from rvc_jax.train.evaluator import Evaluator
-from rvc_jax.train.step import build_networks
+from rvc_jax.train.networks import build_networks
 
 _TRIES = 3
 

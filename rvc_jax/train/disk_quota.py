@@ -17,8 +17,8 @@ from rvc_jax.errors import UserError
 from rvc_jax.reporter import Reporter
 from rvc_jax.runs import checkpoint
 from rvc_jax.storage.files import folder_bytes
+from rvc_jax.train.networks import build_networks
 from rvc_jax.train.state import abstract_state
-from rvc_jax.train.step import build_networks
 
 _GIGABYTE = 1e9
 _RESERVE = 16e6

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from rvc_jax.train.loader import Loader
+from rvc_jax.train.networks import Networks
 from rvc_jax.train.split_step import SplitStep
 from rvc_jax.train.state import TrainState
-from rvc_jax.train.step import Metrics, Networks, Step, make_step
+from rvc_jax.train.step import Metrics, Step, make_step
 
 Dispatch = Callable[[TrainState, Any, Any, Any], tuple[TrainState, Metrics]]
 """(state, resident windows, batch arguments, count) -> (state, metrics [steps])."""

@@ -22,7 +22,7 @@ from rvc_jax.models.layers import sequence_mask
 from rvc_jax.models.parameters import Parameters
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.train.loader import Batch, gather
-from rvc_jax.train.step import Networks, build_networks
+from rvc_jax.train.networks import Networks, build_networks
 
 EVALUATION_BATCH = 8
 SCORED_WINDOWS = 8

@@ -37,6 +37,7 @@ from rvc_jax.train.loader import (
     fits_on_device,
 )
 from rvc_jax.train.metric_writer import DelayedMetrics, MetricWriter
+from rvc_jax.train.networks import Networks, build_networks
 from rvc_jax.train.optimizer import scale_learning_rate
 from rvc_jax.train.pretrained import hash_pretrained_files, load_initial_parameters
 from rvc_jax.train.resume import (
@@ -54,7 +55,6 @@ from rvc_jax.train.state import (
     from_saved_tree,
     to_saved_tree,
 )
-from rvc_jax.train.step import Networks, build_networks
 from rvc_jax.train.timer import StepTimer
 from rvc_jax.train.validation import Validator
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from rvc_jax.config import PRESETS, Preset
 from rvc_jax.errors import UserError, sanitize
-from rvc_jax.models.parameters import Network, Parameters, to_classic_name
-from rvc_jax.train.step import Networks
+from rvc_jax.models.parameters import Parameters, to_classic_name
+from rvc_jax.train.networks import Networks
 from rvc_jax.weights import registry, safetensors_file, store, torch_file
 
 _KINDS = ("generator", "discriminator")

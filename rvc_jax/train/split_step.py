@@ -33,8 +33,10 @@ from rvc_jax.models.parameters import Parameters
 from rvc_jax.train import step as whole_step
 from rvc_jax.train.distributed import place_on_mesh
 from rvc_jax.train.loader import Batch, Loader
+from rvc_jax.train.networks import Networks
+from rvc_jax.train.segments import draw_segments
 from rvc_jax.train.state import NetworkState, TrainState, shape_of
-from rvc_jax.train.step import Metrics, Networks, Outputs, Pullback, Rendered
+from rvc_jax.train.step import Metrics, Outputs, Pullback, Rendered
 
 BatchFunction = Callable[..., Batch]
 """Makes the batch from the last arguments of a call."""
@@ -121,7 +123,7 @@ class StepFunctions:
         """Render the segments of a step's batch."""
         preset = self._networks.preset
         batch = self._make_batch(*batch_args)
-        segments, rng = whole_step.draw_segments(preset, step, batch)
+        segments, rng = draw_segments(preset, step, batch)
         rendered, pullback = whole_step.forward(self._networks, generator, segments, rng, norms)
         return rendered, Residuals.split(pullback, generator)
 

@@ -1,61 +1,52 @@
 """One training step: the discriminator is updated first, then the generator against it.
 
 `make_step` reads from top to bottom as HiFi-GAN's loop does. The step comes in several forms with
-equal results up to rounding; tests hold them to each other. Which one runs:
+equal results up to rounding; tests hold them to each other. `build_networks` chooses by the chip's
+`KernelConfig` and the recipe:
 
-| form                         | taken by                                          | defined in            |
-|------------------------------|---------------------------------------------------|-----------------------|
-| one program                  | CPUs, GPUs; TPUs below 10 M parameters (nano)     | `make_step`           |
-| four programs                | TPUs from 10 M parameters on (32k, 40k, 48k)      | `split_step`          |
-| parts of the batch in a loop | every chip with `--accumulate` above 1; one       | `accumulate`          |
-|                              | program                                           |                       |
-| packed parameters            | GPUs and TPUs, unless a part is frozen            | `kernels.packing`     |
-| known weight norms           | the four programs                                 | `kernels.weight_norm` |
-| sub-discriminators in turn   | the four programs on one chip with packed         | `update_discriminator`|
-|                              | parameters, `--discriminator-every 1` and no      | `_in_turn`            |
-|                              | `--clip-norm`                                     |                       |
-
-The chip's `KernelConfig` decides, in `build_networks`.
+| form                          | defined in                  | taken by                         |
+|-------------------------------|-----------------------------|----------------------------------|
+| one program                   | `make_step`                 | CPUs, GPUs, TPUs below 10 M      |
+|                               |                             | parameters (nano)                |
+| four programs                 | `split_step`                | larger presets on TPUs           |
+| the batch in parts, in a loop | `accumulate`                | `--accumulate` above 1; one      |
+|                               |                             | program on every chip            |
+| packed parameters             | `kernels.packing`           | GPUs and TPUs, unless a part of  |
+|                               |                             | the network is frozen            |
+| known weight norms            | `kernels.weight_norm`       | the four programs                |
+| sub-discriminators in turn    | `update_discriminator_in_`  | the four programs on one chip,   |
+|                               | `turn`                      | packed, without `--clip-norm`,   |
+|                               |                             | with `--discriminator-every 1`   |
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
-from rvc_jax.config import STEP_FRAMES, Preset
 from rvc_jax.features.f0.coarse import coarse_pitch
-from rvc_jax.models.discriminator import Discriminator, DiscriminatorOutput
-from rvc_jax.models.kernels.options import KernelConfig, kernel_config_for
-from rvc_jax.models.kernels.packing import PackedNetwork, Packing
-from rvc_jax.models.kernels.weight_norm import (
-    Weights,
-    list_probed,
-    norm_name,
-    squared_norms,
-)
-from rvc_jax.models.parameters import Network, Parameters
-from rvc_jax.models.precision import compute_dtype
-from rvc_jax.models.synthesizer import Latents, build_synthesizer, slice_segments
+from rvc_jax.models.discriminator import DiscriminatorOutput
+from rvc_jax.models.kernels.weight_norm import Weights, list_probed, norm_name, squared_norms
+from rvc_jax.models.parameters import Parameters
+from rvc_jax.models.synthesizer import Latents
 from rvc_jax.train import losses
 from rvc_jax.train.loader import Batch
+from rvc_jax.train.networks import Networks
 from rvc_jax.train.optimizer import (
     apply_gradients,
     clip_and_apply,
     ema_update,
     gradient_norm,
-    make_optimizer,
     merge,
     select,
 )
+from rvc_jax.train.segments import Segments, StepInputs, draw_segments, prepare_inputs
 from rvc_jax.train.state import NetworkState, TrainState
 
 Metrics = dict[str, jax.Array]
@@ -71,90 +62,6 @@ Pullback = Callable[[Outputs], tuple[Parameters]]
 
 DiscriminatorLoss = Callable[[Parameters], jax.Array]
 """The discriminator's loss as a function of its parameters."""
-
-
-# MARK: Networks
-
-
-@dataclasses.dataclass(frozen=True)
-class Networks:
-    """The two networks of a preset with their optimizers, as they run on a chip."""
-
-    preset: Preset
-    synthesizer: Network
-    discriminator: Network
-    step_synthesizer: Network | PackedNetwork
-    """The synthesizer as the step calls it: packed, if the kernel config says so."""
-    step_discriminator: Network | PackedNetwork
-    """The discriminator as the step calls it."""
-    optimizer: optax.GradientTransformation
-    """Optimizer of the generator."""
-    discriminator_optimizer: optax.GradientTransformation
-    """The same for the discriminator, which may be updated less often."""
-    dtype: jnp.dtype
-    """Type of the activations."""
-    is_split: bool
-    """Whether the step is compiled as four programs (`split_step`) instead of one."""
-    compiler_options: dict[str, str] | None
-    """Options of the chip for `jax.jit`."""
-
-    @property
-    def packings(self) -> list[Packing]:
-        """How the step's parameters share arrays; empty if they do not."""
-        networks = (self.step_synthesizer, self.step_discriminator)
-        return [network.packing for network in networks if isinstance(network, PackedNetwork)]
-
-    def pack(self, state: TrainState) -> TrainState:
-        """Return the state as the step takes it."""
-        for packing in self.packings:
-            state = packing.pack(state)
-        return state
-
-    def unpack(self, state: TrainState) -> TrainState:
-        """Return a state of the step with one array per parameter; the inverse of `pack`."""
-        for packing in self.packings:
-            state = packing.unpack(state)
-        return state
-
-
-def build_networks(
-    preset: Preset, steps_per_epoch: int, kernels: KernelConfig | None = None
-) -> Networks:
-    """Build the networks and optimizers of a preset.
-
-    Args:
-      preset: sizes and recipe.
-      steps_per_epoch: for the learning rate schedule.
-      kernels: how to compute; by default what is fastest on this machine's chip.
-    """
-    recipe = preset.train
-    if kernels is None:
-        chip = jax.devices()[0]
-        kernels = kernel_config_for(chip.platform, chip.device_kind)
-    # An array that several parts of the network share can't be frozen for one of them.
-    is_packed = kernels.pack_parameters and not recipe.frozen_parts
-    kernels = dataclasses.replace(kernels, rematerialize=recipe.rematerialize)
-    dtype = compute_dtype(recipe.precision)
-    generator = build_synthesizer(preset.generator, preset.audio, kernels)
-    discriminator = Network(Discriminator(preset.discriminator, kernels))
-    size = sum(
-        math.prod(shape)
-        for network in (generator, discriminator)
-        for shape in network.shapes.values()
-    )
-    is_large = 0 < kernels.split_step_from <= size
-    return Networks(
-        preset,
-        generator,
-        discriminator,
-        PackedNetwork(generator, dtype) if is_packed else generator,
-        PackedNetwork(discriminator, dtype) if is_packed else discriminator,
-        make_optimizer(recipe, steps_per_epoch),
-        make_optimizer(recipe, steps_per_epoch, recipe.discriminator_every),
-        dtype,
-        is_split=is_large and recipe.accumulate == 1,
-        compiler_options=kernels.compiler_options,
-    )
 
 
 # MARK: The step
@@ -208,90 +115,6 @@ def merge_metrics(discriminator: Metrics, generator: Metrics) -> Metrics:
     """Join the metrics of both updates; a step is skipped if either update was."""
     skipped = jnp.maximum(discriminator["skipped"], generator["skipped"])
     return discriminator | generator | {"skipped": skipped}
-
-
-# MARK: Inputs
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Segments:
-    """Windows, and where in each of them the segment begins that the decoder renders."""
-
-    batch: Batch
-    """At most STEP_FRAMES frames, samples as float32."""
-    start: jax.Array
-    """int32 [batch]: first frame of the segment."""
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class StepInputs:
-    """Windows with everything that the step computes from their waves."""
-
-    segments: Segments
-    magnitudes: jax.Array
-    """Spectrograms of the windows [batch, frames, bins]."""
-    real: jax.Array
-    """Waves of the segments [batch, segment samples]."""
-    target: jax.Array
-    """Log-mels of the segments [batch, segment frames, mels]."""
-
-
-def draw_segments(preset: Preset, step: jax.Array, batch: Batch) -> tuple[Segments, jax.Array]:
-    """Crop the windows of a step and draw a segment of each.
-
-    Returns the segments, and the key to draw the step's noise from.
-    """
-    batch = batch.to_float()
-    # One key per step. Its children are drawn in an order that runs depend on: do not change it.
-    rng = jax.random.fold_in(jax.random.key(preset.train.seed), step)
-    batch = crop_windows(jax.random.fold_in(rng, 0), batch, preset.audio.hop)
-    start_rng, noise_rng = jax.random.split(rng)
-    start = draw_segment_starts(start_rng, batch.lengths, preset.audio.segment_frames)
-    return Segments(batch, start), noise_rng
-
-
-def crop_windows(rng: jax.Array, batch: Batch, hop: int) -> Batch:
-    """Take STEP_FRAMES frames of every window, uniform among those that are not padding.
-
-    The part begins at an even frame, since there is one content frame for every two frames.
-    Shorter windows stay as they are.
-    """
-    if batch.f0.shape[1] <= STEP_FRAMES:
-        return batch
-    choices = jnp.maximum(batch.lengths - STEP_FRAMES, 0) // 2 + 1
-    # In content frames.
-    start = jnp.floor(jax.random.uniform(rng, choices.shape) * choices).astype(jnp.int32)
-    return dataclasses.replace(
-        batch,
-        wave=slice_segments(batch.wave, 2 * start * hop, STEP_FRAMES * hop),
-        content=slice_segments(batch.content, start, STEP_FRAMES // 2),
-        f0=slice_segments(batch.f0, 2 * start, STEP_FRAMES),
-        lengths=jnp.minimum(batch.lengths, STEP_FRAMES),
-    )
-
-
-def draw_segment_starts(rng: jax.Array, lengths: jax.Array, segment_frames: int) -> jax.Array:
-    """Draw the first frame of a segment of every window: int32 [batch], uniform.
-
-    The segment lies within the `lengths` [batch] valid frames wherever there are enough of them.
-    """
-    choices = jnp.maximum(lengths - segment_frames + 1, 1)
-    return jnp.floor(jax.random.uniform(rng, lengths.shape) * choices).astype(jnp.int32)
-
-
-def prepare_inputs(preset: Preset, segments: Segments) -> StepInputs:
-    """Compute the spectrograms of the windows, and the targets of the losses."""
-    audio = preset.audio
-    wave = segments.batch.wave
-    magnitudes = spectrogram(wave, audio)
-    return StepInputs(
-        segments,
-        magnitudes,
-        real=slice_segments(wave, segments.start * audio.hop, audio.segment_samples),
-        target=log_mel(slice_segments(magnitudes, segments.start, audio.segment_frames), audio),
-    )
 
 
 # MARK: Generator, forward

@@ -24,7 +24,7 @@ from rvc_jax.train.checkpointing import CheckpointManager
 from rvc_jax.train.disk_quota import DiskQuota
 from rvc_jax.train.evaluator import Evaluator
 from rvc_jax.train.metric_writer import MetricWriter
-from rvc_jax.train.step import Networks
+from rvc_jax.train.networks import Networks
 
 
 class Validator:

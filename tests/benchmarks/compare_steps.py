@@ -23,8 +23,9 @@ def make_our_step(preset: Preset, batch: int, frames: int) -> Callable[[], None]
     import jax
     from train_step import random_batch
 
+    from rvc_jax.train.networks import build_networks
     from rvc_jax.train.state import init_state
-    from rvc_jax.train.step import build_networks, make_step
+    from rvc_jax.train.step import make_step
 
     networks = build_networks(preset, steps_per_epoch=100)
     state = jax.device_put(

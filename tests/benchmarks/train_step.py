@@ -26,8 +26,9 @@ from rvc_jax.config import PRESETS, STEP_FRAMES, Preset
 from rvc_jax.models.kernels.options import KernelConfig, kernel_config_for
 from rvc_jax.train.dispatch import make_dispatch
 from rvc_jax.train.loader import Batch, ResidentLoader
+from rvc_jax.train.networks import build_networks
 from rvc_jax.train.state import init_state
-from rvc_jax.train.step import build_networks, make_step
+from rvc_jax.train.step import make_step
 
 
 def random_batch(preset: Preset, batch: int, frames: int) -> Batch:

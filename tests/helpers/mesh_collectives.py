@@ -7,8 +7,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from micro import MICRO
 from train_step import random_batch
 
+from rvc_jax.train.networks import build_networks
 from rvc_jax.train.state import abstract_state, shape_of
-from rvc_jax.train.step import build_networks, make_step
+from rvc_jax.train.step import make_step
 
 networks = build_networks(MICRO, steps_per_epoch=2)
 mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))

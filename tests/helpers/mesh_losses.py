@@ -11,9 +11,10 @@ from micro import MICRO
 from train_step import random_batch
 
 from rvc_jax.models.kernels.options import KERNEL_CONFIGS
+from rvc_jax.train.networks import Networks, build_networks
 from rvc_jax.train.split_step import compile_split_step, measure_norms
 from rvc_jax.train.state import TrainState, init_state
-from rvc_jax.train.step import Metrics, Networks, build_networks, make_step
+from rvc_jax.train.step import Metrics, make_step
 
 TakeStep = Callable[[TrainState], tuple[TrainState, Metrics]]
 

@@ -14,8 +14,8 @@ from rvc_jax.data.dataset import Windows, quantize_windows
 from rvc_jax.models.kernels.options import KernelConfig
 from rvc_jax.train.dispatch import compile_dispatch
 from rvc_jax.train.loader import Batch, BatchSampler, Loader, as_batch
+from rvc_jax.train.networks import build_networks
 from rvc_jax.train.state import TrainState, init_state
-from rvc_jax.train.step import build_networks
 
 FRAMES = 40
 PRESET = dataclasses.replace(MICRO, train=dataclasses.replace(MICRO.train, learning_rate=1e-4))

@@ -18,8 +18,9 @@ from rvc_jax.errors import UserError
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.train import dispatch, loop
 from rvc_jax.train.budget import BudgetMeter
+from rvc_jax.train.loader import Batch
 from rvc_jax.train.state import TrainState
-from rvc_jax.train.step import Batch, Metrics
+from rvc_jax.train.step import Metrics
 
 SETTINGS = {
     "epochs": 4,

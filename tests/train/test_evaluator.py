@@ -10,7 +10,7 @@ from random_windows import PRESET, random_windows
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE, WINDOW_FRAMES
 from rvc_jax.models.kernels.options import KernelConfig
 from rvc_jax.train.evaluator import Evaluator, PitchAndSpeaker
-from rvc_jax.train.step import build_networks
+from rvc_jax.train.networks import build_networks
 
 
 def harmonic(f0: float, rate: int, seconds: float) -> np.ndarray:

@@ -15,8 +15,8 @@ from rvc_jax.errors import UserError
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import build_synthesizer
+from rvc_jax.train.networks import build_networks
 from rvc_jax.train.pretrained import hash_pretrained_files, load_initial_parameters
-from rvc_jax.train.step import build_networks
 from rvc_jax.weights import torch_file
 
 NANO = PRESETS["nano"]

@@ -11,9 +11,11 @@ import pytest
 from random_windows import PRESET, SPLIT_STEP, Row, one_device, random_batch, take_steps
 
 from rvc_jax.train.loader import ResidentLoader
+from rvc_jax.train.networks import Networks, build_networks
+from rvc_jax.train.segments import draw_segments
 from rvc_jax.train.split_step import StepFunctions, measure_norms
 from rvc_jax.train.state import TrainState, init_state
-from rvc_jax.train.step import Networks, build_networks, draw_segments, forward
+from rvc_jax.train.step import forward
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.history import History, best_evaluation, evaluation_metrics
 from rvc_jax.train import loop
 from rvc_jax.train.metric_writer import MetricWriter
-from rvc_jax.train.step import build_networks
+from rvc_jax.train.networks import build_networks
 from rvc_jax.train.validation import Validator
 
 SETTINGS = {
