@@ -160,7 +160,7 @@ def here(made: Path, warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setattr(files_module, "load_converter", warm)
     monkeypatch.setattr(VoiceModel, "is_rvc_compatible", True)
     monkeypatch.setattr(
-        exports, "_public_discriminator", lambda model: PRESETS["nano"].discriminator
+        exports, "rvc_discriminator", lambda model: PRESETS["nano"].discriminator
     )
     return tmp_path
 
