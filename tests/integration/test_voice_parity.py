@@ -19,7 +19,7 @@ from rvc_jax.voices.formats import pth_reader
 from rvc_jax.voices.model import VoiceModel
 
 torch = pytest.importorskip("torch")
-import torch.nn.functional as F  # noqa: E402
+import torch.nn.functional as F  # noqa: E402, N812
 import torch_models  # noqa: E402
 
 FRAMES = 40

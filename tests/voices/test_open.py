@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_runs import ROWS, make_run
 from public_files import classic, small_voice, write
 
 from rvc_jax.errors import UserError
@@ -116,3 +117,28 @@ def test_an_index_that_is_named(tmp_path: Path, voice: VoiceModel) -> None:
         Voice.load(path, index=tmp_path / "gone.npy")
     with pytest.raises(UserError, match="there is no file"):
         Voice.load(tmp_path / "gone.pth")
+
+
+def test_a_run_opens_by_its_folder(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "my run")
+    best = open_voice(run.path)
+    assert (best.facts["name"], best.facts["step"], best.facts["epoch"]) == ("my_run", 10, 1)
+    assert best.run is not None and best.run.path == run.path
+    np.testing.assert_array_equal(best.index, ROWS)
+    assert open_voice(run.path, "latest").facts["step"] == 20
+    assert open_voice(run.path, step=20).facts["step"] == 20
+    assert open_voice(run.path, index="none").index is None
+    with pytest.raises(UserError, match="no checkpoint of step 11; it has 10, 20"):
+        open_voice(run.path, step=11)
+
+
+def test_places_without_a_voice_are_refused(tmp_path: Path, voice: VoiceModel) -> None:
+    with pytest.raises(UserError, match="there is neither a run nor a voice at"):
+        open_voice(tmp_path / "gone")
+    with pytest.raises(
+        UserError, match="holds neither a run nor a voice: it has no config.json"
+    ):
+        open_voice(tmp_path)
+    path = write(tmp_path / "ada.pth", classic(voice))
+    with pytest.raises(UserError, match="is not a run: only a run has checkpoints"):
+        open_voice(path, step=3)

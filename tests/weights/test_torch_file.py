@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from rvc_jax.errors import UserError
-from rvc_jax.weights.torch_file import Opaque, read, write
+from rvc_jax.weights.torch_file import Opaque, find_state_dict, read, write
 
 DTYPES = [
     "float16",
@@ -612,3 +612,21 @@ def test_placeholders_give_the_weights_of_a_whole_module(path, torch, zipped):
     assert "torch.nn.modules.linear.Linear" in refusal(path)
     parameters = read(path, placeholders=True).state["_parameters"]
     np.testing.assert_array_equal(parameters["weight"], layer.weight.detach().numpy())
+
+
+# --- state dicts ---
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ({"model": {"a": 1}, "weight": {"b": 2}, "config": []}, {"b": 2}),
+        ({"model": {"a": 1}, "optimizer": {"state": {}}}, {"a": 1}),
+        ({"state_dict": {"a": 1}, "generator": {"b": 2}}, {"a": 1}),
+        ({"weight": 3, "generator": {"b": 2}}, {"b": 2}),
+        ({"a": 1}, {"a": 1}),
+        ({}, {}),
+    ],
+)
+def test_find_state_dict(content: dict, found: dict) -> None:
+    assert find_state_dict(content) == found

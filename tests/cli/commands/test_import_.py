@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_runs import make_run
 from public_files import applio, checkpoint, classic, small_voice, write
 
 from rvc_jax.audio.reading import decode
@@ -155,3 +156,10 @@ def test_info_tells_a_folder_of_voices(tmp_path: Path, capsys: Captured) -> None
         write(tmp_path / name, classic(dataclasses.replace(small_voice("40k-v1"))))
     assert main(["info", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["files"] == ["ada.pth", "bo.pth"]
+
+
+def test_a_run_needs_no_import(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "run")
+    assert main(["import", str(run.path), "--out", str(tmp_path / "voice")]) == 2
+    assert "is a run, which needs no import" in capsys.readouterr().err
+    assert not (tmp_path / "voice").exists()
