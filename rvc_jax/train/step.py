@@ -4,19 +4,19 @@
 equal results up to rounding; tests hold them to each other. `build_networks` chooses by the chip's
 `KernelConfig` and the recipe:
 
-| form                          | defined in                  | taken by                         |
-|-------------------------------|-----------------------------|----------------------------------|
-| one program                   | `make_step`                 | CPUs, GPUs, TPUs below 10 M      |
-|                               |                             | parameters (nano)                |
-| four programs                 | `split_step`                | larger presets on TPUs           |
-| the batch in parts, in a loop | `accumulate`                | `--accumulate` above 1; one      |
-|                               |                             | program on every chip            |
-| packed parameters             | `kernels.packing`           | GPUs and TPUs, unless a part of  |
-|                               |                             | the network is frozen            |
-| known weight norms            | `kernels.weight_norm`       | the four programs                |
-| sub-discriminators in turn    | `update_discriminator_in_`  | the four programs on one chip,   |
-|                               | `turn`                      | packed, without `--clip-norm`,   |
-|                               |                             | with `--discriminator-every 1`   |
+| form                         | defined in                     | taken by                        |
+|------------------------------|--------------------------------|---------------------------------|
+| one program                  | `make_step`                    | CPUs, GPUs; TPUs if below 10 M  |
+|                              |                                | parameters (nano)               |
+| four programs                | `split_step`                   | larger presets on TPUs          |
+| parts of the batch in a loop | `accumulate`                   | `--accumulate` above 1; in one  |
+|                              |                                | program on every chip           |
+| packed parameters            | `kernels.packing`              | GPUs and TPUs, unless a part of |
+|                              |                                | the network is frozen           |
+| known weight norms           | `kernels.weight_norm`          | the four programs               |
+| sub-discriminators in turn   | `update_discriminator_in_turn` | the four programs on one chip,  |
+|                              |                                | packed, without `--clip-norm`,  |
+|                              |                                | with `--discriminator-every 1`  |
 """
 
 from __future__ import annotations

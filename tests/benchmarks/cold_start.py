@@ -1,5 +1,4 @@
-"""Seconds from the command to the first step of a training: the first time, and when the compiled
-programs are there.
+"""Measure the seconds from the command to the first training step, cold and with cached programs.
 
 python tests/benchmarks/cold_start.py DATASET --preset nano --rounds 3
 """
@@ -18,7 +17,7 @@ from pathlib import Path
 
 
 def seconds_to_first_step(dataset: str, run: Path, preset: str, home: Path) -> dict[str, float]:
-    """From the start of a new run to its first progress, and to its end after one step."""
+    """Measure from the start of a run to its first progress, and to its end after one step."""
     command = [
         sys.executable,
         "-m",
@@ -59,7 +58,9 @@ def main() -> None:
     )
     parser.add_argument("dataset")
     parser.add_argument("--preset", default="nano")
-    parser.add_argument("--rounds", type=int, default=3, help="starts with the programs there")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="number of starts with cached programs"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

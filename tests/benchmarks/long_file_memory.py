@@ -1,8 +1,9 @@
-"""Memory and time that a long recording takes: `python tests/benchmarks/long_file_memory.py --hours
-3`.
+"""Measure the memory and time that preparation takes for a long recording.
 
-The bundled voice is repeated into one stereo file at 48 kHz, which is then opened and sliced as
-preparation does it.
+    python tests/benchmarks/long_file_memory.py --hours 3
+
+The bundled voice is repeated into one stereo file at 48 kHz. It is opened, sliced, and its slices
+are read, as preparation does it.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ def write_long_file(path: Path, hours: float) -> None:
 
 
 def peak_memory() -> float:
-    """Most memory that this process has held, in GiB."""
+    """Return the largest amount of memory that this process has held, in GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--hours", type=float, default=3.0)
     parser.add_argument("--rate", type=int, default=40000, help="of the dataset, in Hz")
     parser.add_argument("--format", default="flac", choices=("flac", "wav"))
@@ -63,7 +66,8 @@ def main() -> None:
         write_long_file(path, hours)
         now = psutil.Process().memory_info().rss / 2**30
         print(
-            f"{hours:g} h, {path.stat().st_size / 2**30:.2f} GiB; {now:.2f} GiB in use, {peak_memory():.2f} GiB so far"
+            f"{hours:g} h, {path.stat().st_size / 2**30:.2f} GiB; {now:.2f} GiB in use, "
+            f"{peak_memory():.2f} GiB so far"
         )
         began = time.perf_counter()
         recording = open_recording(path, rate, config, Path(folder))
@@ -73,7 +77,8 @@ def main() -> None:
         sliced = time.perf_counter()
         good = [(start, stop) for start, stop, reason in found if reason is None]
         print(
-            f"slices {sliced - opened:.1f} s, {peak_memory():.2f} GiB: {len(good)} good ones of {len(found)}"
+            f"find_slices {sliced - opened:.1f} s, {peak_memory():.2f} GiB: {len(good)} good ones "
+            f"of {len(found)}"
         )
         seconds = (
             sum(len(read_slice(recording, start, stop, config)) for start, stop in good) / rate

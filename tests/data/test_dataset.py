@@ -65,7 +65,10 @@ def test_info_survives_json(sample_dataset):
 
 
 def test_info_is_read_without_tensorflow(sample_dataset):
-    code = "import sys; from rvc_jax.data.dataset import read_info; read_info(sys.argv[1]); print(*sys.modules)"
+    code = (
+        "import sys; from rvc_jax.data.dataset import read_info; read_info(sys.argv[1]); "
+        "print(*sys.modules)"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code, sample_dataset], capture_output=True, text=True, check=True
     )
