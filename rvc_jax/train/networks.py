@@ -88,14 +88,16 @@ def build_networks(
     )
     is_large = 0 < kernels.split_step_from <= size
     return Networks(
-        preset,
-        generator,
-        discriminator,
-        PackedNetwork(generator, dtype) if is_packed else generator,
-        PackedNetwork(discriminator, dtype) if is_packed else discriminator,
-        make_optimizer(recipe, steps_per_epoch),
-        make_optimizer(recipe, steps_per_epoch, recipe.discriminator_every),
-        dtype,
+        preset=preset,
+        synthesizer=generator,
+        discriminator=discriminator,
+        step_synthesizer=PackedNetwork(generator, dtype) if is_packed else generator,
+        step_discriminator=PackedNetwork(discriminator, dtype) if is_packed else discriminator,
+        optimizer=make_optimizer(recipe, steps_per_epoch),
+        discriminator_optimizer=make_optimizer(
+            recipe, steps_per_epoch, recipe.discriminator_every
+        ),
+        dtype=dtype,
         is_split=is_large and recipe.accumulate == 1,
         compiler_options=kernels.compiler_options,
     )
