@@ -76,7 +76,7 @@ def _separate(segment: np.ndarray, rate: int, scratch: Path) -> np.ndarray:
     samples = segment.shape[1]
     gain = _PEAK / max(float(np.abs(segment).max()), 1e-9)
     with _separator_lock, tempfile.TemporaryDirectory(dir=scratch) as folder:
-        separator, outputs = _load_separator()
+        separator, outputs = load_separator()
         try:
             mix = Path(folder) / "segment.wav"
             soundfile.write(mix, gain * segment.T, rate, "FLOAT")
@@ -93,7 +93,7 @@ def _separate(segment: np.ndarray, rate: int, scratch: Path) -> np.ndarray:
 
 
 @functools.cache
-def _load_separator() -> tuple[Any, tempfile.TemporaryDirectory[str]]:
+def load_separator() -> tuple[Any, tempfile.TemporaryDirectory[str]]:
     """Load the package with its default model, once; also the folder that it writes to."""
     try:
         from audio_separator.separator import (  # pyright: ignore[reportMissingImports] an extra

@@ -39,8 +39,8 @@ from rvc_jax.data.cut import Cut
 from rvc_jax.data.peaks import measure_peaks, peaks_key
 from rvc_jax.data.recording import Recording, find_slices, open_recording, read_slice
 from rvc_jax.errors import UserError, describe_os_error
-from rvc_jax.features.content import ContentEncoder, content_encoder
-from rvc_jax.features.f0 import PitchExtractor, pitch_extractor
+from rvc_jax.features.content import ContentEncoder, load_content_encoder
+from rvc_jax.features.f0 import PitchExtractor, load_pitch_extractor
 from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage.files import file_sha256
 from rvc_jax.storage.places import local_file
@@ -118,7 +118,8 @@ class Extractors:
         assert config.content_encoder is not None
         version = PRESETS[config.preset].version
         return cls(
-            pitch_extractor(config.f0_method), content_encoder(config.content_encoder, version)
+            load_pitch_extractor(config.f0_method),
+            load_content_encoder(config.content_encoder, version),
         )
 
     def make_key(self, feature: Feature, analysis: Analysis, block: int) -> str:

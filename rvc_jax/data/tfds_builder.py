@@ -21,7 +21,7 @@ from rvc_jax.data.sources import find_bundled_sample, find_sources
 from rvc_jax.data.split import check_settings, split_slices
 from rvc_jax.data.tfds_import import import_tfds
 from rvc_jax.errors import UserError
-from rvc_jax.features.content import content_encoder
+from rvc_jax.features.content import load_content_encoder
 from rvc_jax.reporter import SILENT, Reporter
 
 tfds = import_tfds()
@@ -73,7 +73,7 @@ class VoiceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
 
     def _info(self) -> Any:
         config = self.builder_config.prepare
-        channels = content_encoder(
+        channels = load_content_encoder(
             config.content_encoder, PRESETS[config.preset].version
         ).channels
         raw = {"encoding": tfds.features.Encoding.BYTES}

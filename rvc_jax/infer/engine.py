@@ -11,8 +11,8 @@ import numpy as np
 
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
-from rvc_jax.features.content import ContentEncoder, content_encoder
-from rvc_jax.features.f0 import PitchExtractor, pitch_extractor
+from rvc_jax.features.content import ContentEncoder, load_content_encoder
+from rvc_jax.features.f0 import PitchExtractor, load_pitch_extractor
 from rvc_jax.infer.compiled_voice import CompiledVoice
 from rvc_jax.infer.f0_curve import F0Curve
 from rvc_jax.infer.options import check_options, parse_speaker_mix
@@ -48,7 +48,7 @@ class Engine:
         self.curve = F0Curve(config)
         shares = parse_speaker_mix(config, len(voice.model.speakers))
         self._main_speaker = max(shares, key=shares.__getitem__)
-        self.pitch = pitch or pitch_extractor(config.f0_method or voice.prepare.f0_method)
+        self.pitch = pitch or load_pitch_extractor(config.f0_method or voice.prepare.f0_method)
         self._index = voice.index if config.index_rate > 0 else None
         self.speaker = voice.embed_speakers(shares)
         """Embedding of the speaker, or of the mixture: [1, channels]."""
@@ -119,7 +119,7 @@ def load_content_encoder(model: VoiceModel) -> ContentEncoder:
       UserError: Its weights are missing, or are other ones than in training: the voice would
         render gibberish.
     """
-    encoder = content_encoder(model.content_encoder, model.version)
+    encoder = load_content_encoder(model.content_encoder, model.version)
     if model.content_fingerprint not in (None, encoder.fingerprint):
         raise UserError(
             f"{model.content_encoder} is not the content encoder that this voice was trained "

@@ -13,7 +13,7 @@ from rvc_jax.audio.spectrogram import log_mel, spectrogram
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE, WINDOW_FRAMES
 from rvc_jax.data.dataset import VoiceDataset, Windows
 from rvc_jax.errors import UserError
-from rvc_jax.features.f0 import pitch_extractor
+from rvc_jax.features.f0 import load_pitch_extractor
 from rvc_jax.features.f0.coarse import coarse_pitch
 from rvc_jax.metrics.pitch import pitch_errors
 from rvc_jax.metrics.speaker import INSTALL_HINT, SpeakerEncoder
@@ -154,7 +154,7 @@ class PitchAndSpeaker:
         """
         self._lengths = lengths
         self._rate = rate
-        self._extract_pitch = pitch_extractor("swift")
+        self._extract_pitch = load_pitch_extractor("swift")
         self._embed_speaker = SpeakerEncoder.find()
         audio = self.resample_windows(target)
         samples = lengths * FEATURE_HOP

@@ -57,9 +57,9 @@ def package(monkeypatch):
     monkeypatch.setitem(sys.modules, "audio_separator", types.ModuleType("audio_separator"))
     monkeypatch.setitem(sys.modules, "audio_separator.separator", module)
     monkeypatch.setattr(Separator, "made", [])
-    source_separation._load_separator.cache_clear()
+    source_separation.load_separator.cache_clear()
     yield module
-    source_separation._load_separator.cache_clear()
+    source_separation.load_separator.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_no_blocks(package, tmp_path):
 
 def test_without_the_package(monkeypatch, song, tmp_path):
     monkeypatch.setitem(sys.modules, "audio_separator", None)
-    source_separation._load_separator.cache_clear()
+    source_separation.load_separator.cache_clear()
     with pytest.raises(UserError, match=r'audio-separator: pip install "rvc_jax\[separate\]"$'):
         separated(song, tmp_path)
 

@@ -36,9 +36,9 @@ Run = Callable[[np.ndarray], object]
 
 
 def ours(name: str) -> Run:
-    from rvc_jax.features.f0 import pitch_extractor
+    from rvc_jax.features.f0 import load_pitch_extractor
 
-    return pitch_extractor(name)
+    return load_pitch_extractor(name)
 
 
 def swift_f0() -> Run:
@@ -76,9 +76,9 @@ def torchcrepe(capacity: str) -> Run:
 def row_by_row(name: str) -> Run:
     """The classical methods as RVC's tools call them: their package is the same, one row after the
     other."""
-    from rvc_jax.features.f0 import pitch_extractor
+    from rvc_jax.features.f0 import load_pitch_extractor
 
-    extractor = pitch_extractor(name)
+    extractor = load_pitch_extractor(name)
     return lambda audio: [extractor(row[None]) for row in audio]
 
 

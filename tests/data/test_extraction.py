@@ -22,7 +22,7 @@ from rvc_jax.data.extraction import (
 from rvc_jax.data.prepare import prepare
 from rvc_jax.data.sources import find_sources
 from rvc_jax.errors import UserError
-from rvc_jax.features.f0 import pitch_extractor
+from rvc_jax.features.f0 import load_pitch_extractor
 
 CONFIG = PrepareConfig(preset="nano").resolved()
 
@@ -114,7 +114,7 @@ def test_separated_vocals_are_kept(sample_voice, tmp_path, monkeypatch):
     assert len(calls) == 6
     other = dataclasses.replace(config, f0_method="pm")
     monkeypatch.setattr(
-        "rvc_jax.data.extraction.pitch_extractor", lambda name: pitch_extractor("swift")
+        "rvc_jax.data.extraction.load_pitch_extractor", lambda name: load_pitch_extractor("swift")
     )
     prepare(sample_voice, tmp_path / "2", other, cache=tmp_path / "cache")
     assert len(calls) == 6

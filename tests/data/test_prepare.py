@@ -16,8 +16,8 @@ from rvc_jax.data.prepare import prepare
 from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.data.split import split_slices
 from rvc_jax.errors import UserError
-from rvc_jax.features.content import content_encoder
-from rvc_jax.features.f0 import pitch_extractor
+from rvc_jax.features.content import load_content_encoder
+from rvc_jax.features.f0 import load_pitch_extractor
 
 NANO = PrepareConfig(preset="nano")
 HOP = 160
@@ -113,8 +113,8 @@ def test_pitch_and_content_are_those_of_the_slices_place(dataset, sample_voice):
             : len(wave)
         ]
         lengths[i] = len(wave)
-    all_f0 = pitch_extractor("swift")(audio, lengths)
-    all_content = content_encoder("whisper-tiny")(audio, lengths)
+    all_f0 = load_pitch_extractor("swift")(audio, lengths)
+    all_content = load_content_encoder("whisper-tiny")(audio, lengths)
     for f0, content, (_, _, _, slice_f0, slice_content) in zip(
         all_f0, all_content, whole, strict=False
     ):
@@ -393,7 +393,7 @@ def test_another_embedder_never_takes_the_old_ones_features(
     clip, tmp_path, counted, monkeypatch
 ):
     prepare(clip, tmp_path / "1", NANO, cache=tmp_path / "cache")
-    encoder = content_encoder("whisper-tiny")
+    encoder = load_content_encoder("whisper-tiny")
     monkeypatch.setattr(encoder, "fingerprint", "other weights under the same name")
     info = prepare(clip, tmp_path / "2", NANO, cache=tmp_path / "cache")
     assert counted == {"float32": 1, "float16": 2}

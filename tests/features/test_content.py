@@ -11,7 +11,7 @@ from small_hubert import projected, relative_error, small_state
 from rvc_jax.config import CONTENT_ENCODERS
 from rvc_jax.errors import UserError
 from rvc_jax.features import content, nn
-from rvc_jax.features.content import content_encoder, hubert_weights, whisper
+from rvc_jax.features.content import hubert_weights, load_content_encoder, whisper
 from rvc_jax.features.content.hubert import HubertContent
 from rvc_jax.features.content.whisper import WhisperContent
 from rvc_jax.weights import bundled, store, torch_file
@@ -133,14 +133,14 @@ def test_refusals(encoders, speech, kind):
 @pytest.fixture(autouse=True)
 def fresh_factory():
     """Encoders are made once per process; here each test makes its own."""
-    content._load.cache_clear()
+    content.load_cached.cache_clear()
     yield
-    content._load.cache_clear()
+    content.load_cached.cache_clear()
 
 
 def test_the_bundled_encoder():
-    encoder = content_encoder("whisper-tiny")
-    assert content_encoder("whisper-tiny") is encoder
+    encoder = load_content_encoder("whisper-tiny")
+    assert load_content_encoder("whisper-tiny") is encoder
     assert (encoder.name, encoder.channels, len(encoder.fingerprint)) == (
         "whisper-tiny",
         384,
@@ -156,7 +156,7 @@ def test_every_hubert_by_name(hubert_folder, monkeypatch):
         lambda name: hubert_folder if name in CONTENT_ENCODERS else pytest.fail(name),
     )
     for name in (name for name in CONTENT_ENCODERS if not name.startswith("whisper")):
-        v2, v1 = (content_encoder(name, version) for version in ("v2", "v1"))
+        v2, v1 = (load_content_encoder(name, version) for version in ("v2", "v1"))
         assert (v2.name, v2.channels, v1.channels) == (name, 128, 256)
 
 
@@ -168,14 +168,14 @@ def test_contentvec_in_fairseq_layout_if_that_is_what_is_there(tmp_path, monkeyp
         lambda name: tmp_path / "hubert_base.pt" if name == "hubert_base" else None,
     )
     monkeypatch.setattr(store, "path", lambda name: pytest.fail("nothing has to be downloaded"))
-    assert content_encoder("contentvec", "v1").channels == 256
+    assert load_content_encoder("contentvec", "v1").channels == 256
 
 
 def test_a_folder_or_a_model_of_the_hub(hubert_folder, monkeypatch):
     asked = []
     monkeypatch.setattr(store, "hub_model", lambda name: asked.append(name) or hubert_folder)
-    by_path = content_encoder(str(hubert_folder))
-    by_name = content_encoder("someone/their-hubert")
+    by_path = load_content_encoder(str(hubert_folder))
+    by_name = load_content_encoder("someone/their-hubert")
     assert (
         asked == ["someone/their-hubert"]
         and by_name.name == asked[0]
@@ -190,7 +190,7 @@ def test_a_folder_or_a_model_of_the_hub(hubert_folder, monkeypatch):
 )
 def test_unknown_names(name):
     with pytest.raises(UserError, match="unknown content encoder"):
-        content_encoder(name)
+        load_content_encoder(name)
 
 
 def test_larger_sizes_of_whisper(tmp_path, monkeypatch, speech):
@@ -202,7 +202,7 @@ def test_larger_sizes_of_whisper(tmp_path, monkeypatch, speech):
     monkeypatch.setattr(
         store, "path", lambda name: file if name == "whisper-base" else pytest.fail(name)
     )
-    encoder = content_encoder("whisper-base")
+    encoder = load_content_encoder("whisper-base")
     expected = WhisperContent(whisper.from_openai_state_dict(half), "")(speech)
     np.testing.assert_array_equal(encoder(speech), expected)
     assert (encoder.name, encoder.channels) == ("whisper-base", 128)

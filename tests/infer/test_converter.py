@@ -16,8 +16,8 @@ from rvc_jax.audio.reading import decode, load
 from rvc_jax.config import ConvertConfig
 from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.errors import UserError
-from rvc_jax.features.content import ContentEncoder, content_encoder
-from rvc_jax.features.f0 import PitchExtractor, pitch_extractor
+from rvc_jax.features.content import ContentEncoder, load_content_encoder
+from rvc_jax.features.f0 import PitchExtractor, load_pitch_extractor
 from rvc_jax.features.f0.coarse import coarse_pitch
 from rvc_jax.infer import converter as converter_module
 from rvc_jax.infer.chunking import CONTEXT_FRAMES, plan_chunks
@@ -120,8 +120,8 @@ def test_a_short_recording_equals_the_plain_network(
 
 
 def extractors(voice: VoiceModel) -> tuple[PitchExtractor, ContentEncoder]:
-    pitch = pitch_extractor(voice.prepare.resolved().f0_method)
-    return pitch, content_encoder(voice.content_encoder)
+    pitch = load_pitch_extractor(voice.prepare.resolved().f0_method)
+    return pitch, load_content_encoder(voice.content_encoder)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rvc_jax.audio.reading import load
-from rvc_jax.features.content import content_encoder
-from rvc_jax.features.f0 import pitch_extractor
+from rvc_jax.features.content import load_content_encoder
+from rvc_jax.features.f0 import load_pitch_extractor
 from rvc_jax.infer.chunking import CONTEXT_FRAMES
 from rvc_jax.infer.recording import Recording
 from rvc_jax.infer.recording_features import BLOCK_FRAMES, RecordingFeatures
@@ -32,7 +32,7 @@ def prepared(audio: np.ndarray, silence_db: float = -300.0) -> Recording:
 @pytest.fixture(scope="module")
 def features(audio: np.ndarray) -> RecordingFeatures:
     return RecordingFeatures(
-        prepared(audio), pitch_extractor("swift"), content_encoder("whisper-tiny")
+        prepared(audio), load_pitch_extractor("swift"), load_content_encoder("whisper-tiny")
     )
 
 
@@ -56,7 +56,7 @@ def test_pitch_equals_that_of_the_whole_recording(
     windows' seams too."""
     if method in ENTRIES and store.find(method) is None:
         pytest.skip(f"the weights of {method} are not on this machine")
-    extractor = pitch_extractor(method)
+    extractor = load_pitch_extractor(method)
     features = RecordingFeatures(prepared(audio), extractor, no_content)
     inner = slice(CONTEXT_FRAMES, -CONTEXT_FRAMES)
     whole = extractor(audio[None])[0, inner]
@@ -98,7 +98,7 @@ def test_content_is_aligned(audio: np.ndarray, features: RecordingFeatures) -> N
     """Content hardly depends on where the windows begin."""
     begin = 200
     window = audio[begin * 160 : (begin + 336) * 160]
-    alone = content_encoder("whisper-tiny")(window[None])[0][60:100]
+    alone = load_content_encoder("whisper-tiny")(window[None])[0][60:100]
     at = (CONTEXT_FRAMES + begin) // 2 + 60
     content = features.content(0)
 

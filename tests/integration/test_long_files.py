@@ -14,8 +14,8 @@ from rvc_jax.audio.reading import decode, find_audio, load
 from rvc_jax.config import FEATURE_RATE, PrepareConfig
 from rvc_jax.data.recording import Recording, find_slices, open_recording, read_slice
 from rvc_jax.data.sources import find_bundled_sample
-from rvc_jax.features.content import content_encoder
-from rvc_jax.features.f0 import pitch_extractor
+from rvc_jax.features.content import load_content_encoder
+from rvc_jax.features.f0 import load_pitch_extractor
 
 CONFIG = PrepareConfig()
 RATE = 40000
@@ -72,7 +72,7 @@ def test_slices_and_features_are_those_of_the_file_in_one_piece(in_blocks, in_on
     assert len(cuts) > 10
     blocks, whole = (batch(recording, cuts) for recording in (in_blocks, in_one_piece))
     np.testing.assert_allclose(blocks[0], whole[0], atol=1e-5)
-    for extract in (pitch_extractor("swift"), content_encoder("whisper-tiny")):
+    for extract in (load_pitch_extractor("swift"), load_content_encoder("whisper-tiny")):
         ours = extract(*blocks)
         expected = extract(*whole)
         rows = slice(0, len(cuts))

@@ -33,7 +33,7 @@ class ContentEncoder(Protocol):
         ...
 
 
-def content_encoder(name: str, version: Literal["v1", "v2"] = "v2") -> ContentEncoder:
+def load_content_encoder(name: str, version: Literal["v1", "v2"] = "v2") -> ContentEncoder:
     """Load the encoder of that name, once per process; its weights are downloaded if needed.
 
     Args:
@@ -45,11 +45,12 @@ def content_encoder(name: str, version: Literal["v1", "v2"] = "v2") -> ContentEn
     Raises:
       UserError: unknown name, or weights that cannot be downloaded or are not such a model's.
     """
-    return _load(name, version)
+    return load_cached(name, version)
 
 
 @functools.lru_cache
-def _load(name: str, version: Literal["v1", "v2"]) -> ContentEncoder:
+def load_cached(name: str, version: Literal["v1", "v2"]) -> ContentEncoder:
+    """Load an encoder, with all arguments given: the cache distinguishes defaults from values."""
     if name.startswith("whisper-"):
         from rvc_jax.features.content.whisper import WhisperContent
 

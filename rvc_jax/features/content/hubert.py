@@ -91,7 +91,7 @@ class HubertContent:
 
     def __call__(self, audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
         """Compute content features; see `features.content.ContentEncoder`."""
-        return np.asarray(_content(self._parameters, *trim_to_frames(audio, lengths)))
+        return np.asarray(compute_content(self._parameters, *trim_to_frames(audio, lengths)))
 
 
 def _select_v1_layers(parameters: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
@@ -113,7 +113,8 @@ def _select_v1_layers(parameters: dict[str, np.ndarray], name: str) -> dict[str,
 
 
 @jax.jit
-def _content(parameters: Parameters, audio: jax.Array, lengths: jax.Array) -> jax.Array:
+def compute_content(parameters: Parameters, audio: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Pad rows by reflection and `encode` them: [batch, samples // 320, channels]."""
     padded = pad_rows_reflect(audio, lengths, _MARGIN, _MARGIN)
     return encode(parameters, padded, lengths + 2 * _MARGIN)
 

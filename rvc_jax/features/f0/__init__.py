@@ -35,7 +35,7 @@ PITCH_METHODS: tuple[str, ...] = get_args(PitchMethod)
 
 
 @functools.lru_cache
-def pitch_extractor(name: str) -> PitchExtractor:
+def load_pitch_extractor(name: str) -> PitchExtractor:
     """Load the extractor of that name, once per process; its weights are downloaded if needed.
 
     Raises:

@@ -84,7 +84,7 @@ class ClassicalPitch:
 
 
 def _world(name: str) -> Method:
-    world = _world_extension()
+    world = load_world()
     estimate = getattr(world, name)
 
     def pitch(samples: np.ndarray, frames: int) -> np.ndarray:
@@ -97,7 +97,7 @@ def _world(name: str) -> Method:
 
 
 @functools.cache
-def _world_extension() -> Any:
+def load_world() -> Any:
     """Import the compiled part of pyworld, without the package around it.
 
     The package imports pkg_resources to look up its version; setuptools 81 dropped that.

@@ -96,8 +96,8 @@ def _pitch(parameters: Parameters, audio: jax.Array, lengths: jax.Array) -> jax.
     # The original has a frame at the very end too, and smooths over it.
     counts = lengths // FEATURE_HOP + 1
     pitch, periodicity = decode(probabilities(parameters, audio, lengths), counts)
-    is_unvoiced = _median_of_three(periodicity, counts) < VOICED_PERIODICITY
-    pitch = jnp.where(is_unvoiced, 0.0, _mean_of_three(pitch, counts))
+    is_unvoiced = median_of_three(periodicity, counts) < VOICED_PERIODICITY
+    pitch = jnp.where(is_unvoiced, 0.0, mean_of_three(pitch, counts))
     inside = jnp.arange(audio.shape[1] // FEATURE_HOP) < counts[:, None] - 1
     return jnp.where(inside, pitch[:, :-1], 0.0)
 
@@ -333,7 +333,7 @@ def _neighbors(x: jax.Array, counts: jax.Array, outside: float) -> tuple[jax.Arr
     return before, jnp.where(has_next, after, outside)
 
 
-def _median_of_three(x: jax.Array, counts: jax.Array) -> jax.Array:
+def median_of_three(x: jax.Array, counts: jax.Array) -> jax.Array:
     """Median of each frame and its neighbors; at either end the smaller of two."""
     before, after = _neighbors(x, counts, jnp.inf)
     at_an_end = jnp.isinf(before) | jnp.isinf(after)
@@ -343,7 +343,7 @@ def _median_of_three(x: jax.Array, counts: jax.Array) -> jax.Array:
     return jnp.where(at_an_end, jnp.minimum(smaller, x), middle)
 
 
-def _mean_of_three(x: jax.Array, counts: jax.Array) -> jax.Array:
+def mean_of_three(x: jax.Array, counts: jax.Array) -> jax.Array:
     """Mean of each frame and its neighbors; at either end of two."""
     before, after = _neighbors(x, counts, 0.0)
     has_before, has_after = _neighbors(jnp.ones_like(x), counts, 0.0)

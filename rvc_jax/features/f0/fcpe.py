@@ -146,13 +146,13 @@ def _depthwise(parameters: Parameters, name: str, x: jax.Array) -> jax.Array:
     y = jax.lax.platform_dependent(
         x,
         parameters[f"{name}.kernel"],
-        cpu=_depthwise_on_cpu,
+        cpu=depthwise_by_taps,
         default=lambda x, kernel: convolve(x, kernel[:, None]),
     )
     return y + parameters[f"{name}.bias"]
 
 
-def _depthwise_on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def depthwise_by_taps(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolve row by row and tap by tap, all within a CPU's cache.
 
     XLA's grouped convolution takes 30 times as long there.

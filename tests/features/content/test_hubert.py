@@ -110,7 +110,10 @@ def test_frame_count_of_the_golden_recording():
     samples = soundfile.info(GOLDEN / "reference.flac").frames
     parameters = hubert_weights.from_state_dict(small_state("base"))
     shape = jax.eval_shape(
-        hubert._content, parameters, np.zeros((1, samples), np.float32), np.array([samples])
+        hubert.compute_content,
+        parameters,
+        np.zeros((1, samples), np.float32),
+        np.array([samples]),
     ).shape
     assert shape == (1, 1743, 128)
 

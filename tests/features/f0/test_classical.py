@@ -10,7 +10,7 @@ import pytest
 from rows import cut_rows
 
 from rvc_jax.errors import UserError
-from rvc_jax.features.f0 import classical, pitch_extractor
+from rvc_jax.features.f0 import classical, load_pitch_extractor
 from rvc_jax.features.f0.classical import ClassicalPitch
 
 PACKAGES = {"harvest": "pyworld", "dio": "pyworld", "pm": "parselmouth"}
@@ -48,7 +48,7 @@ def test_follows_a_known_glide(extractor):
 def test_agrees_with_swift_on_real_speech(extractor, speech_windows):
     speech = speech_windows[[0, 1, 4, 8]]
     pitch = extractor(speech)
-    swift = pitch_extractor("swift")(speech)
+    swift = load_pitch_extractor("swift")(speech)
     both = (pitch > 0) & (swift > 0)
     assert both.mean() > 0.3
     assert (cents(pitch[both], swift[both]) < 50).mean() > 0.9
@@ -57,7 +57,7 @@ def test_agrees_with_swift_on_real_speech(extractor, speech_windows):
 def test_equals_the_package_with_rvcs_settings(speech_windows):
     """The frames of one row are those of WORLD's own functions, up to the one at the very end."""
     make("harvest")
-    world = classical._world_extension()
+    world = classical.load_world()
     samples = speech_windows[3].astype(np.float64)
     for name in ("harvest", "dio"):
         coarse, times = getattr(world, name)(
@@ -117,13 +117,13 @@ def test_refuses_other_shapes_and_names(extractor):
 
 
 def test_the_factory_and_fingerprints(extractor):
-    assert pitch_extractor(extractor.name).fingerprint == extractor.fingerprint
+    assert load_pitch_extractor(extractor.name).fingerprint == extractor.fingerprint
     assert len(extractor.fingerprint) == 64
 
 
 @pytest.mark.parametrize("name", ["harvest", "dio", "pm"])
 def test_a_missing_package_is_one_clear_line(name, monkeypatch):
-    classical._world_extension.cache_clear()
+    classical.load_world.cache_clear()
     monkeypatch.delitem(sys.modules, "pyworld.pyworld", raising=False)
     monkeypatch.setitem(sys.modules, "parselmouth", None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

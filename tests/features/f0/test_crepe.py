@@ -202,8 +202,8 @@ def test_the_path_of_a_row_ignores_what_is_behind_it(transition):
 def test_smoothing_over_three_frames():
     x = np.array([[5.0, 1.0, 9.0, 2.0], [7.0, 3.0, 8.0, 1.0], [4.0, 2.0, 3.0, 1.0]])
     counts = np.array([4, 2, 1])
-    median = crepe._median_of_three(x, counts)
-    mean = crepe._mean_of_three(x, counts)
+    median = crepe.median_of_three(x, counts)
+    mean = crepe.mean_of_three(x, counts)
     np.testing.assert_allclose(median[0], [1, 5, 2, 2])
     np.testing.assert_allclose(mean[0], [3, 5, 4, 5.5])
     np.testing.assert_allclose([median[1, :2], mean[1, :2]], [[3, 3], [5, 5]])

@@ -12,6 +12,7 @@ import soundfile
 from rows import cut_rows
 
 from rvc_jax.errors import UserError
+from rvc_jax.features import nn
 from rvc_jax.features.f0 import fcpe
 from rvc_jax.features.f0.decoding import local_average_pitch
 from rvc_jax.weights import store, torch_file
@@ -134,8 +135,8 @@ def test_both_forms_of_the_depthwise_convolution_are_one():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 40, 6)).astype(np.float32)
     kernel = rng.normal(size=(31, 6)).astype(np.float32)
-    ours = jax.jit(fcpe._depthwise_on_cpu)(x, kernel)
-    plain = fcpe._depthwise_conv(x, kernel)
+    ours = jax.jit(fcpe.depthwise_by_taps)(x, kernel)
+    plain = nn.convolve(x, kernel[:, None])
     np.testing.assert_allclose(np.asarray(ours), np.asarray(plain), atol=1e-5)
 
 

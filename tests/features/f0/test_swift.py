@@ -5,13 +5,13 @@ import pytest
 from rows import cut_rows
 
 from rvc_jax.errors import UserError
-from rvc_jax.features.f0 import PITCH_METHODS, pitch_extractor
+from rvc_jax.features.f0 import PITCH_METHODS, load_pitch_extractor
 from rvc_jax.features.f0.swift import detect, resample_frames
 
 
 @pytest.fixture(scope="module")
 def swift():
-    return pitch_extractor("swift")
+    return load_pitch_extractor("swift")
 
 
 def cents(a, b):
@@ -99,10 +99,10 @@ def test_refuses_other_shapes(swift):
 
 
 def test_the_factory(swift):
-    assert pitch_extractor("swift") is swift and swift.name == "swift" in PITCH_METHODS
+    assert load_pitch_extractor("swift") is swift and swift.name == "swift" in PITCH_METHODS
     assert len(swift.fingerprint) == 64
     with pytest.raises(UserError, match="unknown pitch method 'rmwpe'; known are: .*rmvpe"):
-        pitch_extractor("rmwpe")
+        load_pitch_extractor("rmwpe")
 
 
 def test_rows_of_a_batch_give_what_they_give_alone(swift, speech_windows):
