@@ -278,46 +278,6 @@ def test_no_compilation_and_flat_memory_after_start(local: Engine, clip: np.ndar
         jax.monitoring.unregister_event_duration_listener(listener)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"auto_transpose": True}, {"volume_envelope": 0.5}, {"stereo": "keep-side"}],
-    ids=["auto-transpose", "volume-envelope", "stereo"],
-)
-def test_options_that_need_the_whole_recording_are_refused(
-    local: Engine, options: dict[str, object]
-) -> None:
-    with pytest.raises(
-        UserError,
-        match=f"--{next(iter(options)).replace('_', '-')} can't be followed in a stream",
-    ):
-        StreamingConverter(local.with_config(ConvertConfig(**options)))
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        (
-            {"chunk_seconds": 0.0},
-            "chunk_seconds 0 is out of range: it must be from 0.02 to 2.4",
-        ),
-        ({"chunk_seconds": math.nan}, "chunk_seconds nan is out of range"),
-        ({"context_seconds": 0.1}, "context_seconds 0.1 is out of range"),
-        ({"lookahead_seconds": -1.0}, "lookahead_seconds -1 is out of range"),
-        ({"crossfade_seconds": 3.0}, "crossfade_seconds 3 is out of range"),
-        ({"gain_db": 100.0}, "gain_db 100 is out of range"),
-        (
-            {"lookahead_seconds": 0.1, "crossfade_seconds": 0.2},
-            "is longer than lookahead_seconds 0.1",
-        ),
-    ],
-)
-def test_bad_streaming_configurations_are_refused(
-    local: Engine, setting: dict[str, float], message: str
-) -> None:
-    with pytest.raises(UserError, match=message):
-        StreamingConverter(local, streaming=StreamingConfig(**setting))
-
-
 def test_bad_input_is_refused_and_not_taken(local: Engine, clip: np.ndarray) -> None:
     with pytest.raises(UserError, match="a stream of 0 samples a second is impossible"):
         StreamingConverter(local, input_rate=0)
