@@ -1,4 +1,4 @@
-"""Content encoders for `features_speed.py`: ours, and their originals.
+"""Content encoders for `features_speed.py`, ours and their originals.
 
 The originals are plain PyTorch, and for whisper-tiny also onnxruntime. Weights are random: speed
 does not depend on them.

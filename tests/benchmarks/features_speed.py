@@ -1,16 +1,15 @@
-"""Seconds of audio per second of every pitch method and content encoder, ours and its original by
-turns, as Markdown.
+"""Measures the speed of every pitch method and content encoder beside its original.
 
-python tests/benchmarks/features_speed.py [--methods crepe-tiny,swift] [--shapes "16 x 3.36 s"]
-[--rounds 3]
-    [--whisper-onnx ENCODER_INT8.onnx]
+    python tests/benchmarks/features_speed.py [--methods crepe-tiny,swift] [--shapes "16 x 3.36 s"]
+        [--rounds 3] [--whisper-onnx ENCODER_INT8.onnx]
 
-Each runs in a process of its own with as many threads as there are cores, on speech. Beside the
-ratio by the clock is that of processor time, which other work on the machine disturbs less
-(onnxruntime's threads use time even while they wait). Weights are random where the real ones are
-not at hand: speed does not depend on them. Needs the originals: torch, torchcrepe (with torchaudio
-and resampy), torchfcpe, swift-f0, onnxruntime, pyworld, praat-parselmouth. What is missing is said,
-and left out. CREPE's original takes minutes for every round.
+The output is a Markdown table of seconds of audio per second, ours and the original in alternating
+rounds. Each runs in its own process, with as many threads as there are cores, on speech. The ratio
+of CPU time stands beside that of wall time, since other work on the machine disturbs it less
+(onnxruntime's threads use CPU time even while they wait). Weights are random if the real ones are
+missing: speed does not depend on them. The originals are torch, torchcrepe (with torchaudio and
+resampy), torchfcpe, swift-f0, onnxruntime, pyworld and praat-parselmouth; missing ones are reported
+and left out. CREPE's original takes minutes per round.
 """
 
 from __future__ import annotations
@@ -74,8 +73,7 @@ def torchcrepe(capacity: str) -> Run:
 
 
 def row_by_row(name: str) -> Run:
-    """The classical methods as RVC's tools call them: their package is the same, one row after the
-    other."""
+    """The classical methods as RVC's tools call them: the same packages, one row after another."""
     from rvc_jax.features.f0 import load_pitch_extractor
 
     extractor = load_pitch_extractor(name)
@@ -84,15 +82,14 @@ def row_by_row(name: str) -> Run:
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A method, and how to make it and its original; both makers are called in processes of their
-    own."""
+    """A method, and functions that make it and its original, each in a process of its own."""
 
     method: str
     ours: Callable[[], Run]
     original: str
     theirs: Callable[[], Run]
     shapes: tuple[str, ...] = tuple(SHAPES)
-    """Those that the original can take."""
+    """Shapes that the original supports."""
 
 
 def pairs(whisper_onnx: str) -> Iterator[Pair]:
@@ -129,7 +126,7 @@ def pairs(whisper_onnx: str) -> Iterator[Pair]:
 
 
 def speech(batch: int, samples: int) -> np.ndarray:
-    """Speech of the bundled sample, as often as is needed."""
+    """Speech of the bundled sample, repeated as needed."""
     from rvc_jax.audio.reading import find_audio, load
     from rvc_jax.data.sources import find_bundled_sample
 
@@ -140,21 +137,18 @@ def speech(batch: int, samples: int) -> np.ndarray:
 
 
 def work(make: Callable[[], Run], compiles: bool, pipe: Connection) -> None:
-    """Answers a shape with the seconds of a run, by the clock and of the processor; None with its
-    peak memory in GiB.
+    """Answer a shape with the wall and CPU seconds of a run, None with the peak memory in GiB.
 
-    A run of less than ten seconds follows one that is not counted, which wakes the memory.
+    A run of less than ten seconds is repeated, so that memory is warm.
     """
-    sys.stdout = sys.stderr  # the originals talk, and the table is alone on the other
+    sys.stdout = sys.stderr  # the originals print, and only the table may go to standard output
     try:
         run = make()
-    except (
-        Exception
-    ) as error:  # a missing package, or weights that are not here: said in the table
+    except Exception as error:  # a missing package or missing weights: the table says so
         pipe.send(f"{type(error).__name__}: {error}")
         return
     pipe.send(None)
-    compiled = set()
+    compiled: set[tuple[int, int]] = set()
     while shape := pipe.recv():
         audio = speech(*shape)
         if compiles and shape not in compiled:
@@ -173,7 +167,7 @@ def timed(run: Run, audio: np.ndarray) -> tuple[float, float]:
 
 
 def compare(pair: Pair, shapes: list[str], rounds: int) -> str:
-    """The table's row of one method."""
+    """Measure one method: a row of the table."""
     context = multiprocessing.get_context("spawn")
     pipes = []
     for make, compiles in ((pair.ours, True), (pair.theirs, False)):

@@ -1,4 +1,4 @@
-"""RMVPE and FCPE for `features_speed.py`: ours, and their originals. Both go from audio to pitch.
+"""RMVPE and FCPE for `features_speed.py`, ours and their originals, from audio to pitch.
 
 FCPE's original is the package torchfcpe 0.0.4; RMVPE's is written in plain PyTorch, with weights
 made from their names: speed does not depend on them.
@@ -59,7 +59,9 @@ def pytorch(name: str) -> Run:
         import torchfcpe
 
         model = torchfcpe.spawn_bundled_infer_model("cpu")
-        extract = lambda audio: model.infer(audio[..., None], 16000)  # noqa: E731
+
+        def extract(audio: torch.Tensor) -> torch.Tensor:
+            return model.infer(audio[..., None], 16000)
 
     def run(audio: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
