@@ -30,7 +30,7 @@ def test_several_workers_make_the_same_dataset(sample_voice, sample_dataset, tmp
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_many_shards_are_the_same_whoever_writes_them(sample_voice, tmp_path, monkeypatch):
+def test_beam_writes_the_same_shards(sample_voice, tmp_path, monkeypatch):
     from tensorflow_datasets.core.utils.shard_utils import ShardConfig
 
     monkeypatch.setattr(ShardConfig, "min_shard_size", 200_000)

@@ -1,3 +1,5 @@
+"""Slices and features of cuts, and the cache they are in."""
+
 import dataclasses
 import shutil
 import time
@@ -121,7 +123,7 @@ def test_separated_vocals_are_kept(sample_voice, tmp_path, monkeypatch):
 
 
 def test_a_long_file_has_the_features_of_one_pass(sample_voice, tmp_path):
-    """A file that is read block by block and kept on disk, against whole arrays in memory."""
+    """A file read block by block and kept on disk, against whole arrays in memory."""
     clips = [soundfile.read(path, dtype="float32") for path in sorted(sample_voice.iterdir())]
     rate = clips[0][1]
     wave = np.tile(np.concatenate([clip for clip, _ in clips]), 5)

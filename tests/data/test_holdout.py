@@ -1,3 +1,5 @@
+"""The hold-out: its size, its place, and what it leaves to the training."""
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,5 +1,6 @@
+"""Preparation from recordings to a dataset."""
+
 import itertools
-import os
 import shutil
 import subprocess
 
@@ -46,14 +47,18 @@ def clip(tmp_path_factory, speech):
     return path
 
 
+def list_names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 def recording(path):
-    """What slices are cut from, at 16 kHz."""
+    """Return what slices are cut from: a recording at 16 kHz, high-passed."""
     wave, rate = soundfile.read(path, dtype="float32")
     return high_pass(soxr.resample(wave, rate, RATE, "VHQ"), RATE)
 
 
 def slices(dataset):
-    """(source, start, wave, f0, content) of every slice, unpadded."""
+    """Yield (source, start, wave, f0, content) of every slice, without padding."""
     for windows in (dataset.train, dataset.holdout):
         for i, frames in enumerate(windows.lengths):
             yield (
@@ -129,7 +134,7 @@ def test_pitch_and_content_are_those_of_the_slices_place(dataset, sample_voice):
         )
 
 
-def test_info_tells_what_was_made(dataset, sample_voice):
+def test_info_describes_the_dataset(dataset, sample_voice):
     info = dataset.info
     seconds = sum(soundfile.info(path).duration for path in sample_voice.iterdir())
     assert info.source_minutes == pytest.approx(seconds / 60, rel=1e-3)
@@ -277,10 +282,10 @@ def test_bad_input_is_refused_in_one_line(tmp_path, speech, bad):
     with pytest.raises(UserError, match=BAD[bad]) as error:
         prepare(folder, tmp_path / "out", NANO)
     assert "\n" not in str(error.value)
-    assert os.listdir(tmp_path) == ["speech"]
+    assert list_names(tmp_path) == ["speech"]
 
 
-def test_a_place_in_use_is_not_overwritten_unless_it_is_a_dataset_and_asked_for(clip, tmp_path):
+def test_only_datasets_are_overwritten_on_request(clip, tmp_path):
     (tmp_path / "out").mkdir()  # an empty folder is free
     first = prepare(clip, tmp_path / "out", NANO)
     with pytest.raises(UserError, match="is a dataset already"):
@@ -299,8 +304,8 @@ def test_a_place_in_use_is_not_overwritten_unless_it_is_a_dataset_and_asked_for(
             prepare(clip, out, NANO, overwrite=True)
     with pytest.raises(UserError, match="cannot be written"):
         prepare(clip, tmp_path / "other" / "thesis.txt" / "out", NANO)
-    assert sorted(os.listdir(tmp_path)) == ["other", "out"]
-    assert os.listdir(tmp_path / "other") == ["thesis.txt"]
+    assert list_names(tmp_path) == ["other", "out"]
+    assert list_names(tmp_path / "other") == ["thesis.txt"]
 
 
 def test_an_interruption_leaves_nothing_behind(sample_voice, tmp_path):
@@ -311,18 +316,18 @@ def test_an_interruption_leaves_nothing_behind(sample_voice, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         prepare(sample_voice, tmp_path / "out", NANO, Interrupting())
-    assert os.listdir(tmp_path) == []
+    assert list_names(tmp_path) == []
 
 
 @pytest.mark.parametrize("kilobytes", [64, 1500])
-def test_a_full_disk_is_told_and_cleaned_up(sample_voice, tmp_path, kilobytes):
+def test_a_full_disk_is_reported_and_cleaned_up(sample_voice, tmp_path, kilobytes):
     mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(tmp_path)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("a small disk cannot be mounted here")
     try:
         with pytest.raises(UserError, match="disk full"):
             prepare(sample_voice, tmp_path / "out", NANO)
-        assert os.listdir(tmp_path) == []
+        assert list_names(tmp_path) == []
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
@@ -332,7 +337,7 @@ def test_a_full_disk_is_told_and_cleaned_up(sample_voice, tmp_path, kilobytes):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """How many slices each extractor has been given."""
+    """How many slices each extractor has received, by dtype."""
     from rvc_jax.data.extraction import BatchExtractor
 
     counts = {"float32": 0, "float16": 0}
@@ -359,7 +364,7 @@ def test_one_more_file_is_one_files_work(sample_voice, tmp_path, counted):
     (folder / "ivr-concentrate.flac").rename(folder / "a new name.flac")
     after = prepare(folder, tmp_path / "c", NANO, cache=tmp_path / "cache")
     assert after.files == before.files + 1
-    new = [piece for piece in load_dataset(tmp_path / "c").train.source if piece == "zz.flac"]
+    new = [name for name in load_dataset(tmp_path / "c").train.source if name == "zz.flac"]
     assert len(new) - 1 <= counted["float32"] == counted["float16"] <= len(new) + 3
 
 
@@ -466,7 +471,7 @@ def test_speakers_have_numbers_names_and_a_share_of_the_holdout(
 
 
 def test_long_clips_are_windowed_and_nothing_is_lost(tmp_path):
-    """The case that the PyTorch tools lose: clips of 39 s, taken as they are."""
+    """Clips of 39 s, taken whole: the PyTorch tools lose most of them."""
     wave, rate = soundfile.read(
         find_bundled_sample("voice") / "zrtp-enroll_confirmed.flac", dtype="float32"
     )

@@ -1,4 +1,4 @@
-"""Recipes: what is read, what is refused in one line, and the cuts that come of it."""
+"""Recipes: what is read, what is refused in one line, and their cuts."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_bundled_recipe_gives_its_cuts_without_a_network(
     ]
 
 
-def test_the_example_is_a_speech_of_about_twenty_minutes_in_pieces() -> None:
+def test_the_example_is_twenty_minutes_of_a_speech_in_cuts() -> None:
     recipe = read_recipe(ROOT / "data/recipes/public_speech.toml")
     (source,) = recipe.sources
     assert source.link.startswith("https://") and recipe.license
@@ -79,7 +79,10 @@ def test_every_way_to_write_a_time_and_every_key(folder: Path) -> None:
             file = "speech.flac"
             speaker = "guest"
             gain_db = 3
-            cut = [{start = 00:00:01.25, end = "0:01.5"}, {start = 2, end = 2.5, gain_db = -1.5, speaker = "host"}]
+            cut = [
+                {start = 00:00:01.25, end = "0:01.5"},
+                {start = 2, end = 2.5, gain_db = -1.5, speaker = "host"},
+            ]
             [[source]]
             file = "second/speech.flac"
             """,
@@ -101,7 +104,8 @@ def test_files_by_their_whole_path_get_different_names(folder: Path, tmp_path: P
     (tmp_path / "elsewhere").mkdir()
     recipe = written(
         tmp_path / "elsewhere",
-        f"[[source]]\nfile = '{folder}/speech.flac'\n[[source]]\nfile = '{folder}/second/speech.flac'",
+        f"[[source]]\nfile = '{folder}/speech.flac'\n[[source]]\nfile = "
+        f"'{folder}/second/speech.flac'",
     )
     assert [cut.name for cut in collect_recipe_cuts(read_recipe(recipe))] == [
         "speech.flac",
@@ -246,7 +250,10 @@ def test_cuts_may_touch_but_a_recording_may_not_come_twice(folder: Path) -> None
         match="source 2 begins at 0 s, where source 1 has not ended: cuts must not overlap",
     ):
         collect_recipe_cuts(read_recipe(path))
-    twice = "[[source]]\nfile = 'speech.flac'\ncut = [{end = 2}]\n[[source]]\nfile = 'second/../speech.flac'\n"
+    twice = (
+        "[[source]]\nfile = 'speech.flac'\ncut = [{end = 2}]\n"
+        "[[source]]\nfile = 'second/../speech.flac'\n"
+    )
     with pytest.raises(UserError, match="cuts must not overlap"):
         collect_recipe_cuts(read_recipe(written(folder, twice)))
 
@@ -383,7 +390,7 @@ def test_a_feed_is_taken_whole_but_not_cut(server: MediaServer, tmp_path: Path) 
         collect_recipe_cuts(read_recipe(path), tmp_path / "fetched", LOCAL)
 
 
-def test_a_link_that_fails_is_told_with_its_place(server: MediaServer, tmp_path: Path) -> None:
+def test_a_failing_link_is_reported_with_its_place(server: MediaServer, tmp_path: Path) -> None:
     path = written(tmp_path, f"[[source]]\nlink = '{server.url}/gone.mp3'")
     with pytest.raises(UserError, match=r"recipe\.toml: source 1: nothing was fetched: .*404"):
         collect_recipe_cuts(read_recipe(path), tmp_path / "fetched", LOCAL)
@@ -398,8 +405,7 @@ def test_a_link_that_fails_is_told_with_its_place(server: MediaServer, tmp_path:
 def test_what_was_fetched_by_itself_before_is_taken(
     server: MediaServer, tmp_path: Path
 ) -> None:
-    """The way for links that need cookies, or whatever else only `rvc-jax fetch` has an option
-    for."""
+    """For links that need cookies, or other options that only `rvc-jax fetch` has."""
     link = f"{server.url}/talk.m4a"
     fetch([link], tmp_path / "home" / "fetched", dataclasses.replace(LOCAL, start="1"))
     server.requests.clear()

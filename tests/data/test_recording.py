@@ -1,5 +1,4 @@
-"""Files as clean sound: block by block against the whole, what is wrong with parts of them, and
-their slices."""
+"""Recordings as clean sound: block by block against the whole; damage; slices."""
 
 import dataclasses
 import sys
@@ -39,7 +38,7 @@ def scratch(tmp_path_factory):
 
 @pytest.fixture
 def read(tmp_path, scratch):
-    """Writes a wave as a file and opens it: read(wave, rate, "FLOAT", **settings)."""
+    """Write a wave as a file and open it: read(wave, rate, "FLOAT", **settings)."""
 
     def write_and_open(wave, rate, subtype="FLOAT", **options):
         path = tmp_path / "read.wav"
@@ -50,7 +49,7 @@ def read(tmp_path, scratch):
 
 
 def in_one_go(path, rate, start=0.0, stop=None):
-    """The definition: everything is done to the whole file at once."""
+    """The reference: every step takes the whole file at once."""
     channels, file_rate = decode(path)
     cut = channels[
         :, round(start * file_rate) : None if stop is None else round(stop * file_rate)
@@ -225,7 +224,7 @@ def test_clipping_is_judged_on_the_original_samples(read, speech):
     assert find_drop_reason(hot, 0, len(hot.wave), CONFIG) is None
 
 
-def test_short_and_silent_parts_are_dropped(scratch):
+def test_short_and_silent_slices_are_dropped(scratch):
     path = find_bundled_sample("voice") / "ivr-message_self_destruct.flac"
     recording = open_recording(path, RATE, CONFIG, scratch)
     assert find_drop_reason(recording, 0, 15999, CONFIG) == "shorter than 0.4 s"
@@ -262,8 +261,7 @@ def test_files_without_speech_have_a_reason_and_no_nan(read, slicing):
 
 @pytest.mark.parametrize("slicing", ["auto", "simple", "skip"])
 def test_slices_are_the_recordings_own_and_lose_no_speech(read, slicing):
-    """Twenty-four seconds of speech with a pause, some of it silent: every loud moment is in some
-    slice."""
+    """24 s of speech with a pause, some of it silent: every loud moment is in some slice."""
     wave = np.concatenate(
         [*[load(path, 16000) for path in VOICE[:4]], np.zeros(32000), load(CLIP, 16000)]
     )
@@ -273,7 +271,7 @@ def test_slices_are_the_recordings_own_and_lose_no_speech(read, slicing):
     assert found == find_slices(
         recording, dataclasses.replace(config, holdout=0.3, preset="32k", feature_batch=2)
     )
-    assert found == sorted(found, key=lambda piece: piece[:2]) and {
+    assert found == sorted(found, key=lambda item: item[:2]) and {
         reason for *_, reason in found
     } <= {None, "silent"}
     covered = np.zeros(len(recording.wave), bool)
@@ -286,7 +284,7 @@ def test_slices_are_the_recordings_own_and_lose_no_speech(read, slicing):
 
 
 def test_thirty_one_clips_of_39_seconds_give_all_twenty_minutes(tmp_path, scratch):
-    """Files that were cut before: nothing is taken from them or silently dropped."""
+    """Nothing is lost of files that were cut before."""
     config = dataclasses.replace(CONFIG, slicing="skip")
     speech = np.concatenate([load(path, 16000) for path in VOICE])
     seconds = 0.0
@@ -353,11 +351,11 @@ def test_the_voice_is_taken_out_of_stereo_music(read, monkeypatch, speech):
 
 
 def test_slices_without_speech_are_dropped(read, monkeypatch):
-    """The detector stands in for itself: it hears speech where the level is above a threshold."""
-    heard = []
+    """With a stand-in for the detector: speech is where the level is above a threshold."""
+    lengths = []
 
     def speech_probability_in_slice(audio16k):
-        heard.append(len(audio16k))
+        lengths.append(len(audio16k))
         frames = np.resize(audio16k, (-(-len(audio16k) // 512), 512))
         return (np.abs(frames).max(axis=1) > 0.1).astype(np.float32) * 0.8
 
@@ -370,7 +368,7 @@ def test_slices_without_speech_are_dropped(read, monkeypatch):
     recording = read(noise, 16000)
     options = {"slicing": "simple", "vad": True, "overlap_len": 0.0}
     assert reasons(recording, **options) == [None, None, "no speech", "no speech"]
-    assert heard == [48000] * 4
+    assert lengths == [48000] * 4
     assert set(reasons(recording, **options, vad_threshold=0.9)) == {"no speech"}
     assert set(reasons(recording, **options, vad_min_speech=0.0)) == {None}
     assert set(reasons(recording, slicing="simple")) == {None}

@@ -1,3 +1,5 @@
+"""Which recordings are found, and whose they are."""
+
 import shutil
 
 import pytest
@@ -60,7 +62,7 @@ def test_sub_folders_alone_are_the_speakers(tmp_path):
     )
 
 
-def test_a_named_file_is_taken_whatever_its_ending(tmp_path):
+def test_a_named_file_may_have_any_extension(tmp_path):
     path = tmp_path / "speech.bin"
     path.write_bytes(b"x")
     assert find_sources(path).cuts == (Cut(path, "speech.bin", "speech"),)

@@ -1,3 +1,5 @@
+"""Training, hold-out, or dropped: every slice is accounted for."""
+
 import itertools
 from pathlib import Path
 
@@ -20,7 +22,7 @@ WINDOW = 3 * RATE
 
 
 def source(name, *slices, speaker="ann", key=None, error=None):
-    seconds = max((piece.stop for piece in slices), default=0) / RATE
+    seconds = max((item.stop for item in slices), default=0) / RATE
     return Analysis(Cut(Path(name), name, speaker), key or name, seconds, slices, error=error)
 
 
@@ -35,9 +37,7 @@ def plan_of(*analyses):
 
 
 def ranges(plan, split, number):
-    return [
-        (piece.start, piece.stop) for piece in plan.assigned[number] if piece.split == split
-    ]
+    return [(item.start, item.stop) for item in plan.assigned[number] if item.split == split]
 
 
 def test_a_training_slice_gives_up_what_it_shares_with_the_holdout():
@@ -47,12 +47,12 @@ def test_a_training_slice_gives_up_what_it_shares_with_the_holdout():
     train = ranges(plan, "train", 0)
     assert not any(a < d and c < b for (a, b), (c, d) in itertools.product(train, held))
     lengths = {stop - start for start, stop in train}
-    assert lengths == {WINDOW, STRIDE}  # the neighbours of the hold-out are 0.3 s shorter
+    assert lengths == {WINDOW, STRIDE}  # the neighbors of the hold-out are 0.3 s shorter
     assert plan.count("train") + plan.count("holdout") == 30
     assert plan.speech_seconds == pytest.approx(29 * 2.7 + 3)
     assert plan.holdout_seconds == pytest.approx(10, abs=2)
-    for piece in plan.assigned[0]:
-        assert (piece.start - plan.analyses[0].slices[piece.number].start) % (2 * 160) == 0
+    for item in plan.assigned[0]:
+        assert (item.start - plan.analyses[0].slices[item.number].start) % (2 * 160) == 0
 
 
 def test_every_speaker_gives_his_share_of_the_holdout():
@@ -69,13 +69,13 @@ def test_every_speaker_gives_his_share_of_the_holdout():
 
 
 def test_useless_slices_are_dropped_with_their_reason_and_never_held_out():
-    bad = [Slice(*piece[:2], "clipped") for piece in windows(10)]
+    bad = [Slice(*item[:2], "clipped") for item in windows(10)]
     plan = plan_of(
         source("a", *bad, *windows(5, 40 * RATE)), source("b", error="not audio"), source("c")
     )
     assert [drop.reason for drop in plan.dropped] == ["clipped"] * 10 + ["not audio", "silent"]
     assert plan.dropped[1] == Drop("a", 2.7, "clipped")
-    assert all(piece.number >= 10 for piece in plan.assigned[0])
+    assert all(item.number >= 10 for item in plan.assigned[0])
     assert plan.count("train") + plan.count("holdout") == 5
     assert plan.assigned[1:] == ((), ())
 
@@ -88,14 +88,14 @@ def test_the_same_sound_under_two_names_is_used_once():
 
 
 def test_a_rest_within_the_holdout_is_named():
-    pieces = [*windows(4), Slice(4 * STRIDE - 5000, 4 * STRIDE + 1500, None)]
-    plan = plan_of(source("a", *windows(20)), source("b", *pieces))
+    slices = [*windows(4), Slice(4 * STRIDE - 5000, 4 * STRIDE + 1500, None)]
+    plan = plan_of(source("a", *windows(20)), source("b", *slices))
     total = plan.count("train") + plan.count("holdout") + len(plan.dropped)
     assert total == 25
     assert {drop.reason for drop in plan.dropped} <= {"within the hold-out"}
 
 
-def test_no_speech_at_all_is_told_with_its_reasons():
+def test_no_usable_speech_is_refused_with_reasons():
     silent = source("a")
     short = source("b", Slice(0, 3000, "shorter than 0.4 s"))
     with pytest.raises(

@@ -59,7 +59,7 @@ def test_times(text: str, seconds: float) -> None:
         "0:" * 5000,
     ],
 )
-def test_what_is_no_time(text: str) -> None:
+def test_other_texts_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="is not a time") as error:
         parse_time(text)
     assert len(str(error.value)) < 160 and "\n" not in str(error.value)

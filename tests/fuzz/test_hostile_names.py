@@ -110,7 +110,7 @@ NAMES = [
     "日　本".encode(),
     "🎤".encode(),
 ]
-"""Of files, in front of their ending."""
+"""Names of files, without their extension."""
 
 FOLDERS = [
     b"caf\xe9",
@@ -129,22 +129,24 @@ FOLDERS = [
     b"[/]",
     b"a\\..\\..",
 ]
-"""Of speakers."""
+"""Names of speakers' folders."""
 
 NANO = PrepareConfig(preset="nano")
 
 
 def write_recording(path: bytes, number: int) -> bool:
-    """Half a second of speech, every number another one; False where the system has no file of that
-    name."""
+    """Write half a second of speech, different for every number.
+
+    Returns False if the system cannot have a file of that name.
+    """
     wave = hostile_audio.speech()[8000:16000] * (1 - number / 200)
+    place = Path(os.fsdecode(path))
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "xb") as file:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("xb") as file:
             soundfile.write(file, wave, hostile_audio.RATE, format="WAV")
-    except (
-        OSError
-    ) as error:  # macOS and Windows have no such name, or take it for that of another one
+    except OSError as error:
+        # macOS and Windows have no such name, or take it for another one.
         if error.errno in (errno.EILSEQ, errno.EINVAL, errno.EEXIST):
             return False
         raise
@@ -157,7 +159,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("names") / "speech"
     names = [name + b".wav" for name in NAMES] + [name + b"/1.wav" for name in FOLDERS]
     written = [
-        write_recording(os.path.join(os.fsencode(made), name), number)
+        write_recording(os.fsencode(made) + b"/" + name, number)
         for number, name in enumerate(names)
     ]
     assert sum(written) > 60
@@ -171,7 +173,7 @@ def before(folder: Path) -> set[Path]:
 
 @pytest.fixture(scope="module")
 def printed(folder: Path, before: set[Path]) -> str:
-    """By the command that makes the dataset `out` beside the folder."""
+    """What the command prints that makes the dataset `out` beside the folder."""
     out = folder.parent / "out"
     return command(
         "prepare", folder, "--out", out, "--cache", folder.parent / "cache", "--preset", "nano"
@@ -184,7 +186,7 @@ def info(folder: Path, printed: str) -> DatasetInfo:
 
 
 def command(*arguments: str | Path, code: int = 0) -> str:
-    """What a command prints."""
+    """Run a command and return what it prints."""
     with (
         io.StringIO() as text,
         contextlib.redirect_stdout(text),
@@ -195,7 +197,7 @@ def command(*arguments: str | Path, code: int = 0) -> str:
 
 
 def steers(text: str) -> set[str]:
-    """Characters that move the cursor, colour or hide text, or turn its direction."""
+    """Return the characters that move the cursor, color or hide text, or turn its direction."""
     return {
         c
         for c in text
@@ -204,7 +206,7 @@ def steers(text: str) -> set[str]:
 
 
 def files_below(folder: Path) -> list[str]:
-    return [os.path.join(place, file) for place, _, files in os.walk(folder) for file in files]
+    return [f"{place}/{file}" for place, _, files in os.walk(folder) for file in files]
 
 
 def test_every_file_gives_its_record(folder: Path, info: DatasetInfo) -> None:
@@ -258,7 +260,7 @@ def test_what_is_printed_does_not_steer_the_terminal(folder: Path, printed: str)
 
 
 def test_names_on_a_terminal(folder: Path, printed: str) -> None:
-    """With bars, whose library has a language of its own for colours and links."""
+    """With bars, whose library has a markup language for colors and links."""
     ours, theirs = pty.openpty()
     shown: list[bytes] = []
     reader = threading.Thread(target=lambda: shown.extend(read_all(ours)))
@@ -318,7 +320,7 @@ def read_all(descriptor: int) -> list[bytes]:
 
 
 def test_a_name_as_long_as_names_can_be(tmp_path: Path) -> None:
-    """Beside it, there is no room for the note that a fetched recording has."""
+    """A sidecar's name would be too long."""
     write_recording(os.fsencode(tmp_path / "speech" / ("x" * 251 + ".wav")), 0)
     (cut,) = find_sources(tmp_path / "speech").cuts
     assert cut.name == "x" * 251 + ".wav"
@@ -339,7 +341,7 @@ def test_a_name_as_long_as_names_can_be(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("command", ["prepare", "info"])
-def test_names_of_what_is_not_there(tmp_path: Path, command: str, name: str) -> None:
+def test_names_of_missing_files(tmp_path: Path, command: str, name: str) -> None:
     with pytest.raises(UserError, match="does not exist|cannot be|too long") as caught:
         describe(tmp_path / name) if command == "info" else find_sources(tmp_path / name)
     assert name[:20] in str(caught.value)
@@ -369,7 +371,7 @@ def test_names_of_datasets(folder: Path, printed: str, tmp_path: Path, name: str
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "a.wav"])
 
 
-def test_a_dataset_whose_name_is_no_text(tmp_path: Path) -> None:
+def test_a_dataset_whose_name_is_not_text(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be written"):
         prepare(short_clip(tmp_path), tmp_path / "caf\udce9", NANO, cache=tmp_path / "cache")
     assert {path.name for path in tmp_path.iterdir()} <= {"a.wav", "cache"}
@@ -445,7 +447,7 @@ NO_NAMES = [
 @pytest.mark.parametrize(
     ("names", "reason"),
     [
-        (OUTSIDE, "lies outside of"),
+        (OUTSIDE, "is outside of"),
         (NOT_THERE, "is not a file|is not there"),
         (NOT_TO_BE_LOOKED_UP, "cannot be looked up|is not there"),
         (NO_NAMES, "must be a text"),

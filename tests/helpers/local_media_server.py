@@ -1,5 +1,4 @@
-"""A server on this machine with what the internet has: recordings, feeds, pages, and things that go
-wrong."""
+"""A server on this machine like those on the internet: recordings, feeds, pages, and faults."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ import soundfile
 
 
 def make_media(source: Path, seconds: float) -> dict[str, bytes]:
-    """The beginning of a recording as files of several formats, by name."""
+    """Return the beginning of a recording as files of several formats, by name."""
     wave, rate = soundfile.read(
         source, dtype="float32", frames=int(seconds * soundfile.info(source).samplerate)
     )
@@ -41,7 +40,7 @@ def make_media(source: Path, seconds: float) -> dict[str, bytes]:
 def _encoded(
     wave: np.ndarray, rate: int, container: str, codec: str | None, pictures: int = 0
 ) -> bytes:
-    """A wave [samples] and black pictures, ten a second, as a file."""
+    """Encode a wave [samples] and black pictures, ten a second, as a file."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container) as output:
         video = output.add_stream("mpeg4", rate=10) if pictures else None
@@ -82,7 +81,7 @@ TYPES = {
 
 @dataclasses.dataclass
 class MediaServer:
-    """Where it is, what was asked of it, and what it does wrong."""
+    """The server's address, its content, the requests it got, and its faults."""
 
     url: str
     media: dict[str, bytes]
@@ -95,7 +94,7 @@ class MediaServer:
     """Additional headers by path."""
     statuses: dict[str, int] = dataclasses.field(default_factory=dict)
     breaks: dict[str, int] = dataclasses.field(default_factory=dict)
-    """How many more answers with a recording are broken off half-way, by path."""
+    """How many more responses with a recording break off half-way, by path."""
     pauses: dict[str, float] = dataclasses.field(default_factory=dict)
     """Seconds between blocks of 1 kB, by path."""
     cookies: list[str] = dataclasses.field(default_factory=list)
@@ -104,21 +103,23 @@ class MediaServer:
     def feed(self, path: str, *entries: tuple[str, str]) -> str:
         """Publish a podcast feed of titles and links; returns its link."""
         items = "".join(
-            f"<item><title>{escape(title)}</title><enclosure url={quoteattr(link)} type='audio/mp4'/></item>"
+            f"<item><title>{escape(title)}</title>"
+            f"<enclosure url={quoteattr(link)} type='audio/mp4'/></item>"
             for title, link in entries
         )
-        text = f"<?xml version='1.0'?><rss version='2.0'><channel><title>A show</title>{items}</channel></rss>"
+        channel = f"<channel><title>A show</title>{items}</channel>"
+        text = f"<?xml version='1.0'?><rss version='2.0'>{channel}</rss>"
         self.pages[path] = ("application/rss+xml", text.encode())
         return self.url + path
 
     def asked(self, path: str) -> int:
-        """How often a path was asked for."""
+        """Return how often a path was requested."""
         return sum(found == path for _, found, _ in self.requests)
 
 
 @contextlib.contextmanager
 def serving(media: dict[str, bytes]) -> Iterator[MediaServer]:
-    """A server in a thread of its own."""
+    """Run a server in a thread of its own."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
     state = MediaServer(f"http://127.0.0.1:{server.server_address[1]}", media)

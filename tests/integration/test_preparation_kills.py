@@ -1,6 +1,5 @@
-"""Preparation is killed, again and again; the dataset must come out as if nothing had happened."""
+"""Kill a preparation again and again: the dataset must be the same as without."""
 
-import os
 import random
 import shutil
 import signal
@@ -26,13 +25,19 @@ def command(source, out, *options):
     ]
 
 
+def list_names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def killed_and_finished(source, out, cache, moments):
-    """Kill the command once per moment (seconds after its start), then let it finish; how often it
-    was killed."""
+    """Kill the command once per moment (seconds after its start), then let it finish.
+
+    Returns how often it was killed.
+    """
     kills = 0
     for moment in moments:
         process = subprocess.Popen(
@@ -60,12 +65,11 @@ def test_a_killed_preparation_goes_on_and_gives_the_same_bytes(
     kills = killed_and_finished(sample_voice, tmp_path / "out", tmp_path / "cache", [4.0, 8.0])
     assert kills >= 1
     assert contents(tmp_path / "out") == contents(sample_dataset)
-    assert sorted(os.listdir(tmp_path)) == ["cache", "out"]
+    assert list_names(tmp_path) == ["cache", "out"]
 
 
 def killed_while_writing(source, out, delay):
-    """Kill the command so many seconds after it has begun to write; whether that was before its
-    end."""
+    """Kill the command this long after it has begun to write; return whether it was running."""
     process = subprocess.Popen(
         command(source, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -90,7 +94,7 @@ def test_kills_while_the_dataset_is_written(sample_voice, sample_dataset, tmp_pa
     assert kills >= min(len(delays), 5)
     subprocess.run(command(sample_voice, out), check=True, capture_output=True)
     assert contents(out) == contents(sample_dataset)
-    assert os.listdir(tmp_path) == ["out"]
+    assert list_names(tmp_path) == ["out"]
 
 
 @pytest.mark.heavy
@@ -110,4 +114,4 @@ def test_twenty_kills_at_random_moments(sample_voice, sample_dataset, tmp_path):
         if kills >= 20:
             break
     assert kills >= 20
-    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+    assert not [name for name in list_names(tmp_path) if name.startswith(".")]

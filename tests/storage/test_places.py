@@ -1,3 +1,5 @@
+"""Datasets, caches and speech in buckets."""
+
 import fsspec
 import numpy as np
 import pytest
@@ -43,7 +45,7 @@ def test_speech_cache_and_dataset_may_all_be_elsewhere(bucket, sample_dataset):
     assert again == info
 
 
-def test_what_is_not_there_or_not_reachable_is_one_line(
+def test_missing_and_unreachable_places_are_one_line(
     bucket, sample_voice, tmp_path, monkeypatch
 ):
     with pytest.raises(UserError, match="is not a dataset"):
@@ -94,7 +96,7 @@ def test_an_emulated_s3(s3, sample_voice, sample_dataset):
 
 @pytest.mark.heavy
 def test_workers_of_beam_write_to_s3_themselves(s3, sample_voice, sample_dataset, monkeypatch):
-    """They need not see any folder of the machine that sent them."""
+    """Workers need not see any folder of the machine that sent them."""
     pytest.importorskip("apache_beam")
     s3.mkdir("written")
     uploaded = []

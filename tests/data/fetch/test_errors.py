@@ -11,8 +11,10 @@ from rvc_jax.data.fetch.errors import explain
 # As yt-dlp and the sites word them.
 MESSAGES = [
     (
-        "\x1b[0;31mERROR:\x1b[0m [youtube] abc_DEF-12: Sign in to confirm you’re not a bot. Use --cookies-from-browser "
-        "or --cookies for the authentication. See  https://github.com/yt-dlp/yt-dlp/wiki/FAQ  for how to pass "
+        "\x1b[0;31mERROR:\x1b[0m [youtube] abc_DEF-12: Sign in to confirm you’re not a bot. "
+        "Use --cookies-from-browser "
+        "or --cookies for the authentication. See  https://github.com/yt-dlp/yt-dlp/wiki/FAQ  "
+        "for how to pass "
         "cookies. Also see  https://github.com/yt-dlp/yt-dlp/wiki/Extractors  for tips",
         "cloud addresses",
     ),
@@ -29,23 +31,27 @@ MESSAGES = [
     ("[youtube] a: This video has been removed by the uploader", "removed"),
     ("[youtube] a: Video unavailable", "removed"),
     (
-        "[youtube] a: Video unavailable. This video is no longer available because the YouTube account associated with "
+        "[youtube] a: Video unavailable. This video is no longer available because the "
+        "YouTube account associated with "
         "this video has been terminated.",
         "removed",
     ),
     (
-        "[generic] Unable to download webpage: HTTP Error 404: Not Found (caused by <HTTPError 404>)",
+        "[generic] Unable to download webpage: HTTP Error 404: Not Found (caused by "
+        "<HTTPError 404>)",
         "removed",
     ),
     ("unable to download video data: HTTP Error 410: Gone", "removed"),
     ("[x] 1: Content not found; it has most likely expired", "removed"),
     (
-        "[youtube] a: Sign in to confirm your age. This video may be inappropriate for some users. Use "
+        "[youtube] a: Sign in to confirm your age. This video may be inappropriate for some "
+        "users. Use "
         "--cookies-from-browser or --cookies for the authentication.",
         "adults",
     ),
     (
-        "[youtube] a: This video is age-restricted and YouTube is requiring account age-verification",
+        "[youtube] a: This video is age-restricted and YouTube is requiring account "
+        "age-verification",
         "adults",
     ),
     (
@@ -54,7 +60,8 @@ MESSAGES = [
     ),
     ("[x] a: This video is only available for Premium members", "members"),
     (
-        "[youtube] a: The uploader has not made this video available in your country\nThis video is available in "
+        "[youtube] a: The uploader has not made this video available in your country\nThis "
+        "video is available in "
         "Germany.\nYou might want to use a VPN or a proxy server (with --proxy) to workaround.",
         "country",
     ),
@@ -65,7 +72,8 @@ MESSAGES = [
     ("[twitch:stream] x: The channel is not currently live", "has not ended"),
     ("[youtube] a: This live stream recording is not available.", "has not ended"),
     (
-        "[generic] Unable to download webpage: <urlopen error [Errno -2] Name or service not known>",
+        "[generic] Unable to download webpage: <urlopen error [Errno -2] Name or service not "
+        "known>",
         "network",
     ),
     (
@@ -120,7 +128,8 @@ MESSAGES = [
         "browser's cookies cannot be read",
     ),
     (
-        "Failed to decrypt with DPAPI. See  https://github.com/yt-dlp/yt-dlp/issues/10927  for info",
+        "Failed to decrypt with DPAPI. See  https://github.com/yt-dlp/yt-dlp/issues/10927  "
+        "for info",
         "browser's cookies",
     ),
     (
@@ -132,12 +141,14 @@ MESSAGES = [
         "not a file of cookies",
     ),
     (
-        "[x] [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate has expired (_ssl.c:1)",
+        "[x] [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate has "
+        "expired (_ssl.c:1)",
         "clock",
     ),
     ("unable to download video data: timed out", "continues where it stopped"),
     (
-        "unable to download video data: 1024 bytes read, 4096 more expected. Giving up after 10 retries",
+        "unable to download video data: 1024 bytes read, 4096 more expected. Giving up after "
+        "10 retries",
         "continues",
     ),
     ("content too short (expected 10 bytes and served 4)", "continues"),
@@ -151,15 +162,18 @@ MESSAGES = [
         "no sound that can be",
     ),
     (
-        "[x] a: No video formats found!; please report this issue on  https://github.com/yt-dlp/yt-dlp",
+        "[x] a: No video formats found!; please report this issue on  "
+        "https://github.com/yt-dlp/yt-dlp",
         "no sound",
     ),
     (
-        "[x] a: Requested format is not available. Use --list-formats for a list of available formats",
+        "[x] a: Requested format is not available. Use --list-formats for a list of available "
+        "formats",
         "no sound",
     ),
     (
-        "[x] a: Unable to extract title; please report this issue on  https://github.com/yt-dlp/yt-dlp",
+        "[x] a: Unable to extract title; please report this issue on  "
+        "https://github.com/yt-dlp/yt-dlp",
         "update yt-dlp",
     ),
     ("yt-dlp failed inside (KeyError: 'videoDetails')", "update yt-dlp"),
@@ -189,7 +203,10 @@ def test_a_message_becomes_a_reason_and_an_advice(
 
 
 def test_youtube_without_a_javascript_runtime() -> None:
-    warning = "[youtube] No supported JavaScript runtime could be found. Only deno is enabled by default"
+    warning = (
+        "[youtube] No supported JavaScript runtime could be found. "
+        "Only deno is enabled by default"
+    )
     message = "ERROR: [youtube] a: Requested format is not available. Use --list-formats"
     assert "deno" in explain(message, (warning,)) and "deno" not in explain(message)
     assert "deno" not in explain("ERROR: [youtube] a: Video unavailable", (warning,))
@@ -217,6 +234,6 @@ def test_the_texts_are_those_of_the_installed_yt_dlp() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=2000))
-def test_whatever_is_said_it_is_one_short_line(message: str) -> None:
+def test_any_message_becomes_one_short_line(message: str) -> None:
     line = explain(message)
     assert line.isprintable() and 10 < len(line) < 700

@@ -1,5 +1,4 @@
-"""Fetching against a server on this machine: what arrives, what is skipped and why, what is never
-followed."""
+"""Fetch from a server on this machine: what arrives, what is skipped and why."""
 
 from __future__ import annotations
 
@@ -48,9 +47,7 @@ def names(folder: Path) -> list[str]:
 # --- what arrives ---
 
 
-def test_a_file_arrives_as_it_is_with_a_note_of_where_it_is_from(
-    server: MediaServer, tmp_path: Path
-) -> None:
+def test_a_file_arrives_unchanged_with_a_sidecar(server: MediaServer, tmp_path: Path) -> None:
     link = f"{server.url}/talks/talk.m4a"
     result = fetch([link], tmp_path / "out", LOCAL)
     (file,) = result.files
@@ -226,7 +223,8 @@ def test_a_fetch_that_fails_leaves_a_part_that_the_next_one_continues(
 def test_a_killed_fetch_is_continued(server: MediaServer, tmp_path: Path) -> None:
     server.pauses["/talk.flac"] = 0.05  # four seconds in all
     code = (
-        "import sys; from rvc_jax.data.fetch.fetch import fetch; from rvc_jax.config import FetchConfig;"
+        "import sys; from rvc_jax.data.fetch.fetch import fetch; from rvc_jax.config import "
+        "FetchConfig;"
         "fetch([sys.argv[1]], sys.argv[2], FetchConfig(allow_private_addresses=True))"
     )
     running = subprocess.Popen(
@@ -248,7 +246,7 @@ def test_a_killed_fetch_is_continued(server: MediaServer, tmp_path: Path) -> Non
     assert server.requests[-1][2].startswith("bytes=")
 
 
-def test_a_file_without_its_note_or_with_a_damaged_one_gets_a_new_one(
+def test_a_missing_or_damaged_sidecar_is_written_anew(
     server: MediaServer, tmp_path: Path
 ) -> None:
     link = f"{server.url}/talk.flac"
@@ -269,7 +267,7 @@ def test_a_file_without_its_note_or_with_a_damaged_one_gets_a_new_one(
 # --- parts ---
 
 
-def test_parts_are_noted_for_preparation_and_can_be_changed_without_a_transfer(
+def test_cuts_are_recorded_and_changed_without_a_transfer(
     server: MediaServer, tmp_path: Path
 ) -> None:
     link = f"{server.url}/talk.flac"
@@ -396,9 +394,7 @@ def test_no_title_leads_out_of_the_folder(server: MediaServer, tmp_path: Path) -
     identity=st.text(max_size=100),
     extractor=st.sampled_from(["Generic", "Youtube"]),
 )
-def test_names_are_plain_and_short_whatever_the_site_says(
-    title: str, identity: str, extractor: str
-) -> None:
+def test_file_names_are_plain_and_short(title: str, identity: str, extractor: str) -> None:
     info = {"id": identity, "extractor_key": extractor}
     name = make_file_name(title, info, "https://example.org/a")
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*-[A-Za-z0-9_-]+", name) and len(name) <= 101
@@ -444,7 +440,10 @@ def test_cookies_are_sent_and_their_file_stays_as_it_is(
     server: MediaServer, tmp_path: Path
 ) -> None:
     cookies = tmp_path / "cookies.txt"
-    text = "# Netscape HTTP Cookie File\n#HttpOnly_127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\topen-sesame\n"
+    text = (
+        "# Netscape HTTP Cookie "
+        "File\n#HttpOnly_127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\topen-sesame\n"
+    )
     cookies.write_text(text)
     config = dataclasses.replace(LOCAL, cookies=cookies)
     fetch([f"{server.url}/talk.m4a"], tmp_path / "out", config)
@@ -456,7 +455,9 @@ def test_cookies_are_sent_and_their_file_stays_as_it_is(
             fetch([f"{server.url}/talk.webm"], tmp_path / "out", config)
 
 
-def test_passwords_in_links_are_used_and_not_noted(server: MediaServer, tmp_path: Path) -> None:
+def test_passwords_in_links_are_used_and_not_stored(
+    server: MediaServer, tmp_path: Path
+) -> None:
     link = f"{server.url.replace('://', '://user:open-sesame@')}/talk.m4a"
     (file,) = fetch([link], tmp_path, LOCAL).files
     assert file.sidecar.link == file.sidecar.page == f"{server.url}/talk.m4a"
@@ -466,7 +467,7 @@ def test_passwords_in_links_are_used_and_not_noted(server: MediaServer, tmp_path
     assert not fetch([link], tmp_path, LOCAL).files[0].new
 
 
-def test_cookies_of_a_browser_that_is_not_there(
+def test_cookies_of_a_missing_browser(
     server: MediaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))

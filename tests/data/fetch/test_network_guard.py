@@ -1,4 +1,4 @@
-"""The fence around yt-dlp: links that are never followed, answers that never end."""
+"""The guard around yt-dlp: links that are never followed, responses that never end."""
 
 from __future__ import annotations
 
@@ -183,8 +183,7 @@ def test_entries_of_a_playlist_are_not_followed_there_either(
 def test_a_name_that_changes_its_address_gains_nothing(
     server: MediaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The name resolves to a public address when it is checked, and to this machine when it is
-    connected to."""
+    """The name resolves to a public address for the check, to this machine for the connection."""
     original = socket.getaddrinfo
     asked = []
 
@@ -232,7 +231,8 @@ def test_plugins_and_configurations_of_yt_dlp_are_not_read(tmp_path: Path) -> No
     code = (
         "from pathlib import Path; from rvc_jax.data.fetch.ytdlp import Client, Log;"
         "from rvc_jax.config import FetchConfig;"
-        f"c = Client(Path({str(tmp_path)!r}), FetchConfig(), Log(), print); print(c.params.get('postprocessors'))"
+        f"c = Client(Path({str(tmp_path)!r}), FetchConfig(), Log(), print); "
+        f"print(c.params.get('postprocessors'))"
     )
     environment = {**os.environ, "PYTHONPATH": str(plugin.parents[2])}
     environment.pop("YTDLP_NO_PLUGINS", None)
@@ -245,7 +245,8 @@ def test_plugins_and_configurations_of_yt_dlp_are_not_read(tmp_path: Path) -> No
     )
     assert done.stdout == "None\n"
     assert not (tmp_path / "ran").exists()
-    without = f"import yt_dlp; yt_dlp.YoutubeDL(); assert not __import__('os').path.exists({str(tmp_path / 'ran')!r})"
+    ran = str(tmp_path / "ran")
+    without = f"import os, yt_dlp; yt_dlp.YoutubeDL(); assert not os.path.exists({ran!r})"
     spied = subprocess.run(
         [sys.executable, "-c", without], env=environment, capture_output=True
     )
@@ -279,8 +280,7 @@ def test_what_does_not_end_is_ended(
 def test_a_page_made_to_be_slow_is_given_up(
     server: MediaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half a minute is what a real page gets; here it is two seconds, against minutes without the
-    limit."""
+    """A real page gets half a minute; here it is two seconds, against minutes without a limit."""
     monkeypatch.setattr(network_guard, "MAX_CPU_SECONDS", 2.0)
     before = signal.getsignal(signal.SIGVTALRM)
     server.pages["/slow.html"] = ("text/html", b"<html>" + b"<a href='" * 50_000)
