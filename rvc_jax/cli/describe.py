@@ -99,11 +99,11 @@ def _shape(value: Any) -> str:
 
 def _describe_run(path: Path) -> dict[str, Any]:
     from rvc_jax.runs.folder import RunFolder
-    from rvc_jax.runs.history import best_evaluation, best_mel, evaluations
+    from rvc_jax.runs.history import best_evaluation, best_mel, select_evaluations
 
     run = RunFolder.open(path)
     history = run.history()
-    scores = {record["step"]: record["holdout/mel"] for record in evaluations(history)}
+    scores = {record["step"]: record["holdout/mel"] for record in select_evaluations(history)}
     best = best_evaluation(history)
     return {
         "kind": "run",

@@ -24,7 +24,12 @@ from rvc_jax.report.html import (
 )
 from rvc_jax.runs import learning_curve
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.history import best_evaluation, better_voice, evaluation_metrics, evaluations
+from rvc_jax.runs.history import (
+    best_evaluation,
+    choose_better_voice,
+    get_evaluation_metrics,
+    select_evaluations,
+)
 from rvc_jax.storage.files import atomic_write
 from rvc_jax.version import __version__
 
@@ -122,11 +127,11 @@ def _facts(run: RunFolder) -> list[tuple[str, str]]:
 def _scores(run: RunFolder) -> list[tuple[str, str]]:
     """Return the hold-out metrics of the best voice and of the latest one."""
     history = run.history()
-    lines = evaluations(history)
+    lines = select_evaluations(history)
     best = best_evaluation(history)
     if not lines or best is None:
         return []
-    which_latest = better_voice(lines[-1], run.preset.train.best_by)[0]
+    which_latest = choose_better_voice(lines[-1], run.preset.train.best_by)[0]
     return [
         ("best voice", _score(best, best.get("best/which", "raw"))),
         ("latest evaluation", _score(lines[-1], which_latest)),
@@ -135,7 +140,9 @@ def _scores(run: RunFolder) -> list[tuple[str, str]]:
 
 def _score(line: dict[str, Any], which: str) -> str:
     averaged = " (averaged weights)" if which == "ema" else ""
-    return f"step {line['step']}{averaged}: {format_metrics(evaluation_metrics(line, which))}"
+    return (
+        f"step {line['step']}{averaged}: {format_metrics(get_evaluation_metrics(line, which))}"
+    )
 
 
 def _render_sounds(clips: Sequence[Clip], audio: AudioConfig) -> str:

@@ -108,7 +108,7 @@ def read_history(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
-def steps_per_epoch(history: Sequence[Line]) -> int | None:
+def infer_steps_per_epoch(history: Sequence[Line]) -> int | None:
     """Return how many steps an epoch has; None if no line of the history says so."""
     for line in reversed(history):
         if line.get("epoch", 0) > 0:
@@ -116,12 +116,12 @@ def steps_per_epoch(history: Sequence[Line]) -> int | None:
     return None
 
 
-def evaluations(history: Sequence[Line]) -> list[Line]:
+def select_evaluations(history: Sequence[Line]) -> list[Line]:
     """Return the lines that are evaluations on the hold-out."""
     return [line for line in history if "holdout/mel" in line]
 
 
-def evaluation_metrics(line: Line, which: str = "raw") -> dict[str, float]:
+def get_evaluation_metrics(line: Line, which: str = "raw") -> dict[str, float]:
     """Return an evaluation's metrics by name; empty for other lines.
 
     Args:
@@ -136,11 +136,11 @@ def evaluation_metrics(line: Line, which: str = "raw") -> dict[str, float]:
     }
 
 
-def better_voice(line: Line, by: BestBy) -> tuple[str, float]:
+def choose_better_voice(line: Line, by: BestBy) -> tuple[str, float]:
     """Return which of an evaluation's voices is better, "raw" or "ema", and its score."""
     scores = {}
     for which in PREFIXES:
-        metrics = evaluation_metrics(line, which)
+        metrics = get_evaluation_metrics(line, which)
         if metrics:
             scores[which] = ranking_score(metrics, by)
     best = min(scores, key=scores.__getitem__)
@@ -153,7 +153,7 @@ def best_evaluation(history: Sequence[Line]) -> Line | None:
     Histories of early versions don't say which one it was: there it is the one with the lowest mel
     error.
     """
-    lines = evaluations(history)
+    lines = select_evaluations(history)
     marked = [line for line in lines if "best/which" in line]
     if marked:
         return marked[-1]
@@ -162,4 +162,4 @@ def best_evaluation(history: Sequence[Line]) -> Line | None:
 
 def best_mel(line: Line) -> float:
     """Return the log-mel error of the better voice of an evaluation that was the best one."""
-    return evaluation_metrics(line, line.get("best/which", "raw"))["mel"]
+    return get_evaluation_metrics(line, line.get("best/which", "raw"))["mel"]

@@ -16,9 +16,9 @@ from rvc_jax.config import BestBy, TrainConfig
 from rvc_jax.runs.history import (
     Line,
     best_evaluation,
-    better_voice,
-    evaluations,
-    steps_per_epoch,
+    choose_better_voice,
+    infer_steps_per_epoch,
+    select_evaluations,
 )
 
 SCORE_NAMES: dict[BestBy, str] = {
@@ -72,22 +72,25 @@ class Forecast(NamedTuple):
     high: float
 
 
-def holdout_curve(history: Sequence[Line], by: BestBy) -> list[Point]:
+def extract_holdout_curve(history: Sequence[Line], by: BestBy) -> list[Point]:
     """Return the better voice's score at every evaluation that has one; lower is better."""
-    points = [Point(line["step"], better_voice(line, by)[1]) for line in evaluations(history)]
+    points = [
+        Point(line["step"], choose_better_voice(line, by)[1])
+        for line in select_evaluations(history)
+    ]
     return [point for point in points if math.isfinite(point.value)]
 
 
-def training_curve(history: Sequence[Line]) -> list[Point]:
+def extract_training_curve(history: Sequence[Line]) -> list[Point]:
     """Return the recorded mel losses of training."""
     return [Point(line["step"], line["loss/mel"]) for line in history if "loss/mel" in line]
 
 
-def early_stop_reason(history: Sequence[Line], recipe: TrainConfig) -> str:
+def find_stop_reason(history: Sequence[Line], recipe: TrainConfig) -> str:
     """Return why the run should end now, if its patience has run out; else an empty string."""
     lowest = Point(0, math.inf)
     waited = 0
-    for point in holdout_curve(history, recipe.best_by):
+    for point in extract_holdout_curve(history, recipe.best_by):
         if point.value < lowest.value * (1 - recipe.least_improvement):
             lowest = point
             waited = 0
@@ -102,14 +105,14 @@ def early_stop_reason(history: Sequence[Line], recipe: TrainConfig) -> str:
     )
 
 
-def overfitting_warning(history: Sequence[Line], by: BestBy) -> str:
+def detect_overfitting(history: Sequence[Line], by: BestBy) -> str:
     """Return a warning if the hold-out's score rises while the training error falls; else "".
 
     The lowest place is that of the running mean of three evaluations. Since then the score must
     have risen clearly (Mann-Kendall trend test), by more than its noise and by 1 %, while the mel
     loss of training fell.
     """
-    points = holdout_curve(history, by)[1:]  # the first is the untrained voice
+    points = extract_holdout_curve(history, by)[1:]  # the first is the untrained voice
     values = np.array([point.value for point in points])
     if len(values) < _MIN_RISING_EVALUATIONS + 2:
         return ""
@@ -117,7 +120,11 @@ def overfitting_warning(history: Sequence[Line], by: BestBy) -> str:
     lowest = int(means.argmin()) + 1
     rising = len(values) - 1 - lowest
     training = np.array(
-        [value for step, value in training_curve(history) if step >= points[lowest].step]
+        [
+            value
+            for step, value in extract_training_curve(history)
+            if step >= points[lowest].step
+        ]
     )
     if rising < _MIN_RISING_EVALUATIONS or len(training) < _MIN_RISING_EVALUATIONS:
         return ""
@@ -190,8 +197,8 @@ def forecast(points: Sequence[Point], steps: Sequence[float]) -> list[Forecast] 
 def describe_forecast(history: Sequence[Line], recipe: TrainConfig) -> str:
     """Describe what the rest of the run and twice its epochs would probably bring; "" if
     unknown."""
-    points = holdout_curve(history, recipe.best_by)
-    total = total_steps(history, recipe)
+    points = extract_holdout_curve(history, recipe.best_by)
+    total = infer_total_steps(history, recipe)
     if not points or total is None:
         return ""
     now = points[-1].step
@@ -213,18 +220,18 @@ def describe_forecast(history: Sequence[Line], recipe: TrainConfig) -> str:
     return "; ".join([*parts, more])
 
 
-def total_steps(history: Sequence[Line], recipe: TrainConfig) -> int | None:
+def infer_total_steps(history: Sequence[Line], recipe: TrainConfig) -> int | None:
     """Return the steps of the whole run; None while the history doesn't say how many an epoch
     has."""
-    per_epoch = steps_per_epoch(history)
+    per_epoch = infer_steps_per_epoch(history)
     return None if per_epoch is None else recipe.total_steps(per_epoch)
 
 
 def summary(history: Sequence[Line], recipe: TrainConfig) -> list[str]:
     """Summarize a run's course in sentences: why it stopped, whether it overfits, what more
     brings."""
-    stop_reason = early_stop_reason(history, recipe)
-    warning = overfitting_warning(history, recipe.best_by)
+    stop_reason = find_stop_reason(history, recipe)
+    warning = detect_overfitting(history, recipe.best_by)
     # A run that overfits has no error that falls: a forecast would contradict the warning.
     outlook = "" if warning else describe_forecast(history, recipe)
     return [sentence for sentence in (stop_reason, warning, outlook) if sentence]

@@ -17,8 +17,8 @@ from rvc_jax.runs.history import (
     History,
     best_evaluation,
     best_mel,
-    better_voice,
-    evaluations,
+    choose_better_voice,
+    select_evaluations,
 )
 from rvc_jax.train.checkpointing import CheckpointManager
 from rvc_jax.train.disk_quota import DiskQuota
@@ -97,10 +97,10 @@ class Validator:
             for name, value in score.metrics.items()
         }
         by = self._recipe.best_by
-        which, value = better_voice(line, by)
+        which, value = choose_better_voice(line, by)
         before = list(self._history.lines)
         best = best_evaluation(before)
-        is_best = best is None or value < better_voice(best, by)[1]
+        is_best = best is None or value < choose_better_voice(best, by)[1]
         if is_best:
             line["best/which"] = which
         writer.write_scalars(step, line)
@@ -113,10 +113,10 @@ class Validator:
         self.newest = scores[which].mel
         averaged = " (averaged weights)" if which == "ema" else ""
         self._say(step, f"hold-out: {format_metrics(scores[which].metrics)}{averaged}")
-        if not evaluations(before) and "similarity" not in scores[which].metrics:
+        if not select_evaluations(before) and "similarity" not in scores[which].metrics:
             self._say(step, f"speaker similarity is not measured; {INSTALL_HINT}")
-        warning = learning_curve.overfitting_warning(self._history.lines, by)
-        if warning and not learning_curve.overfitting_warning(before, by):  # say it once
+        warning = learning_curve.detect_overfitting(self._history.lines, by)
+        if warning and not learning_curve.detect_overfitting(before, by):  # say it once
             self._say(step, warning)
 
     def _say(self, step: int, text: str) -> None:
@@ -125,13 +125,13 @@ class Validator:
     @property
     def stop_reason(self) -> str:
         """Why the run should end before its last step; empty if it should not."""
-        return learning_curve.early_stop_reason(self._history.lines, self._recipe)
+        return learning_curve.find_stop_reason(self._history.lines, self._recipe)
 
     @property
     def errors(self) -> tuple[float | None, float | None]:
         """Log-mel errors of the first evaluation and of the best voice; None without
         evaluations."""
-        lines = evaluations(self._history.lines)
+        lines = select_evaluations(self._history.lines)
         best = best_evaluation(lines)
         if best is None:
             return None, None

@@ -20,7 +20,7 @@ from rvc_jax.errors import sanitize
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import build_synthesizer
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.history import steps_per_epoch
+from rvc_jax.runs.history import infer_steps_per_epoch
 from rvc_jax.voices.names import choose_name, name_of_run
 
 Version = Literal["v1", "v2"]
@@ -172,7 +172,7 @@ def _build_network(generator: GeneratorConfig, audio: AudioConfig, posterior: bo
 
 def count_epochs(run: RunFolder, step: int) -> int:
     """Count the epochs that a run has finished by a step, rounded; 0 if its history has none."""
-    per_epoch = steps_per_epoch(run.history())
+    per_epoch = infer_steps_per_epoch(run.history())
     return round(step / per_epoch) if per_epoch else 0
 
 

@@ -10,7 +10,7 @@ from rvc_jax.data.dataset import DatasetInfo
 from rvc_jax.errors import make_printable
 from rvc_jax.metrics.holdout import METRIC_NAMES
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.history import best_evaluation, evaluation_metrics, evaluations
+from rvc_jax.runs.history import best_evaluation, get_evaluation_metrics, select_evaluations
 from rvc_jax.runs.learning_curve import summary
 from rvc_jax.version import __version__
 from rvc_jax.voices.model import VoiceModel
@@ -130,8 +130,8 @@ def _render_holdout(run: RunFolder) -> str:
     best = best_evaluation(history)
     if best is None:
         return "## Hold-out\n\nNo speech was held out of the training: nothing was measured."
-    first = evaluation_metrics(evaluations(history)[0])
-    now = evaluation_metrics(best, best.get("best/which", "raw"))
+    first = get_evaluation_metrics(select_evaluations(history)[0])
+    now = get_evaluation_metrics(best, best.get("best/which", "raw"))
     rows = [
         (_SCORES[name], f"{first[name]:.4g}" if name in first else "-", f"{now[name]:.4g}")
         for name in METRIC_NAMES

@@ -143,7 +143,9 @@ def test_an_old_cache_is_read(old: Path) -> None:
     array = cache.get_array(make_cache_key("an array", 1))
     assert array is not None
     np.testing.assert_array_equal(array, np.arange(5, dtype=np.float32))
-    assert cache.get_value(make_cache_key("a value", [0.5, None])) == {"slices": [[0, 480, None]]}
+    assert cache.get_value(make_cache_key("a value", [0.5, None])) == {
+        "slices": [[0, 480, None]]
+    }
 
 
 def make_speech(folder: Path) -> Path:

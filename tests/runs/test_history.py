@@ -11,9 +11,9 @@ from rvc_jax.runs.history import (
     History,
     best_evaluation,
     best_mel,
-    better_voice,
+    choose_better_voice,
+    infer_steps_per_epoch,
     read_history,
-    steps_per_epoch,
 )
 
 
@@ -80,8 +80,8 @@ def test_other_errors_are_raised(tmp_path: Path) -> None:
 
 def test_steps_per_epoch_follow_from_any_line_of_training() -> None:
     lines = [{"step": 3, "epoch": 0.3, "loss/mel": 1.0}, {"step": 5, "holdout/mel": 1.0}]
-    assert steps_per_epoch(lines) == 10
-    assert steps_per_epoch(lines[1:]) is steps_per_epoch([]) is None
+    assert infer_steps_per_epoch(lines) == 10
+    assert infer_steps_per_epoch(lines[1:]) is infer_steps_per_epoch([]) is None
 
 
 def test_the_better_of_raw_and_averaged_weights_counts() -> None:
@@ -92,9 +92,9 @@ def test_the_better_of_raw_and_averaged_weights_counts() -> None:
         "holdout/stft": 1.0,
         "holdout_ema/stft": 1.1,
     }
-    assert better_voice(line, "mel") == ("ema", 0.8)
-    assert better_voice(line, "stft") == ("raw", 1.0)
-    assert better_voice({"step": 9, "holdout/mel": 0.9}, "mel") == ("raw", 0.9)
+    assert choose_better_voice(line, "mel") == ("ema", 0.8)
+    assert choose_better_voice(line, "stft") == ("raw", 1.0)
+    assert choose_better_voice({"step": 9, "holdout/mel": 0.9}, "mel") == ("raw", 0.9)
 
 
 def test_the_best_of_old_histories_is_that_of_the_lowest_mel_error() -> None:

@@ -14,12 +14,12 @@ from rvc_jax.runs.history import best_evaluation
 from rvc_jax.runs.learning_curve import (
     Point,
     describe_forecast,
-    early_stop_reason,
+    detect_overfitting,
+    extract_holdout_curve,
+    find_stop_reason,
     forecast,
-    holdout_curve,
-    overfitting_warning,
+    infer_total_steps,
     summary,
-    total_steps,
 )
 
 STEPS = 90
@@ -65,11 +65,11 @@ def course(kind: str, noise: float, seed: int, count: int = 60) -> list[dict[str
 def test_rising_hold_outs_are_warned_of_in_time(noise: float) -> None:
     for seed in range(5):
         warned = [
-            bool(overfitting_warning(lines, "mel"))
+            bool(detect_overfitting(lines, "mel"))
             for lines in until_every_evaluation(course("overfitting", noise, seed))
         ]
         assert not any(warned[:22]) and all(warned[-10:])
-    text = overfitting_warning(course("overfitting", 0.003, 0), "mel")
+    text = detect_overfitting(course("overfitting", 0.003, 0), "mel")
     best = best_evaluation(course("overfitting", 0.003, 0))["step"]
     assert (
         re.search("rising for (39|40|41) evaluations", text)
@@ -85,7 +85,7 @@ def test_noise_is_not_called_overfitting(kind: str) -> None:
     for noise in (0.003, 0.01, 0.03):
         for seed in range(25):
             alarms += any(
-                overfitting_warning(lines, "mel")
+                detect_overfitting(lines, "mel")
                 for lines in until_every_evaluation(course(kind, noise, seed))
             )
     assert alarms <= 2
@@ -96,25 +96,24 @@ def test_a_rising_hold_out_beside_a_rising_training_error_is_not_overfitting() -
     for line in lines:
         if "loss/mel" in line:
             line["loss/mel"] = 40 + 0.01 * line["step"]
-    assert overfitting_warning(lines, "mel") == ""
-    assert overfitting_warning([line for line in lines if "loss/mel" not in line], "mel") == ""
+    assert detect_overfitting(lines, "mel") == ""
+    assert detect_overfitting([line for line in lines if "loss/mel" not in line], "mel") == ""
 
 
 def test_patience_runs_out_after_so_many_evaluations_without_a_better_voice() -> None:
     values = np.array([2.0, 1.0, 0.9, 0.95, 0.8995, 0.91, 0.5])
     lines = until_every_evaluation(history(values, np.ones(99)))
     recipe = TrainConfig(patience=3, least_improvement=0.002)
-    stopped = [early_stop_reason(line, recipe) for line in lines]
+    stopped = [find_stop_reason(line, recipe) for line in lines]
     assert stopped[:5] == [""] * 5 and stopped[6] == ""
     assert (
         stopped[5]
         == "stopped: 3 evaluations have brought no better log-mel error than that of step 180"
     )
     assert not any(
-        early_stop_reason(line, TrainConfig(patience=3, least_improvement=0.0))
-        for line in lines
+        find_stop_reason(line, TrainConfig(patience=3, least_improvement=0.0)) for line in lines
     )
-    assert not any(early_stop_reason(line, TrainConfig(patience=0)) for line in lines)
+    assert not any(find_stop_reason(line, TrainConfig(patience=0)) for line in lines)
 
 
 CURVES = {
@@ -164,7 +163,7 @@ def test_nothing_is_projected_from_little_or_from_what_does_not_fall() -> None:
 def test_the_outlook_in_words() -> None:
     recipe = TrainConfig(epochs=1000)
     running = course("falling", 0.003, 0)
-    assert total_steps(running, recipe) == 9000
+    assert infer_total_steps(running, recipe) == 9000
     assert summary(running, recipe) == [describe_forecast(running, recipe)]
     text = describe_forecast(running, recipe)
     assert (
@@ -178,16 +177,16 @@ def test_the_outlook_in_words() -> None:
     )
     ill = course("overfitting", 0.003, 0)
     assert summary(ill, TrainConfig(patience=10)) == [
-        early_stop_reason(ill, TrainConfig(patience=10)),
-        overfitting_warning(ill, "mel"),
+        find_stop_reason(ill, TrainConfig(patience=10)),
+        detect_overfitting(ill, "mel"),
     ]
     assert summary([], recipe) == [] and summary(running[:3], recipe) == []
 
 
 def test_only_evaluations_with_a_score_are_on_the_curve() -> None:
-    assert holdout_curve(
+    assert extract_holdout_curve(
         [{"step": 9, "holdout/mel": 0.9}, {"step": 18, "loss/mel": 3.0}], "mel"
     ) == [Point(9, 0.9)]
     line = {"step": 9, "holdout/mel": 0.9, "holdout_ema/mel": 0.8}
-    assert holdout_curve([line], "mel") == [Point(9, 0.8)]
-    assert holdout_curve([line], "similarity") == []
+    assert extract_holdout_curve([line], "mel") == [Point(9, 0.8)]
+    assert extract_holdout_curve([line], "similarity") == []

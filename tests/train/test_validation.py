@@ -19,7 +19,7 @@ from rvc_jax.metrics.speaker import SpeakerEncoder
 from rvc_jax.reporter import SILENT
 from rvc_jax.runs import checkpoint
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.history import History, best_evaluation, evaluation_metrics
+from rvc_jax.runs.history import History, best_evaluation, get_evaluation_metrics
 from rvc_jax.train import loop
 from rvc_jax.train.metric_writer import MetricWriter
 from rvc_jax.train.networks import build_networks
@@ -67,7 +67,7 @@ def test_a_run_ends_when_its_patience_does_and_goes_on_with_more(
     )
     assert [line["step"] for line in lines] == [0, per_epoch, 2 * per_epoch]
     of_pitch = {"f0_median_cents", "f0_rmse_cents", "gross_pitch_errors", "f0_cents"}
-    assert measured - of_pitch <= set(evaluation_metrics(lines[-1])) <= measured
+    assert measured - of_pitch <= set(get_evaluation_metrics(lines[-1])) <= measured
     assert checkpoint.find_newest(run / "best").name == str(best_evaluation(history)["step"])
     evaluated = [text for text in reporter.messages if ": hold-out: log-mel error" in text]
     assert len(evaluated) == 2 and "STFT distance" in evaluated[0]
@@ -94,8 +94,10 @@ def test_the_better_of_raw_and_averaged_weights_is_kept_and_named(
         validator.evaluate(step, raw, average, writer)
     validator.finish()
     first, second, third = folder.history()
-    assert not evaluation_metrics(first, "ema") and not evaluation_metrics(third, "ema")
-    assert evaluation_metrics(second, "raw") == pytest.approx(evaluation_metrics(first, "raw"))
+    assert not get_evaluation_metrics(first, "ema") and not get_evaluation_metrics(third, "ema")
+    assert get_evaluation_metrics(second, "raw") == pytest.approx(
+        get_evaluation_metrics(first, "raw")
+    )
     assert second["holdout_ema/mel"] < second["holdout/mel"]
     assert [line.get("best/which") for line in (first, second, third)] == ["raw", "ema", None]
     assert validator.errors == (first["holdout/mel"], second["holdout_ema/mel"])

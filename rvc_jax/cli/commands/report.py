@@ -37,7 +37,7 @@ def report(
     """
     start_jax()
     from rvc_jax.runs.folder import RunFolder
-    from rvc_jax.runs.history import evaluations
+    from rvc_jax.runs.history import select_evaluations
     from rvc_jax.runs.learning_curve import summary
     from rvc_jax.runs.mirror import fetch_run
     from rvc_jax.storage import places
@@ -53,7 +53,7 @@ def report(
     sentences = summary(history, folder.preset.train)
     rows = [
         ("page", str(page)),
-        ("evaluations", str(len(evaluations(history)))),
+        ("evaluations", str(len(select_evaluations(history)))),
         *(("outlook", sentence) for sentence in sentences),
     ]
     if missing:
