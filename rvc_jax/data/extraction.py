@@ -142,8 +142,8 @@ def analyze(
     when the iterator ends. Threads read a few cuts ahead; long ones are kept on disk.
 
     Raises:
-        UserError: As `Extractors.from_config` does. A cut without sound is no error: its analysis
-            has an `error`.
+        UserError: As `Extractors.from_config` does. A cut without sound raises nothing: its
+            analysis has an `error`.
     """
     extractors = Extractors.from_config(config)
     batches = {

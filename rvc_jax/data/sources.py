@@ -1,4 +1,4 @@
-"""Sources: which recordings a dataset is made of, and who speaks in them."""
+"""Sources: which recordings a dataset is made of, and their speakers."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def list_versions(place: str) -> dict[str, RemoteFile]:
 
 
 def _hash_details(item: dict[str, Any]) -> str:
-    # Services differ in what they state (etag, generation, time); together it tells versions apart.
+    # Services state different things (etag, generation, time): hash all of them.
     details = sorted(item.items(), key=lambda pair: pair[0])
     return hashlib.sha256(repr(details).encode()).hexdigest()[:16]
 

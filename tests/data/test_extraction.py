@@ -116,7 +116,8 @@ def test_separated_vocals_are_kept(sample_voice, tmp_path, monkeypatch):
     assert len(calls) == 6
     other = dataclasses.replace(config, f0_method="pm")
     monkeypatch.setattr(
-        "rvc_jax.data.extraction.load_pitch_extractor", lambda name: load_pitch_extractor("swift")
+        "rvc_jax.data.extraction.load_pitch_extractor",
+        lambda name: load_pitch_extractor("swift"),
     )
     prepare(sample_voice, tmp_path / "2", other, cache=tmp_path / "cache")
     assert len(calls) == 6

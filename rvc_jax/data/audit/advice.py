@@ -56,7 +56,10 @@ def advise(audit: Audit) -> tuple[Advice, ...]:
     checked = [check(audit) for check in _CLEANING_CHECKS]
     cleaning = [advice for advice in checked if advice is not None]
     if not cleaning:
-        reason = "no noise, clipping, music, repetition or long silence was found beyond a few slices"
+        reason = (
+            "no noise, clipping, music, repetition or long silence was found beyond "
+            "a few slices"
+        )
         cleaning = [Advice("cleaning", "good", "Nothing needs cleaning.", reason)]
     dropped = _describe_dropped(audit)
     return (

@@ -50,7 +50,7 @@ _MAX_QUOTED = 100
 
 
 class RefusedError(RequestError):
-    """A request that is refused, whoever makes it; never retried. The text is for the user."""
+    """A request that is refused and never retried. The text is for the user."""
 
 
 def check_link(link: str, allow_private: bool = False) -> None:
