@@ -1,5 +1,4 @@
-"""What only Google Colab has: Drive, uploads to it, downloads from it, and the end of the
-runtime."""
+"""What only Google Colab has: Drive, uploads, downloads, and the end of the runtime."""
 
 from __future__ import annotations
 
@@ -14,13 +13,12 @@ _FLUSH_MINUTES = 30
 
 
 def content_folder() -> Path:
-    """Folder of a runtime's files, which go with it; where this is not Colab, the folder one is
-    in."""
+    """Return the folder for a runtime's own files; outside Colab, the current folder."""
     return Path("/content") if is_colab() and Path("/content").is_dir() else Path.cwd()
 
 
 def is_colab() -> bool:
-    """Whether this is Colab."""
+    """Return whether this is Colab."""
     try:
         return importlib.import_module("google.colab") is not None
     except ImportError:
@@ -28,13 +26,13 @@ def is_colab() -> bool:
 
 
 def mount(at: Path) -> None:
-    """Mounts the user's Drive, who is asked for leave. Raises what Colab raises."""
+    """Mount the user's Drive, after asking for permission. Raises what Colab raises."""
     _part("drive").mount(str(at))
 
 
 def device(folder: Path) -> int | None:
-    """Number of the disk that a folder is on; None if it can't be reached. Drive's is not that of
-    the runtime."""
+    """Return the number of the disk that a folder is on; None if it cannot be reached. Drive has
+    another number than the runtime's own disk."""
     try:
         return folder.stat().st_dev
     except OSError:
@@ -42,17 +40,16 @@ def device(folder: Path) -> int | None:
 
 
 def send_to_drive() -> None:
-    """Waits until all that was written is on Drive, which is unmounted then. Raises what Colab
-    raises.
+    """Wait until everything written is on Drive, then unmount it. Raises what Colab raises.
 
-    Where Drive is not mounted, Colab does nothing, without an error: look for that before.
+    Without a mounted Drive, Colab does nothing and raises nothing: check that before.
     """
     _part("drive").flush_and_unmount(timeout_ms=_FLUSH_MINUTES * 60_000)
 
 
 def upload(into: Path) -> list[Path]:
-    """Asks for files, which appear in a folder when they are complete. Returns their paths
-    there."""
+    """Ask the user for files. They appear in the folder when they are complete; return their
+    paths."""
     into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as room, contextlib.chdir(room):
         _part("files").upload()  # writes into the current folder
@@ -62,11 +59,12 @@ def upload(into: Path) -> list[Path]:
 
 
 def download(file: Path) -> None:
+    """Send a file to the user's computer."""
     _part("files").download(str(file))
 
 
 def release() -> None:
-    """Gives the runtime back. Raises what Colab raises."""
+    """Release the runtime. Raises what Colab raises."""
     _part("runtime").unassign()
 
 

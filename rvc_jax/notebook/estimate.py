@@ -1,5 +1,5 @@
-"""How long a run will take on this runtime: from the table of compiled plans, or from a few steps
-taken here."""
+"""How long a run will take on this runtime, by the table of compiled plans or a short
+measurement."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import rvc_jax
 from rvc_jax.config import PRESETS
 
 MEASURED_STEPS = {"cpu": 4, "gpu": 96, "tpu": 96}
-"""Steps of a measurement: the first, or those of the first dispatch, compile and do not count."""
+"""Steps of a measurement. The first dispatch compiles, and is not counted."""
 
 
 def count_steps(windows: int, epochs: int, preset: str, devices: int) -> int:
-    """Steps that a run takes with the preset's own batch."""
+    """Return the steps of a run with the preset's own batch."""
     return math.ceil(windows / (PRESETS[preset].train.batch_per_chip * devices)) * epochs
 
 
 def find_plan(chip: str, devices: int, preset: str) -> dict[str, Any] | None:
-    """What the TPU's compiler estimated for that chip and preset; None if nobody asked it."""
+    """Return the TPU compiler's plan for a chip and a preset; None if the table has none."""
     batch = PRESETS[preset].train.batch_per_chip
     shapes = {1: "1x1", 4: "2x2", 8: "2x4"}
     return _table().get(f"{chip}:{shapes.get(devices)} {preset} {batch}")

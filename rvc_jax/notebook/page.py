@@ -1,4 +1,4 @@
-"""What a cell shows: sentences, a line that is renewed, pages, sound."""
+"""What a cell shows: sentences, a line that is updated, pages, sound."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from IPython.display import HTML, Audio, display
 
 from rvc_jax.errors import make_printable
 
-_COLOURS = {"plain": "inherit", "good": "#1b6e36", "notice": "#9a6b00", "problem": "#b3261e"}
+_COLORS = {"plain": "inherit", "good": "#1b6e36", "notice": "#9a6b00", "problem": "#b3261e"}
 Kind = Literal["plain", "good", "notice", "problem"]
 
 
 def show_text(text: str, kind: Kind = "plain") -> None:
-    """A sentence."""
+    """Show a sentence."""
     display(_Sentence(text, kind))
 
 
 def frame(page: Path, height: int = 700) -> None:
-    """A page of ours, which needs no other file, in a frame of its own."""
+    """Show one of our self-contained pages in a frame."""
     inside = html.escape(page.read_text(), quote=True)
     style = f"width:100%;height:{height}px;border:1px solid #ccc"
     display(
@@ -29,18 +29,18 @@ def frame(page: Path, height: int = 700) -> None:
 
 
 def play(file: Path) -> None:
-    """A player for a recording, which becomes part of the notebook."""
+    """Show a player for a recording, which becomes part of the notebook."""
     display(Audio(filename=str(file)))
 
 
 class Line:
-    """A line that is renewed in its place."""
+    """A line that is updated in place."""
 
     def __init__(self) -> None:
         self._handle: Any = display(_Sentence("", "plain"), display_id=True)
 
     def show(self, text: str, share: float | None = None) -> None:
-        """share: done, 0..1, for a bar before the text."""
+        """Replace the line; with the share that is done, 0 to 1, a bar precedes the text."""
         line = _Sentence(text, "plain", share)
         if self._handle is None:  # no notebook, as in tests
             display(line)
@@ -49,7 +49,7 @@ class Line:
 
 
 class _Markup(HTML):
-    """HTML, and words for where there is none."""
+    """HTML, with a text for where HTML is not shown."""
 
     def __init__(self, markup: str, words: str):
         super().__init__(markup)
@@ -68,6 +68,6 @@ class _Sentence(_Markup):
             else f'<progress max="1" value="{share:.4f}" style="width:12em"></progress> '
         )
         super().__init__(
-            f'<div style="color:{_COLOURS[kind]};max-width:60em">{bar}{html.escape(text)}</div>',
+            f'<div style="color:{_COLORS[kind]};max-width:60em">{bar}{html.escape(text)}</div>',
             text,
         )

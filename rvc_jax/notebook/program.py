@@ -1,5 +1,7 @@
-"""Commands of `rvc-jax` as processes of their own: followed while they run, stopped as Ctrl-C stops
-them."""
+"""Runs commands of `rvc-jax` as processes of their own, and follows them.
+
+A stopped cell stops its command as Ctrl-C would.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +17,20 @@ from typing import Any
 from rvc_jax.errors import UserError
 
 _ERROR = "rvc-jax: error: "
-_LAST_LINES = 3
-Listener = Callable[[dict[str, Any]], None]
+_KEPT_LINES = 4
+OnEvent = Callable[[dict[str, Any]], None]
 
 
 class NotebookError(UserError):
-    """A UserError that a notebook shows as its one line. The cells below do not run then."""
+    """An error that a notebook shows as one line. The cells below do not run then."""
 
     def _render_traceback_(self) -> list[str]:
-        """Asked for by IPython."""
+        """Return what IPython shows in place of a traceback."""
         return [f"\x1b[31m{self}\x1b[0m"]
 
 
 class Program:
-    """`rvc-jax` of one Python, in one environment."""
+    """The `rvc-jax` of a given Python, in a given environment."""
 
     def __init__(self, python: Path | str, environment: Mapping[str, str]):
         self.python = str(python)
@@ -37,36 +39,37 @@ class Program:
     def run(
         self,
         *arguments: object,
-        listen: Listener,
-        interrupted: Callable[[], None] = lambda: None,
+        on_event: OnEvent,
+        on_interrupt: Callable[[], None] = lambda: None,
     ) -> Any:
-        """Runs a command and returns what it prints with --json.
+        """Run a command and return what it prints with `--json`.
 
         Args:
-          arguments: the command and its options, without --json.
-          listen: is told what the command says: {"event": ..., ...}, or {"event": "line", "text":
-              ...}.
-          interrupted: is called when the user stops the cell. The command is told to end, and is
-              waited for.
+          arguments: the command and its options, without `--json`.
+          on_event: called with every line of the command's standard error: the object of a JSON
+            line, `{"event": ..., ...}`, or `{"event": "line", "text": ...}`.
+          on_interrupt: called when the user stops the cell. The command is interrupted, and runs
+            until it has saved its work.
 
         Raises:
-          UserError: with the command's own line, if it failed.
-          KeyboardInterrupt: if the user stopped a command that does not end well by it.
+          UserError: the command failed; the message is its own.
+          KeyboardInterrupt: the user stopped a command that cannot end early with a result.
         """
         command = [self.python, "-P", "-m", "rvc_jax", *map(str, arguments), "--json"]
         with tempfile.TemporaryFile("w+") as output:
-            code, said, stopped = self._follow(command, output, listen, interrupted)
+            code, last_lines, was_stopped = self._follow(
+                command, output, on_event, on_interrupt
+            )
             output.seek(0)
             printed = output.read()
         if code == 0:
             return json.loads(printed)
-        if stopped:
+        if was_stopped:
             raise KeyboardInterrupt
-        raise UserError(_reason(said) or f"{arguments[0]} ended with code {code}")
+        raise UserError(_find_reason(last_lines) or f"{arguments[0]} ended with code {code}")
 
     def evaluate(self, code: str) -> str:
-        """The last line that a few words of Python print there. Raises UserError with what went
-        wrong."""
+        """Run Python code there and return the last line that it prints. Raises UserError."""
         done = subprocess.run(
             [self.python, "-P", "-c", code],
             capture_output=True,
@@ -81,12 +84,12 @@ class Program:
         self,
         command: Sequence[str],
         output: Any,
-        listen: Listener,
-        interrupted: Callable[[], None],
+        on_event: OnEvent,
+        on_interrupt: Callable[[], None],
     ) -> tuple[int, list[str], bool]:
-        """Exit code, the last lines of standard error, and whether the user stopped it."""
-        said: list[str] = []
-        stopped = False
+        """Return exit code, last lines of standard error, and whether the user stopped it."""
+        last_lines: list[str] = []
+        was_stopped = False
         process = subprocess.Popen(
             command,
             stdout=output,
@@ -95,34 +98,37 @@ class Program:
             text=True,
             errors="replace",
             env=self.environment,
-            process_group=0,  # a stopped cell signals its whole group: we pass that on, once
+            # A stopped cell signals its whole process group: we pass the signal on ourselves, once.
+            process_group=0,
         )
+        assert process.stderr is not None
         with process:
             while True:
                 try:
                     for line in process.stderr:
-                        said = [*said[-_LAST_LINES:], line.strip()]
-                        listen(_event(line.strip()))
-                    return process.wait(), said, stopped
+                        last_lines = [*last_lines, line.strip()][-_KEPT_LINES:]
+                        on_event(_parse_event(line.strip()))
+                    return process.wait(), last_lines, was_stopped
                 except KeyboardInterrupt:
-                    process.send_signal(signal.SIGTERM if stopped else signal.SIGINT)
-                    stopped = True
-                    interrupted()
+                    # A second stop is meant seriously.
+                    process.send_signal(signal.SIGTERM if was_stopped else signal.SIGINT)
+                    was_stopped = True
+                    on_interrupt()
                 except BaseException:
                     process.terminate()
                     raise
 
 
-def _event(line: str) -> dict[str, Any]:
+def _parse_event(line: str) -> dict[str, Any]:
     if line.startswith("{"):
         with contextlib.suppress(ValueError):
             return json.loads(line)
     return {"event": "line", "text": line}
 
 
-def _reason(said: Sequence[str]) -> str:
-    """Our own line about a mistake, or the last that a failed command said."""
-    for line in reversed(said):
+def _find_reason(last_lines: Sequence[str]) -> str:
+    """Return the command's own error message, or the last line that it printed."""
+    for line in reversed(last_lines):
         if line.startswith(_ERROR):
             return line.removeprefix(_ERROR)
-    return next((line for line in reversed(said) if line), "")
+    return next((line for line in reversed(last_lines) if line), "")

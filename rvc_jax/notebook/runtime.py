@@ -1,5 +1,5 @@
-"""The machine under the notebook: its accelerator, and a Python with rvc_jax and all that it
-needs."""
+"""The machine under the notebook: its accelerator, and a Python with rvc_jax and its
+dependencies."""
 
 from __future__ import annotations
 
@@ -28,32 +28,34 @@ _TPUS = {
     "0x0027": "v3",
     "0x0076": "v7x",
 }
-"""By PCI device number, as JAX knows them."""
+"""TPU generations by PCI device number, the same table as in JAX."""
 _TPU_TYPES = {"v5litepod": "v5e", "v5e": "v5e", "v6e": "v6e"}
 _PLUGINS = {"tpu": ("libtpu",), "gpu": ("jax-cuda12-plugin", "jax-cuda13-plugin"), "cpu": ()}
-"""Packages by which JAX reaches an accelerator; one of them is enough."""
+"""Packages that connect JAX to an accelerator; one of each is enough."""
 _PLATFORMS = {"tpu": "tpu,cpu", "gpu": "cuda,cpu", "cpu": "cpu"}
 PROBE = "import json, jax; d = jax.devices(); print(json.dumps([d[0].device_kind, len(d), jax.__version__]))"
-"""What tells the values of `Devices`, in the Python that has JAX."""
+"""Prints the values of `Devices`, in the Python that has JAX."""
 _STAMP = "rvc_jax.json"
 _OF_COLAB = ("UV_SYSTEM_PYTHON", "UV_CONSTRAINT", "UV_OVERRIDE", "UV_BUILD_CONSTRAINT")
-"""Settings that speak of the notebook's own Python; ours is not bound by them."""
+"""Settings for the notebook's own Python, which must not bind ours."""
 
 
 class Accelerator(NamedTuple):
+    """The accelerator of a machine."""
+
     kind: Literal["tpu", "gpu", "cpu"]
     name: str
-    """As it is called: v5e, Tesla T4; empty for none."""
+    """Its name, such as v5e or Tesla T4; empty for none."""
 
     @property
     def rate(self) -> Rate | None:
-        """What an hour costs; None if it is not known."""
+        """The cost of an hour; None if it is not known."""
         return lookup_rate(self.name)
 
     @property
     def platforms(self) -> str:
-        """For JAX_PLATFORMS: an accelerator that is paid for and not reached is an error, not a
-        slow CPU."""
+        """The value of JAX_PLATFORMS. An accelerator that is paid for but not reached is an error,
+        not a slow CPU."""
         return _PLATFORMS[self.kind]
 
 
@@ -71,7 +73,7 @@ class Devices(NamedTuple):
 def accelerator(
     environment: Mapping[str, str] = os.environ, pci: Path = Path("/sys/bus/pci/devices")
 ) -> Accelerator:
-    """Looks for a TPU, then for a GPU, without JAX, which would keep it for this process."""
+    """Find a TPU or a GPU without JAX, which would occupy it for this process."""
     if written := environment.get("TPU_ACCELERATOR_TYPE"):
         kind = written.split("-")[0].lower()
         return Accelerator("tpu", _TPU_TYPES.get(kind, kind))
@@ -92,15 +94,15 @@ def _gpu(environment: Mapping[str, str]) -> str:
         return ""
     asked = [program, "--query-gpu=name", "--format=csv,noheader"]
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        told = subprocess.run(asked, capture_output=True, text=True, timeout=60)
-        if told.returncode == 0 and told.stdout.strip():
-            return told.stdout.splitlines()[0].strip()
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=60)
+        if done.returncode == 0 and done.stdout.strip():
+            return done.stdout.splitlines()[0].strip()
     return ""
 
 
 def is_complete(kind: str) -> bool:
-    """Whether this very Python has what rvc_jax needs on such an accelerator, in versions that it
-    works with."""
+    """Return whether this Python has all that rvc_jax needs for an accelerator, in the right
+    versions."""
     from packaging.requirements import Requirement
 
     try:
@@ -128,10 +130,13 @@ def _version(name: str) -> str | None:
 
 
 def requirements(source: str, kind: str) -> list[str]:
-    """What is installed for an accelerator. TPUs get JAX's own libtpu, and never `tensorflow-tpu`,
-    which replaces it.
+    """Return what to install for an accelerator.
 
-    source: `git+https://...`, or a path of a zip, a wheel or a folder.
+    TPUs get JAX's own libtpu, and never `tensorflow-tpu`, which would replace it.
+
+    Args:
+      source: `git+https://...`, or the path of a zip, a wheel or a folder.
+      kind: of the accelerator.
     """
     if "://" not in source:
         source = Path(source).absolute().as_uri()
@@ -140,16 +145,20 @@ def requirements(source: str, kind: str) -> list[str]:
 
 
 def install(source: str, kind: str, folder: Path) -> Path:
-    """Makes an environment of its own with rvc_jax in it, beside the notebook's; what is there
-    already is used again.
+    """Install rvc_jax into an environment of its own, or use the one that is there.
 
-    The notebook's packages stay as they are (an old JAX among them), and nothing has to be
-    restarted.
+    The notebook's packages stay as they are (including an old JAX), and no restart is needed.
 
-    Returns: its Python.
+    Args:
+      source: as for `requirements`.
+      kind: of the accelerator.
+      folder: for the environment.
+
+    Returns:
+      The environment's Python.
 
     Raises:
-      UserError: with the last line of the installer, if it fails.
+      UserError: the installer failed; the message is its last line.
     """
     python = folder / "bin" / "python"
     wanted = requirements(source, kind)
@@ -164,7 +173,7 @@ def install(source: str, kind: str, folder: Path) -> Path:
 
 
 def _uv() -> list[str]:
-    """The installer: Colab's Python lacks what `python -m venv` needs."""
+    """Return the command of uv: Colab's Python lacks what `python -m venv` needs."""
     if found := shutil.which("uv"):
         return [found]
     _do([sys.executable, "-m", "pip", "install", "--quiet", "uv"])

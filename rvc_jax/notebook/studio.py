@@ -1,5 +1,5 @@
-"""The steps of the notebook, one method each. Each looks at what is there and does the rest: all
-can be run again."""
+"""The steps of the notebook, one method each. All can be run again: each continues what is
+there."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ _PAUSE = 1.0
 
 
 def start(language: str, install_from: str = "", units_per_hour: float = 0) -> Studio:
-    """Step 1: looks at the runtime, installs what it needs, and says what it is.
+    """Step 1: check the runtime, install rvc_jax for it, and describe it.
 
     Args:
       language: a name of `LANGUAGES`.
-      install_from: repository or file that rvc_jax is installed from, unless it is here already.
-      units_per_hour: what the runtime takes as Colab shows it; 0 is what the table has.
+      install_from: repository or file to install rvc_jax from, unless it is installed.
+      units_per_hour: rate of the runtime as Colab shows it; 0 takes the table's.
 
     Raises:
-      Mistake: the installation failed, or JAX does not reach the accelerator.
+      NotebookError: the installation failed, or JAX cannot reach the accelerator.
     """
     texts = Translations(LANGUAGES[language])
     found = runtime.accelerator()
@@ -58,7 +58,7 @@ def start(language: str, install_from: str = "", units_per_hour: float = 0) -> S
     if rate:
         show_text(texts("rate", units=rate.units_per_hour, hours=100 / rate.units_per_hour))
     else:
-        show_text(texts("no rate"))
+        show_text(texts("no_rate"))
     environment = {
         **os.environ,
         "JAX_PLATFORMS": found.platforms,
@@ -69,32 +69,32 @@ def start(language: str, install_from: str = "", units_per_hour: float = 0) -> S
     try:
         devices = runtime.Devices(*json.loads(program.evaluate(runtime.PROBE)))
     except UserError as error:
-        raise NotebookError(texts("no devices", reason=error)) from None
+        raise NotebookError(texts("no_devices", reason=error)) from None
     show_text(texts("installed", version=__version__, jax=devices.jax, devices=devices), "good")
     return Studio(texts, program, found, devices, units_per_hour)
 
 
 def _about(found: runtime.Accelerator) -> str:
-    return "tpu other" if found.kind == "tpu" and found.rate is None else found.kind
+    return "tpu_other" if found.kind == "tpu" and found.rate is None else found.kind
 
 
 def _python(texts: Translations, install_from: str, kind: str) -> Path:
-    """A Python that has everything: this one, or one that is made."""
+    """Return a Python that has everything: this one, or one made for it."""
     if runtime.is_complete(kind):
         return Path(sys.executable)
     if not install_from:
-        raise NotebookError(texts("no source"))
+        raise NotebookError(texts("no_source"))
     show_text(texts("installing"))
     try:
         return runtime.install(
             install_from, kind, colab.content_folder() / "rvc_jax_environment"
         )
     except UserError as error:
-        raise NotebookError(texts("not installed", reason=error)) from None
+        raise NotebookError(texts("not_installed", reason=error)) from None
 
 
 def _step(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method whose mistakes are shown as one line."""
+    """Turn a method's UserErrors into NotebookErrors, which are shown as one line."""
 
     @functools.wraps(method)
     def shown(self: Studio, *arguments: Any, **options: Any) -> Any:
@@ -109,7 +109,7 @@ def _step(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Studio:
-    """Everything that the cells after the first one call. Their mistakes are `Mistake`s, of one
+    """What the cells after the first one call. Errors of the user are `NotebookError`s of one
     line."""
 
     def __init__(
@@ -120,43 +120,43 @@ class Studio:
         devices: runtime.Devices,
         units_per_hour: float = 0,
     ):
-        """units_per_hour: of the whole runtime, as the user knows it; 0 is what the table has."""
+        """units_per_hour: rate of the whole runtime, stated by the user; 0 takes the table's."""
         self.texts = texts
         self.program = program
         self.accelerator = accelerator
         self.devices = devices
         known = accelerator.rate.units_per_hour * devices.count if accelerator.rate else None
-        self._told_rate = units_per_hour > 0
-        self._units_per_hour = units_per_hour if self._told_rate else known
+        self._has_stated_rate = units_per_hour > 0
+        self._units_per_hour = units_per_hour if self._has_stated_rate else known
         self._voice: Workspace | None = None
         self._device: int | None = None
 
     @property
     def voice(self) -> Workspace:
-        """The folder of the voice that step 2 named.
+        """The folder of the voice named in step 2.
 
-        Raises Mistake if Drive is not there any more: what is written to its folder then is lost
-        with the runtime.
+        Raises NotebookError if Drive is not mounted any more: files written to its folder would be
+        lost with the runtime.
         """
         if self._voice is None:
-            raise NotebookError(self.texts("no voice"))
+            raise NotebookError(self.texts("no_voice"))
         if self._voice.on_drive and colab.device(self._voice.path) != self._device:
-            raise NotebookError(self.texts("drive gone"))
+            raise NotebookError(self.texts("drive_gone"))
         return self._voice
 
     @_step
     def open_voice(self, name: str, use_drive: bool, drive_folder: str = "rvc_voices") -> None:
-        """Step 2: where everything is kept, and what is there from before."""
+        """Step 2: choose where everything is kept, and show what is there."""
         if not is_name(name := name.strip()):
-            raise NotebookError(self.texts("bad name", name=name))
+            raise NotebookError(self.texts("bad_name", name=name))
         if not is_inside(drive_folder := drive_folder.strip()):
-            raise NotebookError(self.texts("bad folder", name=drive_folder))
+            raise NotebookError(self.texts("bad_folder", name=drive_folder))
         on_drive = use_drive and colab.is_colab()
         root = (self._mounted() if on_drive else colab.content_folder()) / drive_folder
         self._voice = voice = Workspace(root, name, on_drive)
         self._device = colab.device(voice.path)
         show_text(
-            self.texts("on drive" if on_drive else "not on drive", folder=voice.path),
+            self.texts("on_drive" if on_drive else "not_on_drive", folder=voice.path),
             "good" if on_drive else "notice",
         )
         # without Drive nothing of it outlives the runtime, and the program's own place will do
@@ -170,24 +170,24 @@ class Studio:
     def _mounted(self) -> Path:
         try:
             colab.mount(colab.content_folder() / _DRIVE)
-        except Exception as error:  # whatever Colab raises: a refusal, a time limit
-            raise NotebookError(self.texts("no mount", reason=error)) from None
+        except Exception as error:  # anything that Colab raises: a refusal, a time limit
+            raise NotebookError(self.texts("no_mount", reason=error)) from None
         return colab.content_folder() / _DRIVE / _MY_DRIVE
 
     def _there(self) -> Iterator[str]:
         voice = self.voice
         if voice.speech.is_dir() and (count := len(recordings(voice.speech))):
-            yield self.texts("there speech", count=count)
+            yield self.texts("there_speech", count=count)
         if (voice.dataset / "metadata.json").exists():
-            yield self.texts("there dataset")
+            yield self.texts("there_dataset")
         if beat := voice.beat:
-            yield self.texts("there run", state=beat.get("state"), step=beat.get("step"))
+            yield self.texts("there_run", state=beat.get("state"), step=beat.get("step"))
 
     @_step
     def add_speech(
         self, where: str, links: str = "", folder: str = "", upload_more: bool = False
     ) -> None:
-        """Step 3, speech: from links, from uploads, or what a folder has."""
+        """Step 3, speech: from links, from uploads, or from a folder."""
         voice = self.voice
         kind = where.split()[0]
         source = voice.speech
@@ -202,15 +202,15 @@ class Studio:
                 else Path(folder.strip())
             )
             if not folder.strip() or not source.is_dir():
-                raise NotebookError(self.texts("no folder", folder=source))
+                raise NotebookError(self.texts("no_folder", folder=source))
         voice.note(speech=str(source))
         show_text(self.texts("speech", count=len(recordings(source)), folder=source), "good")
 
     def _fetch(self, links: list[str]) -> None:
         if not links:
-            raise NotebookError(self.texts("links needed"))
+            raise NotebookError(self.texts("links_needed"))
         fetched = self.program.run(
-            "fetch", *links, "--out", self.voice.speech, listen=Progress(self.texts)
+            "fetch", *links, "--out", self.voice.speech, on_event=Progress(self.texts)
         )
         for skipped in fetched["skipped"]:
             show_text(
@@ -221,24 +221,24 @@ class Studio:
         folder = self.voice.speech
         kept = len(recordings(folder)) if folder.is_dir() else 0
         if kept and not more:
-            show_text(self.texts("kept uploads", count=kept))
+            show_text(self.texts("kept_uploads", count=kept))
             return
         if not colab.is_colab():
-            raise NotebookError(self.texts("upload only"))
+            raise NotebookError(self.texts("upload_only"))
         if not colab.upload(folder):
-            raise NotebookError(self.texts("nothing uploaded"))
+            raise NotebookError(self.texts("nothing_uploaded"))
 
     @_step
     def prepare(self, preset: str) -> None:
-        """Step 3, preparation: a dataset of the speech; what was computed before is used again."""
+        """Step 3, preparation: make a dataset, using features computed before."""
         voice = self.voice
         speech = Path(voice.state.get("speech", ""))
         if "speech" not in voice.state or not speech.is_dir():
-            raise NotebookError(self.texts("no speech"))
+            raise NotebookError(self.texts("no_speech"))
         made_of = {"speech": str(speech), "preset": preset, "files": recordings(speech)}
         before = voice.state.get("dataset", {})
         if before.get("made_of") == made_of and (voice.dataset / "metadata.json").exists():
-            show_text(self.texts("prepared before"))
+            show_text(self.texts("prepared_before"))
             info = before
         else:
             overwrite = ["--overwrite"] if (voice.dataset / "metadata.json").exists() else []
@@ -254,7 +254,7 @@ class Studio:
                 "--cache",
                 voice.features,
                 *overwrite,
-                listen=Progress(self.texts),
+                on_event=Progress(self.texts),
             )
             kept = {
                 key: info[key]
@@ -279,21 +279,21 @@ class Studio:
         )
 
     def _prepared(self) -> dict[str, Any]:
-        """What was noted of the dataset. Raises Mistake if there is none."""
+        """Return the notes on the dataset. Raises NotebookError if there is none."""
         if not (dataset := self.voice.state.get("dataset")) or not self.voice.dataset.is_dir():
-            raise NotebookError(self.texts("no dataset"))
+            raise NotebookError(self.texts("no_dataset"))
         return dataset
 
     @_step
     def audit(self) -> None:
-        """Step 3, quality: what is wrong with the speech, and what to do about it."""
+        """Step 3, quality: show what is wrong with the speech, and what to do about it."""
         voice = self.voice
         self._prepared()
         if not voice.audit.exists() or "advice" not in voice.state:
-            heard = self.program.run(
-                "audit", voice.dataset, "--out", voice.audit, listen=Progress(self.texts)
+            audited = self.program.run(
+                "audit", voice.dataset, "--out", voice.audit, on_event=Progress(self.texts)
             )
-            voice.note(advice=heard["advice"])
+            voice.note(advice=audited["advice"])
         show_text(self.texts("advice"))
         for advice in voice.state["advice"]:
             verdict = advice["verdict"]
@@ -303,7 +303,7 @@ class Studio:
 
     @_step
     def estimate(self, epochs: int, measure: bool = True) -> None:
-        """Step 4: time and units of the training, before it begins."""
+        """Step 4: estimate time and units of the training."""
         dataset = self._prepared()
         steps = estimate.count_steps(
             dataset["train_slices"], epochs, dataset["preset"], self.devices.count
@@ -311,11 +311,11 @@ class Studio:
         plan = estimate.find_plan(self.accelerator.name, self.devices.count, dataset["preset"])
         if plan is not None:
             step_seconds = plan["step_ms"] / 1000
-            source = self.texts("estimated by plan")
+            source = self.texts("estimated_by_plan")
         elif (known := self._measured(dataset["preset"], measure)) is not None:
             step_seconds = known
             source = self.texts(
-                "estimated by steps", steps=estimate.MEASURED_STEPS[self.accelerator.kind]
+                "estimated_by_steps", steps=estimate.MEASURED_STEPS[self.accelerator.kind]
             )
         else:
             show_text(self.texts("unknown"), "notice")
@@ -334,14 +334,14 @@ class Studio:
         )
         show_text(source)
         if plan is not None:
-            self._tell_compilation(plan["compile_s"])
+            self._show_compilation(plan["compile_s"])
         if done := self.voice.beat.get("step"):
-            show_text(self.texts("steps done", done=done))
+            show_text(self.texts("steps_done", done=done))
 
-    def _tell_compilation(self, seconds: float) -> None:
+    def _show_compilation(self, seconds: float) -> None:
         folder = self.voice.compiled
         if folder.is_dir() and any(folder.iterdir()):
-            show_text(self.texts("compiled before"))
+            show_text(self.texts("compiled_before"))
         else:
             show_text(
                 self.texts(
@@ -355,8 +355,7 @@ class Studio:
         return self.texts("units", units=seconds / 3600 * self._units_per_hour)
 
     def _measured(self, preset: str, measure: bool) -> float | None:
-        """Seconds of a step on this chip, as noted or as a few steps tell; None if they may not be
-        taken."""
+        """Return the seconds per step on this chip, from the notes or measured; None if unknown."""
         what = f"{self.devices} {preset}"
         measured = self.voice.state.get("measured", {})
         if what not in measured and measure:
@@ -373,7 +372,7 @@ class Studio:
                     "none",
                     "--progress",
                     "json",
-                    listen=Progress(self.texts),
+                    on_event=Progress(self.texts),
                 )
             if trained["steps_per_second"]:
                 measured = {**measured, what: 1 / trained["steps_per_second"]}
@@ -382,7 +381,7 @@ class Studio:
 
     @_step
     def tensorboard(self) -> None:
-        """Step 5, curves: TensorBoard in the notebook; it follows the training while that runs."""
+        """Step 5, curves: show TensorBoard, which follows the training."""
         try:
             if importlib.util.find_spec("tensorboard") is None:
                 subprocess.run(
@@ -396,8 +395,8 @@ class Studio:
             notebook.start(f"--logdir {shlex.quote(str(folder))} --reload_interval 15")
         except NotebookError:
             raise
-        except Exception as error:  # a picture of the training is no reason to go without it
-            show_text(self.texts("no tensorboard", reason=error), "notice")
+        except Exception as error:  # training works without its curves
+            show_text(self.texts("no_tensorboard", reason=error), "notice")
 
     @_step
     def train(
@@ -408,8 +407,8 @@ class Studio:
         release: bool = False,
         delay_minutes: float = 0,
     ) -> None:
-        """Step 5: begins or continues the run; then, if that is wanted, exports the voice and ends
-        the runtime."""
+        """Step 5: start or continue the run; with `release`, then export the voice and end the
+        runtime."""
         voice = self.voice
         dataset = self._prepared()
         spend = ["--budget", self._budget(budget)] if budget.strip() else []
@@ -429,11 +428,11 @@ class Studio:
             *spend,
             "--progress",
             "json",
-            listen=progress,
-            interrupted=progress.saving,
+            on_event=progress,
+            on_interrupt=progress.show_saving,
         )
         stopped = trained["interrupted"] and not trained["used_up"]
-        ending = "used up" if trained["used_up"] else "interrupted" if stopped else "trained"
+        ending = "used_up" if trained["used_up"] else "interrupted" if stopped else "trained"
         show_text(self.texts(ending, steps=trained["steps"]), "notice" if stopped else "good")
         self._show_training(trained)
         if release and stopped:
@@ -443,13 +442,15 @@ class Studio:
             self.release(True, delay_minutes)
 
     def _budget(self, written: str) -> str:
-        """As the command reads it; units become time where the user knows better than the table
-        what an hour costs."""
-        rate = Rate(self._units_per_hour, 0.0) if self._told_rate else self.accelerator.rate
+        """Return the budget for the command; units become time if the user has stated another
+        rate."""
+        rate = (
+            Rate(self._units_per_hour, 0.0) if self._has_stated_rate else self.accelerator.rate
+        )
         budget = Budget.parse(written, rate, 1)
         return (
             f"{budget.seconds / 60:.2f}min"
-            if self._told_rate and budget.unit == "unit"
+            if self._has_stated_rate and budget.unit == "unit"
             else written.strip()
         )
 
@@ -474,16 +475,16 @@ class Studio:
     def convert(
         self, where: str, file: str = "", transpose: str = "auto", format: str = "mp3"
     ) -> None:
-        """Step 6, use: a recording spoken in the voice."""
+        """Step 6, use: convert recordings to the voice."""
         voice = self.voice
         if voice.best_step is None:
-            raise NotebookError(self.texts("no run"))
+            raise NotebookError(self.texts("no_run"))
         pitch = self._pitch(transpose.strip())
         voice.converted.mkdir(exist_ok=True)
         for source in self._sources(where.split()[0], file.strip()):
             out = voice.converted / f"{source.stem}.{format}"
             self.program.run(
-                "convert", voice.run, source, out, *pitch, listen=Progress(self.texts)
+                "convert", voice.run, source, out, *pitch, on_event=Progress(self.texts)
             )
             show_text(self.texts("source"))
             play(source)
@@ -498,32 +499,31 @@ class Studio:
                 else ["--transpose", f"{float(transpose):g}"]
             )
         except ValueError:
-            raise NotebookError(self.texts("bad transpose", transpose=transpose)) from None
+            raise NotebookError(self.texts("bad_transpose", transpose=transpose)) from None
 
     def _sources(self, kind: str, file: str) -> list[Path]:
         if kind == "upload":
             if not colab.is_colab():
-                raise NotebookError(self.texts("upload only"))
+                raise NotebookError(self.texts("upload_only"))
             if not (files := colab.upload(self.voice.recordings)):
-                raise NotebookError(self.texts("nothing uploaded"))
+                raise NotebookError(self.texts("nothing_uploaded"))
             return files
         if kind == "example":
             return list(Path(self.program.evaluate(_EXAMPLE)).glob("*.flac"))
         path = colab.content_folder() / _DRIVE / file if self.voice.on_drive else Path(file)
         if not file or not path.is_file():
-            raise NotebookError(self.texts("no recording", file=path))
+            raise NotebookError(self.texts("no_recording", file=path))
         return [path]
 
     @_step
     def export(self, download: bool = True) -> None:
-        """Step 6, files: the voice for other tools, read back; a zip of it to the user's
-        computer."""
+        """Step 6, files: export and verify the voice; download a zip of it."""
         voice = self.voice
         if (step := voice.best_step) is None:
-            raise NotebookError(self.texts("no run"))
+            raise NotebookError(self.texts("no_run"))
         before = voice.state.get("export", {})
         if before.get("step") == step and before["files"] and voice.damaged_export() is None:
-            show_text(self.texts("export checked", files=", ".join(before["files"])), "good")
+            show_text(self.texts("export_checked", files=", ".join(before["files"])), "good")
         else:
             voice.note(export={})
             written = self.program.run(
@@ -533,7 +533,7 @@ class Studio:
                 voice.export,
                 "--name",
                 voice.name,
-                listen=Progress(self.texts),
+                on_event=Progress(self.texts),
             )
             files = {file["name"]: file["sha256"] for file in written["files"]}
             voice.note(export={"step": step, "files": files})
@@ -550,12 +550,12 @@ class Studio:
                 )
             )
             if voice.on_drive:
-                show_text(self.texts("download on drive"))
+                show_text(self.texts("download_on_drive"))
             colab.download(archive)
 
     def _archive(self) -> Path:
-        """The zip as voices are shared, or, for a voice that other tools can't read, one of what
-        there is."""
+        """Return the zip that voices are shared as; for a voice of our own format, one of all
+        files."""
         voice = self.voice
         if (shared := voice.export / f"{voice.name}.zip").name in voice.state["export"][
             "files"
@@ -568,17 +568,19 @@ class Studio:
     def release(
         self, wanted: bool, delay_minutes: float = 0, have_the_files: bool = False
     ) -> None:
-        """Step 7: ends the runtime, after the export was found intact and is on Drive. Otherwise it
-        stays.
+        """Step 7: end the runtime if the export is intact and on Drive; otherwise keep it.
 
-        have_the_files: without Drive, that the user has downloaded them.
+        Args:
+          wanted: whether to end it at all.
+          delay_minutes: to wait before.
+          have_the_files: whether the user has downloaded them; needed without Drive.
         """
         voice = self.voice
         if not wanted:
             show_text(self.texts("stays"), "notice")
             return
         if not colab.is_colab():
-            show_text(self.texts("not on colab"))
+            show_text(self.texts("not_on_colab"))
             return
         self._check_export(have_the_files)
         if delay_minutes > 0 and not self._waited(delay_minutes):
@@ -588,28 +590,28 @@ class Studio:
                 colab.send_to_drive()
             except (
                 Exception
-            ) as error:  # whatever Colab raises: what is not on Drive must not be lost
-                raise NotebookError(self.texts("not sent", reason=error)) from None
+            ) as error:  # anything that Colab raises: what is not on Drive must not be lost
+                raise NotebookError(self.texts("not_sent", reason=error)) from None
         show_text(self.texts("releasing"), "good")  # nothing is shown after it
         try:
             colab.release()
         except Exception as error:
-            raise NotebookError(self.texts("not released", reason=error)) from None
+            raise NotebookError(self.texts("not_released", reason=error)) from None
 
     def _check_export(self, have_the_files: bool) -> None:
         voice = self.voice
         export = voice.state.get("export")
         if not export or not export.get("files"):
-            raise NotebookError(self.texts("no export"))
+            raise NotebookError(self.texts("no_export"))
         if (damaged := voice.damaged_export()) is not None:
-            raise NotebookError(self.texts("export damaged", file=damaged))
+            raise NotebookError(self.texts("export_damaged", file=damaged))
         if export["step"] != voice.best_step:
-            raise NotebookError(self.texts("export older"))
+            raise NotebookError(self.texts("export_older"))
         if not voice.on_drive and not have_the_files:
-            raise NotebookError(self.texts("not safe"))
+            raise NotebookError(self.texts("not_safe"))
 
     def _waited(self, minutes: float) -> bool:
-        """Whether the time went by without the user stopping the cell."""
+        """Wait; return whether the user let the time pass without stopping the cell."""
         show_text(self.texts("waiting", minutes=minutes))
         end = time.monotonic() + 60 * minutes
         try:

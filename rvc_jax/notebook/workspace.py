@@ -1,5 +1,5 @@
-"""The folder of one voice, on Drive or not. What is in it is the only state there is: every cell
-looks there first."""
+"""The folder of one voice, on Drive or not. It is the notebook's only state: every cell starts
+there."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _KEPT_BY_OTHERS = re.compile(r"con|prn|aux|nul|(com|lpt)\d|[gd]_\d+", re.IGNOREC
 
 
 def is_name(text: str) -> bool:
-    """Whether a voice can be called so: a name of files on every system, and in every tool of the
-    RVC world."""
+    """Return whether a voice can have this name: every system and RVC program accepts it for
+    files."""
     return (
         bool(_NAME.fullmatch(text))
         and len(text.encode()) <= 60
@@ -26,7 +26,7 @@ def is_name(text: str) -> bool:
 
 
 def is_inside(text: str) -> bool:
-    """Whether a text names a folder inside of another."""
+    """Return whether a text names a folder inside another one."""
     path = PurePosixPath(text)
     return (
         bool(path.parts)
@@ -37,7 +37,7 @@ def is_inside(text: str) -> bool:
 
 
 class Workspace:
-    """Where everything about a voice lies."""
+    """The places of everything about a voice."""
 
     def __init__(self, root: Path, name: str, on_drive: bool):
         self.name = name
@@ -45,7 +45,7 @@ class Workspace:
         self.path = root / name
         self.path.mkdir(parents=True, exist_ok=True)
         self.compiled = root / "compiled"
-        """Compiled programs, of all voices."""
+        """Compiled programs, shared by all voices."""
         self.speech = self.path / "speech"
         self.features = self.path / "features"
         self.dataset = self.path / "dataset"
@@ -57,25 +57,26 @@ class Workspace:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What the cells have noted."""
+        """The cells' notes."""
         with contextlib.suppress(OSError, ValueError):
             if isinstance(state := json.loads((self.path / "notebook.json").read_text()), dict):
                 return state
         return {}
 
     def note(self, **values: Any) -> None:
+        """Add to the cells' notes."""
         write_json(self.path / "notebook.json", {**self.state, **values})
 
     @property
     def beat(self) -> dict[str, Any]:
-        """The run's last sign of life; empty before the first."""
+        """The run's last heartbeat; empty before the first."""
         with contextlib.suppress(OSError, ValueError):
             return json.loads((self.run / "heartbeat.json").read_text())
         return {}
 
     @property
     def best_step(self) -> int | None:
-        """Of the best voice; None before there is one."""
+        """Step of the best voice; None before there is one."""
         folder = self.run / "best"
         steps = (
             [int(each.name) for each in folder.iterdir() if each.name.isdecimal()]
@@ -85,8 +86,8 @@ class Workspace:
         return max(steps, default=None)
 
     def damaged_export(self) -> str | None:
-        """Name of an exported file that is gone or changed; None if all are as they were read
-        back."""
+        """Return the name of an exported file that is missing or changed; None if all are
+        intact."""
         for name, sha256 in self.state.get("export", {}).get("files", {}).items():
             try:
                 intact = file_sha256(self.export / name) == sha256
@@ -98,8 +99,7 @@ class Workspace:
 
 
 def recordings(folder: Path) -> dict[str, int]:
-    """Sizes of the files below a folder, by name; notes beside recordings and hidden files left
-    out."""
+    """Return the sizes of the files below a folder, by name, without sidecars and hidden files."""
     found = {}
     for file in sorted(folder.rglob("*")):
         inside = file.relative_to(folder)

@@ -149,7 +149,7 @@ def first_time(colab: Colab, sample_voice: Path, monkeypatch: pytest.MonkeyPatch
     for key in ("cpu", "unknown", "training", "listen"):
         assert french(key) in shown
     assert (
-        french("on drive", folder=colab.voice) in shown
+        french("on_drive", folder=colab.voice) in shown
         and "L'entraînement est terminé" in shown
     )
     calls = colab.calls
@@ -164,7 +164,7 @@ def first_time(colab: Colab, sample_voice: Path, monkeypatch: pytest.MonkeyPatch
     assert str(colab.voice / "run" / "metrics") in calls[2][1]
     chosen = {file.name for file in (colab.place / "upload").iterdir()}
     assert {file.name for file in (colab.voice / "speech").iterdir()} == chosen
-    assert "Laissé de côté broken.mp3 :" in shown
+    assert "broken.mp3 ignoré :" in shown
     assert (colab.voice / "run" / "report.html").exists()
     wave, rate = soundfile.read(next((colab.voice / "converted").glob("*.flac")))
     assert (rate, len(wave)) == (16000, 113600) and np.abs(wave).max() > 0.01
@@ -179,8 +179,8 @@ def again(colab: Colab, monkeypatch: pytest.MonkeyPatch, until: str = "") -> lis
     history = (colab.voice / "run" / "history.jsonl").read_text()
     shown = colab.run(monkeypatch, until, LANGUAGE="English", EPOCHS=2, **VALUES)
     english = Translations("en")
-    assert english("there run", state="finished", step=steps) in shown
-    assert english("kept uploads", count=7) in shown and english("prepared before") in shown
+    assert english("there_run", state="finished", step=steps) in shown
+    assert english("kept_uploads", count=7) in shown and english("prepared_before") in shown
     assert english("trained", steps=2 * steps) in shown and colab.step == 2 * steps
     assert (
         (colab.voice / "run" / "history.jsonl").read_text().startswith(history)

@@ -27,7 +27,7 @@ def program(tmp_path: Path) -> Program:
 def test_result_and_events(program: Program) -> None:
     events = []
     code = 'print(\'{"a": 1}\'); print(\'{"event": "training", "step": 2}\\nplain { words\', file=sys.stderr)'
-    assert program.run(code, listen=events.append) == {"a": 1}
+    assert program.run(code, on_event=events.append) == {"a": 1}
     assert events == [
         {"event": "training", "step": 2},
         {"event": "line", "text": "plain { words"},
@@ -37,14 +37,14 @@ def test_result_and_events(program: Program) -> None:
 def test_a_mistake_is_the_commands_own_line(program: Program) -> None:
     code = "print('rvc-jax: error: disk full: x\\nafterwards', file=sys.stderr); sys.exit(2)"
     with pytest.raises(UserError, match="^disk full: x$"):
-        program.run(code, listen=lambda event: None)
+        program.run(code, on_event=lambda event: None)
     with pytest.raises(UserError, match="^RuntimeError: out of memory$"):
-        program.run("raise RuntimeError('out of memory')", listen=lambda event: None)
+        program.run("raise RuntimeError('out of memory')", on_event=lambda event: None)
 
 
 def test_the_accelerator_kills_it_without_a_word(program: Program) -> None:
     with pytest.raises(UserError, match="ended with code -9"):
-        program.run("import os; os.kill(os.getpid(), 9)", listen=lambda event: None)
+        program.run("import os; os.kill(os.getpid(), 9)", on_event=lambda event: None)
 
 
 def test_a_stopped_cell_lets_the_command_save(program: Program) -> None:
@@ -65,7 +65,7 @@ except KeyboardInterrupt:
         if event["text"] == "training":
             threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 
-    assert program.run(code, listen=listen, interrupted=lambda: stopped.append(1)) == {
+    assert program.run(code, on_event=listen, on_interrupt=lambda: stopped.append(1)) == {
         "interrupted": True
     }
     assert events == ["training", "saving"] and stopped == [1]
@@ -75,7 +75,7 @@ def test_a_stopped_command_that_does_not_end_well(program: Program) -> None:
     began = time.monotonic()
     threading.Timer(0.7, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
-        program.run("import time; time.sleep(60)", listen=lambda event: None)
+        program.run("import time; time.sleep(60)", on_event=lambda event: None)
     assert time.monotonic() - began < 30
 
 

@@ -135,7 +135,7 @@ def test_start_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_start_says_what_a_runtime_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
-    monkeypatch.setattr(studio, "say", lambda text, kind="plain": shown.append(text))
+    monkeypatch.setattr(studio, "show_text", lambda text, kind="plain": shown.append(text))
     monkeypatch.setattr(runtime, "accelerator", lambda: Accelerator("tpu", "v5e"))
     monkeypatch.setattr(runtime, "is_complete", lambda kind: True)
     monkeypatch.setattr(

@@ -37,13 +37,13 @@ class Commands:
         self,
         command: str,
         *arguments: object,
-        listen: Callable,
-        interrupted: Callable = lambda: None,
+        on_event: Callable,
+        on_interrupt: Callable = lambda: None,
     ) -> Any:
         self.asked.append([command, *map(str, arguments)])
         if command in self.fails:
             raise UserError(self.fails[command])
-        listen({"event": "line", "text": command})
+        on_event({"event": "line", "text": command})
         return getattr(self, f"_{command}")(*map(str, arguments))
 
     def names(self) -> list[str]:
@@ -150,7 +150,9 @@ class Room:
         self.shown = []
         self.content = content
         self._monkeypatch = monkeypatch
-        monkeypatch.setattr(studio, "say", lambda text, kind="plain": self.shown.append(text))
+        monkeypatch.setattr(
+            studio, "show_text", lambda text, kind="plain": self.shown.append(text)
+        )
         monkeypatch.setattr(studio, "play", lambda file: self.shown.append(f"[{file.name}]"))
         monkeypatch.setattr(studio, "frame", lambda page: self.shown.append(f"[{page.name}]"))
 
@@ -278,7 +280,7 @@ def test_a_folder_of_drive_is_used_where_it_is(room: Room) -> None:
 def test_a_dataset_is_made_again_only_of_other_speech_or_settings(room: Room) -> None:
     made = room.prepared()
     made.prepare("40k")
-    assert room.commands.names() == ["prepare"] and "it is used again" in room.text
+    assert room.commands.names() == ["prepare"] and "is used again" in room.text
     made.prepare("48k")
     (made.voice.speech / "three.wav").write_bytes(b"sound")
     made.prepare("48k")
@@ -424,7 +426,7 @@ def train_further(made: Studio) -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [(damage, "not as it was"), (lose, "not as it was"), (train_further, "trained further")],
+    [(damage, "is missing or has changed"), (lose, "is missing or has changed"), (train_further, "trained further")],
 )
 def test_an_export_that_is_not_right_keeps_the_runtime(
     room: Room, change: Callable[[Studio], None], words: str
@@ -537,7 +539,7 @@ def test_outside_of_colab(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(colab, "is_colab", lambda: False)
     made = room.studio()
     assert room.colab.calls == [] and made.voice.path == room.content / "rvc_voices" / "ada"
-    with pytest.raises(NotebookError, match="no upload outside of Colab"):
+    with pytest.raises(NotebookError, match="Uploads only work on Colab"):
         made.add_speech("upload (envoyer)")
     made.release(True)
     assert "not Colab" in room.shown[-1]
