@@ -44,7 +44,7 @@ class Engine:
         check_options(config, len(voice.model.speakers))
         self.voice = voice
         self.config = config
-        self.content = content or load_encoder_of(voice.model)
+        self.content = content or load_voice_encoder(voice.model)
         self.curve = F0Curve(config)
         shares = parse_speaker_mix(config, len(voice.model.speakers))
         self._main_speaker = max(shares, key=shares.__getitem__)
@@ -112,7 +112,7 @@ class Engine:
         )
 
 
-def load_encoder_of(model: VoiceModel) -> ContentEncoder:
+def load_voice_encoder(model: VoiceModel) -> ContentEncoder:
     """The content encoder that a voice was trained with.
 
     Raises:
