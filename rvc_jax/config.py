@@ -619,8 +619,8 @@ EXPORT_FORMATS: tuple[ExportFormat, ...] = (
     "checkpoints",
 )
 """rvc is the .pth with its .index; zip holds both and the model card; onnx is for w-okada's voice
-changer; onnx-rvc has the inputs of RVC's own export; checkpoints are what RVC and Applio continue to
-train from."""
+changer; onnx-rvc has the inputs of RVC's own export; checkpoints let RVC and Applio continue the
+training."""
 
 DEFAULT_EXPORT_FORMATS: tuple[ExportFormat, ...] = ("rvc", "zip", "onnx", "safetensors")
 

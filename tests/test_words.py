@@ -19,7 +19,8 @@ def test_words_are_plain(place: str) -> None:
 def test_avoided_words_are_found(tmp_path: Path) -> None:
     module = tmp_path / "module.py"
     module.write_text(
-        'def f():\n    """Of the step, the gradient by x."""\n    # it is no file, and lies in `lies in`\n'
+        'def f():\n    """Of the step, the gradient by x."""\n'
+        "    # it is no file, and lies in `lies in`\n"
     )
     phrases = [finding.phrase for finding in words.find(module)]
     assert phrases == [

@@ -138,7 +138,7 @@ class Writer:
             raise UserError(f"{path}: {error}") from error
         kind = SAVE_FORMATS[extension]
         self.rate = encoding.rate or _supported_rate(rate, kind.rates)
-        """Of the file, in Hz."""
+        """Sample rate of the file in Hz."""
         self.samples = 0
         """Written so far, per channel, at the file's rate."""
         self._channels = channels

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/kmeans_speed.py [--rows 200000] [--clusters 10000] [--rounds 1]
 
-The case is the one that RVC has: more than 200,000 rows of 768 content features become about 10,000 centers before
-they are indexed. Both get the same rows. MiniBatchKMeans is set up as RVC's WebUI does it (random start, batches of
-256 rows per core, no labels). Quality is the mean squared distance of 20,000 rows to their nearest center, as a share
-of the rows' variance: smaller is better.
+The case is RVC's: more than 200,000 rows of 768 content features become about 10,000 centers before
+they are indexed. Both get the same rows. MiniBatchKMeans is set up as RVC's WebUI does it (random
+start, batches of 256 rows per core, no labels). Quality is the mean squared distance of 20,000 rows
+to their nearest center, as a share of the rows' variance: smaller is better.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ DOCS = ROOT / "docs"
 BEGIN = "<!-- plan_table.py -->"
 END = "<!-- end of plan_table.py -->"
 STEP_HEADER = (
-    "| slice | preset | step | of the peak | memory per chip | compiled in | 20 minutes of speech |\n"
+    "| slice | preset | step | of the peak | memory per chip | compiled in "
+    "| 20 minutes of speech |\n"
     "|---|---|---|---|---|---|---|"
 )
 COST_HEADER = (
@@ -89,7 +90,9 @@ def cost_row(result: dict[str, Any]) -> tuple[str, ...]:
 def _cost(seconds: float, place: Topology) -> str:
     rate = resolve_rate(place, None, None)
     hours = place.chips * seconds / 3600
-    return f"{format_duration(seconds)}, {hours * rate.units_per_hour:.2f} units or ${hours * rate.dollars_per_hour:.2f}"
+    units = hours * rate.units_per_hour
+    dollars = hours * rate.dollars_per_hour
+    return f"{format_duration(seconds)}, {units:.2f} units or ${dollars:.2f}"
 
 
 PAGES = {

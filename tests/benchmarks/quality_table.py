@@ -79,7 +79,8 @@ def text(columns: dict[str, ConversionReport], run: RunFolder) -> str:
     lines += [
         "",
         f"Preset {run.preset.name}, the best voice, of step {best.get('step', '?')}, "
-        f"from {run.dataset.speech_minutes:.1f} minutes of speech; conversions per column: {counts}. "
+        f"from {run.dataset.speech_minutes:.1f} minutes of speech; "
+        f"conversions per column: {counts}. "
         f"Measured with {', '.join(columns['a sentence, converted'].methods.values())}.",
     ]
     for column in columns.values():

@@ -47,10 +47,12 @@ NOT_CARRIED_OUT = {
     r"--coordinator": "several machines: tests/train/test_distributed.py",
     r"public_speech.toml": "the network: tests/data/test_recipes.py",
     r"--separate-vocals": "a model of another package: tests/audio/test_source_separation.py",
-    r"^rvc-jax train": "tests/conftest.py makes the run by it; tests/integration/test_rollbacks.py has budgets",
+    r"^rvc-jax train": "tests/conftest.py makes the run by it; "
+    "tests/integration/test_rollbacks.py has budgets",
     r"^rvc-jax report": "tests/cli/commands/test_report.py",
     r"^rvc-jax evaluate --source": "tests/metrics/test_conversion.py",
-    r"export (run|RUN)$|RUN --license-note": "all forms, one after the other: tests/voices/test_export.py",
+    r"export (run|RUN)$|RUN --license-note": "all forms, one after the other: "
+    "tests/voices/test_export.py",
     r"--ratio-decoder": "tests/voices/test_merge.py",
     r"convert run - -": "standard input: tests/cli/commands/test_convert.py",
 }
@@ -82,7 +84,7 @@ SMALLER = {
 """What is added to a command to keep it small, and without the network."""
 
 
-class Understood(Exception):
+class UnderstoodError(Exception):
     """A script's arguments were accepted."""
 
 
@@ -206,7 +208,7 @@ def test_a_script_s_options_are_understood(
 
     def only_parse(parser: argparse.ArgumentParser, *arguments) -> None:
         parse(parser, *arguments)
-        raise Understood
+        raise UnderstoodError
 
     script = ROOT / command.words[1]
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", only_parse)
@@ -214,7 +216,7 @@ def test_a_script_s_options_are_understood(
     monkeypatch.syspath_prepend(script.parent)
     monkeypatch.setattr(os, "environ", os.environ.copy())
     try:
-        with pytest.raises(Understood):
+        with pytest.raises(UnderstoodError):
             runpy.run_path(str(script), run_name="__main__")
     except ModuleNotFoundError as error:
         pytest.skip(f"{error.name} is not installed")

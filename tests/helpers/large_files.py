@@ -1,4 +1,7 @@
-"""Fails if a file is larger than 2 MB: `python tests/helpers/large_files.py FILE...` (pre-commit)."""
+"""Fails if a file is larger than 2 MB (pre-commit runs it).
+
+python tests/helpers/large_files.py FILE...
+"""
 
 from __future__ import annotations
 

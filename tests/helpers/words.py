@@ -16,15 +16,22 @@ from typing import NamedTuple
 
 AVOIDED = {
     r"\bgradients? by\b": "gradient with respect to",
-    r"\b(?<![Tt]here )(?:is|are|was|were) no (?!longer|more|less|later|faster|slower|larger|better|worse)\w+": "does not ..., is not a ..., without ...",
+    r"\b(?<![Tt]here )(?:is|are|was|were) no "
+    r"(?!longer|more|less|later|faster|slower|larger|better|worse)\w+": (
+        "does not ..., is not a ..., without ..."
+    ),
     r"\b(?:tells?|told|telling)\b": "returns, shows, reports, states",
     r"\b(?:speaks?|spoken|spoke)\b(?! in somebody's name)": "converts, renders, says",
     r"\b(?:hears?|heard)\b": "uses, receives, sees, measures",
     r"\b(?:whoever|whomever)\b": "the caller, everyone who",
     r"\bso many\b": "this many, that number of",
-    r"\b(?:lies|lie) (?:in|on|at|there|beside)\b": "is in, is stored in",
-    r"\b(?:normalis|optimis|initialis|rematerialis|recognis|serialis|synthesis(?=e[sd]?\b))\w*": "American spelling",
-    r"\b(?:licence|colour|neighbour|centre|behaviour|favour|flavour|grey|catalogue|artefact)\w*": "American spelling",
+    r"\b(?:lies|lie) (?:in|on|at(?! most| least)|there|beside)\b": "is in, is stored in",
+    r"\b(?:normalis|optimis|initialis|rematerialis|recognis|serialis|synthesis(?=e[sd]?\b))\w*": (
+        "American spelling"
+    ),
+    r"\b(?:licence|colour|neighbour|centre|behaviour|favour|flavour|grey|catalogue|artefact)\w*": (
+        "American spelling"
+    ),
 }
 """Pattern: what to write instead. Quotations of other programs and of speech are not prose."""
 

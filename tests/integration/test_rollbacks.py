@@ -1,4 +1,4 @@
-"""Steps without a finite loss are skipped; after many of them, a run goes back, slower, or stops."""
+"""Steps without a finite loss are skipped; after many, a run rolls back, slower, or stops."""
 
 from __future__ import annotations
 

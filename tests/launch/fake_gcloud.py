@@ -109,7 +109,8 @@ def describe(words, slices, queued):
         fail(f"ERROR: (gcloud) NOT_FOUND: Resource '{name}' was not found")
     if "failedData" in option(words, "format"):
         print(
-            "Quota 'TPUV5sPreemptibleLitepodPerProjectPerRegionForTPUAPI' exhausted. Limit 0 in region us-west4"
+            "Quota 'TPUV5sPreemptibleLitepodPerProjectPerRegionForTPUAPI' exhausted. "
+            "Limit 0 in region us-west4"
         )
     else:
         print(

@@ -25,8 +25,14 @@ QUOTA = (
     "ERROR: (gcloud.compute.tpus.tpu-vm.create) RESOURCE_EXHAUSTED: Quota limit "
     "'TPUV5sLitepodPerProjectPerZoneForTPUAPI' has been exceeded. Limit: 0 in zone us-west4-a."
 )
-FULL = 'ERROR: (gcloud) There is no more capacity in the zone "us-west4-a"; you can try in another zone'
-NETWORK = "ERROR: (gcloud) HTTPSConnectionPool(host='tpu.googleapis.com'): Max retries exceeded: timed out"
+FULL = (
+    'ERROR: (gcloud) There is no more capacity in the zone "us-west4-a"; '
+    "you can try in another zone"
+)
+NETWORK = (
+    "ERROR: (gcloud) HTTPSConnectionPool(host='tpu.googleapis.com'): "
+    "Max retries exceeded: timed out"
+)
 
 
 @pytest.fixture

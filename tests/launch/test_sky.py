@@ -63,7 +63,8 @@ def executed(script: str, folder: Path, **environment: str) -> list[list[str]]:
     ):
         file = folder / name
         file.write_text(
-            '#!/bin/sh\nprintf "%s\\0" "${0##*/}" "$@" >>"$HOME/calls"; printf "\\n" >>"$HOME/calls"\n'
+            '#!/bin/sh\nprintf "%s\\0" "${0##*/}" "$@" >>"$HOME/calls"\n'
+            'printf "\\n" >>"$HOME/calls"\n'
         )
         file.chmod(0o755)
     for name in ("bash", "head"):
@@ -102,7 +103,10 @@ def test_it_trains_and_exports(task: dict[str, Any], tmp_path: Path) -> None:
         task, OPTIONS="--epochs 30 --preset 48k", EXPORT="--format rvc"
     )
     train, export = executed(task["run"], tmp_path, **environment)
-    words = "rvc-jax train gs://b1/dataset --run gs://b1/run --budget 3h --progress lines --epochs 30 --preset 48k"
+    words = (
+        "rvc-jax train gs://b1/dataset --run gs://b1/run --budget 3h --progress lines "
+        "--epochs 30 --preset 48k"
+    )
     assert train == words.split()
     assert export == ["rvc-jax", "export", "gs://b1/run", "--format", "rvc"]
 

@@ -426,7 +426,11 @@ def train_further(made: Studio) -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [(damage, "is missing or has changed"), (lose, "is missing or has changed"), (train_further, "trained further")],
+    [
+        (damage, "is missing or has changed"),
+        (lose, "is missing or has changed"),
+        (train_further, "trained further"),
+    ],
 )
 def test_an_export_that_is_not_right_keeps_the_runtime(
     room: Room, change: Callable[[Studio], None], words: str

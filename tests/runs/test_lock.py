@@ -23,13 +23,13 @@ def test_two_machines_at_once_are_refused_and_a_second_claim_is_noticed(
 ) -> None:
     monkeypatch.setattr(upload, "_FINAL_RETRY_SECONDS", (0.01,))
     reporter = KeepingReporter()
-    with pytest.raises(UserError, match="too, since this run began; not everything is at"):
-        with sync_run(run_url, reporter) as run:
-            save(run, 1)
-            other_machine()
-            refusal = r"is being trained by process \d+ of .* if it is gone, wait \d+ s"
-            with pytest.raises(UserError, match=refusal), sync_run(run_url, SILENT):
-                pass
-            monkeypatch.setattr(lock, "_EXPIRY_SECONDS", 0.0)
-            RunLock(run_url, working_folder(run_url)).claim()
+    loss = "too, since this run began; not everything is at"
+    with pytest.raises(UserError, match=loss), sync_run(run_url, reporter) as run:
+        save(run, 1)
+        other_machine()
+        refusal = r"is being trained by process \d+ of .* if it is gone, wait \d+ s"
+        with pytest.raises(UserError, match=refusal), sync_run(run_url, SILENT):
+            pass
+        monkeypatch.setattr(lock, "_EXPIRY_SECONDS", 0.0)
+        RunLock(run_url, working_folder(run_url)).claim()
     assert json.loads(places.read(f"{run_url}/owner.json"))["time"] > 0  # the other's
