@@ -77,25 +77,31 @@ def convolution(
     x: jax.Array,
     stride: int = 1,
     padding: Padding = "SAME",
+    groups: int = 1,
 ) -> jax.Array:
     """Convolve over time, or over time and frequency.
 
-    A kernel over time alone also takes x with frequencies. The number of groups follows from the
-    channels of x and of the kernel.
+    A kernel over time alone also takes x with frequencies.
 
     Args:
       x: [batch, time, channels] or [batch, time, frequency, channels].
       stride: of every axis.
       padding: "SAME", or (before, after) for every axis.
+      groups: of channels. They are not derived from the shapes, so that weights of a wrong shape
+        are an error.
     """
     kernel = parameters[f"{name}.kernel"]
     if kernel.ndim < x.ndim:
         kernel = kernel[:, None]
-    return _add_bias(parameters, name, convolve(x, kernel, stride, padding))
+    return _add_bias(parameters, name, convolve(x, kernel, stride, padding, groups))
 
 
 def convolve(
-    x: jax.Array, kernel: jax.Array, stride: int = 1, padding: Padding = "SAME"
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: int = 1,
+    padding: Padding = "SAME",
+    groups: int = 1,
 ) -> jax.Array:
     """Convolve with a kernel [time, (frequency,) in / groups, out]; arguments as `convolution`."""
     # On CPUs this is faster than matrix products over gathered taps, for grouped convolutions too.
@@ -106,7 +112,7 @@ def convolve(
         (stride,) * axes,
         padding,
         dimension_numbers=_LAYOUTS[axes],
-        feature_group_count=x.shape[-1] // kernel.shape[-2],
+        feature_group_count=groups,
     )
 
 

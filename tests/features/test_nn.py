@@ -29,7 +29,9 @@ def test_convolution_over_time(stride: int, groups: int, padding: tuple[int, int
     x = noise(2, 30, 8)
     kernel = noise(5, 8 // groups, 12)
     bias = noise(12)
-    ours = nn.convolution({"a.kernel": kernel, "a.bias": bias}, "a", x, stride, [padding])
+    ours = nn.convolution(
+        {"a.kernel": kernel, "a.bias": bias}, "a", x, stride, [padding], groups
+    )
     padded = torch.nn.functional.pad(torch.tensor(x.transpose(0, 2, 1)), padding)
     theirs = torch.nn.functional.conv1d(
         padded,
@@ -39,7 +41,7 @@ def test_convolution_over_time(stride: int, groups: int, padding: tuple[int, int
         groups=groups,
     )
     assert_near(ours, theirs.transpose(1, 2))
-    without_bias = nn.convolution({"a.kernel": kernel}, "a", x, stride, [padding])
+    without_bias = nn.convolution({"a.kernel": kernel}, "a", x, stride, [padding], groups)
     np.testing.assert_allclose(without_bias + bias, ours, atol=1e-5)
 
 
@@ -55,6 +57,11 @@ def test_convolution_over_time_and_frequency() -> None:
     assert_near(ours, theirs.permute(0, 2, 3, 1))
     over_time = nn.convolution({"a.kernel": kernel[:, 2]}, "a", x)
     np.testing.assert_allclose(over_time, nn.convolve(x, kernel[:, 2:3]), atol=1e-6)
+
+
+def test_weights_of_a_wrong_shape_are_not_taken_for_groups() -> None:
+    with pytest.raises(ValueError, match="feature_group_count"):
+        nn.convolution({"a.kernel": noise(5, 4, 12)}, "a", noise(2, 30, 8))
 
 
 @pytest.mark.parametrize("stride", [1, 2])

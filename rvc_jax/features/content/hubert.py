@@ -184,8 +184,10 @@ def _time_norm(parameters: Parameters, name: str, x: jax.Array, frames: jax.Arra
 def _transformer(parameters: Parameters, x: jax.Array, valid: jax.Array) -> jax.Array:
     """Frames x [batch, time, channels], zero where not valid [batch, time]."""
     norm_first = normalizes_first(parameters)
-    taps = parameters["position.kernel"].shape[0]
-    position = convolution(parameters, "position", x, 1, [(taps // 2, (taps - 1) // 2)])
+    taps, inputs, _ = parameters["position.kernel"].shape
+    padding = [(taps // 2, (taps - 1) // 2)]
+    groups = x.shape[2] // inputs
+    position = convolution(parameters, "position", x, 1, padding, groups)
     x = x + gelu(position)
     if not norm_first:
         x = layer_norm(parameters, "norm", x)

@@ -147,7 +147,7 @@ def _depthwise(parameters: Parameters, name: str, x: jax.Array) -> jax.Array:
         x,
         parameters[f"{name}.kernel"],
         cpu=depthwise_by_taps,
-        default=lambda x, kernel: convolve(x, kernel[:, None]),
+        default=lambda x, kernel: convolve(x, kernel[:, None], groups=x.shape[2]),
     )
     return y + parameters[f"{name}.bias"]
 
