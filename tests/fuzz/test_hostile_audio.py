@@ -20,7 +20,7 @@ import worker
 
 from rvc_jax.audio.reading import AudioError, decode
 from rvc_jax.cli.main import main
-from rvc_jax.data.dataset import DatasetInfo, iterate, read_info
+from rvc_jax.data.dataset import DatasetInfo, iterate, load_dataset, read_info
 from rvc_jax.data.sources import find_bundled_sample
 
 pytest.importorskip("resource")
@@ -251,9 +251,12 @@ def test_the_good_recording_is_as_it_is_alone(
         record for record in records(folder.parent / "all") if record["source"] == "good.flac"
     ]
     assert len(found) == len(expected) == good.train_slices > 1
+    # Samples are rounded to a step that depends on the loudest sample of the dataset.
+    steps = [load_dataset(folder.parent / name).train.scale for name in ("good", "all")]
     for one, other in zip(found, expected, strict=True):
-        for part in ("start", "wave", "f0", "content"):
+        for part in ("start", "f0", "content"):
             np.testing.assert_array_equal(one[part], other[part])
+        assert np.abs(one["wave"] - other["wave"]).max() <= 0.51 * sum(steps)
 
 
 def test_nothing_else_is_left(folder: Path, everything: DatasetInfo) -> None:
