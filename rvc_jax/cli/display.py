@@ -96,16 +96,6 @@ class Display:
             line = f"{stage} {100 * done / total:.0f}% {text}"
             print(line.rstrip(), file=sys.stderr, flush=True)
 
-    # The methods below are for callers that do not take a Reporter yet.
-
-    def update(self, stage: str, done: float, total: float, text: str) -> None:
-        """Call `progress`."""
-        self.progress(stage, done, total, text)
-
-    def convert(self, share: float) -> None:
-        """Show the progress of a conversion."""
-        self.progress("converting", share, 1)
-
 
 def _make_bars() -> Bars:
     from rich.console import Console

@@ -33,7 +33,10 @@ _TPU_TYPES = {"v5litepod": "v5e", "v5e": "v5e", "v6e": "v6e"}
 _PLUGINS = {"tpu": ("libtpu",), "gpu": ("jax-cuda12-plugin", "jax-cuda13-plugin"), "cpu": ()}
 """Packages that connect JAX to an accelerator; one of each is enough."""
 _PLATFORMS = {"tpu": "tpu,cpu", "gpu": "cuda,cpu", "cpu": "cpu"}
-PROBE = "import json, jax; d = jax.devices(); print(json.dumps([d[0].device_kind, len(d), jax.__version__]))"
+PROBE = (
+    "import json, jax; d = jax.devices(); "
+    "print(json.dumps([d[0].device_kind, len(d), jax.__version__]))"
+)
 """Prints the values of `Devices`, in the Python that has JAX."""
 _STAMP = "rvc_jax.json"
 _OF_COLAB = ("UV_SYSTEM_PYTHON", "UV_CONSTRAINT", "UV_OVERRIDE", "UV_BUILD_CONSTRAINT")

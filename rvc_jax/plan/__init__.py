@@ -1,1 +1,1 @@
-"""What a training run will take on a named TPU, by that TPU's own compiler, on any machine."""
+"""What a training run takes on a TPU, estimated by the TPU's own compiler on any machine."""

@@ -1,4 +1,4 @@
-"""Facts of the chips that can be planned for, and of their slices' names."""
+"""The chips that can be planned for, and the names of their slices."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from rvc_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One chip. Sources: Google's pages on TPU v5e and v6e."""
+    """A chip. Sources: Google's pages on TPU v5e and v6e."""
 
     name: str
     kind: str
-    """As JAX names it."""
+    """Its name in JAX."""
     flops: float
-    """bfloat16 operations per second at most."""
+    """Peak bfloat16 operations per second."""
     clock: float
-    """Cycles per second of the compiler's estimates. v6e's is not published: an assumption."""
+    """Cycles per second in the compiler's estimates. That of v6e is not published: an
+    assumption."""
     memory: float
     """Bytes that a program can use."""
 
@@ -34,7 +35,7 @@ _CHIPS_PER_HOST = 8
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """A slice of a TPU, as `v5e:2x4`: eight chips of v5e."""
+    """A slice of a TPU: `v5e:2x4` is eight v5e chips."""
 
     name: str
     chip: Chip
@@ -42,7 +43,7 @@ class Topology:
 
     @classmethod
     def parse(cls, name: str) -> Topology:
-        """Raises UserError for a name that is none."""
+        """Read a name such as `v5e:2x4`. Raises UserError for any other text."""
         if (found := _NAME.fullmatch(name)) is None or "0" in found.groups():
             known = ", ".join(
                 f"{chip}:{shape}" for chip in CHIPS for shape in ("1x1", "2x2", "2x4")
@@ -52,9 +53,11 @@ class Topology:
 
     @property
     def chips(self) -> int:
+        """Number of chips."""
         return math.prod(self.shape)
 
     @property
     def chips_per_host(self) -> list[int]:
-        """Up to eight chips are one host's; larger slices have hosts of 2x2."""
+        """Shape of one host's part: slices of up to eight chips have one host, larger ones hosts of
+        2x2."""
         return [*self.shape, 1] if self.chips <= _CHIPS_PER_HOST else [2, 2, 1]

@@ -1,7 +1,7 @@
-"""The real training step, compiled for a TPU that need not be there.
+"""Compiles the real training step for a TPU, on a machine without one.
 
-The compiler is the one of the package libtpu. It has to be told, before it is loaded, that there is
-no TPU here: `configure_without_tpu` does that.
+The compiler is that of the package libtpu. Before it is loaded, `configure_without_tpu` must state
+that this machine has no TPU.
 """
 
 from __future__ import annotations
@@ -22,36 +22,37 @@ from rvc_jax.plan.hlo import Operation, operations
 
 @dataclasses.dataclass(frozen=True)
 class StepPlan:
-    """What the compiler says of a training step; sizes in bytes per chip."""
+    """The compiler's estimates for a training step; sizes in bytes per chip."""
 
     compile_seconds: float
     step_seconds: float
     """Sum of the estimated cycles of all operations, by the chip's clock."""
     arguments: int
-    """The state and the batch; the state is updated in place."""
+    """Bytes of the state and the batch; the state is updated in place."""
     temporaries: int
     code: int
     flops: float
-    """Of the convolutions and products of the plain form, per chip: no work that folding or padding
-    adds."""
+    """Operations of the reference's convolutions and products per chip, without the work that
+    folding and padding add."""
     programs: dict[str, float]
-    """Of the programs that the step is made of (`train.pieces`), each one's part of
-    `step_seconds`."""
+    """Seconds of every program of the step (`train.split_step`); their sum is `step_seconds`."""
     operations: tuple[Operation, ...]
-    """By time, longest first."""
+    """All operations, longest first."""
 
     @property
     def memory(self) -> int:
+        """Bytes of memory that the step needs."""
         return self.arguments + self.temporaries + self.code
 
 
 def configure_without_tpu() -> None:
-    """Tells JAX and libtpu that this machine is no TPU's host. Call it before JAX is used."""
+    """State to JAX and libtpu that this machine has no TPU. Call it before JAX is used."""
     os.environ |= {
         "JAX_PLATFORMS": "cpu",
         "TPU_SKIP_MDS_QUERY": "1",
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-        # What it would ask the machine for, and complain of: neither matters to a compilation.
+        # libtpu would look these up on the machine, and complain; compiling does not depend on
+        # them.
         "TPU_ACCELERATOR_TYPE": "v5litepod-1",
         "TPU_WORKER_HOSTNAMES": "localhost",
         "TPU_STDERR_LOG_LEVEL": "3",
@@ -62,8 +63,13 @@ def configure_without_tpu() -> None:
 def compile_step(
     preset: Preset, topology: Topology, batch_per_chip: int, kernels: KernelConfig | None = None
 ) -> StepPlan:
-    """Compile the training step for a slice, by default with the kernel config of its chip;
-    `configure_without_tpu` must have been called.
+    """Compile the training step for a slice, after `configure_without_tpu`.
+
+    Args:
+      preset: what is trained.
+      topology: the slice.
+      batch_per_chip: windows per chip and step.
+      kernels: the kernel config, by default that of the chip.
 
     Raises:
       UserError: libtpu is not installed, or the step does not fit into the chip's memory.
@@ -80,9 +86,8 @@ def compile_step(
         raise _does_not_fit(error, topology, batch_per_chip) or error from error
     seconds = time.perf_counter() - began
     memory = [program.memory_analysis() for program in programs.values()]
-    kept = sum(
-        one.output_size_in_bytes - one.alias_size_in_bytes for one in memory
-    )  # from program to program
+    # What one program hands on to the next is neither an argument of the step nor reused memory.
+    handed_on = sum(one.output_size_in_bytes - one.alias_size_in_bytes for one in memory)
     by_program = {
         name: list(operations(program.as_text())) for name, program in programs.items()
     }
@@ -94,7 +99,7 @@ def compile_step(
         compile_seconds=seconds,
         step_seconds=sum(times.values()),
         arguments=_bytes_per_chip(arguments),
-        temporaries=kept + max(one.temp_size_in_bytes for one in memory),
+        temporaries=handed_on + max(one.temp_size_in_bytes for one in memory),
         code=sum(one.generated_code_size_in_bytes for one in memory),
         flops=count_reference_flops(preset, batch_per_chip),
         programs=times,
@@ -131,8 +136,9 @@ def _bytes_per_chip(shapes: Any) -> int:
 
 
 def count_reference_flops(preset: Preset, batch: int) -> float:
-    """Operations of a step's convolutions and products in the plain form, a multiplication and an
-    addition each."""
+    """Return the operations of a step's convolutions and products in the reference form.
+
+    A multiplication and an addition are two operations."""
     import jax
 
     from rvc_jax.plan.flops import count_flops
@@ -153,13 +159,14 @@ def _mesh(topology: Topology) -> Any:
             topology_name=topology.name,
             chips_per_host_bounds=topology.chips_per_host,
         )
-    except Exception as error:  # whatever the plug-in says
+    except Exception as error:  # the plug-in raises errors of many types
         if "not installed" in str(error):
             raise UserError(
                 'the TPU compiler is not installed: pip install "rvc_jax[tpu]"'
             ) from error
         raise UserError(
-            f"the TPU compiler knows no {topology.name}: {str(error).splitlines()[0][:200]}"
+            f"the TPU compiler does not know {topology.name}: "
+            f"{str(error).splitlines()[0][:200]}"
         ) from error
     return jax.sharding.Mesh(described.devices, ("data",), axis_types=(AxisType.Auto,))
 
@@ -167,7 +174,8 @@ def _mesh(topology: Topology) -> Any:
 def _step(
     preset: Preset, mesh: Any, batch: int, kernels: KernelConfig
 ) -> tuple[Any, tuple[Any, Any]]:
-    """The networks, and the shapes of what a step takes: replicated state, divided batch."""
+    """Return the networks, and the shapes of a step's arguments: replicated state, divided
+    batch."""
     import jax
     import jax.numpy as jnp
     from jax.sharding import NamedSharding, PartitionSpec
@@ -202,6 +210,7 @@ def _does_not_fit(
     if "RESOURCE_EXHAUSTED" not in str(error):
         return None
     return UserError(
-        f"a batch of {batch_per_chip} per chip does not fit into the memory of {topology.chip.name} "
-        f"({topology.chip.memory / 2**30:.1f} GiB): take fewer, or use --rematerialize"
+        f"a batch of {batch_per_chip} per chip does not fit into the memory of "
+        f"{topology.chip.name} ({topology.chip.memory / 2**30:.1f} GiB): "
+        "take fewer, or use --rematerialize"
     )

@@ -1,4 +1,4 @@
-"""From a step's time to a run's: epochs, hours, and what they cost."""
+"""From the time of a step to the time and the cost of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rvc_jax.plan.chips import Topology
 
 @dataclasses.dataclass(frozen=True)
 class RunCost:
-    """What a whole run takes, compilation included."""
+    """Time and cost of a whole run, compilation included."""
 
     steps_per_epoch: int
     steps: int
@@ -20,7 +20,7 @@ class RunCost:
     units: float
     """Colab compute units."""
     dollars: float
-    """Of cloud machines."""
+    """Price of cloud machines."""
 
 
 def count_windows(minutes: float) -> int:
@@ -45,7 +45,15 @@ def estimate_run_cost(
     topology: Topology,
     rate: Rate,
 ) -> RunCost:
-    """batch: of all chips together."""
+    """Return the time and the cost of a run.
+
+    Args:
+      step_seconds, compile_seconds: as in `StepPlan`.
+      windows: training windows.
+      epochs: passes over them.
+      batch: windows per step, of all chips together.
+      topology: the slice.
+      rate: price of one chip."""
     steps_per_epoch = math.ceil(windows / batch)
     steps = steps_per_epoch * epochs
     hours = (steps * step_seconds + compile_seconds) / 3600
@@ -62,7 +70,7 @@ def estimate_run_cost(
 def resolve_rate(
     topology: Topology, units_per_hour: float | None, dollars_per_hour: float | None
 ) -> Rate:
-    """The table's rate of one chip, unless the user knows better."""
+    """Return the rate of one chip: the table's, except for what the user has stated."""
     known = RATES[topology.chip.name]
     return Rate(
         known.units_per_hour if units_per_hour is None else units_per_hour,

@@ -1,4 +1,4 @@
-"""Operations that a traced function asks for, whatever the compiler makes of them."""
+"""Counts the operations of a traced function, before the compiler changes them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 
 def count_flops(jaxpr: Any) -> float:
-    """Floating-point operations of all products and convolutions of a jaxpr, loops as often as they
-    run."""
+    """Return the floating-point operations of all products and convolutions of a jaxpr.
+
+    Those in loops count once per iteration."""
     total = 0.0
     for equation in jaxpr.eqns:
         name = equation.primitive.name
@@ -24,7 +25,7 @@ def count_flops(jaxpr: Any) -> float:
 
 
 def _inner(parameters: dict[str, Any]) -> list[Any]:
-    """The functions that an operation calls."""
+    """Return the functions that an operation calls."""
     values = [
         item
         for value in parameters.values()
@@ -41,7 +42,7 @@ def _product(equation: Any) -> float:
 
 
 def _convolution(equation: Any) -> float:
-    """Taps that meet inserted zeros don't count."""
+    """Return the operations of a convolution, without the taps that meet inserted zeros."""
     parameters = equation.params
     numbers = parameters["dimension_numbers"]
     kernel = equation.invars[1].aval.shape

@@ -1,5 +1,4 @@
-"""Where the time goes in a program compiled for a TPU, read from the compiler's own estimates in
-its text."""
+"""Where the time goes in a program compiled for a TPU, by the estimates in its text."""
 
 from __future__ import annotations
 
@@ -9,14 +8,14 @@ from typing import NamedTuple
 
 
 class Operation(NamedTuple):
-    """One instruction of the compiled program; in a loop, all its rounds together."""
+    """An instruction of the compiled program; in a loop, all iterations together."""
 
     name: str
     cycles: int
     source: str
-    """The operation of the program that it was made of, as JAX names it; may be empty."""
+    """The JAX operation that it was compiled from; may be empty."""
     times: int
-    """How often it runs in a step."""
+    """Runs per step."""
 
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\([^\n]*\) -> [^\n]*)?\{")
@@ -26,15 +25,16 @@ _SOURCE = re.compile(r'op_name="([^"]*)"')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _WHILE = re.compile(r" while\(.*?condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 _CALL = re.compile(
-    r"(?: call\(.*?to_apply=| conditional\(.*?(?:true_computation|branch_computations)=\{?)%?([\w.\-]+)"
+    r"(?: call\(.*?to_apply=| conditional\(.*?(?:true_computation|branch_computations)=\{?)"
+    r"%?([\w.\-]+)"
 )
 
 
 def operations(text: str) -> list[Operation]:
-    """Every instruction with an estimate, longest first.
+    """Return every instruction with an estimate, longest first.
 
-    An instruction in a loop's body carries the cycles of one round: they are multiplied by the
-    known number of rounds.
+    Instructions in the body of a loop are estimated for one iteration; their cycles are multiplied
+    by the loop's known trip count.
     """
     entry, bodies = _computations(text)
     found: list[Operation] = []
@@ -60,7 +60,7 @@ def operations(text: str) -> list[Operation]:
 
 
 def _computations(text: str) -> tuple[str, dict[str, list[str]]]:
-    """Name of the entry computation, and the lines of every one."""
+    """Return the name of the entry computation, and the lines of all computations."""
     entry = ""
     current = ""
     bodies: dict[str, list[str]] = collections.defaultdict(list)

@@ -192,7 +192,7 @@ def _render_pitch(voice: SpeakerAudit) -> str:
 
 
 def _note_step(notes: int) -> int:
-    """Return the semitones between ticks, for an axis of so many notes."""
+    """Return the semitones between the ticks of an axis with that many notes."""
     if notes > 36:
         return 12
     return 6 if notes > 20 else 3
