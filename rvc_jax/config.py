@@ -147,12 +147,12 @@ RATES: dict[str, Rate] = {
     "L4": Rate(1.70, 0.70),
     "A100": Rate(6.00, 3.70),
 }
-"""Colab: as users reported it in 2025 and 2026. Cloud: about the list prices in the United States.
-They change."""
+"""Rates by accelerator. Colab's are those that users reported in 2025 and 2026, the cloud's are
+about the list prices in the United States. Both change."""
 
 
 GENERATOR_PARTS = ("enc_p", "enc_q", "flow", "dec", "emb_g")
-"""By their names in public checkpoints."""
+"""Parts of the generator, by their names in public checkpoints."""
 
 BestBy = Literal["mel", "stft", "similarity", "score"]
 

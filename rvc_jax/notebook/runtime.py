@@ -12,12 +12,15 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rvc_jax.config import Rate
 from rvc_jax.errors import UserError
 from rvc_jax.storage.files import write_json
 from rvc_jax.train.budget import lookup_rate
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 _GOOGLE = "0x1ae0"
 _TPUS = {
@@ -120,7 +123,7 @@ def is_complete(kind: str) -> bool:
     )
 
 
-def _is_met(requirement: object) -> bool:
+def _is_met(requirement: Requirement) -> bool:
     version = _version(requirement.name)
     return version is not None and requirement.specifier.contains(version, prereleases=True)
 

@@ -444,9 +444,9 @@ class Studio:
     def _budget(self, written: str) -> str:
         """Return the budget for the command; units become time if the user has stated another
         rate."""
-        rate = (
-            Rate(self._units_per_hour, 0.0) if self._has_stated_rate else self.accelerator.rate
-        )
+        rate = self.accelerator.rate
+        if self._has_stated_rate and self._units_per_hour is not None:
+            rate = Rate(self._units_per_hour, 0.0)
         budget = Budget.parse(written, rate, 1)
         return (
             f"{budget.seconds / 60:.2f}min"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -59,7 +59,8 @@ def export(
     start_jax()
     from rvc_jax.voices.export import export as run_export
 
-    config = ExportConfig(formats, name, voice, author, license_note)
+    chosen: Any = formats  # checked above
+    config = ExportConfig(chosen, name, voice, author, license_note)
     with Display() as display:
         written = run_export(run, out, config, display)
     rows = [("folder", str(written.out))]
