@@ -389,7 +389,9 @@ class Studio:
                     check=True,
                 )
                 importlib.invalidate_caches()
-            from tensorboard import notebook
+            from tensorboard import (  # pyright: ignore[reportMissingImports] installed above
+                notebook,
+            )
 
             folder = self.voice.run / "metrics"
             notebook.start(f"--logdir {shlex.quote(str(folder))} --reload_interval 15")

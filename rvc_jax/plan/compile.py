@@ -194,12 +194,16 @@ def _step(
     )
     state = shape_of(jax.eval_shape(networks.pack, state), everywhere)
     channels = preset.generator.content_channels
+
+    def array(shape: tuple[int, ...], dtype: Any) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype)
+
     windows = Batch(
-        content=jax.ShapeDtypeStruct((batch, WINDOW_FRAMES // 2, channels), jnp.float16),
-        f0=jax.ShapeDtypeStruct((batch, WINDOW_FRAMES), jnp.float32),
-        lengths=jax.ShapeDtypeStruct((batch,), jnp.int32),
-        speaker=jax.ShapeDtypeStruct((batch,), jnp.int32),
-        wave=jax.ShapeDtypeStruct((batch, WINDOW_FRAMES * preset.audio.hop), jnp.float32),
+        content=array((batch, WINDOW_FRAMES // 2, channels), jnp.float16),
+        f0=array((batch, WINDOW_FRAMES), jnp.float32),
+        lengths=array((batch,), jnp.int32),
+        speaker=array((batch,), jnp.int32),
+        wave=array((batch, WINDOW_FRAMES * preset.audio.hop), jnp.float32),
     )
     return networks, (state, shape_of(windows, divided))
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
 from rvc_jax.audio.filters import resample
@@ -311,7 +312,7 @@ def _draw_thumbnail(wave: np.ndarray, preset: str) -> bytes:
     # Padded to one length, so that the spectrogram is compiled once for all slices.
     padded = np.zeros((1, WINDOW_FRAMES * settings.hop), np.float32)
     padded[0, : min(len(wave), padded.shape[1])] = wave[: padded.shape[1]]
-    mel = np.asarray(log_mel(spectrogram(padded, settings), settings))[0, :frames]
+    mel = np.asarray(log_mel(spectrogram(jnp.asarray(padded), settings), settings))[0, :frames]
     buffer = io.BytesIO()
     imsave(buffer, draw_log_mel(mel), format="png")
     return buffer.getvalue()

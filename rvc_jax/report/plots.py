@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from rvc_jax.audio.mel_image import draw_log_mel
@@ -201,7 +202,7 @@ def plot_mel(wave: np.ndarray, audio: AudioConfig, seconds: float, title: str) -
     """
     figure = make_figure(1.8)
     axes = figure.subplots()
-    mel = np.asarray(log_mel(spectrogram(wave[None], audio), audio))[0]
+    mel = np.asarray(log_mel(spectrogram(jnp.asarray(wave[None]), audio), audio))[0]
     frames, mels = mel.shape
     # Without interpolation every value is one pixel of the embedded picture.
     axes.imshow(

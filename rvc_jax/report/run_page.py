@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,7 @@ def _scores(run: RunFolder) -> list[tuple[str, str]]:
     ]
 
 
-def _score(line: dict[str, Any], which: str) -> str:
+def _score(line: Mapping[str, Any], which: str) -> str:
     averaged = " (averaged weights)" if which == "ema" else ""
     return (
         f"step {line['step']}{averaged}: {format_metrics(get_evaluation_metrics(line, which))}"

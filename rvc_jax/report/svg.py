@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ def to_svg(figure: Figure, alternative: str) -> str:
 
     for axes in figure.axes:
         _style(axes)
-    settings = {
+    settings: Any = {
         "svg.fonttype": "none",  # text, not outlines
         # Ids must differ between the charts of a page, and be the same in every run.
         "svg.hashsalt": ascii(alternative),
