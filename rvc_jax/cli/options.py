@@ -118,10 +118,12 @@ def _build_argument(
     def construct(**values: Any) -> Any:
         return make(**values)
 
-    construct.__doc__ = config.__doc__
-    construct.__annotations__ = {each.name: each.annotation for each in parameters}
-    construct.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
-    return tyro.conf.arg(constructor=construct)
+    # tyro reads a constructor's options from its signature.
+    function: Any = construct
+    function.__doc__ = config.__doc__
+    function.__annotations__ = {each.name: each.annotation for each in parameters}
+    function.__signature__ = inspect.Signature(parameters)
+    return tyro.conf.arg(constructor=function)
 
 
 def _metavar(kind: Any) -> str | None:

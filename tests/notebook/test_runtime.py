@@ -142,7 +142,7 @@ def test_start_says_what_a_runtime_costs(monkeypatch: pytest.MonkeyPatch) -> Non
         runtime, "PROBE", "import json; print(json.dumps(['TPU v5 lite', 1, '0.12.0']))"
     )
     made = studio.start("English")
-    assert "4.11 compute units an hour" in "\n".join(shown) and "24 h" in "\n".join(shown)
+    assert "4.11 compute units per hour" in "\n".join(shown) and "24 h" in "\n".join(shown)
     assert (
         "JAX 0.12.0 on 1 x TPU v5 lite" in shown[-1] and "Nothing needs a restart" in shown[-1]
     )
