@@ -143,9 +143,7 @@ def test_start_says_what_a_runtime_costs(monkeypatch: pytest.MonkeyPatch) -> Non
     )
     made = studio.start("English")
     assert "4.11 compute units per hour" in "\n".join(shown) and "24 h" in "\n".join(shown)
-    assert (
-        "JAX 0.12.0 on 1 x TPU v5 lite" in shown[-1] and "Nothing needs a restart" in shown[-1]
-    )
+    assert "JAX 0.12.0 on 1 x TPU v5 lite" in shown[-1] and "no restart is needed" in shown[-1]
     assert made.program.environment["JAX_PLATFORMS"] == "tpu,cpu"
 
 
