@@ -26,7 +26,10 @@ def program(tmp_path: Path) -> Program:
 
 def test_result_and_events(program: Program) -> None:
     events = []
-    code = 'print(\'{"a": 1}\'); print(\'{"event": "training", "step": 2}\\nplain { words\', file=sys.stderr)'
+    code = (
+        "print('{\"a\": 1}'); "
+        'print(\'{"event": "training", "step": 2}\\nplain { words\', file=sys.stderr)'
+    )
     assert program.run(code, on_event=events.append) == {"a": 1}
     assert events == [
         {"event": "training", "step": 2},

@@ -75,8 +75,10 @@ def uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A stand-in for the installer that notes what it is asked; a file `fails` beside it makes it
     fail."""
     script = (
-        f'echo "$@" >> {tmp_path}/asked; test -e {tmp_path}/fails && echo "error: no such repository" >&2 && exit 1; '
-        'for last; do :; done; test "$1" = venv && mkdir -p "$last/bin" && touch "$last/bin/python"; true'
+        f'echo "$@" >> {tmp_path}/asked; '
+        f'test -e {tmp_path}/fails && echo "error: no such repository" >&2 && exit 1; '
+        "for last; do :; done; "
+        'test "$1" = venv && mkdir -p "$last/bin" && touch "$last/bin/python"; true'
     )
     program(tmp_path, "uv", script)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")

@@ -16,7 +16,8 @@ PROGRAM = """HloModule jit_step, entry_computation_layout={...}
 }
 
 %body.1 (arg: (s32[], f32[8])) -> (s32[], f32[8]) {
-  %inner = f32[8]{0} fusion(%x), metadata={op_name="jit(step)/while/conv"}, backend_config={"estimated_cycles":"100"}
+  %inner = f32[8]{0} fusion(%x), metadata={op_name="jit(step)/while/conv"}, \
+backend_config={"estimated_cycles":"100"}
   ROOT %tuple = (s32[], f32[8]) tuple(%i, %inner)
 }
 
@@ -25,8 +26,10 @@ PROGRAM = """HloModule jit_step, entry_computation_layout={...}
 }
 
 ENTRY %main.3 (p0: f32[8]) -> f32[8] {
-  %first = f32[8]{0} fusion(%p0), metadata={op_name="jit(step)/mul"}, backend_config={"estimated_cycles":"30"}
-  %loop = (s32[], f32[8]) while(%init), condition=%cond.1, body=%body.1, backend_config={"known_trip_count":{"n":"16"}}
+  %first = f32[8]{0} fusion(%p0), metadata={op_name="jit(step)/mul"}, \
+backend_config={"estimated_cycles":"30"}
+  %loop = (s32[], f32[8]) while(%init), condition=%cond.1, body=%body.1, \
+backend_config={"known_trip_count":{"n":"16"}}
   ROOT %last = f32[8]{0} copy(%y), backend_config={"estimated_cycles":"5"}
 }
 """
