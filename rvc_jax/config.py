@@ -332,8 +332,9 @@ _AUDIO_48K = AudioConfig(48000, n_fft=2048, n_mels=128, segment_frames=36)
 _V1_PERIODS = DiscriminatorConfig(periods=(2, 3, 5, 7, 11, 17))
 
 
-def _v1(audio: AudioConfig, rates: tuple[int, ...], kernels: tuple[int, ...]) -> Preset:
-    name = f"{audio.sample_rate // 1000}k-v1"
+def _v1(
+    name: PresetName, audio: AudioConfig, rates: tuple[int, ...], kernels: tuple[int, ...]
+) -> Preset:
     return Preset(
         name, "v1", audio, GeneratorConfig(rates, kernels, content_channels=256), _V1_PERIODS
     )
@@ -379,13 +380,14 @@ PRESETS: dict[str, Preset] = {
         Preset("40k", "v2", _AUDIO_40K, GeneratorConfig((10, 10, 2, 2), (16, 16, 4, 4))),
         Preset("48k", "v2", _AUDIO_48K, GeneratorConfig((12, 10, 2, 2), (24, 20, 4, 4))),
         Preset("32k", "v2", _AUDIO_32K, GeneratorConfig((10, 8, 2, 2), (20, 16, 4, 4))),
-        _v1(_AUDIO_40K, (10, 10, 2, 2), (16, 16, 4, 4)),
+        _v1("40k-v1", _AUDIO_40K, (10, 10, 2, 2), (16, 16, 4, 4)),
         _v1(
+            "48k-v1",
             dataclasses.replace(_AUDIO_48K, segment_frames=24),
             (10, 6, 2, 2, 2),
             (16, 16, 4, 4, 4),
         ),
-        _v1(_AUDIO_32K, (10, 4, 2, 2, 2), (16, 16, 4, 4, 4)),
+        _v1("32k-v1", _AUDIO_32K, (10, 4, 2, 2, 2), (16, 16, 4, 4, 4)),
         _NANO,
     )
 }
@@ -656,7 +658,7 @@ names: hashes of datasets and of cached features are computed over them."""
 def to_dict(config: Any) -> dict[str, Any]:
     """Return a configuration as plain containers, as JSON files and hashes have it."""
     return {
-        STORED_NAMES.get(name, name): _to_plain(value) for name, value in vars(config).items()
+        STORED_NAMES.get(name) or name: _to_plain(value) for name, value in vars(config).items()
     }
 
 

@@ -313,7 +313,8 @@ def test_a_file_that_unpacks_to_far_more_than_it_holds(tmp_path, monkeypatch):
     [
         "ffconcat version 1.0\nfile secret.wav\n",
         "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nsecret.wav\n#EXT-X-ENDLIST\n",
-        "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nhttp://127.0.0.1:9/a.wav\n#EXT-X-ENDLIST\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n"
+        "http://127.0.0.1:9/a.wav\n#EXT-X-ENDLIST\n",
     ],
 )
 def test_play_lists_open_no_other_file(tmp_path, stereo, name, text):

@@ -91,7 +91,8 @@ class World:
             *known,
             "export JAX_PLATFORMS=cpu RVC_JAX_OFFLINE=1",
             f"export PYTHONPATH={shlex.quote(str(HERE.parents[1]))}",
-            f"export OMPI_COMM_WORLD_LOCAL_RANK=0 'OMPI_MCA_orte_hnp_uri={job}.0;tcp://127.0.0.1:1'",
+            "export OMPI_COMM_WORLD_LOCAL_RANK=0",
+            f"export 'OMPI_MCA_orte_hnp_uri={job}.0;tcp://127.0.0.1:1'",
             "export OMPI_COMM_WORLD_SIZE=$FAKE_HOST_COUNT OMPI_COMM_WORLD_RANK=$FAKE_HOST",
             f"exec {sys.executable} {HERE.parent / 'micro.py'} "
             '"${@/#gs:\\/\\//$FAKE_CLOUD/buckets/}"',

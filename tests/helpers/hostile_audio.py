@@ -222,15 +222,15 @@ def other_files() -> dict[str, bytes]:
         "drawing.m4a": svg,
         "bitmap.mov": b"BM"
         + struct.pack("<IIIIiiHHIIiiII", 100, 0, 54, 40, 2**30, 2**30, 1, 24, 0, 0, 0, 0, 0, 0),
-        "document.flac": b"%PDF-1.7\n1 0 obj<</OpenAction<</S/URI/URI(http://127.0.0.1:9/)>>>>endobj\n"
-        * 9,
+        "document.flac": 9
+        * b"%PDF-1.7\n1 0 obj<</OpenAction<</S/URI/URI(http://127.0.0.1:9/)>>>>endobj\n",
         "archive.wav": archive.getvalue(),
         "bomb.wav": gzip.compress(bytes(20_000_000), mtime=0),
         "bomb of bombs.mp3": gzip.compress(
             gzip.compress(bytes(20_000_000), mtime=0) * 100, mtime=0
         ),
-        "page.mp3": b"<!DOCTYPE html><html><body><audio src='http://127.0.0.1:9/a.mp3'></body></html>"
-        * 20,
+        "page.mp3": 20
+        * b"<!DOCTYPE html><html><body><audio src='http://127.0.0.1:9/a.mp3'></body></html>",
         "text.ogg": b"This is not a recording.\n" * 200,
         "one line.mkv": b"x" * 100_000,
         "program.au": elf,

@@ -211,7 +211,8 @@ class _GuardHandler(urllib.request.AbstractHTTPHandler):
         decoded = urllib.response.addinfourl(
             body, response.headers, response.url, response.code
         )
-        decoded.msg = response.msg  # type: ignore[attr-defined]  # urllib's own handlers set it, too
+        # urllib's own handlers set it, too.
+        decoded.msg = response.msg  # type: ignore[attr-defined]
         return decoded
 
     https_response = http_response

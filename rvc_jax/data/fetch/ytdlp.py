@@ -113,7 +113,8 @@ class Client(yt_dlp.YoutubeDL):
 
     def __enter__(self) -> Client:
         # Some of yt-dlp asks for ffmpeg without a client; this hides it there, too.
-        self._ffmpeg = FFmpegPostProcessor._ffmpeg_location.set("")  # pyright: ignore[reportArgumentType]  # its default is None
+        location: Any = FFmpegPostProcessor._ffmpeg_location  # typed by its default, None
+        self._ffmpeg = location.set("")
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
