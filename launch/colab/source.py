@@ -2,13 +2,13 @@
 # # A voice of your own · Une voix à vous — rvc_jax
 #
 # Train a voice model on recordings of one person, and convert any other recording with it. Run the
-# cells from top to bottom; after a disconnect run them all again: each continues where it stopped. **Use
-# voices of people who agreed to it, and say so when speech is synthetic.**
+# cells from top to bottom; after a disconnect run them all again: each continues where it stopped.
+# **Use voices of people who agreed to it, and say so when speech is synthetic.**
 #
 # *Entraînez un modèle de voix à partir d'enregistrements d'une personne, puis convertissez-y tout
-# autre enregistrement. Lancez les cellules de haut en bas ; après une déconnexion, relancez-les toutes : chacune reprend
-# où elle s'était arrêtée.* ***N'utilisez que des voix de personnes qui ont donné leur accord, et
-# signalez la parole synthétique.***
+# autre enregistrement. Lancez les cellules de haut en bas ; après une déconnexion, relancez-les
+# toutes : chacune reprend où elle s'était arrêtée.* ***N'utilisez que des voix de personnes qui ont
+# donné leur accord, et signalez la parole synthétique.***
 
 # %% [markdown]
 # ## 1. The runtime · L'environnement
@@ -54,8 +54,8 @@ studio = notebook.start(LANGUAGE, INSTALL_FROM, UNITS_PER_HOUR)
 # ## 2. Drive and name · Drive et nom
 #
 # With Drive nothing is lost when Colab disconnects: speech, dataset, checkpoints, compiled programs
-# and the voice are kept in `DRIVE_FOLDER`. A voice of the preset 40k needs about 5 GB there. `VOICE`
-# names the voice and its files.
+# and the voice are kept in `DRIVE_FOLDER`. A voice of the preset 40k needs about 5 GB there.
+# `VOICE` names the voice and its files.
 #
 # *Avec Drive, rien n'est perdu si Colab se déconnecte : parole, données, points de sauvegarde,
 # programmes compilés et voix sont dans* `DRIVE_FOLDER`*. Une voix du préréglage 40k y prend environ
@@ -95,8 +95,8 @@ studio.add_speech(SPEECH_FROM, LINKS, SPEECH_FOLDER, UPLOAD_MORE)
 # `PRESET`: 40k is the usual voice; 48k and 32k are the other formats of RVC; nano is a very small
 # one to try this out (its speech is not intelligible).
 #
-# `PRESET` *: 40k est la voix habituelle ; 48k et 32k sont les autres formats de RVC ; nano en est un
-# très petit, pour un essai (sa parole n'est pas intelligible).*
+# `PRESET` *: 40k est la voix habituelle ; 48k et 32k sont les autres formats de RVC ; nano en est
+# un très petit, pour un essai (sa parole n'est pas intelligible).*
 
 # %%
 # @title Preparation and advice · Préparation et conseils
