@@ -7,57 +7,39 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
-import hashlib
-import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import av
-from av.error import FFmpegError
-
 from rvc_jax.config import FetchConfig, option
 from rvc_jax.data.fetch.errors import explain
+from rvc_jax.data.fetch.information import (
+    drop_place,
+    find_media_link,
+    make_file_name,
+    make_sidecar,
+    read_audio_seconds,
+    to_line,
+)
+from rvc_jax.data.fetch.parts import WantedParts, parse_chapters, parse_seconds
 from rvc_jax.data.fetch.sidecar import (
     NO_SITE,
     Archive,
-    Chapter,
     Sidecar,
     make_recording_key,
     write_sidecar,
 )
-from rvc_jax.data.timecode import parse_time
 from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.reporter import SILENT, Reporter
-from rvc_jax.storage.files import disk_full, file_sha256
+from rvc_jax.storage.files import disk_full
 
 if TYPE_CHECKING:
     from rvc_jax.data.fetch.ytdlp import Client
 
 _MAX_DEPTH = 5
 """Levels of playlists in playlists that are followed."""
-_MAX_CHAPTERS = 1000
-_MAX_SECONDS = 1e7
-_MAX_TEXT = 300
-_MAX_TITLES = 10
 _NOT_ENDED = "a live stream that has not ended: fetch it when there is a recording"
 _ENDLESS = "playlists in playlists, without an end"
-_PLACE_KEYS = frozenset(
-    (
-        "_type",
-        "url",
-        "link_title",
-        "ie_key",
-        "id",
-        "extractor",
-        "extractor_key",
-        "webpage_url",
-        "original_url",
-    )
-)
-"""Keys of yt-dlp's information that say where a recording is, not what it is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +130,7 @@ class _FetchRun:
         self._folder = folder
         self._config = config
         self._reporter = reporter
-        self._wanted = _WantedParts.from_config(config)
+        self._wanted = WantedParts.from_config(config)
         self._archive = Archive(folder)
         self._files: dict[Path, FetchedRecording] = {}
         self._skipped: list[SkippedRecording] = []
@@ -226,11 +208,11 @@ class _FetchRun:
         """Fetch what yt-dlp found at a link: a recording, a link to follow, or a playlist."""
         kind = info.get("_type", "video")
         if kind == "video":
-            self._fetch_recording({**info, **_drop_place(page_info)}, link)
+            self._fetch_recording({**info, **drop_place(page_info)}, link)
         elif kind in ("url", "url_transparent"):
             # "Transparent": the page's information overrides the recording's own.
-            own = _drop_place(info) if kind == "url_transparent" else {}
-            own |= _drop_place(page_info)
+            own = drop_place(info) if kind == "url_transparent" else {}
+            own |= drop_place(page_info)
             own |= {"link_title": info.get("title"), "ie_key": info.get("ie_key")}
             if kind == "url":
                 own["id"] = info.get("id")
@@ -255,7 +237,7 @@ class _FetchRun:
             if not entry:
                 self._skip(f"entry {number} of {title}", link, "removed, or not for everybody")
                 continue
-            entry_link = _find_media_link(entry) or f"{link}#{number}"
+            entry_link = find_media_link(entry) or f"{link}#{number}"
             with self._skip_on_error(str(entry.get("title") or entry_link), entry_link):
                 self._fetch_found({**page, **entry}, {}, entry_link, depth - 1)
         if is_empty:
@@ -265,7 +247,7 @@ class _FetchRun:
         """Fetch one recording whose information is complete."""
         from rvc_jax.data.fetch.ytdlp import NAME_FIELD
 
-        title = _to_line(str(info.get("title") or info.get("id") or link))
+        title = to_line(str(info.get("title") or info.get("id") or link))
         if not self._client().has_recording_ids(info.get("extractor_key")):
             info["extractor_key"] = NO_SITE
         key = make_recording_key(info.get("extractor_key"), info.get("id"))
@@ -273,8 +255,8 @@ class _FetchRun:
         if known:
             self._reuse(*known)
             return
-        chapters = _parse_chapters(info.get("chapters"))
-        _, reason = self._wanted.select(chapters, _parse_seconds(info.get("duration")))
+        chapters = parse_chapters(info.get("chapters"))
+        _, reason = self._wanted.select(chapters, parse_seconds(info.get("duration")))
         if info.get("is_live") or info.get("live_status") in ("is_live", "is_upcoming"):
             reason = _NOT_ENDED
         if reason:
@@ -289,14 +271,14 @@ class _FetchRun:
             self._skip(title, link, explain(self._log.last))
             return
         # Only the file itself says how long it is: select again, with its length.
-        measured = _read_audio_seconds(path)
-        duration = measured or _parse_seconds(done.get("duration"))
+        measured = read_audio_seconds(path)
+        duration = measured or parse_seconds(done.get("duration"))
         cuts, reason = self._wanted.select(chapters, duration)
         if measured is None or reason:
             path.unlink()
             self._skip(title, link, reason or "there is no sound in the file")
             return
-        sidecar = _make_sidecar(done, link, title, path, duration)
+        sidecar = make_sidecar(done, link, title, path, duration)
         sidecar = dataclasses.replace(sidecar, chapters=chapters, cuts=cuts)
         self._add(FetchedRecording(path, sidecar, new=True))
 
@@ -316,7 +298,7 @@ class _FetchRun:
         self._reporter.progress("fetch", 1, 1, file.path.name)
 
     def _skip(self, name: str, link: str, reason: str) -> None:
-        skipped = SkippedRecording(_to_line(name), _to_line(link), _to_line(reason))
+        skipped = SkippedRecording(to_line(name), to_line(link), to_line(reason))
         self._skipped.append(skipped)
 
     @contextlib.contextmanager
@@ -376,148 +358,3 @@ class _FetchRun:
             hours = f"{config.max_hours:g} hours"
             return f"not whole after {hours}: a stream without an end? (--max-hours)"
         return None
-
-
-@dataclasses.dataclass(frozen=True)
-class _WantedParts:
-    """Which parts of the recordings are asked for."""
-
-    start: float
-    end: float | None
-    chapters: re.Pattern[str] | None
-
-    @classmethod
-    def from_config(cls, config: FetchConfig) -> _WantedParts:
-        start = 0.0 if config.start is None else parse_time(config.start)
-        end = None if config.end is None else parse_time(config.end)
-        if end is not None and end <= start:
-            raise UserError(f"--end {config.end} is not after the start ({config.start or 0})")
-        if config.chapters is None:
-            return cls(start, end, None)
-        if start or end is not None:
-            raise UserError("--chapters together with --start or --end: give one or the other")
-        try:
-            return cls(start, end, re.compile(config.chapters, re.IGNORECASE))
-        except re.error as error:
-            raise UserError(
-                f"--chapters {config.chapters}: not a regular expression ({error})"
-            ) from error
-
-    def select(
-        self, chapters: tuple[Chapter, ...], duration: float | None
-    ) -> tuple[tuple[tuple[float, float | None], ...], str | None]:
-        """Select the wanted cuts of one recording.
-
-        Returns:
-            (start, end) of each cut in seconds, empty for the whole; and the reason if nothing of
-            the recording is wanted, else None.
-        """
-        if self.chapters is not None:
-            return self._select_chapters(self.chapters, chapters, duration)
-        if duration and self.start >= duration:
-            return (), f"it ends ({duration:.1f} s) before --start"
-        end = self.end
-        if end is not None and duration and end >= duration:
-            end = None
-        return ((self.start, end),) if self.start or end is not None else (), None
-
-    @staticmethod
-    def _select_chapters(
-        pattern: re.Pattern[str], chapters: tuple[Chapter, ...], duration: float | None
-    ) -> tuple[tuple[tuple[float, float | None], ...], str | None]:
-        cuts = []
-        for chapter in chapters:
-            if pattern.search(chapter.title):
-                is_last = bool(duration) and chapter.end >= duration
-                cuts.append((chapter.start, None if is_last else chapter.end))
-        if cuts:
-            return tuple(cuts), None
-        titles = ", ".join(chapter.title for chapter in chapters[:_MAX_TITLES]) or "it has none"
-        return (), f"no chapter matches {pattern.pattern}: {titles}"
-
-
-def _make_sidecar(
-    info: dict[str, Any], link: str, title: str, path: Path, duration: float | None
-) -> Sidecar:
-    from yt_dlp.version import __version__
-
-    from rvc_jax.data.fetch.ytdlp import clean_link
-
-    uploader = info.get("uploader") or info.get("channel") or info.get("creator")
-    return Sidecar(
-        link=link,
-        page=clean_link(str(info.get("webpage_url") or link)),
-        extractor=str(info.get("extractor_key")),
-        id=str(info.get("id")),
-        title=title,
-        uploader=_to_line(str(uploader)) if uploader else None,
-        licence=_to_line(str(info["license"])) if info.get("license") else None,
-        duration=duration,
-        fetched_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        sha256=file_sha256(path),
-        yt_dlp=__version__,
-    )
-
-
-def _read_audio_seconds(path: Path) -> float | None:
-    """Return a file's length from its header; 0 if unknown, None if it has no audio."""
-    try:
-        with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
-            if not container.streams.audio:
-                return None
-            return container.duration / av.time_base if container.duration else 0.0
-    except FFmpegError:
-        return None
-
-
-def make_file_name(title: str, info: dict[str, Any], link: str) -> str:
-    """Return a file name for any file system: title and id in ASCII, unique per recording."""
-    extractor = info.get("extractor_key")
-    identity = str(info.get("id"))
-    has_key = make_recording_key(extractor, identity) is not None
-    if not has_key or not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", identity):
-        identity = hashlib.sha256(f"{extractor} {identity} {link}".encode()).hexdigest()[:10]
-    letters = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
-    slug = re.sub(r"[^A-Za-z0-9]+", "-", letters)[:60].strip("-")
-    return f"{slug or 'recording'}-{identity}"
-
-
-def _drop_place(info: dict[str, Any]) -> dict[str, Any]:
-    """Return what a page says of a recording, without where it is and its names there."""
-    return {
-        key: value
-        for key, value in info.items()
-        if value is not None and key not in _PLACE_KEYS
-    }
-
-
-def _find_media_link(entry: dict[str, Any]) -> str | None:
-    """Return the link of the media itself.
-
-    Recordings on one page need links of their own, or the archive would take them for one.
-    """
-    formats = entry.get("formats") or [entry]
-    link = formats[-1].get("url")
-    return link if isinstance(link, str) and link.startswith("http") else None
-
-
-def _parse_chapters(items: Any) -> tuple[Chapter, ...]:
-    """Return the valid chapters of yt-dlp's information, at most `_MAX_CHAPTERS`."""
-    chapters = []
-    for item in (items or [])[:_MAX_CHAPTERS]:
-        start = _parse_seconds(item.get("start_time"))
-        end = _parse_seconds(item.get("end_time"))
-        if start is not None and end is not None and start < end:
-            chapters.append(Chapter(_to_line(str(item.get("title") or "")), start, end))
-    return tuple(chapters)
-
-
-def _parse_seconds(value: Any) -> float | None:
-    is_valid = isinstance(value, int | float) and 0 <= value < _MAX_SECONDS
-    return float(value) if is_valid else None
-
-
-def _to_line(text: str) -> str:
-    """Return text as one printable line of at most `_MAX_TEXT` characters."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."

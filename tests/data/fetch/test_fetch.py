@@ -8,7 +8,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -17,8 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 pytest.importorskip("yt_dlp")
 
@@ -27,7 +24,7 @@ from reporting import KeepingReporter
 
 from rvc_jax.audio.reading import AUDIO_EXTENSIONS, decode, find_audio
 from rvc_jax.config import FetchConfig
-from rvc_jax.data.fetch.fetch import fetch, make_file_name
+from rvc_jax.data.fetch.fetch import fetch
 from rvc_jax.data.fetch.sidecar import (
     SIDECAR_SUFFIX,
     read_sidecar,
@@ -264,63 +261,7 @@ def test_a_missing_or_damaged_sidecar_is_written_anew(
         assert len(server.requests) == 1  # a look at the link, no transfer
 
 
-# --- parts ---
-
-
-def test_cuts_are_recorded_and_changed_without_a_transfer(
-    server: MediaServer, tmp_path: Path
-) -> None:
-    link = f"{server.url}/talk.flac"
-
-    def parts(**options: str) -> tuple:
-        (file,) = fetch([link], tmp_path, dataclasses.replace(LOCAL, **options)).files
-        assert file.path.read_bytes() == server.media["talk.flac"]
-        return read_wanted_cuts(file.path)
-
-    assert parts(start="0:00.5", end="1.25") == ((0.5, 1.25),)
-    asked = server.asked("/talk.flac")
-    assert parts(start="0.5") == ((0.5, None),)
-    assert parts(end="0:00:01") == ((0.0, 1.0),)
-    assert parts(start="1", end="59:00") == ((1.0, None),)
-    assert parts() == ((0.0, None),)
-    assert server.asked("/talk.flac") == asked
-    with pytest.raises(UserError, match=r"ends \(2.0 s\) before --start"):
-        parts(start="2:00")
-    assert read_wanted_cuts(tmp_path / "another.wav") == ((0.0, None),)
-
-
-def test_chapters_are_chosen_by_their_titles(server: MediaServer, tmp_path: Path) -> None:
-    clips = [
-        ("Opening", 0, 0.5),
-        ("Part One", 0.5, 1.25),
-        ("Applause", 1.25, 1.5),
-        ("Part Two", 1.5, 3),
-    ]  # sites round
-    data = {
-        "@context": "https://schema.org",
-        "@type": "VideoObject",
-        "name": "A speech in parts",
-        "duration": "PT2S",
-        "author": {"@type": "Person", "name": "A speaker"},
-        "contentUrl": f"{server.url}/talk.m4a",
-        "hasPart": [
-            {"@type": "Clip", "name": n, "startOffset": a, "endOffset": b} for n, a, b in clips
-        ],
-    }
-    html = f"<html><script type='application/ld+json'>{json.dumps(data)}</script></html>"
-    server.pages["/speech.html"] = ("text/html", html.encode())
-    link = f"{server.url}/speech.html"
-    (file,) = fetch([link], tmp_path, dataclasses.replace(LOCAL, chapters="^part")).files
-    assert read_wanted_cuts(file.path) == ((0.5, 1.25), (1.5, None))
-    assert (file.sidecar.title, file.sidecar.uploader) == ("A speech in parts", "A speaker")
-    assert [chapter.title for chapter in file.sidecar.chapters] == [
-        name for name, _, _ in clips
-    ]
-    assert file.seconds == pytest.approx(1.25, abs=0.05)
-    with pytest.raises(
-        UserError, match="no chapter matches Encore: Opening, Part One, Applause, Part Two"
-    ):
-        fetch([link], tmp_path, dataclasses.replace(LOCAL, chapters="Encore"))
+# --- options ---
 
 
 @pytest.mark.parametrize(
@@ -348,61 +289,6 @@ def test_options_that_make_no_sense(options: dict, message: str, tmp_path: Path)
 
 
 # --- names ---
-
-EVIL_TITLES = (
-    "../../etc/passwd",
-    "..\\..\\windows",
-    "/absolute",
-    "CON",
-    "nul.txt",
-    ".hidden",
-    "-rf",
-    "a" * 500,
-    "講演",
-    "\U0001f3a4",
-    "Zoë’s talk: part 1/2?",
-    "tab\tand\nnewline",
-    "%(id)s",
-    "$HOME ~ `id`",
-    "talk.m4a.source.json",
-    " ",
-)
-
-
-def test_no_title_leads_out_of_the_folder(server: MediaServer, tmp_path: Path) -> None:
-    for number, _ in enumerate(EVIL_TITLES):
-        server.headers[f"/{number}/talk.m4a"] = {
-            "Content-Disposition": 'attachment; filename="../../evil.sh"'
-        }
-    entries = [
-        (title, f"{server.url}/{number}/talk.m4a") for number, title in enumerate(EVIL_TITLES)
-    ]
-    folder = tmp_path / "a $HOME %(id)s ~ folder" / "talks"
-    result = fetch([server.feed("/evil.xml", *entries)], folder, LOCAL)
-    assert len(result.files) == len(EVIL_TITLES)
-    assert {file.path.resolve().parent for file in result.files} == {folder.resolve()}
-    for file in result.files:
-        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,110}\.[a-z0-9]{2,4}", file.path.name)
-        assert file.path.suffix in AUDIO_EXTENSIONS and file.path.is_file()
-    assert {path.name for path in tmp_path.iterdir()} <= {folder.parent.name, "home"}
-    assert len(names(folder)) == 2 * len(EVIL_TITLES)
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    title=st.text(max_size=300),
-    identity=st.text(max_size=100),
-    extractor=st.sampled_from(["Generic", "Youtube"]),
-)
-def test_file_names_are_plain_and_short(title: str, identity: str, extractor: str) -> None:
-    info = {"id": identity, "extractor_key": extractor}
-    name = make_file_name(title, info, "https://example.org/a")
-    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*-[A-Za-z0-9_-]+", name) and len(name) <= 101
-    assert name == make_file_name(title, info, "https://example.org/a")
-    other = make_file_name(title, {**info, "id": identity + "x"}, "https://example.org/a")
-    assert other != name
-    if extractor == "Generic":
-        assert make_file_name(title, info, "https://example.org/b") != name
 
 
 def test_endings_that_preparation_does_not_know_are_replaced(
