@@ -10,8 +10,7 @@ import pytest
 
 from rvc_jax.config import RATES
 from rvc_jax.errors import UserError
-from rvc_jax.notebook import runtime, studio
-from rvc_jax.notebook.program import NotebookError
+from rvc_jax.notebook import runtime
 from rvc_jax.notebook.runtime import (
     Accelerator,
     accelerator,
@@ -127,34 +126,3 @@ def test_an_accelerator_needs_its_plugin(monkeypatch: pytest.MonkeyPatch) -> Non
         lambda name: there.get(name) if "jax-cuda" in name else genuine(name),
     )
     assert not is_complete("gpu")
-
-
-def test_start_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "is_complete", lambda kind: False)
-    with pytest.raises(NotebookError, match="INSTALL_FROM est vide"):
-        studio.start("Français")
-
-
-def test_start_says_what_a_runtime_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[str] = []
-    monkeypatch.setattr(studio, "show_text", lambda text, kind="plain": shown.append(text))
-    monkeypatch.setattr(runtime, "accelerator", lambda: Accelerator("tpu", "v5e"))
-    monkeypatch.setattr(runtime, "is_complete", lambda kind: True)
-    monkeypatch.setattr(
-        runtime, "PROBE", "import json; print(json.dumps(['TPU v5 lite', 1, '0.12.0']))"
-    )
-    made = studio.start("English")
-    assert "4.11 compute units per hour" in "\n".join(shown) and "24 h" in "\n".join(shown)
-    assert "JAX 0.12.0 on 1 x TPU v5 lite" in shown[-1] and "no restart is needed" in shown[-1]
-    assert made.program.environment["JAX_PLATFORMS"] == "tpu,cpu"
-
-
-def test_start_says_that_jax_does_not_reach_the_accelerator(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(runtime, "is_complete", lambda kind: True)
-    monkeypatch.setattr(runtime, "PROBE", "raise RuntimeError('Unable to initialize backend')")
-    with pytest.raises(
-        NotebookError, match="Unable to initialize backend.*Restart the session"
-    ):
-        studio.start("English")
