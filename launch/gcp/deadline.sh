@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
-# The end of a slice by its own hand. Google runs this as root whenever a host starts: it sets a timer for the deadline
-# in the slice's metadata. `now`: end the training, delete the slice, switch off. `in SECONDS`: the same then, if that
-# is earlier.
+# Makes a slice delete itself at its deadline. Google runs it as root whenever a host boots.
+#
+#   start       (default) sets a timer for the deadline in the slice's metadata
+#   in SECONDS  moves the timer to SECONDS from now, if that is earlier
+#   now         ends the training, deletes the slice, and shuts the host down
 set -u
 
 readonly SELF=${RVC_JAX_SELF:-/usr/local/sbin/rvc-jax-deadline}
 HOMES=${RVC_JAX_HOMES:-/home}
 
+# attribute NAME: prints a value of the slice's metadata.
 attribute() {
   curl --silent --fail --header 'Metadata-Flavor: Google' --max-time 20 --retry 5 \
     "http://metadata.google.internal/computeMetadata/v1/instance/attributes/$1"
 }
 
-# Sets the timer to the deadline of the slice, or to so many seconds from now, if that is earlier: arm [SECONDS]
+# arm [SECONDS]: sets the timer to the slice's deadline, or to SECONDS from now if that is earlier.
 arm() {
   local deadline left
   deadline=$(attribute rvc-jax-deadline)
@@ -23,7 +26,7 @@ arm() {
   systemd-run --collect --unit=rvc-jax-deadline --on-active="$((left > 1 ? left : 1))s" "$SELF" now
 }
 
-# Asks a training to save and to end, and waits for it, three minutes at most.
+# Asks every training to save and exit, and waits for each, three minutes at most.
 end_training() {
   local file process second
   for file in "$HOMES"/*/rvc_jax/train.pid; do
@@ -36,7 +39,7 @@ end_training() {
   done
 }
 
-# The first host deletes the slice; the others do so a while later, if it is still there.
+# Deletes the slice. The first host does it at once; the others wait, in case the first one fails.
 delete_slice() {
   local name zone
   name=$(attribute rvc-jax-name)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What `tpu` runs on the hosts of a slice, in the home folder of the user: install, start a training, tell how it is.
+# Installs the package, starts a training, and reports its state. `tpu` runs this script on the
+# hosts of a slice, in the user's home folder.
 set -euo pipefail
 
 readonly BASE=$HOME/rvc_jax
@@ -11,7 +12,8 @@ fail() {
   exit 1
 }
 
-# A Python that the package runs on, of the distribution or fetched by uv; makes the virtual environment.
+# Creates the virtual environment, with a supported Python from the distribution, or one that uv
+# downloads.
 make_environment() {
   local version
   for version in 3.13 3.12 3.11; do
@@ -24,7 +26,8 @@ make_environment() {
   python3 -m uv venv --quiet --clear --seed --python 3.12 "$BASE/venv"
 }
 
-# install FILE: the package from an archive or a wheel in the home folder; nothing to do if it is installed already.
+# install FILE: installs the package from an archive or a wheel in the home folder, unless this file
+# is installed already.
 install() {
   local file=$HOME/$1 sum
   sum=$(sha256sum <"$file")
@@ -41,11 +44,11 @@ install() {
 
 is_running() { [[ -s $BASE/train.pid ]] && kill -0 "$(cat "$BASE/train.pid")" 2>/dev/null; }
 
-# start LINGER OPTIONS...: trains in a session of its own, which outlives the connection. LINGER: seconds after the end
-# of the training at which the slice deletes itself; 0 keeps it.
+# start LINGER OPTIONS...: starts the training in its own session, which outlives the connection.
+# LINGER: seconds from the end of the training until the slice deletes itself; 0 keeps the slice.
 start() {
-  [[ -x $PYTHON ]] || fail "nothing is installed here: tpu setup"
-  ! is_running || fail "a training runs here already: tpu logs, tpu stop"
+  [[ -x $PYTHON ]] || fail "nothing is installed here: run \`tpu setup\`"
+  ! is_running || fail "a training runs here already: see \`tpu logs\`, or \`tpu stop\`"
   rm -f "$BASE/train.code" "$BASE/train.pid"
   setsid nohup bash "$0" session "$@" >>"$BASE/train.log" 2>&1 </dev/null &
   local try
@@ -56,6 +59,7 @@ start() {
   echo "$(hostname): started"
 }
 
+# session LINGER OPTIONS...: trains, and records the process ID and the exit code.
 session() {
   local linger=$1 code=0
   shift
@@ -67,7 +71,7 @@ session() {
   if ((linger > 0)); then sudo -n /usr/local/sbin/rvc-jax-deadline in "$linger" || true; fi
 }
 
-# One line: running, ended CODE, or gone (the machine is switched off, or started anew).
+# Prints one line: running, ended CODE, or gone (the machine is shutting down, or has rebooted).
 state() {
   if [[ $(systemctl is-system-running 2>/dev/null) == stopping ]]; then
     echo "training: gone"
@@ -80,7 +84,7 @@ state() {
   fi
 }
 
-# Asks the training to save and to end, and waits for it.
+# Asks the training to save and exit, waits for it, three minutes at most, and prints the state.
 stop() {
   ! is_running || kill -TERM "$(cat "$BASE/train.pid")"
   local second
@@ -99,7 +103,7 @@ case $1 in
   stop) stop ;;
   logs) exec tail -n "$2" -F "$BASE/train.log" ;;
   tail) tail -n "$2" "$BASE/train.log" 2>/dev/null || true ;;
-  # A single host of several can't use the slice's chips.
+  # One host of several can't use the slice's chips, so the export runs on the CPU.
   export) JAX_PLATFORMS=cpu "$PYTHON" -m rvc_jax export "${@:2}" ;;
-  *) fail "unknown: $1" ;;
+  *) fail "unknown command: $1" ;;
 esac

@@ -1,10 +1,12 @@
-# A slice: asking for it, how it is, commands on its hosts, its end. Sourced by `tpu`.
+# Functions for a slice: request it, query its state, run commands on its hosts, delete it. `tpu`
+# sources this file.
 # shellcheck shell=bash disable=SC2034
 
 readonly SCOPE=https://www.googleapis.com/auth/cloud-platform
 readonly DELETE_TRIES=6
 
-# absent | waiting | ready | preempted | failed | unreachable: of the machines, or while there are none, of the request.
+# Prints the state of the slice, or of its request while the slice does not exist: absent, waiting,
+# ready, preempted, failed or unreachable.
 slice_state() {
   local state
   if [[ -n $DRY_RUN ]]; then
@@ -23,6 +25,7 @@ slice_state() {
   esac
 }
 
+# Prints the state of the queued request: absent, waiting, preempted, failed or unreachable.
 request_state() {
   local state
   if ! state=$(quietly tpus queued-resources describe "$NAME" '--format=value(state.state)'); then
@@ -36,13 +39,13 @@ request_state() {
   esac
 }
 
-# Asks for the slice and waits until it is there. Its hosts arm their own deadline as they start.
+# Requests the slice and waits until it is ready. Its hosts set their own deadline at boot.
 create_slice() {
   local -a request=("--accelerator-type=$TYPE" "--scopes=$SCOPE" --labels=rvc-jax=launch
     "--metadata=rvc-jax-name=$NAME,rvc-jax-zone=$ZONE,rvc-jax-deadline=$((DEADLINE + 600))"
     "--metadata-from-file=startup-script=$HERE/deadline.sh")
   [[ -z $SERVICE_ACCOUNT ]] || request+=("--service-account=$SERVICE_ACCOUNT")
-  say "asking for $TYPE ($KIND) in $ZONE; it ends by itself at $(printf '%(%F %T)T' $((DEADLINE + 600)))"
+  say "requesting $TYPE ($KIND) in $ZONE; it deletes itself at $(printf '%(%F %T)T' $((DEADLINE + 600)))"
   if [[ $KIND == on-demand ]]; then
     quietly tpus tpu-vm create "$NAME" "--version=$(runtime)" "${request[@]}" || refused
     return 0
@@ -52,19 +55,21 @@ create_slice() {
     spot) quietly tpus queued-resources create "$NAME" "${request[@]}" --spot || refused ;;
     queued) quietly tpus queued-resources create "$NAME" "${request[@]}" || refused ;;
     flex)
-      # Google ends these by itself; the other kinds have no such option.
+      # Google ends flex slices after this time; the other kinds lack the option.
       request+=(--provisioning-model=flex-start "--max-run-duration=$((DEADLINE + 600 - EPOCHSECONDS))s")
       quietly cloud alpha compute tpus queued-resources create "$NAME" "${request[@]}" "--zone=$ZONE" || refused ;;
   esac
   await_slice
 }
 
-# The request was turned down: whatever is there under that name is not ours, if it was there already.
+# Explains why Google refused the request, and exits. A slice that already existed under this name
+# does not belong to this script, so `finish` must not delete it.
 refused() {
   [[ $(refusal) != exists ]] || OURS=
   die "$(explain)"
 }
 
+# Waits until the slice is ready. Returns $PREEMPTED if Google preempts it first.
 await_slice() {
   local until=$((EPOCHSECONDS + QUEUE_SECONDS + 900)) state before=
   ((until < DEADLINE)) || until=$DEADLINE
@@ -77,7 +82,7 @@ await_slice() {
         [[ -s $ERRORS ]] || echo "there is no more capacity" >"$ERRORS"
         die "$(explain)" ;;
       preempted) return "$PREEMPTED" ;;
-      absent) die "the request for $NAME in $ZONE is gone: somebody deleted it" ;;
+      absent) die "the request for $NAME in $ZONE no longer exists: somebody deleted it" ;;
     esac
     [[ $state == "$before" ]] || say "$NAME: $state"
     before=$state
@@ -87,10 +92,11 @@ await_slice() {
   done
 }
 
-# Puts Google's reason into the errors.
+# Prints Google's reason to standard error.
 why_failed() { tpus queued-resources describe "$NAME" '--format=value(state.failedData.error.message)' >&2; }
 
-# on_hosts WHICH WORDS...: runs host.sh with the words on hosts of the slice: all, or a number.
+# on_hosts WHICH WORDS...: runs rvc_jax_host.sh with these arguments on the hosts of the slice.
+# WHICH: all, or the number of one host.
 on_hosts() {
   local which=$1 line
   shift
@@ -98,27 +104,28 @@ on_hosts() {
   tpus tpu-vm ssh "$NAME" "--worker=$which" "--command=${line% }"
 }
 
-# copy_to_hosts FILES...: into the home folder of every host.
+# copy_to_hosts FILES...: copies the files to the home folder of every host.
 copy_to_hosts() { tpus tpu-vm scp "$@" "$NAME:" --worker=all; }
 
-# step WHAT COMMAND...: a step of the way; says what failed. $PREEMPTED if the slice is not there any more.
+# step WHAT COMMAND...: runs the command. If it fails, returns $PREEMPTED when the slice is gone;
+# otherwise exits with a message that names WHAT.
 step() {
   local what=$1
   shift
   ! "$@" || return 0
   case $(slice_state) in
     preempted | absent | failed) return "$PREEMPTED" ;;
-    *) die "$what failed on $NAME in $ZONE: what went wrong is said above" ;;
+    *) die "$what failed on $NAME in $ZONE: the error is shown above" ;;
   esac
 }
 
-# Deletes the slice, and tries again when the network is bad. 1 if it may still be there.
+# Deletes the slice, with retries. Returns 1 if the slice may still exist.
 delete_slice() {
   local try
   for ((try = 1; try <= DELETE_TRIES; try++)); do
     if delete_once; then
       [[ -n $DRY_RUN || -n $DELETED ]] || say "there is nothing called $NAME in $ZONE"
-      [[ -n $DRY_RUN || -z $DELETED ]] || say "$NAME in $ZONE is deleted"
+      [[ -n $DRY_RUN || -z $DELETED ]] || say "deleted $NAME in $ZONE"
       return 0
     fi
     say "deleting $NAME failed ($(last_error))$( ((try == DELETE_TRIES)) || echo '; trying again')"
@@ -128,7 +135,8 @@ delete_slice() {
   return 1
 }
 
-# A request holds its slice; without a request there may be a slice alone. That neither is there is what we want.
+# Deletes the queued request with its slice, or a slice without a request. Succeeds if neither
+# exists; DELETED is then empty.
 delete_once() {
   DELETED=yes
   if quietly tpus queued-resources delete "$NAME" --force; then
