@@ -1,4 +1,9 @@
-"""Fails unless a quickstart's result keeps what the README promises of it."""
+"""Checks a quickstart's result against the promises of the README.
+
+The exit code is 1 if one is broken.
+
+python .ci/check_quickstart.py QUICKSTART.json
+"""
 
 import json
 import sys

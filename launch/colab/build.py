@@ -1,4 +1,4 @@
-"""Makes rvc_jax.ipynb of source.py, a notebook in jupytext's percent format:
+"""Builds rvc_jax.ipynb from source.py, a notebook in jupytext's percent format.
 
 python launch/colab/build.py
 """
@@ -15,7 +15,7 @@ NOTEBOOK = SOURCE.with_name("rvc_jax.ipynb")
 
 
 def build() -> str:
-    """The notebook's file: without outputs, the same from the same source."""
+    """The text of the notebook file, without outputs. Equal sources give equal files."""
     notebook = jupytext.reads(SOURCE.read_text(), fmt="py:percent")
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02}"

@@ -1,11 +1,14 @@
-# rvc-jax for the CPU. In the repository's folder: docker build -f launch/docker/cpu.Dockerfile -t rvc-jax .
-# docs/docker.md tells how it is used.
-# The Python that the tests run on.
+# An image of rvc-jax for the CPU. Build it in the root of the repository:
+#   docker build -f launch/docker/cpu.Dockerfile -t rvc-jax .
+# Usage: docs/docker.md
+
+# The same Python as in the tests.
 FROM python:3.11.14-slim-bookworm
 
 ARG EXTRAS=serve,clean,cloud,onnx
 
-# Whoever `docker run --user` names can write to the cache; HOME is for packages that want to keep something.
+# Every user can write to the cache, because `docker run --user` may name any. HOME is where other
+# packages store their files.
 ENV RVC_JAX_HOME=/cache HOME=/cache PYTHONUNBUFFERED=1
 RUN useradd --uid 1000 --no-create-home voice && install --directory --mode 1777 /cache /work
 
@@ -14,7 +17,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY rvc_jax rvc_jax
 COPY data/sample data/sample
 COPY docs/plan.json docs/plan.json
-# What is installed is a folder, whose pyproject.toml bounds the versions.
+# Pip installs this folder; its pyproject.toml bounds the versions.
 # hadolint ignore=DL3013
 RUN python -m pip install --no-cache-dir ".[${EXTRAS}]" && rvc-jax --version
 

@@ -1,12 +1,15 @@
-# rvc-jax for NVIDIA GPUs; CUDA comes with JAX's packages, the driver with the machine.
-# In the repository's folder: docker build -f launch/docker/cuda.Dockerfile -t rvc-jax:cuda .
-# docs/docker.md tells how it is used.
-# The Python that the tests run on.
+# An image of rvc-jax for NVIDIA GPUs. CUDA comes with JAX's packages; the machine has the driver.
+# Build it in the root of the repository:
+#   docker build -f launch/docker/cuda.Dockerfile -t rvc-jax:cuda .
+# Usage: docs/docker.md
+
+# The same Python as in the tests.
 FROM python:3.11.14-slim-bookworm
 
 ARG EXTRAS=serve,clean,cloud,onnx
 
-# Whoever `docker run --user` names can write to the cache; HOME is for packages that want to keep something.
+# Every user can write to the cache, because `docker run --user` may name any. HOME is where other
+# packages store their files.
 ENV RVC_JAX_HOME=/cache HOME=/cache PYTHONUNBUFFERED=1 \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 RUN useradd --uid 1000 --no-create-home voice && install --directory --mode 1777 /cache /work
@@ -16,7 +19,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY rvc_jax rvc_jax
 COPY data/sample data/sample
 COPY docs/plan.json docs/plan.json
-# What is installed is a folder, whose pyproject.toml bounds the versions.
+# Pip installs this folder; its pyproject.toml bounds the versions.
 # hadolint ignore=DL3013
 RUN python -m pip install --no-cache-dir ".[cuda,${EXTRAS}]" && rvc-jax --version
 

@@ -1,7 +1,7 @@
-"""Content encoders for `features_speed.py`, ours and their originals.
+"""Content encoders and their originals, for `features_speed.py`.
 
-The originals are plain PyTorch, and for whisper-tiny also onnxruntime. Weights are random: speed
-does not depend on them.
+The originals are plain PyTorch; whisper-tiny is also compared with onnxruntime. Weights are random:
+speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Run = Callable[[np.ndarray], object]
 
 
 def hubert_state() -> dict[str, np.ndarray]:
-    """HuBERT base as transformers names it."""
+    """Parameters of HuBERT base, under the names of transformers."""
     import reference
 
     names = json.loads((TESTS / "parity/names_features.json").read_text())["hubert."]
@@ -70,7 +70,7 @@ def pytorch(name: str, _: str) -> Run:
 
 
 def onnxruntime(name: str, path: str) -> Run:
-    """Whisper tiny with 8-bit weights and activations; its input is always thirty seconds."""
+    """Whisper tiny with 8-bit weights and activations. The input is always thirty seconds long."""
     import onnxruntime
     import torch
     import torch_encoders

@@ -1,15 +1,15 @@
-"""Measures the speed of every pitch method and content encoder beside its original.
+"""Compares the speed of every pitch method and content encoder with its original.
 
     python tests/benchmarks/features_speed.py [--methods crepe-tiny,swift] [--shapes "16 x 3.36 s"]
         [--rounds 3] [--whisper-onnx ENCODER_INT8.onnx]
 
-The output is a Markdown table of seconds of audio per second, ours and the original in alternating
-rounds. Each runs in its own process, with as many threads as there are cores, on speech. The ratio
-of CPU time stands beside that of wall time, since other work on the machine disturbs it less
-(onnxruntime's threads use CPU time even while they wait). Weights are random if the real ones are
-missing: speed does not depend on them. The originals are torch, torchcrepe (with torchaudio and
-resampy), torchfcpe, swift-f0, onnxruntime, pyworld and praat-parselmouth; missing ones are reported
-and left out. CREPE's original takes minutes per round.
+The output is a Markdown table in seconds of audio per second. Ours and the original run on speech,
+in alternating rounds, each in its own process, with one thread per core. The table shows the ratios
+of wall time and of CPU time: other work on the machine disturbs CPU time less (the threads of
+onnxruntime use CPU time even while they wait). Weights are random if the real ones are missing:
+speed does not depend on them. The originals need torch, torchcrepe (with torchaudio and resampy),
+torchfcpe, swift-f0, onnxruntime, pyworld and praat-parselmouth; a method whose packages are missing
+is reported and left out. CREPE's original takes minutes per round.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def swift_f0() -> Run:
 
 
 def torchcrepe(capacity: str) -> Run:
-    """As RVC's tools call it."""
+    """The original CREPE, called as in RVC's tools."""
     import torch
     import torchcrepe
 
@@ -73,7 +73,7 @@ def torchcrepe(capacity: str) -> Run:
 
 
 def row_by_row(name: str) -> Run:
-    """The classical methods as RVC's tools call them: the same packages, one row after another."""
+    """The classical methods, called as in RVC's tools: the same packages, one row after another."""
     from rvc_jax.features.f0 import load_pitch_extractor
 
     extractor = load_pitch_extractor(name)
@@ -82,7 +82,7 @@ def row_by_row(name: str) -> Run:
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A method, and functions that make it and its original, each in a process of its own."""
+    """A method, with the functions that build it and its original. Each runs in its own process."""
 
     method: str
     ours: Callable[[], Run]
@@ -137,14 +137,15 @@ def speech(batch: int, samples: int) -> np.ndarray:
 
 
 def work(make: Callable[[], Run], compiles: bool, pipe: Connection) -> None:
-    """Answer a shape with the wall and CPU seconds of a run, None with the peak memory in GiB.
+    """Receives shapes from the pipe, and sends the wall and CPU seconds of a run on each.
 
-    A run of less than ten seconds is repeated, so that memory is warm.
+    None ends the loop and sends the peak memory in GiB. A run of less than ten seconds is repeated,
+    so that caches are warm.
     """
-    sys.stdout = sys.stderr  # the originals print, and only the table may go to standard output
+    sys.stdout = sys.stderr  # originals print; standard output is for the table only
     try:
         run = make()
-    except Exception as error:  # a missing package or missing weights: the table says so
+    except Exception as error:  # a missing package or missing weights: the table shows it
         pipe.send(f"{type(error).__name__}: {error}")
         return
     pipe.send(None)
@@ -160,6 +161,7 @@ def work(make: Callable[[], Run], compiles: bool, pipe: Connection) -> None:
 
 
 def timed(run: Run, audio: np.ndarray) -> tuple[float, float]:
+    """Wall and CPU seconds of a run."""
     clock = time.perf_counter()
     processor = time.process_time()
     run(audio)
@@ -167,7 +169,7 @@ def timed(run: Run, audio: np.ndarray) -> tuple[float, float]:
 
 
 def compare(pair: Pair, shapes: list[str], rounds: int) -> str:
-    """Measure one method: a row of the table."""
+    """Measures one method and its original, and returns a row of the table."""
     context = multiprocessing.get_context("spawn")
     pipes = []
     for make, compiles in ((pair.ours, True), (pair.theirs, False)):
@@ -197,10 +199,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--methods", default="", help="comma-separated; all if not given")
-    parser.add_argument("--shapes", default=",".join(SHAPES), help="comma-separated")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--whisper-onnx", default="")
+    parser.add_argument("--methods", default="", help="comma-separated (default: all)")
+    parser.add_argument(
+        "--shapes", default=",".join(SHAPES), help="comma-separated (default: all)"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="rounds per shape (default: 3)")
+    parser.add_argument("--whisper-onnx", default="", help="8-bit encoder of Whisper tiny")
     options = parser.parse_args()
     known = list(pairs(options.whisper_onnx))
     wanted = options.methods.split(",") if options.methods else [pair.method for pair in known]

@@ -1,11 +1,12 @@
-"""The tables of docs/speed.md, docs/accelerators.md and README.md: what training takes on TPUs, by
-their own compiler.
+"""Writes the tables of docs/speed.md, docs/accelerators.md and README.md: time and cost of training
+on TPUs, as the TPU compiler estimates them.
 
-    python tests/benchmarks/plan_table.py --topology v5e:1x1 v6e:1x1 v5e:2x4 v6e:2x4 --preset 40k
-    48k 32k nano
+    python tests/benchmarks/plan_table.py --topology v5e:1x1 v6e:1x1 v5e:2x4 v6e:2x4 \\
+        --preset 40k 48k 32k nano
 
-compiles what is not in docs/plan.json yet (40k takes four to five minutes of two quiet cores), adds
-it there, and writes the tables anew. `--again` compiles all that is named.
+The named combinations that docs/plan.json lacks are compiled and added to it (40k takes four to
+five minutes on two idle cores); then the tables are rewritten. `--again` compiles all named
+combinations.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ DOCS = ROOT / "docs"
 BEGIN = "<!-- plan_table.py -->"
 END = "<!-- end of plan_table.py -->"
 STEP_HEADER = (
-    "| slice | preset | step | of the peak | memory per chip | compiled in "
+    "| slice | preset | step | share of peak | memory per chip | compiled in "
     "| 20 minutes of speech |\n"
     "|---|---|---|---|---|---|---|"
 )
@@ -40,6 +41,7 @@ COST_HEADER = (
 
 
 def planned(topology: str, preset: str, batch: int) -> dict[str, Any]:
+    """The result of `rvc-jax plan`, with the versions of jax and libtpu."""
     command = [
         sys.executable,
         "-m",
@@ -74,7 +76,7 @@ def step_row(result: dict[str, Any]) -> tuple[str, ...]:
 
 
 def cost_row(result: dict[str, Any]) -> tuple[str, ...]:
-    """What a run takes when the compiled step is there already, and when it is not."""
+    """Time and cost of a run, with the step already compiled and with its compilation."""
     place = Topology.parse(result["topology"])
     chips = "one chip" if place.chips == 1 else f"{place.chips} chips"
     training = result["steps"] * result["step_ms"] / 1000
@@ -110,7 +112,7 @@ def table(
     header: str,
     row: Callable[[dict[str, Any]], tuple[str, ...]],
 ) -> str:
-    """Rows for what `row` gives cells for."""
+    """A Markdown table of the results; results for which `row` returns no cells are left out."""
     presets = list(PRESETS)
     ordered = sorted(
         results.values(),
@@ -122,6 +124,7 @@ def table(
 
 
 def write_tables(results: dict[str, dict[str, Any]]) -> None:
+    """Replaces the text between BEGIN and END on every page."""
     for page, (header, row) in PAGES.items():
         before, rest = page.read_text().split(BEGIN)
         after = rest.split(END)[1]
@@ -133,10 +136,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--topology", nargs="*", default=[], help="none: only write the tables")
+    parser.add_argument("--topology", nargs="*", default=[], help="none: only rewrite tables")
     parser.add_argument("--preset", nargs="*", default=["40k"], choices=list(PRESETS))
-    parser.add_argument("--batch-per-chip", type=int, default=8)
-    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--batch-per-chip", type=int, default=8, help="windows per chip")
+    parser.add_argument("--again", action="store_true", help="recompile known results")
     options = parser.parse_args()
     file = DOCS / "plan.json"
     results = json.loads(file.read_text()) if file.exists() else {}

@@ -1,12 +1,12 @@
-"""The table of docs/quality.md: the figures of a voice on the bundled recordings, beside those of
-the real ones.
+"""Writes the table of docs/quality.md: metrics of conversions to the bundled voice, beside the
+metrics of the original recordings.
 
     rvc-jax download resemblyzer dnsmos faster-whisper-tiny.en && pip install -e ".[eval]"
     python tests/benchmarks/quality_table.py rvc_jax_quickstart/run
 
-takes a run of the bundled voice, such as `rvc-jax quickstart` makes, converts the bundled sentence
-of another speaker and slices of the run's own hold-out, measures both and what they were made from,
-and writes the table anew.
+The argument is a run of the bundled voice, such as the run of `rvc-jax quickstart`. Its best voice
+converts the bundled sentence of another speaker and slices of the run's hold-out. Both conversions
+and their sources are measured, and the table is rewritten.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HOLDOUT_SLICES = 4
 
 
 def measured(run: RunFolder, folder: Path) -> dict[str, ConversionReport]:
-    """Figures by the heading of their column. The recordings are written to the folder."""
+    """Metrics by column heading. The recordings are written to the folder."""
     voice = find_bundled_sample("voice")
     sentence = find_audio(find_bundled_sample("other"))[0]
     spoken = folder / "sentence.wav"
@@ -55,7 +55,7 @@ def measured(run: RunFolder, folder: Path) -> dict[str, ConversionReport]:
 
 
 def write_holdout(run: RunFolder, folder: Path) -> None:
-    """The first slices of the run's hold-out as recordings."""
+    """Writes the first slices of the run's hold-out as recordings."""
     holdout = load_dataset(run.dataset_path).holdout
     audio = run.preset.audio
     folder.mkdir()
@@ -68,6 +68,7 @@ def write_holdout(run: RunFolder, folder: Path) -> None:
 
 
 def text(columns: dict[str, ConversionReport], run: RunFolder) -> str:
+    """The Markdown table, and the sentences below it."""
     rows = {heading: dict(format_rows(column.mean)) for heading, column in columns.items()}
     lines = [f"| | {' | '.join(rows)} |", "|---|" + "---|" * len(rows)]
     for label in dict.fromkeys(label for column in rows.values() for label in column):
