@@ -10,7 +10,9 @@ import words
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("place", ["rvc_jax", "docs", "data", "README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "place", ["rvc_jax", "docs", "data", "launch", "README.md", "CONTRIBUTING.md"]
+)
 def test_words_are_plain(place: str) -> None:
     findings = words.all_findings(ROOT / place)
     assert not findings, "\n".join(map(str, findings))
