@@ -122,12 +122,12 @@ studio.estimate(EPOCHS, MEASURE)
 # %% [markdown]
 # ## 5. Training · Entraînement
 #
-# The curves come first: TensorBoard fills while the next cell trains (under Audio: hold-out speech as
-# it improves). Then the training. `BUDGET` limits what this run may take over all its sessions, such
-# as `5units`, `2h` or `90min`; the run ends in time to save; leave it empty for no limit.
-# `SAVE_EVERY`: epochs between checkpoints. `RELEASE_AT_END`: when the training or its budget has
-# ended, export the voice, check it on Drive, and **release the runtime** after `DELAY_MINUTES`, so
-# that it costs nothing more. You can leave then.
+# The curves come first: TensorBoard fills while the next cell trains (under Audio: hold-out
+# speech as it improves). Then the training. `BUDGET` limits what this run may take over all its
+# sessions, such as `5units`, `2h` or `90min`; the run ends in time to save; leave it empty for no
+# limit. `SAVE_EVERY`: epochs between checkpoints. `RELEASE_AT_END`: when the training or its
+# budget has ended, export the voice, check it on Drive, and **release the runtime** after
+# `DELAY_MINUTES`, so that it costs nothing more. You can leave then.
 #
 # *Les courbes d'abord : TensorBoard se remplit pendant que la cellule suivante entraîne (sous Audio
 # : la parole de contrôle, de mieux en mieux). Puis l'entraînement.* `BUDGET` *: ce que cet
