@@ -13,6 +13,7 @@ import numpy as np
 from rvc_jax.storage import places
 from rvc_jax.storage.environment import cache_dir
 from rvc_jax.storage.places import Location
+from rvc_jax.storage.plain_files import ENTRY_BYTES
 
 
 def make_cache_key(*parts: Any) -> str:
@@ -34,7 +35,7 @@ class Cache:
 
     def get_array(self, key: str) -> np.ndarray | None:
         """Return an array; None if it is missing."""
-        content = places.read(self._place(key, "npz"))
+        content = places.read(self._place(key, "npz"), ENTRY_BYTES)
         if content is None:
             return None
         try:

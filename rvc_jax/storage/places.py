@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from rvc_jax.errors import UserError
 from rvc_jax.storage.files import atomic_write
+from rvc_jax.storage.plain_files import SETTINGS_BYTES, read_plain
 
 Location = Path | str
 """A local path, or a URL of one of fsspec's file systems."""
@@ -83,19 +84,44 @@ def exists(place: Location) -> bool:
         return fs.exists(path)
 
 
-def read(place: Location) -> bytes | None:
-    """Return a file's bytes; None if it does not exist."""
+def read(place: Location, limit: int = SETTINGS_BYTES) -> bytes | None:
+    """Return a file's bytes; None if it does not exist.
+
+    Args:
+        place: A plain file, or an object of a remote store.
+        limit: The most bytes that it may have, and that are read.
+
+    Raises:
+        UserError: It is no plain file, has more bytes than the limit, or can't be read.
+    """
     if not is_remote(place):
         try:
-            return Path(place).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+            return read_plain(str(place), limit)
+        except FileNotFoundError:
             return None
     with user_errors(place):
         fs, path = filesystem(place)
         try:
-            return fs.cat_file(path)
+            content = _read_range(fs, path, limit + 1)
         except FileNotFoundError:
             return None
+        if len(content) > limit:
+            raise UserError(
+                f"{place} has more than {limit / 1e6:,.0f} MB, too much for this kind of file"
+            )
+        return content
+
+
+def _read_range(fs: Any, path: str, count: int) -> bytes:
+    try:
+        return fs.cat_file(path, 0, count)
+    except FileNotFoundError:
+        raise
+    except Exception:  # every service has exceptions of its own
+        # Object stores refuse the range of an empty object.
+        if fs.info(path)["size"] == 0:
+            return b""
+        raise
 
 
 def write(place: Location, content: bytes) -> None:
