@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,10 +17,10 @@ def odd_places(tmp_path, monkeypatch):
     """Everything that can stand in the place of a file, by what the message calls it."""
     monkeypatch.chdir(tmp_path)  # the path of a socket is short
     os.mkfifo("pipe")
-    os.symlink("pipe", "link to a pipe")
-    os.symlink("circle", "circle")
-    os.symlink("/dev/zero", "link to a device")
-    os.mkdir("folder")
+    Path("link to a pipe").symlink_to("pipe")
+    Path("circle").symlink_to("circle")
+    Path("link to a device").symlink_to("/dev/zero")
+    Path("folder").mkdir()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("socket")
         yield {
