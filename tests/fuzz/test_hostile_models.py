@@ -21,6 +21,8 @@ NEVER_ENDING = {
     "2^62 in many dimensions.pth",
     "dimensions of 5 MB.pth",
     "a deep tuple for a key.pth",
+    "deep tuples of storages, legacy keys.pt",
+    "tuples of tuples, legacy keys.pt",
     *(
         f"tuples of tuples {place}{ending}"
         for place in ("for a key", "for keys", "in a set", "in a frozen set", "in a dictionary")
@@ -31,10 +33,6 @@ NEVER_ENDING = {
 GREEDY = "weights of 300 layers in one storage"
 
 READ = {
-    "tuples of tuples.pth",
-    "a deep tuple.pth",
-    "deep lists.pth",
-    "a list in itself.pth",
     "a number of 5 MB.pth",
     "a comment of 64 KB.pth",
     "a header of spaces.safetensors",

@@ -32,6 +32,8 @@ def files() -> dict[str, bytes]:
         if len(program) < 100_000:
             made[f"{name}, legacy.pt"] = in_legacy(program)
             made[f"{name}, placeholders.bin"] = in_zip(program, storages)
+    for name, keys in _storage_keys().items():
+        made[f"{name}, legacy keys.pt"] = in_legacy(_START + b"}.", keys)
     made |= {f"{name}.pth": content for name, content in _archives().items()}
     made |= {f"{name}.safetensors": content for name, content in _safetensors().items()}
     return made | _damaged()
@@ -71,13 +73,9 @@ def in_zip(
     return buffer.getvalue()
 
 
-def in_legacy(program: bytes) -> bytes:
-    """A file as torch wrote it before 1.6, of a given pickle, with no storage behind it."""
-    return (
-        b"".join(pickle.dumps(head, 2) for head in _LEGACY_HEADS)
-        + program
-        + pickle.dumps([], 2)
-    )
+def in_legacy(program: bytes, keys: bytes = pickle.dumps([], 2)) -> bytes:
+    """A file as torch wrote it before 1.6, of given pickles, with no storage behind it."""
+    return b"".join(pickle.dumps(head, 2) for head in _LEGACY_HEADS) + program + keys
 
 
 def _spelt(value: object) -> bytes:
@@ -104,6 +102,23 @@ def _tensor(shape: bytes, strides: bytes, elements: int = 6, key: str = "0") -> 
         + _spelt(None)
         + b"tR"
     )
+
+
+def _storage_keys() -> dict[str, bytes]:
+    """Lists of storage keys for the legacy format, which hold other things than texts."""
+    laughs = b")" + b"".join(b"q%c0(h%ch%ct" % (i, i, i) for i in range(100))
+    lists = {
+        "tuples of tuples": b"(" + laughs + b"t",
+        "a set of tuples of tuples": b"\x8f(" + laughs + b"\x90",
+        "deep tuples of storages": b"(" + b")" + b"\x85" * 300_000 + b"t",
+        "numbers for storages": b"(K\x01K\x02l",
+        "a text of storages": _spelt("abc"),
+        "a dictionary of storages": b"}",
+        "no storages": b"N",
+        "a list with itself": b"]q\0h\0a",
+        "a long number of a storage": b"](" + _long(b"\x7f" * 1_000_000) + b"e",
+    }
+    return {name: _START + value + b"." for name, value in lists.items()}
 
 
 def _programs() -> dict[str, tuple[bytes, dict[str, bytes]]]:
@@ -136,6 +151,20 @@ def _programs() -> dict[str, tuple[bytes, dict[str, bytes]]]:
         "deep lists": b"]" * 300_000 + b"a" * 299_999,
         "a list in itself": b"]q\0h\0a",
         "a dictionary in itself": b"}q\0(U\1ah\0u",
+        "copies of a text": b"X\0\0\1\0"
+        + b"a" * 65536
+        + b"q\0X\6\0\0\0latin1q\1"
+        + b"c_codecs\nencode\nq\x02"
+        + b"h\x02h\0h\1\x86R" * 100_000,
+        "sets of a list": b"("
+        + b"K\1" * 65536
+        + b"lq\0"
+        + b"c__builtin__\nset\nq\x02"
+        + b"h\x02h\0\x85R" * 100_000,
+        "empty sets": b"\x8f" * 3_000_000,
+        "a key for a tensor": _tensor(_spelt((6,)), _spelt((1,))) + b"NK\1s",
+        "calls of calls": b"cany.tool\nThing\nq\0)" + b"R" * 500_000,
+        "things in things": b"cany.tool\nThing\nq\0" + b")\x85Rh\0\x85" * 300_000,
         "a tuple in itself": b"(]q\0tq\x010h\0h\x01a",
         "a set of lists": b"\x8f(]\x90",
         "a list for a key": b"}]Ns",
