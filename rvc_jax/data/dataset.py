@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator
@@ -152,11 +153,10 @@ def load_dataset(path: Location) -> VoiceDataset:
       UserError: as for `read_info`; also if records are missing or damaged.
     """
     version, info = _read_description(path)
-    with places.local_folder(path) as folder:
-        train, holdout = (
-            _pad(_read_records(folder, path, split, info), version, count, info, path)
-            for split, count in _counts(info)
-        )
+    train, holdout = (
+        _pad(_read_records(path, split, info), version, count, info, path)
+        for split, count in _counts(info)
+    )
     if version == _FLOAT_VERSION:
         train = quantize_windows(train)
     return VoiceDataset(info, train, holdout)
@@ -173,12 +173,11 @@ def iterate(path: Location, split: Split) -> Iterator[dict[str, Any]]:
       UserError: as for `load_dataset`, when the damaged record is reached.
     """
     version, info = _read_description(path)
-    with places.local_folder(path) as folder:
-        for record in _read_records(folder, path, split, info):
-            with _report_damage(path):
-                wave, scale = _stored_wave(record, version)
-                sound = {"wave": dequantize(wave, scale)}
-            yield {name: value for name, value in record.items() if name != "scale"} | sound
+    for record in _read_records(path, split, info):
+        with _report_damage(path):
+            wave, scale = _stored_wave(record, version)
+            sound = {"wave": dequantize(wave, scale)}
+        yield {name: value for name, value in record.items() if name != "scale"} | sound
 
 
 def quantize_windows(windows: Windows) -> Windows:
@@ -219,29 +218,16 @@ def _counts(info: DatasetInfo) -> tuple[tuple[Split, int], ...]:
     return ("train", info.train_slices), ("holdout", info.holdout_slices)
 
 
-def _read_records(
-    folder: Path, path: Location, split: Split, info: DatasetInfo
-) -> Iterator[dict[str, Any]]:
-    """Yield the records of a split as they are stored.
-
-    Args:
-      folder: local copy of the dataset.
-      path: place that the user named, for error messages.
-      split: which one.
-      info: description of the dataset.
-    """
-    from rvc_jax.data.tfds_import import import_tfds
-
+def _read_records(path: Location, split: Split, info: DatasetInfo) -> Iterator[dict[str, Any]]:
+    """Yield the records of a split as they are stored."""
     expected = dict(_counts(info))[split]
     if expected == 0:  # TFDS has no empty splits
         return
-    tfds = import_tfds()
+    from rvc_jax.data.tfds_reader import read_stored_records
+
     count = 0
     with _report_damage(path):
-        builder = tfds.builder_from_directory(str(folder))
-        reading = tfds.ReadConfig(try_autocache=False)  # every record is read once
-        stored = builder.as_dataset(split=split, shuffle_files=False, read_config=reading)
-        for record in tfds.as_numpy(stored):
+        for record in read_stored_records(path, split, expected):
             count += 1
             yield record | {"source": record["source"].decode("utf-8")}
         if count != expected:
@@ -271,6 +257,9 @@ def _pad(
     Raises UserError unless they have the shapes that `info` promises and one scale.
     """
     hop = PRESETS[info.preset].audio.hop
+    records = iter(records)
+    # The first record's reader checks the number of slices, before they get any memory.
+    first = list(itertools.islice(records, 1))
     sample_type = np.float32 if version == _FLOAT_VERSION else np.int16
     windows = Windows(
         wave=np.zeros((slices, WINDOW_FRAMES * hop), sample_type),
@@ -282,7 +271,7 @@ def _pad(
         start=np.zeros(slices, np.float64),
     )
     scales = set()
-    for i, record in enumerate(records):
+    for i, record in enumerate(itertools.chain(first, records)):
         frames = len(record["f0"])
         with _report_damage(path):
             wave, scale = _stored_wave(record, version)

@@ -202,19 +202,6 @@ def local_file(place: Location) -> Iterator[Path]:
         yield path
 
 
-@contextlib.contextmanager
-def local_folder(place: Location) -> Iterator[Path]:
-    """Make a folder without sub-folders available as a local one within the block."""
-    if not is_remote(place):
-        yield Path(place)
-        return
-    with tempfile.TemporaryDirectory(prefix="rvc_jax-") as folder:
-        for url, name in list_files(str(place)):
-            if "/" not in name:
-                get(url, Path(folder, name))
-        yield Path(folder)
-
-
 def put(path: Path, place: Location) -> None:
     """Copy a local file to a remote place."""
     with user_errors(place):
