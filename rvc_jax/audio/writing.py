@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import uuid
 from collections.abc import Iterator
@@ -33,7 +34,10 @@ class _Format(NamedTuple):
     bit_rates: tuple[int, int] = (0, 0)
     """Lowest and highest in kbit/s, of all channels together."""
     rates: tuple[int, ...] = ()
-    """Supported sample rates; empty: any."""
+    """Supported sample rates; empty: any, but see `high_rate_step`."""
+    high_rate_step: int = 1
+    """Sample rates above 65,535 Hz must be multiples of this: FLAC has 16 bits for a rate, in Hz or
+    in tens of Hz (RFC 9639, section 9.1.2)."""
     depths: tuple[str, ...] = ()
     """Supported bit depths; empty: none, the format is lossy."""
 
@@ -47,7 +51,7 @@ _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 SAVE_FORMATS = {
     ".wav": _Format("WAV", depths=("16", "24", "float")),
-    ".flac": _Format("FLAC", depths=("16", "24")),
+    ".flac": _Format("FLAC", depths=("16", "24"), high_rate_step=10),
     ".ogg": _Format("OGG", "VORBIS"),
     ".mp3": _Format("mp3", "libmp3lame", 160, (16, 320), _MP3_RATES),
     ".m4a": _Format("ipod", "aac", 128, (16, 512), _AAC_RATES),
@@ -59,6 +63,7 @@ SAVE_FORMATS = {
 _SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 _SAMPLE_BYTES = {"16": 2, "24": 3, "float": 4}
 _BLOCK = 2048  # libsndfile's Vorbis encoder overflows its stack on long writes
+_MAX_16_BITS = 65535
 _WAV_BYTES = (1 << 32) - (1 << 16)
 
 
@@ -104,6 +109,12 @@ def check_encoding(extension: str, encoding: EncodingOptions = EncodingOptions()
         raise UserError(
             f"{encoding.rate} Hz is impossible in {extension} files; use one of {rates}"
         )
+    supported = _supported_rate(encoding.rate, kind)
+    if encoding.rate and encoding.rate != supported:
+        raise UserError(
+            f"{encoding.rate} Hz is impossible in {extension} files: above {_MAX_16_BITS} Hz the "
+            f"rate must be a multiple of {kind.high_rate_step}, such as {supported}"
+        )
 
 
 class Writer:
@@ -137,7 +148,7 @@ class Writer:
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         kind = SAVE_FORMATS[extension]
-        self.rate = encoding.rate or _supported_rate(rate, kind.rates)
+        self.rate = encoding.rate or _supported_rate(rate, kind)
         """Sample rate of the file in Hz."""
         self.samples = 0
         """Written so far, per channel, at the file's rate."""
@@ -338,14 +349,18 @@ class _FfmpegEncoder:
         if kind.codec == "libmp3lame":
             # mpg123, which libsndfile reads with, loses frames that borrow bits from others.
             self._stream.options = {"reservoir": "0"}
-        self._stream.bit_rate = 1000 * (encoding.bit_rate or kind.bit_rate * channels)
+        bit_rate = encoding.bit_rate or kind.bit_rate * channels
+        self._stream.bit_rate = 1000 * bit_rate
         self._rate = rate
         self._samples = 0
+        self._gain = np.float32(1)
+        if kind.codec == "libmp3lame":
+            self._gain = np.float32(1 / _measure_mp3_scale(rate, bit_rate))
 
     def write(self, block: np.ndarray) -> None:
         if not len(block):
             return
-        interleaved = np.ascontiguousarray(block).reshape(1, -1)
+        interleaved = np.ascontiguousarray(block * self._gain, np.float32).reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=self._layout)
         frame.sample_rate = self._rate
         frame.time_base = Fraction(1, self._rate)
@@ -362,8 +377,37 @@ class _FfmpegEncoder:
         container.close()
 
 
-def _supported_rate(rate: int, rates: tuple[int, ...]) -> int:
+@functools.lru_cache
+def _measure_mp3_scale(rate: int, bit_rate: int) -> float:
+    """Measure the factor by which LAME makes mp3 files quieter: 0.95 at most bit rates.
+
+    Its presets leave headroom for players that clip, by bit rate and sample rate; libavcodec has no
+    option for it. Half a second of a sine is encoded and decoded. The input is float and is scaled
+    before anything is rounded, so the reciprocal as a gain does not clip.
+    """
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate // 2) / rate).astype(np.float32)
+    encoder = av.CodecContext.create("libmp3lame", "w")
+    assert isinstance(encoder, av.AudioCodecContext)
+    encoder.sample_rate = rate
+    encoder.layout = "mono"
+    encoder.format = "fltp"
+    encoder.bit_rate = 1000 * bit_rate
+    encoder.time_base = Fraction(1, rate)
+    encoder.open()
+    frame = av.AudioFrame.from_ndarray(tone[None], format="fltp", layout="mono")
+    frame.sample_rate = rate
+    packets = [*encoder.encode(frame), *encoder.encode(None)]
+    decoder = av.CodecContext.create("mp3float", "r")
+    frames = [frame for packet in packets for frame in decoder.decode(packet)]
+    decoded = np.concatenate([frame.to_ndarray()[0] for frame in frames])
+    middle = slice(rate // 4, rate // 2 - rate // 16)
+    power = np.square(decoded[middle], dtype=np.float64).mean()
+    return float(np.sqrt(power / np.square(tone[middle], dtype=np.float64).mean()))
+
+
+def _supported_rate(rate: int, kind: _Format) -> int:
     """The rate itself, or the next higher one of the format."""
-    if not rates or rate in rates:
-        return rate
-    return min((other for other in rates if other > rate), default=rates[-1])
+    if kind.rates:
+        return min((other for other in kind.rates if other >= rate), default=kind.rates[-1])
+    step = kind.high_rate_step if rate > _MAX_16_BITS else 1
+    return -(-rate // step) * step

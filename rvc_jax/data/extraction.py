@@ -49,7 +49,7 @@ from rvc_jax.version import __version__
 BLOCK = 64
 """Slices per entry of the cache: the most that a kill can lose."""
 
-_SLICING_VERSION = 1
+_SLICING_VERSION = 2
 """Part of every key. Raise it when the same settings give other slices than before."""
 
 _UNRELATED_SETTINGS = (

@@ -12,6 +12,7 @@ from rvc_jax.audio import blocks as audio_blocks
 from rvc_jax.audio.denoise import reduce_noise
 from rvc_jax.audio.filters import resample
 from rvc_jax.audio.loudness import normalize_file, normalize_slice, rms
+from rvc_jax.audio.offset import OffsetRemover
 from rvc_jax.audio.reading import decode_blocks
 from rvc_jax.audio.slicing import slice_recording
 from rvc_jax.audio.source_separation import isolate_vocals
@@ -19,6 +20,9 @@ from rvc_jax.config import FEATURE_RATE, PrepareConfig
 
 MARKS_PER_SECOND = 100
 """Resolution of the marks of damage."""
+
+DC_OFFSET = 0.01
+"""From here on an offset is mentioned; full scale is 1."""
 
 _FULL_SCALE = 0.999  # from here on a sample counts as clipped; 16-bit files end at 0.99997
 _MAX_LEVEL = 100.0  # a filter rings on for long after a sample of 1e38
@@ -81,13 +85,24 @@ def open_recording(
         blocks = isolate_vocals(blocks, file_rate, scratch)
     gain = np.float32(10 ** (gain_db / 20))
     mono = (channels.mean(axis=0) * gain for channels in blocks)
+    offset = OffsetRemover(file_rate)
+    if config.high_pass_hz:
+        mono = offset.remove(mono)
     resampled = audio_blocks.resample_blocks(mono, file_rate, rate)
     filtered = audio_blocks.high_pass_blocks(resampled, rate, config.high_pass_hz)
     wave = audio_blocks.collect_blocks(filtered, rate, scratch)
     if config.clean_audio:
         reduce_noise(wave, rate, config.clean_strength)
     file_gain, notes = normalize_file(wave, rate, config)
+    notes += _describe_offset(offset.largest)
     return Recording(wave, rate, damage.broken, damage.clipped, file_gain, notes)
+
+
+def _describe_offset(offset: float) -> tuple[str, ...]:
+    """Return a note on an offset that was removed, if it is large enough to be mentioned."""
+    if offset < DC_OFFSET:
+        return ()
+    return (f"a constant offset (DC) of {offset:.0%} of full scale was removed",)
 
 
 def find_slices(

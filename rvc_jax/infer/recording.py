@@ -25,6 +25,7 @@ from rvc_jax.audio.blocks import (
 )
 from rvc_jax.audio.filters import resampled_length
 from rvc_jax.audio.loudness import file_gain, rms, slice_gain
+from rvc_jax.audio.offset import OffsetRemover
 from rvc_jax.audio.reading import decode_blocks
 from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE, PrepareConfig
 from rvc_jax.errors import UserError
@@ -178,6 +179,8 @@ def prepare_input(
             side = stack.enter_context(_SideChannel(source.rate, side_rate))
         # The side leaves on the same pass as the mono mix: no source is read twice.
         blocks = _mix_down(source.blocks, check, side)
+        if prepare.high_pass_hz:
+            blocks = OffsetRemover(source.rate).remove(blocks)
         blocks = resample_blocks(blocks, source.rate, FEATURE_RATE)
         blocks = high_pass_blocks_zero_phase(
             _pad_short(blocks), FEATURE_RATE, prepare.high_pass_hz
@@ -231,16 +234,19 @@ class _SideChannel:
     """Collects half the difference of the first two channels, at another rate."""
 
     def __init__(self, from_rate: int, to_rate: int):
+        self._offset = OffsetRemover(from_rate)
         self._resampler = Resampler(from_rate, to_rate)
         self._collector = WaveCollector(to_rate, scratch_folder())
 
     def push(self, block: np.ndarray) -> None:
         """block: [channels, samples], at least two channels."""
-        self._collector.append(self._resampler.push((block[0] - block[1]) / 2))
+        side = self._offset.push((block[0] - block[1]) / 2)
+        self._collector.append(self._resampler.push(side))
 
     def finish(self) -> np.ndarray:
         """float32 [samples]; a memmap if it is long."""
-        self._collector.append(self._resampler.push(np.zeros(0, np.float32), last=True))
+        rest = self._offset.push(np.zeros(0, np.float32), last=True)
+        self._collector.append(self._resampler.push(rest, last=True))
         return self._collector.finish()
 
     def __enter__(self) -> _SideChannel:

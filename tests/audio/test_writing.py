@@ -206,3 +206,57 @@ def test_a_wav_too_long_for_its_header_is_refused(tmp_path, monkeypatch, stereo)
     ):
         save(tmp_path / "a.wav", stereo[0], RATE)
     assert not list(tmp_path.iterdir())
+
+
+def decoded_level(path):
+    """The level of the middle half of a file, in dB of full scale, as ffmpeg decodes it."""
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        planar = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
+        frames = [out for frame in container.decode(stream) for out in planar.resample(frame)]
+    wave = np.concatenate([frame.to_ndarray() for frame in frames], axis=1)[0]
+    middle = wave[len(wave) // 4 : len(wave) * 3 // 4]
+    return 10 * np.log10(np.square(middle, dtype=np.float64).mean())
+
+
+@pytest.mark.parametrize(
+    ("ending", "bit_rates"),
+    [
+        (".wav", [0]),
+        (".flac", [0]),
+        (".ogg", [0]),
+        (".mp3", [0, 32, 128, 176, 192, 200, 224, 320]),
+        (".m4a", [0, 192]),
+        (".aac", [0, 192]),
+        (".opus", [0, 64, 128]),
+    ],
+)
+def test_the_level_is_that_of_the_sound_in_every_format(tmp_path, ending, bit_rates):
+    path = tmp_path / f"tone{ending}"
+    for rate in writing.SAVE_FORMATS[ending].rates or (8000, 16000, 40000, 44100, 96000):
+        tone = 0.5 * np.sin(2 * np.pi * 500 * np.arange(rate // 2) / rate)
+        for bit_rate in bit_rates if rate in (16000, 48000) else [0]:
+            save(path, tone, rate, EncodingOptions(bit_rate=bit_rate))
+            level = decoded_level(path)
+            assert abs(level - 10 * np.log10(0.125)) < 0.1, (rate, bit_rate, level)
+
+
+def test_an_mp3_of_full_scale_does_not_clip(tmp_path):
+    tone = 0.99 * np.sin(2 * np.pi * 500 * np.arange(48000) / 48000)
+    save(tmp_path / "loud.mp3", np.stack([tone, tone]), 48000)
+    assert decoded_level(tmp_path / "loud.mp3") == pytest.approx(-3.1, abs=0.1)
+
+
+@pytest.mark.parametrize("rate", [65535, 65540, 96000, 192000])
+def test_flac_holds_these_rates(tmp_path, stereo, rate):
+    save(tmp_path / "a.flac", stereo[0], rate, EncodingOptions(rate=rate))
+    assert decode(tmp_path / "a.flac")[1] == rate
+
+
+@pytest.mark.parametrize("rate", [65536, 96001, 191999])
+def test_flac_refuses_rates_that_it_cannot_state(tmp_path, stereo, rate):
+    with pytest.raises(UserError, match=f"{rate} Hz is impossible in .flac files: .* of 10"):
+        writing.check_encoding(".flac", EncodingOptions(rate=rate))
+    # The rate of the sound itself gives way, as it does where a format has few rates.
+    save(tmp_path / "a.flac", stereo[0], rate)
+    assert decode(tmp_path / "a.flac")[1] == -(-rate // 10) * 10
