@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 # Unicode categories: control, format, surrogate, private use, line and paragraph separator.
 _CONTROL_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+_CREDENTIALS = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{0,20}:/{2,3})[^\s/?#]*@")
+"""User and password in an address, with what comes before them."""
 
 
 class UserError(Exception):
@@ -41,3 +44,8 @@ def make_printable(text: str) -> str:
     """
     text = text.encode("utf-8", "replace").decode("utf-8")
     return "".join("?" if unicodedata.category(c) in _CONTROL_CATEGORIES else c for c in text)
+
+
+def hide_credentials(text: str) -> str:
+    """Return text without the users and passwords of the addresses in it."""
+    return _CREDENTIALS.sub(r"\1", text) if "@" in text else text

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rvc_jax.errors import make_printable
+from rvc_jax.errors import hide_credentials, make_printable
 from rvc_jax.formatting import format_duration
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Display:
 
     def message(self, text: str) -> None:
         """Show one line of text that stays."""
-        text = make_printable(text)
+        text = make_printable(hide_credentials(text))
         if self._bars is not None:
             self._bars.console.print(text, markup=False, highlight=False)
         elif self._form == "json":
@@ -74,7 +74,7 @@ class Display:
     ) -> None:
         """Show how far a stage is; `facts` are part of a JSON line."""
         stage = _STAGES.get(stage, stage)
-        text = make_printable(text)
+        text = make_printable(hide_credentials(text))
         if not total:  # a stage of unknown length stays at its beginning
             done = 0
             total = 1
@@ -122,7 +122,7 @@ def print_result(result: Any, rows: Iterable[tuple[str, str]], as_json: bool) ->
     rows = list(rows)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        print(f"{name:<{width}}  {make_printable(value)}")
+        print(f"{name:<{width}}  {make_printable(hide_credentials(value))}")
 
 
 def to_plain(value: Any) -> Any:

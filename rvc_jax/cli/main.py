@@ -32,7 +32,7 @@ from rvc_jax.cli.commands.status import status
 from rvc_jax.cli.commands.train import train
 from rvc_jax.cli.commands.watch import watch
 from rvc_jax.cli.options import replace_old_names, unwrap_docstring
-from rvc_jax.errors import UserError, make_printable
+from rvc_jax.errors import UserError, hide_credentials, make_printable
 from rvc_jax.storage.environment import silence_libraries
 from rvc_jax.version import __version__
 
@@ -115,7 +115,8 @@ def _find_disk_full(error: BaseException | None) -> str | None:
 
 
 def _print_error(text: str, code: int) -> int:
-    print(f"rvc-jax: error: {make_printable(' '.join(text.split()))}", file=sys.stderr)
+    line = make_printable(hide_credentials(" ".join(text.split())))
+    print(f"rvc-jax: error: {line}", file=sys.stderr)
     return code
 
 

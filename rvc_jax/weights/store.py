@@ -27,7 +27,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from rvc_jax.errors import UserError, describe_os_error
+from rvc_jax.errors import UserError, describe_os_error, hide_credentials
 from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage import environment
 from rvc_jax.storage.files import file_sha256, write_json
@@ -217,7 +217,7 @@ def _write_record(place: Path, content: Path, sha256: str, url: str) -> None:
         "sha256": sha256,
         "size": state.st_size,
         "mtime_ns": state.st_mtime_ns,
-        "url": url,
+        "url": hide_credentials(url),
     }
     write_json(_record_path(place), record)
 
@@ -251,7 +251,7 @@ def _download(file: WeightsFile, reporter: Reporter) -> Path:
         )
         raise UserError(
             f"{file.name} {state}, and RVC_JAX_OFFLINE keeps us off the network: "
-            f"unset it, or put the file of {addresses[0]} at {place}"
+            f"unset it, or put the file of {hide_credentials(addresses[0])} at {place}"
         )
 
     def report_waiting() -> None:
@@ -292,7 +292,7 @@ def _download_from_any(
             return place
         except DownloadError as error:
             failures.append((address, error))
-    reasons = "; ".join(f"{address}: {error}" for address, error in failures)
+    reasons = "; ".join(f"{hide_credentials(address)}: {error}" for address, error in failures)
     is_missing = all(isinstance(error, MissingOnServerError) for _, error in failures)
     kind = _MissingEverywhereError if is_missing else UserError
     raise kind(
@@ -393,7 +393,8 @@ def _list_addresses(file: WeightsFile) -> list[str]:
     if not mirror:
         return list(file.urls)
     if not re.fullmatch(r"https?://[!-~]+", mirror):
-        raise UserError(f"RVC_JAX_MIRROR is {mirror!r}; it must begin with https:// or http://")
+        shown = hide_credentials(mirror)
+        raise UserError(f"RVC_JAX_MIRROR is {shown!r}; it must begin with https:// or http://")
     # As keys, since several addresses can become one.
     return list(dict.fromkeys(_to_mirror(url, mirror) for url in file.urls))
 

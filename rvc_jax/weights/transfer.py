@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rvc_jax.errors import describe_os_error
+from rvc_jax.errors import describe_os_error, hide_credentials
 from rvc_jax.reporter import Reporter
 from rvc_jax.storage.files import check_disk_space, write_json
+from rvc_jax.storage.origins import drop_credentials, split_credentials
 from rvc_jax.version import __version__
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)
@@ -110,7 +111,9 @@ def _attempt(
         if not have:
             # Before the state is written: it must never describe a new file beside bytes of an old.
             discard(part)
-        write_json(_state_path(part), {"url": url, "etag": _strong_etag(response)})
+        write_json(
+            _state_path(part), {"url": hide_credentials(url), "etag": _strong_etag(response)}
+        )
         most = limit if total is None else total
         with part.open("ab" if have else "wb") as file:
             reporter.progress("download", have, total, name)
@@ -137,14 +140,17 @@ def _build_request(url: str, have: int, etag: str | None) -> urllib.request.Requ
         headers["Range"] = f"bytes={have}-"
         if etag:
             headers["If-Range"] = etag
-    return urllib.request.Request(url, headers=headers)
+    address, authorization = split_credentials(url)
+    if authorization:
+        headers["Authorization"] = authorization
+    return urllib.request.Request(address, headers=headers)
 
 
 def _find_part(url: str, part: Path, pinned: bool) -> tuple[int, str | None]:
     """The bytes that can be continued, and the ETag of the file that they belong to."""
     state = read_json(_state_path(part))
     etag = state.get("etag") if isinstance(state.get("etag"), str) else None
-    if state.get("url") != url or not (etag or pinned) or not part.is_file():
+    if state.get("url") != hide_credentials(url) or not (etag or pinned) or not part.is_file():
         return 0, None
     return part.stat().st_size, etag
 
@@ -162,8 +168,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to https, and from http to http: never to files or other protocols, and
-    never from https to http."""
+    """Follows redirects to https, and from http to http: never to files or other protocols, never
+    from https to http, and without credentials to another origin."""
 
     def redirect_request(
         self, request: Any, file: Any, code: int, message: str, headers: Any, address: str
@@ -172,7 +178,10 @@ class SafeRedirects(urllib.request.HTTPRedirectHandler):
         scheme = address.partition(":")[0].lower()
         if scheme != "https" and scheme != request.type:
             return None
-        return super().redirect_request(request, file, code, message, headers, address)
+        found = super().redirect_request(request, file, code, message, headers, address)
+        if found is not None:
+            drop_credentials(found, request.full_url)
+        return found
 
 
 def _open(request: urllib.request.Request, part: Path) -> Any:

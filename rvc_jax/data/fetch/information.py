@@ -13,6 +13,7 @@ import av
 from av.error import FFmpegError
 
 from rvc_jax.data.fetch.sidecar import Sidecar, make_recording_key
+from rvc_jax.errors import hide_credentials
 from rvc_jax.storage.files import file_sha256
 
 _MAX_TEXT = 300
@@ -45,7 +46,7 @@ def make_sidecar(
         link=link,
         page=clean_link(str(info.get("webpage_url") or link)),
         extractor=str(info.get("extractor_key")),
-        id=str(info.get("id")),
+        id=hide_credentials(str(info.get("id"))),
         title=title,
         uploader=to_line(str(uploader)) if uploader else None,
         licence=to_line(str(info["license"])) if info.get("license") else None,
@@ -95,10 +96,12 @@ def find_media_link(entry: dict[str, Any]) -> str | None:
     """
     formats = entry.get("formats") or [entry]
     link = formats[-1].get("url")
-    return link if isinstance(link, str) and link.startswith("http") else None
+    is_link = isinstance(link, str) and link.startswith("http")
+    return hide_credentials(link) if is_link else None
 
 
 def to_line(text: str) -> str:
-    """Return text as one printable line of at most `_MAX_TEXT` characters."""
+    """Return text as one printable line of at most `_MAX_TEXT` characters, without passwords."""
+    text = hide_credentials(text)
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."

@@ -2,9 +2,9 @@
 
 Every request of yt-dlp, including redirects and entries of playlists, passes one handler of its
 network layer. The handler follows http and https only, to public addresses only, and bounds every
-wait and every read; the search of a page is bounded, too. Addresses are checked twice: when the
-name is resolved, so that no connection is made, and on the connected socket, so that a name that
-resolves differently the second time gains nothing.
+wait and every read; the search of a page is bounded, too. A connection is made to an address that
+was checked, so that a name which resolves differently the second time gains nothing. A redirect to
+another origin takes no credentials along.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
-import ipaddress
 import signal
 import socket
 import threading
@@ -25,6 +24,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from yt_dlp.networking._urllib import (
+    RedirectHandler,
     UrllibResponseAdapter,
     UrllibRH,
     handle_response_read_exceptions,
@@ -36,6 +36,10 @@ from yt_dlp.networking.exceptions import (
     TransportError,
 )
 
+from rvc_jax.data.fetch.addresses import is_public
+from rvc_jax.errors import hide_credentials
+from rvc_jax.storage.origins import drop_credentials, shorten_referer
+
 _MAX_PAGE_BYTES = 32 << 20
 """Limit for a page, feed or manifest; recordings go to the disk block by block."""
 _BLOCK_BYTES = 1 << 16
@@ -45,7 +49,9 @@ _MAX_TIMEOUTS_PER_PAGE = 10
 """Limit for reading a whole page, in timeouts."""
 MAX_CPU_SECONDS = 30.0
 """Limit for searching one page."""
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".intranet", ".lan", ".home.arpa")
+"""Names of private networks, which a proxy could resolve where this machine can't."""
+_NOT_IN_HOSTS = frozenset(" /\\@#?<>\"'|^`{}")
 _MAX_QUOTED = 100
 
 
@@ -63,10 +69,12 @@ def check_link(link: str, allow_private: bool = False) -> None:
     """
     try:
         parts = urllib.parse.urlsplit(link)
-        host = urllib.parse.unquote(parts.hostname or "")
+        host = urllib.parse.unquote(parts.hostname or "").rstrip(".")
         _ = parts.port  # raises ValueError if it is not a number
     except ValueError as error:
         raise RefusedError(f"this is not a link: {_shorten(link)}") from error
+    if not host.isprintable() or _NOT_IN_HOSTS & set(host):
+        raise RefusedError(f"this is not a link: {_shorten(link)}")
     if not parts.scheme or (not host and parts.scheme not in ("file", "data")):
         raise RefusedError(
             f"this is not a link: {_shorten(link)}; give it whole, from its https:// on"
@@ -82,8 +90,10 @@ def check_link(link: str, allow_private: bool = False) -> None:
             entry[4][0] for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         }
     except OSError:
+        if f".{host.lower()}".endswith(_LOCAL_SUFFIXES):
+            raise _not_public(host, host) from None
         return
-    except UnicodeError as error:
+    except ValueError as error:  # no name, or one with characters that names can't have
         raise RefusedError(f"this is not a link: {_shorten(link)}") from error
     for address in addresses:
         check_address(str(address), host)
@@ -92,23 +102,15 @@ def check_link(link: str, allow_private: bool = False) -> None:
 def check_address(address: str, host: str) -> None:
     """Refuse a numeric address that is not public. Raises RefusedError."""
     if not is_public(address):
-        named = host if host == address else f"{host} ({address})"
-        raise RefusedError(
-            f"{named} is an address of this machine or a private network; "
-            "pass --allow-private-addresses if it is yours"
-        )
+        raise _not_public(address, host)
 
 
-def is_public(address: str) -> bool:
-    """Return whether a numeric address is on the public internet, also as IPv4 inside IPv6."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address):
-        embedded = parsed.ipv4_mapped or parsed.sixtofour
-        if parsed in _NAT64:
-            embedded = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
-        if embedded is not None:
-            parsed = embedded
-    return parsed.is_global and not parsed.is_multicast
+def _not_public(address: str, host: str) -> RefusedError:
+    named = host if host == address else f"{host} ({address})"
+    return RefusedError(
+        f"{named} is an address of this machine or a private network; "
+        "pass --allow-private-addresses if it is yours"
+    )
 
 
 @contextlib.contextmanager
@@ -157,6 +159,7 @@ class GuardedRH(UrllibRH):
         opener = super()._create_instance(**options)  # pyright: ignore[reportAttributeAccessIssue]
         context = self._make_sslcontext(legacy_ssl_support=options.get("legacy_ssl_support"))
         opener.add_handler(_GuardHandler(context, self._allow_private, self.timeout))
+        opener.add_handler(_SafeRedirectHandler())
         return opener
 
     def _prepare_headers(self, _: Any, headers: Any) -> None:
@@ -191,6 +194,9 @@ class _GuardHandler(urllib.request.AbstractHTTPHandler):
 
     def http_request(self, request: urllib.request.Request) -> urllib.request.Request:
         check_link(request.full_url, self._allow_private)
+        referer = request.get_header("Referer")
+        if referer is not None and hide_credentials(referer) != referer:
+            request.add_header("Referer", shorten_referer(referer))
         return request
 
     https_request = ftp_request = file_request = data_request = http_request
@@ -237,6 +243,17 @@ class _GuardHandler(urllib.request.AbstractHTTPHandler):
         return self.do_open(connect, request, **options)  # pyright: ignore[reportArgumentType]
 
 
+class _SafeRedirectHandler(RedirectHandler):
+    """Follows redirects before yt-dlp's handler does, without credentials to another origin."""
+
+    handler_order = 450
+
+    def redirect_request(self, req: Any, *details: Any) -> Any:
+        request = super().redirect_request(req, *details)
+        drop_credentials(request, req.full_url)
+        return request
+
+
 if TYPE_CHECKING:
     _Connection = http.client.HTTPConnection
 else:
@@ -245,11 +262,14 @@ else:
 
 
 class _CheckedConnection(_Connection):
-    """Checks the peer's address before anything is sent, and bounds the wait for the headers."""
+    """Connects to a checked address, checks the peer, and bounds the wait for the headers."""
 
     allow_private = False
 
     def connect(self) -> None:
+        if not self.allow_private:
+            # http.client calls it for the socket of both kinds of connections.
+            self._create_connection = _connect_to_public
         super().connect()
         if not self.allow_private:
             check_address(self.sock.getpeername()[0], self.host)
@@ -270,6 +290,29 @@ class _HTTPConnection(_CheckedConnection, http.client.HTTPConnection):
 
 class _HTTPSConnection(_CheckedConnection, http.client.HTTPSConnection):
     pass
+
+
+def _connect_to_public(
+    place: tuple[str, int], timeout: Any = None, source: Any = None
+) -> socket.socket:
+    """Connect to one of a host's addresses, all of which are public.
+
+    Raises:
+        RefusedError: One is not.
+        OSError: None of them accepts the connection.
+    """
+    host, port = place
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    for address in addresses:
+        check_address(address, host)
+    failure: OSError = OSError(f"{host} has no address")
+    for address in addresses:
+        try:
+            return socket.create_connection((address, port), timeout, source)
+        except OSError as error:
+            failure = error
+    raise failure
 
 
 class _BoundedResponse(UrllibResponseAdapter):
@@ -377,4 +420,5 @@ def _shut_down(connected: socket.socket) -> None:
 
 
 def _shorten(text: str) -> str:
+    text = hide_credentials(text)
     return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}..."

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import http.server
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -21,7 +23,8 @@ from local_media_server import MediaServer
 from rvc_jax.config import FetchConfig
 from rvc_jax.data.fetch import network_guard
 from rvc_jax.data.fetch.fetch import fetch
-from rvc_jax.data.fetch.network_guard import RefusedError, check_link, is_public
+from rvc_jax.data.fetch.addresses import is_public
+from rvc_jax.data.fetch.network_guard import RefusedError, check_link
 from rvc_jax.errors import UserError
 
 LOCAL = FetchConfig(allow_private_addresses=True, timeout=1.0, retries=1)
@@ -61,14 +64,15 @@ def names(folder: Path) -> list[str]:
         "http://[::1",
         "http://example.org:port/",
         "http://a..example.org/",
+        "http://a%00b.example.org/",
+        "http://user:secret@a..example.org/",
     ],
 )
 def test_links_that_are_not_of_the_web_are_refused(link: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         fetch(["https://93.184.215.14/", link], tmp_path / "out", FetchConfig())
-    assert re.search("is not a link|are not fetched", str(error.value)) and "\n" not in str(
-        error.value
-    )
+    assert re.search("is not a link|are not fetched", str(error.value))
+    assert "\n" not in str(error.value) and "secret" not in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
@@ -104,6 +108,25 @@ def test_links_that_are_not_of_the_web_are_refused(link: str, tmp_path: Path) ->
         "%31%32%37.0.0.1",
         "user:word@127.0.0.1",
         "127.0.0.1:8080",
+        "127.0.0.1.",
+        "0x7f.0.0.0x1",
+        "017700000001",
+        "0x7F000001",
+        "①②⑦.⓪.⓪.①",
+        "127。0。0。1",
+        "%6c%6f%63alhost",
+        "LOCALHOST",
+        "printer.local",
+        "db.internal",
+        "router.home.arpa",
+        "[::127.0.0.1]",
+        "[::ffff:0:127.0.0.1]",
+        "[64:ff9b:1::7f00:1]",
+        "[fec0::1]",
+        "[5f00::1]",
+        "[fe80::1%25lo]",
+        "192.0.0.192",
+        "192.88.99.1",
     ],
 )
 def test_addresses_that_are_not_public_are_refused(host: str) -> None:
@@ -203,6 +226,62 @@ def test_a_name_that_changes_its_address_gains_nothing(
         )
     assert int(port) in asked and None in asked
     assert not server.requests
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "127.0.0.1"])
+def test_a_redirect_to_another_origin_takes_no_credentials_along(
+    host: str, media: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Another host, or the same one at another port."""
+    seen: list[tuple[str, dict[str, str]]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            names = {name.lower(): value for name, value in self.headers.items()}
+            seen.append((f"{self.server.server_port}{self.path}", names))
+            port = self.server.server_port
+            targets = {
+                "/first.m4a": f"http://127.0.0.1:{port}/same.m4a",
+                "/same.m4a": f"http://{host}:{other.server_port}/talk.m4a",
+            }
+            target = targets.get(self.path)
+            self.send_response(302 if target else 200)
+            self.send_header("Content-Type", "audio/mp4")
+            if target:
+                self.send_header("Location", target)
+                self.send_header("Set-Cookie", "own=cookie")
+            body = b"" if target else media["talk.m4a"]
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+    first = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    other = http.server.ThreadingHTTPServer((host, 0), Handler)
+    for server in (first, other):
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    link = f"http://user:secret@127.0.0.1:{first.server_port}/first.m4a"
+    try:
+        (file,) = fetch([link], tmp_path, LOCAL).files
+    finally:
+        for server in (first, other):
+            server.shutdown()
+            server.server_close()
+    assert file.path.read_bytes() == media["talk.m4a"]
+    sent = {place: headers.get("authorization") for place, headers in seen}
+    assert sent[f"{first.server_port}/first.m4a"] == "Basic dXNlcjpzZWNyZXQ="
+    assert sent[f"{first.server_port}/same.m4a"] == "Basic dXNlcjpzZWNyZXQ="
+    assert sent[f"{other.server_port}/talk.m4a"] is None
+    for place, headers in seen:
+        assert "secret" not in str(headers)
+        if place.startswith(str(other.server_port)):
+            assert not {"authorization", "proxy-authorization"} & headers.keys()
+    for written in tmp_path.rglob("*.json"):
+        assert "secret" not in written.read_text()
 
 
 def test_proxies_of_the_environment_are_used_and_lead_nowhere_else(
