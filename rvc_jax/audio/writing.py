@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import io
-import uuid
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +19,7 @@ import soundfile
 from rvc_jax.audio.blocks import Resampler
 from rvc_jax.config import BitDepth
 from rvc_jax.errors import UserError, describe_os_error
+from rvc_jax.storage.scratch import clear_once, make_scratch_name
 
 
 class _Format(NamedTuple):
@@ -161,7 +161,8 @@ class Writer:
         self._resampler = None
         if rate != self.rate:
             self._resampler = Resampler(rate, self.rate, channels)
-        self._temporary = self._path.with_name(f".{uuid.uuid4().hex}{extension}")
+        clear_once(self._path.parent)
+        self._temporary = self._path.with_name(make_scratch_name(f"tmp{extension}"))
         with self._clean_up_on_error():
             self._sink = _Sink(self._temporary)
             make = _FfmpegEncoder if kind.bit_rate else _SoundfileEncoder

@@ -117,7 +117,7 @@ def _describe_run(path: Path) -> dict[str, Any]:
         "f0_method": run.dataset.f0_method,
         "steps": max((record["step"] for record in history), default=0),
         "epochs_asked_for": run.preset.train.epochs,
-        "holdout_before": scores.get(0),
+        "holdout_before": next(iter(scores.values()), None),
         "holdout_best": best_mel(best) if best else None,
         "best_step": best["step"] if best else None,
         "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),

@@ -6,6 +6,7 @@ Results go to standard output.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -52,17 +53,19 @@ class Display:
 
     def __exit__(self, *_: object) -> None:
         if self._bars is not None:
-            self._bars.stop()
+            with contextlib.suppress(OSError):
+                self._bars.stop()
 
     def message(self, text: str) -> None:
         """Show one line of text that stays."""
         text = make_printable(hide_credentials(text))
         if self._bars is not None:
-            self._bars.console.print(text, markup=False, highlight=False)
+            with contextlib.suppress(OSError):
+                self._bars.console.print(text, markup=False, highlight=False)
         elif self._form == "json":
             _print_json_line({"event": "message", "text": text})
         else:
-            print(text, file=sys.stderr, flush=True)
+            _print_line(text)
 
     def progress(
         self,
@@ -94,7 +97,7 @@ class Display:
             _print_json_line({**event, **(facts or {})})
         else:
             line = f"{stage} {100 * done / total:.0f}% {text}"
-            print(line.rstrip(), file=sys.stderr, flush=True)
+            _print_line(line.rstrip())
 
 
 def _make_bars() -> Bars:
@@ -111,7 +114,13 @@ def _make_bars() -> Bars:
 
 
 def _print_json_line(line: dict[str, Any]) -> None:
-    print(json.dumps(to_plain(line)), file=sys.stderr, flush=True)
+    _print_line(json.dumps(to_plain(line)))
+
+
+def _print_line(text: str) -> None:
+    # Work goes on without a reader: the terminal was closed, or the pipe.
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def print_result(result: Any, rows: Iterable[tuple[str, str]], as_json: bool) -> None:

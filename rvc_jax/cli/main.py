@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -34,6 +35,7 @@ from rvc_jax.cli.commands.watch import watch
 from rvc_jax.cli.options import replace_old_names, unwrap_docstring
 from rvc_jax.errors import UserError, hide_credentials, make_printable
 from rvc_jax.storage.environment import silence_libraries
+from rvc_jax.storage.signals import InterruptedBySignal, signals_as_exceptions
 from rvc_jax.version import __version__
 
 # In the order of the help: from speech to a voice, then what voices are used for.
@@ -65,7 +67,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return the exit code.
 
-    The code is 0, 1 if a part of the work failed, 2 for an error of the user, 130 after Ctrl-C.
+    The code is 0, 1 if a part of the work failed, 2 for an error of the user, 130 after Ctrl-C, 143
+    after SIGTERM, 129 after SIGHUP.
 
     Args:
       arguments: the command and its options, by default those of this process.
@@ -77,6 +80,16 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     silence_libraries()
     threading.excepthook = _report_thread_failure
+    try:
+        with signals_as_exceptions():
+            return _run(arguments)
+    except InterruptedBySignal as signal:
+        return _print_error("interrupted", signal.exit_code)
+    except KeyboardInterrupt:
+        return _print_error("interrupted", 130)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         return tyro.extras.subcommand_cli_from_dict(
             {name: unwrap_docstring(command) for name, command in COMMANDS.items()},
@@ -91,8 +104,6 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader of our output has closed it. Python would complain when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        return _print_error("interrupted", 130)
     except SystemExit as stop:  # tyro has printed the help or the error
         return stop.code if isinstance(stop.code, int) else 2
     except Exception as error:
@@ -116,7 +127,8 @@ def _find_disk_full(error: BaseException | None) -> str | None:
 
 def _print_error(text: str, code: int) -> int:
     line = make_printable(hide_credentials(" ".join(text.split())))
-    print(f"rvc-jax: error: {line}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print(f"rvc-jax: error: {line}", file=sys.stderr)
     return code
 
 

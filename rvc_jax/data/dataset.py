@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import hashlib
 import itertools
 import json
 import math
@@ -133,6 +135,30 @@ class VoiceDataset:
     info: DatasetInfo
     train: Windows
     holdout: Windows
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """What tells this dataset from others, wherever it is: a hash of what was prepared how,
+        and one of what is in the windows.
+
+        Of the training windows, everything but sound and content counts.
+        """
+        rows = [*_hash_rows(self.train, with_sound=False)]
+        rows += _hash_rows(self.holdout, with_sound=True)
+        content = hashlib.sha256(b"".join(sorted(rows))).hexdigest()
+        return f"{self.info.fingerprint[:16]}-{content[:16]}"
+
+
+def _hash_rows(windows: Windows, with_sound: bool) -> Iterator[bytes]:
+    """Yield a hash of every window: shards may come in another order."""
+    for row in range(len(windows)):
+        digest = hashlib.sha256(windows.source[row].encode("utf-8", "surrogateescape"))
+        for array in (windows.start, windows.lengths, windows.speaker, windows.f0):
+            digest.update(array[row].tobytes())
+        if with_sound:
+            digest.update(windows.samples(row).tobytes())
+            digest.update(windows.content[row].tobytes())
+        yield digest.digest()
 
 
 def read_info(path: Location) -> DatasetInfo:

@@ -44,6 +44,7 @@ from rvc_jax.features.f0 import PitchExtractor, load_pitch_extractor
 from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage.files import file_sha256
 from rvc_jax.storage.places import local_file
+from rvc_jax.storage.scratch import temporary_folder
 from rvc_jax.version import __version__
 
 BLOCK = 64
@@ -152,7 +153,7 @@ def analyze(
             extractors.content, 2 * FEATURE_HOP, np.float16, config, cache
         ),
     }
-    with tempfile.TemporaryDirectory(prefix="rvc_jax-") as scratch:
+    with temporary_folder() as scratch:
 
         def open_cut(cut: Cut) -> _OpenCut:
             own_scratch = Path(tempfile.mkdtemp(dir=scratch))

@@ -12,12 +12,9 @@ import glob
 import os
 import shutil
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-
-import psutil
 
 from rvc_jax.config import PrepareConfig
 from rvc_jax.data.beam import BeamSettings, analyze_with_beam
@@ -31,12 +28,15 @@ from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage import places
 from rvc_jax.storage.files import disk_full, is_vacant
+from rvc_jax.storage.locks import Lock, NoLock, lock_beside, shorten_name
 from rvc_jax.storage.places import Location
+from rvc_jax.storage.scratch import own_tempfiles, temporary_folder
 from rvc_jax.weights.registry import ENTRIES
 
 __all__ = ["BeamSettings", "prepare"]
 
 _UNFINISHED = ".unfinished"
+_OLD = "old"
 _METADATA = "metadata.json"
 _SHARED_SCHEMES = ("gs://", "s3://")
 """Places that workers on other machines can write to."""
@@ -76,19 +76,39 @@ def prepare(
     config = _make_encoder_absolute(config.resolved())
     check_settings(config)
     _check_out(out, overwrite)
-    sources = find_sources(source, config.speakers, reporter)
-    store = Cache(cache)
-    _download_weights(config, reporter)
-    with _write_errors(out):
-        if beam:
-            analyses = analyze_with_beam(sources.cuts, config, store, beam)
-        else:
-            analyses = list(analyze(sources.cuts, config, store, reporter))
-        records = Records(split_slices(sources, config, analyses), store)
-        with _temporary_sibling(out) as folder, _remote_shard_folder(out, beam) as shards:
+    with _locked(out, reporter) as lock, temporary_folder() as scratch:
+        _check_out(out, overwrite)  # again, because it was not ours before
+        sources = find_sources(source, config.speakers, reporter)
+        store = Cache(cache)
+        _download_weights(config, reporter)
+        with (
+            _write_errors(out),
+            own_tempfiles(scratch),
+            _temporary_sibling(out) as folder,
+            _remote_shard_folder(out, beam) as shards,
+        ):
+            if beam:
+                analyses = analyze_with_beam(sources.cuts, config, store, beam)
+            else:
+                analyses = list(analyze(sources.cuts, config, store, reporter))
+            records = Records(split_slices(sources, config, analyses), store)
             info, written = _write_records(records, reporter, folder, beam, shards)
-            _move_into_place(written, out, shards)
+            # Programs without our lock may have made something there meanwhile.
+            lock.check()
+            _check_out(out, overwrite)
+            _move_into_place(written, out, shards, overwrite)
     return info
+
+
+def _locked(out: Location, reporter: Reporter) -> Lock | NoLock:
+    if places.is_remote(out):
+        return NoLock()  # what is there is checked again before it is replaced
+    return lock_beside(
+        Path(out),
+        f"the dataset {out}",
+        "wait until it is done, or name another folder with --out",
+        reporter,
+    )
 
 
 def _make_encoder_absolute(config: PrepareConfig) -> PrepareConfig:
@@ -179,18 +199,20 @@ def _check_parent(out: Path) -> None:
 def _temporary_sibling(out: Location) -> Iterator[Path]:
     """Make a temporary folder on the disk of `out`, and remove it at the end.
 
-    Folders that killed processes have left there are removed, too.
+    Folders that killed processes have left there are removed, too: who makes such a folder has the
+    lock of `out`.
     """
     if places.is_remote(out):
-        with tempfile.TemporaryDirectory(prefix="rvc_jax-") as temporary:
-            yield Path(temporary)
+        with temporary_folder() as temporary:
+            yield temporary
         return
-    out = Path(out).absolute()
-    for leftover in out.parent.glob(f".{glob.escape(out.name)}.*{_UNFINISHED}"):
-        owner = leftover.name.removesuffix(_UNFINISHED).rpartition(".")[2]
-        if not (owner.isdecimal() and psutil.pid_exists(int(owner))):
-            shutil.rmtree(leftover, ignore_errors=True)
-    folder = out.parent / f".{out.name}.{os.getpid()}{_UNFINISHED}"
+    out = Path(os.path.realpath(out))
+    name = shorten_name(out.name)
+    for leftover in out.parent.glob(f".{glob.escape(name)}.*{_UNFINISHED}"):
+        if not os.path.lexists(out) and (leftover / _OLD / _METADATA).exists():
+            (leftover / _OLD).rename(out)  # killed between the two moves
+        shutil.rmtree(leftover, ignore_errors=True)
+    folder = out.parent / f".{name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}"
     folder.mkdir(parents=True)
     try:
         yield folder
@@ -216,8 +238,11 @@ def _remote_shard_folder(out: Location, beam: BeamSettings | None) -> Iterator[s
         places.remove(folder)
 
 
-def _move_into_place(new: Path, out: Location, shards: str | None) -> None:
-    """Replace `out` with the new folder and, if given, the remote shards."""
+def _move_into_place(new: Path, out: Location, shards: str | None, overwrite: bool) -> None:
+    """Move the new folder to `out` and, if given, the remote shards.
+
+    Nothing but an empty folder is replaced without `overwrite`.
+    """
     if places.is_remote(out):
         # The metadata goes first and comes last: half a dataset must not look like one.
         places.discard(places.join(out, _METADATA))
@@ -226,11 +251,11 @@ def _move_into_place(new: Path, out: Location, shards: str | None) -> None:
             places.copy(shards, str(out))
         places.upload(new, out, last=_METADATA)
         return
-    out = Path(out)
-    if not out.exists():
-        new.rename(out)
+    out = Path(os.path.realpath(out))
+    if not overwrite or is_vacant(out):
+        new.rename(out)  # fails where something is
         return
-    old = new.with_name("old")  # removed with the temporary folder
+    old = new.with_name(_OLD)  # removed with the temporary folder
     out.rename(old)
     try:
         new.rename(out)

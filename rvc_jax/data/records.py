@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from rvc_jax.data.split import AssignedSlice, SplitPlan
 from rvc_jax.errors import UserError
 from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage.places import local_file
+from rvc_jax.storage.scratch import temporary_folder
 
 Record = dict[str, Any]
 
@@ -77,7 +77,7 @@ class Records:
         hop = PRESETS[config.preset].audio.hop
         scale = self.scales[split]
         with (
-            tempfile.TemporaryDirectory(prefix="rvc_jax-") as scratch,
+            temporary_folder() as scratch,
             _unchanged(cut.name),
             local_file(cut.path) as path,
         ):

@@ -15,13 +15,13 @@ import errno
 import itertools
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rvc_jax.data.tfds_import import import_tfds
 from rvc_jax.storage import places
+from rvc_jax.storage.scratch import temporary_folder
 
 import_tfds()
 
@@ -154,7 +154,7 @@ class StableBeamWriter(writer.BeamWriter):
         if not self._place:
             yield self
             return
-        with tempfile.TemporaryDirectory(prefix="rvc_jax-") as folder:
+        with temporary_folder() as folder:
             template = self._filename_template.replace(data_dir=folder)
             state: dict[str, Any] = self._original_state | {"filename_template": template}
             yield StableBeamWriter(**state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from rvc_jax.audio.filters import resample
 from rvc_jax.config import AudioConfig
+from rvc_jax.errors import sanitize
 from rvc_jax.metrics.holdout import format_metrics
 from rvc_jax.metrics.pitch import PITCH_METHOD, PitchTracks
 from rvc_jax.report import plots
@@ -25,6 +27,7 @@ from rvc_jax.report.html import (
 from rvc_jax.runs import learning_curve
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.history import (
+    SPEECH,
     best_evaluation,
     choose_better_voice,
     get_evaluation_metrics,
@@ -107,6 +110,7 @@ def _facts(run: RunFolder) -> list[tuple[str, str]]:
             f"in {info.files} files",
         ),
         ("slices", slices),
+        *_dataset_changes(run),
         (
             "pitch and content",
             f"{info.f0_method}, {info.content_encoder} ({info.content_channels} channels)",
@@ -122,6 +126,19 @@ def _facts(run: RunFolder) -> list[tuple[str, str]]:
         drops = [f"{drop.file}: {drop.reason}" for drop in info.dropped[:_DROPS_SHOWN]]
         rows.append(("left out", "; ".join(drops)))
     return rows
+
+
+def _dataset_changes(run: RunFolder) -> list[tuple[str, str]]:
+    """Return a row for every dataset that the run was trained on before the present one."""
+    datasets = run.datasets()
+    return [
+        (
+            f"until step {after['step']}",
+            f"another dataset ({sanitize(before.get(SPEECH, ''), 200)}); all scores and curves of "
+            "this page are of the present one",
+        )
+        for before, after in itertools.pairwise(datasets)
+    ]
 
 
 def _scores(run: RunFolder) -> list[tuple[str, str]]:

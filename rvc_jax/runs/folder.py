@@ -13,8 +13,8 @@ from rvc_jax.config import Preset, from_dict, to_dict
 from rvc_jax.data.dataset import DatasetInfo
 from rvc_jax.errors import UserError
 from rvc_jax.runs.history import FILE as HISTORY_FILE
-from rvc_jax.runs.history import read_history
-from rvc_jax.storage.files import is_vacant, write_array, write_json
+from rvc_jax.runs.history import Line, read_history, select_datasets, select_present
+from rvc_jax.storage.files import LOCK_NAME, is_vacant, write_array, write_json
 from rvc_jax.storage.places import Location, is_remote
 from rvc_jax.version import __version__
 
@@ -95,7 +95,7 @@ class RunFolder:
             UserError: The folder holds something else.
         """
         is_run = (self.path / "config.json").exists()
-        if not is_run and not is_vacant(self.path):
+        if not is_run and not is_vacant(self.path, besides=LOCK_NAME):
             raise UserError(
                 f"{self.path} is not empty and holds no run of rvc-jax: name another folder with "
                 "--run"
@@ -123,9 +123,18 @@ class RunFolder:
         """Folder of the best voice."""
         return self.path / "best"
 
-    def history(self) -> list[dict[str, Any]]:
-        """Read everything that the run has recorded (`runs.history`), oldest first."""
-        return read_history(self.path / HISTORY_FILE)
+    def history(self, whole: bool = False) -> list[Line]:
+        """Read what the run has recorded (`runs.history`), oldest first.
+
+        Args:
+            whole: Also what was recorded before the present dataset.
+        """
+        lines = read_history(self.path / HISTORY_FILE)
+        return list(lines) if whole else select_present(lines)
+
+    def datasets(self) -> list[Line]:
+        """Read since which steps the run has been trained on which datasets, oldest first."""
+        return select_datasets(self.history(whole=True))
 
     def index(self) -> np.ndarray | None:
         """Read the content features of the training speech; None if the run has none.

@@ -5,6 +5,9 @@ file.
 has `epoch`, `loss/NAME` and `gradient_norm/NAME`. A line of an evaluation has `holdout/NAME` for
 the raw weights and, where they are averaged as well, `holdout_ema/NAME`; it has `best/which` ("raw"
 or "ema") if its voice was the best so far and was saved as such.
+
+A line with `dataset` begins the record of a dataset: what is above it was measured on other speech,
+and decides nothing any more.
 """
 
 from __future__ import annotations
@@ -22,6 +25,11 @@ from rvc_jax.storage.files import atomic_write, disk_full
 FILE = "history.jsonl"
 
 Line = Mapping[str, Any]
+
+DATASET = "dataset"
+"""Name of the value with the identity of a dataset (`data.dataset.VoiceDataset.identity`)."""
+SPEECH = "speech"
+"""Name of the value that describes that dataset."""
 
 PREFIXES = {"raw": "holdout", "ema": "holdout_ema"}
 """Prefix of an evaluation's metrics, by which of the weights it measured."""
@@ -45,8 +53,38 @@ class History:
 
     @property
     def lines(self) -> Sequence[Line]:
-        """Every recorded line, oldest first."""
-        return self._lines
+        """What is recorded of the present dataset, oldest line first."""
+        return select_present(self._lines)
+
+    @property
+    def dataset(self) -> str:
+        """Identity of the present dataset; empty if the history does not say it."""
+        return str(next(iter(self.lines), {}).get(DATASET, ""))
+
+    def begin_dataset(self, step: int, identity: str, speech: str) -> bool:
+        """Begin the record of a dataset, unless it is the present one.
+
+        Args:
+            step: Step from which on the run is trained on it.
+            identity: Identity of the dataset.
+            speech: Its description, for reports.
+
+        Returns:
+            Whether another dataset was the present one before.
+        """
+        before = self.dataset
+        # Early versions noted the first half of it.
+        if before and identity.startswith(before):
+            return False
+        self.append(step, {DATASET: identity, SPEECH: speech})
+        return bool(before)
+
+    def name_first_dataset(self, identity: str, speech: str) -> None:
+        """Note the dataset of a history that does not name any: one of an earlier version."""
+        if self._lines and not any(DATASET in line for line in self._lines):
+            self._lines.insert(0, {"step": 0, DATASET: identity, SPEECH: speech})
+            self._is_file_valid = False
+            self._flush()
 
     def append(self, step: int, values: Mapping[str, float | str]) -> None:
         """Record values at a step."""
@@ -57,9 +95,13 @@ class History:
         """Drop what was recorded after a step: the run goes on from there and records it anew.
 
         The file is rewritten even if nothing is dropped, because a killed process may have left
-        half a line at its end.
+        half a line at its end. The beginning of a dataset stays, as of the step at the latest.
         """
-        self._lines = [line for line in self._lines if line["step"] <= step]
+        self._lines = [
+            {**line, "step": min(line["step"], step)}
+            for line in self._lines
+            if line["step"] <= step or DATASET in line
+        ]
         self._is_file_valid = False
         if self._file.exists():
             self._flush()
@@ -106,6 +148,21 @@ def read_history(file: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def select_present(history: Sequence[Line]) -> list[Line]:
+    """Return the lines since the beginning of the newest dataset, that one included."""
+    begins = [number for number, line in enumerate(history) if DATASET in line]
+    return list(history[begins[-1] if begins else 0 :])
+
+
+def select_datasets(history: Sequence[Line]) -> list[Line]:
+    """Return the lines that begin a dataset, without repetitions of one."""
+    found: list[Line] = []
+    for line in history:
+        if DATASET in line and not (found and line[DATASET].startswith(found[-1][DATASET])):
+            found.append(line)
+    return found
 
 
 def infer_steps_per_epoch(history: Sequence[Line]) -> int | None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from rvc_jax.config import BestBy, TrainConfig
 from rvc_jax.runs.history import (
+    DATASET,
     Line,
     best_evaluation,
     choose_better_voice,
@@ -202,8 +203,11 @@ def describe_forecast(history: Sequence[Line], recipe: TrainConfig) -> str:
     if not points or total is None:
         return ""
     now = points[-1].step
-    end = max(total, points[-1].step)
-    forecasts = forecast(points, (now, end, 2 * end))
+    end = max(total, now)
+    # The curve of a dataset begins where the training on it began.
+    begin = history[0]["step"] if DATASET in history[0] else 0
+    curve = [Point(point.step - begin, point.value) for point in points]
+    forecasts = forecast(curve, [step - begin for step in (now, end, 2 * end)])
     if forecasts is None:
         return ""
     here, at_end, twice = forecasts

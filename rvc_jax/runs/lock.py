@@ -1,5 +1,8 @@
-"""Who trains a run at a URL: one working folder at a time, and the last one has the newest
-state."""
+"""Who trains a run: one process at a time.
+
+A run's folder has a lock of `storage.locks`. Object stores have none: at a URL, `RunLock` says
+which working folder trains the run, and that the last one has the newest state.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ import time
 import uuid
 from pathlib import Path
 
-import psutil
-
 from rvc_jax.errors import UserError, sanitize
+from rvc_jax.reporter import Reporter
 from rvc_jax.storage import places
 from rvc_jax.storage.files import write_json
+from rvc_jax.storage.locks import Lock, lock_folder
 
 _EXPIRY_SECONDS = 300.0
 """Seconds after the last sign of life for which a run counts as being trained."""
@@ -35,8 +38,23 @@ class Owner:
     """Seconds since 1970 of the last sign of life; 0 after the run has ended."""
 
 
+def lock_run(run: Path, reporter: Reporter, name: str = "") -> Lock:
+    """Return the lock that a process holds while it trains the run in a folder.
+
+    Args:
+        run: The run's folder, or the working folder of one at a URL; made if it is missing.
+        reporter: Receives a message if a holder on another machine has to be waited for.
+        name: What to call the run in messages, if not by its folder.
+    """
+    advice = "end it first, or train into another place with --run"
+    return lock_folder(run, f"the run {name or run}", advice, reporter)
+
+
 class RunLock:
-    """A working folder's claim on a URL, kept in `owner.json` there."""
+    """A working folder's claim on a URL, kept in `owner.json` there.
+
+    The process holds the lock of the working folder meanwhile.
+    """
 
     def __init__(self, url: str, folder: Path):
         """Read the folder's identity, or make one up.
@@ -65,12 +83,9 @@ class RunLock:
             return False
         age = time.time() - owner.time
         is_own = owner.folder == self._identity
-        # On this machine, the process can be looked up; elsewhere, only its silence counts.
-        process_ended = is_own and (
-            owner.process == os.getpid() or not psutil.pid_exists(owner.process)
-        )
-        # Clocks differ: a sign of life may seem to be from the future.
-        if abs(age) < _EXPIRY_SECONDS and not process_ended:
+        # This process has the lock of its folder: whoever had it before has ended. Elsewhere, only
+        # silence counts. Clocks differ: a sign of life may seem to be from the future.
+        if abs(age) < _EXPIRY_SECONDS and not is_own:
             raise UserError(
                 f"{self._url} is being trained by process {owner.process} of "
                 f"{sanitize(owner.machine)}: end it first, or train into another place; if it is "

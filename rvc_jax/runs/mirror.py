@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from rvc_jax.runs import checkpoint
 from rvc_jax.storage import places
 from rvc_jax.storage.environment import cache_dir
 from rvc_jax.storage.files import write_json
+from rvc_jax.storage.scratch import temporary_folder
 
 _FILES = (
     "config.json",
@@ -381,7 +381,7 @@ def _stamp(path: Path) -> list[int]:
 @contextlib.contextmanager
 def _snapshot(path: Path) -> Iterator[Path]:
     """Copy a file that is being written to: some services refuse a file that grows while sent."""
-    with tempfile.TemporaryDirectory(prefix="rvc_jax-") as folder:
+    with temporary_folder() as folder:
         yield Path(shutil.copyfile(path, Path(folder) / path.name))
 
 

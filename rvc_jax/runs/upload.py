@@ -13,7 +13,7 @@ from pathlib import Path
 from rvc_jax.errors import UserError
 from rvc_jax.reporter import Reporter
 from rvc_jax.runs import checkpoint
-from rvc_jax.runs.lock import RunLock
+from rvc_jax.runs.lock import RunLock, lock_run
 from rvc_jax.runs.mirror import Mirror, working_folder
 from rvc_jax.storage.places import Location, is_remote
 from rvc_jax.storage.retry import RETRY_SECONDS
@@ -44,17 +44,18 @@ def sync_run(run: Location, reporter: Reporter) -> Iterator[Path]:
         yield Path(run)
         return
     folder = working_folder(str(run))
-    mirror = Mirror(str(run), folder)
-    lock = RunLock(str(run).rstrip("/"), folder)
-    _begin(mirror, lock, reporter)
-    uploader = Uploader(mirror, lock, reporter)
-    has_ended = False
-    try:
-        yield mirror.run
-        has_ended = True
-    finally:
-        # After an error there is one try: the error matters more than the upload.
-        uploader.finish(_FINAL_RETRY_SECONDS if has_ended else ())
+    with lock_run(folder, reporter, str(run)):
+        mirror = Mirror(str(run), folder)
+        lock = RunLock(str(run).rstrip("/"), folder)
+        _begin(mirror, lock, reporter)
+        uploader = Uploader(mirror, lock, reporter)
+        has_ended = False
+        try:
+            yield mirror.run
+            has_ended = True
+        finally:
+            # After an error there is one try: the error matters more than the upload.
+            uploader.finish(_FINAL_RETRY_SECONDS if has_ended else ())
 
 
 def _begin(mirror: Mirror, lock: RunLock, reporter: Reporter) -> None:

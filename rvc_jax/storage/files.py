@@ -14,7 +14,6 @@ import json
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,10 @@ from typing import IO, Any
 import numpy as np
 
 from rvc_jax.errors import UserError
+from rvc_jax.storage.scratch import clear_once, make_scratch_name
 
+LOCK_NAME = ".lock"
+"""Name of a folder's lock (`storage.locks`) inside it."""
 SPARE_BYTES = 64_000_000
 """Bytes that `check_disk_space` leaves free: a full disk stops other programs."""
 
@@ -36,9 +38,8 @@ _FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that replaces `path` when the block ends, or is removed if it fails."""
-    temporary = path.with_name(
-        f".{uuid.uuid4().hex}.tmp"
-    )  # two processes may write the same file
+    clear_once(path.parent)
+    temporary = path.with_name(make_scratch_name())
     try:
         with temporary.open("wb") as file:
             yield file
@@ -54,7 +55,8 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     `folder` must be absent or empty.
     """
     folder = folder.absolute()
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
+    clear_once(folder.parent)
+    unfinished = folder.with_name(make_scratch_name("unfinished"))
     unfinished.mkdir(parents=True)
     try:
         yield unfinished
@@ -65,9 +67,16 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def is_vacant(folder: Path) -> bool:
-    """Return whether a folder can be made at this path: it is absent, or an empty folder."""
-    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+def is_vacant(folder: Path, besides: str = "") -> bool:
+    """Return whether a folder can be made at this path: it is absent, or an empty folder.
+
+    Args:
+        folder: The path.
+        besides: Name of a file that may be in it.
+    """
+    if not folder.exists():
+        return not folder.is_symlink()
+    return folder.is_dir() and all(path.name == besides for path in folder.iterdir())
 
 
 def check_disk_space(

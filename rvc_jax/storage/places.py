@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 from rvc_jax.errors import UserError
 from rvc_jax.storage.files import atomic_write
 from rvc_jax.storage.plain_files import SETTINGS_BYTES, read_plain
+from rvc_jax.storage.scratch import temporary_folder
 
 Location = Path | str
 """A local path, or a URL of one of fsspec's file systems."""
@@ -196,7 +196,7 @@ def local_file(place: Location) -> Iterator[Path]:
     if not is_remote(place):
         yield Path(place)
         return
-    with tempfile.TemporaryDirectory(prefix="rvc_jax-") as folder:
+    with temporary_folder() as folder:
         path = Path(folder) / str(place).rpartition("/")[2]
         get(place, path)
         yield path

@@ -74,7 +74,7 @@ class CheckpointManager:
         """Set while the run is ending: tries follow each other quickly."""
         self._has_warned_of_slow_disk = False
 
-    def save(self, step: int, state: Any) -> None:
+    def save(self, step: int, state: Any, replace: bool = False) -> None:
         """Start saving; the state's arrays may be donated as soon as this returns.
 
         The training does not wait for a slow disk: if the checkpoint before is still waiting after
@@ -84,6 +84,7 @@ class CheckpointManager:
         Args:
             step: Number of the checkpoint.
             state: Arrays in a dataclass or dictionary.
+            replace: Save a step again, too.
 
         Raises:
             UserError: As `check`.
@@ -93,7 +94,7 @@ class CheckpointManager:
         self.check()
         with self._lock:
             is_pending = self._newest is not None and self._newest[0] == step
-        if is_pending or step in checkpoint.list_steps(self.folder):
+        if is_pending or (not replace and step in checkpoint.list_steps(self.folder)):
             return
         self._wait_for_place()
         newest = (step, _copy_to_host(state))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +22,11 @@ from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.heartbeat import HeartbeatWriter
 from rvc_jax.runs.history import FILE as HISTORY_FILE
 from rvc_jax.runs.history import History
+from rvc_jax.runs.lock import lock_run
 from rvc_jax.runs.progress import TrainProgress, TrainResult, report_training
+from rvc_jax.storage.locks import Lock, NoLock
 from rvc_jax.storage.places import Location, is_remote
+from rvc_jax.storage.scratch import clear_leftovers, temporary_folder
 from rvc_jax.train import distributed
 from rvc_jax.train.budget import BudgetMeter
 from rvc_jax.train.checkpointing import CheckpointManager
@@ -42,9 +45,11 @@ from rvc_jax.train.optimizer import scale_learning_rate
 from rvc_jax.train.pretrained import hash_pretrained_files, load_initial_parameters
 from rvc_jax.train.resume import (
     describe_changes,
+    describe_speech,
     parse_budget,
     resolve_device_count,
     resolve_settings,
+    shorten_identity,
 )
 from rvc_jax.train.signals import StopSignal
 from rvc_jax.train.state import (
@@ -83,8 +88,30 @@ def train(
         reporter: Receives messages and progress.
 
     Raises:
-        UserError: Dataset and run don't fit together, the run is damaged, or the disk is full.
+        UserError: Dataset and run don't fit together, the run is damaged or is being trained by
+            another process, or the disk is full.
     """
+    lock = lock_run(run, reporter)
+    with contextlib.ExitStack() as stack:
+
+        def take_lock() -> None:
+            stack.enter_context(lock)
+            for folder in (run, run / "checkpoints", run / "best"):
+                clear_leftovers(folder)
+
+        distributed.broadcast_from_first(take_lock)
+        return _train(dataset, run, preset, overrides, reporter, lock)
+
+
+def _train(
+    dataset: Location,
+    run: Path,
+    preset: Preset | None,
+    overrides: dict[str, Any] | None,
+    reporter: Reporter,
+    lock: Lock,
+) -> TrainResult:
+    """Train, with the run's lock held."""
     data = distributed.run_in_all(lambda: load_dataset(dataset))
     place = dataset if is_remote(dataset) else Path(dataset).absolute()
 
@@ -94,6 +121,11 @@ def train(
         devices = resolve_device_count(run, settings)
         before = RunFolder.open_if_any(run)
         started_from = before.started_from if before else hash_pretrained_files(settings)
+        if before:
+            # Before the settings are written: they say which dataset an early version recorded.
+            History(run / HISTORY_FILE).name_first_dataset(
+                shorten_identity(before.dataset), describe_speech(before.dataset)
+            )
         # Only now, because everything above compares with the run as it was.
         folder = RunFolder(run, settings, data.info, place, devices, started_from)
         folder.write(_collect_index_rows(data))
@@ -118,16 +150,21 @@ def train(
     distributed.run_in_all(check_same_dataset)
     if distributed.is_first():
         with HeartbeatWriter(run, reporter) as heartbeat:
-            result = train_loop(folder, data, heartbeat, agreed["notes"])
+            result = train_loop(folder, data, heartbeat, agreed["notes"], lock)
             heartbeat.record_result(result)
         return result
     # What the other processes write is thrown away.
-    with tempfile.TemporaryDirectory() as scratch:
-        return train_loop(dataclasses.replace(folder, path=Path(scratch)), data, SILENT, [])
+    with temporary_folder() as scratch:
+        own = dataclasses.replace(folder, path=scratch)
+        return train_loop(own, data, SILENT, [], NoLock())
 
 
 def train_loop(
-    folder: RunFolder, data: VoiceDataset, reporter: Reporter, notes: list[str]
+    folder: RunFolder,
+    data: VoiceDataset,
+    reporter: Reporter,
+    notes: list[str],
+    lock: Lock | NoLock,
 ) -> TrainResult:
     """Run the steps of a training: batch, step, metrics, evaluation, checkpoint.
 
@@ -139,6 +176,7 @@ def train_loop(
         data: The dataset.
         reporter: Receives messages and progress.
         notes: Messages for the case that the run continues, such as changed options.
+        lock: The run's lock. The training ends with an error if it is lost.
     """
     recipe = folder.preset.train
     mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
@@ -180,6 +218,11 @@ def train_loop(
             say(step, note)
     # Only after the state is restored: its step says how much of the record still counts.
     writer = MetricWriter(folder.path, history, from_step=step)
+    # Scores of two hold-outs can't be compared: best voice, patience and outlook begin anew.
+    is_other = history.begin_dataset(step, data.identity, describe_speech(data.info))
+    needs_baseline = distributed.broadcast_from_first(
+        lambda: first_step == 0 or is_other or validator.lacks_baseline
+    )
     metrics_log = DelayedMetrics(writer, recipe.log_every, steps_per_epoch)
     loader, dispatch = _make_loader_and_dispatch(
         data, sampler, networks, steps_per_dispatch, mesh
@@ -221,8 +264,9 @@ def train_loop(
 
     try:
         with StopSignal() as signal:
-            if first_step == 0:
+            if needs_baseline:
                 stop_reason = evaluate(0, state)  # what the hold-out is compared with later
+            if first_step == 0:
                 reporter.message("compiling the training step; this may take a minute")
 
             while step < total_steps and not (
@@ -256,6 +300,7 @@ def train_loop(
                 # Before the save, because a state must not be saved until its steps are known to be
                 # finite: otherwise a rollback would return to a bad one.
                 if is_save:
+                    lock.check()
                     metrics_log.flush()
 
                 # Rollback: the last good state, with half the learning rate.

@@ -12,6 +12,8 @@ from rvc_jax.config import GENERATOR_PARTS, PRESETS, Preset, TrainConfig, option
 from rvc_jax.data.dataset import DatasetInfo, VoiceDataset
 from rvc_jax.errors import UserError, sanitize
 from rvc_jax.runs.folder import RunFolder
+from rvc_jax.runs.history import FILE as HISTORY_FILE
+from rvc_jax.runs.history import History
 from rvc_jax.train import pretrained
 from rvc_jax.train.budget import Budget, lookup_rate
 from rvc_jax.train.disk_quota import check_quota
@@ -121,13 +123,28 @@ def describe_changes(path: Path, settings: Preset, data: VoiceDataset) -> list[s
         new = getattr(settings.train, field.name)
         if old != new and field.name not in _FREELY_CHANGEABLE:
             changes.append(f"{option(field.name)} is {new} from here on, it was {old}")
-    if run.dataset.fingerprint != data.info.fingerprint:
+    before = History(path / HISTORY_FILE).dataset or shorten_identity(run.dataset)
+    if not data.identity.startswith(before):
         old = run.dataset.train_slices
         new = data.info.train_slices
         changes.append(
-            f"the dataset has changed: {new} windows to train on from here on, it was {old}"
+            f"the dataset has changed: {new} windows to train on from here on, it was {old}; best "
+            "voice, patience and outlook begin anew"
         )
     return changes
+
+
+def shorten_identity(info: DatasetInfo) -> str:
+    """Return the part of a dataset's identity that its description alone has."""
+    return info.fingerprint[:16]
+
+
+def describe_speech(info: DatasetInfo) -> str:
+    """Describe a dataset for reports."""
+    return (
+        f"{', '.join(info.speakers)}: {info.speech_minutes:.1f} min of speech in {info.files} "
+        f"files, {info.train_slices} slices to train on, {info.holdout_slices} held out"
+    )
 
 
 def resolve_device_count(path: Path, settings: Preset) -> int:

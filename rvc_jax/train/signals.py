@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM as a request to save and end, not as an exception in the middle of a step."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request to save and end, not as an exception in the middle of a
+step."""
 
 from __future__ import annotations
 
@@ -7,11 +8,15 @@ import threading
 from types import FrameType
 from typing import Any
 
+from rvc_jax.storage.signals import HANGUP, leave_dead_terminal
+
 
 class StopSignal:
     """True once a signal has come while the context lasts. A second signal acts as usual.
 
-    Only the main thread can handle signals: in any other one it stays False.
+    SIGHUP says that the terminal is gone: where it is ignored (nohup) it stays ignored, and a
+    second one does nothing, since shells send it once more. Only the main thread can handle
+    signals: in any other one it stays False.
     """
 
     def __init__(self) -> None:
@@ -21,7 +26,10 @@ class StopSignal:
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            numbers = [signal.SIGINT, signal.SIGTERM]
+            if HANGUP is not None and signal.getsignal(HANGUP) != signal.SIG_IGN:
+                numbers.append(signal.Signals(HANGUP))
+            for number in numbers:
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
@@ -34,4 +42,7 @@ class StopSignal:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._has_come = True
-        signal.signal(number, self._previous[number])
+        if number == HANGUP:
+            leave_dead_terminal()
+        else:
+            signal.signal(number, self._previous[number])

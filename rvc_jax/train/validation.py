@@ -109,7 +109,9 @@ class Validator:
             target = self._windows.samples(0)[: len(scores[which].wave)]
             writer.write_speech(step, "speech", target, self._audio)
         if is_best:
-            self._best.save(step, {"generator": voices[which]})
+            # The best voice on another dataset may be of the same step.
+            is_first = best is None
+            self._best.save(step, {"generator": voices[which]}, replace=is_first)
         self.newest = scores[which].mel
         averaged = " (averaged weights)" if which == "ema" else ""
         self._say(step, f"hold-out: {format_metrics(scores[which].metrics)}{averaged}")
@@ -121,6 +123,11 @@ class Validator:
 
     def _say(self, step: int, text: str) -> None:
         self._reporter.message(f"step {step}: {text}")
+
+    @property
+    def lacks_baseline(self) -> bool:
+        """Whether the present dataset has a hold-out on which nothing has been measured yet."""
+        return self._evaluator is not None and not select_evaluations(self._history.lines)
 
     @property
     def stop_reason(self) -> str:

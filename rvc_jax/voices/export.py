@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
-import tempfile
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from rvc_jax.config import (
 from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage.places import Location, is_remote, join, put
+from rvc_jax.storage.scratch import clear_once, make_scratch_name, temporary_folder
 from rvc_jax.voices.export_writer import ExportWriter
 from rvc_jax.voices.model import CONTENT_CHANNELS, VoiceModel
 from rvc_jax.voices.model_card import CardFile
@@ -225,14 +224,15 @@ def _temporary_folder(out: Location) -> Iterator[Path]:
     `out` is made if need be; it goes again if it stays empty.
     """
     if is_remote(out):
-        with tempfile.TemporaryDirectory(prefix="rvc_jax-") as folder:
+        with temporary_folder() as folder:
             yield Path(folder)
         return
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name a folder for the voice's files")
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    unfinished = out / f".{uuid.uuid4().hex}.unfinished"
+    clear_once(out)
+    unfinished = out / make_scratch_name("unfinished")
     try:
         unfinished.mkdir(parents=True)
         yield unfinished

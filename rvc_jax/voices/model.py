@@ -172,7 +172,7 @@ def _build_network(generator: GeneratorConfig, audio: AudioConfig, posterior: bo
 
 def count_epochs(run: RunFolder, step: int) -> int:
     """Count the epochs that a run has finished by a step, rounded; 0 if its history has none."""
-    per_epoch = infer_steps_per_epoch(run.history())
+    per_epoch = infer_steps_per_epoch(run.history(whole=True))
     return round(step / per_epoch) if per_epoch else 0
 
 

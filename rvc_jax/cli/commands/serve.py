@@ -14,6 +14,7 @@ from rvc_jax.cli.display import Display
 from rvc_jax.cli.options import Service, Which
 from rvc_jax.errors import UserError
 from rvc_jax.storage.environment import start_jax
+from rvc_jax.storage.signals import HANGUP, leave_dead_terminal
 
 if TYPE_CHECKING:
     from rvc_jax.infer.server.server import VoiceServer
@@ -65,10 +66,15 @@ def _run(server: VoiceServer, listener: socket.socket) -> None:
     def announce(address: str) -> None:
         print(f"ready on {address}", flush=True)
 
-    before = {
-        name: signal.signal(name, lambda *_: server.stop())
-        for name in (signal.SIGINT, signal.SIGTERM)
-    }
+    def stop(number: int, frame: object) -> None:
+        if number == HANGUP:
+            leave_dead_terminal()
+        server.stop()
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if HANGUP is not None and signal.getsignal(HANGUP) != signal.SIG_IGN:  # nohup
+        numbers.append(signal.Signals(HANGUP))
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         asyncio.run(server.run(listener, announce))
     finally:

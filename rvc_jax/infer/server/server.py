@@ -12,7 +12,6 @@ import dataclasses
 import math
 import os
 import socket
-import tempfile
 import threading
 import time
 import traceback
@@ -44,6 +43,7 @@ from rvc_jax.infer.server.limits import (
 )
 from rvc_jax.infer.server.query import FORMATS, OPTIONS, parse_options
 from rvc_jax.reporter import SILENT, Reporter
+from rvc_jax.storage.scratch import temporary_folder
 from rvc_jax.version import __version__
 
 MEDIA_TYPES = {
@@ -218,10 +218,8 @@ class VoiceServer:
         except UserError as error:
             raise RefusalError(400, str(error), close=True) from None
         self._check_queue()
-        with tempfile.TemporaryDirectory(
-            prefix="rvc_jax-", ignore_cleanup_errors=True
-        ) as folder:
-            path = Path(folder) / "recording"
+        with temporary_folder() as folder:
+            path = folder / "recording"
             await save_body(request, path, self.config.timeout)
             self._check_queue()  # it may have filled while the body came
             converted = await self._wait_for_conversion(path, config, extension)
