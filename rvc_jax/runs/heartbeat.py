@@ -53,6 +53,8 @@ class HeartbeatRecord:
     """Step of the newest checkpoint."""
     saved: float | None = None
     """When it was saved."""
+    idle: float | None = None
+    """Seconds since the last completed step, by a clock that nobody sets."""
 
 
 def read_heartbeat(run: Path) -> HeartbeatRecord | None:
@@ -85,6 +87,7 @@ class HeartbeatWriter:
         self._reporter = reporter
         now = time.time()
         self._record = HeartbeatRecord("starting", "", now, now, platform.node(), os.getpid())
+        self._moved = time.monotonic()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="heartbeat", daemon=True)
 
@@ -130,7 +133,7 @@ class HeartbeatWriter:
         is_left_known = math.isfinite(progress.seconds_left)
         self._change(
             state="training",
-            moved=time.time(),
+            moved=self._note_step(),
             step=progress.step,
             total_steps=progress.total_steps,
             epoch=progress.epoch,
@@ -141,6 +144,10 @@ class HeartbeatWriter:
             holdout=progress.holdout,
             budget=progress.budget,
         )
+
+    def _note_step(self) -> float:
+        self._moved = time.monotonic()
+        return time.time()
 
     def record_result(self, result: TrainResult) -> None:
         """Note how the run ended: by itself, or because it was asked to."""
@@ -166,5 +173,6 @@ class HeartbeatWriter:
             newest = checkpoint.find_newest(self._run / "checkpoints")
             if newest is not None:
                 saved = {"saved_step": int(newest.name), "saved": newest.stat().st_mtime}
-            record = dataclasses.replace(self._record, alive=time.time(), **saved)
+            idle = time.monotonic() - self._moved
+            record = dataclasses.replace(self._record, alive=time.time(), idle=idle, **saved)
             write_json(self._run / FILE, dataclasses.asdict(record))

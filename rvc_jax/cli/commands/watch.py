@@ -23,13 +23,14 @@ def watch(run: RunArgument, every: float = 10.0) -> int:
         run: Folder of a run, or its gs:// or s3:// URL.
         every: Seconds between checks.
     """
-    from rvc_jax.runs.status import read_status
+    from rvc_jax.runs.status import Observer, read_status
 
     if not every > 0:
         raise UserError(f"--every {every:g} is not a time to wait; give seconds, such as 10")
     last = ""
+    observer = Observer()
     while True:
-        now = read_status(run)
+        now = read_status(run, observer=observer)
         line = _format(now)
         if line != last:
             print(line, flush=True)
