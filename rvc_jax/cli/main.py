@@ -107,7 +107,7 @@ def _run(arguments: list[str]) -> int:
     except SystemExit as stop:  # tyro has printed the help or the error
         return stop.code if isinstance(stop.code, int) else 2
     except Exception as error:
-        text = _find_disk_full(error)
+        text = _find_disk_full(error) or _describe_file_error(error)
         if text is None:
             raise
         return _print_error(text, 2)
@@ -123,6 +123,12 @@ def _find_disk_full(error: BaseException | None) -> str | None:
     from rvc_jax.storage.files import disk_full  # imports NumPy, which `--help` does without
 
     return disk_full(error)
+
+
+def _describe_file_error(error: BaseException) -> str | None:
+    from rvc_jax.storage.files import describe_file_error
+
+    return describe_file_error(error)
 
 
 def _print_error(text: str, code: int) -> int:

@@ -22,6 +22,7 @@ from rvc_jax.infer.recording import RecordingError, Source
 from rvc_jax.infer.voice import Voice
 from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage.files import disk_full
+from rvc_jax.storage.locks import lock_output
 from rvc_jax.storage.places import Location
 
 
@@ -72,10 +73,11 @@ def convert_file(
     # The source is opened before the voice is loaded: a wrong name is reported at once.
     with _name_source(source):
         recording = Source.open(source)
-    converter = load_converter(place, config, which, index)
-    with _name_source(source):
-        converted = converter.convert(recording, reporter)
-    write_audio(out, converted, file_encoding(config))
+    with lock_output(out, reporter):
+        converter = load_converter(place, config, which, index)
+        with _name_source(source):
+            converted = converter.convert(recording, reporter)
+        write_audio(out, converted, file_encoding(config))
     return converted
 
 
@@ -137,9 +139,14 @@ def convert_folder(
         item.progress("converting", 0, 1)
         _make_folder(target.parent)
         try:
-            with _name_source(path):
-                result = converter.convert(Source.open(path), item)
-            write_audio(target, result, file_encoding(config))
+            # Another process may convert into the same folder.
+            with lock_output(target, reporter):
+                if target.exists() and not overwrite:
+                    present.append(name)
+                    continue
+                with _name_source(path):
+                    result = converter.convert(Source.open(path), item)
+                write_audio(target, result, file_encoding(config))
         except UserError as error:
             if _is_hopeless(error):  # the next recording would fare no better
                 raise

@@ -108,6 +108,9 @@ class LifeSign(NamedTuple):
         return self.lock.holder.process if self.lock and self.lock.holder else None
 
 
+_UNSEEN = LifeSign()
+
+
 def read_status(
     run: Location, now: float | None = None, observer: Observer | None = None
 ) -> Status:
@@ -178,7 +181,7 @@ def is_doubtful(beat: HeartbeatRecord | None, sign: LifeSign, now: float, remote
 
 
 def interpret_heartbeat(
-    beat: HeartbeatRecord | None, now: float, remote: bool, sign: LifeSign = LifeSign()
+    beat: HeartbeatRecord | None, now: float, remote: bool, sign: LifeSign = _UNSEEN
 ) -> tuple[str, str, str]:
     """Return a run's state, the reason for it, and what to do about it, as in `Status`.
 

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.storage.scratch import clear_once, make_scratch_name
 
 LOCK_NAME = ".lock"
@@ -44,8 +44,13 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         with temporary.open("wb") as file:
             yield file
         temporary.replace(path)
+    except OSError as error:
+        if error.filename == str(temporary):
+            error.filename = str(path)  # the name that the user knows
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -122,6 +127,17 @@ def disk_full(error: BaseException | None) -> str | None:
             found = f"disk full: {place}; free some space and run the same command again"
         error = error.__cause__ or error.__context__
     return found
+
+
+def describe_file_error(error: BaseException | None) -> str | None:
+    """Return what to say if the system's refusal of a file is the error or one of its causes."""
+    while error is not None:
+        if isinstance(error, OSError) and error.filename is not None:
+            # Bytes, or the number of an open file, in rare cases.
+            name = os.fsdecode(error.filename) if not isinstance(error.filename, int) else ""
+            return f"{name} cannot be read or written: {describe_os_error(error)}"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _is_disk_full(error: BaseException) -> bool:

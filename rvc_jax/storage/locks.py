@@ -357,6 +357,13 @@ def lock_beside(path: Path, subject: str, advice: str, reporter: Reporter = SILE
     return Lock(file, subject, advice, reporter)
 
 
+def lock_output(path: Path, reporter: Reporter = SILENT) -> Lock:
+    """Return the lock that a process holds while it makes a file or a folder."""
+    return lock_beside(
+        path, str(path), "wait until it is done, or name another place", reporter
+    )
+
+
 def shorten_name(name: str) -> str:
     """Return a file's name, or its hash where no ending would fit behind it."""
     encoded = os.fsencode(name)

@@ -19,6 +19,7 @@ from rvc_jax.config import (
 )
 from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.reporter import SILENT, Reporter
+from rvc_jax.storage.locks import Lock, NoLock, lock_folder, lock_output
 from rvc_jax.storage.places import Location, is_remote, join, put
 from rvc_jax.storage.scratch import clear_once, make_scratch_name, temporary_folder
 from rvc_jax.voices.export_writer import ExportWriter
@@ -72,7 +73,7 @@ def export(
         model = model.with_facts(author=config.author)
     formats, reasons = _choose_formats(config.formats, _unavailable_formats(model))
     target = out if out is not None else _default_out(place)
-    with _temporary_folder(target) as folder:
+    with _locked(target, reporter), _temporary_folder(target) as folder:
         writer = ExportWriter(model, folder, reporter, config.license_note)
         for each in formats:
             writer.write(each, optional=each not in config.formats)
@@ -110,7 +111,7 @@ def save_voice(path: Path, model: VoiceModel) -> list[Path]:
     reason = _unavailable_formats(model).get(kind)
     if reason:
         raise UserError(f"{path} can't be written: {reason}")
-    with _temporary_folder(path.parent) as folder:
+    with lock_output(path), _temporary_folder(path.parent) as folder:
         writer = ExportWriter(model, folder, SILENT)
         writer.write(kind, optional=False)
         written = {path: folder / writer.main_files[kind]}
@@ -217,6 +218,15 @@ def _default_out(place: Location) -> Location:
     return (path if path.is_dir() else path.absolute().parent) / "voice"
 
 
+def _locked(out: Location, reporter: Reporter) -> Lock | NoLock:
+    if is_remote(out):
+        return NoLock()
+    if Path(out).exists() and not Path(out).is_dir():
+        raise UserError(f"{out} is a file; name a folder for the voice's files")
+    advice = "wait until it is done, or name another folder with --out"
+    return lock_folder(Path(out), f"the folder {out}", advice, reporter)
+
+
 @contextlib.contextmanager
 def _temporary_folder(out: Location) -> Iterator[Path]:
     """Make a folder to write in, on the disk that the files are for, and remove it afterwards.
@@ -228,8 +238,6 @@ def _temporary_folder(out: Location) -> Iterator[Path]:
             yield Path(folder)
         return
     out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; name a folder for the voice's files")
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     clear_once(out)
     unfinished = out / make_scratch_name("unfinished")

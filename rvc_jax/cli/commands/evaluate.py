@@ -86,12 +86,17 @@ def _evaluate_run(run: str, dataset: str | None, voice: Which) -> dict[str, Any]
     from rvc_jax.data.dataset import load_dataset
     from rvc_jax.runs.folder import RunFolder
     from rvc_jax.runs.mirror import VOICE_FOLDERS, fetch_run
+    from rvc_jax.storage import places
     from rvc_jax.train.evaluator import evaluate as evaluate_run
 
     folder = RunFolder.open(fetch_run(run, VOICE_FOLDERS[voice]))
     place = dataset or folder.dataset_path
     if place is None:
         raise UserError(f"{run} does not say where its dataset is: name it with --dataset")
+    if dataset is None and not places.exists(place):
+        raise UserError(
+            f"the dataset of {run} is not at {place} any more: name it with --dataset"
+        )
     return evaluate_run(folder, load_dataset(place), voice)
 
 

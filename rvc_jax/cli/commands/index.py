@@ -38,6 +38,7 @@ def index(source: _Features, out: Path, seed: int = 0, as_json: Json = False) ->
         )
     start_jax()
     from rvc_jax.storage.files import write_array
+    from rvc_jax.storage.locks import lock_output
     from rvc_jax.voices.formats import faiss_index
 
     rows = _read_rows(source)
@@ -45,12 +46,10 @@ def index(source: _Features, out: Path, seed: int = 0, as_json: Json = False) ->
     written_rows = len(rows)
     cells = None
     if out.suffix == ".npy":
-        try:
+        with lock_output(out):
             write_array(out, rows)
-        except OSError as error:
-            raise UserError(f"{out} cannot be written: {describe_os_error(error)}") from error
     else:
-        with Display() as display:
+        with Display() as display, lock_output(out, display):
             display.message(f"making an index of {len(rows)} rows of {rows.shape[1]} channels")
             written = faiss_index.write(out, rows, seed)
         written_rows = written.rows

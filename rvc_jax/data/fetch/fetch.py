@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from rvc_jax.data.fetch.sidecar import (
 from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage.files import disk_full
+from rvc_jax.storage.locks import lock_folder
 
 if TYPE_CHECKING:
     from rvc_jax.data.fetch.ytdlp import Client
@@ -138,11 +140,14 @@ class _FetchRun:
         self._stack = contextlib.ExitStack()
         self._started_client: Client | None = None
         self._entries = 0
+        self._refused = ""
+        """Name of the file whose transfer was stopped."""
 
     def run(self, links: list[str]) -> FetchResult:
         self._check_links(links)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with self._stack:
+        advice = "wait until it is done, or fetch into another folder with --out"
+        lock = lock_folder(self._folder, f"the folder {self._folder}", advice, self._reporter)
+        with lock, self._stack:
             for link in links:
                 self._entries = 0
                 self._follow(link, {}, _MAX_DEPTH)
@@ -312,6 +317,7 @@ class _FetchRun:
         except UserError:
             raise
         except RefusedError as error:
+            self._remove_refused()
             self._skip(name, link, str(error))
         except Exception as error:  # extractors fail in any way on sites that have changed
             if disk_full(error):
@@ -336,9 +342,7 @@ class _FetchRun:
         total = state.get("total_bytes") or 0
         reason = self._find_exceeded_limit(max(done, total), state.get("elapsed") or 0)
         if reason:
-            stem = Path(state.get("tmpfilename") or "").stem or "nothing"
-            for part in self._folder.glob(f"{stem}*"):
-                part.unlink()
+            self._refused = Path(state.get("filename") or "").name
             raise RefusedError(reason)
         total = total or state.get("total_bytes_estimate") or 0
         if state.get("status") != "downloading" or (total and done >= total):
@@ -349,6 +353,13 @@ class _FetchRun:
             self._reporter.progress("fetch", min(done, total), int(total), text)
         else:
             self._reporter.progress("fetch", 0, 1, text)
+
+    def _remove_refused(self) -> None:
+        """Remove the parts of the recording whose transfer was stopped: nobody continues it."""
+        if self._refused:
+            for part in self._folder.glob(f"{glob.escape(self._refused)}*"):
+                part.unlink(missing_ok=True)
+        self._refused = ""
 
     def _find_exceeded_limit(self, size: float, seconds: float) -> str | None:
         config = self._config

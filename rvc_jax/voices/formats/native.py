@@ -28,6 +28,7 @@ from rvc_jax.storage.files import (
     write_array,
     write_json,
 )
+from rvc_jax.storage.locks import lock_output
 from rvc_jax.version import __version__
 from rvc_jax.voices.formats import sniff
 from rvc_jax.voices.formats.infer_sizes import check_sizes
@@ -166,7 +167,8 @@ def write_folder(
     try:
         check_vacant(folder)
         check_disk_space(folder, sum(4 * array.size for array in arrays))
-        with atomic_folder(folder) as unfinished:
+        with lock_output(folder), atomic_folder(folder) as unfinished:
+            check_vacant(folder)  # again, because it was not ours before
             write(unfinished / MODEL, model)
             if model.index is not None:
                 write_array(unfinished / INDEX, model.index.astype(np.float16))
