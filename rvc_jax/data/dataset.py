@@ -24,6 +24,9 @@ FORMAT = "rvc_jax voice"
 VERSION = "3.0.0"
 """Format that is written. 3.0.0: samples are int16 with a scale (`data.quantization`)."""
 
+_MAX_READS = 3
+"""Times that a dataset is read if it is replaced meanwhile."""
+
 _FLOAT_VERSION = "2.0.0"
 """Older format that is still read: samples are float32."""
 
@@ -138,8 +141,8 @@ class VoiceDataset:
 
     @functools.cached_property
     def identity(self) -> str:
-        """What tells this dataset from others, wherever it is: a hash of what was prepared how,
-        and one of what is in the windows.
+        """What distinguishes this dataset from others, wherever it is: a hash of what was
+        prepared how, and one of what is in the windows.
 
         Of the training windows, everything but sound and content counts.
         """
@@ -172,12 +175,25 @@ def read_info(path: Location) -> DatasetInfo:
 
 
 def load_dataset(path: Location) -> VoiceDataset:
-    """Read a dataset into memory.
+    """Read a dataset into memory. If it is replaced meanwhile, the new one is read.
 
     Raises:
       UserError: as for `read_info`; also if records are missing or damaged.
     """
-    version, info = _read_description(path)
+    for _ in range(_MAX_READS):
+        version, info = _read_description(path)
+        try:
+            data = _load(path, version, info)
+        except UserError:
+            if not _has_changed(path, info):
+                raise
+        else:
+            if not _has_changed(path, info):
+                return data
+    raise _replaced(path)
+
+
+def _load(path: Location, version: str, info: DatasetInfo) -> VoiceDataset:
     train, holdout = (
         _pad(_read_records(path, split, info), version, count, info, path)
         for split, count in _counts(info)
@@ -195,7 +211,8 @@ def iterate(path: Location, split: Split) -> Iterator[dict[str, Any]]:
     (seconds into its file).
 
     Raises:
-      UserError: as for `load_dataset`, when the damaged record is reached.
+      UserError: as for `load_dataset`, when the damaged record is reached; at the end, if the
+        dataset was replaced meanwhile.
     """
     version, info = _read_description(path)
     for record in _read_records(path, split, info):
@@ -203,6 +220,8 @@ def iterate(path: Location, split: Split) -> Iterator[dict[str, Any]]:
             wave, scale = _stored_wave(record, version)
             sound = {"wave": dequantize(wave, scale)}
         yield {name: value for name, value in record.items() if name != "scale"} | sound
+    if _has_changed(path, info):
+        raise _replaced(path)
 
 
 def quantize_windows(windows: Windows) -> Windows:
@@ -324,6 +343,21 @@ def _report_damage(path: Location) -> Iterator[None]:
         raise UserError(
             f"{path} is damaged (a record does not read); prepare it again"
         ) from error
+
+
+def _has_changed(path: Location, info: DatasetInfo) -> bool:
+    """Return whether a dataset was replaced by another one since its description was read."""
+    try:
+        return read_info(path) != info
+    except UserError:
+        return True
+
+
+def _replaced(path: Location) -> UserError:
+    return UserError(
+        f"{path} was replaced while it was read: run the command again when its preparation has "
+        "ended"
+    )
 
 
 def _not_ours(path: Location) -> UserError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +20,7 @@ from rvc_jax.storage import places
 from rvc_jax.storage.json_files import decode_json
 from rvc_jax.storage.places import Location
 from rvc_jax.storage.plain_files import check_plain
+from rvc_jax.storage.scratch import temporary_folder
 
 _DESCRIPTION = "dataset_info.json"
 _FEATURES = "features.json"
@@ -127,7 +127,7 @@ def _trusted_folder(
     place: Location, description: _DescriptionFile, features: _FeaturesFile
 ) -> Iterator[Path]:
     """Make a folder with descriptions that were checked, and the shards of their only split."""
-    with tempfile.TemporaryDirectory(prefix="rvc_jax-") as name:
+    with temporary_folder() as name:
         folder = Path(name)
         for file, value in ((_DESCRIPTION, description), (_FEATURES, features)):
             (folder / file).write_text(json.dumps(msgspec.to_builtins(value)))

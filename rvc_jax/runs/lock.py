@@ -83,8 +83,8 @@ class RunLock:
             return False
         age = time.time() - owner.time
         is_own = owner.folder == self._identity
-        # This process has the lock of its folder: whoever had it before has ended. Elsewhere, only
-        # silence counts. Clocks differ: a sign of life may seem to be from the future.
+        # This process has the lock of its folder: the one before has ended. Elsewhere, only silence
+        # counts. Clocks differ: a sign of life may seem to be from the future.
         if abs(age) < _EXPIRY_SECONDS and not is_own:
             raise UserError(
                 f"{self._url} is being trained by process {owner.process} of "

@@ -2,8 +2,8 @@
 machines share.
 
 A lock is a small file that names its holder. Making it is atomic (a hard link, or O_EXCL where a
-disk has no links), and so is taking it over from a holder that has ended: whoever may do that is
-decided by a second lock, named after the first one's content.
+disk has no links), and so is taking it over from a holder that has ended: a second lock, named
+after the content of the first one, decides which process may do that.
 
 Whether a holder still works is looked up where that is possible: the process table if it is on this
 machine, or a `flock` if it is in another container of this machine. Elsewhere it shows in the
@@ -348,7 +348,7 @@ def lock_folder(folder: Path, subject: str, advice: str, reporter: Reporter = SI
 
 
 def lock_beside(path: Path, subject: str, advice: str, reporter: Reporter = SILENT) -> Lock:
-    """Return the lock for a file or folder that is replaced as a whole: it lies beside it.
+    """Return the lock for a file or folder that is replaced as a whole: it is stored beside that.
 
     Links are followed: whatever path leads there, the lock is the same.
     """

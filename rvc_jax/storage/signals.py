@@ -1,5 +1,4 @@
-"""The end of a terminal and the request to end, as exceptions: whoever has begun something can
-clean up."""
+"""SIGTERM and SIGHUP as exceptions, so that what was begun is cleaned up."""
 
 from __future__ import annotations
 

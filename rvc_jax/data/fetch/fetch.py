@@ -145,6 +145,7 @@ class _FetchRun:
 
     def run(self, links: list[str]) -> FetchResult:
         self._check_links(links)
+        self._folder.mkdir(parents=True, exist_ok=True)
         advice = "wait until it is done, or fetch into another folder with --out"
         lock = lock_folder(self._folder, f"the folder {self._folder}", advice, self._reporter)
         with lock, self._stack:
