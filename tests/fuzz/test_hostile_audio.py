@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shutil
@@ -29,7 +28,6 @@ OF_PYAV = int(av.__version__.split(".")[0])
 TOO_MANY_CHANNELS = (
     "broken after 0.0 s" if OF_PYAV < 19 else "65535 channels; up to 64 can be read"
 )
-defect = functools.partial(pytest.mark.xfail, strict=False)
 
 INTACT = {
     "a title that steers a terminal.mka",
@@ -297,7 +295,6 @@ def test_one_file_gives_one_line(
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-@defect(reason="libmpg123 prints to standard error, libsndfile to standard output")
 @pytest.mark.parametrize(
     "name", ["page.mp3", "mp3 of 1651 bytes.mp3", "a packet without end.caf"]
 )

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rvc_jax.audio.tracks import read_header_seconds
 from rvc_jax.config import FetchConfig, option
 from rvc_jax.data.fetch.errors import explain
 from rvc_jax.data.fetch.information import (
@@ -19,7 +20,6 @@ from rvc_jax.data.fetch.information import (
     find_media_link,
     make_file_name,
     make_sidecar,
-    read_audio_seconds,
     to_line,
 )
 from rvc_jax.data.fetch.parts import WantedParts, parse_chapters, parse_seconds
@@ -277,7 +277,7 @@ class _FetchRun:
             self._skip(title, link, explain(self._log.last))
             return
         # Only the file itself says how long it is: select again, with its length.
-        measured = read_audio_seconds(path)
+        measured = read_header_seconds(path)
         duration = measured or parse_seconds(done.get("duration"))
         cuts, reason = self._wanted.select(chapters, duration)
         if measured is None or reason:

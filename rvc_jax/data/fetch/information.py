@@ -9,9 +9,6 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-import av
-from av.error import FFmpegError
-
 from rvc_jax.data.fetch.sidecar import Sidecar, make_recording_key
 from rvc_jax.errors import hide_credentials
 from rvc_jax.storage.files import file_sha256
@@ -55,17 +52,6 @@ def make_sidecar(
         sha256=file_sha256(path),
         yt_dlp=__version__,
     )
-
-
-def read_audio_seconds(path: Path) -> float | None:
-    """Return a file's length from its header; 0 if unknown, None if it has no audio."""
-    try:
-        with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
-            if not container.streams.audio:
-                return None
-            return container.duration / av.time_base if container.duration else 0.0
-    except FFmpegError:
-        return None
 
 
 def make_file_name(title: str, info: dict[str, Any], link: str) -> str:
