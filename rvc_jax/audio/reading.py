@@ -27,20 +27,22 @@ __all__ = [
     "search_folder",
 ]
 
-AUDIO_EXTENSIONS = frozenset(
-    f".{ending}"
-    for ending in """
-    wav wave bwf w64 rf64 aif aiff aifc au snd caf voc flac ape wv tta tak
-    mp3 mp2 mpga ogg oga opus spx wma amr aac ac3 eac3 dts mka weba
-    m4a m4b m4r m4p mp4a 3ga mp4 m4v mkv mov qt webm avi 3gp 3g2 flv asf wmv
-    ts mts m2ts vob mpg mpeg ogv
-    """.split()
-)
+# fmt: off
+AUDIO_EXTENSIONS = frozenset((
+    ".wav", ".wave", ".bwf", ".w64", ".rf64", ".aif", ".aiff", ".aifc", ".au", ".snd",
+    ".caf", ".voc", ".flac", ".ape", ".wv", ".tta", ".tak", ".mp3", ".mp2", ".mpga", ".ogg",
+    ".oga", ".opus", ".spx", ".wma", ".amr", ".aac", ".ac3", ".eac3", ".dts", ".mka",
+    ".weba", ".m4a", ".m4b", ".m4r", ".m4p", ".mp4a", ".3ga", ".mp4", ".m4v", ".mkv",
+    ".mov", ".qt", ".webm", ".avi", ".3gp", ".3g2", ".flv", ".asf", ".wmv", ".ts", ".mts",
+    ".m2ts", ".vob", ".mpg", ".mpeg", ".ogv",
+))
+# fmt: on
 """Files with these extensions are recordings when a folder is searched; others are looked into."""
 
 MAX_HOURS = 24
 """Longest recording that is read."""
 
+_BLOCK = 1 << 12  # samples of a channel that are decoded at once
 _BLOCK_VALUES = 1 << 20  # samples of all channels together: eleven seconds of stereo at 48 kHz
 # FLAC packs digital silence at 700; only a file made to fill disks goes further.
 _MAX_VALUES_PER_BYTE = 4000
@@ -207,7 +209,7 @@ def open_audio(
     """
     if not 0 <= start < (math.inf if stop is None else stop) or stop == math.inf:
         raise AudioError(f"a cut from {start:g} s to {_format_end(stop)} is impossible")
-    opened = open_track(Path(path), track, start)
+    opened = open_track(Path(path), track, start, _BLOCK)
     if opened.promised > 3600 * MAX_HOURS:
         hours = opened.promised / 3600
         raise AudioError(

@@ -26,11 +26,7 @@ from rvc_jax.audio.timeline import Timeline
 from rvc_jax.errors import UserError, describe_os_error, make_printable
 from rvc_jax.storage.plain_files import open_plain
 
-BLOCK = 1 << 12
-"""Samples of a channel that are decoded at once."""
-
-MAX_TRACKS = 64
-
+_SILENCE_BLOCK = 1 << 12
 _BUFFER_BYTES = 1 << 17
 _MIN_RATE = 4000
 _MAX_RATE = 768000
@@ -104,20 +100,21 @@ class Track:
     """What is remarkable, one sentence each; complete when the blocks have been read."""
 
 
-def open_track(path: Path, number: int = 0, start: float = 0.0) -> Track:
+def open_track(path: Path, number: int = 0, start: float = 0.0, block: int = 1 << 12) -> Track:
     """Open a track of a file; its blocks begin at `start` seconds or earlier.
 
     Args:
         path: The file.
         number: Which track of sound, from 0.
         start: First second that is wanted.
+        block: Samples of a channel that are decoded at once.
 
     Raises:
         AudioError: The file can't be read, is not audio, or has no such track.
     """
     file = _open_file(path)
     try:
-        return _open_track(file, number, start)
+        return _open_track(file, number, start, block)
     except BaseException:
         file.close()
         raise
@@ -138,7 +135,7 @@ def read_header_seconds(path: Path) -> float | None:
 
 
 def find_reason(path: Path) -> str | None:
-    """Return why a file is no recording; None if it is one, as far as its beginning shows.
+    """Return why a file is not a recording; None if it is one, as far as its beginning shows.
 
     The ending of its name decides nothing.
     """
@@ -180,7 +177,7 @@ def _open_file(path: Path) -> BinaryIO:
         raise AudioError(str(error).removeprefix(f"{make_printable(str(path))} ")) from error
 
 
-def _open_track(file: BinaryIO, number: int, start: float) -> Track:
+def _open_track(file: BinaryIO, number: int, start: float, block: int) -> Track:
     parts = find_parts(file)
     opened = _open_part(file, parts[0], number)
     if opened.stream.codec_context is None:
@@ -209,7 +206,7 @@ def _open_track(file: BinaryIO, number: int, start: float) -> Track:
         promised=opened.promised(parts[0], rate),
         tolerance=0.0 if opened.is_exact else _LOSSY_TOLERANCE,
     )
-    track.blocks = _read_parts(file, parts, opened, number, track, layout)
+    track.blocks = _read_parts(file, parts, opened, number, _Joiner(track, layout, block))
     return track
 
 
@@ -406,11 +403,10 @@ def _read_parts(
     parts: list[Part],
     opened: _OpenPart,
     number: int,
-    track: Track,
-    layout: av.AudioLayout,
+    joiner: _Joiner,
 ) -> Iterator[np.ndarray]:
     """Yield the blocks of all parts, one after another, and note what was found on the way."""
-    joiner = _Joiner(track, layout)
+    track = joiner.track
     with file:
         for part in parts:
             begin = joiner.position if part is not parts[0] else 0
@@ -456,20 +452,21 @@ def _note_damage(track: Track, opened: _OpenPart) -> None:
 class _Joiner:
     """Turns frames into blocks of one rate and number of channels, with silence in the gaps."""
 
-    def __init__(self, track: Track, layout: av.AudioLayout) -> None:
+    def __init__(self, track: Track, layout: av.AudioLayout, block: int) -> None:
+        self.track = track
         self.position = track.first
         """Samples so far."""
         self.silence = 0
         """Samples of silence among them."""
-        self._track = track
         self._layout = layout
+        self._block = block
         self._kind: tuple[Any, ...] = ()
         self._resampler: av.AudioResampler | None = None
         self._pending = 0.0  # seconds that the resampler holds
 
     def join(self, opened: _OpenPart) -> Iterator[np.ndarray]:
         """Yield float32 [channels, samples] of a part."""
-        rate = self._track.rate
+        rate = self.track.rate
         timeline = opened.timeline()
         for frame in opened.frames():
             if not _MIN_RATE <= frame.rate <= _MAX_RATE:
@@ -504,8 +501,8 @@ class _Joiner:
         return av.AudioResampler(
             "flt",
             self._layout if is_mixed else frame.layout,
-            self._track.rate,
-            frame_size=BLOCK,
+            self.track.rate,
+            frame_size=self._block,
         )
 
     def _convert(self, frame: av.AudioFrame | None) -> Iterator[np.ndarray]:
@@ -520,8 +517,8 @@ class _Joiner:
             channels = block.layout.nb_channels
             samples = block.to_ndarray().reshape(-1, channels).T
             self.position += samples.shape[1]
-            self._pending -= samples.shape[1] / self._track.rate
-            yield _fit_channels(samples, self._track.channels)
+            self._pending -= samples.shape[1] / self.track.rate
+            yield _fit_channels(samples, self.track.channels)
 
     def _flush(self) -> Iterator[np.ndarray]:
         if self._resampler is not None:
@@ -532,11 +529,11 @@ class _Joiner:
     def _fill(self, samples: int) -> Iterator[np.ndarray]:
         """Yield silence, in blocks: its amount is checked before all of it exists."""
         while samples > 0:
-            count = min(samples, BLOCK)
+            count = min(samples, _SILENCE_BLOCK)
             samples -= count
             self.position += count
             self.silence += count
-            yield np.zeros((self._track.channels, count), np.float32)
+            yield np.zeros((self.track.channels, count), np.float32)
 
 
 def _fit_channels(samples: np.ndarray, channels: int) -> np.ndarray:

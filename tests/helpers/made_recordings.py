@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from fractions import Fraction
 
 import av
 import av.error
@@ -74,7 +73,7 @@ def make(
             rate,
         )
         parts = starts or [(0, wave.shape[1], 0.0)]
-        for first, last, at in parts:
+        for first, last, _ in parts:
             frame = av.AudioFrame.from_ndarray(
                 np.ascontiguousarray(wave[:, first:last]), "fltp", layout
             )
