@@ -42,21 +42,32 @@ install() {
   echo "$(hostname): installed"
 }
 
-is_running() { [[ -s $BASE/train.pid ]] && kill -0 "$(cat "$BASE/train.pid")" 2>/dev/null; }
+# is_alive NAME: whether the process whose ID is in the file runs.
+is_alive() { [[ -s $BASE/$1.pid ]] && kill -0 "$(cat "$BASE/$1.pid")" 2>/dev/null; }
+is_running() { is_alive train; }
 
 # start LINGER OPTIONS...: starts the training in its own session, which outlives the connection.
 # LINGER: seconds from the end of the training until the slice deletes itself; 0 keeps the slice.
 start() {
   [[ -x $PYTHON ]] || fail "nothing is installed here: run \`tpu setup\`"
   ! is_running || fail "a training runs here already: see \`tpu logs\`, or \`tpu stop\`"
-  rm -f "$BASE/train.code" "$BASE/train.pid"
+  rm -f "$BASE/train.code" "$BASE/train.pid" "$BASE/session.pid"
   setsid nohup bash "$0" session "$@" >>"$BASE/train.log" 2>&1 </dev/null &
   local try
-  for ((try = 0; try < 50; try++)); do
-    [[ ! -s $BASE/train.pid ]] || break
+  for ((try = 0; try < 100; try++)); do
+    if [[ -s $BASE/train.pid ]]; then
+      echo "$(hostname): started"
+      return
+    fi
     sleep 0.1
   done
-  echo "$(hostname): started"
+  fail "the training did not start: see \`tpu logs\`"
+}
+
+# write FILE TEXT: replaces a file at once, so nobody reads half of it.
+write() {
+  echo "$2" >"$1.new"
+  mv "$1.new" "$1"
 }
 
 # session LINGER OPTIONS...: trains, and records the process ID and the exit code.
@@ -64,15 +75,22 @@ session() {
   local linger=$1 code=0
   shift
   cd "$BASE"
+  write session.pid $$
   "$PYTHON" -m rvc_jax train "$@" &
-  echo $! >train.pid
+  write train.pid $!
   wait $! || code=$?
-  echo "$code" >train.code
+  write train.code "$code"
   if ((linger > 0)); then sudo -n /usr/local/sbin/rvc-jax-deadline in "$linger" || true; fi
 }
 
 # Prints one line: running, ended CODE, or gone (the machine is shutting down, or has rebooted).
 state() {
+  local try
+  # Between the end of the training and its exit code, nothing is known yet.
+  for ((try = 0; try < 100; try++)); do
+    if [[ -s $BASE/train.code ]] || is_running || ! is_alive session; then break; fi
+    sleep 0.1
+  done
   if [[ $(systemctl is-system-running 2>/dev/null) == stopping ]]; then
     echo "training: gone"
   elif is_running; then

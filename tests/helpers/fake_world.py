@@ -3,7 +3,6 @@ ask of them."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -15,27 +14,35 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fake_cloud import CLIENT, Cloud, Rule
+
 HERE = Path(__file__).parents[1] / "launch"
 LAUNCH = HERE.parents[1] / "launch" / "gcp"
 RUN = ("--dataset", "gs://speech/dataset", "--run", "gs://speech/run")
-FAST = ("--poll", "1s")
+FAST = ("--poll", "2s")
 
 
 class World:
-    """What exists, what is asked for and what goes wrong; `tpu` runs in it."""
+    """What exists, what is asked for and what goes wrong; `tpu` runs in it.
 
-    def __init__(self, folder: Path, hosts: int | None = None):
+    hosts: of every slice; by default those of its type. second: the length of a second of all that
+    `tpu` waits for.
+    """
+
+    def __init__(self, folder: Path, hosts: int = 0, second: float = 0.05):
         self.path = folder
+        self.cloud = Cloud(folder, hosts)
         self.environment = {
             "PATH": f"{folder / 'user'}:/usr/bin:/bin",
             "HOME": str(folder),
             "FAKE_CLOUD": str(folder),
-            "RVC_JAX_RETRY": "0",
+            "RVC_JAX_SECOND": str(second),
             "RVC_JAX_TAKEOVER": "0",
-        } | ({"FAKE_HOSTS": str(hosts)} if hosts else {})
+            "RVC_JAX_RETRY": "1",
+        }
         for name in ("user", "bin", "out"):
             (folder / name).mkdir()
-        gcloud = f'#!/bin/sh\nexec {sys.executable} -I -S {HERE / "fake_gcloud.py"} "$@"\n'
+        gcloud = CLIENT.format(port=self.cloud.start())
         self._program("user/gcloud", gcloud)
         self._program("bin/gcloud", gcloud)
         self._program("bin/python3.13", (HERE / "fake_python").read_text())
@@ -54,24 +61,22 @@ class World:
         file.write_text(text)
         file.chmod(file.stat().st_mode | stat.S_IXUSR)
 
+    def hosts_have(self, **programs: str) -> None:
+        """Programs of the hosts, as shell scripts."""
+        for name, script in programs.items():
+            self._program(f"bin/{name}", f"#!/bin/bash\n{script}\n")
+
     def trains(self, seconds: float, code: int = 0) -> None:
         """What the trainings from here on do."""
         (self.path / "trainer").write_text(f"{seconds} {code}\n")
 
-    def goes_wrong(
-        self, match: str, stderr: str = "", times: int = 1, skip: int = 0, **more: str
-    ) -> None:
-        """A call of gcloud that matches fails, saying this.
-
-        more: with `becomes`, before the call all slices get into that state, and what runs on them
-        ends; `once` is a file that has to be there first.
-        """
-        rule = (
-            {"match": match, "times": times, "skip": skip}
-            | ({"stderr": stderr} if stderr else {})
-            | more
-        )
-        (self.path / "rules.json").write_text(json.dumps([*self._json("rules.json", []), rule]))
+    def goes_wrong(self, match: str, stderr: str = "", **more: Any) -> None:
+        """A call of gcloud that matches fails, saying this. more: of a Rule."""
+        if stderr:
+            more["script"] = f"echo {shlex.quote(stderr)} >&2; exit 1"
+        elif "script" not in more:
+            more["effect"] = True
+        self.cloud.rules.append(Rule(match, **more))
 
     def trains_really(self, dataset: Path) -> None:
         """Hosts run rvc-jax with a very small preset, and find each other as processes of Open MPI
@@ -98,10 +103,6 @@ class World:
             '"${@/#gs:\\/\\//$FAKE_CLOUD/buckets/}"',
         ]
         self._program("program", "\n".join(lines) + "\n")
-
-    def _json(self, name: str, default: Any) -> Any:
-        file = self.path / name
-        return json.loads(file.read_text()) if file.exists() else default
 
     def command(self, *words: str) -> list[str]:
         return [
@@ -133,14 +134,14 @@ class World:
             env=self.environment,
             cwd=self.path / "out",
             text=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
 
     @property
     def calls(self) -> list[list[str]]:
-        """Words of every call of gcloud."""
-        return self._json("calls.json", [])
+        """Words of every call of gcloud, other than for its settings."""
+        return [words for words in self.cloud.calls if words[0] != "config"]
 
     def matching(self, pattern: str) -> list[str]:
         return [line for line in map(" ".join, self.calls) if re.search(pattern, line)]
@@ -148,13 +149,12 @@ class World:
     @property
     def slices(self) -> dict[str, Any]:
         """What exists, and costs."""
-        return self._json("slices.json", {})
+        return self.cloud.slices
 
     @property
     def deleted(self) -> int:
         """Slices that were there and were deleted."""
-        file = self.path / "deleted"
-        return len(file.read_text().splitlines()) if file.exists() else 0
+        return self.cloud.deleted
 
     def homes(self) -> list[Path]:
         """Of all hosts that there ever were, by age and number."""

