@@ -38,6 +38,8 @@ class Source:
     copyright: str
     reason: str
     """Why the license allows training, and giving on the trained weights."""
+    minutes: float = 0.0
+    """Limit on the speech taken, so that no speaker outweighs the others; 0: none."""
     exclude: str = ""
     """Regular expression, searched in the path: beeps, silence, other people."""
 
