@@ -14,8 +14,10 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import soundfile
 
@@ -25,6 +27,7 @@ from data.base.recipe import Recipe, SyntheticVoice, read_recipe
 from data.base.recordings import join_source, read_clips, write_recordings
 
 CLIPS_PER_RECORDING = 12
+HOLDOUT_SECONDS = "180"
 
 
 def make_recordings(recipe: Recipe, packages: Path, work: Path) -> list[Row]:
@@ -96,26 +99,20 @@ def _join_group(voice: SyntheticVoice, clips: Path, work: Path, group: int) -> f
 
 
 def make_dataset(work: Path, preset: str) -> Path:
-    """Prepare the recordings; a dataset of the same recordings is kept."""
-    from rvc_jax.config import PrepareConfig, PresetName
-    from rvc_jax.data.prepare import prepare
-    from rvc_jax.reporter import Reporter
+    """Prepare the recordings; a dataset of the same recordings is kept.
 
+    Raises:
+      subprocess.CalledProcessError: `rvc-jax prepare` failed, and said why.
+    """
     out = work / f"dataset-{preset}"
     marker = work / "listing" / f"dataset-{preset}.json"
     recordings = sorted((work / "recordings").glob("*/*.flac"))
     state = {"recordings": hash_listing(recordings, work)}
     if out.exists() and marker.exists() and json.loads(marker.read_text()) == state:
         return out
-    config = PrepareConfig(preset=cast(PresetName, preset))
-    prepare(
-        work / "recordings",
-        out,
-        config,
-        Reporter(),
-        overwrite=out.exists(),
-        cache=work / "features",
-    )
+    command = [sys.executable, "-m", "rvc_jax", "prepare", work / "recordings"]
+    command += ["--out", out, "--preset", preset, "--cache", work / "features", "--overwrite"]
+    subprocess.run([*command, "--holdout-max", HOLDOUT_SECONDS], check=True)
     _write_json(marker, state)
     return out
 
