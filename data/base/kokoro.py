@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.base.packages import read_member
+from data.base.packages import read_package_member
 from data.base.recipe import Recipe
 
 RATE = 24000
@@ -30,23 +30,28 @@ class Kokoro:
         import onnxruntime
 
         settings = recipe.synthesis
-        members = settings["model"]
-        parts = [read_member(recipe, packages, *member) for member in members]
+
+        def read(package: str, name: str) -> bytes:
+            return read_package_member(packages / recipe.packages[package].file, name)
+
+        parts = [read(*member) for member in settings["model"]]
         model = convert_to_float32(b"".join(parts))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"]
         )
-        symbols = read_member(recipe, packages, *settings["symbols"])
+        symbols = read(*settings["symbols"])
         self._symbols: dict[str, int] = json.loads(symbols)["vocab"]
         self._styles = {}
         package, pattern = settings["styles"]
         for name in {part for voice in recipe.voices for part in voice.parts}:
-            content = read_member(recipe, packages, package, pattern.format(name))
+            content = read(package, pattern.format(name))
             self._styles[name] = np.frombuffer(content, np.float32).reshape(-1, 256)
 
-    def speak(self, phonemes: str, parts: Mapping[str, float], speed: float = 1.0) -> np.ndarray:
+    def speak(
+        self, phonemes: str, parts: Mapping[str, float], speed: float = 1.0
+    ) -> np.ndarray:
         """Return speech as float32 [samples] at `RATE`.
 
         Args:

@@ -4,8 +4,8 @@
 
 PACKAGES is filled first. WORK/recordings gets one folder for every speaker, WORK/dataset the
 shards, WORK/data_card.md and .json what is in them. CLIPS are those of `synthesize.py`; whole
-groups of them are used as far as they are there. The same command goes on where it was stopped;
-with more clips it makes the dataset anew, and takes the features of older recordings from the cache.
+groups of them are used as far as they are there. The same command goes on where it was stopped.
+With more clips it makes the dataset anew; features of older recordings come from the cache.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import soundfile
 
 from data.base.card import Row, write_card
-from data.base.packages import fetch_packages
+from data.base.packages import fetch_files
 from data.base.recipe import Recipe, SyntheticVoice, read_recipe
 from data.base.recordings import join_source, read_clips, write_recordings
 
@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--recordings-only", action="store_true", help="make no dataset")
     options = parser.parse_args()
     recipe = read_recipe()
-    fetch_packages(recipe, options.packages)
+    fetch_files(recipe.packages.values(), options.packages)
     rows = make_recordings(recipe, options.packages, options.work)
     if options.clips:
         rows += join_clips(recipe, options.clips, options.work)

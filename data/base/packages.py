@@ -9,23 +9,24 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from data.base.recipe import Package, Recipe
+from data.base.recipe import Package
 
 
-def fetch_packages(recipe: Recipe, folder: Path) -> None:
-    """Download every package of the recipe that the folder doesn't hold yet.
+def fetch_files(packages: Iterable[Package], folder: Path) -> None:
+    """Download every package that the folder doesn't hold yet.
 
     Debian's packages come with `apt-get download`, those of PyPI with `pip download` and those of
     npm with `npm pack`: from wherever these programs are set up to fetch.
 
     Raises:
-      ValueError: a file has another SHA-256 than the recipe says.
+      ValueError: a file has another SHA-256 than its package says.
+      subprocess.CalledProcessError: the registry's program failed, and said why.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for package in recipe.packages.values():
+    for package in packages:
         target = folder / package.file
         if not target.exists():
             _download(package, target)
@@ -41,27 +42,25 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def list_members(recipe: Recipe, folder: Path, package: str) -> list[str]:
+def list_package_members(path: Path) -> list[str]:
     """Return the names of all files in a package, sorted."""
-    return sorted(name for name, _ in _open(folder / recipe.packages[package].file, None))
+    return sorted(name for name, _ in _open(path, None))
 
 
-def read_member(recipe: Recipe, folder: Path, package: str, name: str) -> bytes:
+def read_package_member(path: Path, name: str) -> bytes:
     """Return the content of one file of a package.
 
     Raises:
       KeyError: the package doesn't hold it.
     """
-    for _, content in _open(folder / recipe.packages[package].file, {name}):
+    for _, content in _open(path, {name}):
         return content
-    raise KeyError(f"{package} has no file {name}")
+    raise KeyError(f"{path} has no file {name}")
 
 
-def read_members(
-    recipe: Recipe, folder: Path, package: str, names: set[str]
-) -> Iterator[tuple[str, bytes]]:
-    """Yield names and contents of some files of a package, in the package's order."""
-    yield from _open(folder / recipe.packages[package].file, names)
+def read_package_members(path: Path, names: set[str]) -> dict[str, bytes]:
+    """Return the contents of some files of a package, by name."""
+    return dict(_open(path, names))
 
 
 def _download(package: Package, target: Path) -> None:
@@ -86,22 +85,23 @@ def _open(path: Path, names: set[str] | None) -> Iterator[tuple[str, bytes]]:
         with tempfile.TemporaryFile() as file:
             subprocess.run(["dpkg-deb", "--fsys-tarfile", path], stdout=file, check=True)
             file.seek(0)
-            yield from _open_tar(tarfile.open(fileobj=file), names)
+            with tarfile.open(fileobj=file) as archive:
+                yield from _select(archive, names)
     elif path.suffix == ".whl":
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
                 if names is None or name in names:
                     yield name, archive.read(name) if names else b""
     else:
-        yield from _open_tar(tarfile.open(path), names)
+        with tarfile.open(path) as archive:
+            yield from _select(archive, names)
 
 
-def _open_tar(archive: tarfile.TarFile, names: set[str] | None) -> Iterator[tuple[str, bytes]]:
-    with archive:
-        for member in archive:
-            name = member.name.removeprefix("./")
-            if not member.isfile() or (names is not None and name not in names):
-                continue
-            content = archive.extractfile(member)
-            assert content is not None
-            yield name, content.read() if names else b""
+def _select(archive: tarfile.TarFile, names: set[str] | None) -> Iterator[tuple[str, bytes]]:
+    for member in archive:
+        name = member.name.removeprefix("./")
+        if not member.isfile() or (names is not None and name not in names):
+            continue
+        content = archive.extractfile(member)
+        assert content is not None
+        yield name, content.read() if names else b""

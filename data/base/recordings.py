@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from data.base.packages import list_members, read_members
+from data.base.packages import list_package_members, read_package_members
 from data.base.recipe import Recipe, Source
 
 PAUSE = 0.15
@@ -33,7 +33,7 @@ def select_files(recipe: Recipe, packages: Path, source: Source) -> list[str]:
     """Return the paths of a source's files in its package, in an order drawn by the seed."""
     names = [
         name
-        for name in list_members(recipe, packages, source.package)
+        for name in list_package_members(packages / recipe.packages[source.package].file)
         if re.fullmatch(source.files, name)
         and not (source.exclude and re.search(source.exclude, name))
     ]
@@ -53,7 +53,8 @@ def join_source(recipe: Recipe, packages: Path, source: Source, out: Path) -> di
     names = select_files(recipe, packages, source)
     if not names:
         raise ValueError(f"{source.name}: {source.package} holds no file {source.files}")
-    contents = dict(read_members(recipe, packages, source.package, set(names)))
+    package = packages / recipe.packages[source.package].file
+    contents = read_package_members(package, set(names))
     waves = (decode(contents[name], Path(name).suffix) for name in names)
     stem = out / source.speaker / source.name
     return write_recordings(waves, stem, source.minutes * 60 or float("inf"))
