@@ -20,6 +20,7 @@ DOORS = {"rvc_jax", "rvc_jax.__main__"}
 
 CROSS_CUTTING = (
     "benchmarks",
+    "data_base",
     "docs",
     "fixtures",
     "fuzz",
