@@ -4,7 +4,7 @@
     rvc-jax quickstart --out rvc_jax_quickstart
     python -m tests.benchmarks.first_voice rvc_jax_quickstart/run --out figures
 
-It converts 14 sentences in English and French of five speakers whom the voice has not heard, and
+It converts 14 sentences in English and French of five speakers that the voice was not trained on, and
 prints medians: word errors (Whisper; the reference is the recognizer's own transcript of the
 source), speaker similarity, predicted opinions, pitch. OUT gets figures.json and every sound. The
 sentences and Whisper come from the packages of first_voice.toml, fetched by apt-get and pip.
