@@ -145,12 +145,14 @@ _BOILERPLATE = re.compile(
 _MAX_REASON = 200
 
 
-def explain(text: str, warnings: tuple[str, ...] = ()) -> str:
+def explain(text: str, warnings: tuple[str, ...] = (), cookies: str | None = None) -> str:
     """Return the reason and the advice for one of yt-dlp's error messages, in one line.
 
     Args:
         text: The message, with its colors.
         warnings: yt-dlp's warnings before it.
+        cookies: Why cookies that were given may not have helped, instead of the advice to give
+            some.
     """
     reason = _extract_reason(text)
     if _NEEDS_JAVASCRIPT.search(text) and any(_JAVASCRIPT.search(item) for item in warnings):
@@ -158,7 +160,8 @@ def explain(text: str, warnings: tuple[str, ...] = ()) -> str:
     # Searched in the whole text: the words that decide may not be part of the reason.
     for pattern, advice in _ADVICE:
         if re.search(pattern, text, re.IGNORECASE):
-            return f"{reason}: {advice}"
+            is_about_cookies = "--cookies FILE" in advice
+            return f"{reason}: {cookies if cookies and is_about_cookies else advice}"
     return f"{reason}: {_UPDATE}"
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import glob
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rvc_jax.audio.tracks import read_header_seconds
 from rvc_jax.config import FetchConfig, option
+from rvc_jax.data.fetch.cookies import CookieFile, read_cookies
 from rvc_jax.data.fetch.errors import explain
 from rvc_jax.data.fetch.information import (
     drop_place,
@@ -142,6 +144,7 @@ class _FetchRun:
         self._entries = 0
         self._refused = ""
         """Name of the file whose transfer was stopped."""
+        self._cookies: CookieFile | None = None
 
     def run(self, links: list[str]) -> FetchResult:
         self._check_links(links)
@@ -181,7 +184,11 @@ class _FetchRun:
         if self._started_client is None:
             from rvc_jax.data.fetch.ytdlp import Client
 
-            client = Client(self._folder, self._config, self._log, self._on_block)
+            if self._config.cookies is not None:
+                self._cookies = read_cookies(self._config.cookies)
+            client = Client(
+                self._folder, self._config, self._log, self._on_block, self._cookies
+            )
             self._started_client = self._stack.enter_context(client)
         return self._started_client
 
@@ -274,7 +281,7 @@ class _FetchRun:
         done: Any = self._client().process_ie_result(known_info, download=True)
         path = Path(done["requested_downloads"][-1].get("filepath") or "")
         if not path.is_file():
-            self._skip(title, link, explain(self._log.last))
+            self._skip(title, link, self._explain(self._log.last, link))
             return
         # Only the file itself says how long it is: select again, with its length.
         measured = read_header_seconds(path)
@@ -330,7 +337,15 @@ class _FetchRun:
             text = str(error)
             if not type(error).__module__.startswith("yt_dlp"):
                 text = f"yt-dlp failed inside ({type(error).__name__}: {error})"
-            self._skip(name, link, explain(text, tuple(self._log.warnings)))
+            self._skip(name, link, self._explain(text, link))
+
+    def _explain(self, text: str, link: str) -> str:
+        """Return the reason and the advice for one of yt-dlp's messages."""
+        extractor = re.search(r"\[([\w:.-]+)\]", text)
+        about_cookies = self._cookies and self._cookies.explain_refusal(
+            link, extractor[1] if extractor else None
+        )
+        return explain(text, tuple(self._log.warnings), about_cookies)
 
     def _on_block(self, state: dict[str, Any]) -> None:
         """Report progress after a block of a transfer, and stop transfers beyond the limits.

@@ -23,9 +23,10 @@ from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
 from yt_dlp.utils import DownloadError, PlaylistEntries, unsmuggle_url
 
 from rvc_jax.audio.reading import AUDIO_EXTENSIONS
+from rvc_jax.data.fetch.cookies import CookieFile
 from rvc_jax.data.fetch.errors import explain
 from rvc_jax.data.fetch.network_guard import GuardedRH
-from rvc_jax.errors import UserError, describe_os_error
+from rvc_jax.errors import UserError
 from rvc_jax.storage.environment import cache_dir
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ _PROTOCOLS = ("http", "https", "m3u8", "m3u8_native", "http_dash_segments")
 _OTHER_EXTENSION = "mka"
 """Extension for files of any other format: decoders go by the content."""
 _MAX_WARNINGS = 20
-_COOKIE_FIELDS = 7  # of a line in Netscape format, separated by tabs
 
 
 class Log:
@@ -71,6 +71,7 @@ class Client(yt_dlp.YoutubeDL):
         config: How to fetch.
         log: Receives yt-dlp's remarks.
         on_block: Called after every block of a transfer, with yt-dlp's state of it.
+        cookies: The cookies of the file that the configuration names.
 
     Raises:
         UserError: Cookies cannot be read.
@@ -82,6 +83,7 @@ class Client(yt_dlp.YoutubeDL):
         config: FetchConfig,
         log: Log,
         on_block: Callable[[dict[str, Any]], None],
+        cookies: CookieFile | None = None,
     ) -> None:
         # Before the parent's constructor: it builds the network handlers.
         self._folder = folder.absolute()
@@ -93,7 +95,8 @@ class Client(yt_dlp.YoutubeDL):
             "color": "never",
             "logger": log,
             "cachedir": str(cache_dir() / "yt-dlp"),
-            "cookiefile": _read_cookies(config.cookies),
+            # As text in memory: yt-dlp would write to the file itself.
+            "cookiefile": io.StringIO(cookies.text) if cookies else None,
             "cookiesfrombrowser": _parse_browser(config.cookies_from_browser),
             "format": self._select_sound,
             # "+res": the smallest picture, where sound only comes with one
@@ -183,25 +186,6 @@ def clean_link(link: str) -> str:
 def _retry_seconds(n: int) -> float:
     """Return the wait before try number n; yt-dlp passes it by this name."""
     return min(0.5 * 2**n, 30)
-
-
-def _read_cookies(path: Path | None) -> io.StringIO | None:
-    """Return a cookie file as text in memory: yt-dlp would write to the file itself."""
-    if path is None:
-        return None
-    advice = "export it from a browser that is signed in (cookies.txt, Netscape format)"
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        reason = describe_os_error(error)
-        raise UserError(f"--cookies {path} cannot be read: {reason}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"--cookies {path} is not a file of cookies: {advice}") from error
-    entries = [line.removeprefix("#HttpOnly_") for line in text.splitlines() if line.strip()]
-    entries = [line for line in entries if not line.startswith("#")]
-    if not entries or any(line.count("\t") != _COOKIE_FIELDS - 1 for line in entries):
-        raise UserError(f"--cookies {path} is not a file of cookies: {advice}")
-    return io.StringIO(text)
 
 
 def _parse_browser(name: str | None) -> tuple[str, ...] | None:

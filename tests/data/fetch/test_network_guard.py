@@ -22,8 +22,8 @@ from local_media_server import MediaServer
 
 from rvc_jax.config import FetchConfig
 from rvc_jax.data.fetch import network_guard
-from rvc_jax.data.fetch.fetch import fetch
 from rvc_jax.data.fetch.addresses import is_public
+from rvc_jax.data.fetch.fetch import fetch
 from rvc_jax.data.fetch.network_guard import RefusedError, check_link
 from rvc_jax.errors import UserError
 
@@ -258,7 +258,7 @@ def test_a_redirect_to_another_origin_takes_no_credentials_along(
             self.end_headers()
             self.wfile.write(body)
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815
 
     first = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     other = http.server.ThreadingHTTPServer((host, 0), Handler)
