@@ -31,6 +31,7 @@ from typing import Any
 from rvc_jax.config import FetchConfig
 from rvc_jax.data.cut import Cut, name_cut, number_duplicates
 from rvc_jax.data.fetch.fetch import fetch
+from rvc_jax.data.patterns import PatternError, check_pattern
 from rvc_jax.data.timecode import parse_time
 from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.reporter import SILENT, Reporter
@@ -242,9 +243,9 @@ def _check_chapters(pattern: str, place: str, is_allowed: bool) -> None:
     if not is_allowed:
         raise UserError(f"{place}: only for a link, and instead of cuts")
     try:
-        re.compile(pattern)
-    except re.error as error:
-        raise UserError(f"{place}: not a regular expression ({error})") from error
+        check_pattern(pattern)
+    except PatternError as error:
+        raise UserError(f"{place}: {error}") from error
 
 
 def _find_file(name: str, folder: Path, place: str) -> Path:

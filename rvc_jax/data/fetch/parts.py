@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any
 
 from rvc_jax.config import FetchConfig
 from rvc_jax.data.fetch.information import to_line
 from rvc_jax.data.fetch.sidecar import Chapter
+from rvc_jax.data.patterns import PatternError, check_pattern, search_texts
 from rvc_jax.data.timecode import parse_time
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, sanitize
 
 _MAX_CHAPTERS = 1000
 _MAX_SECONDS = 1e7
@@ -25,8 +25,8 @@ class WantedParts:
     """Seconds."""
     end: float | None
     """Seconds; None is the recording's."""
-    chapters: re.Pattern[str] | None
-    """What the titles of wanted chapters match; None if titles do not matter."""
+    chapters: str | None
+    """Regular expression for the titles of wanted chapters; None if titles do not matter."""
 
     @classmethod
     def from_config(cls, config: FetchConfig) -> WantedParts:
@@ -44,11 +44,10 @@ class WantedParts:
         if start or end is not None:
             raise UserError("--chapters together with --start or --end: give one or the other")
         try:
-            return cls(start, end, re.compile(config.chapters, re.IGNORECASE))
-        except re.error as error:
-            raise UserError(
-                f"--chapters {config.chapters}: not a regular expression ({error})"
-            ) from error
+            check_pattern(config.chapters)
+        except PatternError as error:
+            raise UserError(f"--chapters {sanitize(config.chapters)}: {error}") from error
+        return cls(start, end, config.chapters)
 
     def select(
         self, chapters: tuple[Chapter, ...], duration: float | None
@@ -70,17 +69,22 @@ class WantedParts:
 
     @staticmethod
     def _select_chapters(
-        pattern: re.Pattern[str], chapters: tuple[Chapter, ...], duration: float | None
+        pattern: str, chapters: tuple[Chapter, ...], duration: float | None
     ) -> tuple[tuple[tuple[float, float | None], ...], str | None]:
         cuts = []
-        for chapter in chapters:
-            if pattern.search(chapter.title):
+        titles = [chapter.title for chapter in chapters]
+        try:
+            is_wanted = search_texts(pattern, titles)
+        except PatternError as error:
+            return (), f"--chapters {sanitize(pattern)}: {error}"
+        for chapter, wanted in zip(chapters, is_wanted, strict=True):
+            if wanted:
                 is_last = bool(duration) and chapter.end >= duration
                 cuts.append((chapter.start, None if is_last else chapter.end))
         if cuts:
             return tuple(cuts), None
-        titles = ", ".join(chapter.title for chapter in chapters[:_MAX_TITLES]) or "it has none"
-        return (), f"no chapter matches {pattern.pattern}: {titles}"
+        listed = ", ".join(titles[:_MAX_TITLES]) or "it has none"
+        return (), f"no chapter matches {sanitize(pattern)}: {listed}"
 
 
 def parse_chapters(items: Any) -> tuple[Chapter, ...]:
