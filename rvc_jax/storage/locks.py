@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -148,6 +149,7 @@ class Lock:
             raise
         self._thread = threading.Thread(target=self._renew, name="lock", daemon=True)
         self._thread.start()
+        _clear_dead_locks(self._file.parent)
 
     def release(self) -> None:
         """Give the lock back. Folders that were made for it are removed if they are empty."""
@@ -311,8 +313,11 @@ class Lock:
 
     def _renew(self) -> None:
         while not self._over.wait(RENEW_SECONDS):
-            with contextlib.suppress(OSError):
+            try:
                 os.utime(self._descriptor)  # the time of the disk's own machine
+            except OSError:  # some disks have no such call: writing sets the time as well
+                with contextlib.suppress(OSError):
+                    os.pwrite(self._descriptor, b"{", 0)
 
     def _make_folders(self) -> None:
         folder = self._file.parent
@@ -400,6 +405,24 @@ def read_lock(file: Path) -> LockState | None:
     )
 
 
+@functools.cache
+def _clear_dead_locks(folder: Path) -> None:
+    """Remove the locks in a folder whose holders have ended on this machine.
+
+    They are taken over first, as any lock: somebody else may do the same.
+    """
+    with contextlib.suppress(OSError):
+        for file in folder.iterdir():
+            if not (file.name.startswith(".") and file.name.endswith(LOCK_NAME)):
+                continue
+            with contextlib.suppress(UserError, OSError):
+                state = read_lock(file)
+                if state is not None and state.holder and state.is_alive is False:
+                    lock = Lock(file, str(file))
+                    lock._acquire()
+                    lock.release()
+
+
 def _is_holder_alive(holder: Holder | None, number: int, descriptor: int) -> bool | None:
     is_alive = holder.process.is_alive if holder else None
     if is_alive is None:
@@ -470,5 +493,9 @@ def _describe_command() -> str:
 
 
 def _explain(file: Path, error: OSError) -> UserError:
+    folder = file.parent
     reason = describe_os_error(error)
-    return UserError(f"{file.parent} cannot be written: {reason}")
+    for place in (folder, *folder.parents):
+        if os.path.lexists(place) and not place.is_dir():
+            reason = f"{place} is not a folder"
+    return UserError(f"{folder} cannot be written: {reason}")

@@ -14,6 +14,7 @@ from rvc_jax.runs.history import (
     choose_better_voice,
     infer_steps_per_epoch,
     read_history,
+    select_datasets,
 )
 
 
@@ -107,3 +108,45 @@ def test_the_best_of_old_histories_is_that_of_the_lowest_mel_error() -> None:
     marked = [old[0], old[1], old[2] | {"best/which": "ema"}]
     assert best_evaluation(marked)["step"] == 18 and best_mel(old[1]) == 0.9
     assert best_evaluation([]) is None
+
+
+def test_a_dataset_begins_its_record_anew(tmp_path: Path) -> None:
+    file = tmp_path / "history.jsonl"
+    history = History(file)
+    assert not history.begin_dataset(0, "one", "ada: 10 min")  # the first is not another one
+    history.append(10, {"holdout/mel": 0.5, "best/which": "raw"})
+    assert not history.begin_dataset(10, "one", "ada: 10 min")
+    assert History(file).begin_dataset(10, "two", "bob: 5 min")
+    history = History(file)
+    assert history.dataset == "two" and best_evaluation(history.lines) is None
+    history.append(10, {"holdout/mel": 2.5, "best/which": "raw"})
+    assert best_mel(best_evaluation(history.lines)) == 2.5
+    history.begin_dataset(20, "one", "ada: 10 min")  # and back again
+    assert best_evaluation(history.lines) is None
+    speech = [line["speech"] for line in select_datasets(read_history(file))]
+    assert speech == ["ada: 10 min", "bob: 5 min", "ada: 10 min"]
+
+
+def test_the_beginning_of_a_dataset_outlives_a_step_back(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    history.begin_dataset(0, "one", "")
+    history.append(4, {"holdout/mel": 0.5, "best/which": "raw"})
+    history.begin_dataset(8, "two", "")
+    history.append(9, {"loss/mel": 1.0})
+    history.truncate(4)
+    assert history.dataset == "two" and best_evaluation(history.lines) is None
+    assert [line["step"] for line in history.lines] == [4]
+
+
+def test_a_history_of_an_early_version_gets_its_dataset(tmp_path: Path) -> None:
+    file = tmp_path / "history.jsonl"
+    file.write_text('{"step": 3, "holdout/mel": 0.5}\n')
+    History(file).name_first_dataset("0123", "ada")
+    History(file).name_first_dataset("4567", "bob")  # only the first time
+    history = History(file)
+    assert history.dataset == "0123" and best_mel(best_evaluation(history.lines)) == 0.5
+    assert not history.begin_dataset(3, "0123-89ab", "ada")  # the same, named in full
+    assert history.begin_dataset(3, "4567-89ab", "bob")
+    empty = History(tmp_path / "none.jsonl")
+    empty.name_first_dataset("0123", "ada")
+    assert not list(empty.lines)

@@ -28,6 +28,22 @@ def test_the_first_signal_is_noted_and_the_second_acts_as_usual(number: signal.S
         signal.signal(number, before)
 
 
+def test_a_closed_terminal_is_a_request_that_may_come_twice() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with StopSignal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop
+            os.kill(os.getpid(), signal.SIGHUP)  # shells send it once more
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        with StopSignal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_another_thread_leaves_signals_alone() -> None:
     before = signal.getsignal(signal.SIGINT)
     found = []
