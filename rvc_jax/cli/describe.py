@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, sanitize
 from rvc_jax.storage import places
 
 _VOICE_EXTENSIONS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
+_MAX_KEYS = 32
+_MAX_GROUPS = 24
 _FACTS_SHOWN_ELSEWHERE = ("kind", "name", "epoch", "step")
 
 
-def describe(path: Path | str) -> dict[str, Any]:
+def describe(
+    path: Path | str, content_encoder: str | None = None, member: str | None = None
+) -> dict[str, Any]:
     """Return what a file, folder or URL is (`kind`) and its properties, in plain values.
+
+    Args:
+      path: The file, folder or URL.
+      content_encoder: Content encoder of a voice, in the place of the one that its file states.
+      member: Name of the voice's file in an archive or folder that holds several.
 
     Raises:
       UserError: it does not exist, is damaged, or is nothing that this program reads.
@@ -25,13 +35,14 @@ def describe(path: Path | str) -> dict[str, Any]:
     path = Path(path)
     if not os.path.exists(path):  # noqa: PTH110 Path.exists raises for names that are too long
         raise UserError(f"{path} does not exist")
+    options = {"content_encoder": content_encoder, "member": member}
     if path.is_dir():
-        return _describe_folder(path)
+        return _describe_folder(path, options)
     extension = path.suffix.lower()
     if extension in _VOICE_EXTENSIONS:
-        return _describe_tensors(path)
+        return _describe_tensors(path, options)
     if extension == ".zip":
-        return _describe_voice(path)
+        return _describe_voice(path, options)
     if extension == ".index":
         return _describe_index(path)
     return _describe_recording(path)
@@ -49,7 +60,7 @@ def _describe_remote(place: str) -> dict[str, Any]:
     raise UserError(f"{place} is neither a dataset nor a run of rvc-jax")
 
 
-def _describe_folder(path: Path) -> dict[str, Any]:
+def _describe_folder(path: Path, options: dict[str, str | None]) -> dict[str, Any]:
     if (path / "config.json").is_file():
         return _describe_run(path)
     if (path / "metadata.json").is_file():
@@ -59,9 +70,13 @@ def _describe_folder(path: Path) -> dict[str, Any]:
     from rvc_jax.voices.open import find_voices
 
     if is_voice_folder(path):
-        return _describe_voice(path) | {"made_of": read_description(path).get("made_of")}
+        return _describe_voice(path, options) | {
+            "made_of": read_description(path).get("made_of")
+        }
     recordings = find_audio(path)
     voices = find_voices(path)
+    if len(voices) == 1 or options["member"] is not None:
+        return _describe_voice(path, options)
     if recordings:
         return {
             "kind": "folder of recordings",
@@ -149,12 +164,12 @@ def _describe_recording(path: Path) -> dict[str, Any]:
     }
 
 
-def _describe_voice(path: Path) -> dict[str, Any]:
+def _describe_voice(path: Path, options: dict[str, str | None]) -> dict[str, Any]:
     """Describe a voice's file or folder, with its index."""
     from rvc_jax.storage.files import file_sha256, folder_bytes
     from rvc_jax.voices.open import open_voice
 
-    model = open_voice(path)
+    model = open_voice(path, **options)
     facts = {
         name: value for name, value in model.facts.items() if name not in _FACTS_SHOWN_ELSEWHERE
     }
@@ -168,13 +183,14 @@ def _describe_voice(path: Path) -> dict[str, Any]:
         "sha256": file_sha256(path) if path.is_file() else None,
         "generator": dataclasses.asdict(model.generator),
         "facts": facts,
+        "notes": list(model.notes),
     }
 
 
-def _describe_tensors(path: Path) -> dict[str, Any]:
+def _describe_tensors(path: Path, options: dict[str, str | None]) -> dict[str, Any]:
     """Describe a voice, or another file of tensors and why it is not a voice."""
     try:
-        return _describe_voice(path)
+        return _describe_voice(path, options)
     except UserError as error:
         reason = str(error)
     from rvc_jax.voices.formats.sniff import sniff_names
@@ -188,14 +204,52 @@ def _describe_tensors(path: Path) -> dict[str, Any]:
         content = torch_file.read(path, placeholders=True)
     if not isinstance(content, dict):
         content = {}
-    known = sniff_names(torch_file.find_state_dict(content))
-    return {
+    state = torch_file.find_state_dict(content)
+    known = sniff_names(state)
+    described: dict[str, Any] = {
         "kind": known.name if known else kind,
         "path": str(path),
         "bytes": path.stat().st_size,
-        "keys": list(map(str, content)),
-        "no_voice": reason,
     }
+    if state is not content:
+        described["keys"] = list(map(str, content))[:_MAX_KEYS]
+    return described | count_tensors(state) | {"no_voice": reason}
+
+
+def count_tensors(state: Mapping[Any, Any]) -> dict[str, Any]:
+    """Count tensors and numbers, and list the groups of tensors by the beginning of their names.
+
+    Of each group, the number of tensors, of numbers, and the largest shape.
+    """
+    arrays = {str(name): each for name, each in state.items() if hasattr(each, "shape")}
+    groups: dict[str, list[Any]] = {}
+    for name, array in arrays.items():
+        groups.setdefault(_group_of(name), []).append(array)
+    shown = {
+        sanitize(name, 60): _describe_group(members)
+        for name, members in list(groups.items())[:_MAX_GROUPS]
+    }
+    if len(groups) > _MAX_GROUPS:
+        shown["..."] = f"{len(groups) - _MAX_GROUPS} more groups"
+    return {
+        "tensors": len(arrays),
+        "parameters": sum(array.size for array in arrays.values()),
+        "types": sorted({str(array.dtype) for array in arrays.values()}),
+        "groups": shown,
+    }
+
+
+def _group_of(name: str) -> str:
+    """The first two parts of a tensor's name, or those before its first number."""
+    parts = name.split(".")[:-1][:2]
+    return ".".join(part for part in parts if not part.isdecimal()) or name
+
+
+def _describe_group(members: list[Any]) -> str:
+    largest = max(members, key=lambda array: array.size)
+    count = f"{len(members)} tensor{'s' if len(members) > 1 else ''}"
+    numbers = sum(array.size for array in members)
+    return f"{count}, {numbers} numbers, up to {list(largest.shape)}"
 
 
 def _describe_index(path: Path) -> dict[str, Any]:

@@ -178,6 +178,24 @@ OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavio
 OptionalPlace = Annotated[str | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 """A path, or a URL that fsspec knows."""
 
+Encoder = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="NAME",
+        help="Content encoder that the voice was trained with, where its file is wrong about it or "
+        "its folder has moved: a name from `rvc-jax prepare --help`, a folder or file of a HuBERT "
+        "model, or OWNER/NAME on the Hugging Face hub.",
+        help_behavior_hint="",
+    ),
+]
+Member = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="NAME",
+        help="Name of the voice's file, in an archive or a folder that holds several.",
+        help_behavior_hint="",
+    ),
+]
 Text = Annotated[str, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
 OptionalText = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]

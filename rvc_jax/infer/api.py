@@ -12,6 +12,8 @@ def load_voice(
     path: str | os.PathLike[str],
     index: str | os.PathLike[str] | None = None,
     which: str = "best",
+    content_encoder: str | os.PathLike[str] | None = None,
+    member: str | None = None,
     **options: Any,
 ) -> Voice:
     """Load a voice from any file or folder that holds one.
@@ -25,6 +27,9 @@ def load_voice(
       index: A faiss `.index` or `.npy` in the place of the one that belongs to the voice or is
         beside its file; "none" for no index.
       which: `best` or `latest`; for a run only.
+      content_encoder: The encoder that the voice was trained with, instead of what its file says: a
+        name, a folder or file of a HuBERT model, or OWNER/NAME on the Hugging Face hub.
+      member: Name of the voice's file in an archive or folder that holds several.
       options: As for `Voice.convert`; they hold for every call that does not name them.
 
     Raises:
@@ -36,4 +41,5 @@ def load_voice(
 
     start_jax()
     index = None if index is None else os.fspath(index)
-    return Voice.load(os.fspath(path), which, index, **options)
+    encoder = None if content_encoder is None else os.fspath(content_encoder)
+    return Voice.load(os.fspath(path), which, index, encoder, member, **options)

@@ -12,6 +12,7 @@ import numpy as np
 from rvc_jax.config import PRESETS, WINDOW_FRAMES, PrepareConfig, PresetName
 from rvc_jax.features.f0.coarse import coarse_pitch
 from rvc_jax.infer.chunking import CONTEXT_FRAMES
+from rvc_jax.infer.frame_grid import FrameGrid
 from rvc_jax.infer.retrieval import Index
 from rvc_jax.models.precision import compute_dtype
 from rvc_jax.voices.model import VoiceModel
@@ -57,7 +58,12 @@ class CompiledVoice:
     @property
     def hop(self) -> int:
         """Samples per frame of the rendered audio."""
-        return self.model.audio.hop
+        return self.model.hop
+
+    @property
+    def grid(self) -> FrameGrid:
+        """The voice's frames and those of the features."""
+        return FrameGrid(self.hop, self.sample_rate)
 
     @functools.cached_property
     def index(self) -> Index | None:

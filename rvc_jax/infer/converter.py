@@ -104,31 +104,38 @@ class Converter:
         transpose = self.engine.choose_transpose(features.f0[CONTEXT_FRAMES:-CONTEXT_FRAMES])
         f0 = self.engine.curve.apply(features.f0, -CONTEXT_FRAMES, transpose)
         gate = recording.compute_gate()
-        chunks = plan_chunks(recording.frames, self._chunk_frames)
+        frames = voice.grid.count_frames(recording.frames)
+        chunks = plan_chunks(frames, self._chunk_frames)
 
         # Everything from here on is lazy: chunks are rendered while the result is collected.
+        content = self._mix_content(features, f0)
+        content, f0 = voice.grid.map_features(content, f0, frames)
         waves = self._render_chunks(
-            chunks, f0, self._encode_prior(features, f0), gate, reporter
+            chunks, f0, self._encode_prior(content, f0), voice.grid.widen_gate(gate), reporter
         )
         blocks = join_chunks(waves, chunks, voice.hop)
         blocks = self._clean_and_resample(blocks, recording, rate)
         wave = collect_blocks(apply_gate(blocks, gate, rate), rate, scratch_folder())
         return postprocess(wave, recording, config.volume_envelope, rate, transpose)
 
-    def _encode_prior(self, features: RecordingFeatures, f0: np.ndarray) -> LazyRows:
-        """The prior of all frames, in windows that include what their attention takes in.
-
-        A short recording is one window, in which every frame attends to all.
-        """
-        voice = self.engine.voice
-        content = LazyRows(
+    def _mix_content(self, features: RecordingFeatures, f0: np.ndarray) -> LazyRows:
+        """The content of all frames, mixed with what the index has nearest to it."""
+        return LazyRows(
             lambda block: self.engine.mix_index(
                 features.content(block), f0[block * BLOCK_FRAMES :][:BLOCK_FRAMES]
             ),
             BLOCK_FRAMES,
             features.count,
         )
-        if features.count <= SHORT_FRAMES:
+
+    def _encode_prior(self, content: LazyRows, f0: np.ndarray) -> LazyRows:
+        """The prior of all frames, in windows that include what their attention takes in.
+
+        A short recording is one window, in which every frame attends to all.
+        """
+        voice = self.engine.voice
+        count = len(f0)
+        if count <= SHORT_FRAMES:
             size = SHORT_FRAMES
             context = 0
             length = SHORT_FRAMES
@@ -142,13 +149,13 @@ class Converter:
         def encode_window(number: int) -> np.ndarray:
             begin = number * size
             start = max(begin - context, 0)
-            stop = min(start + length, features.count)
+            stop = min(start + length, count)
             pitch = np.pad(f0[start:stop], (0, length - (stop - start)))
             window = content.read(start, start + length)
             rows = voice.encode_prior(window, pitch, stop - start, radius)
             return rows[begin - start :][:size]
 
-        return LazyRows(encode_window, size, features.count)
+        return LazyRows(encode_window, size, count)
 
     def _render_chunks(
         self,

@@ -10,13 +10,13 @@ import jax
 import numpy as np
 
 from rvc_jax.config import ConvertConfig
-from rvc_jax.errors import UserError
-from rvc_jax.features.content import ContentEncoder, load_content_encoder
+from rvc_jax.features.content import ContentEncoder
 from rvc_jax.features.f0 import PitchExtractor, load_pitch_extractor
 from rvc_jax.infer.compiled_voice import CompiledVoice
 from rvc_jax.infer.f0_curve import F0Curve
 from rvc_jax.infer.options import check_options, parse_speaker_mix
 from rvc_jax.infer.retrieval import mix
+from rvc_jax.voices.encoders import load_voice_encoder
 from rvc_jax.voices.model import VoiceModel
 
 
@@ -110,19 +110,3 @@ class Engine:
             key=self._key,
             noise_scale=self._noise_scale,
         )
-
-
-def load_voice_encoder(model: VoiceModel) -> ContentEncoder:
-    """The content encoder that a voice was trained with.
-
-    Raises:
-      UserError: Its weights are missing, or are other ones than in training: the voice would
-        render gibberish.
-    """
-    encoder = load_content_encoder(model.content_encoder, model.version)
-    if model.content_fingerprint not in (None, encoder.fingerprint):
-        raise UserError(
-            f"{model.content_encoder} is not the content encoder that this voice was trained "
-            "with: same name, other weights; restore them, or prepare and train again"
-        )
-    return encoder

@@ -21,6 +21,7 @@ from rvc_jax.infer.postprocess import ConvertedAudio
 from rvc_jax.infer.recording import RecordingError, Source
 from rvc_jax.infer.voice import Voice
 from rvc_jax.reporter import SILENT, Reporter
+from rvc_jax.storage.file_names import MAX_BYTES, shorten
 from rvc_jax.storage.files import disk_full
 from rvc_jax.storage.locks import lock_output
 from rvc_jax.storage.places import Location
@@ -48,6 +49,8 @@ def convert_file(
     which: str = "best",
     reporter: Reporter = SILENT,
     index: Path | str | None = None,
+    content_encoder: str | None = None,
+    member: str | None = None,
 ) -> ConvertedAudio:
     """Convert a file and write the result in the format that its extension names.
 
@@ -60,8 +63,10 @@ def convert_file(
       out: File to write; see `audio.writing.SAVE_FORMATS`.
       config: The options.
       which: `best` or `latest`, of a run.
-      reporter: Receives progress.
+      reporter: Receives progress, and what there is to say about the voice's files.
       index: Retrieval index in the place of the voice's own.
+      content_encoder: Content encoder in the place of the voice's own.
+      member: Name of the voice's file in an archive or folder that holds several.
 
     Raises:
       UserError: the voice, the recording, the output or an option can't be used. Nothing is
@@ -74,7 +79,9 @@ def convert_file(
     with _name_source(source):
         recording = Source.open(source)
     with lock_output(out, reporter):
-        converter = load_converter(place, config, which, index)
+        converter = load_converter(
+            place, config, which, index, content_encoder, member, reporter
+        )
         with _name_source(source):
             converted = converter.convert(recording, reporter)
         write_audio(out, converted, file_encoding(config))
@@ -91,6 +98,8 @@ def convert_folder(
     overwrite: bool = False,
     reporter: Reporter = SILENT,
     index: Path | str | None = None,
+    content_encoder: str | None = None,
+    member: str | None = None,
 ) -> FolderResult:
     """Convert all recordings of a folder and its sub-folders; `out` gets the same sub-folders.
 
@@ -99,7 +108,7 @@ def convert_folder(
     that fails does not stop the others.
 
     Args:
-      place, which, index: The voice, as for `convert_file`.
+      place, which, index, content_encoder, member: The voice, as for `convert_file`.
       source: Folder of recordings.
       out: Folder of results; it is made if it does not exist.
       config: The options.
@@ -132,7 +141,7 @@ def convert_folder(
     if not pending:  # no voice is loaded for nothing
         return FolderResult(converted, present, failed, seconds)
 
-    converter = load_converter(place, config, which, index)
+    converter = load_converter(place, config, which, index, content_encoder, member, reporter)
     for done, (path, target) in enumerate(pending.items()):
         name = path.relative_to(source)
         item = _ItemReporter(reporter, done, len(pending), name)
@@ -162,9 +171,15 @@ def load_converter(
     config: ConvertConfig,
     which: str = "best",
     index: Path | str | None = None,
+    content_encoder: str | None = None,
+    member: str | None = None,
+    reporter: Reporter = SILENT,
 ) -> Converter:
     """Load a voice, ready to convert. Raises UserError if it or an option can't be used."""
-    return Voice.load(place, which, index).converter(config)
+    voice = Voice.load(place, which, index, content_encoder, member)
+    for note in voice.model.notes:
+        reporter.message(note)
+    return voice.converter(config)
 
 
 def write_audio(out: Path, converted: ConvertedAudio, encoding: EncodingOptions) -> None:
@@ -231,9 +246,10 @@ def _choose_targets(
     for path in sources:
         name = path.relative_to(folder)
         is_unique = count[stem_of(path)] == 1
-        targets[path] = out / name.with_name(
-            (name.stem if is_unique else name.name) + extension
-        )
+        stem = name.stem if is_unique else name.name
+        # A new extension may be longer than the recording's own.
+        stem = shorten(stem, MAX_BYTES - len(extension))
+        targets[path] = out / name.with_name(stem + extension)
     return targets
 
 

@@ -54,6 +54,8 @@ class Voice:
         place: Location,
         which: str = "best",
         index: Path | str | None = None,
+        content_encoder: str | None = None,
+        member: str | None = None,
         **options: Any,
     ) -> Voice:
         """Load a voice from a run, a file, an archive or a folder; see `rvc_jax.load_voice`.
@@ -62,7 +64,10 @@ class Voice:
           TypeError: unknown option.
           UserError: there is no voice, it is damaged, or the index belongs to another voice.
         """
-        return cls(open_voice(place, which, index=index), **options)
+        model = open_voice(
+            place, which, index=index, content_encoder=content_encoder, member=member
+        )
+        return cls(model, **options)
 
     @property
     def sample_rate(self) -> int:

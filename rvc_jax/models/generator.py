@@ -63,9 +63,9 @@ def _distance_from_whole(cycles: jax.Array) -> jax.Array:
 class HarmonicSource(nnx.Module):
     """A sine at f0 where voiced, noise everywhere (`m_source`)."""
 
-    def __init__(self, audio: AudioConfig):
-        self.sample_rate = audio.sample_rate
-        self.hop = audio.hop
+    def __init__(self, sample_rate: int, hop: int):
+        self.sample_rate = sample_rate
+        self.hop = hop
         # Unit scale from the start: the network ignores a fainter source, and the voice learns to
         # buzz at the frame rate.
         self.l_linear = Linear(1, 1, Constant(1.0 / SINE_AMPLITUDE))
@@ -141,7 +141,8 @@ class Generator(nnx.Module):
         self.has_pitch = config.has_pitch
         channels = config.upsample_initial_channels
         if self.has_pitch:
-            self.m_source = HarmonicSource(audio)
+            hop = math.prod(config.upsample_rates)
+            self.m_source = HarmonicSource(audio.sample_rate, hop)
             self.noise_convs = nnx.List()
         self.conv_pre = Conv(config.inter_channels, channels, 7)
         self.cond = Conv(config.speaker_channels, channels, 1)
@@ -217,6 +218,13 @@ def _make_source_conv(channels: int, stride: int) -> Conv:
 
     stride: samples per time step of the stage.
     """
-    if stride == 1:
-        return Conv(1, channels, 1)
-    return Conv(1, channels, 2 * stride, stride=stride, padding=stride // 2)
+    kernel = source_kernel(stride)
+    return Conv(1, channels, kernel, stride=stride, padding=(kernel - stride) // 2)
+
+
+def source_kernel(stride: int) -> int:
+    """Returns the taps of a layer that brings the source down by `stride`.
+
+    For odd strides there is one fewer than twice the stride, so that the length comes out even.
+    """
+    return 2 * stride - stride % 2

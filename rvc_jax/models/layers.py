@@ -88,7 +88,8 @@ class Conv(nnx.Module):
 class ConvTranspose(nnx.Module):
     """Weight-normed transposed convolution: [batch, time, in] -> [batch, time * stride, out].
 
-    Equals PyTorch's with padding (kernel - stride) / 2. The norm is taken per *input* channel, as
+    Equals PyTorch's with padding (kernel - stride) / 2, rounded up, and for odd differences an
+    output padding of 1. The norm is taken per *input* channel, as
     PyTorch's is.
     """
 

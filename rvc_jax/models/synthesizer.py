@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +57,7 @@ class Synthesizer(nnx.Module):
     ):
         """posterior: include the posterior encoder, which only training needs."""
         self.segment_frames = audio.segment_frames
-        self.hop = audio.hop
+        self.hop = math.prod(config.upsample_rates)
         self.enc_p = PriorEncoder(config, kernels)
         self.dec = Generator(config, audio, kernels)
         if posterior:

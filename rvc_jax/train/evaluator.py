@@ -222,7 +222,9 @@ def evaluate(
         raise UserError("the dataset has no hold-out to measure on")
     of_run = (run.preset.audio.sample_rate, run.dataset.content_encoder)
     of_dataset = (dataset.info.sample_rate, dataset.info.content_encoder)
-    if of_run != of_dataset:
+    # An encoder that the user brought may be in another folder now.
+    is_same = run.dataset.content_fingerprint == dataset.info.content_fingerprint
+    if of_run != of_dataset and not (is_same and of_run[0] == of_dataset[0]):
         raise UserError(
             f"the run is for {of_run[0]} Hz and {of_run[1]}, the dataset for {of_dataset[0]} Hz "
             f"and {of_dataset[1]}"

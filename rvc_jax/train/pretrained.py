@@ -11,6 +11,7 @@ import numpy as np
 from rvc_jax.config import PRESETS, Preset
 from rvc_jax.errors import UserError, sanitize
 from rvc_jax.models.parameters import Parameters, to_classic_name
+from rvc_jax.models.vocoders import find_other_vocoder
 from rvc_jax.train.networks import Networks
 from rvc_jax.weights import registry, safetensors_file, store, torch_file
 
@@ -20,6 +21,7 @@ _CONTENT = "enc_p.emb_phone.weight"
 _PITCH = "enc_p.emb_pitch.weight"
 _SPEAKERS = "emb_g.weight"
 """Embeddings of the speakers [speakers, channels]."""
+_POSTERIOR = "enc_q."
 _UNKNOWN_FORMAT = "another voice format"
 
 
@@ -173,6 +175,12 @@ def _check_network(
 ) -> None:
     """Raise a UserError that says what a file is, unless its arrays are those of the network."""
     missing = [name for name in fresh if name not in found]
+    vocoder = find_other_vocoder(found) if _CONTENT in found else None
+    if vocoder is not None:
+        raise UserError(
+            f"{file} is a generator with {vocoder}, and this run's has HiFi-GAN: name a pretrained "
+            "network with HiFi-GAN"
+        )
     if len(missing) == len(fresh):
         raise UserError(
             f"{file} is another kind of network: none of its arrays is one of this run's"
@@ -195,10 +203,15 @@ def _check_network(
             f"7, v2 has 9): name one of {preset.name}"
         )
     if missing:
+        is_voice = all(name.startswith(_POSTERIOR) for name in missing)
+        reason = (
+            "a voice lacks the posterior encoder, and cannot be trained further: name"
+            if is_voice
+            else "name"
+        )
         raise UserError(
             f"{file} is not a whole network ({missing[0]} and {len(missing) - 1} more are "
-            "missing); a voice lacks the posterior encoder, and cannot be trained further: name a "
-            "pretrained network or a training checkpoint"
+            f"missing); {reason} a pretrained network or a training checkpoint"
         )
     different = [name for name in fresh if found[name].shape != fresh[name].shape]
     if different:

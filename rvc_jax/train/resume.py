@@ -83,9 +83,10 @@ def resolve_settings(
         settings = run.preset
         _check_same(path, "preset", settings.name, (preset or settings).name)
         _check_same(path, "sample rate", settings.audio.sample_rate, data.info.sample_rate)
-        _check_same(
-            path, "content encoder", run.dataset.content_encoder, data.info.content_encoder
-        )
+        if run.dataset.content_fingerprint != data.info.content_fingerprint:
+            _check_same(
+                path, "content encoder", run.dataset.content_encoder, data.info.content_encoder
+            )
         _check_same(
             path,
             "content encoder of hash",

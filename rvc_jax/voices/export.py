@@ -12,6 +12,7 @@ from typing import Any
 from rvc_jax.config import (
     DEFAULT_EXPORT_FORMATS,
     EXPORT_FORMATS,
+    FRAMES_PER_SECOND,
     PRESETS,
     DiscriminatorConfig,
     ExportConfig,
@@ -22,13 +23,24 @@ from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage.locks import Lock, NoLock, lock_folder, lock_output
 from rvc_jax.storage.places import Location, is_remote, join, put
 from rvc_jax.storage.scratch import clear_once, make_scratch_name, temporary_folder
+from rvc_jax.voices.encoders import is_known, show
 from rvc_jax.voices.export_writer import ExportWriter
-from rvc_jax.voices.model import CONTENT_CHANNELS, VoiceModel
+from rvc_jax.voices.model import CONTENT_CHANNELS, PUBLIC_ENCODER, VoiceModel
 from rvc_jax.voices.model_card import CardFile
 from rvc_jax.voices.names import check_name, name_of_file
 from rvc_jax.voices.open import open_voice
 
 _FORMAT_OF_EXTENSION: dict[str, ExportFormat] = {".pth": "rvc", ".safetensors": "safetensors"}
+
+
+@dataclasses.dataclass(frozen=True)
+class VoicePlace:
+    """Where a voice is, and what of it to take; see `open_voice`."""
+
+    place: Location
+    index: str | Path | None = None
+    content_encoder: str | None = None
+    member: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +57,7 @@ class ExportResult:
 
 
 def export(
-    place: Location,
+    source: Location | VoicePlace,
     out: Location | None,
     config: ExportConfig,
     reporter: Reporter = SILENT,
@@ -53,7 +65,7 @@ def export(
     """Write a voice in other tools' formats.
 
     Args:
-      place: A run's folder or URL, or a voice's file or imported folder.
+      source: A run's folder or URL, or a voice's file or imported folder.
       out: Folder or URL for the files; `voice` in the run's folder if None. Files of the same names
         are replaced.
 
@@ -65,7 +77,17 @@ def export(
     if config.name:
         check_name(config.name)
     needs_checkpoint = not {"checkpoints", "all"}.isdisjoint(config.formats)
-    model = open_voice(place, config.voice, with_checkpoint=needs_checkpoint)
+    if not isinstance(source, VoicePlace):
+        source = VoicePlace(source)
+    place = source.place
+    model = open_voice(
+        place,
+        config.voice,
+        index=source.index,
+        content_encoder=source.content_encoder,
+        member=source.member,
+        with_checkpoint=needs_checkpoint,
+    )
     model = model.with_file_name(name_of_file(place))
     if config.name:
         model = model.with_facts(name=config.name)
@@ -89,7 +111,7 @@ def export(
         name=model.facts["name"],
         files=files,
         checks=writer.checks,
-        notes=(*reasons, *writer.notes, *_hints(model)),
+        notes=(*model.notes, *reasons, *writer.notes, *_hints(model)),
     )
 
 
@@ -178,6 +200,11 @@ def _unavailable_formats(model: VoiceModel) -> dict[ExportFormat, str]:
 
 
 def _explain_incompatibility(model: VoiceModel) -> str:
+    if model.content_layer is not None:
+        return (
+            f"the voice takes layer {model.content_layer} of its content encoder, and RVC, Applio "
+            "and w-okada's client take another one from a .pth"
+        )
     if model.content_encoder.startswith("whisper"):
         return (
             f"the voice uses the content encoder {model.content_encoder}, and RVC, Applio and "
@@ -199,13 +226,26 @@ def rvc_discriminator(model: VoiceModel) -> DiscriminatorConfig:
 
 def _hints(model: VoiceModel) -> list[str]:
     """What users of the files in other tools should know."""
-    encoder = model.content_encoder
-    if not model.is_rvc_compatible or encoder == "contentvec":
+    if not model.is_rvc_compatible:
         return []
-    return [
-        f"its content encoder is {encoder}: choose it in Applio; RVC and w-okada's client have "
-        "ContentVec alone"
-    ]
+    hints = []
+    encoder = model.content_encoder
+    if encoder != PUBLIC_ENCODER:
+        shown = encoder if is_known(encoder) else show(encoder)
+        hints.append(
+            f"its content encoder is {shown}: choose it in Applio; RVC and w-okada's client have "
+            "ContentVec alone"
+        )
+    if any(rate % 2 for rate in model.generator.upsample_rates):
+        hints.append(
+            f"its upsampling by {list(model.generator.upsample_rates)} is known to Applio alone"
+        )
+    if model.hop * FRAMES_PER_SECOND != model.audio.sample_rate:
+        hints.append(
+            f"its frames have {model.hop} samples at {model.audio.sample_rate} Hz, not a hundredth "
+            "of a second: other tools than Vietnamese-RVC change its length and pitch"
+        )
+    return hints
 
 
 # --- folders ---

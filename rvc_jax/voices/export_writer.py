@@ -27,10 +27,11 @@ from rvc_jax.voices.formats.pth_writer import ReadBackError
 from rvc_jax.voices.formats.zip_archive import extract_model
 from rvc_jax.voices.model import VoiceModel, count_epochs
 from rvc_jax.voices.model_card import CardFile, render_card
+from rvc_jax.voices.names import to_stem
 from rvc_jax.weights import safetensors_file
 
-TRAINING_FILES = ("G_2333333.pth", "D_2333333.pth")
-"""Names with the number that RVC and Applio give to the latest checkpoint."""
+TRAINING_FILES = ("G_0.pth", "D_0.pth")
+"""Names with the lowest number: RVC's tools continue from the highest, which is then their own."""
 
 MAX_DIFFERENCE_DB = 1.0
 """Between the spectra of clips of the voice and of a file; float16 takes a few hundredths."""
@@ -52,7 +53,7 @@ class ExportWriter:
         self.folder = folder
         self.reporter = reporter
         self.license_note = license_note
-        name = model.facts["name"]
+        name = to_stem(model.facts["name"])
         self.index_name = f"{name}.index"
         self.card_name = f"{name}.md"
         self.main_files: dict[ExportFormat, str] = {

@@ -2,39 +2,125 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from rvc_jax.errors import UserError
+from rvc_jax.storage.plain_files import read_plain
+from rvc_jax.voices.choice import (
+    FEATURES,
+    Candidate,
+    choose_index,
+    find_core,
+    is_trained_alone,
+)
 from rvc_jax.voices.formats import faiss_index
+from rvc_jax.voices.names import VOICE_EXTENSIONS
 
 NO_INDEX = "none"
 """What a user writes for no index, where the one beside the voice would be taken."""
 
+_SLOT = "params.json"
+_SLOT_BYTES = 1_000_000
 
-def find_index(voice: Path) -> Path | None:
-    """Find the index beside a voice's file; None if there is none, or it may be another voice's.
 
-    Candidates, best first: an index of the same name; one with the voice's name in its own, as RVC
-    names them; any, if the folder has only one voice. Among several, the one named "added_..." is
-    taken: RVC leaves an empty "trained_..." beside it.
+class FoundIndex(NamedTuple):
+    """What the search for a voice's index came to."""
+
+    path: Path | None
+    note: str
+    """What was chosen among several, or why there is none; empty if that is clear."""
+
+
+def find_index(voice: Path) -> FoundIndex:
+    """Find the index of a voice's file, in the layouts that RVC's programs leave.
+
+    The slot of w-okada's client names it. Otherwise it is in the voice's folder, or where RVC keeps
+    it: `logs/NAME` and `assets/indices` beside `weights` or `assets/weights`. `choice.choose_index`
+    compares the names. RVC's array of all features (total_fea.npy) is as good as an index.
     """
-    try:
-        files = sorted(path for path in voice.parent.iterdir() if path.is_file())
-    except OSError:  # a folder that may be entered but not listed
-        return None
+    named = _read_slot(voice)
+    if named is not None:
+        return FoundIndex(named, "")
+    files = _list_files(voice.parent)
+    voices = [path for path in files if path.suffix.lower() in VOICE_EXTENSIONS]
+    chosen, reason = choose_index(voice, voices, _to_candidates(files))
+    if chosen is None:
+        core = find_core(voice.stem)
+        elsewhere = [
+            path
+            for folder in _index_folders(voice.parent, core)
+            for path in _list_files(folder)
+        ]
+        chosen, other = choose_index(
+            voice, [voice, Path("another voice")], _to_candidates(elsewhere)
+        )
+        if chosen is not None:
+            reason = other or f"took the index {chosen.path}"
+    if chosen is not None:
+        return FoundIndex(Path(chosen.path), reason)
+    looked_for = f"looked for an .index with {find_core(voice.stem)!r} in its name, beside the voice and in logs"
+    reason = reason or "none there"
+    return FoundIndex(
+        None,
+        f"no index found ({reason}; {looked_for}): --index names one, --index {NO_INDEX} none",
+    )
+
+
+def _index_folders(folder: Path, core: str) -> list[Path]:
+    """Folders in which RVC keeps the index of a voice that lies in its folder of weights."""
+    if folder.name.lower() != "weights":
+        return []
+    root = folder.parent.parent if folder.parent.name.lower() == "assets" else folder.parent
+    logs = [each for each in _list_folders(root / "logs") if find_core(each.name) == core]
+    return [*logs, root / "logs", root / "assets" / "indices", root / "indices"]
+
+
+def _to_candidates(files: Iterable[Path]) -> list[Candidate]:
     indexes = [path for path in files if path.suffix.lower() == ".index"]
-    alike = [path for path in indexes if path.stem == voice.stem]
-    containing = [path for path in indexes if f"_{voice.stem}_" in f"_{path.stem}_"]
-    voices = [path for path in files if path.suffix.lower() == voice.suffix.lower()]
-    only = indexes if len(voices) == 1 else []
-    for candidates in (alike, containing, only):
-        if len(candidates) > 1:
-            candidates = [path for path in candidates if path.name.startswith("added_")]
-        if len(candidates) == 1:
-            return candidates[0]
-    return None
+    usable = [path for path in indexes if not is_trained_alone(path.name)]
+    if not usable:
+        indexes += [path for path in files if path.name.lower() == FEATURES]
+    found = []
+    for path in indexes:
+        with contextlib.suppress(OSError):
+            found.append(Candidate(path, path.stat().st_mtime))
+    return found
+
+
+def _read_slot(voice: Path) -> Path | None:
+    """The index that a slot of w-okada's client or one of its forks names for its voice."""
+    place = voice.parent / _SLOT
+    try:
+        slot = json.loads(read_plain(place, _SLOT_BYTES))
+        names = (slot["modelFile"], slot["indexFile"])
+        # Only names count: an index is taken from the slot's own folder.
+        model, index = (re.split(r"[\\/]", name)[-1] for name in names)
+    except (OSError, UserError, ValueError, RecursionError, TypeError, KeyError):
+        return None
+    is_own = Path(model).stem == voice.stem and index
+    path = voice.parent / index
+    return path if is_own and path.is_file() else None
+
+
+def _list_files(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_file())
+    except OSError:  # a folder that is not there, or may be entered but not listed
+        return []
+
+
+def _list_folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError:
+        return []
 
 
 def read_index(path: str | Path, channels: int) -> np.ndarray:

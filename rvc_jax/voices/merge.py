@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rvc_jax.errors import UserError
+from rvc_jax.voices.encoders import is_known, show
 from rvc_jax.voices.model import VoiceModel
 
 PARTS = {"prior": "enc_p", "flow": "flow", "decoder": "dec", "speakers": "emb_g"}
@@ -58,9 +59,15 @@ def merge_voices(
         weights=weights,
         content_encoder=first.content_encoder,
         content_fingerprint=first.content_fingerprint or second.content_fingerprint,
+        content_layer=first.content_layer,
         speakers=first.speakers[:speakers],
         facts={"author": author} if author == second.facts.get("author") else {},
     )
+
+
+def _name_encoder(model: VoiceModel) -> str:
+    encoder = model.content_encoder
+    return encoder if is_known(encoder) else show(encoder)
 
 
 def _interpolate(ours: np.ndarray, theirs: np.ndarray, share: float) -> np.ndarray:
@@ -86,9 +93,12 @@ def _check_voices(first: VoiceModel, second: VoiceModel) -> None:
         "pitch guidance": lambda model: (
             "with it" if model.generator.has_pitch else "without it"
         ),
-        "content encoder": lambda model: model.content_encoder,
+        "content encoder": _name_encoder,
+        "layer of the content encoder": lambda model: model.content_layer or "the last",
         "networks": lambda model: dataclasses.replace(model.generator, speakers=1),
     }
+    if first.content_fingerprint and first.content_fingerprint == second.content_fingerprint:
+        del facts["content encoder"]  # the same one in two places
     for name, get_fact in facts.items():
         ours = get_fact(first)
         theirs = get_fact(second)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from rvc_jax.config import (
-    CONTENT_ENCODERS,
     AudioConfig,
     GeneratorConfig,
     PrepareConfig,
@@ -30,8 +30,15 @@ PUBLIC_ENCODER = "contentvec"
 CONTENT_CHANNELS: dict[str, int] = {"v1": 256, "v2": 768}
 """Channels of its features, by version of the voice."""
 
-_WHISPER_CHANNELS = {"whisper-tiny": 384, "whisper-base": 512, "whisper-small": 768}
 _POSTERIOR = "enc_q."
+_UNSTATED_SIZES = (
+    "content_channels",
+    "attention_window",
+    "flow_steps",
+    "flow_layers",
+    "flow_kernel",
+)
+"""Sizes that no public file states: all tools take their own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +54,8 @@ class VoiceModel:
     content_encoder: str = PUBLIC_ENCODER
     content_fingerprint: str | None = None
     """SHA-256 of the encoder's weights; None if unknown."""
+    content_layer: int | None = None
+    """Layer of the encoder, from 1 on; None for the version's own: the last of v2, 9 of v1."""
     speakers: tuple[str, ...] = ("",)
     """Names by speaker number; empty where a file has none."""
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -61,6 +70,8 @@ class VoiceModel:
     """How its training speech was prepared; None if unknown, as for a voice from a file."""
     median_f0: tuple[float, ...] = ()
     """Median pitch of each speaker's training speech in Hz, 0 if unknown; empty if all are."""
+    notes: tuple[str, ...] = ()
+    """What was chosen when it was opened, and what is missing, in sentences."""
     precision: str = "auto"
     """Arithmetic to compute in, see `models.precision.compute_dtype`."""
 
@@ -108,6 +119,11 @@ class VoiceModel:
         )
 
     @property
+    def hop(self) -> int:
+        """Samples that it renders per frame; in nearly all voices a hundredth of a second."""
+        return math.prod(self.generator.upsample_rates)
+
+    @property
     def has_posterior(self) -> bool:
         """Whether it has the posterior encoder, without which it can't be trained further."""
         return any(name.startswith(_POSTERIOR) for name in self.weights)
@@ -119,10 +135,16 @@ class VoiceModel:
             self.generator.upsample_rates,
             self.generator.upsample_kernels,
             content_channels=CONTENT_CHANNELS[self.version],
-            speakers=self.generator.speakers,
-            has_pitch=self.generator.has_pitch,
         )
-        return self.generator == rvc_sizes and not self.content_encoder.startswith("whisper")
+        # The config list of a public file states all other sizes.
+        has_their_sizes = all(
+            getattr(self.generator, name) == getattr(rvc_sizes, name)
+            for name in _UNSTATED_SIZES
+        )
+        is_theirs = self.content_layer is None and not self.content_encoder.startswith(
+            "whisper"
+        )
+        return has_their_sizes and is_theirs
 
     def without_posterior(self) -> VoiceModel:
         """The voice without its posterior encoder, which conversion does not use."""
@@ -153,6 +175,7 @@ class VoiceModel:
             "pitch": self.generator.has_pitch,
             "speakers": named or len(self.speakers),
             "content_encoder": self.content_encoder,
+            "content_layer": self.content_layer,
             "epoch": self.facts.get("epoch"),
             "step": self.facts.get("step"),
             "parameters": sum(array.size for array in self.weights.values()),
@@ -180,38 +203,6 @@ def format_clock(minutes: float) -> str:
     """Format minutes as HH:MM:SS."""
     seconds = round(60 * minutes)
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-
-
-def content_width(encoder: str, version: Version) -> int | None:
-    """Return the channels of an encoder's features, for a version of voices; None if unknown."""
-    if encoder in _WHISPER_CHANNELS or encoder in CONTENT_ENCODERS:
-        return _WHISPER_CHANNELS.get(encoder, CONTENT_CHANNELS[version])
-    return None
-
-
-def with_content_encoder(model: VoiceModel, named: str | None) -> VoiceModel:
-    """Set the content encoder to the one that the user names, or keep the file's.
-
-    Raises:
-      ValueError: The encoder is unknown, or the width of its features is not the voice's. The
-        message begins with "it".
-    """
-    encoder = named or model.content_encoder
-    width = content_width(encoder, model.version)
-    if width is None and named is None and not model.content_fingerprint:
-        raise ValueError(
-            f"it was trained with the content encoder {sanitize(encoder)!r}, which is not known "
-            f"here (known are {', '.join(CONTENT_ENCODERS)}): `rvc-jax import --content-encoder` "
-            "takes its folder, its file or OWNER/NAME on the Hugging Face hub"
-        )
-    if width not in (None, model.generator.content_channels):
-        raise ValueError(
-            f"its content features have {model.generator.content_channels} channels, those of "
-            f"{encoder} have {width}: name the one that it was trained with in "
-            "`rvc-jax import --content-encoder`"
-        )
-    known = model.content_fingerprint if encoder == model.content_encoder else None
-    return dataclasses.replace(model, content_encoder=encoder, content_fingerprint=known)
 
 
 def normalize_weights(model: VoiceModel) -> VoiceModel:

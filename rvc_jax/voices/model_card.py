@@ -13,7 +13,10 @@ from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.history import best_evaluation, get_evaluation_metrics, select_evaluations
 from rvc_jax.runs.learning_curve import summary
 from rvc_jax.version import __version__
+from rvc_jax.voices.encoders import is_known
 from rvc_jax.voices.model import VoiceModel
+from rvc_jax.voices.names import to_stem
+from rvc_jax.weights.store import is_hub_name
 
 _SCORES = {
     "mel": "log-mel error",
@@ -88,7 +91,9 @@ def _list_origin(model: VoiceModel) -> list[tuple[str, str]]:
     if facts.get("step"):
         epoch = f", epoch {facts['epoch']}" if facts.get("epoch") else ""
         rows.append(("this voice", f"of step {facts['step']}{epoch}"))
-    encoder = f"{model.content_encoder}, {model.generator.content_channels} channels"
+    encoder = f"{_name_encoder(model)}, {model.generator.content_channels} channels"
+    if model.content_layer is not None:
+        encoder += f", layer {model.content_layer}"
     if model.content_fingerprint:
         encoder += f" (SHA-256 {model.content_fingerprint[:16]}...)"
     rows.append(("content encoder", encoder))
@@ -97,6 +102,14 @@ def _list_origin(model: VoiceModel) -> list[tuple[str, str]]:
         rows += _list_speakers(model.run.dataset)
     rows.append(("pitch guidance", "yes" if model.generator.has_pitch else "no"))
     return rows
+
+
+def _name_encoder(model: VoiceModel) -> str:
+    """The encoder's name; of a path the last part, since cards are shared."""
+    encoder = model.content_encoder
+    if is_known(encoder) or is_hub_name(encoder):
+        return encoder
+    return re.split(r"[\\/]", encoder.rstrip("\\/"))[-1]
 
 
 def _list_training(run: RunFolder) -> list[tuple[str, str]]:
@@ -149,8 +162,8 @@ def _render_holdout(run: RunFolder) -> str:
 
 def _list_uses(model: VoiceModel, files: Sequence[CardFile]) -> list[str]:
     """A line for every tool that can use the voice."""
-    encoder = model.content_encoder
-    name = _name(model)
+    encoder = _name_encoder(model)
+    name = to_stem(_name(model))
     kinds = {file.name.rpartition(".")[2] for file in files} or {"pth", "index", "zip"}
     pair = f"{name}.pth and {name}.index" if "index" in kinds else f"{name}.pth"
     archive = f"{name}.zip, or {pair}" if "zip" in kinds else pair

@@ -6,17 +6,23 @@ import re
 from pathlib import Path
 
 from rvc_jax.errors import UserError, sanitize
+from rvc_jax.storage.file_names import shorten
 from rvc_jax.storage.files import WINDOWS_RESERVED_NAME
 from rvc_jax.storage.places import Location, is_remote
 
+VOICE_EXTENSIONS = (".pth", ".safetensors", ".pt", ".ckpt")
+"""Extensions of files that hold one voice."""
+
 _MAX_NAME = 100
+"""Bytes: names get extensions, and other programs put their own marks behind them."""
+
 _CHECKPOINT = re.compile(r"[GD]_\d+.*", re.DOTALL)  # G_2333333: how RVC names checkpoints
 _FORBIDDEN = re.compile(r'[\\/:*?"<>|]')
 
 
 def to_usable_name(text: str) -> str:
     """Reduce a text to letters, digits, `-`, `.` and `_`, so that it can name a file anywhere."""
-    text = re.sub(r"[^\w.-]+", "_", text).strip("._-")[:_MAX_NAME]
+    text = shorten(re.sub(r"[^\w.-]+", "_", text).strip("._-"), _MAX_NAME)
     if not text or WINDOWS_RESERVED_NAME.fullmatch(text) or _CHECKPOINT.fullmatch(text):
         return f"voice_{text}"
     return text
@@ -42,8 +48,16 @@ def name_of_file(path: str | Path) -> str:
     return path.parent.name if _CHECKPOINT.fullmatch(path.stem) else path.stem
 
 
+def to_stem(name: str) -> str:
+    """Return the name of a voice's files, without extensions: long names are shortened."""
+    return shorten(name, _MAX_NAME)
+
+
 def check_name(name: str) -> None:
-    """Raise UserError unless a voice's name can be that of files, on every system."""
+    """Raise UserError unless a voice's name can be that of files, on every system.
+
+    Long ones are shortened by `to_stem`.
+    """
     if (
         not name
         or name != name.strip(" .")
@@ -58,7 +72,5 @@ def check_name(name: str) -> None:
         raise UserError(
             f"--name {sanitize(name)!r} is how training checkpoints are called: take another"
         )
-    if len(name.encode()) > _MAX_NAME or WINDOWS_RESERVED_NAME.fullmatch(name):
-        raise UserError(
-            f"--name {sanitize(name)!r} is too long, or reserved by Windows: take another"
-        )
+    if WINDOWS_RESERVED_NAME.fullmatch(name):
+        raise UserError(f"--name {sanitize(name)!r} is reserved by Windows: take another")

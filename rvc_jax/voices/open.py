@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.mirror import VOICE_FOLDERS, fetch_run
 from rvc_jax.storage.places import Location, is_remote
 from rvc_jax.storage.scratch import temporary_folder
+from rvc_jax.voices.choice import Candidate, choose_voice, is_checkpoint
+from rvc_jax.voices.encoders import with_content_encoder
 from rvc_jax.voices.formats import native, pth_reader, sniff
-from rvc_jax.voices.formats.zip_archive import extract_model
+from rvc_jax.voices.formats.zip_archive import extract_model, find_member
 from rvc_jax.voices.index import NO_INDEX, find_index, read_index
 from rvc_jax.voices.model import VoiceModel
-from rvc_jax.voices.names import name_of_run
+from rvc_jax.voices.names import VOICE_EXTENSIONS, name_of_run
 
-VOICE_EXTENSIONS = (".pth", ".safetensors", ".zip", ".pt", ".ckpt")
-"""Extensions of files that hold voices."""
-
-_CHECKPOINTS = ("G_", "D_")
+_ARCHIVE = ".zip"
+_ENDINGS = (*VOICE_EXTENSIONS, _ARCHIVE)
 
 
 def open_voice(
@@ -31,61 +33,117 @@ def open_voice(
     *,
     preset: str | None = None,
     content_encoder: str | None = None,
+    member: str | None = None,
     with_checkpoint: bool = False,
 ) -> VoiceModel:
     """Open a voice with its retrieval index.
 
     Args:
-      place: A run's folder or URL; a `.pth` of any RVC tool, a `.safetensors` of ours, or a `.zip`
-        with a `.pth`; a folder that `rvc-jax import` made, or one that holds one voice's file.
+      place: A run's folder or URL; a `.pth` of any RVC tool, a `.safetensors` of ours or of
+        deiteris's fork, or a `.zip` with one of these; a folder that `rvc-jax import` made, or one
+        that holds voices' files.
       which: `best` or `latest`; only a run has both.
       step: The checkpoint of this step; only a run has several.
       index: A faiss `.index` or a `.npy` instead of the index that belongs to the voice, or
         "none" for no index.
       preset: Preset of a checkpoint whose weights do not determine all sizes.
-      content_encoder: The encoder that a file's voice was trained with, instead of what it says.
+      content_encoder: The encoder that the voice was trained with, instead of what its file says.
+      member: Name of the voice's file in an archive or a folder of several.
       with_checkpoint: Fetch the newest checkpoint of a remote run as well.
+
+    Returns:
+      The voice; its `notes` say what was chosen among several files, and why it has no index.
 
     Raises:
       UserError: There is no voice, it is damaged, or the index belongs to another voice.
     """
     # os.path's functions, unlike those of Path, accept names that are too long.
     if is_remote(place) or os.path.isfile(Path(place) / "config.json"):  # noqa: PTH113
+        _refuse_member(place, member, "a run")
         model = _open_run(place, which, step, with_checkpoint)
+        if content_encoder is not None:
+            model = _set_encoder(model, place, content_encoder)
         return model if index is None else _with_index(model, None, index)
     if step is not None:
         raise UserError(
             f"{place} is not a run: only a run has checkpoints to choose from by their step"
         )
     path = Path(place)
+    note = ""
     if os.path.isdir(path):  # noqa: PTH112
         if native.is_voice_folder(path):
-            model = native.read(path / native.MODEL, content_encoder)
+            _refuse_member(place, member, "an imported voice")
+            model = _set_encoder(native.read(path / native.MODEL), place, content_encoder)
             return _with_index(model, path / native.INDEX, index)
-        path = _find_only_voice(path)
-    elif not os.path.exists(path) and path.suffix.lower() not in VOICE_EXTENSIONS:  # noqa: PTH110
+        path, note = _choose_in_folder(path, member)
+        member = None
+    elif not os.path.exists(path) and path.suffix.lower() not in _ENDINGS:  # noqa: PTH110
         raise UserError(f"there is neither a run nor a voice at {place}")
     if sniff.is_archive(path):
         with temporary_folder() as folder:
-            files = extract_model(path, Path(folder) / "voice")
-            model = pth_reader.read(files.pth, preset, content_encoder)
-            return _with_index(model, files.index, index)
+            files = extract_model(path, Path(folder) / "voice", member)
+            with _rename_in_errors(files.pth, path):
+                model = _set_encoder(_read_file(files.pth, preset), path, content_encoder)
+                model = _with_notes(model, note, *files.notes)
+                return _with_index(model, files.index, index, _no_index_inside(files.index))
+    _refuse_member(path, member, "one voice")
+    model = _set_encoder(_read_file(path, preset), path, content_encoder)
+    model = _with_notes(model, note)
+    if index is not None or model.facts.get("kind") == native.NATIVE_VOICE:
+        return _with_index(model, find_index(path).path, index)
+    found = find_index(path)
+    return _with_index(model, found.path, None, found.note)
+
+
+def _read_file(path: Path, preset: str | None) -> VoiceModel:
     if sniff.is_safetensors(path):
-        model = native.read(path, content_encoder)
-    else:
-        model = pth_reader.read(path, preset, content_encoder)
-    return _with_index(model, find_index(path), index)
+        return native.read(path, preset)
+    return pth_reader.read(path, preset)
+
+
+def _set_encoder(model: VoiceModel, place: Location, named: str | None) -> VoiceModel:
+    with sniff.voice_errors(Path(str(place))):
+        return with_content_encoder(model, named)
+
+
+def _refuse_member(place: Location, member: str | None, what: str) -> None:
+    if member is not None:
+        raise UserError(
+            f"--member chooses among the voices of an archive or folder; {place} is {what}"
+        )
+
+
+def _with_notes(model: VoiceModel, *notes: str) -> VoiceModel:
+    return dataclasses.replace(model, notes=(*model.notes, *filter(None, notes)))
+
+
+def _no_index_inside(index: Path | None) -> str:
+    if index is not None:
+        return ""
+    return f"the archive has no index of this voice: --index names one, --index {NO_INDEX} none"
+
+
+@contextlib.contextmanager
+def _rename_in_errors(unpacked: Path, archive: Path) -> Iterator[None]:
+    """Name the archive, and the file in it, where an error names what was unpacked."""
+    try:
+        yield
+    except UserError as error:
+        text = str(error).replace(str(unpacked.parent) + os.sep, f"{archive}, ")
+        raise UserError(text) from error
 
 
 def find_voices(folder: Path) -> list[Path]:
     """List the files in a folder that are voices by their names; training checkpoints are not."""
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in VOICE_EXTENSIONS
-        and path.is_file()
-        and not path.name.startswith(_CHECKPOINTS)
-    ]
+    return [path for path in _list_voice_files(folder) if not is_checkpoint(path.name)]
+
+
+def _list_voice_files(folder: Path) -> list[Path]:
+    try:
+        files = sorted(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read: {describe_os_error(error)}") from None
+    return [path for path in files if path.suffix.lower() in _ENDINGS and path.is_file()]
 
 
 def _open_run(
@@ -98,27 +156,34 @@ def _open_run(
     return VoiceModel.from_run(run, which, step, name_of_run(place))
 
 
-def _find_only_voice(folder: Path) -> Path:
-    found = find_voices(folder)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(path.name for path in found[:3])
+def _choose_in_folder(folder: Path, member: str | None) -> tuple[Path, str]:
+    """The voice's file in a folder, and a sentence about the choice."""
+    files = [path for path in _list_voice_files(folder) if path.stat().st_size]
+    if not files:
         raise UserError(
-            f"{folder} holds {len(found)} files that may be voices ({names}, ...): name one of them"
+            f"{folder} holds neither a run nor a voice: it has no config.json, no "
+            f"{native.DESCRIPTION} and no .pth"
         )
-    raise UserError(
-        f"{folder} holds neither a run nor a voice: it has no config.json, no "
-        f"{native.DESCRIPTION} and no .pth"
-    )
+    if member is not None:
+        return Path(find_member(files, member)), ""
+    alone = [path for path in files if path.suffix.lower() != _ARCHIVE] or files
+    candidates = [Candidate(path, path.stat().st_mtime) for path in alone]
+    chosen, note = choose_voice(candidates, folder.absolute().name)
+    return Path(chosen.path), note
 
 
-def _with_index(model: VoiceModel, found: Path | None, named: str | Path | None) -> VoiceModel:
-    """The voice with the index that the user names, or with the one that was found."""
+def _with_index(
+    model: VoiceModel, found: Path | None, named: str | Path | None, note: str = ""
+) -> VoiceModel:
+    """The voice with the index that the user names, or with the one that was found.
+
+    note: What there is to say about the one that was found, or about none.
+    """
     if named is not None:
         path = None if str(named) == NO_INDEX else Path(named)
     else:
         path = found if found is not None and found.is_file() else None
+        model = _with_notes(model, note)
     if path is None:
         return dataclasses.replace(model, index=None, index_name=None)
     rows = read_index(path, model.generator.content_channels)

@@ -115,6 +115,14 @@ def hub_model(name: str, reporter: Reporter = SILENT) -> Path:
     return folder() / "hub" / name
 
 
+def find_hub_model(name: str) -> Path | None:
+    """Return the folder of a model of the hub that is here already, or None. Offline."""
+    place = folder() / "hub" / name
+    config, *weights = (place / file for file in _MODEL_FILES)
+    is_here = config.is_file() and any(file.is_file() for file in weights)
+    return place if is_here else None
+
+
 def is_hub_name(name: str) -> bool:
     """Whether a name has the form OWNER/NAME that the hub allows."""
     is_forbidden = ".." in name or name.endswith((".", ".git"))

@@ -60,7 +60,8 @@ def test_the_index_beside_a_voice(tmp_path: Path, files: str, found: str | None)
     for name in files.split():
         (tmp_path / name).touch()
     index = find_index(tmp_path / "ada.pth")
-    assert (index.name if index else None) == found
+    assert (index.path.name if index.path else None) == found
+    assert bool(index.path) or "no index found" in index.note
 
 
 @pytest.mark.parametrize("name", ["ada.zip", "ada.pth"])
@@ -88,9 +89,16 @@ def test_a_folder_with_one_voice(tmp_path: Path, voice: VoiceModel, rows: np.nda
     found = open_voice(tmp_path)
     assert found.facts["name"] == "ada" and found.index_name == "ada.index"
     assert Voice.load(tmp_path).model.index is rows
-    (tmp_path / "bo.pth").touch()
-    with pytest.raises(UserError, match=r"holds 2 files that may be voices \(ada.pth, bo.pth"):
-        open_voice(tmp_path)
+    (tmp_path / "empty.pth").touch()
+    assert open_voice(tmp_path).notes == ()
+    write(tmp_path / "bo.pth", classic(voice))
+    newest = open_voice(tmp_path)
+    assert newest.facts["name"] == "bo" and newest.index is None
+    assert "took bo.pth of 2 voices there (not ada.pth); --member" in newest.notes[0]
+    assert "no index has this voice's name" in newest.notes[1]
+    assert open_voice(tmp_path, member="ADA").index_name == "ada.index"
+    with pytest.raises(UserError, match=r"--member cy is not there: there are"):
+        open_voice(tmp_path, member="cy")
 
 
 def test_a_voice_without_pitch_opens(tmp_path: Path) -> None:

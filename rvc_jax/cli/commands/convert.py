@@ -7,13 +7,22 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional
 
 from rvc_jax.cli.display import Display, print_result
-from rvc_jax.cli.options import Conversion, Flag, Json, OptionalPlace, RunArgument, Which
+from rvc_jax.cli.options import (
+    Conversion,
+    Encoder,
+    Flag,
+    Json,
+    Member,
+    OptionalPlace,
+    RunArgument,
+    Which,
+)
 from rvc_jax.errors import UserError
 from rvc_jax.formatting import format_duration
 from rvc_jax.storage.environment import start_jax
@@ -41,6 +50,8 @@ def convert(
     conversion: Conversion,
     voice: Which = "best",
     index: OptionalPlace = None,
+    content_encoder: Encoder = None,
+    member: Member = None,
     format: _Format = None,
     overwrite: Flag = False,
     as_json: Json = False,
@@ -61,13 +72,19 @@ def convert(
         overwrite: Convert the recordings of a folder again even if their results exist.
     """
     start_jax()
+    place: dict[str, Any] = {
+        "which": voice,
+        "index": index,
+        "content_encoder": content_encoder,
+        "member": member,
+    }
     if source != _STANDARD and source.is_dir():
         if out == _STANDARD:
             raise UserError(
                 f"{source} is a folder: name a folder to write, not standard output"
             )
         return _convert_folder(
-            run, source, out, conversion, voice, index, format or "wav", overwrite, as_json
+            run, source, out, conversion, place, format or "wav", overwrite, as_json
         )
     if overwrite:
         raise UserError("--overwrite is for folders; a single file is always written")
@@ -80,9 +97,7 @@ def convert(
         _named_input(source) as recording,
         Display() as display,
     ):
-        converted = convert_file(
-            run, recording, target, conversion, voice, reporter=display, index=index
-        )
+        converted = convert_file(run, recording, target, conversion, reporter=display, **place)
     with contextlib.redirect_stdout(sys.stderr if out == _STANDARD else sys.stdout):
         _show(out, converted, as_json)
     return 0
@@ -156,13 +171,15 @@ def _convert_folder(
     source: Path,
     out: Path,
     conversion: ConvertConfig,
-    voice: str,
-    index: str | None,
+    place: dict[str, Any],
     format: str,
     overwrite: bool,
     as_json: bool,
 ) -> int:
-    """Convert all recordings of a folder; return 1 if some of them failed."""
+    """Convert all recordings of a folder; return 1 if some of them failed.
+
+    place: What `convert_folder` takes about the voice.
+    """
     from rvc_jax.infer.files import convert_folder
 
     with Display() as display:
@@ -171,11 +188,10 @@ def _convert_folder(
             source,
             out,
             conversion,
-            voice,
             extension=f".{format}",
             overwrite=overwrite,
             reporter=display,
-            index=index,
+            **place,
         )
     total = len(result.converted) + len(result.present) + len(result.failed)
     length = format_duration(result.seconds)

@@ -9,7 +9,14 @@ import tyro
 from tyro.conf import Positional
 
 from rvc_jax.cli.display import Display, print_result
-from rvc_jax.cli.options import Json, Measurement, OptionalPath, OptionalPlace, Which
+from rvc_jax.cli.options import (
+    Encoder,
+    Json,
+    Measurement,
+    OptionalPath,
+    OptionalPlace,
+    Which,
+)
 from rvc_jax.errors import UserError
 from rvc_jax.storage.environment import start_jax
 
@@ -30,6 +37,7 @@ def evaluate(
     converted: OptionalPath = None,
     target: OptionalPath = None,
     reference: OptionalPath = None,
+    content_encoder: Encoder = None,
     as_json: Json = False,
 ) -> int:
     """Measure a voice on its hold-out speech, or measure converted recordings.
@@ -59,7 +67,7 @@ def evaluate(
         )
     start_jax()
     if run is not None:
-        metrics = _evaluate_run(run, dataset, voice)
+        metrics = _evaluate_run(run, dataset, voice, content_encoder)
         rows = [(name.replace("_", " "), _format(value)) for name, value in metrics.items()]
         print_result(metrics, rows, as_json)
         return 0
@@ -82,14 +90,24 @@ def evaluate(
     return 0
 
 
-def _evaluate_run(run: str, dataset: str | None, voice: Which) -> dict[str, Any]:
+def _evaluate_run(
+    run: str, dataset: str | None, voice: Which, content_encoder: str | None
+) -> dict[str, Any]:
     from rvc_jax.data.dataset import load_dataset
     from rvc_jax.runs.folder import RunFolder
     from rvc_jax.runs.mirror import VOICE_FOLDERS, fetch_run
     from rvc_jax.storage import places
     from rvc_jax.train.evaluator import evaluate as evaluate_run
+    from rvc_jax.voices.encoders import check_encoder
 
     folder = RunFolder.open(fetch_run(run, VOICE_FOLDERS[voice]))
+    trained = folder.dataset
+    check_encoder(
+        trained.content_encoder,
+        trained.content_fingerprint,
+        folder.preset.version,
+        content_encoder,
+    )
     place = dataset or folder.dataset_path
     if place is None:
         raise UserError(f"{run} does not say where its dataset is: name it with --dataset")

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 import tyro
 
 from rvc_jax.cli.display import Display, print_result
-from rvc_jax.cli.options import Json, OptionalPlace, RunArgument, Text, Which
+from rvc_jax.cli.options import (
+    Encoder,
+    Json,
+    Member,
+    OptionalPlace,
+    RunArgument,
+    Text,
+    Which,
+)
 from rvc_jax.config import EXPORT_FORMATS, ExportConfig
 from rvc_jax.errors import UserError, sanitize
 from rvc_jax.formatting import format_bytes
@@ -32,6 +40,9 @@ def export(
     voice: Which = "best",
     author: Text = "",
     license_note: Text = "",
+    index: OptionalPlace = None,
+    content_encoder: Encoder = None,
+    member: Member = None,
     as_json: Json = False,
 ) -> int:
     """Write a voice for other programs: RVC, Applio, w-okada's voice changer, and all that read
@@ -50,6 +61,7 @@ def export(
         voice: Which voice of the run: the best by the hold-out, or the latest.
         author: Author of the voice, stored in its files.
         license_note: The rights to the recordings, for the model card.
+        index: Retrieval index (.index or .npy) instead of the voice's own; "none" for no index.
     """
     for each in formats:
         if each not in _FORMATS:
@@ -57,12 +69,14 @@ def export(
                 f"--format {sanitize(each)} is unknown: choose from {', '.join(_FORMATS)}"
             )
     start_jax()
+    from rvc_jax.voices.export import VoicePlace
     from rvc_jax.voices.export import export as run_export
 
     chosen: Any = formats  # checked above
     config = ExportConfig(chosen, name, voice, author, license_note)
+    source = VoicePlace(run, index, content_encoder, member)
     with Display() as display:
-        written = run_export(run, out, config, display)
+        written = run_export(source, out, config, display)
     rows = [("folder", str(written.out))]
     for file in written.files:
         rows.append((file.name, f"{format_bytes(file.bytes)}, SHA-256 {file.sha256}"))

@@ -9,12 +9,12 @@ import tyro
 from tyro.conf import Positional
 
 from rvc_jax.cli.display import print_result
-from rvc_jax.cli.options import Json, OptionalPlace, OptionalText, Preset
+from rvc_jax.cli.options import Encoder, Json, Member, OptionalPlace, OptionalText, Preset
 from rvc_jax.errors import UserError
 from rvc_jax.formatting import format_bytes
+from rvc_jax.storage.environment import start_jax
 
 _File = Annotated[Positional[Path], tyro.conf.arg(metavar="FILE")]
-_Name = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
 
 
 def import_(
@@ -24,7 +24,8 @@ def import_(
     index: OptionalPlace = None,
     discriminator: OptionalPlace = None,
     preset: Preset = None,
-    content_encoder: _Name = None,
+    content_encoder: Encoder = None,
+    member: Member = None,
     as_json: Json = False,
 ) -> int:
     """Import a voice of another program into a folder, to convert with or to continue training.
@@ -39,18 +40,21 @@ def import_(
         discriminator: D_*.pth saved with a G_*.pth, to continue training with it.
         preset: Preset of a checkpoint whose sizes are ambiguous; needed only if the error message
             asks for it.
-        content_encoder: Content encoder that the voice was trained with, if its file is wrong about
-            it: a name from `rvc-jax prepare --help`, a folder or file of a HuBERT model, or
-            OWNER/NAME on the Hugging Face hub.
     """
     from rvc_jax.storage.files import file_sha256
+    from rvc_jax.voices.encoders import is_known, pin_encoder
     from rvc_jax.voices.formats import native, pth_reader
     from rvc_jax.voices.open import open_voice
 
     native.check_vacant(out)
-    model = open_voice(file, index=index, preset=preset, content_encoder=content_encoder)
+    model = open_voice(
+        file, index=index, preset=preset, content_encoder=content_encoder, member=member
+    )
     if model.run is not None:
         raise UserError(f"{file} is a run, which needs no import: convert, train or export it")
+    if content_encoder is not None and not is_known(model.content_encoder):
+        start_jax()
+        model = pin_encoder(model)
     if name:
         model = model.with_facts(name=name)
     weights = pth_reader.read_discriminator(discriminator, model) if discriminator else None
@@ -63,6 +67,7 @@ def import_(
         **model.summary(),
         "index_rows": 0 if model.index is None else len(model.index),
         "discriminator": weights is not None,
+        "notes": list(model.notes),
     }
     print_result(result, _rows(result, model.index_name), as_json)
     return 0
@@ -97,4 +102,4 @@ def _rows(result: dict[str, Any], index_name: str | None) -> list[tuple[str, str
             "also needs the D_*.pth of the same training: import again with --discriminator"
         )
         rows.append(("train on", advice))
-    return rows
+    return rows + [("note", note) for note in result["notes"]]

@@ -10,24 +10,31 @@ import tyro
 from tyro.conf import Positional
 
 from rvc_jax.cli.display import Display, print_result
-from rvc_jax.cli.options import Json
+from rvc_jax.cli.options import Encoder, Json
 from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.formatting import format_bytes
+from rvc_jax.storage import places
 from rvc_jax.storage.environment import start_jax
 
 if TYPE_CHECKING:
     import numpy as np
 
-_Features = Annotated[Positional[str], tyro.conf.arg(metavar="RUN|ROWS.npy|FILE.index")]
+_Features = Annotated[Positional[str], tyro.conf.arg(metavar="VOICE|ROWS.npy|FILE.index")]
 _ENDINGS = (".index", ".npy")
 
 
-def index(source: _Features, out: Path, seed: int = 0, as_json: Json = False) -> int:
+def index(
+    source: _Features,
+    out: Path,
+    seed: int = 0,
+    content_encoder: Encoder = None,
+    as_json: Json = False,
+) -> int:
     """Make a retrieval index for other RVC programs, or extract the features from one.
 
     Args:
-        source: Run (or its gs:// or s3:// URL), array of features (.npy, like RVC's total_fea.npy),
-            or faiss index (.index).
+        source: Run (or its gs:// or s3:// URL) or another voice with an index, array of features
+            (.npy, like RVC's total_fea.npy), or faiss index (.index).
         out: File to write: .index for a faiss index, .npy for the features as an array.
         seed: Seed of the clustering that forms the cells of the index.
     """
@@ -41,7 +48,7 @@ def index(source: _Features, out: Path, seed: int = 0, as_json: Json = False) ->
     from rvc_jax.storage.locks import lock_output
     from rvc_jax.voices.formats import faiss_index
 
-    rows = _read_rows(source)
+    rows = _read_rows(source, content_encoder)
     began = time.perf_counter()
     written_rows = len(rows)
     cells = None
@@ -89,23 +96,36 @@ def _table(result: dict[str, Any]) -> list[tuple[str, str]]:
     return [*table, ("time", f"{result['seconds']:.1f} s")]
 
 
-def _read_rows(source: str) -> np.ndarray:
-    """Return the features [rows, channels] of a run, an array file or an index."""
+def _read_rows(source: str, content_encoder: str | None) -> np.ndarray:
+    """Return the features [rows, channels] of a voice, an array file or an index."""
     if source.lower().endswith(".npy"):
         return _read_array(Path(source))
     if source.lower().endswith(".index"):
         from rvc_jax.voices.formats import faiss_index
 
         return faiss_index.read(source)
+    from rvc_jax.voices.encoders import check_encoder
+    from rvc_jax.voices.open import open_voice
+
+    if places.is_remote(source) or (Path(source) / "config.json").is_file():
+        rows, encoder = _read_run(source)
+        check_encoder(*encoder, content_encoder)
+    else:
+        rows = open_voice(source, content_encoder=content_encoder).index
+    if rows is None:
+        raise UserError(f"{source} has no index: train it, or give the features as .npy")
+    return rows
+
+
+def _read_run(source: str) -> tuple[np.ndarray | None, tuple[str, str | None, Any]]:
+    """Return the features of a run, and its content encoder's name, hash and version."""
     from rvc_jax.runs.folder import RunFolder
     from rvc_jax.runs.mirror import fetch_run
 
-    rows = RunFolder.open(fetch_run(source, "index.npy")).index()
-    if rows is None:
-        raise UserError(
-            f"the run {source} has no index.npy: train it, or give the features as .npy"
-        )
-    return rows
+    run = RunFolder.open(fetch_run(source, "index.npy"))
+    dataset = run.dataset
+    encoder = (dataset.content_encoder, dataset.content_fingerprint, run.preset.version)
+    return run.index(), encoder
 
 
 def _read_array(path: Path) -> np.ndarray:

@@ -8,13 +8,16 @@ import tyro
 from tyro.conf import Positional
 
 from rvc_jax.cli.display import format_drop, print_result
-from rvc_jax.cli.options import Json
+from rvc_jax.cli.options import Encoder, Json, Member
 from rvc_jax.config import STORED_NAMES
 from rvc_jax.formatting import format_bytes
 
 
 def info(
-    path: Annotated[Positional[str], tyro.conf.arg(metavar="PATH")], as_json: Json = False
+    path: Annotated[Positional[str], tyro.conf.arg(metavar="PATH")],
+    content_encoder: Encoder = None,
+    member: Member = None,
+    as_json: Json = False,
 ) -> int:
     """Identify a file or folder and show what it contains: a dataset, run, voice, retrieval index,
     recording or PyTorch file.
@@ -24,7 +27,7 @@ def info(
     """
     from rvc_jax.cli.describe import describe
 
-    description = describe(path)
+    description = describe(path, content_encoder, member)
     rows = [row for name, value in description.items() for row in _rows(name, value)]
     print_result(description, rows, as_json)
     return 0
@@ -36,6 +39,8 @@ def _rows(name: str, value: Any) -> list[tuple[str, str]]:
         return [("dropped", format_drop(drop)) for drop in value]
     if name == "notes":
         return [("note", note) for note in value]
+    if name == "groups":
+        return [(group, text) for group, text in value.items()]
     if name == "record":
         return [(f"record {part}", shape) for part, shape in value.items()]
     if name == "config":

@@ -11,7 +11,7 @@ import tyro
 from tyro.conf import Positional
 
 from rvc_jax.cli.display import Display
-from rvc_jax.cli.options import Service, Which
+from rvc_jax.cli.options import Encoder, Member, OptionalPlace, Service, Which
 from rvc_jax.errors import UserError
 from rvc_jax.storage.environment import start_jax
 from rvc_jax.storage.signals import HANGUP, leave_dead_terminal
@@ -24,6 +24,9 @@ def serve(
     voice: Annotated[Positional[str], tyro.conf.arg(metavar="VOICE")],
     service: Service,
     which: Which = "best",
+    index: OptionalPlace = None,
+    content_encoder: Encoder = None,
+    member: Member = None,
 ) -> int:
     """Serve a voice over HTTP: clients post a recording and get it back in the voice.
 
@@ -34,6 +37,7 @@ def serve(
         voice: Folder of a run or its gs:// or s3:// URL, folder of an imported voice, or voice file
             (.pth of any RVC program, .zip, .safetensors).
         which: Which voice of a run: the best by the hold-out, or the latest.
+        index: Retrieval index (.index or .npy) instead of the voice's own; "none" for no retrieval.
     """
     try:
         import aiohttp  # noqa: F401
@@ -48,7 +52,9 @@ def serve(
     with Display("lines") as display, bind(service) as listener:
         from rvc_jax.infer.voice import Voice
 
-        loaded = Voice.load(voice, which)
+        loaded = Voice.load(voice, which, index, content_encoder, member)
+        for note in loaded.model.notes:
+            display.message(note)
         display.message("compiling what conversion needs; this may take a minute")
         loaded.warm_up()
         about = {

@@ -33,7 +33,9 @@ class ContentEncoder(Protocol):
         ...
 
 
-def load_content_encoder(name: str, version: Literal["v1", "v2"] = "v2") -> ContentEncoder:
+def load_content_encoder(
+    name: str, version: Literal["v1", "v2"] = "v2", layer: int | None = None
+) -> ContentEncoder:
     """Load the encoder of that name, once per process; its weights are downloaded if needed.
 
     Args:
@@ -41,15 +43,16 @@ def load_content_encoder(name: str, version: Literal["v1", "v2"] = "v2") -> Cont
         OWNER/NAME on the hub.
       version: version of the voice: HuBERT's last layer (v2), or its ninth and the final projection
         to 256 channels (v1). Whisper has the last layer only.
+      layer: number of HuBERT's layer, from 1 on, in the place of the version's own.
 
     Raises:
       UserError: unknown name, or weights that cannot be downloaded or are not such a model's.
     """
-    return load_cached(name, version)
+    return load_cached(name, version, layer)
 
 
 @functools.lru_cache
-def load_cached(name: str, version: Literal["v1", "v2"]) -> ContentEncoder:
+def load_cached(name: str, version: Literal["v1", "v2"], layer: int | None) -> ContentEncoder:
     """Load an encoder, with all arguments given: the cache distinguishes defaults from values."""
     if name.startswith("whisper-"):
         from rvc_jax.features.content.whisper import WhisperContent
@@ -58,7 +61,7 @@ def load_cached(name: str, version: Literal["v1", "v2"]) -> ContentEncoder:
     from rvc_jax.features.content.hubert import HubertContent
 
     try:
-        return HubertContent.load(name, version)
+        return HubertContent.load(name, version, layer)
     except UserError as error:
         if name not in ENTRIES or store.find(name) is not None:
             raise

@@ -50,6 +50,7 @@ class HubertContent:
         fingerprint: str,
         version: Literal["v1", "v2"] = "v2",
         name: str = "hubert",
+        layer: int | None = None,
     ):
         """Make an encoder of the given parameters.
 
@@ -59,18 +60,12 @@ class HubertContent:
           version: "v2" for the last layer, "v1" for the ninth followed by the final projection (256
             channels).
           name: the user's name for it.
+          layer: number of the layer, from 1 on, in the place of the version's own.
 
         Raises:
-          UserError: the model lacks what v1 needs.
+          UserError: the model lacks the layer, or what v1 needs.
         """
-        if version == "v1":
-            parameters = _select_v1_layers(parameters, name)
-        else:
-            parameters = {
-                key: array
-                for key, array in parameters.items()
-                if not key.startswith("final_projection.")
-            }
+        parameters = _select_layers(parameters, version, name, layer)
         self._parameters = {
             key: jnp.asarray(array, jnp.float32) for key, array in parameters.items()
         }
@@ -79,22 +74,53 @@ class HubertContent:
         self.channels = self._parameters[f"{last}.kernel"].shape[1]
         # Features are cached by this hash: its text must not change.
         settings = f"{fingerprint} {version}, {_MARGIN} reflected"
+        if layer is not None:
+            settings += f", layer {layer}"
         self.fingerprint = hashlib.sha256(settings.encode()).hexdigest()
 
     @classmethod
-    def load(cls, name: str, version: Literal["v1", "v2"] = "v2") -> HubertContent:
+    def load(
+        cls, name: str, version: Literal["v1", "v2"] = "v2", layer: int | None = None
+    ) -> HubertContent:
         """Load a registered name, a folder, a file or OWNER/NAME on the hub.
 
         See `hubert_weights.load`.
         """
-        return cls(*hubert_weights.load(name), version, name)
+        return cls(*hubert_weights.load(name), version, name, layer)
 
     def __call__(self, audio: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
         """Compute content features; see `features.content.ContentEncoder`."""
         return np.asarray(compute_content(self._parameters, *trim_to_frames(audio, lengths)))
 
 
-def _select_v1_layers(parameters: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+def _select_layers(
+    parameters: dict[str, np.ndarray],
+    version: Literal["v1", "v2"],
+    name: str,
+    layer: int | None,
+) -> dict[str, np.ndarray]:
+    """The parameters up to a layer, with the final projection for v1 alone."""
+    if version == "v1":
+        _check_v1(parameters, name)
+        last = layer or _V1_LAYERS
+    else:
+        last = layer or hubert_weights.layers(parameters)
+    if not 1 <= last <= hubert_weights.layers(parameters):
+        raise UserError(
+            f"{name}: the voice takes layer {last} of its content encoder, and this one has "
+            f"{hubert_weights.layers(parameters)}"
+        )
+
+    def is_needed(key: str) -> bool:
+        found = re.match(r"layers\.(\d+)\.", key)
+        if key.startswith("final_projection."):
+            return version == "v1"
+        return found is None or int(found[1]) < last
+
+    return {key: array for key, array in parameters.items() if is_needed(key)}
+
+
+def _check_v1(parameters: dict[str, np.ndarray], name: str) -> None:
     if "final_projection.kernel" not in parameters:
         raise UserError(
             f"{name}: this model has no final projection, which v1 voices need; take contentvec, "
@@ -104,12 +130,6 @@ def _select_v1_layers(parameters: dict[str, np.ndarray], name: str) -> dict[str,
         raise UserError(
             f"{name}: v1 voices take the ninth layer of a HuBERT base, which this is not; take v2"
         )
-
-    def layer(key: str) -> int:
-        match = re.match(r"layers\.(\d+)\.", key)
-        return int(match[1]) if match else 0
-
-    return {key: array for key, array in parameters.items() if layer(key) < _V1_LAYERS}
 
 
 @jax.jit

@@ -36,6 +36,7 @@ CONV_STRIDES = (5, 2, 2, 2, 2, 2, 2)
 
 _CONFIG_LIMIT = 1 << 20
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_ENDINGS = (".safetensors", ".bin", ".pt", ".pth")
 
 _REQUIRED = {
     "model_type": "hubert",
@@ -113,7 +114,9 @@ _LEAVES = {
     "parametrizations.weight.original0": "norm_of_kernel",
     "parametrizations.weight.original1": "direction_of_kernel",
 }
-_KEY = re.compile(rf"(?:hubert\.)?(.+?)\.({'|'.join(map(re.escape, _LEAVES))})")
+_KEY = re.compile(
+    rf"(?:(?:hubert|model|module|w2v_model)\.)*(.+?)\.({'|'.join(map(re.escape, _LEAVES))})"
+)
 
 
 def load(source: str) -> tuple[dict[str, np.ndarray], str]:
@@ -230,11 +233,15 @@ def _weights_file(path: Path) -> Path:
     for name in _WEIGHTS:
         if (path / name).exists():
             return path / name
+    # Tools let people name the file.
+    others = [each for each in sorted(path.iterdir()) if each.suffix.lower() in _ENDINGS]
+    if len(others) == 1:
+        return others[0]
     raise UserError(f"{path}: has neither {' nor '.join(_WEIGHTS)}")
 
 
 def _read(file: Path) -> Mapping[str, Any]:
-    if file.suffix == ".safetensors":
+    if file.suffix.lower() == ".safetensors":
         from rvc_jax.weights import safetensors_file
 
         return safetensors_file.read(file)

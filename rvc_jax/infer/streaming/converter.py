@@ -71,7 +71,7 @@ class StreamingConverter:
         )
         """Chunk and lookahead in frames."""
         self._engine = engine
-        self._hop = engine.voice.hop
+        self._grid = engine.voice.grid
         self._is_exact = streaming.lookahead_seconds is None
         self._gain = 10 ** (streaming.gain_db / 20)
         # soxr's best quality delays the signal by twice as much.
@@ -113,6 +113,8 @@ class StreamingConverter:
             -CONTEXT_FRAMES, self._engine.content.channels, dtype=np.float16
         )
         self._f0 = Timeline(-CONTEXT_FRAMES)
+        # Pitch and phase at the voice's own frames, which are the same ones in most voices.
+        self._voice_f0 = Timeline(-CONTEXT_FRAMES)
         self._phase = Timeline(-CONTEXT_FRAMES, dtype=np.float64)
         self._phase.write(-CONTEXT_FRAMES, np.zeros(1))
         # Chunks end where a window of `infer.recording_features` is just full: at 2.4 s each, they
@@ -203,12 +205,12 @@ class StreamingConverter:
         wave = self._render(begin, end, bool(gate.any()))
         fade = min(len(self._tail), len(wave))
         wave[:fade] = crossfade(self._tail[:fade], wave[:fade])
-        length = (end - max(begin, 0)) * self._hop
+        length = self._count_samples(max(begin, 0), end)
         self._tail = wave[length:]
         self._begin = end
         self._given += length
         self._drop_old(end)
-        points = np.arange(length) / self._hop
+        points = np.arange(length) * (FRAMES_PER_SECOND / self.rate)
         return wave[:length] * np.interp(points, np.arange(len(gate)), gate).astype(np.float32)
 
     def _extract_features(self, known: int) -> None:
@@ -268,46 +270,81 @@ class StreamingConverter:
         curve = self._engine.curve.apply(found, first, self.config.transpose)
         f0 = np.where(audible, curve, 0).astype(np.float32)
         self._f0.write(first, f0)
-        steps = f0.astype(np.float64) * self._hop / self.rate
-        cycles = self._phase.read(first, first + 1) + np.cumsum(steps)
-        self._phase.write(first + 1, np.mod(cycles, 1.0))
+        # Voice frames that depend on earlier pitch alone stay as they are.
+        start = max(self._grid.floor(first - 1) + 1, -CONTEXT_FRAMES)
+        start = min(start, self._voice_f0.end)
+        voice_f0 = self._interpolate_f0(start, self._grid.floor(self._f0.end - 1) + 1)
+        self._voice_f0.write(start, voice_f0)
+        steps = voice_f0.astype(np.float64) * self._grid.hop / self.rate
+        cycles = self._phase.read(start, start + 1) + np.cumsum(steps)
+        self._phase.write(start + 1, np.mod(cycles, 1.0))
+
+    def _interpolate_f0(self, start: int, stop: int) -> np.ndarray:
+        """The pitch at the voice frames start..stop."""
+        if self._grid.is_plain:
+            return self._f0.read(start, stop)
+        known = self._f0.read(self._f0.first, self._f0.end)
+        return self._grid.interpolate_f0(known, self._f0.first, start, stop)
+
+    def _read_content(self, start: int, stop: int, length: int) -> np.ndarray:
+        """The content at the voice frames start..stop, followed by zeros up to `length` rows."""
+        if self._grid.is_plain:
+            return self._content.read(start, stop, length)
+        known = self._content.read(self._content.first, self._content.end)
+        rows = self._grid.interpolate(known, self._content.first, start, stop)
+        return np.pad(rows, ((0, length - len(rows)), (0, 0)))
+
+    def _count_samples(self, begin: int, end: int) -> int:
+        """Samples of the output that belong to frames of the input."""
+        return self._grid.samples_at(end) - self._grid.samples_at(begin)
 
     def _render(self, begin: int, end: int, is_audible: bool) -> np.ndarray:
         """The wave of the frames begin..end, from 0 on, and of the crossfade behind them.
 
         is_audible: False returns zeros.
         """
-        first = max(begin - CONTEXT_FRAMES, -CONTEXT_FRAMES)
-        length = CONTEXT_FRAMES + self.plan.chunk + self.plan.render_ahead
+        grid = self._grid
+        first = max(grid.floor(begin) - CONTEXT_FRAMES, -CONTEXT_FRAMES)
+        length = CONTEXT_FRAMES + grid.ceil(self.plan.chunk + self.plan.render_ahead)
+        if not grid.is_plain:
+            length += 1  # a chunk may begin within a voice frame
         begin = max(begin, 0)
-        wave = np.zeros((end + self.plan.fade - begin) * self._hop, np.float32)
+        wave = np.zeros(self._count_samples(begin, end + self.plan.fade), np.float32)
         if not is_audible:
             return wave
-        stop = min(first + length, end + self.plan.render_ahead, self._content.end)
+        stop = min(first + length, grid.ceil(end + self.plan.render_ahead), self._voice_f0.end)
         prior = self._encode_prior(first, stop)
         prior = np.pad(prior, ((0, length - len(prior)), (0, 0)))
-        f0 = self._f0.read(first, stop, length)
+        f0 = self._voice_f0.read(first, stop, length)
         phase = self._phase.read(first, first + 1)[0]
         # Noise is numbered from the first frame of the margin, as in the offline converter.
         rendered = self._engine.render(prior, f0, phase, first + CONTEXT_FRAMES, stop - first)
-        part = rendered[(begin - first) * self._hop :][: len(wave)]
+        part = rendered[grid.samples_at(begin) - first * grid.hop :][: len(wave)]
         wave[: len(part)] = part
         return wave
 
     def _encode_prior(self, first: int, stop: int) -> np.ndarray:
         """Mean and log-deviation [stop - first, 2 * latent], with all the context that is known."""
-        known = min(stop + self.plan.prior_ahead, self._content.end)
-        start = max(known - self.plan.prior, -CONTEXT_FRAMES)
-        content = self._content.read(start, known, self.plan.prior)
-        f0 = self._f0.read(start, known, self.plan.prior)
+        length = self.plan.prior
+        if not self._grid.is_plain:
+            length = -(-(self._grid.ceil(length) + 1) // ATTENTION_RADIUS) * ATTENTION_RADIUS
+        ahead = self._grid.floor(self.plan.prior_ahead)
+        known = min(stop + ahead, self._voice_f0.end)
+        start = max(known - length, -CONTEXT_FRAMES)
+        content = self._read_content(start, known, length)
+        f0 = self._voice_f0.read(start, known, length)
         rows = self._engine.voice.encode_prior(content, f0, known - start, ATTENTION_RADIUS)
         return rows[first - start : stop - start]
 
     def _drop_old(self, end: int) -> None:
         """Drop what no chunk after the frame `end` needs."""
         needed = end - self.plan.prior - WINDOW_FRAMES
-        for timeline in (self._content, self._f0, self._phase):
+        if not self._grid.is_plain:  # windows of the prior are a little longer there
+            needed -= 2 * ATTENTION_RADIUS
+        for timeline in (self._content, self._f0):
             timeline.drop_before(needed)
+        for timeline in (self._voice_f0, self._phase):
+            timeline.drop_before(self._grid.floor(needed))
         self._gate.drop_before(end)
         self._input.drop_before(self._first_open_window * WINDOW_STRIDE - 2 * CONTEXT_FRAMES)
         self._pushed.clear()

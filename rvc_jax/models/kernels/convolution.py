@@ -220,7 +220,7 @@ def fold_blocks(kernel: jax.Array, block: int) -> jax.Array:
 def conv_transpose(
     x: jax.Array, kernel: jax.Array, stride: int, form: str = "subpixel"
 ) -> jax.Array:
-    """Convolves as PyTorch's transposed convolution with padding (width - stride) / 2.
+    """Convolves as PyTorch's transposed convolution that cuts `front_cut` steps at the beginning.
 
     x [batch, time, in], kernel [width, out, in] -> [batch, time * stride, out].
     form: `KernelConfig.upsampling`.
@@ -228,15 +228,25 @@ def conv_transpose(
     if form == "subpixel" or (form == "by stride" and stride <= 2):
         return fold(folded_conv_transpose(x, kernel, stride, 1), kernel.shape[1], 1)
     width = kernel.shape[0]
-    edge = width - 1 - (width - stride) // 2
+    cut = front_cut(width, stride)
+    edges = (width - 1 - cut, stride - 1 + cut)
     return lax.conv_general_dilated(
         x,
         kernel[::-1].swapaxes(1, 2),
         (1,),
-        [(edge, edge)],
+        [edges],
         lhs_dilation=(stride,),
         dimension_numbers=_LAYOUT,
     )
+
+
+def front_cut(width: int, stride: int) -> int:
+    """Returns the time steps that an upsampling layer cuts at the beginning of its output.
+
+    An even surplus is cut equally at both ends. Of an odd one, one more is cut at the beginning, as
+    RVC's tools do for odd rates (PyTorch's `padding` with an `output_padding` of 1).
+    """
+    return (width - stride + 1) // 2
 
 
 def folded_conv_transpose(
@@ -256,7 +266,7 @@ def folded_conv_transpose(
 def _split_phases(kernel: jax.Array, stride: int) -> tuple[jax.Array, Padding]:
     """Returns the plain kernel: [width, out, in] -> [taps, in, stride * out], and its padding."""
     width, outputs, inputs = kernel.shape
-    padding = (width - stride) // 2
+    padding = front_cut(width, stride)
     # Output frame t * stride + phase reads input frame t - shift through the tap
     # shift * stride + phase + padding.
     least_shift = -((stride - 1 + padding) // stride)

@@ -12,11 +12,11 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from rvc_jax.config import PRESETS, AudioConfig, GeneratorConfig, Preset
+from rvc_jax.config import FRAMES_PER_SECOND, PRESETS, AudioConfig, GeneratorConfig
 from rvc_jax.voices.model import CONTENT_CHANNELS, Version, VoiceModel
 
 _MAX_LAYERS = 64
@@ -25,6 +25,45 @@ _SEGMENT = 32  # at every rate; no tool reads it
 _DROPOUT = 0
 _RESBLOCK = "1"
 _NOT_A_SIZE = "its config holds a value that can't be a size"
+_MIN_FRAME_RATE = 50
+_MAX_FRAME_RATE = 200
+
+
+class KnownSizes(NamedTuple):
+    """Sizes of networks that need no config: those of a preset, or of another tool."""
+
+    name: str
+    version: Version
+    audio: AudioConfig
+    generator: GeneratorConfig
+
+
+def _others(
+    name: str, audio: AudioConfig, rates: tuple[int, ...], kernels: tuple[int, ...]
+) -> list[KnownSizes]:
+    return [
+        KnownSizes(
+            name if version == "v2" else f"{name}-v1",
+            version,
+            audio,
+            GeneratorConfig(rates, kernels, content_channels=channels),
+        )
+        for version, channels in CONTENT_CHANNELS.items()
+    ]
+
+
+_KNOWN_SIZES = (
+    *(
+        KnownSizes(preset.name, preset.version, preset.audio, preset.generator)
+        for preset in PRESETS.values()
+    ),
+    # Applio and Vietnamese-RVC; it has no preset, since nothing is trained so here.
+    *_others("24k", AudioConfig(24000, 1024, 80, 36), (10, 6, 2, 2), (20, 12, 4, 4)),
+    # Applio of December 2024.
+    *_others("44k", AudioConfig(44100, 2048, 128, 36), (7, 7, 3, 3), (14, 14, 6, 6)),
+    # Vietnamese-RVC, with frames of 512 samples.
+    *_others("44k-512", AudioConfig(44100, 2048, 128, 36), (8, 8, 2, 2, 2), (16, 16, 4, 4, 4)),
+)
 
 
 # --- from the weights ---
@@ -100,23 +139,25 @@ def infer_sizes(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return sizes
 
 
-def find_presets(weights: Mapping[str, np.ndarray], version: Version) -> list[Preset]:
-    """Find the presets with the upsampling of the weights: of the version, or else of any.
+def find_known_sizes(weights: Mapping[str, np.ndarray], version: Version) -> list[KnownSizes]:
+    """Find the known sizes with the upsampling of the weights: of the version, or else of any.
 
     Raises ValueError as `infer_sizes` does.
     """
-    alike = [preset for preset in PRESETS.values() if matches_upsampling(weights, preset)]
-    return [preset for preset in alike if preset.version == version] or alike
+    fitting = [known for known in _KNOWN_SIZES if matches_upsampling(weights, known)]
+    # A voice without pitch leaves rates open: the common ones come first.
+    alike = [known for known in fitting if known.name in PRESETS] or fitting
+    return [known for known in alike if known.version == version] or alike
 
 
-def matches_upsampling(weights: Mapping[str, np.ndarray], preset: Preset) -> bool:
-    """Whether the shapes of the decoder and of the posterior encoder are possible for a preset."""
-    sizes = preset.generator
+def matches_upsampling(weights: Mapping[str, np.ndarray], known: KnownSizes) -> bool:
+    """Whether the shapes of the decoder and of the posterior encoder fit known sizes."""
+    sizes = known.generator
     if infer_sizes(weights)["upsample_kernels"] != sizes.upsample_kernels:
         return False
     if "enc_q.pre.weight" in weights:
         bins = get_shape(weights, "enc_q.pre.weight", 3)[1]
-        if bins != preset.audio.spectrogram_bins:
+        if bins != known.audio.spectrogram_bins:
             return False
     strides = infer_source_strides(weights)
     rates = sizes.upsample_rates
@@ -130,7 +171,8 @@ def infer_source_strides(weights: Mapping[str, np.ndarray]) -> list[int]:
     kernels = [
         get_shape(weights, f"dec.noise_convs.{stage}.weight", 3)[2] for stage in range(stages)
     ]
-    return [max(kernel // 2, 1) for kernel in kernels]
+    # Twice the stride, and one fewer for an odd one: see `models.generator.source_kernel`.
+    return [(kernel + 1) // 2 for kernel in kernels]
 
 
 def get_shape(weights: Mapping[str, np.ndarray], name: str, dimensions: int) -> tuple[int, ...]:
@@ -200,12 +242,16 @@ def parse_config_list(
 ) -> tuple[GeneratorConfig, AudioConfig]:
     """Parse the 18 sizes of a public voice file; the values may be anything at all.
 
+    A list of 19 is that of ddPn08's rvc-webui, which has the content channels before the rate.
+
     Args:
       has_pitch, content_channels, speakers: As the weights have them, which decide.
 
     Raises:
       ValueError: They are not the sizes of a voice; the message says why.
     """
+    if len(values) == 19:
+        values = [*values[:17], values[18]]
     if len(values) != 18:
         raise ValueError(f"its config has {len(values)} entries, not 18")
     bins, _, inter, hidden, filters, heads, layers, kernel, _, block, *decoder = values
@@ -245,9 +291,9 @@ def audio_config_for(
     Args:
       n_fft: Transform length of the voice, if it differs from the preset's.
     """
-    alike = [preset for preset in PRESETS.values() if preset.audio.sample_rate == sample_rate]
-    same_version = [preset for preset in alike if preset.version == version]
-    nearest = (same_version or alike or [PRESETS["40k"]])[0]
+    alike = [known for known in _KNOWN_SIZES if known.audio.sample_rate == sample_rate]
+    same_version = [known for known in alike if known.version == version]
+    nearest = (same_version or alike or list(_KNOWN_SIZES))[0]
     audio = dataclasses.replace(nearest.audio, sample_rate=sample_rate)
     return audio if n_fft is None else dataclasses.replace(audio, n_fft=n_fft)
 
@@ -313,17 +359,25 @@ def _check_upsampling(generator: GeneratorConfig, audio: AudioConfig) -> None:
         raise ValueError(impossible)
     if generator.upsample_initial_channels >> len(rates) == 0:  # every stage halves them
         raise ValueError(impossible)
-    if audio.sample_rate % 100 or math.prod(rates) != audio.hop:
-        raise ValueError(
-            f"its upsampling by {rates} does not make {audio.sample_rate} Hz of 100 frames a second"
-        )
+    _check_frame_rate(rates, audio.sample_rate)
     for rate, kernel in zip(rates, kernels, strict=True):
-        if kernel < rate or (kernel - rate) % 2:
+        # An odd surplus is cut as the tools do for odd rates; they cut no other one so.
+        if kernel < rate or ((kernel - rate) % 2 and kernel != 2 * rate):
             raise ValueError(impossible)
-    for stage in range(len(rates)):
-        left = math.prod(rates[stage + 1 :])
-        if left % 2 and left > 1:
-            raise ValueError(
-                f"its upsampling by {rates} has an odd rate behind the first, which is not "
-                "supported"
-            )
+
+
+def _check_frame_rate(rates: tuple[int, ...], sample_rate: int) -> None:
+    """Raise ValueError unless upsampling by `rates` makes the sample rate.
+
+    A few voices have frames that are not a hundredth of a second. But where the upsampling makes
+    another common rate, the config is wrong: the voice would be too slow or too fast.
+    """
+    hop = math.prod(rates)
+    made = hop * FRAMES_PER_SECOND
+    if made == sample_rate:
+        return
+    is_other_voice = any(known.audio.sample_rate == made for known in _KNOWN_SIZES)
+    if is_other_voice or not _MIN_FRAME_RATE <= sample_rate / hop <= _MAX_FRAME_RATE:
+        raise ValueError(
+            f"its upsampling by {rates} does not make {sample_rate} Hz of 100 frames a second"
+        )

@@ -36,6 +36,7 @@ _HARMLESS = (
 """Names of Python's own library that settings are made of. Its other names would do something."""
 
 _MAX_TEXT = 500
+_MAX_PATH = 4096
 _MAX_ITEMS = 32
 _MAX_NAMES = 200
 _MAX_INT = 1 << 63
@@ -70,6 +71,14 @@ def to_plain(value: Any) -> Any:
         case Opaque():
             return _to_member(value)
     return None
+
+
+def to_text(value: Any) -> str:
+    """Return a text as it is, and a member of an enumeration as its text; else an empty one."""
+    if isinstance(value, str):
+        return str(value) if len(value) <= _MAX_PATH else ""
+    plain = to_plain(value)
+    return plain if isinstance(plain, str) else ""
 
 
 def extract_facts(content: Mapping[Any, Any], without: tuple[str, ...]) -> dict[str, Any]:

@@ -30,13 +30,12 @@ from rvc_jax.storage.files import (
 )
 from rvc_jax.storage.locks import lock_output
 from rvc_jax.version import __version__
-from rvc_jax.voices.formats import sniff
+from rvc_jax.voices.formats import pth_reader, sniff
 from rvc_jax.voices.formats.infer_sizes import check_sizes
 from rvc_jax.voices.model import (
     CONTENT_CHANNELS,
     VoiceModel,
     normalize_weights,
-    with_content_encoder,
 )
 from rvc_jax.weights import safetensors_file
 
@@ -51,35 +50,44 @@ INDEX = "index.npy"
 DISCRIMINATOR = "discriminator.safetensors"
 
 _MAX_DESCRIPTION_BYTES = 1 << 20
+_TEXTS = ("model_name", "author", "info", "embedder_model", "embedder_name", "model_hash")
+"""Entries of other tools' headers that are texts, even if they look like numbers."""
 
 
 # --- the file ---
 
 
-def read(path: Path, content_encoder: str | None = None) -> VoiceModel:
-    """Read a voice from a safetensors file.
+def read(path: Path, preset: str | None = None) -> VoiceModel:
+    """Read a voice from a safetensors file: ours, or one that another tool made of a `.pth`.
 
     Args:
-      content_encoder: The encoder that it was trained with, instead of what the file says.
+      preset: As in `pth_reader.read`, for files of other tools.
 
     Raises:
       UserError: The file holds something else, or is damaged.
     """
     with sniff.voice_errors(path):
-        return with_content_encoder(_read(path), content_encoder)
+        texts = safetensors_file.metadata(path)
+        weights = safetensors_file.read(path)
+        if METADATA_KEY not in texts:
+            content = {name: _parse_text(name, text) for name, text in texts.items()}
+            kind = pth_reader.VOICE if "config" in content else pth_reader.PRETRAINED
+            return pth_reader.parse_content(
+                {**content, "weight": weights}, path.stem, preset, kind
+            )
+        return normalize_weights(_parse_description(texts[METADATA_KEY], weights))
 
 
-def _read(path: Path) -> VoiceModel:
-    texts = safetensors_file.metadata(path)
-    weights = safetensors_file.read(path)
-    if METADATA_KEY not in texts:
-        kind = sniff.sniff_names(weights)
-        if kind:
-            raise sniff.NotAVoiceError(*kind)
-        raise ValueError(
-            "its header does not describe a voice of rvc-jax; name the .pth that it was made from"
-        )
-    return normalize_weights(_parse_description(texts[METADATA_KEY], weights))
+def _parse_text(name: str, text: str) -> Any:
+    """Parse an entry of another tool's header, which has texts alone: numbers, lists and so on."""
+    if len(text) > _MAX_DESCRIPTION_BYTES or name in _TEXTS:
+        return text
+    if text in ("True", "False"):
+        return text == "True"
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _parse_description(text: str, weights: dict[str, np.ndarray]) -> VoiceModel:
@@ -95,6 +103,7 @@ def _parse_description(text: str, weights: dict[str, np.ndarray]) -> VoiceModel:
             content_encoder=described["content_encoder"],
             content_fingerprint=described["content_fingerprint"],
             speakers=speakers,
+            content_layer=described.get("content_layer"),
             facts=described["facts"],
         )
     except (KeyError, TypeError, ValueError, RecursionError, AttributeError):
@@ -106,6 +115,8 @@ def _parse_description(text: str, weights: dict[str, np.ndarray]) -> VoiceModel:
     if model.content_fingerprint is not None:
         texts.append(model.content_fingerprint)
     if any(type(text) is not str for text in texts):
+        raise ValueError(damaged)
+    if model.content_layer is not None and type(model.content_layer) is not int:
         raise ValueError(damaged)
     if type(model.facts) is not dict or model.version not in list(CONTENT_CHANNELS):
         raise ValueError(damaged)
@@ -134,6 +145,7 @@ def describe(model: VoiceModel) -> dict[str, Any]:
         "version": model.version,
         "content_encoder": model.content_encoder,
         "content_fingerprint": model.content_fingerprint,
+        "content_layer": model.content_layer,
         "speakers": model.speakers,
         "facts": dict(model.facts),
     }

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from rvc_jax.models.kernels.convolution import front_cut
+
 OPSET = 17
 """The oldest set of operations with all that are needed: many programs have an old onnxruntime."""
 
@@ -119,7 +121,8 @@ class Graph:
         """Append `models.layers.ConvTranspose`."""
         kernel = self.kernel(layer)
         surplus = kernel.shape[2] - stride
-        pads = [surplus // 2, surplus - surplus // 2]
+        cut = front_cut(kernel.shape[2], stride)
+        pads = [cut, surplus - cut]
         return self(
             "ConvTranspose",
             x,

@@ -23,9 +23,14 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from rvc_jax.config import PITCH_BINS
+from rvc_jax.config import CONTENT_ENCODERS, PITCH_BINS
 from rvc_jax.errors import UserError
-from rvc_jax.models.generator import SINE_AMPLITUDE, UNVOICED_NOISE, VOICED_NOISE
+from rvc_jax.models.generator import (
+    SINE_AMPLITUDE,
+    UNVOICED_NOISE,
+    VOICED_NOISE,
+    source_kernel,
+)
 from rvc_jax.storage.files import atomic_write
 from rvc_jax.voices.formats.onnx_graph import Graph
 from rvc_jax.voices.model import PUBLIC_ENCODER, VoiceModel
@@ -97,10 +102,15 @@ def wokada_metadata(model: VoiceModel) -> dict[str, Any]:
         "samplingRate": model.audio.sample_rate,
         "f0": model.generator.has_pitch,
         "embChannels": model.generator.content_channels,
-        "embedder": _WOKADA_EMBEDDERS.get(model.content_encoder, model.content_encoder),
-        "embOutputLayer": 9 if model.version == "v1" else 12,
+        "embedder": _WOKADA_EMBEDDERS.get(model.content_encoder, _name_encoder(model)),
+        "embOutputLayer": model.content_layer or (9 if model.version == "v1" else 12),
         "useFinalProj": model.version == "v1",
     }
+
+
+def _name_encoder(model: VoiceModel) -> str:
+    """The encoder's name; that of a path would reveal this machine's folders."""
+    return model.content_encoder if model.content_encoder in CONTENT_ENCODERS else "custom"
 
 
 def draw_inputs(
@@ -230,7 +240,7 @@ class _Voice:
     def __init__(self, model: VoiceModel):
         self.sizes = model.generator
         self.rate = model.audio.sample_rate
-        self.hop = model.audio.hop
+        self.hop = model.hop
         self.graph = Graph(model.weights)
 
     def audio(self, content: str, lengths: str, speaker: str, noise: str | None) -> str:
@@ -395,10 +405,11 @@ class _Voice:
             x = graph.conv_transpose(f"dec.ups.{stage}", graph("LeakyRelu", x, alpha=0.1), rate)
             if source:
                 left = math.prod(sizes.upsample_rates[stage + 1 :])
+                padding = (source_kernel(left) - left) // 2
                 x = graph(
                     "Add",
                     x,
-                    graph.conv(f"dec.noise_convs.{stage}", source, left, padding=left // 2),
+                    graph.conv(f"dec.noise_convs.{stage}", source, left, padding=padding),
                 )
             x = self._average_blocks(stage, x)
         return graph("Tanh", graph.conv("dec.conv_post", graph("LeakyRelu", x, alpha=0.01)))

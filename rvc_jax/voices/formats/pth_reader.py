@@ -14,18 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from rvc_jax.config import PRESETS, AudioConfig, GeneratorConfig, Preset
+from rvc_jax.config import PRESETS, AudioConfig, GeneratorConfig
 from rvc_jax.errors import UserError, sanitize
 from rvc_jax.models.discriminator import Discriminator
 from rvc_jax.models.parameters import Network, to_classic_name
+from rvc_jax.voices.encoders import normalize_name
 from rvc_jax.voices.formats import infer_sizes, legacy_values, sniff
+from rvc_jax.voices.formats.infer_sizes import KnownSizes
 from rvc_jax.voices.formats.sniff import NotAVoiceError
 from rvc_jax.voices.model import (
     PUBLIC_ENCODER,
     Version,
     VoiceModel,
     normalize_weights,
-    with_content_encoder,
 )
 from rvc_jax.weights import torch_file
 
@@ -46,6 +47,9 @@ _NOT_FACTS = (
     "f0",
     "speakers_id",
 )
+_READ = (*_NOT_FACTS, "speaker_info", "_metadata")
+_MAX_OTHER_KEYS = 20
+
 _WITH_WEIGHT_NORM = re.compile(
     r"(dec\.ups\.\d+|dec\.resblocks\.\d+\.convs[12]\.\d+|"
     r".+\.enc\.((in|res_skip)_layers\.\d+|cond_layer))\.weight"
@@ -67,17 +71,19 @@ _HIFI_GAN = (
 """Names of the one vocoder that is known here."""
 
 _ELSEWHERE = "it opens in the tool that it was trained with"
-_ENCODERS = {
-    "hubert": PUBLIC_ENCODER,
-    "hubert_base": PUBLIC_ENCODER,
-    "hubert-base": PUBLIC_ENCODER,
-    "contentvec_base": PUBLIC_ENCODER,
-    "content-vec": PUBLIC_ENCODER,
-    "vec768": PUBLIC_ENCODER,
-    "spin_v2": "spin-v2",
-    "spinv2": "spin-v2",
-}
-"""Other tools' names of content encoders, and ours."""
+_ENCODER_KEYS = (
+    "embedder_model",
+    "embedder_name",
+    "embedder",
+    "content_encoder",
+)
+"""Where tools write the content encoder."""
+
+_LAYER_KEYS = ("embedder_output_layer", "embOutputLayer", "output_layer")
+"""Where they write its layer."""
+
+_V1_LAYER = 9
+_LAST_LAYER = 12
 
 _IN_CONFIG_AND_WEIGHTS = (
     "inter_channels",
@@ -94,14 +100,11 @@ _IN_CONFIG_AND_WEIGHTS = (
 """Sizes that the file's config states and the weights determine, too."""
 
 
-def read(
-    path: str | Path, preset: str | None = None, content_encoder: str | None = None
-) -> VoiceModel:
+def read(path: str | Path, preset: str | None = None) -> VoiceModel:
     """Read the voice in a PyTorch file: `.pth` of any RVC tool, `G_*.pth`, pretrained generator.
 
     Args:
       preset: The preset with the sizes of a checkpoint that neither states nor determines them.
-      content_encoder: The encoder that the voice was trained with, instead of what the file says.
 
     Raises:
       UserError: The file holds something else, is damaged, or has another architecture than RVC's;
@@ -109,7 +112,8 @@ def read(
     """
     path = Path(path)
     with sniff.voice_errors(path):
-        return with_content_encoder(_read(path, preset), content_encoder)
+        content = _read_content(path)
+        return parse_content(content, path.stem, preset, _find_kind(content))
 
 
 def read_discriminator(path: str | Path, model: VoiceModel) -> dict[str, np.ndarray]:
@@ -167,9 +171,20 @@ def to_public_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 # --- the parts of a file ---
 
 
-def _read(path: Path, preset: str | None) -> VoiceModel:
-    content = _read_content(path)
-    kind = _find_kind(content)
+def parse_content(
+    content: Mapping[str, Any], stem: str, preset: str | None, kind: str
+) -> VoiceModel:
+    """Make a voice of what a file of an RVC tool holds.
+
+    Args:
+      content: Weights and settings by the tool's keys.
+      stem: Name of the file, for a voice without a name.
+      preset: As for `read`.
+      kind: VOICE, CHECKPOINT or PRETRAINED.
+
+    Raises:
+      NotAVoiceError, ValueError: It is something else, or damaged.
+    """
     _check_vocoder(content)
     arrays = _find_arrays(content)
     weights = to_public_names(arrays)
@@ -189,8 +204,9 @@ def _read(path: Path, preset: str | None) -> VoiceModel:
             version=version,
             weights=weights,
             content_encoder=_find_encoder(content),
+            content_layer=_find_layer(content, version),
             speakers=_name_speakers(content, generator),
-            facts=_find_facts(path, content, kind),
+            facts=_find_facts(stem, content, kind),
         )
     )
 
@@ -255,37 +271,58 @@ def _check_vocoder(content: Mapping[str, Any]) -> None:
     if isinstance(vocoder, str) and vocoder.lower().replace(" ", "-") not in _HIFI_GAN:
         raise NotAVoiceError(
             f"a voice with the vocoder {sanitize(vocoder)}",
-            f"only HiFi-GAN is known here: {_ELSEWHERE}",
+            sniff.other_vocoder_advice(vocoder),
         )
+    version = str(legacy_values.to_plain(content.get("version")))
+    if version.startswith("voras"):
+        raise NotAVoiceError("a voice of VoRAS, another architecture", _ELSEWHERE)
     for fork in ("vits2_mode", "v3_mode"):
         if legacy_values.to_plain(content.get(fork)):
             raise NotAVoiceError(f"a voice of a fork's own architecture ({fork})", _ELSEWHERE)
 
 
-def _find_facts(path: Path, content: Mapping[str, Any], kind: str) -> dict[str, Any]:
+def _find_facts(stem: str, content: Mapping[str, Any], kind: str) -> dict[str, Any]:
     found = legacy_values.extract_facts(content, _NOT_FACTS)
     name = found.get("model_name")
     facts: dict[str, Any] = {
         "kind": kind,
-        "name": name if isinstance(name, str) else sanitize(path.stem, 100),
+        "name": name if isinstance(name, str) else sanitize(stem, 100),
     }
-    epoch = found.get("epoch", found.get("iteration"))
-    if epoch is None:
-        counted = re.match(r"(\d{1,9}) ?epoch", str(found.get("info", "")))
-        epoch = int(counted[1]) if counted else None
-    if type(epoch) is int:
-        facts["epoch"] = epoch
+    for key in ("epoch", "iteration", "step", "info"):
+        name = "step" if key == "step" else "epoch"
+        count = _parse_count(found.get(key))
+        if count is not None:
+            facts.setdefault(name, count)
     for key, value in found.items():
-        if key not in facts and key not in ("iteration", "model_name"):
+        if key not in facts and key not in ("iteration", "model_name", "epoch", "step"):
             facts[key] = value
+    unread = [sanitize(key, 40) for key in content if key not in _READ and key not in found]
+    if unread and kind == VOICE:
+        facts["other_keys"] = unread[:_MAX_OTHER_KEYS]
     return facts
 
 
-def _name_speakers(content: Mapping[str, Any], generator: GeneratorConfig) -> tuple[str, ...]:
-    """An empty name for each speaker, since no tool writes names.
+def _parse_count(value: Any) -> int | None:
+    """Parse 200, "200", "200epoch" or "e200"; None for anything else."""
+    if type(value) is int:
+        return value
+    counted = re.match(
+        r"\s*[a-z]?(\d{1,9})\s*(e|epochs?|s|steps?)?\s*$", str(value), re.IGNORECASE
+    )
+    return int(counted[1]) if counted else None
 
-    A file that does not say how many there are has as many as its table has rows.
+
+def _name_speakers(content: Mapping[str, Any], generator: GeneratorConfig) -> tuple[str, ...]:
+    """The speakers' names; empty ones where the file has none, as in most.
+
+    ddPn08's rvc-webui writes names by number. A file that does not say how many speakers there are
+    has as many as its table has rows.
     """
+    stated = content.get("speaker_info")
+    if isinstance(stated, Mapping) and 0 < len(stated) <= generator.speakers:
+        names = {str(number): sanitize(name, 100) for number, name in stated.items()}
+        if all(str(number) in names for number in range(len(names))):
+            return tuple(names[str(number)] for number in range(len(names)))
     count = legacy_values.to_plain(content.get("speakers_id"))
     if type(count) is not int or not 0 < count <= generator.speakers:
         count = generator.speakers
@@ -294,11 +331,35 @@ def _name_speakers(content: Mapping[str, Any], generator: GeneratorConfig) -> tu
 
 def _find_encoder(content: Mapping[str, Any]) -> str:
     """Our name of the file's content encoder, or the file's own for one that is not known here."""
-    stated = legacy_values.to_plain(content.get("embedder_model"))
-    if not isinstance(stated, str) or not stated:
-        return PUBLIC_ENCODER
-    name = _ENCODERS.get(stated, stated.lower().replace("_", "-"))
-    return _ENCODERS.get(name, name)
+    keys = _ENCODER_KEYS
+    if legacy_values.to_text(content.get("embedder_model")).lower() == "custom":
+        keys = ("embedder_model_custom", *keys)
+    for key in keys:
+        # Not `to_plain`: a path may have characters that a terminal must not get, and is kept.
+        stated = legacy_values.to_text(content.get(key))
+        if stated:
+            return normalize_name(stated)
+    return PUBLIC_ENCODER
+
+
+def _find_layer(content: Mapping[str, Any], version: Version) -> int | None:
+    """The layer of the content encoder that the file states; None if it is the version's own.
+
+    Raises ValueError for a layer that can't be.
+    """
+    own = _V1_LAYER if version == "v1" else _LAST_LAYER
+    for key in _LAYER_KEYS:
+        stated = legacy_values.to_plain(content.get(key))
+        if type(stated) is str and stated.isdecimal() and len(stated) < 4:
+            stated = int(stated)
+        if stated is None or stated == own:
+            continue
+        if type(stated) is not int or not 1 <= stated <= 64:
+            raise ValueError(
+                f"its {key} is {sanitize(stated)}, which is not the number of a layer"
+            )
+        return stated
+    return None
 
 
 # --- its sizes ---
@@ -315,7 +376,7 @@ def _find_sizes(
     config = content.get("config")
     if isinstance(config, (list, tuple)) and preset is None:
         return _parse_config(content, config, version, inferred)
-    chosen = _choose_preset(weights, version, preset)
+    chosen = _choose_sizes(weights, version, preset)
     if inferred["resblock_kernels"] != chosen.generator.resblock_kernels:
         raise ValueError(
             f"its residual blocks are not those of {chosen.name}, and it has no config to give "
@@ -356,15 +417,16 @@ def _parse_config(
     return dataclasses.replace(generator, **inferred), audio
 
 
-def _choose_preset(
+def _choose_sizes(
     weights: dict[str, np.ndarray], version: Version, name: str | None
-) -> Preset:
-    """The preset that the user names, or the one that has the upsampling of the weights."""
+) -> KnownSizes:
+    """The preset that the user names, or the known sizes that have the weights' upsampling."""
     if name is not None and name not in PRESETS:
         raise ValueError(f"there is no preset {sanitize(name)}; there are {', '.join(PRESETS)}")
-    if name is not None and infer_sizes.matches_upsampling(weights, PRESETS[name]):
-        return PRESETS[name]
-    found = infer_sizes.find_presets(weights, version)
+    found = infer_sizes.find_known_sizes(weights, version)
+    for known in found:
+        if known.name == name:
+            return known
     if name is not None:
         alike = ", ".join(preset.name for preset in found)
         raise ValueError(

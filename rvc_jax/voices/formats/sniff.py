@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rvc_jax.errors import UserError, describe_os_error, sanitize
+from rvc_jax.models.vocoders import find_other_vocoder
 
 _HEAD_BYTES = 4096
 
@@ -45,6 +46,7 @@ def voice_errors(path: Path) -> Iterator[None]:
         raise UserError(f"{path} is not a voice that can be opened: {error}") from None
 
 
+_APPLIO_VOCODERS = ("RefineGAN", "MRF HiFi-GAN")
 _UNPACK = "unpack it, and give the .pth that is in it"
 _AGAIN = "it was not downloaded whole: download it again"
 
@@ -148,21 +150,6 @@ _ARCHITECTURES: tuple[tuple[str, FileKind], ...] = tuple(
             "it opens in the program that it was trained with",
         ),
         (
-            r"dec\.(upsample_conv_blocks|upsample_blocks|downsample_blocks|mel_conv)",
-            "a voice with the vocoder RefineGAN",
-            "only HiFi-GAN is known here: it opens in Applio",
-        ),
-        (
-            r"dec\.mrfs\.|dec\.upsamples\.|dec\.mrf",
-            "a voice with the vocoder MRF HiFi-GAN",
-            "only HiFi-GAN is known here: it opens in Applio",
-        ),
-        (
-            r"dec\.(conformers|conformer|stft|alphas|istft)",
-            "a voice with the vocoder RingFormer",
-            "only HiFi-GAN is known here: it opens in the fork that it was trained with",
-        ),
-        (
             r"(model\.)?diffusion_model\.|first_stage_model\.|lora_",
             "an image model",
             "name a voice's .pth",
@@ -223,7 +210,17 @@ def sniff_names(names: Mapping[str, Any]) -> FileKind | None:
     for pattern, kind in _ARCHITECTURES:
         if any(re.match(pattern, str(name)) for name in names):
             return kind
-    return None
+    vocoder = find_other_vocoder(names)
+    if vocoder is None:
+        return None
+    return FileKind(f"a voice with {vocoder}", other_vocoder_advice(vocoder))
+
+
+def other_vocoder_advice(vocoder: str) -> str:
+    """What to do with a voice of another vocoder."""
+    is_applio = any(name in vocoder for name in _APPLIO_VOCODERS)
+    where = "in Applio" if is_applio else "in the tool that it was trained with"
+    return f"only HiFi-GAN is known here: it opens {where}"
 
 
 def list_first_names(names: Mapping[str, Any]) -> str:

@@ -13,19 +13,26 @@ import io
 import itertools
 import re
 import stat
+import struct
+import tempfile
 import unicodedata
 import zipfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from pathlib import Path, PurePath, PurePosixPath
+from typing import BinaryIO, NamedTuple
 
 from rvc_jax.errors import UserError, describe_os_error, sanitize
-from rvc_jax.storage.files import (
-    WINDOWS_RESERVED_NAME,
-    atomic_folder,
-    check_disk_space,
-    is_vacant,
+from rvc_jax.storage.file_names import to_file_name
+from rvc_jax.storage.files import atomic_folder, check_disk_space, is_vacant
+from rvc_jax.voices.choice import (
+    FEATURES,
+    Candidate,
+    choose_index,
+    choose_voice,
+    is_trained_alone,
+    list_names,
 )
+from rvc_jax.voices.names import VOICE_EXTENSIONS
 
 MAX_BYTES = 4 << 30
 """Size of an unpacked voice; RVC's have a few hundred megabytes at most."""
@@ -38,14 +45,24 @@ _MAX_RATIO = 100
 
 _BLOCK = 1 << 20
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
+_UTF8 = 0x800
+_ENCODINGS = ("utf-8", "cp932", "gbk", "cp949", "cp437")
 _METHODS = (
     zipfile.ZIP_STORED,
     zipfile.ZIP_DEFLATED,
-)  # LZMA takes the memory that a file asks for
+    zipfile.ZIP_BZIP2,
+    zipfile.ZIP_LZMA,
+    getattr(zipfile, "ZIP_ZSTANDARD", zipfile.ZIP_STORED),  # Python 3.14
+)
 _FIXED_HEADER = 30
+_NAME_LENGTHS = 26
+_LZMA_SIZES = 5
+"""Bytes of a member packed by LZMA before the size of its dictionary: version, length, settings."""
+
+_MAX_DICTIONARY = 256 << 20
+_MAX_NESTED = 1
 _ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".xz")
-_MAX_NAME = 100
-_sanitize = functools.partial(sanitize, limit=_MAX_NAME)
+_sanitize = functools.partial(sanitize, limit=100)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,29 +71,28 @@ class ModelFiles:
 
     pth: Path
     index: Path | None
+    notes: tuple[str, ...] = ()
+    """What was chosen among several."""
 
 
-def extract_model(archive: Path, folder: Path) -> ModelFiles:
+def extract_model(archive: Path, folder: Path, member: str | None = None) -> ModelFiles:
     """Unpack the voice in a zip archive.
 
     Args:
-      archive: Holds one .pth and at most one .index, or one "added_" among several, in any
-        subfolders.
+      archive: Holds a voice's file, perhaps with its index, in any subfolders; or an archive that
+        does. Among several, `voices.choice` chooses.
       folder: Folder to make with these two files, whole or not at all; it may exist if it is empty.
+      member: Name of the voice's file in the archive, instead of the choice.
 
     Raises:
-      UserError: The archive can't be read, is damaged, holds no voice or several, or is malicious:
-        its names lead out of the folder, or it has links or members that are encrypted, overlap or
-        unpack to far more than they should. Or the disk has too little room, or `folder` is in use.
+      UserError: The archive can't be read, is damaged, holds no voice, or is malicious: its names
+        lead out of the folder, or it has links or members that are encrypted, overlap or unpack to
+        far more than they should. Or the disk has too little room, or `folder` is in use.
     """
     archive = Path(archive)
     folder = Path(folder)
     try:
-        with _open(archive) as file, zipfile.ZipFile(file) as members:
-            pth, index = _select_members(members)
-            _check_target(folder, [pth, *index])
-            with atomic_folder(folder) as unfinished:
-                names = [_unpack(members, member, unfinished) for member in (pth, *index)]
+        return _extract(archive, folder, member, archive.stem, _MAX_NESTED)
     except UserError:
         raise
     except _RefusedError as reason:
@@ -89,7 +105,85 @@ def extract_model(archive: Path, folder: Path) -> ModelFiles:
         raise UserError(
             f"{archive}: not a zip archive, or damaged ({_sanitize(error)})"
         ) from None
-    return ModelFiles(folder / names[0], folder / names[1] if index else None)
+
+
+def _extract(
+    archive: Path, folder: Path, wanted: str | None, name: str, nested: int
+) -> ModelFiles:
+    """Unpack a voice.
+
+    Args:
+      name: Name of the archive, which the voice may have.
+      nested: How many archives may be in one another.
+    """
+    with _open(archive) as file, zipfile.ZipFile(file) as members:
+        files = _list_files(members)
+        voices = [each for each in files if each.extension in VOICE_EXTENSIONS]
+        if not voices and nested:
+            inner = [each for each in files if each.extension == ".zip"]
+            if len(inner) == 1:
+                return _extract_inner(members, inner[0], folder, wanted, nested)
+        if not voices:
+            raise _RefusedError(f"holds no voice: there is no .pth file in it{_advise(files)}")
+        chosen, index, notes = _select(files, voices, wanted, name)
+        parts = [chosen] if index is None else [chosen, index]
+        _check_sizes([each.info for each in parts])
+        _check_target(folder, [each.info for each in parts])
+        with atomic_folder(folder) as unfinished:
+            names = [_unpack(members, each, unfinished) for each in parts]
+    return ModelFiles(
+        folder / names[0], folder / names[1] if index is not None else None, notes
+    )
+
+
+def _extract_inner(
+    members: zipfile.ZipFile, inner: _Member, folder: Path, wanted: str | None, nested: int
+) -> ModelFiles:
+    """Unpack the voice of an archive that is in the archive."""
+    _check_sizes([inner.info])
+    with tempfile.TemporaryDirectory(prefix="rvc_jax-") as scratch:
+        check_disk_space(Path(scratch), inner.info.file_size, "unpacking")
+        unpacked = Path(scratch) / _unpack(members, inner, Path(scratch))
+        return _extract(unpacked, folder, wanted, inner.path.stem, nested - 1)
+
+
+def _select(
+    files: Sequence[_Member], voices: Sequence[_Member], wanted: str | None, name: str
+) -> tuple[_Member, _Member | None, tuple[str, ...]]:
+    """Choose the voice and its index. Returns both, and what there is to say about it."""
+    by_path = {each.path: each for each in files}
+    if wanted is None:
+        full = [each for each in voices if each.info.file_size] or voices
+        candidates = [Candidate(each.path, each.changed) for each in full]
+        chosen, note = choose_voice(candidates, name)
+    else:
+        chosen = Candidate(find_member([each.path for each in voices], wanted), 0.0)
+        note = ""
+    indexes = [each for each in files if each.extension == ".index"]
+    if not any(not is_trained_alone(each.path.name) for each in indexes):
+        indexes += [each for each in files if each.path.name.lower() == FEATURES]
+    different = {(each.info.CRC, each.info.file_size): each for each in reversed(indexes)}
+    index, reason = choose_index(
+        chosen.path,
+        [each.path for each in voices],
+        [Candidate(each.path, each.changed) for each in different.values()],
+    )
+    notes = tuple(filter(None, (note, reason)))
+    return by_path[chosen.path], None if index is None else by_path[index.path], notes
+
+
+def find_member(paths: Sequence[PurePath], wanted: str) -> PurePath:
+    """Find the file that the user names: by its path, its name, or its name without extension.
+
+    Raises UserError if there is none.
+    """
+    spelled = unicodedata.normalize("NFC", wanted.replace("\\", "/")).casefold()
+    for path in paths:
+        places = (path.as_posix(), path.name, path.stem)
+        if spelled in [unicodedata.normalize("NFC", place).casefold() for place in places]:
+            return path
+    names = list_names([path.as_posix() for path in paths])
+    raise UserError(f"--member {_sanitize(wanted)} is not there: there are {names}")
 
 
 class _RefusedError(Exception):
@@ -118,63 +212,84 @@ def _open(archive: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def _select_members(archive: zipfile.ZipFile) -> tuple[zipfile.ZipInfo, list[zipfile.ZipInfo]]:
-    """Check all members, and select the .pth and the .index; the second list may be empty."""
+class _Member(NamedTuple):
+    """A file of an archive."""
+
+    path: PurePosixPath
+    """Its name there, in the right letters, with / as separator."""
+    info: zipfile.ZipInfo
+
+    @property
+    def extension(self) -> str:
+        """What follows the last point of the name, in lower case, with the point."""
+        return f".{self.path.name.rpartition('.')[2].lower()}"
+
+    @property
+    def stem(self) -> str:
+        """The name without the extension."""
+        return self.path.name.rpartition(".")[0]
+
+    @property
+    def changed(self) -> float:
+        """When it was last changed, on a scale of its own."""
+        year, month, day, hour, minute, second = self.info.date_time
+        days = (year * 12 + month) * 31 + day
+        return float(((days * 24 + hour) * 60 + minute) * 60 + second)
+
+
+def _list_files(archive: zipfile.ZipFile) -> list[_Member]:
+    """Check all members, and list those that are files."""
     members = archive.infolist()
-    for member in members:
-        _check_name(member.orig_filename)
-        _check_kind(member)
-    _check_different(members)
+    names = [_decode_name(member) for member in members]
+    for name, member in zip(names, members, strict=True):
+        _check_name(name)
+        _check_kind(name, member)
     _check_apart(members, archive.start_dir)
-    files = [
-        member for member in members if not member.is_dir() and not _is_junk(member.filename)
+    unique = _drop_repeated(names, members)
+    return [
+        _Member(PurePosixPath(name), member)
+        for name, member in unique.items()
+        if not name.endswith("/") and not _is_junk(name)
     ]
-    models = [member for member in files if member.filename.lower().endswith(".pth")]
-    indexes = [member for member in files if member.filename.lower().endswith(".index")]
-    if len(indexes) > 1:  # RVC leaves two: the trained one is empty
-        added = [
-            member
-            for member in indexes
-            if PurePosixPath(member.filename).name.startswith("added_")
-        ]
-        indexes = added or indexes
-    if not models:
-        raise _RefusedError(f"holds no voice: there is no .pth file in it{_advise(files)}")
-    for kind, found in ((".pth", models), (".index", indexes)):
-        if len(found) > 1:
-            names = ", ".join(_sanitize(member.filename) for member in found[:3])
-            more = ", ..." if len(found) > 3 else ""
-            raise _RefusedError(
-                f"holds {len(found)} {kind} files ({names}{more}), not one voice"
-            )
-    _check_sizes(models + indexes)
-    return models[0], indexes
 
 
-def _advise(files: Sequence[zipfile.ZipInfo]) -> str:
+def _advise(files: Sequence[_Member]) -> str:
     """Name the archive in the archive, if there is one."""
-    for member in files:
-        if member.filename.lower().endswith(_ARCHIVES):
-            name = _sanitize(member.filename)
+    for each in files:
+        if each.path.name.lower().endswith(_ARCHIVES):
+            name = _sanitize(each.path)
             return f"; it holds the archive {name}: unpack it, and give that one"
     return ""
 
 
+def _decode_name(member: zipfile.ZipInfo) -> str:
+    """Decode the name of a member, with / as the separator.
+
+    Without the flag for UTF-8 the letters are those of the system that packed it: often Japanese
+    or Chinese ones, in which a backslash may be half a letter. What is no such text has those of
+    the old standard, code page 437.
+    """
+    name = member.orig_filename
+    if not member.flag_bits & _UTF8:
+        raw = name.encode("cp437", "replace")
+        for encoding in _ENCODINGS:
+            with contextlib.suppress(UnicodeDecodeError):
+                name = raw.decode(encoding)
+                break
+    return name.replace("\\", "/")
+
+
 def _check_name(name: str) -> None:
-    is_absolute = re.match(r"[/\\]|[A-Za-z]:", name)
-    leads_up = ".." in re.split(r"[/\\]", name)
+    is_absolute = re.match(r"/|[A-Za-z]:", name)
+    leads_up = ".." in name.split("/")
     if not name or is_absolute or leads_up or "\0" in name:
         raise _RefusedError(
             f"has a member named {_sanitize(name)}, which does not stay in its folder: refused"
         )
-    if "\\" in name:
-        raise _RefusedError(
-            f"has a member named {_sanitize(name)}, with backslashes: unpack it, and give the .pth"
-        )
 
 
-def _check_kind(member: zipfile.ZipInfo) -> None:
-    name = _sanitize(member.filename)
+def _check_kind(name: str, member: zipfile.ZipInfo) -> None:
+    name = _sanitize(name)
     mode = member.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise _RefusedError(f"{name} in it is a link, not a file: refused")
@@ -184,18 +299,28 @@ def _check_kind(member: zipfile.ZipInfo) -> None:
         )
     if member.compress_type not in _METHODS:
         raise _RefusedError(
-            f"{name} in it is packed in a way that is not supported; unpack it, and give the .pth"
+            f"{name} in it is packed in a way that is not supported (method "
+            f"{member.compress_type}); unpack it, and give the .pth"
         )
 
 
-def _check_different(members: Sequence[zipfile.ZipInfo]) -> None:
-    """Refuse names that are the same on some disks: they differ in case, or in their accents."""
-    seen: set[str] = set()
-    for member in members:
-        name = unicodedata.normalize("NFC", member.filename.rstrip("/")).casefold()
-        if name in seen:
-            raise _RefusedError(f"has two members named {_sanitize(member.filename)}: refused")
-        seen.add(name)
+def _drop_repeated(
+    names: Sequence[str], members: Sequence[zipfile.ZipInfo]
+) -> dict[str, zipfile.ZipInfo]:
+    """Return the members by name, each once.
+
+    Raises _RefusedError for two of different content whose names are the same on some disks: they
+    differ in case at most, or in their accents.
+    """
+    found: dict[str, tuple[str, zipfile.ZipInfo]] = {}
+    for name, member in zip(names, members, strict=True):
+        spelled = unicodedata.normalize("NFC", name.rstrip("/")).casefold()
+        other = found.get(spelled)
+        if other is None:
+            found[spelled] = (name, member)
+        elif (other[1].CRC, other[1].file_size) != (member.CRC, member.file_size):
+            raise _RefusedError(f"has two members named {_sanitize(name)}: refused")
+    return dict(found.values())
 
 
 def _check_apart(members: Sequence[zipfile.ZipInfo], end: int) -> None:
@@ -234,7 +359,7 @@ def _check_sizes(members: Sequence[zipfile.ZipInfo]) -> None:
 def _is_junk(name: str) -> bool:
     """Whether macOS has added a member."""
     path = PurePosixPath(name)
-    return path.parts[:1] == ("__MACOSX",) or path.name.startswith("._")
+    return "__MACOSX" in path.parts or path.name.startswith("._") or path.name == ".DS_Store"
 
 
 def _check_target(folder: Path, members: Sequence[zipfile.ZipInfo]) -> None:
@@ -243,30 +368,37 @@ def _check_target(folder: Path, members: Sequence[zipfile.ZipInfo]) -> None:
     check_disk_space(folder, sum(member.file_size for member in members), "unpacking")
 
 
-def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> str:
+def _unpack(archive: zipfile.ZipFile, member: _Member, folder: Path) -> str:
     """Write a member into a folder, and return the name that it has there."""
-    name = _to_file_name(PurePosixPath(member.filename).name)
+    name = to_file_name(member.stem, member.extension, "_")
+    if (folder / name).exists():
+        name = to_file_name(f"{member.stem}_2", member.extension)
+    info = member.info
+    if info.compress_type == zipfile.ZIP_LZMA:
+        _check_dictionary(archive, info)
     written = 0
-    with archive.open(member) as source, (folder / name).open("xb") as target:
-        while written <= member.file_size:
+    with archive.open(info) as source, (folder / name).open("xb") as target:
+        while written <= info.file_size:
             block = source.read(_BLOCK)  # the last one verifies the checksum
             if not block:
                 break
             written += target.write(block)
-    if written != member.file_size:
+    if written != info.file_size:
         raise _RefusedError(
-            f"{_sanitize(member.filename)} in it is not as long as it says: damaged"
+            f"{_sanitize(member.path)} in it is not as long as it says: damaged"
         )
     return name
 
 
-def _to_file_name(name: str) -> str:
-    """Replace all that a system or terminal would interpret in a name; its extension stays."""
-    stem, _, extension = name.rpartition(".")
-    letters = [c if c.isprintable() and c not in '<>:"/\\|?*' else "_" for c in stem]
-    stem = "".join(letters)[:_MAX_NAME].strip(" .")
-    while len(stem.encode()) > 2 * _MAX_NAME:
-        stem = stem[:-1]
-    if not stem or WINDOWS_RESERVED_NAME.fullmatch(stem):
-        stem = f"_{stem}"
-    return f"{stem}.{extension.lower()}"
+def _check_dictionary(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
+    """Refuse a member packed by LZMA that asks for more memory than any program takes for it."""
+    file = archive.fp
+    assert file is not None
+    file.seek(info.header_offset + _NAME_LENGTHS)
+    lengths = struct.unpack("<HH", file.read(4))
+    file.seek(info.header_offset + _FIXED_HEADER + sum(lengths) + _LZMA_SIZES)
+    (size,) = struct.unpack("<I", file.read(4))
+    if size > _MAX_DICTIONARY:
+        raise _RefusedError(
+            f"a member is packed in a way that takes {size / 1e6:.0f} MB of memory: refused"
+        )

@@ -26,7 +26,6 @@ def voice() -> VoiceModel:
 
 
 HEADERS: dict[str, tuple[Any, str]] = {
-    "none": (None, "does not describe a voice of rvc-jax"),
     "no JSON": ("{", "is damaged"),
     "deep JSON": ("[" * 100_000, "is damaged"),
     "a list": ([], "is damaged"),

@@ -120,8 +120,8 @@ def test_of_the_two_indexes_that_rvc_leaves_the_one_with_the_vectors_is_taken(
         ("a\x1b[31m\u202e\n.pth", "a_[31m__.pth"),
         (' a<b>"c|d?e* .pth', "a_b__c_d_e_.pth"),
         ("-rf.pth", "-rf.pth"),
-        ("x" * 250 + ".pth", "x" * 100 + ".pth"),
-        ("声" * 80 + ".pth", "声" * 66 + ".pth"),
+        ("x" * 250 + ".pth", "x" * 191 + "-086d4a1c.pth"),
+        ("声" * 80 + ".pth", "声" * 63 + "-06dbcc29.pth"),
     ],
 )
 def test_strange_names_become_plain_ones(
@@ -167,23 +167,10 @@ def test_other_files_are_not_archives(archive: Path, tmp_path: Path) -> None:
         ({"__MACOSX/._a.pth": PTH}, "holds no voice"),
         ({"a.pth/": b""}, "holds no voice"),
         (
-            {"inner.zip": packed({"a.pth": PTH})},
-            "it holds the archive inner.zip: unpack it, and give that one",
+            {"inner.zip": packed({"deep.zip": packed({"a.pth": PTH})})},
+            "it holds the archive deep.zip: unpack it, and give that one",
         ),
         ({"a.pth.7z": PTH}, "it holds the archive a.pth.7z"),
-        ({"a.pth": PTH, "b.pth": PTH}, r"holds 2 .pth files \(a.pth, b.pth\), not one voice"),
-        (
-            {f"G_{i}.pth": PTH for i in range(9)},
-            r"holds 9 .pth files \(G_0.pth, G_1.pth, G_2.pth, ...\)",
-        ),
-        (
-            {"a.pth": PTH, "a.index": INDEX, "b.index": INDEX},
-            r"holds 2 .index files \(a.index, b.index\)",
-        ),
-        (
-            {"a.pth": PTH, "added_1.index": INDEX, "added_2.index": INDEX},
-            "holds 2 .index files",
-        ),
     ],
 )
 def test_what_is_not_one_voice(archive: Path, members: dict[str, bytes], reason: str) -> None:
@@ -207,7 +194,6 @@ def test_what_is_not_one_voice(archive: Path, members: dict[str, bytes], reason:
         "b\\..\\..\\a.pth",
         "\\\\server\\a.pth",
         "\\a.pth",
-        "b\\a.pth",
     ],
 )
 @pytest.mark.parametrize("beside", [True, False], ids=["beside a voice", "as the voice"])
@@ -252,7 +238,7 @@ def test_encrypted_members(archive: Path, flag: int) -> None:
     assert "a.pth in it is encrypted" in refusal(archive, content)
 
 
-@pytest.mark.parametrize("method", [1, 6, 9, 12, 14, 93, 95, 99, 65535])
+@pytest.mark.parametrize("method", [1, 6, 9, 95, 99, 65535])
 def test_other_ways_of_packing(archive: Path, method: int) -> None:
     content = field(packed({"a.pth": PTH}), b"a.pth", 10, struct.pack("<H", method))
     assert "packed in a way that is not supported" in refusal(archive, content)
@@ -305,8 +291,8 @@ def test_members_that_share_their_bytes(archive: Path) -> None:
 def test_names_that_are_the_same(archive: Path, names: tuple[str, str]) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
-        for name in ("voice.pth", *names):
-            file.writestr(name, PTH)
+        for number, name in enumerate(("voice.pth", *names)):
+            file.writestr(name, PTH + bytes(number))
     assert "has two members named " in refusal(archive, buffer.getvalue())
 
 
