@@ -72,18 +72,23 @@ def with_content_encoder(model: VoiceModel, named: str | None) -> VoiceModel:
     encoder, it stays, and is compared when the encoder is loaded.
 
     Raises:
-      ValueError: The width of the encoder's features is not the voice's. The message begins with
-        "it" or "its".
-      UserError: There is no such encoder.
+      UserError: There is no such encoder, or the width of its features is not the voice's.
     """
-    encoder = model.content_encoder if named is None else _locate(named)
-    width = content_width(encoder, model.version)
+    if named is None:
+        return model
+    model = dataclasses.replace(model, content_encoder=_locate(named))
+    _check_width(model, content_width(model.content_encoder, model.version))
+    return model
+
+
+def _check_width(model: VoiceModel, width: int | None) -> None:
+    """Raise UserError unless the features of the encoder have the voice's channels, or unknown."""
     if width not in (None, model.generator.content_channels):
-        raise ValueError(
-            f"its content features have {model.generator.content_channels} channels, those of "
-            f"{encoder} have {width}: name the one that it was trained with in --content-encoder"
+        raise UserError(
+            f"the voice takes content features of {model.generator.content_channels} channels, "
+            f"those of {_shown_name(model)} have {width}: name the encoder that it was trained "
+            "with in --content-encoder"
         )
-    return dataclasses.replace(model, content_encoder=encoder)
 
 
 def pin_encoder(model: VoiceModel) -> VoiceModel:
@@ -120,13 +125,10 @@ def _load(model: VoiceModel) -> ContentEncoder:
             f"the voice was trained with the content encoder {show(name)}, which is not here: "
             f"{_OPTION}"
         )
+    # Before it is loaded, and perhaps downloaded.
+    _check_width(model, content_width(name, model.version))
     encoder = load_content_encoder(name, model.version, model.content_layer)
-    if encoder.channels != model.generator.content_channels:
-        raise UserError(
-            f"{_shown_name(model)} has content features of {encoder.channels} channels, and the "
-            f"voice takes {model.generator.content_channels}: name the encoder that it was trained "
-            "with in --content-encoder"
-        )
+    _check_width(model, encoder.channels)
     return encoder
 
 

@@ -65,16 +65,16 @@ def find_index(voice: Path) -> FoundIndex:
             reason = other or f"took the index {chosen.path}"
     if chosen is not None:
         return FoundIndex(Path(chosen.path), reason)
-    looked_for = f"looked for an .index with {find_core(voice.stem)!r} in its name, beside the voice and in logs"
-    reason = reason or "none there"
+    found = f"found {reason}" if reason else "found none"
     return FoundIndex(
         None,
-        f"no index found ({reason}; {looked_for}): --index names one, --index {NO_INDEX} none",
+        f"no index taken: looked for an .index with {find_core(voice.stem)!r} in its name beside "
+        f"the voice and in logs, {found}; --index FILE names one, or {NO_INDEX!r}",
     )
 
 
 def _index_folders(folder: Path, core: str) -> list[Path]:
-    """Folders in which RVC keeps the index of a voice that lies in its folder of weights."""
+    """Folders in which RVC keeps the index of a voice that is in its folder of weights."""
     if folder.name.lower() != "weights":
         return []
     root = folder.parent.parent if folder.parent.name.lower() == "assets" else folder.parent

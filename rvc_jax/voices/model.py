@@ -167,6 +167,7 @@ class VoiceModel:
     def summary(self) -> dict[str, Any]:
         """Describe the voice in plain values."""
         named = [speaker for speaker in self.speakers if speaker]
+        layer = {} if self.content_layer is None else {"content_layer": self.content_layer}
         return {
             "kind": self.facts.get("kind"),
             "name": self.facts.get("name"),
@@ -175,7 +176,7 @@ class VoiceModel:
             "pitch": self.generator.has_pitch,
             "speakers": named or len(self.speakers),
             "content_encoder": self.content_encoder,
-            "content_layer": self.content_layer,
+            **layer,
             "epoch": self.facts.get("epoch"),
             "step": self.facts.get("step"),
             "parameters": sum(array.size for array in self.weights.values()),

@@ -61,8 +61,7 @@ def open_voice(
     if is_remote(place) or os.path.isfile(Path(place) / "config.json"):  # noqa: PTH113
         _refuse_member(place, member, "a run")
         model = _open_run(place, which, step, with_checkpoint)
-        if content_encoder is not None:
-            model = _set_encoder(model, place, content_encoder)
+        model = with_content_encoder(model, content_encoder)
         return model if index is None else _with_index(model, None, index)
     if step is not None:
         raise UserError(
@@ -73,7 +72,7 @@ def open_voice(
     if os.path.isdir(path):  # noqa: PTH112
         if native.is_voice_folder(path):
             _refuse_member(place, member, "an imported voice")
-            model = _set_encoder(native.read(path / native.MODEL), place, content_encoder)
+            model = with_content_encoder(native.read(path / native.MODEL), content_encoder)
             return _with_index(model, path / native.INDEX, index)
         path, note = _choose_in_folder(path, member)
         member = None
@@ -83,11 +82,11 @@ def open_voice(
         with temporary_folder() as folder:
             files = extract_model(path, Path(folder) / "voice", member)
             with _rename_in_errors(files.pth, path):
-                model = _set_encoder(_read_file(files.pth, preset), path, content_encoder)
+                model = with_content_encoder(_read_file(files.pth, preset), content_encoder)
                 model = _with_notes(model, note, *files.notes)
                 return _with_index(model, files.index, index, _no_index_inside(files.index))
     _refuse_member(path, member, "one voice")
-    model = _set_encoder(_read_file(path, preset), path, content_encoder)
+    model = with_content_encoder(_read_file(path, preset), content_encoder)
     model = _with_notes(model, note)
     if index is not None or model.facts.get("kind") == native.NATIVE_VOICE:
         return _with_index(model, find_index(path).path, index)
@@ -99,11 +98,6 @@ def _read_file(path: Path, preset: str | None) -> VoiceModel:
     if sniff.is_safetensors(path):
         return native.read(path, preset)
     return pth_reader.read(path, preset)
-
-
-def _set_encoder(model: VoiceModel, place: Location, named: str | None) -> VoiceModel:
-    with sniff.voice_errors(Path(str(place))):
-        return with_content_encoder(model, named)
 
 
 def _refuse_member(place: Location, member: str | None, what: str) -> None:
@@ -120,7 +114,7 @@ def _with_notes(model: VoiceModel, *notes: str) -> VoiceModel:
 def _no_index_inside(index: Path | None) -> str:
     if index is not None:
         return ""
-    return f"the archive has no index of this voice: --index names one, --index {NO_INDEX} none"
+    return f"the archive has no index of this voice; --index FILE names one, or {NO_INDEX!r}"
 
 
 @contextlib.contextmanager

@@ -158,7 +158,7 @@ def voices(monkeypatch: pytest.MonkeyPatch) -> list[UpsideDown]:
     loaded: list[UpsideDown] = []
 
     def load(
-        run: Path | str, config: ConvertConfig, which: str, index: Path | None
+        run: Path | str, config: ConvertConfig, which: str, index: Path | None, *more: object
     ) -> UpsideDown:
         loaded.append(UpsideDown(config))
         return loaded[-1]

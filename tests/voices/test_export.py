@@ -81,9 +81,7 @@ def test_everything_is_written_and_checked(
         "model.safetensors",
     }
     assert (
-        names(out)
-        == expected | {"G_2333333.pth", "D_2333333.pth"}
-        == {file.name for file in written.files}
+        names(out) == expected | {"G_0.pth", "D_0.pth"} == {file.name for file in written.files}
     )
     for file in written.files:
         assert (file.bytes, file.sha256) == (
@@ -117,7 +115,7 @@ def test_everything_is_written_and_checked(
     )
     assert told["facts"]["step"] == 10
 
-    generator = torch_file.read(out / "G_2333333.pth")
+    generator = torch_file.read(out / "G_0.pth")
     newest = VoiceModel.from_run(folder, "latest").weights
     assert all(
         np.array_equal(generator["model"][name], array) for name, array in newest.items()
@@ -127,7 +125,7 @@ def test_everything_is_written_and_checked(
     rate = 0.5 * folder.preset.train.learning_rate * folder.preset.train.learning_rate_decay
     assert generator["optimizer"]["param_groups"][0]["lr"] == pytest.approx(rate)
     assert any("of step 20" in note for note in written.notes)
-    judge = torch_file.read(out / "D_2333333.pth")
+    judge = torch_file.read(out / "D_0.pth")
     assert judge["model"]["discriminators.1.convs.0.weight_v"].shape == (4, 1, 5, 1)
 
 
@@ -293,7 +291,7 @@ def test_a_bucket_is_a_place_too(public, run: Path, tmp_path: Path) -> None:
         place.removeprefix("/runs/my voice/voice/")
         for place in set(bucket.find("/runs")) - before
     }
-    assert made == {"model.safetensors", "my_voice.md", "G_2333333.pth", "D_2333333.pth"}
+    assert made == {"model.safetensors", "my_voice.md", "G_0.pth", "D_0.pth"}
     export(run, tmp_path / "here", ExportConfig(("safetensors",)))
     there = bucket.cat("/runs/my voice/voice/model.safetensors")
     assert there == (tmp_path / "here" / "model.safetensors").read_bytes()
@@ -359,7 +357,7 @@ def test_what_is_written_opens_again(
         )
         assert (found.facts["author"], found.facts["epoch"]) == ("somebody", 1)
         np.testing.assert_array_equal(found.index, ROWS.astype(np.float32))
-    for name, model in (("model.safetensors", best), ("G_2333333.pth", newest)):
+    for name, model in (("model.safetensors", best), ("G_0.pth", newest)):
         found = opened.open_voice(tmp_path / name, index="none", content_encoder="whisper-tiny")
         assert (
             found.generator == model.generator and found.weights.keys() == model.weights.keys()

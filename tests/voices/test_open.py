@@ -61,7 +61,7 @@ def test_the_index_beside_a_voice(tmp_path: Path, files: str, found: str | None)
         (tmp_path / name).touch()
     index = find_index(tmp_path / "ada.pth")
     assert (index.path.name if index.path else None) == found
-    assert bool(index.path) or "no index found" in index.note
+    assert bool(index.path) or "no index taken" in index.note
 
 
 @pytest.mark.parametrize("name", ["ada.zip", "ada.pth"])

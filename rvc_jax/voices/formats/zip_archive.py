@@ -266,7 +266,7 @@ def _decode_name(member: zipfile.ZipInfo) -> str:
     """Decode the name of a member, with / as the separator.
 
     Without the flag for UTF-8 the letters are those of the system that packed it: often Japanese
-    or Chinese ones, in which a backslash may be half a letter. What is no such text has those of
+    or Chinese ones, in which a backslash may be half a letter. Other bytes have those of
     the old standard, code page 437.
     """
     name = member.orig_filename
