@@ -14,7 +14,6 @@ import itertools
 import re
 import stat
 import struct
-import tempfile
 import unicodedata
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from typing import BinaryIO, NamedTuple
 from rvc_jax.errors import UserError, describe_os_error, sanitize
 from rvc_jax.storage.file_names import to_file_name
 from rvc_jax.storage.files import atomic_folder, check_disk_space, is_vacant
+from rvc_jax.storage.scratch import temporary_folder
 from rvc_jax.voices.choice import (
     FEATURES,
     Candidate,
@@ -141,7 +141,7 @@ def _extract_inner(
 ) -> ModelFiles:
     """Unpack the voice of an archive that is in the archive."""
     _check_sizes([inner.info])
-    with tempfile.TemporaryDirectory(prefix="rvc_jax-") as scratch:
+    with temporary_folder() as scratch:
         check_disk_space(Path(scratch), inner.info.file_size, "unpacking")
         unpacked = Path(scratch) / _unpack(members, inner, Path(scratch))
         return _extract(unpacked, folder, wanted, inner.path.stem, nested - 1)
