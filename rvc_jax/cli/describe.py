@@ -75,20 +75,15 @@ def _describe_folder(path: Path, options: dict[str, str | None]) -> dict[str, An
         }
     recordings = find_audio(path)
     voices = find_voices(path)
-    if len(voices) == 1 or options["member"] is not None:
-        return _describe_voice(path, options)
-    if recordings:
+    if recordings and options["member"] is None:
         return {
             "kind": "folder of recordings",
             "path": str(path),
             "files": len(recordings),
         }
-    if voices:
-        return {
-            "kind": "folder of voices",
-            "path": str(path),
-            "files": [voice.name for voice in voices],
-        }
+    if voices or options["member"] is not None:
+        files = {"files": [voice.name for voice in voices]} if len(voices) > 1 else {}
+        return _describe_voice(path, options) | files
     raise UserError(
         f"{path} is neither a dataset nor a run of rvc-jax, and holds no recordings"
     )
@@ -211,9 +206,12 @@ def _describe_tensors(path: Path, options: dict[str, str | None]) -> dict[str, A
         "path": str(path),
         "bytes": path.stat().st_size,
     }
-    if state is not content:
+    counts = count_tensors(state)
+    if state is not content or not counts["tensors"]:
         described["keys"] = list(map(str, content))[:_MAX_KEYS]
-    return described | count_tensors(state) | {"no_voice": reason}
+    if counts["tensors"]:
+        described |= counts
+    return described | {"no_voice": reason}
 
 
 def count_tensors(state: Mapping[Any, Any]) -> dict[str, Any]:

@@ -177,9 +177,10 @@ def load_converter(
 ) -> Converter:
     """Load a voice, ready to convert. Raises UserError if it or an option can't be used."""
     voice = Voice.load(place, which, index, content_encoder, member)
-    for note in voice.model.notes:
+    converter = voice.converter(config)
+    for note in voice.model.notes:  # not before an error, which is one line
         reporter.message(note)
-    return voice.converter(config)
+    return converter
 
 
 def write_audio(out: Path, converted: ConvertedAudio, encoding: EncodingOptions) -> None:

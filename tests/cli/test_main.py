@@ -142,7 +142,7 @@ def test_ctrl_c_and_a_full_disk(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails_with(error: BaseException) -> tuple[int, str]:
-        def describe(path: Path) -> dict:
+        def describe(path: Path, *options: object) -> dict:
             raise error
 
         monkeypatch.setattr("rvc_jax.cli.describe.describe", describe)

@@ -52,7 +52,7 @@ def import_(
     )
     if model.run is not None:
         raise UserError(f"{file} is a run, which needs no import: convert, train or export it")
-    if content_encoder is not None and not is_known(model.content_encoder):
+    if not is_known(model.content_encoder):
         start_jax()
         model = pin_encoder(model)
     if name:

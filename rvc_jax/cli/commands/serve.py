@@ -53,10 +53,10 @@ def serve(
         from rvc_jax.infer.voice import Voice
 
         loaded = Voice.load(voice, which, index, content_encoder, member)
-        for note in loaded.model.notes:
-            display.message(note)
         display.message("compiling what conversion needs; this may take a minute")
         loaded.warm_up()
+        for note in loaded.model.notes:
+            display.message(note)
         about = {
             "voice": voice.rstrip("/").rpartition("/")[2],
             "sample_rate": loaded.sample_rate,

@@ -47,7 +47,7 @@ def test_a_voice_is_imported_and_speaks(
     ]
     assert main(arguments) == 2
     assert (
-        "'something', which is not known here" in capsys.readouterr().err
+        "'something', which is not here: --content-encoder takes" in capsys.readouterr().err
         and not (tmp_path / "ada").exists()
     )
     assert main([*arguments, "--content-encoder", "whisper-tiny", "--name", "Ada"]) == 0

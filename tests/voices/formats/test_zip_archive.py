@@ -375,3 +375,85 @@ def fails_once(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         return read(self, 100)
 
     monkeypatch.setattr(zipfile.ZipExtFile, "read", reading)
+
+
+# Names and layouts of other systems
+
+
+def raw_names(members: dict[bytes, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
+    """An archive whose names are these bytes, without the flag for UTF-8."""
+    places = {b"%0*d" % (len(name), 10**8 + i): name for i, name in enumerate(members)}
+    content = packed({place.decode(): members[name] for place, name in places.items()}, method)
+    for place, name in places.items():
+        assert len(place) == len(name)
+        content = content.replace(place, name)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        ("表示の声ソ.pth", "cp932"),
+        ("我的声音模型.pth", "gbk"),
+        ("Zoé über.pth", "cp437"),
+        ("日本語の声.pth", "utf-8"),
+    ],
+)
+def test_names_in_the_letters_of_other_systems(
+    archive: Path, tmp_path: Path, name: str, encoding: str
+) -> None:
+    archive.write_bytes(raw_names({name.encode(encoding): PTH}))
+    files = extract_model(archive, tmp_path / "out")
+    assert files.pth.read_bytes() == PTH
+    assert files.pth.name == name or encoding == "gbk"
+
+
+def test_backslashes_are_separators(archive: Path, tmp_path: Path) -> None:
+    archive.write_bytes(raw_names({rb"folder\sub\ada.pth": PTH, rb"folder\a.index": INDEX}))
+    files = extract_model(archive, tmp_path / "out")
+    assert (files.pth.name, files.index and files.index.name) == ("ada.pth", "a.index")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_ways_of_packing_that_open(archive: Path, tmp_path: Path, method: int) -> None:
+    archive.write_bytes(packed({"a.pth": PTH, "a.index": INDEX}, method))
+    assert extract_model(archive, tmp_path / "out").pth.read_bytes() == PTH
+
+
+def test_a_dictionary_that_takes_all_memory(archive: Path) -> None:
+    content = bytearray(packed({"a.pth": PTH}, zipfile.ZIP_LZMA))
+    content[30 + 5 + 5 : 30 + 5 + 9] = b"\xff\xff\xff\xf0"
+    assert "MB of memory: refused" in refusal(archive, bytes(content))
+
+
+def test_what_is_there_twice_or_empty_does_not_matter(archive: Path, tmp_path: Path) -> None:
+    members = {
+        "a.pth": PTH,
+        "b.pth": b"",
+        "G_9.pth": PTH,
+        "D_9.pth": PTH,
+        "a.index": INDEX,
+        "logs/a.index": INDEX,
+        "trained_IVF9_a.index": b"",
+    }
+    archive.write_bytes(packed(members))
+    files = extract_model(archive, tmp_path / "out")
+    assert files.pth.name == "a.pth" and files.index is not None and files.notes == ()
+
+
+def test_one_of_several_voices(archive: Path, tmp_path: Path) -> None:
+    archive.write_bytes(packed({"x/a.pth": PTH, "x/voice.pth": PTH[:-1], "a.index": INDEX}))
+    files = extract_model(archive, tmp_path / "out")
+    assert files.pth.name == "voice.pth" and files.index is None
+    assert "took voice.pth of 2 voices there (not a.pth)" in files.notes[0]
+    named = extract_model(archive, tmp_path / "named", member="x\\A.pth")
+    assert named.pth.name == "a.pth" and named.index is not None
+    with pytest.raises(UserError, match="--member z is not there: there are x/a.pth, x/voice"):
+        extract_model(archive, tmp_path / "none", member="z")
+
+
+def test_an_archive_in_an_archive(archive: Path, tmp_path: Path) -> None:
+    inner = packed({"ada/ada.pth": PTH, "ada/ada.index": INDEX})
+    archive.write_bytes(packed({"readme.txt": b"", "ada.zip": inner}))
+    files = extract_model(archive, tmp_path / "out")
+    assert files == ModelFiles(tmp_path / "out/ada.pth", tmp_path / "out/ada.index")
