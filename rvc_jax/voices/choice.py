@@ -28,6 +28,7 @@ _INDEX_MARK = re.compile(
     r"(?:added|trained)_|(?:^|_)ivf\d+(?=_|$)|(?:^|_)flat(?=_|$)|nprobe_\d+_?"
 )
 _CHECKPOINT = re.compile(r"(?:[gd]_\d|f0[gd]\d+k|[gd]\d+k(?:\.|$))", re.IGNORECASE)
+_TRAINED = re.compile(r"^trained[_.]|[_\-]trained_ivf")
 _COUNT = re.compile(r"(?:^|[_\-. ])(?:e(\d{1,9})|(\d{1,9})e(?:poch)?)(?=$|[_\-. ])")
 _MAX_LISTED = 3
 
@@ -69,7 +70,7 @@ def is_checkpoint(name: str) -> bool:
 
 def is_trained_alone(name: str) -> bool:
     """Whether a file's name is that of the empty index that RVC leaves beside the real one."""
-    return name.casefold().startswith("trained_")
+    return _TRAINED.search(name.casefold()) is not None
 
 
 def choose_voice(found: Sequence[Candidate], place: str) -> tuple[Candidate, str]:

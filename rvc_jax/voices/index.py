@@ -18,6 +18,7 @@ from rvc_jax.voices.choice import (
     Candidate,
     choose_index,
     find_core,
+    is_checkpoint,
     is_trained_alone,
 )
 from rvc_jax.voices.formats import faiss_index
@@ -49,6 +50,9 @@ def find_index(voice: Path) -> FoundIndex:
     if named is not None:
         return FoundIndex(named, "")
     files = _list_files(voice.parent)
+    if is_checkpoint(voice.name):  # it has the name of its folder
+        folder = voice.absolute().parent
+        voice = folder / f"{folder.name}{voice.suffix}"
     voices = [path for path in files if path.suffix.lower() in VOICE_EXTENSIONS]
     chosen, reason = choose_index(voice, voices, _to_candidates(files))
     if chosen is None:
