@@ -6,6 +6,7 @@ garbage, dies, does half of what it is asked, or does it later; signals come at 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -15,12 +16,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_cloud import DEAF, HANG, Rule
+from fake_cloud import DEAF, HANG, Rule, wait_for
 from fake_world import LAUNCH, RUN, World
 
 SECOND = 0.004  # length of a second for the driver
@@ -119,7 +121,18 @@ def sequence(draw: random.Random, world: World) -> tuple[list[str], list[tuple[f
     world.cloud.trains = [*["running"] * draw.choice((0, 1, 3)), ends]
     kind = draw.choice(("on-demand", "spot", "queued", "flex"))
     limit = draw.choice(("3m", "10m", "10m"))
-    words = ["run", *ONE, "--kind", kind, *RUN, "--poll", "10s", "--at-most", limit]
+    words = [
+        "run",
+        *ONE,
+        "--kind",
+        kind,
+        *RUN,
+        *wheel(world),
+        "--poll",
+        "10s",
+        "--at-most",
+        limit,
+    ]
     words += ["--queue-for", "2m", "--restarts", draw.choice("01")]
     if draw.random() < 0.1:
         words = ["create", *ONE, "--kind", kind, "--poll", "10s", "--at-most", limit]
@@ -131,6 +144,13 @@ def sequence(draw: random.Random, world: World) -> tuple[list[str], list[tuple[f
             signals.append((moment, number))
             moment += draw.choice((0.0, 0.01, 0.2))
     return words, signals
+
+
+def wheel(world: World) -> tuple[str, str]:
+    """The option for a wheel, which needs no archive of the commit."""
+    file = world.path / "rvc_jax-9.9-py3-none-any.whl"
+    file.touch()
+    return ("--wheel", str(file))
 
 
 class Driver:
@@ -235,6 +255,222 @@ def cleaned(world: World, last: str) -> str:
     if done.returncode == 0 and not world.cloud.slices:
         return ""
     return f"the command of the last line does not delete it: {command} {done.stderr}"
+
+
+# --- one failure at a time
+# ----------------------------------------------------------------------------
+
+
+def model(folder: Path) -> World:
+    """A cloud whose hosts are a model; a training of two looks."""
+    folder.mkdir(exist_ok=True)
+    world = World(folder, second=0.02)
+    world.cloud.trains = ["running", "running", "ended 0"]
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = model(tmp_path)
+    yield made
+    made.cloud.stop()
+
+
+def together(folder: Path, check: Callable[..., None], *inputs: Sequence[Any]) -> None:
+    """Checks all combinations of the inputs, each in a world of its own, several at a time."""
+
+    def check_one(case: tuple[int, tuple[Any, ...]]) -> None:
+        number, values = case
+        world = model(folder / str(number))
+        try:
+            check(world, *values)
+        except AssertionError as error:
+            raise AssertionError(f"{values}: {error}") from error
+        finally:
+            world.cloud.stop()
+
+    with ThreadPoolExecutor(max_workers=3 * (os.cpu_count() or 1)) as pool:
+        list(pool.map(check_one, enumerate(itertools.product(*inputs))))
+
+
+def run(world: World, *words: str) -> subprocess.CompletedProcess[str]:
+    return world.tpu("run", *ONE, *RUN, *wheel(world), "--poll", "10s", *words)
+
+
+def last_line(text: str) -> str:
+    return text.rstrip().splitlines()[-1]
+
+
+def assert_said(world: World, done: subprocess.CompletedProcess[str]) -> None:
+    """A slice is left; the last line names it, and its command deletes it."""
+    assert world.slices and done.returncode != 0
+    assert DELETES in last_line(done.stderr)
+    assert cleaned(world, last_line(done.stderr)) == ""
+
+
+def test_loose_text_does_not_mean_gone(tmp_path: Path) -> None:
+    def check(world: World, text: str) -> None:
+        say = f"echo {shlex.quote(text)} >&2; exit 1"
+        world.cloud.rules.append(Rule("describe|delete|list", times=999, skip=3, script=say))
+        done = run(world)
+        assert (world.path / "out" / "voice" / "voice.pth").exists()
+        assert_said(world, done)
+
+    together(tmp_path, check, TEXTS)
+
+
+def test_an_unknown_state_does_not_mean_gone_nor_ready(tmp_path: Path) -> None:
+    def check(world: World, output: str) -> None:
+        say = f"printf '%s\\n' {shlex.quote(output)}"
+        world.cloud.rules.append(Rule("tpu-vm describe", times=4, skip=1, script=say))
+        done = run(world)
+        assert done.returncode == 0 and not world.slices, done.stderr
+        assert len(world.matching("scp")) == 1
+
+    together(tmp_path, check, [*OUTPUTS, "READY", '{"state": "ready"}', '"READY"'])
+
+
+def test_a_training_with_an_unknown_state_goes_on(tmp_path: Path) -> None:
+    outputs = [
+        "",
+        "training: unknown",
+        "training: ended",
+        "training: ended zero",
+        "ended 0",
+        "training: ended 0 training: running",
+        "Training: ended 0",
+        "training: running later",
+        "training: ended 0\ntraining: ended 0",
+    ]
+
+    def check(world: World, output: str) -> None:
+        say = f"printf '%b\\n' {shlex.quote(output)}"
+        world.cloud.rules.append(Rule("host.sh state", times=3, script=say))
+        done = run(world)
+        assert done.returncode == 0 and not world.slices and not world.cloud.cut, done.stderr
+        assert done.stderr.count("the hosts do not answer") >= 3
+        # It was exported after the hosts had said that it ended.
+        lines = [" ".join(words) for words in world.calls]
+        export = next(i for i, line in enumerate(lines) if "host.sh export" in line)
+        assert sum("host.sh state" in line for line in lines[:export]) >= 6
+
+    together(tmp_path, check, outputs)
+
+
+def test_a_signal_acts_while_a_call_hangs(tmp_path: Path) -> None:
+    def check(world: World, wanted: str, script: str) -> None:
+        skip = 4 if wanted == "describe" else 0
+        effect = wanted == " create "
+        world.cloud.rules.append(Rule(wanted, script=script, skip=skip, effect=effect))
+        process = world.start("run", *ONE, *RUN, *wheel(world), "--poll", "10s")
+        wait_for(lambda: len(world.matching(wanted)) > skip)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        text = process.communicate(timeout=30)[0]
+        assert process.returncode == 130, text
+        assert not world.slices
+        assert time.monotonic() - began < 15
+
+    calls = [" create ", "describe", "scp", "install", "state", "delete"]
+    together(tmp_path, check, calls, [HANG, DEAF])
+
+
+def test_the_limit_acts_while_a_call_hangs(world: World) -> None:
+    world.cloud.rules.append(Rule("install", script=DEAF))
+    began = time.monotonic()
+    done = run(world, "--at-most", "2m")
+    assert time.monotonic() - began < 15
+    assert done.returncode == 2 and not world.slices
+    assert "--at-most 2m is over" in done.stderr
+
+
+def test_more_signals_end_a_deletion_that_hangs(world: World) -> None:
+    world.cloud.rules.append(Rule("delete", times=99, script=DEAF))
+    process = world.start("run", *ONE, *RUN, *wheel(world), "--poll", "10s")
+    for count in range(3):
+        wait_for(lambda: world.matching("delete" if count else "host.sh state"))  # noqa: B023
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    text = process.communicate(timeout=30)[0]
+    assert process.returncode == 130 and world.slices
+    assert DELETES in last_line(text)
+
+
+def test_a_request_that_gcloud_sent_twice_is_ones_own(world: World) -> None:
+    say = "echo 'ERROR: (gcloud.x) ALREADY_EXISTS: it already exists' >&2; exit 1"
+    world.cloud.rules.append(Rule(" create ", script=say, effect=True))
+    done = run(world)
+    assert done.returncode == 0 and not world.slices and world.deleted == 1, done.stderr
+
+
+def test_a_slice_that_comes_later_is_deleted(tmp_path: Path) -> None:
+    def check(world: World, script: str) -> None:
+        world.cloud.rules.append(Rule(" create ", script=script, effect=True, later=0.3))
+        done = run(world, "--at-most", "1m")
+        world.cloud.settle()
+        assert done.returncode == 2 and not world.slices and world.deleted == 1, done.stderr
+
+    together(tmp_path, check, ["exit 1", "kill -9 $$", HANG])
+
+
+def test_a_slice_that_may_come_after_the_end_is_named(world: World) -> None:
+    world.cloud.rules.append(Rule(" create ", script="exit 1", effect=True, later=3))
+    done = run(world)
+    world.cloud.settle()
+    assert_said(world, done)
+
+
+def test_another_ones_slice_stays(world: World) -> None:
+    assert world.tpu("create", *ONE).returncode == 0
+    world.slices["my-voice"]["labels"] = {"team": "others"}
+    say = "echo 'ERROR: (gcloud.compute.tpus.{}.describe) NOT_FOUND: it' >&2; exit 1"
+    for group in ("tpu-vm", "queued-resources"):
+        world.cloud.rules.append(Rule(f"{group} describe", script=say.format(group)))
+    done = run(world)
+    assert done.returncode == 2 and "exists already" in done.stderr
+    assert list(world.slices) == ["my-voice"]
+
+
+@pytest.mark.parametrize("times", [1, 3, 99])
+def test_a_deletion_without_effect_is_repeated(world: World, times: int) -> None:
+    world.cloud.rules.append(Rule("delete", times=times, script="exit 0"))
+    done = run(world)
+    if times < 99:
+        assert done.returncode == 0 and not world.slices, done.stderr
+        assert "deleted my-voice" in done.stderr
+    else:
+        assert "deleted my-voice" not in done.stderr
+        assert_said(world, done)
+
+
+def test_a_voice_that_was_not_copied_is_not_reported(world: World) -> None:
+    (world.path / "out" / "voice").mkdir()
+    (world.path / "out" / "voice" / "voice.pth").write_text("an old voice")
+    world.cloud.rules.append(Rule("storage cp --rec", script="exit 0"))
+    done = run(world)
+    assert done.returncode == 2 and "gcloud copied nothing" in done.stderr
+    assert "the voice is in" not in done.stderr and not world.slices
+    assert (world.path / "out" / "voice" / "voice.pth").read_text() == "an old voice"
+    assert [path.name for path in (world.path / "out").iterdir()] == ["voice"]
+
+
+def test_half_a_voice_is_not_reported(world: World) -> None:
+    listing = '[{"name": "run/voice/voice.pth", "size": 8}, {"name": "run/voice/b", "size": 5}]'
+    world.cloud.rules.append(Rule("objects list", script=f"echo '{listing}'"))
+    done = run(world)
+    assert done.returncode == 2 and "did not copy all of b" in done.stderr
+
+
+def test_slices_of_other_commands_are_listed(world: World) -> None:
+    assert world.tpu("create", *ONE).returncode == 0
+    world.slices["other"] = world.slices.pop("my-voice")
+    done = run(world)
+    assert done.returncode == 0 and list(world.slices) == ["other"]
+    assert "delete other --zone us-west4-a" in done.stderr
+
+
+# --- many failures at once
+# ----------------------------------------------------------------------------
 
 
 def run_sequences(seeds: range, folder: Path) -> None:

@@ -75,6 +75,11 @@ class Look:
         return self.slice == ABSENT and self.request == ABSENT
 
     @property
+    def is_going(self) -> bool:
+        """Whether Google says that it is being deleted."""
+        return "DELETING" in (self.slice, self.request) or self.request == "SUSPENDING"
+
+    @property
     def summary(self) -> str:
         """The states for a message."""
         if self.slice != ABSENT:
@@ -372,7 +377,7 @@ class Slice:
                 self.asked = False
                 return True
             found = found or look.state != UNKNOWN
-            if "DELETING" in (look.slice, look.request) and now() - since < DELETING_SECONDS:
+            if look.is_going and now() - since < DELETING_SECONDS:
                 self.gcloud.caller.extend(60)
                 if tries:
                     self.pause(5)
@@ -386,7 +391,7 @@ class Slice:
                 say(f"deleting {self.name} failed ({error}){again}")
                 self.pause(self.retry_seconds * tries)
             elif tries > 1:
-                self.pause(5)
+                self.pause(5 * tries)
 
     def _is_settled(self, found: bool, since: float) -> bool:
         """Whether what is gone stays gone: no request is on its way, and no list has the name."""
