@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import threading
@@ -34,7 +35,7 @@ from rvc_jax.cli.commands.train import train
 from rvc_jax.cli.commands.watch import watch
 from rvc_jax.cli.options import replace_old_names, unwrap_docstring
 from rvc_jax.errors import UserError, hide_credentials, make_printable
-from rvc_jax.storage.environment import silence_libraries
+from rvc_jax.storage.environment import describe_environment_error, silence_libraries
 from rvc_jax.storage.signals import InterruptedBySignal, signals_as_exceptions
 from rvc_jax.version import __version__
 
@@ -63,6 +64,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "doctor": doctor,
 }
 
+_MIN_COLUMNS = 20
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return the exit code.
@@ -78,6 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"rvc-jax {__version__}")
         return 0
+    _make_output_safe()
     silence_libraries()
     threading.excepthook = _report_thread_failure
     try:
@@ -107,7 +111,12 @@ def _run(arguments: list[str]) -> int:
     except SystemExit as stop:  # tyro has printed the help or the error
         return stop.code if isinstance(stop.code, int) else 2
     except Exception as error:
-        text = _find_disk_full(error) or _describe_file_error(error)
+        text = (
+            _find_disk_full(error)
+            or _describe_file_error(error)
+            or describe_environment_error(error)
+            or _describe_memory_error(error)
+        )
         if text is None:
             raise
         return _print_error(text, 2)
@@ -129,6 +138,25 @@ def _describe_file_error(error: BaseException) -> str | None:
     from rvc_jax.storage.files import describe_file_error
 
     return describe_file_error(error)
+
+
+def _describe_memory_error(error: BaseException) -> str | None:
+    if not isinstance(error, MemoryError):
+        return None
+    return "there is too little memory: close other programs, or raise the limit (ulimit -v)"
+
+
+def _make_output_safe() -> None:
+    """Print characters that the terminal's encoding lacks as escapes, instead of failing there.
+
+    A terminal's width that makes no sense is not believed: help would be wrapped for ever.
+    """
+    columns = os.environ.get("COLUMNS", "")
+    if columns and not (columns.isdigit() and int(columns) >= _MIN_COLUMNS):
+        del os.environ["COLUMNS"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _print_error(text: str, code: int) -> int:

@@ -12,8 +12,11 @@ import numpy as np
 
 from rvc_jax.storage import places
 from rvc_jax.storage.environment import cache_dir
+from rvc_jax.storage.files import name_failing_place
 from rvc_jax.storage.places import Location
 from rvc_jax.storage.plain_files import ENTRY_BYTES
+
+_ADVICE = "name another folder for it with --cache, or in RVC_JAX_HOME"
 
 
 def make_cache_key(*parts: Any) -> str:
@@ -49,7 +52,7 @@ class Cache:
         """Store an array."""
         buffer = io.BytesIO()
         np.savez(buffer, array=array)  # .npz, since a zip carries a checksum
-        places.write(self._place(key, "npz"), buffer.getvalue())
+        self._write(self._place(key, "npz"), buffer.getvalue())
 
     def has_array(self, key: str) -> bool:
         """Return whether an array is stored; it may prove damaged when it is read."""
@@ -67,7 +70,11 @@ class Cache:
 
     def put_value(self, key: str, value: Any) -> None:
         """Store a plain value as JSON."""
-        places.write(self._place(key, "json"), json.dumps(value).encode())
+        self._write(self._place(key, "json"), json.dumps(value).encode())
+
+    def _write(self, place: Location, content: bytes) -> None:
+        with name_failing_place(f"the cache {self.root}", _ADVICE):
+            places.write(place, content)
 
     def _place(self, key: str, extension: str) -> Location:
         return places.join(self.root, key[:2], f"{key}.{extension}")

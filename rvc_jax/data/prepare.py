@@ -27,7 +27,7 @@ from rvc_jax.data.split import check_settings, split_slices
 from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage import places
-from rvc_jax.storage.files import disk_full, is_vacant
+from rvc_jax.storage.files import disk_full, find_full_place, is_vacant
 from rvc_jax.storage.locks import Lock, NoLock, lock_beside, shorten_name
 from rvc_jax.storage.places import Location
 from rvc_jax.storage.scratch import own_tempfiles, temporary_folder
@@ -275,6 +275,9 @@ def _write_errors(out: Location) -> Iterator[None]:
         reason = _find_file_system_reason(error)
         if reason is None:
             raise
+        local = None if places.is_remote(out) else Path(out)
+        if disk_full(error) and (other := find_full_place(other_than=local)):
+            raise UserError(f"disk full: {other}; nothing was kept") from error
         raise UserError(f"{out} cannot be written: {reason}; nothing was kept") from error
 
 

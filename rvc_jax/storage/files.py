@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import IO, Any
 import numpy as np
 
 from rvc_jax.errors import UserError, describe_os_error
+from rvc_jax.storage.environment import cache_dir
 from rvc_jax.storage.scratch import clear_once, make_scratch_name
 
 LOCK_NAME = ".lock"
@@ -32,6 +34,9 @@ SPARE_BYTES = 64_000_000
 WINDOWS_RESERVED_NAME = re.compile(r"(?:CON|PRN|AUX|NUL|COM\d|LPT\d)(?:\..*)?", re.IGNORECASE)
 """File names that Windows reserves for devices."""
 
+_SOME_FILE = "a file could not be written"
+_FULL_BYTES = 1 << 20
+"""A disk with less free space counts as full."""
 _FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -103,8 +108,7 @@ def check_disk_space(
     """
     needed += SPARE_BYTES
     folder = folder.absolute()
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(find_existing(folder)).free
     if free < needed:
         raise UserError(
             f"disk full: {folder} has {free / 1e6:.1f} MB free, {purpose} needs "
@@ -123,10 +127,59 @@ def disk_full(error: BaseException | None) -> str | None:
         if isinstance(error, UserError) and str(error).startswith("disk full"):
             return str(error)
         if found is None and _is_disk_full(error):
-            place = getattr(error, "filename", None) or "a file could not be written"
-            found = f"disk full: {place}; free some space and run the same command again"
+            place = getattr(error, "filename", None)
+            other = None if place else find_full_place()
+            advice = "free some space and run the same command again"
+            found = f"disk full: {other or f'{place or _SOME_FILE}; {advice}'}"
         error = error.__cause__ or error.__context__
     return found
+
+
+@contextmanager
+def name_failing_place(place: object, advice: str) -> Iterator[None]:
+    """Turn the system's refusal of a file in the block into a UserError that names the place.
+
+    A write that fails for a full disk says nothing of the file, and what fails may be a cache or a
+    temporary file rather than the result that the caller is busy with.
+
+    Args:
+        place: What is written to, for the message.
+        advice: What to change, for the message.
+
+    Raises:
+        UserError: The block raised an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        if _is_disk_full(error):
+            raise UserError(f"disk full: {place}; free some space, or {advice}") from error
+        reason = describe_os_error(error)
+        raise UserError(f"{place} cannot be written: {reason}; {advice}") from error
+
+
+def find_full_place(other_than: Path | None = None) -> str | None:
+    """Return a folder beside the result whose disk is full, and what to change; None if none is.
+
+    Args:
+        other_than: The result: a folder on the same disk counts as part of it.
+    """
+    places = ((tempfile.gettempdir(), "TMPDIR"), (str(cache_dir()), "RVC_JAX_HOME"))
+    for place, variable in places:
+        with contextlib.suppress(OSError):
+            folder = find_existing(Path(place))
+            if other_than is not None:
+                result = find_existing(other_than.absolute())
+                if folder.stat().st_dev == result.stat().st_dev:
+                    continue
+            if shutil.disk_usage(folder).free < _FULL_BYTES:
+                return f"{place}; free some space, or name another folder in {variable}"
+    return None
+
+
+def find_existing(place: Path) -> Path:
+    """Return a place, or the nearest folder above it that exists."""
+    return next(folder for folder in (place, *place.parents) if folder.exists())
 
 
 def describe_file_error(error: BaseException | None) -> str | None:
@@ -136,6 +189,10 @@ def describe_file_error(error: BaseException | None) -> str | None:
             # Bytes, or the number of an open file, in rare cases.
             name = os.fsdecode(error.filename) if not isinstance(error.filename, int) else ""
             return f"{name} cannot be read or written: {describe_os_error(error)}"
+        if isinstance(error, OSError) and "temporary directory" in str(error):
+            return f"{describe_os_error(error)}: name a folder that can be written to in TMPDIR"
+        if isinstance(error, OSError) and error.errno == errno.EMFILE:
+            return "this shell allows too few open files: `ulimit -n 4096` raises the limit"
         error = error.__cause__ or error.__context__
     return None
 

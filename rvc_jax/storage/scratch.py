@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.storage.processes import identify_this_process, parse_tag
 
 _NAME = re.compile(
@@ -72,10 +73,16 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
     Args:
         parent: Where to make it; by default the system's folder for temporary files.
     """
-    parent = parent or Path(tempfile.gettempdir())
-    clear_once(parent)
-    folder = parent / make_scratch_name(hidden=False)
-    folder.mkdir(mode=0o700)
+    try:
+        parent = parent or Path(tempfile.gettempdir())
+        clear_once(parent)
+        folder = parent / make_scratch_name(hidden=False)
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise UserError(
+            f"{parent or 'temporary files'} cannot be written: {describe_os_error(error)}; name "
+            "another folder for temporary files in TMPDIR"
+        ) from error
     try:
         yield folder
     finally:

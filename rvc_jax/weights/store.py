@@ -29,7 +29,7 @@ from typing import IO, Any
 from rvc_jax.errors import UserError, describe_os_error, hide_credentials
 from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage import environment
-from rvc_jax.storage.files import file_sha256, write_json
+from rvc_jax.storage.files import file_sha256, name_failing_place, write_json
 from rvc_jax.storage.scratch import temporary_folder
 from rvc_jax.weights import transfer
 from rvc_jax.weights.registry import ENTRIES, HUB, WeightsEntry, WeightsFile
@@ -267,13 +267,11 @@ def _download(file: WeightsFile, reporter: Reporter) -> Path:
         done = part.stat().st_size if part.exists() else 0
         reporter.progress("download", done, file.size, file.name)
 
-    try:
+    with name_failing_place(place, "name another folder in RVC_JAX_HOME"):
         place.parent.mkdir(parents=True, exist_ok=True)
         with _locked(place, report_waiting):
             # Another process may have brought it meanwhile.
             return _find_file(file) or _download_from_any(file, place, addresses, reporter)
-    except OSError as error:
-        raise UserError(f"{place} cannot be written: {describe_os_error(error)}") from error
 
 
 def _download_either(files: Sequence[WeightsFile], reporter: Reporter, name: str) -> None:

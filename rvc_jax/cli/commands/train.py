@@ -15,7 +15,7 @@ from rvc_jax.cli.commands.report import write_report_of_run
 from rvc_jax.cli.display import Display, print_result
 from rvc_jax.cli.options import Cluster, DatasetArgument, Json, Preset, Training
 from rvc_jax.config import PRESETS
-from rvc_jax.storage.environment import start_jax
+from rvc_jax.storage.environment import check_devices, start_jax
 
 if TYPE_CHECKING:
     from rvc_jax.runs.progress import TrainResult
@@ -48,12 +48,13 @@ def train(
             elsewhere; lines; json: one object per line.
     """
     check_action(at_end)
-    start_jax()
+    start_jax(has_peers=True)
     from rvc_jax.runs.upload import sync_run
     from rvc_jax.train.distributed import broadcast_from_first, is_first, join, leave
     from rvc_jax.train.loop import train as run_train
 
     join(cluster)
+    check_devices()
     with Display(progress) as display, contextlib.ExitStack() as stack:
         folder = Path(
             broadcast_from_first(lambda: str(stack.enter_context(sync_run(run, display))))
