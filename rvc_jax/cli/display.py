@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from rvc_jax.cli.last_log import note
 from rvc_jax.errors import hide_credentials, make_printable
 from rvc_jax.formatting import format_duration
 
@@ -58,6 +59,7 @@ class Display:
 
     def message(self, text: str) -> None:
         """Show one line of text that stays."""
+        note(text)
         text = make_printable(hide_credentials(text))
         if self._bars is not None:
             with contextlib.suppress(OSError):

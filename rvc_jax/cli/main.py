@@ -7,12 +7,15 @@ import io
 import os
 import sys
 import threading
+import traceback
+import types
 from collections.abc import Callable
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes
 
 from rvc_jax.cli.commands.audit import audit
+from rvc_jax.cli.commands.bug_report import bug_report
 from rvc_jax.cli.commands.card import card
 from rvc_jax.cli.commands.convert import convert
 from rvc_jax.cli.commands.doctor import doctor
@@ -33,6 +36,7 @@ from rvc_jax.cli.commands.serve import serve
 from rvc_jax.cli.commands.status import status
 from rvc_jax.cli.commands.train import train
 from rvc_jax.cli.commands.watch import watch
+from rvc_jax.cli.last_log import note, record_command
 from rvc_jax.cli.options import replace_old_names, unwrap_docstring
 from rvc_jax.errors import UserError, hide_credentials, make_printable
 from rvc_jax.storage.environment import describe_environment_error, silence_libraries
@@ -62,7 +66,10 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "download": download,
     "info": info,
     "doctor": doctor,
+    "bug-report": bug_report,
 }
+_NOT_LOGGED = ("info", "status", "watch", "doctor", "bug-report")
+"""Commands that one may use after a failure, before the report."""
 
 _MIN_COLUMNS = 20
 
@@ -84,9 +91,14 @@ def main(arguments: list[str] | None = None) -> int:
     _make_output_safe()
     silence_libraries()
     threading.excepthook = _report_thread_failure
+    sys.excepthook = _report_unexpected_failure
+    is_logged = arguments and arguments[0] in COMMANDS and arguments[0] not in _NOT_LOGGED
+    recording = record_command(arguments) if is_logged else contextlib.nullcontext()
     try:
-        with signals_as_exceptions():
-            return _run(arguments)
+        with signals_as_exceptions(), recording:
+            code = _run(arguments)
+            note(f"exit code {code}")
+            return code
     except InterruptedBySignal as signal:
         return _print_error("interrupted", signal.exit_code)
     except KeyboardInterrupt:
@@ -117,6 +129,7 @@ def _run(arguments: list[str]) -> int:
             or describe_environment_error(error)
             or _describe_memory_error(error)
         )
+        note(traceback.format_exc())
         if text is None:
             raise
         return _print_error(text, 2)
@@ -126,6 +139,17 @@ def _report_thread_failure(failure: threading.ExceptHookArgs) -> None:
     """Ignore a full disk in a thread: the main thread meets it too, and reports it."""
     if _find_disk_full(failure.exc_value) is None:
         threading.__excepthook__(failure)
+
+
+def _report_unexpected_failure(
+    kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
+) -> None:
+    sys.__excepthook__(kind, error, trace)
+    print(
+        "rvc-jax: this is a fault of the program: `rvc-jax bug-report` prints a text to paste into "
+        "an issue",
+        file=sys.stderr,
+    )
 
 
 def _find_disk_full(error: BaseException | None) -> str | None:
@@ -160,6 +184,7 @@ def _make_output_safe() -> None:
 
 
 def _print_error(text: str, code: int) -> int:
+    note(text)
     line = make_printable(hide_credentials(" ".join(text.split())))
     with contextlib.suppress(OSError):  # the terminal may be gone
         print(f"rvc-jax: error: {line}", file=sys.stderr)

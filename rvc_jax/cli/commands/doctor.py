@@ -20,7 +20,7 @@ def doctor(as_json: Json = False) -> int:
         result = {"ok": not broken, "checks": [check._asdict() for check in checks]}
         print_result(result, [], as_json)
     elif broken:
-        print(f"broken: {', '.join(broken)}")
+        print(f"broken: {', '.join(broken)}; `rvc-jax bug-report` prints a text for an issue")
     else:
         print("everything essential works")
     return 1 if broken else 0
