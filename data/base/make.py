@@ -26,7 +26,7 @@ from data.base.packages import fetch_files
 from data.base.recipe import Recipe, SyntheticVoice, read_recipe
 from data.base.recordings import join_source, read_clips, write_recordings
 
-CLIPS_PER_RECORDING = 12
+CLIPS_PER_RECORDING = 6
 HOLDOUT_SECONDS = "180"
 
 
