@@ -425,12 +425,15 @@ def _clear_dead_locks(folder: Path) -> None:
 
 def _is_holder_alive(holder: Holder | None, number: int, descriptor: int) -> bool | None:
     is_alive = holder.process.is_alive if holder else None
-    if is_alive is None:
-        return True if _is_flocked(descriptor) else None
-    assert holder is not None
-    # A folder that was copied while somebody worked on it: the copy is nobody's.
-    is_other_file = holder.file_number != number and holder.is_flocked
-    return is_alive and not (is_other_file and not _is_flocked(descriptor))
+    is_flocked = _is_flocked(descriptor)
+    if holder is None or not holder.is_flocked or is_flocked:
+        return True if is_alive is None and is_flocked else is_alive
+    # The holder had locked its file, which is not locked any more.
+    if is_alive is None:  # in another container of this machine, it has ended
+        is_own_file = holder.file_number == number
+        return False if holder.process.is_on_this_kernel and is_own_file else None
+    # If it works, this is a copy of its folder, which nobody works in.
+    return is_alive and holder.file_number == number
 
 
 def _try_flock(descriptor: int) -> bool:

@@ -34,6 +34,11 @@ class ProcessId:
     """Clock ticks from the kernel's start to the process's."""
 
     @property
+    def is_on_this_kernel(self) -> bool:
+        """Whether the process is on this machine, perhaps in another container."""
+        return self.kernel == _kernel_and_namespace()[0]
+
+    @property
     def is_visible(self) -> bool:
         """Whether this process can see that one, if it is still there."""
         return (self.kernel, self.namespace) == _kernel_and_namespace()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
@@ -17,9 +18,13 @@ from micro import MICRO
 from reporting import KeepingReporter
 
 from rvc_jax.config import PRESETS
+from rvc_jax.data.dataset import VoiceDataset, load_dataset
 from rvc_jax.errors import UserError
+from rvc_jax.reporter import SILENT
 from rvc_jax.runs import checkpoint
 from rvc_jax.runs.folder import RunFolder
+from rvc_jax.runs.history import best_evaluation
+from rvc_jax.runs.lock import lock_run
 from rvc_jax.train import checkpointing, loop
 
 SETTINGS = {
@@ -81,6 +86,42 @@ def test_interrupted_by_ctrl_c_and_continued_is_the_same_run(
         if "loss/mel" in line
     ]
     assert steps == sorted(set(steps))
+
+
+def test_another_dataset_begins_everything_that_belongs_to_it_anew(
+    sample_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    settings = SETTINGS | {"patience": 2}
+    before = train(sample_dataset, run, overrides=settings | {"epochs": 2})
+    speech = load_dataset(sample_dataset)
+
+    def go_on(data: VoiceDataset) -> list[str]:
+        monkeypatch.setattr(loop, "load_dataset", lambda _: data)
+        reporter = KeepingReporter()
+        train(sample_dataset, run, overrides=settings | {"epochs": 4}, reporter=reporter)
+        return [text for text in reporter.messages if "the dataset has changed" in text]
+
+    # Noise is harder than any speech: no score comes near those on the other hold-out.
+    noise = np.random.default_rng(0).integers(-9000, 9000, speech.holdout.wave.shape, np.int16)
+    holdout = dataclasses.replace(speech.holdout, wave=noise)
+    assert go_on(dataclasses.replace(speech, holdout=holdout))
+    folder = RunFolder.open(run)
+    lines = [line for line in folder.history() if "holdout/mel" in line]
+    assert len(lines) == 3 and lines[0]["step"] == before.steps  # measured before it goes on
+    assert min(line["holdout/mel"] for line in lines) > 1.2 * before.holdout_after
+    best = best_evaluation(folder.history())
+    assert best in lines and checkpoint.find_newest(run / "best").name == str(best["step"])
+    _, after = folder.datasets()
+    assert after["step"] == before.steps
+    # The same speech at another place, in shards of another order, is the same dataset.
+    order = slice(None, None, -1)
+    arrays = ("wave", "content", "f0", "lengths", "speaker", "source", "start")
+    moved = dataclasses.replace(
+        holdout, **{name: getattr(holdout, name)[order] for name in arrays}
+    )
+    assert not go_on(dataclasses.replace(speech, holdout=moved))
+    assert len(folder.datasets()) == 2
 
 
 def test_a_finished_run_has_nothing_left_to_do(finished: Path, sample_dataset: Path) -> None:
@@ -226,3 +267,12 @@ def test_a_full_disk_is_said_and_tried_again_and_in_the_end_stops_the_run(
         )
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_two_trainings_in_one_folder_are_refused(sample_dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    with lock_run(tmp_path / "run", SILENT):
+        for way in (tmp_path / "run", tmp_path / "link", tmp_path / "link" / ".." / "run"):
+            with pytest.raises(UserError, match=r"in use by process \d+ .* --run"):
+                train(sample_dataset, way, overrides=SETTINGS)
+    assert not (tmp_path / "run").exists()  # nothing half-written
