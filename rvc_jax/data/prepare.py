@@ -77,6 +77,7 @@ def prepare(
     check_settings(config)
     _check_out(out, overwrite)
     with _locked(out, reporter) as lock, temporary_folder() as scratch:
+        _clear_unfinished(out)
         _check_out(out, overwrite)  # again, because it was not ours before
         sources = find_sources(source, config.speakers, reporter)
         store = Cache(cache)
@@ -195,23 +196,31 @@ def _check_parent(out: Path) -> None:
         )
 
 
+def _clear_unfinished(out: Location) -> None:
+    """Remove the temporary folders that killed processes have left beside `out`.
+
+    Only a process with the lock of `out` makes such a folder. The dataset that was to be replaced
+    is put back if the process was killed before the new one was in its place.
+    """
+    if places.is_remote(out):
+        return
+    out = Path(os.path.realpath(out))
+    pattern = f".{glob.escape(shorten_name(out.name))}.*{_UNFINISHED}"
+    for leftover in out.parent.glob(pattern):
+        if not os.path.lexists(out) and (leftover / _OLD / _METADATA).exists():
+            (leftover / _OLD).rename(out)
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def _temporary_sibling(out: Location) -> Iterator[Path]:
-    """Make a temporary folder on the disk of `out`, and remove it at the end.
-
-    Folders that killed processes have left there are removed, too: who makes such a folder has the
-    lock of `out`.
-    """
+    """Make a temporary folder on the disk of `out`, and remove it at the end."""
     if places.is_remote(out):
         with temporary_folder() as temporary:
             yield temporary
         return
     out = Path(os.path.realpath(out))
     name = shorten_name(out.name)
-    for leftover in out.parent.glob(f".{glob.escape(name)}.*{_UNFINISHED}"):
-        if not os.path.lexists(out) and (leftover / _OLD / _METADATA).exists():
-            (leftover / _OLD).rename(out)  # killed between the two moves
-        shutil.rmtree(leftover, ignore_errors=True)
     folder = out.parent / f".{name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}"
     folder.mkdir(parents=True)
     try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rvc_jax.errors import UserError
 from rvc_jax.runs import heartbeat, learning_curve
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.heartbeat import HeartbeatRecord
@@ -163,7 +165,10 @@ def _read_signs(
     run: Path, remote: bool, observer: Observer | None
 ) -> tuple[HeartbeatRecord | None, LifeSign]:
     # The lock first: a process that ends writes its last heartbeat before it gives the lock back.
-    lock = None if remote else read_lock(run / LOCK_NAME)
+    lock = None
+    if not remote:
+        with contextlib.suppress(UserError):  # another user's, perhaps
+            lock = read_lock(run / LOCK_NAME)
     beat = heartbeat.read_heartbeat(run)
     silence = observer.measure_silence((beat, lock)) if observer else None
     return beat, LifeSign(lock, silence)

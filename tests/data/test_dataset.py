@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -6,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from rvc_jax.data.dataset import DatasetInfo, load_dataset, read_info
+from rvc_jax.data import tfds_reader
+from rvc_jax.data.dataset import DatasetInfo, iterate, load_dataset, read_info
 from rvc_jax.errors import UserError
 
 
@@ -127,3 +129,48 @@ def test_a_damaged_description_is_told(copy, name):
     cut_in_half(copy / name)
     with pytest.raises(UserError, match="is damaged"):
         load_dataset(copy)
+
+
+def test_the_identity_is_that_of_the_content(copy, sample_dataset):
+    dataset = load_dataset(sample_dataset)
+    assert load_dataset(copy).identity == dataset.identity  # moved
+    one_bit = dataset.holdout.wave.copy()
+    one_bit[0, 0] ^= 1
+    louder = dataclasses.replace(dataset.holdout, wave=one_bit)
+    fewer = dataclasses.replace(
+        dataset.train, source=dataset.train.source[1:], lengths=dataset.train.lengths[1:]
+    )
+    for change in ({"holdout": louder}, {"train": fewer}, {"holdout": dataset.train}):
+        other = dataclasses.replace(dataset, **change)
+        assert other.identity != dataset.identity
+        assert other.identity[:16] == dataset.info.fingerprint[:16]
+
+
+def replace_once(copy, monkeypatch):
+    """Put another dataset in the place of this one when its records are asked for."""
+    real = tfds_reader.read_stored_records
+    new = shutil.copytree(copy, copy.with_name("new"))
+    metadata = json.loads((new / "metadata.json").read_text())
+    (new / "metadata.json").write_text(json.dumps(metadata | {"notes": ["the new one"]}))
+
+    def read(place, split, expected):
+        records = list(real(place, split, expected))
+        if new.exists():
+            shutil.rmtree(copy)
+            new.rename(copy)
+        yield from records
+
+    monkeypatch.setattr(tfds_reader, "read_stored_records", read)
+
+
+def test_one_that_is_replaced_while_it_is_read_is_read_again(copy, monkeypatch):
+    replace_once(copy, monkeypatch)
+    dataset = load_dataset(copy)
+    assert dataset.info.notes == ("the new one",)
+    assert len(dataset.train) == dataset.info.train_slices
+
+
+def test_records_of_one_that_is_replaced_are_refused_at_the_end(copy, monkeypatch):
+    replace_once(copy, monkeypatch)
+    with pytest.raises(UserError, match="was replaced while it was read"):
+        list(iterate(copy, "holdout"))

@@ -19,6 +19,7 @@ from rvc_jax.data.split import split_slices
 from rvc_jax.errors import UserError
 from rvc_jax.features.content import load_content_encoder
 from rvc_jax.features.f0 import load_pitch_extractor
+from rvc_jax.storage.locks import lock_output
 
 NANO = PrepareConfig(preset="nano")
 HOP = 160
@@ -490,3 +491,47 @@ def test_long_clips_are_windowed_and_nothing_is_lost(tmp_path):
         ):
             seen[name][round(start * 100) : round(start * 100) + frames] = True
     assert all(frames.sum() >= 3890 for frames in seen.values())
+
+
+# Other processes
+
+
+def test_a_place_where_another_preparation_works_is_refused(clip, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    with lock_output(tmp_path / "out"):
+        for out in ("out", "link", "link/../out"):
+            with pytest.raises(UserError, match=r"in use by process \d+ .*--out"):
+                prepare(clip, tmp_path / out, NANO, overwrite=True)
+    assert list_names(tmp_path) == ["link"]
+
+
+def test_what_appears_meanwhile_is_not_replaced(clip, tmp_path):
+    out = tmp_path / "out"
+
+    def appear(done):
+        out.mkdir(exist_ok=True)
+        (out / "file").write_text("somebody's")
+
+    with pytest.raises(UserError, match="exists and is not a dataset"):
+        prepare(clip, out, NANO, KeepingReporter(on_progress=appear))
+    assert list_names(tmp_path) == ["out"] and list_names(out) == ["file"]
+
+
+def test_nothing_temporary_is_left(clip, tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    prepare(clip, tmp_path / "out", NANO)
+    assert list_names(tmp_path) == ["out", "temporary"] and not list_names(temporary)
+
+
+def test_a_dataset_is_not_lost_when_its_replacement_was_killed(clip, tmp_path):
+    out = tmp_path / "out"
+    before = prepare(clip, out, NANO)
+    # Killed between the two moves.
+    left = tmp_path / ".out.0123.unfinished"
+    left.mkdir()
+    out.rename(left / "old")
+    with pytest.raises(UserError, match="is a dataset already"):
+        prepare(clip, out, NANO)
+    assert read_info(out) == before and list_names(tmp_path) == ["out"]
