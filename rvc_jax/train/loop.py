@@ -265,7 +265,7 @@ def train_loop(
     try:
         with StopSignal() as signal:
             if needs_baseline:
-                stop_reason = evaluate(0, state)  # what the hold-out is compared with later
+                stop_reason = evaluate(step, state)  # what later voices are compared with
             if first_step == 0:
                 reporter.message("compiling the training step; this may take a minute")
 
