@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
@@ -257,7 +257,7 @@ def plot_pitch(curves: Sequence[tuple[str, np.ndarray]], title: str) -> str:
 
 
 def plot_learning_curve(
-    history: Sequence[dict[str, Any]], mel_weight: float, title: str
+    history: Sequence[Mapping[str, Any]], mel_weight: float, title: str
 ) -> str | None:
     """Draw the mel error over the steps, on training windows and on the hold-out.
 
@@ -310,7 +310,7 @@ def _plot_points(axes: Axes, points: list[tuple[int, float]], color: str, name: 
         )
 
 
-def plot_metrics(history: Sequence[dict[str, Any]], title: str) -> str | None:
+def plot_metrics(history: Sequence[Mapping[str, Any]], title: str) -> str | None:
     """Draw every metric of the hold-out over the steps, in one small chart each.
 
     Returns:
@@ -351,7 +351,7 @@ def _plot_scaled(
         axes.plot(steps, scaled, color=color, linewidth=1.3, marker=".", label=name)
 
 
-def plot_losses(history: Sequence[dict[str, Any]], title: str) -> str | None:
+def plot_losses(history: Sequence[Mapping[str, Any]], title: str) -> str | None:
     """Draw every term of the losses over the steps, in one small chart each.
 
     Returns:
@@ -371,7 +371,7 @@ def plot_losses(history: Sequence[dict[str, Any]], title: str) -> str | None:
     return to_svg(figure, title)
 
 
-def _series(history: Sequence[dict[str, Any]], name: str) -> list[tuple[int, float]]:
+def _series(history: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:
     return [(record["step"], record[name]) for record in history if name in record]
 
 

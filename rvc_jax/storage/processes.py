@@ -66,7 +66,7 @@ class ProcessId:
         found = _read_state(self.number)
         return found is not None and found[0] in "Tt"
 
-    @property
+    @functools.cached_property
     def tag(self) -> str:
         """Short text for file names, from which `parse_tag` finds the process again."""
         place = hashlib.sha256(f"{self.kernel} {self.namespace}".encode()).hexdigest()[:12]
@@ -75,9 +75,7 @@ class ProcessId:
 
 def identify_this_process() -> ProcessId:
     """Return the identity of this process."""
-    found = _read_state(os.getpid())
-    started = found[1] if found else 0
-    return ProcessId(platform.node(), *_kernel_and_namespace(), os.getpid(), started)
+    return _identify(os.getpid())
 
 
 def parse_tag(tag: str) -> ProcessId | None:
@@ -88,6 +86,13 @@ def parse_tag(tag: str) -> ProcessId | None:
     if place != own.tag.partition("-")[0] or not (number.isdecimal() and started.isdecimal()):
         return None
     return dataclasses.replace(own, number=int(number), started=int(started))
+
+
+@functools.cache  # by number, because a forked process has another one
+def _identify(number: int) -> ProcessId:
+    found = _read_state(number)
+    started = found[1] if found else 0
+    return ProcessId(platform.node(), *_kernel_and_namespace(), number, started)
 
 
 @functools.cache
