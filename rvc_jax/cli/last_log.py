@@ -7,14 +7,12 @@ cannot be written to keeps none: a command never fails for its log.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
-import shlex
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from rvc_jax.cli.privacy import anonymize
 from rvc_jax.errors import UserError, make_printable
 from rvc_jax.storage.environment import cache_dir
 
@@ -34,7 +32,7 @@ def record_command(arguments: Sequence[str]) -> Iterator[None]:
     """Keep a log of the command that runs in the block."""
     with contextlib.suppress(OSError, UserError, ValueError):
         _open_files.append(_create())
-        note(f"rvc-jax {shlex.join(arguments)}")
+        note(f"rvc-jax {_quote(arguments)}")
     try:
         yield
     finally:
@@ -47,6 +45,8 @@ def note(text: str) -> None:
     """Add text to the log, if there is one."""
     if not _open_files:
         return
+    from rvc_jax.cli.privacy import anonymize  # help is shown without it
+
     file = _open_files[-1]
     with contextlib.suppress(OSError, ValueError):
         if file.tell() < _MAX_BYTES:
@@ -64,12 +64,19 @@ def read_last_log() -> str | None:
     return f"{logs[-1].stem.rpartition('-')[0]} UTC\n{text}"
 
 
+def _quote(arguments: Sequence[str]) -> str:
+    import shlex
+
+    return shlex.join(arguments)
+
+
 def _create() -> IO[str]:
     folder = log_folder()
     folder.mkdir(parents=True, exist_ok=True)
     for old in _list_logs()[: 1 - _KEPT]:
         old.unlink(missing_ok=True)
-    now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S.%f")
+    seconds = time.time()
+    now = time.strftime("%Y%m%d-%H%M%S", time.gmtime(seconds)) + f"{seconds % 1:.6f}"[1:]
     return (folder / f"{now}-{os.getpid()}.log").open("x", encoding="utf-8", errors="replace")
 
 

@@ -7,9 +7,8 @@ import io
 import os
 import sys
 import threading
-import traceback
-import types
 from collections.abc import Callable
+from types import TracebackType
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes
@@ -129,6 +128,8 @@ def _run(arguments: list[str]) -> int:
             or describe_environment_error(error)
             or _describe_memory_error(error)
         )
+        import traceback
+
         note(traceback.format_exc())
         if text is None:
             raise
@@ -142,7 +143,7 @@ def _report_thread_failure(failure: threading.ExceptHookArgs) -> None:
 
 
 def _report_unexpected_failure(
-    kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     sys.__excepthook__(kind, error, trace)
     print(

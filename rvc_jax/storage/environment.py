@@ -6,9 +6,7 @@ program cannot work with are set aside with a message, and a wrong one is named 
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import mmap
 import os
 import re
 import sys
@@ -98,6 +96,8 @@ def _check_xla_flags() -> None:
     names = re.findall(r"(?:^|\s)--([A-Za-z0-9_]+)", flags)
     if not names:
         return
+    import mmap
+
     missing = set(names)
     for library in _find_xla_libraries():
         with library.open("rb") as file:
@@ -113,6 +113,8 @@ def _check_xla_flags() -> None:
 
 
 def _find_xla_libraries() -> list[Path]:
+    import importlib.util
+
     found = []
     for package in ("jaxlib", "libtpu", "jax_plugins"):
         spec = importlib.util.find_spec(package)

@@ -18,13 +18,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
+from typing import IO, TYPE_CHECKING, Any
 
 from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.storage.environment import cache_dir
 from rvc_jax.storage.scratch import clear_once, make_scratch_name
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LOCK_NAME = ".lock"
 """Name of a folder's lock (`storage.locks`) inside it."""
@@ -238,5 +239,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Write an array as .npy, in one move."""
+    import numpy as np  # the command line starts without it
+
     with atomic_write(path) as file:
         np.save(file, array)

@@ -11,8 +11,6 @@ import platform
 import uuid
 from pathlib import Path
 
-import psutil
-
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PID_NAMESPACE = Path("/proc/self/ns/pid")
 _START_FIELD = 19
@@ -54,7 +52,7 @@ class ProcessId:
             return None
         found = _read_state(self.number)
         if found is None:
-            return psutil.pid_exists(self.number)  # its state is hidden from us
+            return _exists(self.number)  # its state is hidden from us
         state, started = found
         return state not in "ZX" and started == self.started
 
@@ -114,13 +112,21 @@ def _read_state(number: int) -> tuple[str, int] | None:
         if not Path("/proc/self/stat").exists():
             return _ask_psutil(number)
         # Mounted with "hidepid", /proc hides the processes of others.
-        return None if psutil.pid_exists(number) else ("X", 0)
+        return None if _exists(number) else ("X", 0)
     # The name of the program, in parentheses, may have spaces in it.
     state, *fields = line.rpartition(")")[2].split()
     return state, int(fields[_START_FIELD - 1])
 
 
+def _exists(number: int) -> bool:
+    import psutil  # the command line starts without it
+
+    return psutil.pid_exists(number)
+
+
 def _ask_psutil(number: int) -> tuple[str, int] | None:
+    import psutil
+
     try:
         process = psutil.Process(number)
         state = "T" if process.status() == psutil.STATUS_STOPPED else "R"

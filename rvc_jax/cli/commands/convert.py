@@ -26,7 +26,6 @@ from rvc_jax.cli.options import (
 from rvc_jax.errors import UserError
 from rvc_jax.formatting import format_duration
 from rvc_jax.storage.environment import start_jax
-from rvc_jax.storage.scratch import temporary_folder
 
 if TYPE_CHECKING:
     from rvc_jax.config import ConvertConfig
@@ -106,6 +105,8 @@ def convert(
 @contextlib.contextmanager
 def _named_input(source: Path) -> Iterator[Path]:
     """Yield a file to read the source from: standard input is copied to one."""
+    from rvc_jax.storage.scratch import temporary_folder
+
     if source != _STANDARD:
         yield source
         return
@@ -125,6 +126,8 @@ def _named_output(out: Path, format: str) -> Iterator[Path]:
 
     The header of a sound file states its length, so that it can't be sent while it is written.
     """
+    from rvc_jax.storage.scratch import temporary_folder
+
     if out != _STANDARD:
         yield out
         return

@@ -13,7 +13,6 @@ from rvc_jax.cli.display import Display, print_result
 from rvc_jax.cli.options import Encoder, Json
 from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.formatting import format_bytes
-from rvc_jax.storage import places
 from rvc_jax.storage.environment import start_jax
 
 if TYPE_CHECKING:
@@ -98,6 +97,8 @@ def _table(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _read_rows(source: str, content_encoder: str | None) -> np.ndarray:
     """Return the features [rows, channels] of a voice, an array file or an index."""
+    from rvc_jax.storage import places
+
     if source.lower().endswith(".npy"):
         return _read_array(Path(source))
     if source.lower().endswith(".index"):
