@@ -131,6 +131,8 @@ class Cloud:
             elif rule.times > 0:
                 rule.times -= 1
                 for name, slice_ in self.slices.items() if rule.becomes else ():
+                    if rule.becomes in UNBORN and not slice_["queued"]:
+                        continue  # only a request fails
                     slice_["state"] = rule.becomes
                     self._end_processes(name, slice_)
                 return rule

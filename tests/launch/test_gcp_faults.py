@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,13 @@ CALLS = {
     " scp ": 1,
     "host.sh install": 1,
     "host.sh start": 2,
-    "host.sh state": 4,
+    "host.sh state": 6,
     "host.sh export": 2,
     "storage cp --rec": 2,
     "objects list": 1,
     "config get-value": 1,
+    "describe|delete|list": 6,
+    "compute tpus": 3,
 }
 TEXTS = (
     "ERROR: (gcloud) HTTPError 404: <html><title>404 Not Found</title></html>",
@@ -79,9 +82,10 @@ OUTPUTS = (
 
 def failure(draw: random.Random, match: str) -> Rule:
     """A failure of the calls that match."""
-    rule = Rule(
-        match, times=draw.choice((1, 1, 1, 2, 4, 99)), skip=draw.choice((0, 0, 0, 1, 2, 5))
-    )
+    lasting = "|" in match or match == "compute tpus"  # as a network that is gone
+    times = draw.choice((4, 20, 999) if lasting else (1, 1, 1, 2, 4, 99))
+    skip = draw.choice((3, 4, 5, 8) if lasting else (0, 0, 0, 1, 2, 5))
+    rule = Rule(match, times=times, skip=skip)
     rule.effect = draw.random() < 0.5
     if draw.random() < 0.2:
         rule.later = draw.choice((2, 10, 60)) * SECOND
@@ -101,7 +105,9 @@ def failure(draw: random.Random, match: str) -> Rule:
             "",
         )
     )
-    if not rule.script:
+    if lasting:
+        rule.script = f"echo {text} >&2; exit 1"
+    elif not rule.script:
         rule.effect = True
         rule.before = f"sleep {draw.choice((1, 5, 20)) * SECOND}"
     elif draw.random() < 0.15:
@@ -199,7 +205,8 @@ def send(
     for moment, number in [*signals, (60.0, signal.SIGKILL)]:
         if ended.wait(max(0.0, began + moment - time.monotonic())):
             return
-        os.kill(process, number)
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
 
 
 def faults_of(seed: int, folder: Path, driver: Driver) -> list[str]:
