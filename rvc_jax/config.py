@@ -393,6 +393,10 @@ PRESETS: dict[str, Preset] = {
 }
 """All presets by name. `nano` is small enough for two CPU cores to train in a couple of minutes."""
 
+MAX_TRACK = 64
+MAX_CHANNEL = 64
+"""The most tracks and channels of a recording that can be named."""
+
 PITCH_MIN_HZ = 50.0
 PITCH_MAX_HZ = 1100.0
 PITCH_BINS = 256
@@ -445,6 +449,12 @@ class PrepareConfig:
     Face hub; by default whisper-tiny for nano, contentvec for the others."""
     speakers: Literal["folders", "one"] = "folders"
     """folders: every sub-folder is a speaker; one: all speech is of one speaker."""
+    track: int = 0
+    """Track of sound to take from a file of several, 1 for the first; 0 takes the first one with a
+    voice."""
+    channel: int = 0
+    """Channel to take from a recording of several, 1 for the first; 0 takes the mean of all, but
+    leaves out channels without a voice where others have one."""
     slicing: Literal["auto", "simple", "skip"] = "auto"
     """auto: split at silences, then into slices of equal length; simple: only slices of equal
     length; skip: every file is one slice (files too long for that are sliced)."""
@@ -561,6 +571,12 @@ class ConvertConfig:
     """What to make of a stereo recording. The mean of its channels is converted. mono: the result
     is mono; keep-side: the result is stereo and keeps the recording's side (half of left minus
     right) unchanged, for a voice amid music."""
+    track: int = 0
+    """Track of sound to take from a file of several, 1 for the first; 0 takes the first one with a
+    voice."""
+    channel: int = 0
+    """Channel to take from a recording of several, 1 for the first; 0 takes the mean of all, but
+    leaves out channels without a voice where others have one."""
     seed: int = 0
     """Seed of the noise: the same seed gives the same output."""
     clean_audio: bool = False

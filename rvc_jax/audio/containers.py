@@ -17,6 +17,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+_PCM_TAGS = (1, 3)  # integers, floating point numbers
 _MOST_PARTS = 1000
 _MOST_CHUNKS = 10_000
 # Programs write a size from here on into a header while they do not know the length.
@@ -43,6 +44,8 @@ class Part:
     """How much more sound the header promises than there is, as a share of what there is."""
     samples: int = 0
     """Samples that the header promises; 0: unknown."""
+    is_pcm: bool = False
+    """Whether it is a wav file of samples as they are."""
     is_cut: bool = False
     """Whether a box of an mp4 file goes beyond the end of the file, or to it."""
     left_over: int = 0
@@ -137,7 +140,7 @@ def _find_wav(file: BinaryIO, start: int, size: int) -> Part:
     is_long = data.size == 0xFFFFFFFF and 0 < long_size < 1 << 62
     # In a file of this name ffmpeg reads to the end with this size.
     endless = [(start, b"RIFF"), (data.start - 4, b"\xff\xff\xff\xff")]
-    return _judge(
+    part = _judge(
         file,
         (start, size),
         data._replace(size=long_size) if is_long else data,
@@ -148,6 +151,7 @@ def _find_wav(file: BinaryIO, start: int, size: int) -> Part:
         sample=_wav_sample(coding),
         to_end=lambda _: endless,
     )
+    return dataclasses.replace(part, is_pcm=_wav_tag(coding) in _PCM_TAGS)
 
 
 def _find_aiff(file: BinaryIO, start: int, size: int) -> Part:
@@ -358,12 +362,19 @@ def _is_foreign(file: BinaryIO, place: int, rest: int, sample: np.dtype | None) 
 
 
 def _wav_sample(coding: bytes) -> np.dtype | None:
-    if len(coding) < 16:
+    tag = _wav_tag(coding)
+    if tag not in _PCM_TAGS:
         return None
-    tag, _, _, _, _, bits = struct.unpack("<HHIIHH", coding[:16])
-    if tag == 0xFFFE and len(coding) >= 26:
-        tag = struct.unpack("<H", coding[24:26])[0]
-    return _sample_type("<", bits, is_float=tag == 3) if tag in (1, 3) else None
+    bits = struct.unpack("<H", coding[14:16])[0]
+    return _sample_type("<", bits, is_float=tag == 3)
+
+
+def _wav_tag(coding: bytes) -> int:
+    """Return the number of the coding in a format chunk; 0: none."""
+    if len(coding) < 16:
+        return 0
+    tag = struct.unpack("<H", coding[:2])[0]
+    return struct.unpack("<H", coding[24:26])[0] if tag == 0xFFFE and len(coding) > 25 else tag
 
 
 def _aiff_sample(common: bytes) -> np.dtype | None:

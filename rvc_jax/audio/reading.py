@@ -280,8 +280,11 @@ def _check_end(
     Too short for its header, or for the cut.
     """
     if seconds < track.promised - track.tolerance - 0.5 / track.rate:
+        # Enough digits to show the difference.
+        digits = 1 if track.promised - seconds > 0.1 else 4
         raise AudioError(
-            f"truncated: header promises {track.promised:.1f} s, {seconds:.1f} s could be read"
+            f"truncated: header promises {track.promised:.{digits}f} s, "
+            f"{seconds:.{digits}f} s could be read"
         )
     if is_broken:
         raise AudioError(f"broken after {seconds:.1f} s")

@@ -40,8 +40,8 @@ _OPTIONS = {
     "aac,loas,ac3,eac3,amr,amrnb,amrwb,ape,dts,dtshd,truehd,mlp,tta,tak,wv,mpc,mpc8,dsf,mp3,ogg,"
     "flac,shn,oma,qcp,xwma,wav,w64,aiff,au,caf,voc,ircam,nistsphere,pvf,iff,gsm,g729,wtv,mmf,tty,"
     "rawvideo",
-    "max_size": "65536",  # bytes of a packet of wav: the default takes twice the time
 }
+_PCM_OPTIONS = {"max_size": "65536"}  # bytes of a packet: the default takes twice the time
 _CLOCKED = {"matroska", "mov", "mpegts", "mpeg", "flv", "nut"}
 """Formats whose timestamps are those of a clock: where they leave gaps, nothing was recorded."""
 _FROM_ZERO = {"matroska", "mov", "nut"}
@@ -309,7 +309,7 @@ def _open_part(file: BinaryIO, part: Part, number: int) -> _OpenPart:
         container = av.open(
             content,
             "r",
-            options=_OPTIONS,
+            options=_OPTIONS | (_PCM_OPTIONS if part.is_pcm else {}),
             buffer_size=_BUFFER_BYTES,
             **_TAG_OPTIONS,
         )
@@ -426,9 +426,9 @@ def _read_parts(
             if part.left_over:
                 track.notes.append(_describe_left_over(part.left_over, seconds))
             _note_damage(track, opened)
-    if joiner.silence > 0.5 * track.rate:
+    if joiner.silence:
         track.notes.append(
-            f"{joiner.silence / track.rate:.1f} s of silence fill the gaps of its timestamps"
+            f"{joiner.silence / track.rate:.2f} s of silence fill the gaps of its timestamps"
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rvc_jax.errors import UserError, sanitize
+from rvc_jax.errors import UserError, make_printable, sanitize
 from rvc_jax.storage import places
 
 _VOICE_EXTENSIONS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
@@ -65,7 +65,7 @@ def _describe_folder(path: Path, options: dict[str, str | None]) -> dict[str, An
         return _describe_run(path)
     if (path / "metadata.json").is_file():
         return _describe_dataset(str(path))
-    from rvc_jax.audio.reading import find_audio
+    from rvc_jax.audio.reading import search_folder
     from rvc_jax.voices.formats.native import is_voice_folder, read_description
     from rvc_jax.voices.open import find_voices
 
@@ -73,13 +73,18 @@ def _describe_folder(path: Path, options: dict[str, str | None]) -> dict[str, An
         return _describe_voice(path, options) | {
             "made_of": read_description(path).get("made_of")
         }
-    recordings = find_audio(path)
+    found = search_folder(path)
+    recordings = found.recordings
     voices = find_voices(path)
     if recordings and options["member"] is None:
         return {
             "kind": "folder of recordings",
             "path": str(path),
             "files": len(recordings),
+            "left_out": [
+                make_printable(f"{other.relative_to(path)}: {reason}")
+                for other, reason in found.others
+            ],
         }
     if voices or options["member"] is not None:
         files = {"files": [voice.name for voice in voices]} if len(voices) > 1 else {}
@@ -137,11 +142,21 @@ def _describe_run(path: Path) -> dict[str, Any]:
 def _describe_recording(path: Path) -> dict[str, Any]:
     import numpy as np
 
-    from rvc_jax.audio.reading import AudioError, decode
+    from rvc_jax.audio.reading import AudioError, open_audio
+    from rvc_jax.features.voice_source import open_voice
     from rvc_jax.voices.formats.sniff import sniff_head
 
     try:
-        wave, rate = decode(path)
+        opened = open_audio(path)
+        samples = 0
+        peak = 0.0
+        for block in opened.blocks:
+            samples += block.shape[1]
+            peak = max(peak, float(np.abs(block).max(initial=0.0)))
+        notes = opened.notes
+        if opened.channels > 1 or opened.tracks > 1 or peak > 1:
+            chosen = open_voice(path)
+            notes = list(dict.fromkeys([*chosen.notes, *notes]))
     except AudioError as error:
         kind = sniff_head(path)
         if kind and kind.name != "a recording":
@@ -149,14 +164,17 @@ def _describe_recording(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} is nothing that rvc-jax knows: as a recording it is {error}"
         ) from error
-    return {
+    described = {
         "kind": "recording",
         "path": str(path),
-        "seconds": wave.shape[1] / rate,
-        "sample_rate": rate,
-        "channels": wave.shape[0],
-        "peak": float(np.abs(wave).max()),
+        "seconds": samples / opened.rate,
+        "sample_rate": opened.rate,
+        "channels": opened.channels,
+        "peak": peak,
     }
+    if opened.tracks > 1:
+        described["tracks"] = opened.tracks
+    return described | ({"notes": notes} if notes else {})
 
 
 def _describe_voice(path: Path, options: dict[str, str | None]) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from rvc_jax.audio.denoise import reduce_noise
 from rvc_jax.audio.filters import resample
 from rvc_jax.audio.loudness import normalize_file, normalize_slice, rms
 from rvc_jax.audio.offset import OffsetRemover
-from rvc_jax.audio.reading import decode_blocks
 from rvc_jax.audio.slicing import slice_recording
 from rvc_jax.audio.source_separation import isolate_vocals
 from rvc_jax.config import FEATURE_RATE, PrepareConfig
+from rvc_jax.features.voice_source import open_voice
 
 MARKS_PER_SECOND = 100
 """Resolution of the marks of damage."""
@@ -77,10 +77,11 @@ def open_recording(
         AudioError: As `decode` does; or the cut goes beyond the end of the file.
         UserError: A step's package is missing or the step fails; `scratch` has no room.
     """
-    file_rate, blocks = decode_blocks(path, start, stop)
+    opened = open_voice(path, start, stop, track=config.track, channel=config.channel)
+    file_rate = opened.rate
     damage = _DamageMarks(file_rate)
     # Marked before anything is computed: filters spread damage and hide it.
-    blocks = damage.mark_and_repair(blocks)
+    blocks = damage.mark_and_repair(opened.blocks)
     if config.separate_vocals:
         blocks = isolate_vocals(blocks, file_rate, scratch)
     gain = np.float32(10 ** (gain_db / 20))
@@ -95,7 +96,9 @@ def open_recording(
         reduce_noise(wave, rate, config.clean_strength)
     file_gain, notes = normalize_file(wave, rate, config)
     notes += _describe_offset(offset.largest)
-    return Recording(wave, rate, damage.broken, damage.clipped, file_gain, notes)
+    return Recording(
+        wave, rate, damage.broken, damage.clipped, file_gain, (*opened.notes, *notes)
+    )
 
 
 def _describe_offset(offset: float) -> tuple[str, ...]:

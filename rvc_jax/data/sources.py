@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from rvc_jax.audio.reading import AUDIO_EXTENSIONS, find_audio
+from rvc_jax.audio.reading import AUDIO_EXTENSIONS, search_folder
 from rvc_jax.data.cut import Cut, name_cut, number_duplicates
 from rvc_jax.data.fetch.sidecar import SIDECAR_SUFFIX, read_wanted_cuts, sidecar_path
 from rvc_jax.data.recipes import collect_recipe_cuts, read_recipe
@@ -40,7 +40,8 @@ def find_sources(
 ) -> Sources:
     """Find the recordings in a folder and its sub-folders, in one file, or in a recipe.
 
-    In a folder, only files with an extension of `AUDIO_EXTENSIONS` count. Every sub-folder is a
+    In a folder, every file that has sound counts; at a URL, those with an extension of
+    `AUDIO_EXTENSIONS`. What is left out is reported. Every sub-folder is a
     speaker, unless `speakers` is "one"; files beside the sub-folders belong to a speaker named
     after the folder. A named file may have any extension; .toml is a recipe, whose links are
     fetched first. A recording with a sidecar of `rvc-jax fetch` contributes the cuts that were
@@ -65,7 +66,13 @@ def find_sources(
             f"{source} does not exist; give a folder with recordings, one recording, "
             "or a recipe (.toml)"
         )
-    paths = find_audio(source)
+    found = search_folder(source)
+    others = found.describe_others()
+    paths = found.recordings
+    if not paths:
+        raise UserError(f"{source} holds no recordings" + (f": {others}" if others else ""))
+    if others:
+        reporter.message(others)
     names = [path.relative_to(source).as_posix() for path in paths]
     speaker = make_printable(source.resolve().name)
     return _make_sources(source, paths, names, speaker, speakers, _has_sidecar)

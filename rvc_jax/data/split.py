@@ -7,7 +7,15 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from rvc_jax.config import FRAMES_PER_SECOND, PRESETS, WINDOW_FRAMES, PrepareConfig, option
+from rvc_jax.config import (
+    FRAMES_PER_SECOND,
+    MAX_CHANNEL,
+    MAX_TRACK,
+    PRESETS,
+    WINDOW_FRAMES,
+    PrepareConfig,
+    option,
+)
 from rvc_jax.data.dataset import Drop
 from rvc_jax.data.extraction import Analysis
 from rvc_jax.data.holdout import (
@@ -117,6 +125,10 @@ def check_settings(config: PrepareConfig) -> None:
         value = getattr(config, name)
         if not 0 <= value <= 1:
             raise UserError(f"{option(name)} {value:g} is not between 0 and 1")
+    for name, most in (("track", MAX_TRACK), ("channel", MAX_CHANNEL)):
+        value = getattr(config, name)
+        if not 0 <= value <= most:
+            raise UserError(f"{option(name)} {value} is not between 0 and {most}")
     if not 1 <= config.feature_batch <= 1024:
         raise UserError(f"--feature-batch {config.feature_batch} is not between 1 and 1024")
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rvc_jax.audio.reading import AudioError, find_audio
+from rvc_jax.audio.reading import AudioError, search_folder
 from rvc_jax.audio.writing import EncodingOptions, Writer
 from rvc_jax.config import ConvertConfig
-from rvc_jax.errors import UserError, describe_os_error
+from rvc_jax.errors import UserError, describe_os_error, make_printable
 from rvc_jax.infer.converter import Converter
 from rvc_jax.infer.options import check_options, check_output_format, file_encoding
 from rvc_jax.infer.postprocess import ConvertedAudio
@@ -77,13 +77,15 @@ def convert_file(
     _check_output(source, out, config)
     # The source is opened before the voice is loaded: a wrong name is reported at once.
     with _name_source(source):
-        recording = Source.open(source)
+        recording = _open_source(source, config)
     with lock_output(out, reporter):
         converter = load_converter(
             place, config, which, index, content_encoder, member, reporter
         )
         with _name_source(source):
             converted = converter.convert(recording, reporter)
+    for note in recording.notes:
+        reporter.message(make_printable(f"{source.name}: {note}"))
         write_audio(out, converted, file_encoding(config))
     return converted
 
@@ -125,9 +127,13 @@ def convert_folder(
         raise UserError(
             "--f0-file has the pitch of one recording: convert that one alone, not a folder"
         )
-    sources = find_audio(source)
+    found = search_folder(source)
+    sources = list(found.recordings)
+    others = found.describe_others()
     if not sources:
-        raise UserError(f"{source} has no recordings in it")
+        raise UserError(f"{source} has no recordings in it" + (f": {others}" if others else ""))
+    if others:
+        reporter.message(others)
     _check_folders(source, out)
 
     targets = _choose_targets(source, sources, out, extension)
@@ -154,7 +160,10 @@ def convert_folder(
                     present.append(name)
                     continue
                 with _name_source(path):
-                    result = converter.convert(Source.open(path), item)
+                    recording = _open_source(path, config)
+                result = converter.convert(recording, item)
+            for note in recording.notes:
+                reporter.message(make_printable(f"{name}: {note}"))
                 write_audio(target, result, file_encoding(config))
         except UserError as error:
             if _is_hopeless(error):  # the next recording would fare no better
@@ -164,6 +173,11 @@ def convert_folder(
             converted.append(name)
             seconds += result.seconds
     return FolderResult(converted, present, failed, seconds)
+
+
+def _open_source(path: Path, config: ConvertConfig) -> Source:
+    keeps_side = config.stereo == "keep-side"
+    return Source.open(path, config.track, config.channel, keep_channels=keeps_side)
 
 
 def load_converter(

@@ -8,7 +8,7 @@ import numpy as np
 
 from rvc_jax.audio.denoise import reduce_noise
 from rvc_jax.audio.writing import EncodingOptions, check_encoding
-from rvc_jax.config import FEATURE_RATE, ConvertConfig, option
+from rvc_jax.config import FEATURE_RATE, MAX_CHANNEL, MAX_TRACK, ConvertConfig, option
 from rvc_jax.errors import UserError
 
 _RANGES = {
@@ -22,6 +22,8 @@ _RANGES = {
     "noise_scale": (0, 10),
     "silence_db": (-300, 0),
     "clean_strength": (0, 1),
+    "track": (0, MAX_TRACK),
+    "channel": (0, MAX_CHANNEL),
 }
 _RATES = (8000, 192000)
 _EXCLUSIVE = (
@@ -56,6 +58,11 @@ def check_options(config: ConvertConfig, speakers: int | None = None) -> None:
                 "leave one of them out"
             )
     _check_scale(config)
+    if config.channel and config.stereo == "keep-side":
+        raise UserError(
+            "--channel and --stereo keep-side exclude each other: the side is of two channels; "
+            "leave one of them out"
+        )
     if config.clean_audio:
         # Fails where the package is missing, before hours of work.
         reduce_noise(np.zeros(1, np.float32), FEATURE_RATE, 0)

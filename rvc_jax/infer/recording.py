@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +26,9 @@ from rvc_jax.audio.blocks import (
 from rvc_jax.audio.filters import resampled_length
 from rvc_jax.audio.loudness import file_gain, rms, slice_gain
 from rvc_jax.audio.offset import OffsetRemover
-from rvc_jax.audio.reading import decode_blocks
 from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE, PrepareConfig
 from rvc_jax.errors import UserError
+from rvc_jax.features.voice_source import open_voice
 from rvc_jax.infer.chunking import CONTEXT_FRAMES
 
 MIN_SECONDS = 0.1
@@ -62,14 +62,20 @@ class Source:
             rate, (channels[:, start:stop] for start, stop in block_ranges(channels.shape[1]))
         )
 
+    notes: Sequence[str] = ()
+    """What was chosen, and what is remarkable; complete when the blocks have been read."""
+
     @classmethod
-    def open(cls, path: Path | str) -> Source:
-        """Open an audio file.
+    def open(
+        cls, path: Path | str, track: int = 0, channel: int = 0, keep_channels: bool = False
+    ) -> Source:
+        """Open an audio file as the channels that have the voice; see `open_voice`.
 
         Raises:
-          AudioError: as `decode_blocks` does, here or while the blocks are read.
+          AudioError: as `open_voice` does, here or while the blocks are read.
         """
-        return cls(*decode_blocks(path))
+        opened = open_voice(path, track=track, channel=channel, keep_channels=keep_channels)
+        return cls(opened.rate, opened.blocks, opened.notes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,10 +10,11 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from rvc_jax.audio.filters import resample
-from rvc_jax.audio.reading import AudioError, decode_blocks, find_audio
+from rvc_jax.audio.reading import AudioError, find_audio
 from rvc_jax.config import FEATURE_RATE
 from rvc_jax.errors import UserError
 from rvc_jax.features import vad
+from rvc_jax.features.voice_source import open_voice
 from rvc_jax.metrics import signal
 
 MIN_SECONDS = 0.1
@@ -86,9 +87,10 @@ def read_clip(path: Path, start: float = 0.0, seconds: float = math.inf) -> Clip
     parts = []
     count = 0
     try:
-        rate, blocks = decode_blocks(path, start)
+        opened = open_voice(path, start)
+        rate = opened.rate
         wanted = seconds * rate
-        for block in blocks:
+        for block in opened.blocks:
             parts.append(block.mean(axis=0))
             count += len(parts[-1])
             if count > wanted:

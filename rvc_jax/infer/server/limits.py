@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 from aiohttp import web
 
-from rvc_jax.audio.reading import AudioError, decode_blocks
+from rvc_jax.audio.reading import AudioError, open_audio
+from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError, describe_os_error, make_printable
+from rvc_jax.features.voice_source import choose_channels
 
 MIN_BYTES_PER_SECOND = 64 * 1024
 """Rate that a client must keep up, beside the timeout."""
@@ -236,8 +238,10 @@ async def send(
     return response
 
 
-def decode_limited(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
-    """Decode a recording in memory that only its length bounds.
+def decode_limited(
+    path: Path, max_seconds: float, config: ConvertConfig
+) -> tuple[np.ndarray, int]:
+    """Decode the channels with the voice of a recording, in memory that only its length bounds.
 
     Returns: float32 [channels, samples] and the sample rate in Hz.
 
@@ -245,10 +249,11 @@ def decode_limited(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
       RecordingTooLongError: it is longer than `max_seconds`; nothing beyond is decoded.
       AudioError: as `audio.reading.decode`, or more channels at a higher rate than are accepted.
     """
-    rate, blocks = decode_blocks(path)
+    opened = open_audio(path, track=max(config.track - 1, 0))
+    rate = opened.rate
     held = []
     samples = 0
-    for block in blocks:
+    for block in opened.blocks:
         if len(block) * rate > _MAX_VALUES_PER_SECOND:
             raise AudioError(f"{len(block)} channels at {rate} Hz are more than what is taken")
         samples += block.shape[1]
@@ -257,4 +262,8 @@ def decode_limited(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
                 f"the recording is too long: at most {max_seconds:g} s are taken"
             )
         held.append(block)
-    return np.concatenate(held, axis=1), rate
+    wave = np.concatenate(held, axis=1)
+    choice = choose_channels(
+        wave, rate, opened.is_float, config.channel, config.stereo == "keep-side"
+    )
+    return choice.apply(wave), rate

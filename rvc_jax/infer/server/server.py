@@ -277,7 +277,7 @@ class VoiceServer:
         reporter = _AbandonReporter(is_abandoned, self._abandon_all)
         begun = time.monotonic()
         try:
-            wave, rate = decode_limited(path, self.config.max_seconds)
+            wave, rate = decode_limited(path, self.config.max_seconds, config)
             reporter.check()
             converted = self._convert_recording(wave, rate, config, reporter)
             reporter.check()
