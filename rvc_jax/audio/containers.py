@@ -79,12 +79,6 @@ def find_parts(file: BinaryIO) -> list[Part]:
     return parts
 
 
-def has_joined_flac(file: BinaryIO) -> bool:
-    """Return whether another FLAC file begins within this one: its timestamps start anew."""
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(b"fLaC\0\0\0\x22", 4) > 0
-
-
 def _find_part(file: BinaryIO, start: int, size: int) -> Part:
     head = _read(file, start, 64)
     magic = head[:4]
@@ -100,7 +94,7 @@ def _find_part(file: BinaryIO, start: int, size: int) -> Part:
     if magic == b".snd":
         return _find_au(head, whole)
     if magic == b"fLaC":
-        return _find_flac(head, whole)
+        return _find_flac(file, head, whole)
     if head[4:8] == b"ftyp":
         return _find_mp4(file, start, size)
     if magic == b"FLV\1":
@@ -166,7 +160,7 @@ def _find_aiff(file: BinaryIO, start: int, size: int) -> Part:
     data = None
     for chunk in _walk(read_chunk, start + 12, size, align=2):
         if chunk.name == b"COMM":
-            common = _read(file, chunk.start, 26)
+            common = _read(file, chunk.start, min(chunk.size, 26))
         elif chunk.name == b"SSND":
             data = chunk
             break
@@ -256,6 +250,8 @@ def _find_au(head: bytes, whole: Part) -> Part:
     """ffmpeg reads an au file to its end, whatever size the header states."""
     offset, declared = struct.unpack(">II", head[4:12])
     present = whole.stop - whole.start - offset
+    if not declared and present > 0:
+        return dataclasses.replace(whole, patches=((whole.start + 8, b"\xff" * 4),))
     if declared >= _UNKNOWN_BYTES or present <= 0 or declared <= present:
         return whole
     return dataclasses.replace(whole, missing=declared / present - 1)
@@ -402,9 +398,10 @@ def _sample_type(order: str, bits: int, is_float: bool) -> np.dtype | None:
 # --- other containers
 
 
-def _find_flac(head: bytes, whole: Part) -> Part:
+def _find_flac(file: BinaryIO, head: bytes, whole: Part) -> Part:
     samples = int.from_bytes(head[18:26]) & (1 << 36) - 1 if len(head) >= 26 else 0
-    return dataclasses.replace(whole, samples=samples)
+    stop = _find_again(file, whole.start, whole.stop, b"fLaC", b"\0\0\x22")
+    return dataclasses.replace(whole, samples=samples, stop=stop)
 
 
 def _find_mp4(file: BinaryIO, start: int, size: int) -> Part:

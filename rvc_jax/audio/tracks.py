@@ -21,7 +21,7 @@ import av.container
 import av.error
 import numpy as np
 
-from rvc_jax.audio.containers import Part, find_parts, has_joined_flac
+from rvc_jax.audio.containers import Part, find_parts
 from rvc_jax.audio.timeline import Timeline
 from rvc_jax.errors import UserError, describe_os_error, make_printable
 from rvc_jax.storage.plain_files import open_plain
@@ -182,8 +182,7 @@ def _open_track(file: BinaryIO, number: int, start: float, block: int) -> Track:
     opened = _open_part(file, parts[0], number)
     if opened.stream.codec_context is None:
         raise AudioError("coded in a way that ffmpeg does not know")
-    can_seek = start > 0 and len(parts) == 1 and opened.is_exact
-    if can_seek and not (opened.format == "flac" and has_joined_flac(file)):
+    if start > 0 and len(parts) == 1 and opened.is_exact:
         opened = _seek(file, parts[0], number, opened, start)
     frame = opened.peek()
     rate = frame.rate if frame else opened.stream.rate

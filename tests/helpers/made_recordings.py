@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+from fractions import Fraction
+from typing import NamedTuple
 
 import av
 import av.error
 import numpy as np
+
+RATE = 48000
 
 CONTAINERS = {
     "wav": ("wav", "pcm_s16le"),
@@ -23,77 +27,97 @@ CONTAINERS = {
     "mp2": ("mp2", "mp2"),
     "ac3": ("ac3", "ac3"),
     "aac": ("adts", "aac"),
-    "vorbis.ogg": ("ogg", "libvorbis"),
     "opus": ("ogg", "libopus"),
-    "flac.ogg": ("ogg", "flac"),
     "m4a": ("ipod", "aac"),
     "alac.m4a": ("mp4", "alac"),
     "mp4": ("mp4", "aac"),
     "mov": ("mov", "pcm_s16le"),
     "3gp": ("3gp", "aac"),
-    "opus.mkv": ("matroska", "libopus"),
-    "flac.mkv": ("matroska", "flac"),
+    "mkv": ("matroska", "libopus"),
     "webm": ("webm", "libopus"),
     "ts": ("mpegts", "aac"),
     "mp2.ts": ("mpegts", "mp2"),
     "mpg": ("mpeg", "mp2"),
     "avi": ("avi", "libmp3lame"),
     "flv": ("flv", "aac"),
-    "wma": ("asf", "wmav2"),
     "wv": ("wv", "wavpack"),
     "tta": ("tta", "tta"),
 }
 """Container and codec of ffmpeg, by the ending of a file's name."""
 
-RATE = 48000
+
+class Plain(NamedTuple):
+    """What PyAV's own decoder makes of a file."""
+
+    seconds: float
+    frame: float
+    """Seconds of the longest frame."""
 
 
 def make(
     ending: str,
-    wave: np.ndarray,
+    *tracks: np.ndarray,
     rate: int = RATE,
-    options: dict[str, str] | None = None,
-    starts: list[tuple[int, int, float]] | None = None,
+    gap: tuple[float, float] = (0.0, 0.0),
 ) -> bytes:
-    """Write [channels, samples] into a container."""
+    """Write waves [channels, samples] as tracks of a container.
+
+    gap: (second from which on, seconds by which) frames are later than their samples.
+    """
     container_name, codec = CONTAINERS[ending]
-    options = dict(options or {})
-    if ending == "rf64":
-        options["rf64"] = "always"
-    layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(wave)]
+    options = {"rf64": "always"} if ending == "rf64" else {}
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container_name, container_options=options) as container:
-        stream = container.add_stream(codec, rate=rate)
-        stream.layout = layout
-        if codec in ("wavpack", "tta") or "s24" in codec:
-            pass
-        resampler = av.AudioResampler(
-            stream.codec_context.format.name if stream.codec_context.format else "s16",
-            layout,
-            rate,
-        )
-        parts = starts or [(0, wave.shape[1], 0.0)]
-        for first, last, _ in parts:
-            frame = av.AudioFrame.from_ndarray(
-                np.ascontiguousarray(wave[:, first:last]), "fltp", layout
-            )
-            frame.rate = rate
-            for part in resampler.resample(frame):
-                container.mux(stream.encode(part))
-        container.mux(stream.encode(None))
+        streams = []
+        for wave in tracks:
+            stream = container.add_stream(codec, rate=rate)
+            stream.layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(wave)]
+            streams.append(stream)
+        packets = [
+            packet
+            for stream, wave in zip(streams, tracks, strict=True)
+            for packet in _encode(stream, wave, rate, gap)
+        ]
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            container.mux(packet)
     return buffer.getvalue()
 
 
-def read_plainly(content: bytes) -> tuple[float, int]:
-    """Seconds and damaged packets, as PyAV decodes the first track."""
+def _encode(
+    stream: av.AudioStream, wave: np.ndarray, rate: int, gap: tuple[float, float]
+) -> list[av.Packet]:
+    layout = stream.layout.name
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave, np.float32), "fltp", layout)
+    frame.rate = rate
+    frame.pts = 0
+    frame.time_base = Fraction(1, rate)
+    kind = stream.codec_context.format
+    resampler = av.AudioResampler(kind.name if kind else "s16", layout, rate)
+    packets = []
+    for part in [*resampler.resample(frame), None]:
+        packets += stream.encode(part)
+    for packet in packets:
+        if packet.pts is not None and packet.pts * packet.time_base >= gap[0]:
+            late = int(Fraction(gap[1]) / packet.time_base)
+            packet.pts += late
+            packet.dts += late
+    return [packet for packet in packets if packet.dts is not None]
+
+
+def read_plainly(content: bytes) -> Plain | None:
+    """Decode the first track, without damaged packets; None where PyAV opens nothing."""
     seconds = 0.0
-    bad = 0
-    with av.open(io.BytesIO(content)) as container:
-        stream = container.streams.audio[0]
-        for packet in container.demux(stream):
-            try:
-                for frame in packet.decode():
+    longest = 0.0
+    try:
+        with av.open(io.BytesIO(content)) as container:
+            for packet in container.demux(container.streams.audio[0]):
+                try:
+                    frames = packet.decode()
+                except (av.error.FFmpegError, ValueError):
+                    continue
+                for frame in frames:
                     seconds += frame.samples / frame.rate
-            except av.error.FFmpegError:
-                bad += 1
-    return seconds, bad
+                    longest = max(longest, frame.samples / frame.rate)
+    except (av.error.FFmpegError, ValueError, IndexError, AttributeError):
+        return Plain(seconds, longest) if seconds else None
+    return Plain(seconds, longest)
