@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +26,11 @@ _AUDIBLE = 1e-3  # peak of a block that shows how the channels relate
 _SETTLED_SECONDS = 3.0
 _ALIKE = 0.6  # correlation of a channel with the loudest from which both have one scene
 _MOST_DIFFERENCE = 1e-2  # of energies, 20 dB, among channels of one scene
+_CANCELLED = 0.03  # of energies: a sum of channels this weak has lost what they have in common
 _NOTHING = 1e-6  # of energies, 60 dB below the loudest channel
 _MOST_LISTENED = 16  # channels
 _SPEECH_PROBABILITY = 0.5
-_LEAST_SPEECH_SHARE = 0.4  # of the speech of the channel with most of it
+_LEAST_SPEECH_SHARE = 0.15  # of the speech of the channel with most of it
 _MOST_FLOAT = 100.0  # peak from which floating point samples must be scaled as integers
 _SCALES = {16: 2.0**15, 24: 2.0**23, 32: 2.0**31}
 
@@ -233,20 +234,27 @@ class _Look:
         if channel:
             return Choice((channel - 1,), (1.0,), scale, notes)
         channels = self._find_voice(rate)
-        signs = self._find_signs(channels)
+        signs = self._find_signs(channels, rate)
         count = len(self._products)
         if len(channels) == count and min(signs) > 0:
             return Choice(scale=scale, notes=notes)
         return Choice(channels, signs, scale, (*notes, _describe(channels, signs, count)))
 
-    def count_speech(self, rate: int, channels: list[int]) -> list[float]:
+    def count_speech(self, rate: int, channels: Iterable[int]) -> list[float]:
         """Return the seconds of speech in each channel, in the windows that were kept."""
+        assert self._products is not None
+        weights = np.eye(len(self._products), dtype=np.float32)
+        return self._count_speech(rate, [weights[channel] for channel in channels])
+
+    def _count_speech(self, rate: int, mixes: list[np.ndarray]) -> list[float]:
+        """Return the seconds of speech in mixes of the channels, given by their weights."""
         from rvc_jax.features import vad
 
         windows = [*self._windows, *([self._join_open()] if self._open else [])]
         seconds = []
-        for channel in channels:
-            wave = np.concatenate([window[channel] for window in windows])
+        for weights in mixes:
+            wave = np.concatenate([weights @ window for window in windows])
+            wave = np.where(np.isfinite(wave), wave, 0)
             peak = np.abs(wave).max(initial=0.0)
             if peak < 1e-5:
                 seconds.append(0.0)
@@ -304,13 +312,16 @@ class _Look:
         most = max(speech)
         if not most:
             return everything
-        return tuple(
+        voiced = [
             channel
             for channel, seconds in zip(candidates, speech, strict=True)
             if seconds >= _LEAST_SPEECH_SHARE * most
-        )
+        ]
+        # A voice that is heard faintly in the microphones of others adds their noise alone.
+        least = _MOST_DIFFERENCE * energies[voiced].max()
+        return tuple(channel for channel in voiced if energies[channel] >= least)
 
-    def _find_signs(self, channels: tuple[int, ...]) -> tuple[float, ...]:
+    def _find_signs(self, channels: tuple[int, ...], rate: int) -> tuple[float, ...]:
         """Return the sign of each channel that makes it agree with the loudest of them."""
         assert self._products is not None
         chosen = self._products[np.ix_(channels, channels)]
@@ -318,7 +329,15 @@ class _Look:
         loudest = int(energies.argmax())
         correlation = chosen[loudest] / np.sqrt(energies * energies[loudest])
         signs = np.where(correlation <= -_ALIKE, -1.0, 1.0)
-        return tuple((signs * signs[0]).tolist())
+        signs *= signs[0]
+        plain = np.ones_like(signs)
+        if plain @ chosen @ plain > _CANCELLED * (signs @ chosen @ signs):
+            # It may be music that is in opposite phase, and the voice may be in the middle.
+            mixes = np.zeros((2, len(self._products)), np.float32)
+            mixes[:, list(channels)] = (plain, signs)
+            as_is, turned = self._count_speech(rate, list(mixes))
+            signs = plain if as_is > turned else signs
+        return tuple(signs.tolist())
 
     def _sample(self, block: np.ndarray, rate: int) -> None:
         """Keep windows spread over the recording, in bounded memory."""

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from made_recordings import make
 
-from rvc_jax.audio.reading import AudioError, decode, load
+from rvc_jax.audio.reading import AudioError, decode, find_audio, load
 from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.features.voice_source import open_voice
 
@@ -75,7 +75,7 @@ def test_the_channels_that_have_the_voice(
 
 
 def test_two_speakers_on_two_sides_stay(tmp_path: Path, voice: np.ndarray) -> None:
-    other = load(sorted(find_bundled_sample("other").iterdir())[0], RATE)
+    other = load(find_audio(find_bundled_sample("other"))[0], RATE)
     other = np.resize(other, len(voice)) * 0.9
     mono, notes = read(tmp_path, voice, other)
     np.testing.assert_array_equal(mono, np.stack([voice, other]).mean(axis=0))
