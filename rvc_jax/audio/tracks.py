@@ -58,6 +58,7 @@ _LOSSY_TOLERANCE = 0.2  # seconds that encoders may add or remove at the ends
 _DURATION = re.compile(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d*)?)")
 _LONGEST_LEAD = 600.0  # seconds; a clock that starts later was not set for this recording
 _MOST_DAMAGE = 0.1  # share of packets
+_MOST_DAMAGE_AT_START = 1000  # packets; what gives nothing until then is not sound
 _TAG_OPTIONS: dict[str, Any] = (
     {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
@@ -236,6 +237,7 @@ class _OpenPart:
         self.damaged = 0
         self.packets = 0
         self.is_broken = False
+        self._is_started = False
         self._frames = self._decode()
         self._peeked: list[av.AudioFrame] = []
 
@@ -294,9 +296,13 @@ class _OpenPart:
                     frames = packet.decode()
                 except (av.error.FFmpegError, ValueError):
                     self.damaged += 1
+                    if self.damaged > _MOST_DAMAGE_AT_START and not self._is_started:
+                        self.is_broken = True
+                        return
                     continue
                 for frame in frames:
                     if isinstance(frame, av.AudioFrame) and frame.samples:
+                        self._is_started = True
                         yield frame
         except (av.error.FFmpegError, OSError, ValueError):
             self.is_broken = True

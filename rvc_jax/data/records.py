@@ -37,6 +37,7 @@ from rvc_jax.storage.scratch import temporary_folder
 
 Record = dict[str, Any]
 
+_NAMES_SHOWN = 3
 _NOT_ABOUT_CONTENT = ("feature_batch", "content_encoder")
 """Settings that the fingerprint leaves out. The encoder's name may be a folder; the hash of its
 weights is part of the fingerprint instead."""
@@ -199,11 +200,11 @@ class Records:
 
     def _notes(self) -> tuple[str, ...]:
         plan = self.plan
-        notes = [
-            f"{analysis.cut.name}: {note}"
-            for analysis in plan.analyses
-            for note in analysis.notes
-        ]
+        cuts_by_note: dict[str, list[str]] = {}
+        for analysis in plan.analyses:
+            for note in analysis.notes:
+                cuts_by_note.setdefault(note, []).append(analysis.cut.name)
+        notes = [f"{_shorten_list(cuts)}: {note}" for note, cuts in cuts_by_note.items()]
         if not plan.count("holdout"):
             notes.append("too little speech to hold any out: the voice cannot be measured")
         for name in plan.sources.speakers:
@@ -230,6 +231,11 @@ class Records:
         ]
         parts = [used, settings, extractors.pitch.fingerprint, extractors.content.fingerprint]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _shorten_list(names: Sequence[str]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _median(f0: np.ndarray) -> float:
