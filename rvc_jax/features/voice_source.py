@@ -82,7 +82,7 @@ def open_voice(
     opened = open_audio(path, start, stop, number)
     notes = []
     if opened.tracks > 1 and not track:
-        number = _choose_track(path, start, stop, opened.tracks)
+        number = choose_track(path, start, stop, opened.tracks)
         notes.append(f"track {number + 1} of {opened.tracks} is used; --track takes another")
         opened = open_audio(path, start, stop, number)
     if channel > opened.channels:
@@ -152,11 +152,20 @@ def _look_ahead(opened: OpenAudio) -> tuple[_Look, Iterator[np.ndarray] | None]:
     return look, iter(held)
 
 
-def _choose_track(path: Path | str, start: float, stop: float | None, tracks: int) -> int:
-    """Return the first track with about as much speech as that with most of it."""
+def choose_track(path: Path | str, start: float, stop: float | None, tracks: int) -> int:
+    """Return the first track with about as much speech as that with most of it, from 0.
+
+    Args:
+      path: The file.
+      start, stop: The cut that is judged, in seconds; it may go beyond the end of the file.
+      tracks: Tracks in the file; of very many the first ones are judged.
+
+    Raises:
+      AudioError: As `open_audio`.
+    """
     speech = []
     level = []
-    for number in range(tracks):
+    for number in range(min(tracks, _MOST_LISTENED)):
         opened = open_audio(path, start, stop, number)
         look = _Look()
         next_check = _HELD_VALUES // 2

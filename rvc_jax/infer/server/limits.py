@@ -13,7 +13,7 @@ from aiohttp import web
 from rvc_jax.audio.reading import AudioError, open_audio
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError, describe_os_error, make_printable
-from rvc_jax.features.voice_source import choose_channels
+from rvc_jax.features.voice_source import choose_channels, choose_track
 
 MIN_BYTES_PER_SECOND = 64 * 1024
 """Rate that a client must keep up, beside the timeout."""
@@ -250,6 +250,8 @@ def decode_limited(
       AudioError: as `audio.reading.decode`, or more channels at a higher rate than are accepted.
     """
     opened = open_audio(path, track=max(config.track - 1, 0))
+    if opened.tracks > 1 and not config.track:
+        opened = open_audio(path, track=choose_track(path, 0.0, max_seconds, opened.tracks))
     rate = opened.rate
     held = []
     samples = 0
