@@ -9,9 +9,9 @@ import numpy as np
 import scipy.signal
 
 from rvc_jax.audio.blocks import BLOCK, block_ranges, read_range, write_range
+from rvc_jax.audio.level import NORMAL_PEAK, SILENT_PEAK
 from rvc_jax.config import PrepareConfig
 
-_SILENT_PEAK = 1e-4
 _LOUDNESS_PEAK = 0.99
 _GATE_LUFS = -70.0
 _LUFS_OFFSET = -0.691
@@ -74,9 +74,9 @@ def file_gain(
 ) -> tuple[float, tuple[str, ...]]:
     """Compute the gain that brings a recording to full scale ("pre") or a loudness ("loudness").
 
-    Seconds with a peak above `max_peak` are damaged and are not measured. Digital silence keeps its
-    level. So do recordings shorter than 0.4 s or below -70 LUFS with "loudness", which also never
-    raises peaks above 0.99.
+    Seconds with a peak above `max_peak` are damaged and are not measured. A recording with a peak
+    below -80 dB of full scale keeps its level. So do recordings shorter than 0.4 s with "loudness",
+    which also never raises peaks above 0.99.
 
     Args:
       wave: float32 [samples]; may be a memmap.
@@ -90,12 +90,17 @@ def file_gain(
         float(np.abs(part).max()) for part in _undamaged_seconds(wave, rate, config.max_peak)
     )
     peak = max(peaks, default=0.0)
-    if peak < _SILENT_PEAK:
+    if peak < SILENT_PEAK:
         return 1.0, ()
     if config.normalization == "pre":
         return 1 / peak, ()
-    loudness = integrated_loudness(_undamaged_seconds(wave, rate, config.max_peak), rate)
-    return _loudness_gain(loudness, peak, config.loudness_lufs)
+    # The standard gates at -70 LUFS, which would leave nothing of a quiet recording.
+    raising = max(1.0, NORMAL_PEAK / peak)
+    seconds = _undamaged_seconds(wave, rate, config.max_peak)
+    raised = (second * np.float32(raising) for second in seconds)
+    loudness = integrated_loudness(raised, rate)
+    gain, notes = _loudness_gain(loudness, peak * raising, config.loudness_lufs)
+    return gain * raising if gain != 1 else 1.0, notes
 
 
 def _undamaged_seconds(wave: np.ndarray, rate: int, max_peak: float) -> Iterator[np.ndarray]:

@@ -14,20 +14,22 @@ from rvc_jax.config import FRAMES_PER_SECOND, WINDOW_FRAMES, PrepareConfig
 
 
 def slice_recording(
-    wave: np.ndarray, rate: int, config: PrepareConfig
+    wave: np.ndarray, rate: int, config: PrepareConfig, raising_gain: float = 1.0
 ) -> list[tuple[int, int]]:
     """Find the slices of a recording by `config.slicing`.
 
     Args:
       wave: [samples], finite.
       rate: in Hz.
+      config: the settings.
+      raising_gain: as for `find_speech`.
 
     Returns: (start, stop) in samples, ordered; none for a silent wave with "auto".
     """
     if config.slicing == "simple":
         return slice_evenly(len(wave), rate, config)
     if config.slicing == "auto":
-        parts = find_speech(wave, rate, config)
+        parts = find_speech(wave, rate, config, raising_gain)
     else:
         parts = [(0, len(wave))]
         if len(wave) * FRAMES_PER_SECOND <= WINDOW_FRAMES * rate:
@@ -46,12 +48,17 @@ def slice_evenly(samples: int, rate: int, config: PrepareConfig) -> list[tuple[i
     return [(start, min(start + length, samples)) for start in starts]
 
 
-def find_speech(wave: np.ndarray, rate: int, config: PrepareConfig) -> list[tuple[int, int]]:
+def find_speech(
+    wave: np.ndarray, rate: int, config: PrepareConfig, raising_gain: float = 1.0
+) -> list[tuple[int, int]]:
     """Find the parts of a recording between silences; some silence is left at their ends.
 
     Args:
       wave: [samples], finite.
       rate: in Hz.
+      config: the settings.
+      raising_gain: factor by which a quiet recording is raised before its level is compared with
+        the threshold (`audio.level.Level.raising_gain`).
 
     Returns: (start, stop) in samples, ordered and disjoint, with silence between them. A wave that
       is never above the threshold has no parts; one without a silence to cut at is one part.
@@ -59,7 +66,7 @@ def find_speech(wave: np.ndarray, rate: int, config: PrepareConfig) -> list[tupl
     hop = max(round(config.silence_hop * rate), 1)
     frame = min(round(config.silence_min_interval * rate), 4 * hop)
     levels = rms(wave, frame, hop)
-    is_silent = levels < 10 ** (config.silence_db / 20)
+    is_silent = levels < 10 ** (config.silence_db / 20) / raising_gain
     if is_silent.all():
         return []
     silences = _find_silences(levels, is_silent, rate / hop, config)

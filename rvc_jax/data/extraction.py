@@ -367,6 +367,9 @@ class _OpenCut:
             for number in blocks[block]:
                 start, stop, _ = self.analysis.slices[number]
                 wave = read_slice(self.recording, start, stop, self.config)
+                if self.config.normalization != "post":
+                    # The extractors take speech of a quiet recording for silence.
+                    wave = wave * np.float32(self.recording.level.raising_gain)
                 audio = resample(wave, rate, FEATURE_RATE)[: WINDOW_FRAMES * FEATURE_HOP]
                 frames = count_slice_frames(start, stop, rate)
                 share = number / len(self.analysis.slices)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 from rvc_jax.audio import blocks as audio_blocks
 from rvc_jax.audio.denoise import reduce_noise
 from rvc_jax.audio.filters import resample
+from rvc_jax.audio.level import SILENT_PEAK, Level, measure_level
 from rvc_jax.audio.loudness import normalize_file, normalize_slice, rms
 from rvc_jax.audio.offset import OffsetRemover
 from rvc_jax.audio.slicing import slice_recording
@@ -24,6 +27,7 @@ MARKS_PER_SECOND = 100
 DC_OFFSET = 0.01
 """From here on an offset is mentioned; full scale is 1."""
 
+_QUIET_PEAK = 10 ** (-50 / 20)
 _FULL_SCALE = 0.999  # from here on a sample counts as clipped; 16-bit files end at 0.99997
 _MAX_LEVEL = 100.0  # a filter rings on for long after a sample of 1e38
 
@@ -49,6 +53,11 @@ class Recording:
     def seconds(self) -> float:
         """Length of the sound."""
         return len(self.wave) / self.rate
+
+    @functools.cached_property
+    def level(self) -> Level:
+        """Level of `wave`."""
+        return measure_level(self.wave, self.rate)
 
 
 def open_recording(
@@ -96,9 +105,9 @@ def open_recording(
         reduce_noise(wave, rate, config.clean_strength)
     file_gain, notes = normalize_file(wave, rate, config)
     notes += _describe_offset(offset.largest)
-    return Recording(
-        wave, rate, damage.broken, damage.clipped, file_gain, (*opened.notes, *notes)
-    )
+    recording = Recording(wave, rate, damage.broken, damage.clipped, file_gain)
+    notes += _describe_quiet(recording.level.speech / file_gain)
+    return dataclasses.replace(recording, notes=(*opened.notes, *notes))
 
 
 def _describe_offset(offset: float) -> tuple[str, ...]:
@@ -106,6 +115,16 @@ def _describe_offset(offset: float) -> tuple[str, ...]:
     if offset < DC_OFFSET:
         return ()
     return (f"a constant offset (DC) of {offset:.0%} of full scale was removed",)
+
+
+def _describe_quiet(peak: float) -> tuple[str, ...]:
+    """Return a note on a recording whose speech is hardly above the noise of 16-bit samples."""
+    if not SILENT_PEAK <= peak < _QUIET_PEAK:
+        return ()
+    return (
+        f"very quiet: its speech peaks at {20 * math.log10(peak):.0f} dB of full scale, and noise "
+        "is raised with it; record it louder, or leave it out",
+    )
 
 
 def find_slices(
@@ -116,7 +135,8 @@ def find_slices(
     The slices depend on the recording and the settings alone. Between two silences, slices start
     `chunk_len` - `overlap_len` apart.
     """
-    ranges = slice_recording(recording.wave, recording.rate, config)
+    raising = recording.level.raising_gain
+    ranges = slice_recording(recording.wave, recording.rate, config, raising)
     if not ranges:
         return [(0, len(recording.wave), "silent")]
     return [
@@ -156,9 +176,10 @@ def find_drop_reason(
     if clipped.sum() > config.max_clipped * len(clipped):
         return "clipped"
     hop = max(round(config.silence_hop * rate), 1)
-    if rms(wave, 4 * hop, hop).max() < 10 ** (config.silence_db / 20):
+    raising = recording.level.raising_gain
+    if rms(wave, 4 * hop, hop).max() < 10 ** (config.silence_db / 20) / raising:
         return "silent"
-    if config.vad and not _has_speech(wave, rate, config):
+    if config.vad and not _has_speech(wave * np.float32(raising), rate, config):
         return "no speech"
     return None
 

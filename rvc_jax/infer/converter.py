@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,6 +21,7 @@ from rvc_jax.infer.chunking import (
 )
 from rvc_jax.infer.compiled_voice import ATTENTION_RADIUS, SHORT_FRAMES
 from rvc_jax.infer.engine import Engine
+from rvc_jax.infer.notes import describe_findings
 from rvc_jax.infer.postprocess import ConvertedAudio, apply_gate, fit_length, postprocess
 from rvc_jax.infer.recording import Recording, Source, prepare_input, scratch_folder
 from rvc_jax.infer.recording_features import BLOCK_FRAMES, RecordingFeatures
@@ -101,7 +103,10 @@ class Converter:
             self.engine.content,
             lambda share: reporter.progress(_STAGE, _PITCH_SHARE * share, 1),
         )
-        transpose = self.engine.choose_transpose(features.f0[CONTEXT_FRAMES:-CONTEXT_FRAMES])
+        found_f0 = features.f0[CONTEXT_FRAMES:-CONTEXT_FRAMES]
+        transpose = self.engine.choose_transpose(found_f0)
+        has_pitch = voice.model.generator.has_pitch
+        notes = describe_findings(recording, found_f0, config, has_pitch)
         f0 = self.engine.curve.apply(features.f0, -CONTEXT_FRAMES, transpose)
         gate = recording.compute_gate()
         frames = voice.grid.count_frames(recording.frames)
@@ -116,7 +121,8 @@ class Converter:
         blocks = join_chunks(waves, chunks, voice.hop)
         blocks = self._clean_and_resample(blocks, recording, rate)
         wave = collect_blocks(apply_gate(blocks, gate, rate), rate, scratch_folder())
-        return postprocess(wave, recording, config.volume_envelope, rate, transpose)
+        converted = postprocess(wave, recording, config.volume_envelope, rate, transpose)
+        return dataclasses.replace(converted, notes=notes)
 
     def _mix_content(self, features: RecordingFeatures, f0: np.ndarray) -> LazyRows:
         """The content of all frames, mixed with what the index has nearest to it."""

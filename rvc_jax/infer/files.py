@@ -39,6 +39,8 @@ class FolderResult:
     """Recordings that could not be converted, with the reason."""
     seconds: float
     """Length of what was converted now."""
+    notes: list[tuple[Path, str]]
+    """Recordings in which little or nothing was found, with what to try."""
 
 
 def convert_file(
@@ -143,9 +145,10 @@ def convert_folder(
     present = [path.relative_to(source) for path in sources if path not in pending]
     converted: list[Path] = []
     failed: list[tuple[Path, str]] = []
+    notes: list[tuple[Path, str]] = []
     seconds = 0.0
     if not pending:  # no voice is loaded for nothing
-        return FolderResult(converted, present, failed, seconds)
+        return FolderResult(converted, present, failed, seconds, notes)
 
     converter = load_converter(place, config, which, index, content_encoder, member, reporter)
     for done, (path, target) in enumerate(pending.items()):
@@ -171,8 +174,9 @@ def convert_folder(
             failed.append((name, str(error)))
         else:
             converted.append(name)
+            notes += [(name, note) for note in result.notes]
             seconds += result.seconds
-    return FolderResult(converted, present, failed, seconds)
+    return FolderResult(converted, present, failed, seconds, notes)
 
 
 def _open_source(path: Path, config: ConvertConfig) -> Source:

@@ -29,6 +29,8 @@ class ConvertedAudio:
     """Half the difference of left and right: float32 [samples]; None if the result is mono."""
     gain: float = 1.0
     """Factor that brings the peak to at most 0.99."""
+    notes: tuple[str, ...] = ()
+    """Where little or nothing was found in the recording, and what to try."""
 
     @property
     def samples(self) -> int:

@@ -24,6 +24,7 @@ from rvc_jax.audio.blocks import (
     resample_blocks,
 )
 from rvc_jax.audio.filters import resampled_length
+from rvc_jax.audio.level import NORMAL_PEAK, Level, measure_level
 from rvc_jax.audio.loudness import file_gain, rms, slice_gain
 from rvc_jax.audio.offset import OffsetRemover
 from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE, PrepareConfig
@@ -87,7 +88,8 @@ class Recording:
     gain: float
     """Factor that brings the wave to the level of the training slices."""
     silence_db: float
-    """Level in dB of full scale below which the leveled wave counts as silence."""
+    """Level in dB of full scale below which the leveled wave counts as silence, so that the
+    threshold follows the level of the recording."""
     samples: int
     """Length of the source in samples."""
     rate: int
@@ -99,6 +101,8 @@ class Recording:
     side: np.ndarray | None = None
     """Half the difference of the first two channels, at the output's rate: float32 [samples]; None
     if it was not asked for, or the source has one channel."""
+    level: Level = Level(1.0, 1.0)
+    """Level of the wave before the gain."""
 
     @property
     def frames(self) -> int:
@@ -167,7 +171,7 @@ def prepare_input(
     Args:
       source: What to read. This is the only pass over it.
       prepare: How the training speech was filtered and leveled.
-      silence_db: Level below which the recording is silence, in dB of full scale.
+      silence_db: Level below which the leveled recording is silence, in dB of full scale.
       formant_shift: Shift of the formants in semitones.
       gain: Fixed gain in the place of the one that `prepare` gives.
       side_rate: Keep the side of a stereo source, at this rate in Hz.
@@ -195,15 +199,17 @@ def prepare_input(
         check.raise_if_bad()
         if side is not None and check.channels > 1:
             side_wave = side.finish()
+    level = measure_level(wave, FEATURE_RATE)
     return Recording(
         wave,
-        _training_gain(wave, prepare) if gain is None else gain,
+        _training_gain(wave, level, prepare) if gain is None else gain,
         silence_db,
         check.samples,
         source.rate,
         check.channels,
         formant_shift,
         side_wave,
+        level,
     )
 
 
@@ -287,12 +293,17 @@ def _pad_short(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield np.zeros(missing, np.float32)
 
 
-def _training_gain(wave: np.ndarray, prepare: PrepareConfig) -> float:
-    """The gain that training speech got; 1 for a silent recording, which is not amplified."""
-    ranges = block_ranges(len(wave))
-    peak = max(float(np.abs(read_range(wave, start, stop)).max()) for start, stop in ranges)
-    if peak < 10 ** (prepare.silence_db / 20) or not peak:
+def _training_gain(wave: np.ndarray, level: Level, prepare: PrepareConfig) -> float:
+    """The gain that training speech got; 1 for a silent recording, which is not amplified.
+
+    Where a cough or a slammed door stands out, the gain is that of the speech beside it.
+    """
+    if level.is_silent:
         return 1.0
     if prepare.normalization == "post":
-        return slice_gain(peak, prepare)
-    return file_gain(wave, FEATURE_RATE, prepare)[0]
+        return slice_gain(level.speech, prepare)
+    gain = file_gain(wave, FEATURE_RATE, prepare)[0]
+    if prepare.normalization == "none" or level.speech < level.peak:
+        # The speech must stay above what the extractors take for silence.
+        return max(gain, NORMAL_PEAK / level.speech)
+    return gain

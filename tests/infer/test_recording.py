@@ -83,9 +83,9 @@ def test_the_level_is_that_of_the_training(speech: tuple[np.ndarray, int]) -> No
         leveled = recording.read(0, len(recording.wave))
         expected = peak or np.abs(recording.wave).max()
         assert np.abs(leveled).max() == pytest.approx(expected, rel=1e-5)
-    faint = in_blocks(0.004 * speech[0], 16000, 40000)
-    # It is below the level that training took for silence.
-    assert prepare_input(faint, PREPARE, -60.0).gain == 1
+    for silence in (0.0, 0.0003):  # of a peak of -80 dB of full scale
+        faint = in_blocks(silence * speech[0], 16000, 40000)
+        assert prepare_input(faint, PREPARE, -60.0).gain == 1
     given = prepare_input(in_blocks(speech[0], 16000, 40000), PREPARE, -60.0, gain=0.25)
     assert given.gain == 0.25
 
@@ -131,3 +131,29 @@ def test_bad_samples_are_refused() -> None:
     broken[1, 7] = np.inf
     with pytest.raises(RecordingError, match="3 of 50000 samples are not numbers"):
         prepare_input(in_blocks(broken, 16000, 999), PREPARE, -60.0)
+
+
+@pytest.mark.parametrize("normalization", ["none", "pre", "post", "loudness"])
+def test_quiet_recordings_get_the_gate_of_loud_ones(
+    speech: tuple[np.ndarray, int], normalization: str
+) -> None:
+    prepare = PrepareConfig(preset="nano", normalization=normalization).resolved()
+    loud = speech[0][:1] / np.abs(speech[0][:1]).max() * 0.1
+    expected = prepare_input(in_blocks(loud, 16000, 40000), prepare, -35.0)
+    assert 0.5 < expected.audible.mean() < 1
+    leveled = np.abs(expected.read(0, len(expected.wave))).max()
+    for decibels in (-20, -35, -50):
+        quiet = loud * np.float32(10 ** (decibels / 20))
+        found = prepare_input(in_blocks(quiet, 16000, 40000), prepare, -35.0)
+        assert np.abs(found.read(0, len(found.wave))).max() == pytest.approx(leveled, rel=0.15)
+        assert (found.audible == expected.audible).mean() > 0.99
+
+
+def test_a_slammed_door_does_not_hide_quiet_speech(speech: tuple[np.ndarray, int]) -> None:
+    quiet = speech[0][:1] / np.abs(speech[0][:1]).max() * 0.003
+    expected = prepare_input(in_blocks(quiet, 16000, 40000), PREPARE, -60.0)
+    slammed = quiet.copy()
+    slammed[:, 30000:34000] += np.random.default_rng(0).normal(0, 0.2, 4000).astype(np.float32)
+    found = prepare_input(in_blocks(slammed, 16000, 40000), PREPARE, -60.0)
+    assert 20 * np.log10(expected.gain / found.gain) < 13
+    assert (found.audible >= expected.audible).mean() > 0.98

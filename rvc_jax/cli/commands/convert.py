@@ -160,11 +160,13 @@ def _show(out: Path, converted: ConvertedAudio, as_json: bool) -> None:
         "sample_rate": converted.rate,
         "samples": converted.samples,
         "transpose": converted.transpose,
+        "notes": converted.notes,
     }
     rows = [
         ("written", "to standard output" if out == _STANDARD else str(out)),
         ("length", f"{converted.seconds:.1f} s at {converted.rate} Hz"),
         ("transposed", f"{converted.transpose:+g} semitones"),
+        *(("note", note) for note in converted.notes),
     ]
     print_result(result, rows, as_json)
 
@@ -205,6 +207,7 @@ def _convert_folder(
     if result.present:
         rows.append(("there before", f"{len(result.present)}; --overwrite converts them again"))
     rows += [("failed", reason) for _, reason in result.failed]
+    rows += [("note", f"{source / name}: {note}") for name, note in result.notes]
     summary = {
         "out": out,
         "seconds": result.seconds,
@@ -213,6 +216,7 @@ def _convert_folder(
         "failed": [
             {"source": source / name, "reason": reason} for name, reason in result.failed
         ],
+        "notes": [{"source": source / name, "note": note} for name, note in result.notes],
     }
     print_result(summary, rows, as_json)
     return 1 if result.failed else 0

@@ -1,0 +1,69 @@
+"""How loud the speech of a recording is, so that no threshold cuts a quiet one.
+
+Thresholds were set for recordings of usual level. A recording whose speech peaks below
+`NORMAL_PEAK` is measured as if it were raised to that peak; one below `SILENT_PEAK` is silent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from rvc_jax.audio.blocks import BLOCK, block_ranges, read_range
+
+NORMAL_PEAK = 0.1
+"""Peak, -20 dB of full scale, from which on thresholds hold as they stand."""
+
+SILENT_PEAK = 1e-4
+"""Peak, -80 dB of full scale, below which a recording is silent: three steps of 16-bit samples, the
+size of dither."""
+
+_FRAMES_PER_SECOND = 100
+_LOUD_SHARE = 0.1
+_LOUD_FRAMES = 100
+_RARE_SHARE = 0.003
+_MAX_CREST = 10 ** (12 / 20)
+"""From the level of the loudest second to the highest peak, speech has up to 6 dB; more than 12 dB
+is a cough, a slammed door or a click."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """Levels of a recording; full scale is 1."""
+
+    peak: float
+    """The largest sample."""
+    speech: float
+    """The peak of what lasts: the same, but for short sounds that stand out of everything else."""
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing that lasts is above `SILENT_PEAK`."""
+        return self.speech < SILENT_PEAK
+
+    @property
+    def raising_gain(self) -> float:
+        """Factor that brings the speech of a quiet recording to `NORMAL_PEAK`; 1 for others."""
+        return 1.0 if self.is_silent else max(1.0, NORMAL_PEAK / self.speech)
+
+
+def measure_level(wave: np.ndarray, rate: int) -> Level:
+    """Measure a recording [samples], in memory or on the disk, at a rate in Hz.
+
+    What lasts is what is as loud for a second, or a tenth of a short recording, and 0.3 % of a long
+    one: a cough or a slammed door does not.
+    """
+    frame = max(rate // _FRAMES_PER_SECOND, 1)
+    parts = [np.zeros(0, np.float32)]
+    for start, stop in block_ranges(len(wave), max(BLOCK // frame, 1) * frame):
+        heights = np.abs(read_range(wave, start, stop))
+        parts.append(np.maximum.reduceat(heights, np.arange(0, len(heights), frame)))
+    peaks = np.concatenate(parts)
+    if not len(peaks):
+        return Level(0.0, 0.0)
+    peak = float(peaks.max())
+    lasting = min(max(round(_LOUD_SHARE * len(peaks)), 1), _LOUD_FRAMES)
+    lasting = min(lasting + round(_RARE_SHARE * len(peaks)), len(peaks))
+    loud = float(np.partition(peaks, len(peaks) - lasting)[len(peaks) - lasting])
+    return Level(peak, min(peak, loud * _MAX_CREST))

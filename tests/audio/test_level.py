@@ -1,0 +1,65 @@
+"""The level of speech, whatever else is in a recording."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rvc_jax.audio import level as level_module
+from rvc_jax.audio.level import NORMAL_PEAK, measure_level
+from rvc_jax.audio.reading import decode
+from rvc_jax.data.sources import find_bundled_sample
+
+RATE = 16000
+
+
+def speech() -> np.ndarray:
+    path = find_bundled_sample("voice") / "vm-choose_password.flac"
+    return decode(path)[0][0][::3]
+
+
+def test_the_level_of_speech_is_its_peak() -> None:
+    paths = sorted(find_bundled_sample("voice").glob("*.flac"))[:20]
+    for path in paths:
+        wave, rate = decode(path)
+        found = measure_level(wave[0], rate)
+        assert found.speech == found.peak == pytest.approx(np.abs(wave).max())
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.1, 0.01, 0.001])
+def test_the_level_follows_the_gain(gain: float) -> None:
+    wave = speech() * np.float32(gain)
+    found = measure_level(wave, RATE)
+    assert found.speech * found.raising_gain == pytest.approx(
+        max(NORMAL_PEAK, np.abs(wave).max())
+    )
+
+
+def test_short_loud_sounds_do_not_count() -> None:
+    quiet = np.tile(speech(), 4) * np.float32(0.01)
+    slammed = quiet.copy()
+    slammed[20000:24800] = 0.9  # 0.3 s
+    found = measure_level(slammed, RATE)
+    assert found.peak == pytest.approx(0.9)
+    assert np.abs(quiet).max() * 0.9 < found.speech < np.abs(quiet).max() * 4
+
+
+def test_a_minute_of_speech_in_an_hour_of_noise_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(level_module, "BLOCK", 12345)
+    noise = np.random.default_rng(0).normal(0, 1e-4, 3600 * 1000).astype(np.float32)
+    noise[1_000_000:1_060_000] += np.random.default_rng(1).uniform(-0.3, 0.3, 60_000)
+    found = measure_level(noise, 1000)
+    assert found.speech == found.peak
+
+
+@pytest.mark.parametrize("peak", [0.0, 1e-30, 2 / 32768, 0.99e-4])
+def test_silence_is_not_raised(peak: float) -> None:
+    wave = np.random.default_rng(0).uniform(-peak, peak, RATE).astype(np.float32)
+    found = measure_level(wave, RATE)
+    assert found.is_silent and found.raising_gain == 1
+
+
+def test_nothing_is_silent() -> None:
+    assert measure_level(np.zeros(0, np.float32), RATE).is_silent
