@@ -48,6 +48,10 @@ class Level:
         return 1.0 if self.is_silent else max(1.0, NORMAL_PEAK / self.speech)
 
 
+FULL_SCALE = Level(1.0, 1.0)
+"""The level of speech that uses the whole range."""
+
+
 def measure_level(wave: np.ndarray, rate: int) -> Level:
     """Measure a recording [samples], in memory or on the disk, at a rate in Hz.
 

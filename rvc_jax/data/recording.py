@@ -27,6 +27,9 @@ MARKS_PER_SECOND = 100
 DC_OFFSET = 0.01
 """From here on an offset is mentioned; full scale is 1."""
 
+OFFSET_NOTE = "a constant offset (DC)"
+"""How the note on a removed offset begins, by which the audit finds it."""
+
 _QUIET_PEAK = 10 ** (-50 / 20)
 _FULL_SCALE = 0.999  # from here on a sample counts as clipped; 16-bit files end at 0.99997
 _MAX_LEVEL = 100.0  # a filter rings on for long after a sample of 1e38
@@ -114,7 +117,7 @@ def _describe_offset(offset: float) -> tuple[str, ...]:
     """Return a note on an offset that was removed, if it is large enough to be mentioned."""
     if offset < DC_OFFSET:
         return ()
-    return (f"a constant offset (DC) of {offset:.0%} of full scale was removed",)
+    return (f"{OFFSET_NOTE} of {offset:.0%} of full scale was removed",)
 
 
 def _describe_quiet(peak: float) -> tuple[str, ...]:

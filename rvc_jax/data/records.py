@@ -171,7 +171,7 @@ class Records:
             holdout_slices=plan.count("holdout"),
             holdout_seconds=plan.holdout_seconds,
             dropped=plan.dropped,
-            notes=self._notes(),
+            notes=self._notes(voiced),
             config=to_dict(plan.config),
             fingerprint=self._fingerprint(extractors),
             median_f0=_median(np.concatenate([np.zeros(0), *voiced])),
@@ -198,7 +198,8 @@ class Records:
             by_speaker[analysis.cut.speaker].append(f0)
         return [np.concatenate(by_speaker[name]) for name in self.plan.speakers]
 
-    def _notes(self) -> tuple[str, ...]:
+    def _notes(self, voiced: Sequence[np.ndarray]) -> tuple[str, ...]:
+        """Return remarks for the user; voiced: pitch of every speaker's voiced frames."""
         plan = self.plan
         cuts_by_note: dict[str, list[str]] = {}
         for analysis in plan.analyses:
@@ -207,6 +208,12 @@ class Records:
         notes = [f"{_shorten_list(cuts)}: {note}" for note, cuts in cuts_by_note.items()]
         if not plan.count("holdout"):
             notes.append("too little speech to hold any out: the voice cannot be measured")
+        for name, f0 in zip(plan.speakers, voiced, strict=True):
+            if not len(f0):
+                notes.append(
+                    f"speaker {name}: no pitch was found; if it is speech, and not noise or a "
+                    "whisper, try another --f0-method"
+                )
         for name in plan.sources.speakers:
             if name not in plan.speakers:
                 notes.append(f"speaker {name} has no usable speech, and gets no number")

@@ -17,6 +17,7 @@ from rvc_jax.config import (
     option,
 )
 from rvc_jax.data.dataset import Drop
+from rvc_jax.data.drop_advice import advise_on_drops
 from rvc_jax.data.extraction import Analysis
 from rvc_jax.data.holdout import (
     choose_holdout,
@@ -154,7 +155,7 @@ def split_slices(
     }
     speech = sum(sum(new.values()) for new in timeline.values()) / rate
     if not any(timeline.values()):
-        raise _no_speech(sources, analyses, dropped)
+        raise _no_speech(sources, analyses, dropped, config)
     held = _choose_held_out(analyses, timeline, speech, config)
     assigned = []
     for number, analysis in enumerate(analyses):
@@ -255,7 +256,10 @@ def _assign(
 
 
 def _no_speech(
-    sources: Sources, analyses: Sequence[Analysis], dropped: Sequence[Drop]
+    sources: Sources,
+    analyses: Sequence[Analysis],
+    dropped: Sequence[Drop],
+    config: PrepareConfig,
 ) -> UserError:
     """Make the error for sources without a good slice: how much there was, and what is wrong."""
     counts = collections.Counter(drop.reason for drop in dropped)
@@ -268,4 +272,5 @@ def _no_speech(
     return UserError(
         f"{sources.root} holds no usable speech: {seconds:.1f} s of sound in "
         f"{len(analyses)} {files}: {reasons}"
+        + "".join(f"; {advice}" for advice in advise_on_drops(counts, config))
     )

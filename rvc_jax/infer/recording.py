@@ -24,7 +24,7 @@ from rvc_jax.audio.blocks import (
     resample_blocks,
 )
 from rvc_jax.audio.filters import resampled_length
-from rvc_jax.audio.level import NORMAL_PEAK, Level, measure_level
+from rvc_jax.audio.level import FULL_SCALE, NORMAL_PEAK, Level, measure_level
 from rvc_jax.audio.loudness import file_gain, rms, slice_gain
 from rvc_jax.audio.offset import OffsetRemover
 from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE, PrepareConfig
@@ -101,7 +101,7 @@ class Recording:
     side: np.ndarray | None = None
     """Half the difference of the first two channels, at the output's rate: float32 [samples]; None
     if it was not asked for, or the source has one channel."""
-    level: Level = Level(1.0, 1.0)
+    level: Level = FULL_SCALE
     """Level of the wave before the gain."""
 
     @property

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from rvc_jax.audio.filters import resample
+from rvc_jax.audio.level import SILENT_PEAK, measure_level
 from rvc_jax.audio.reading import AudioError, find_audio
 from rvc_jax.config import FEATURE_RATE
 from rvc_jax.errors import UserError
@@ -19,7 +20,6 @@ from rvc_jax.metrics import signal
 
 MIN_SECONDS = 0.1
 """Shorter recordings cannot be measured."""
-_SILENT_PEAK = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,12 @@ class Clip:
     @property
     def is_silent(self) -> bool:
         """Whether no sample is above -80 dB of full scale."""
-        return float(np.abs(self.wave).max()) < _SILENT_PEAK
+        return float(np.abs(self.wave).max()) < SILENT_PEAK
+
+    @functools.cached_property
+    def raising_gain(self) -> float:
+        """Factor by which a quiet recording is raised where its level must not matter."""
+        return measure_level(self.wave, self.rate).raising_gain
 
     @functools.cached_property
     def audio16k(self) -> np.ndarray:
@@ -51,7 +56,7 @@ class Clip:
     @functools.cached_property
     def speech_probability(self) -> np.ndarray:
         """Probability of speech in windows of 32 ms: [windows]."""
-        return vad.speech_probability_in_slice(self.audio16k)
+        return vad.speech_probability_in_slice(self.audio16k * np.float32(self.raising_gain))
 
     @property
     def speech16k(self) -> np.ndarray:

@@ -201,7 +201,10 @@ class ConversionMeter:
             metrics |= {f"source_{name}": value for name, value in levels.items()}
         if converted.is_silent or (source and source.is_silent):
             which = "the conversion" if converted.is_silent else "the source"
-            note = f"{which} is silent: nothing but its level is measured"
+            note = (
+                f"{which} is silent: nothing but its level is measured; no sample is above -80 dB "
+                "of full scale, so check its channel and track"
+            )
             return MeasuredConversion(files.name, ConversionMetrics(**metrics), (note,))
         notes: list[str] = []
         transcripts: dict[str, str] = {}
@@ -337,7 +340,9 @@ def _level_metrics(clip: Clip) -> dict[str, float | None]:
     return {
         "loudness_lufs": loudness if math.isfinite(loudness) else None,
         "peak_dbfs": 20 * math.log10(peak) if peak else None,
-        "silent": signal.silent_share(signal.split_frames(clip.wave, clip.rate)),
+        "silent": signal.silent_share(
+            signal.split_frames(clip.wave * np.float32(clip.raising_gain), clip.rate)
+        ),
     }
 
 

@@ -40,6 +40,7 @@ def prepare(
         beam_options: Options for the runner, as one string: "--direct_num_workers=4".
     """
     start_jax()
+    from rvc_jax.data.drop_advice import advise_on_drops
     from rvc_jax.data.prepare import BeamSettings
     from rvc_jax.data.prepare import prepare as run_prepare
 
@@ -51,6 +52,7 @@ def prepare(
         f"{info.train_slices} to train on, "
         f"{info.holdout_slices} held out ({info.holdout_seconds:.0f} s)"
     )
+    advice = advise_on_drops((drop.reason for drop in info.dropped), preparation)
     rows = [
         ("dataset", str(out)),
         ("files", f"{info.files} read, {len(info.skipped)} skipped"),
@@ -61,6 +63,7 @@ def prepare(
             for number, (name, minutes, f0) in enumerate(speakers)
         ),
         *(("dropped", format_drop(drop)) for drop in info.dropped),
+        *(("advice", text) for text in advice),
         *(("note", note) for note in info.notes),
     ]
     print_result({"path": str(out), **info.to_dict()}, rows, as_json)

@@ -289,7 +289,15 @@ def _check_dull_files(audit: Audit) -> Advice | None:
 
 def _check_offset(audit: Audit) -> Advice | None:
     if audit.dc_offset <= DC_OFFSET:
-        return None
+        if not audit.offset_files:
+            return None
+        text = (
+            "The offset was removed; check the sound card or cable before you record more: it "
+            "takes away headroom."
+        )
+        more = len(audit.offset_files) - 1
+        reason = audit.offset_files[0] + (f", and {_count(more, 'other')}" if more else "")
+        return Advice("offset", "notice", text, reason)
     text = "Prepare with the high-pass filter (--high-pass-hz 48)."
     reason = f"a slice has a constant offset of {audit.dc_offset:.1%} of full scale"
     return Advice("offset", "notice", text, reason)

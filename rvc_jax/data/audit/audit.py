@@ -24,6 +24,7 @@ from rvc_jax.data.audit.slice_metrics import (
 )
 from rvc_jax.data.audit.spectra import LongTermSpectra, NarrowFile, Spectrum
 from rvc_jax.data.dataset import DatasetInfo, iterate, read_info
+from rvc_jax.data.recording import OFFSET_NOTE
 from rvc_jax.metrics.fingerprint import Fingerprint
 from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage.places import Location
@@ -120,6 +121,8 @@ class Audit:
     clipped_slices: int
     dc_offset: float
     """Largest offset of any slice; full scale is 1."""
+    offset_files: tuple[str, ...]
+    """What preparation noted on recordings with an offset, which it removed."""
     music_slices: int
     repeated: tuple[RepeatedSound, ...]
     repeated_seconds: float
@@ -221,6 +224,7 @@ def measure(
         narrow_files=tuple(narrow),
         clipped_slices=sum(item.flat_tops > CLIPPED_SHARE for item in slices),
         dc_offset=max((item.dc_offset for item in slices), default=0.0),
+        offset_files=tuple(note for note in info.notes if OFFSET_NOTE in note),
         music_slices=sum(item.is_music for item in slices),
         repeated=repetitions.by_file(),
         repeated_seconds=repetitions.seconds,

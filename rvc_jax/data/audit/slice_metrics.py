@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rvc_jax.audio.filters import resample
+from rvc_jax.audio.level import measure_level
 from rvc_jax.audio.loudness import integrated_loudness
 from rvc_jax.config import FEATURE_RATE
 from rvc_jax.features import vad
@@ -83,7 +84,10 @@ def measure_slice(
         rate: Samples per second.
         high_pass_hz: Corner of the high-pass filter that the sources went through.
     """
-    wave = np.asarray(record["wave"], np.float32)
+    original = np.asarray(record["wave"], np.float32)
+    # Detectors take a slice of a quiet recording for silence.
+    raising = measure_level(original, rate).raising_gain
+    wave = original * np.float32(raising)
     audio16k = resample(wave, rate, FEATURE_RATE)
     frames = signal.split_frames(wave, rate)
     probability = vad.speech_probability_in_slice(audio16k)[: len(frames)]
@@ -91,7 +95,7 @@ def measure_slice(
     speech = 0.0
     if len(probability):
         speech = float((probability >= signal.SPEECH_PROBABILITY).mean())
-    loudness = integrated_loudness([wave], rate)
+    loudness = integrated_loudness([wave], rate) - 20 * math.log10(raising)
     metrics = SliceMetrics(
         split=split,
         file=record["source"],
@@ -103,7 +107,7 @@ def measure_slice(
         loudness=loudness if math.isfinite(loudness) else None,
         signal_to_noise=signal.signal_to_noise(frames, probability),
         flat_tops=signal.flat_top_share(wave, rate, high_pass_hz),
-        dc_offset=abs(float(wave.mean(dtype=np.float64))) if len(wave) else 0.0,
+        dc_offset=abs(float(original.mean(dtype=np.float64))) if len(wave) else 0.0,
         lines=signal.steady_lines(audio16k),
         notes=signal.held_notes(np.asarray(record["f0"])),
     )
