@@ -7,6 +7,7 @@ Thresholds were set for recordings of usual level. A recording whose speech peak
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -23,6 +24,7 @@ _FRAMES_PER_SECOND = 100
 _LOUD_SHARE = 0.1
 _LOUD_FRAMES = 100
 _RARE_SHARE = 0.003
+_EXCERPT_FRAMES = 800
 _MAX_CREST = 10 ** (12 / 20)
 """From the level of the loudest second to the highest peak, speech has up to 6 dB; more than 12 dB
 is a cough, a slammed door or a click."""
@@ -52,11 +54,21 @@ FULL_SCALE = Level(1.0, 1.0)
 """The level of speech that uses the whole range."""
 
 
-def measure_level(wave: np.ndarray, rate: int) -> Level:
+def measure_level(
+    wave: np.ndarray,
+    rate: int,
+    has_speech: Callable[[np.ndarray, int], bool] = lambda wave, rate: True,
+) -> Level:
     """Measure a recording [samples], in memory or on the disk, at a rate in Hz.
 
     What lasts is what is as loud for a second, or a tenth of a short recording, and 0.3 % of a long
-    one: a cough or a slammed door does not.
+    one: a cough or a slammed door does not. Where such a sound stands out, it may also be a single
+    word amid noise: speech is looked for in the rest.
+
+    Args:
+      wave: the recording.
+      rate: in Hz.
+      has_speech: whether some seconds of a wave, which are raised, hold speech.
     """
     frame = max(rate // _FRAMES_PER_SECOND, 1)
     parts = [np.zeros(0, np.float32)]
@@ -64,10 +76,25 @@ def measure_level(wave: np.ndarray, rate: int) -> Level:
         heights = np.abs(read_range(wave, start, stop))
         parts.append(np.maximum.reduceat(heights, np.arange(0, len(heights), frame)))
     peaks = np.concatenate(parts)
-    if not len(peaks):
-        return Level(0.0, 0.0)
-    peak = float(peaks.max())
-    lasting = min(max(round(_LOUD_SHARE * len(peaks)), 1), _LOUD_FRAMES)
-    lasting = min(lasting + round(_RARE_SHARE * len(peaks)), len(peaks))
-    loud = float(np.partition(peaks, len(peaks) - lasting)[len(peaks) - lasting])
-    return Level(peak, min(peak, loud * _MAX_CREST))
+    peak = float(peaks.max(initial=0.0))
+    sounding = peaks[peaks >= SILENT_PEAK]
+    if not len(sounding):
+        return Level(peak, peak)
+    lasting = min(max(round(_LOUD_SHARE * len(sounding)), 1), _LOUD_FRAMES)
+    lasting = min(lasting + round(_RARE_SHARE * len(sounding)), len(sounding))
+    loud = float(np.partition(sounding, len(sounding) - lasting)[len(sounding) - lasting])
+    speech = min(peak, loud * _MAX_CREST)
+    if speech < peak and not has_speech(_raise_around(wave, peaks, frame, loud), rate):
+        speech = peak
+    return Level(peak, speech)
+
+
+def _raise_around(wave: np.ndarray, peaks: np.ndarray, frame: int, loud: float) -> np.ndarray:
+    """Return some seconds around a frame of a given peak, raised, without what is far louder."""
+    middle = int(np.flatnonzero(peaks == np.float32(loud))[0])
+    first = max(middle - _EXCERPT_FRAMES // 2, 0)
+    last = min(first + _EXCERPT_FRAMES, len(peaks))
+    excerpt = np.array(read_range(wave, first * frame, last * frame))
+    is_louder = np.repeat(peaks[first:last] > loud * _MAX_CREST, frame)[: len(excerpt)]
+    excerpt[is_louder] = 0
+    return excerpt * np.float32(NORMAL_PEAK / loud)

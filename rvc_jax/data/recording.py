@@ -60,7 +60,9 @@ class Recording:
     @functools.cached_property
     def level(self) -> Level:
         """Level of `wave`."""
-        return measure_level(self.wave, self.rate)
+        from rvc_jax.features.vad import has_speech
+
+        return measure_level(self.wave, self.rate, has_speech)
 
 
 def open_recording(

@@ -12,13 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rvc_jax.audio.filters import resample
 from rvc_jax.audio.spectrogram import periodic_hann, rfft
+from rvc_jax.config import FEATURE_RATE
 from rvc_jax.features.nn import LstmState, Parameters, linear, lstm, short_convolution
 from rvc_jax.weights import bundled
 
 WINDOW = 512
 """Samples at 16 kHz, 32 ms, that one probability stands for."""
 
+_PROBABILITY = 0.5
+_MIN_WINDOWS = 10
 _WARM_UP_WINDOWS = 16
 _CONTEXT = 64  # samples of the previous window that the model also sees
 _BLOCK = 128  # windows per call, 4.1 s: a slice of a dataset is one call of one compiled shape
@@ -67,6 +71,12 @@ def speech_probability_in_slice(audio16k: np.ndarray) -> np.ndarray:
     windows = len(before) // WINDOW
     before = before[len(before) - windows * WINDOW :]
     return speech_probability(np.concatenate([before, audio16k]))[windows:]
+
+
+def has_speech(wave: np.ndarray, rate: int) -> bool:
+    """Whether there are 0.3 s of speech in some seconds of a wave [samples] at a rate in Hz."""
+    probability = speech_probability(resample(wave, rate, FEATURE_RATE))
+    return int(np.count_nonzero(probability >= _PROBABILITY)) >= _MIN_WINDOWS
 
 
 @functools.cache

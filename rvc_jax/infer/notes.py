@@ -69,6 +69,4 @@ def describe_findings(
 def _describe_peak(level: Level) -> str:
     if level.peak < _DIGITAL_SILENCE:
         return "digital silence"
-    if level.speech < _DIGITAL_SILENCE:
-        return "digital silence but for a click"
     return f"its sound peaks at {20 * math.log10(level.speech):.0f} dB of full scale"

@@ -29,6 +29,7 @@ from rvc_jax.audio.loudness import file_gain, rms, slice_gain
 from rvc_jax.audio.offset import OffsetRemover
 from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE, PrepareConfig
 from rvc_jax.errors import UserError
+from rvc_jax.features.vad import has_speech
 from rvc_jax.features.voice_source import open_voice
 from rvc_jax.infer.chunking import CONTEXT_FRAMES
 
@@ -199,7 +200,7 @@ def prepare_input(
         check.raise_if_bad()
         if side is not None and check.channels > 1:
             side_wave = side.finish()
-    level = measure_level(wave, FEATURE_RATE)
+    level = measure_level(wave, FEATURE_RATE, has_speech)
     return Recording(
         wave,
         _training_gain(wave, level, prepare) if gain is None else gain,

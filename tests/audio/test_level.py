@@ -44,6 +44,29 @@ def test_short_loud_sounds_do_not_count() -> None:
     assert np.abs(quiet).max() * 0.9 < found.speech < np.abs(quiet).max() * 4
 
 
+def test_a_word_amid_noise_counts_where_the_rest_is_no_speech() -> None:
+    noise = np.random.default_rng(0).normal(0, 3e-4, 160000).astype(np.float32)
+    noise[80000:86400] += speech()[8000:14400]
+    assert measure_level(noise, RATE).speech < 0.01
+    asked = []
+
+    def has_speech(wave: np.ndarray, rate: int) -> bool:
+        asked.append((len(wave) / rate, float(np.abs(wave).max())))
+        return False
+
+    found = measure_level(noise, RATE, has_speech)
+    assert found.speech == found.peak > 0.03
+    ((seconds, peak),) = asked
+    assert seconds == 8 and peak == pytest.approx(NORMAL_PEAK * 4, rel=0.8)
+
+
+def test_a_word_amid_digital_silence_counts() -> None:
+    wave = np.zeros(RATE * 100, np.float32)
+    wave[80000:86400] += speech()[8000:14400]
+    found = measure_level(wave, RATE)
+    assert found.speech == found.peak
+
+
 def test_a_minute_of_speech_in_an_hour_of_noise_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -19,6 +19,7 @@ import soundfile
 
 from rvc_jax.config import ConvertConfig, ServeConfig
 from rvc_jax.infer.postprocess import ConvertedAudio
+from rvc_jax.infer.server.capabilities import EVERYTHING, Capabilities
 from rvc_jax.infer.server.server import ConvertRecording, VoiceServer, bind
 from rvc_jax.reporter import Reporter, SilentReporter
 
@@ -164,14 +165,20 @@ def received(client: socket.socket, silence: float) -> bytes:
 
 
 @contextlib.contextmanager
-def serving(convert: ConvertRecording, **settings: Any) -> Iterator[Running]:
+def serving(
+    convert: ConvertRecording, capabilities: Capabilities = EVERYTHING, **settings: Any
+) -> Iterator[Running]:
     """A server on a free port, which must end cleanly."""
     config = ServeConfig(port=0, **settings)
     listener = bind(config)
     log = []
     ended = []
     server = VoiceServer(
-        convert, {"voice": "a voice", "sample_rate": RATE}, config, _LogReporter(log)
+        convert,
+        {"voice": "a voice", "sample_rate": RATE},
+        config,
+        _LogReporter(log),
+        capabilities,
     )
     ready = threading.Event()
 

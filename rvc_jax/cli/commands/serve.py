@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from typing import TYPE_CHECKING, Annotated
@@ -45,6 +46,8 @@ def serve(
         raise UserError(
             'the web server is not installed: pip install "rvc_jax[serve]"'
         ) from error
+    from rvc_jax.features.f0 import find_present_methods
+    from rvc_jax.infer.server.capabilities import Capabilities
     from rvc_jax.infer.server.server import VoiceServer, bind
 
     start_jax()
@@ -57,12 +60,19 @@ def serve(
         loaded.warm_up()
         for note in loaded.model.notes:
             display.message(note)
+        methods = find_present_methods()
+        capabilities = Capabilities(len(loaded.speakers), loaded.index_rows > 0, methods)
         about = {
             "voice": voice.rstrip("/").rpartition("/")[2],
             "sample_rate": loaded.sample_rate,
             "speakers": loaded.speakers,
+            "index_rows": loaded.index_rows,
+            "f0_methods": methods,
         }
-        _run(VoiceServer(loaded.convert_recording, about, service, display), listener)
+        # What a request asks for must be here already: nothing is downloaded for whoever asks.
+        os.environ["RVC_JAX_OFFLINE"] = "1"
+        server = VoiceServer(loaded.convert_recording, about, service, display, capabilities)
+        _run(server, listener)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from typing import Protocol, get_args
 
 import numpy as np
@@ -32,6 +33,20 @@ class PitchExtractor(Protocol):
 
 
 PITCH_METHODS: tuple[str, ...] = get_args(PitchMethod)
+
+_PACKAGES = {"harvest": "pyworld", "dio": "pyworld", "pm": "parselmouth"}
+
+
+def find_present_methods() -> tuple[str, ...]:
+    """Return the methods whose weights or packages are on this machine; nothing is downloaded."""
+    from rvc_jax.weights import store
+
+    def is_present(name: str) -> bool:
+        if name in _PACKAGES:
+            return importlib.util.find_spec(_PACKAGES[name]) is not None
+        return name == "swift" or store.find(name) is not None
+
+    return tuple(name for name in PITCH_METHODS if is_present(name))
 
 
 @functools.lru_cache

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import math
 import os
+import re
 import socket
 import threading
 import time
@@ -26,10 +27,11 @@ from aiohttp.typedefs import Handler
 from rvc_jax.audio.reading import AudioError
 from rvc_jax.audio.writing import EncodingOptions, save
 from rvc_jax.config import ConvertConfig, ServeConfig
-from rvc_jax.errors import UserError, describe_os_error
+from rvc_jax.errors import UserError, describe_os_error, make_printable
 from rvc_jax.infer.options import check_range, file_encoding
 from rvc_jax.infer.postprocess import ConvertedAudio
 from rvc_jax.infer.recording import RecordingError
+from rvc_jax.infer.server.capabilities import EVERYTHING, Capabilities
 from rvc_jax.infer.server.limits import (
     ANSWER_HEADERS,
     LimitedConnection,
@@ -43,6 +45,7 @@ from rvc_jax.infer.server.limits import (
 )
 from rvc_jax.infer.server.query import FORMATS, OPTIONS, parse_options
 from rvc_jax.reporter import SILENT, Reporter
+from rvc_jax.storage.files import disk_full
 from rvc_jax.storage.scratch import temporary_folder
 from rvc_jax.version import __version__
 
@@ -57,6 +60,7 @@ MEDIA_TYPES = {
 }
 """Content type by format."""
 
+_PATH = re.compile(r"/(?:[^\s:;,]+/)+[^\s:;,]*")
 _OTHER_CONNECTIONS = 64  # beside those that wait: they send, read, or are idle
 _STOPPING = "the server is stopping"
 
@@ -77,6 +81,8 @@ class ConvertedFile:
 
     path: Path
     transpose: float
+    notes: tuple[str, ...]
+    """Where little or nothing was found in the recording."""
 
 
 class VoiceServer:
@@ -88,6 +94,7 @@ class VoiceServer:
         about: dict[str, Any],
         config: ServeConfig,
         reporter: Reporter = SILENT,
+        capabilities: Capabilities = EVERYTHING,
     ):
         """Make a server that is not running yet.
 
@@ -96,7 +103,9 @@ class VoiceServer:
           about: Facts of the voice, which `/health` returns.
           config: Limits.
           reporter: Receives a message for every conversion and every failure.
+          capabilities: What requests can ask for.
         """
+        self._capabilities = capabilities
         self.config = config
         self._convert_recording = convert
         self._about = about
@@ -215,6 +224,8 @@ class VoiceServer:
     async def _convert(self, request: web.Request) -> web.StreamResponse:
         try:
             config, extension = parse_options(request.query.items())
+            given = {name.replace("-", "_") for name in request.query}
+            self._capabilities.check(config, given)
         except UserError as error:
             raise RefusalError(400, str(error), close=True) from None
         self._check_queue()
@@ -229,6 +240,8 @@ class VoiceServer:
                     "Content-Length": str(converted.path.stat().st_size),
                     "X-Transpose": f"{converted.transpose:g}",
                 }
+                if converted.notes:
+                    headers["X-Note"] = make_printable("; ".join(converted.notes))
                 response = web.Response(body=file, headers=headers)
                 # The file is removed below, so that it must be sent here.
                 return await send(request, response, self.config.timeout)
@@ -284,14 +297,19 @@ class VoiceServer:
             out = path.with_name(f"converted.{extension}")
             _save(out, converted, file_encoding(config))
         except Exception as error:
-            return self._to_refusal(error)
+            return self._to_refusal(error, path)
         took = time.monotonic() - begun
         self._seconds_each += 0.2 * (took - self._seconds_each)
         self._reporter.message(f"converted {wave.shape[1] / rate:.1f} s in {took:.2f} s")
-        return ConvertedFile(out, converted.transpose)
+        for note in converted.notes:
+            self._reporter.message(f"note: {note}")
+        return ConvertedFile(out, converted.transpose, converted.notes)
 
-    def _to_refusal(self, error: Exception) -> RefusalError:
-        """The answer to a conversion that failed."""
+    def _to_refusal(self, error: Exception, path: Path) -> RefusalError:
+        """The answer to a conversion that failed. It names no place on this machine.
+
+        path: of the recording.
+        """
         if isinstance(error, RefusalError):
             return error
         if isinstance(error, _AbandonedError):
@@ -300,10 +318,17 @@ class VoiceServer:
         if isinstance(error, RecordingTooLongError):
             return RefusalError(413, str(error))
         if isinstance(error, (AudioError, RecordingError)):
-            return RefusalError(400, f"the recording can't be converted: {error}")
+            reason = _PATH.sub("the file", str(error).removeprefix(f"{path}: "))
+            return RefusalError(400, f"the recording can't be converted: {reason}")
+        if disk_full(error):
+            self._reporter.message(str(error))
+            return RefusalError(507, "the disk has no room for the conversion")
         if isinstance(error, UserError):
-            return RefusalError(400, str(error))
-        for line in "".join(traceback.format_exception(error)).splitlines():
+            # The options were checked: what is wrong is a matter of the server.
+            lines = [f"a conversion failed: {error}"]
+        else:
+            lines = "".join(traceback.format_exception(error)).splitlines()
+        for line in lines:
             self._reporter.message(line)
         return RefusalError(
             500, "the conversion failed; see the server's terminal for the reason"

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,10 +24,12 @@ from http_server import RATE, Reply, Running, Stub, audio_file, decoded, receive
 from micro import MICRO
 from untrained_voices import untrained_voice
 
-from rvc_jax.audio.reading import decode
+from rvc_jax.audio.reading import AudioError, decode
 from rvc_jax.cli.main import main
 from rvc_jax.config import ConvertConfig, ServeConfig
 from rvc_jax.errors import UserError
+from rvc_jax.infer.postprocess import ConvertedAudio
+from rvc_jax.infer.server.capabilities import Capabilities
 from rvc_jax.infer.server.server import bind
 from rvc_jax.infer.voice import Voice
 
@@ -313,7 +316,15 @@ def test_a_full_disk_is_reported(running: Running, monkeypatch: pytest.MonkeyPat
     reply = running.convert(tone(0.5))
     assert reply.status == 507
     assert reply.error == "the result can't be kept: cannot be written: No space left on device"
-    monkeypatch.setattr("pathlib.Path.open", lambda *_: io.FileIO("/dev/full", "wb"))
+    usual = Path.open
+
+    def open_full(path: Path, *arguments: Any, **options: Any) -> Any:
+        is_recording = path.name == "recording"
+        return (
+            io.FileIO("/dev/full", "wb") if is_recording else usual(path, *arguments, **options)
+        )
+
+    monkeypatch.setattr(Path, "open", open_full)
     reply = running.convert(tone(0.5))
     assert (
         reply.status == 507
@@ -558,3 +569,67 @@ def test_other_local_addresses() -> None:
             bind(ServeConfig(host=host, port=0)).close()
         except UserError as error:  # a machine without IPv6
             assert ":" in host, error
+
+
+LIMITED = Capabilities(speakers=2, has_index=False, f0_methods=("swift", "rmvpe"))
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("f0_method=fcpe", "f0_method fcpe is not on this server; it has swift, rmvpe"),
+        ("f0-method=harvest", "f0_method harvest is not on this server"),
+        ("index_rate=0.5", "the voice on this server has no index"),
+        ("speaker=2", "speaker 2 is out of range"),
+        ("speaker_mix=0:1,5:1", "there is no speaker 5"),
+        ("formant_shift=90", "formant_shift 90 is out of range"),
+        ("format=flac&resample_rate=96001", "96001 Hz is impossible in .flac files"),
+        ("format=opus&resample_rate=44100", "44100 Hz is impossible in .opus files"),
+        ("format=mp3&resample_rate=96000", "96000 Hz is impossible in .mp3 files"),
+        ("format=mp3&bit_depth=24", "no bit depth 24"),
+        ("format=wav&bit_rate=64", "no bit rate to choose"),
+        ("f0_file=/etc/passwd", "f0_file can't be set over HTTP"),
+    ],
+)
+def test_what_the_server_lacks_is_refused_before_any_work(query: str, words: str) -> None:
+    stub = Stub()
+    with serving(stub, LIMITED) as server:
+        reply = server.convert(tone(0.5), query)
+        assert reply.status == 400
+        assert words in reply.error.replace("--", "").replace("formant-", "formant_")
+        assert "/" not in reply.error.replace("/etc/passwd", "")
+        assert stub.begun == 0
+        for good in ("f0_method=swift", "index_rate=0", "speaker=1&speaker_mix=0:1,1:1"):
+            assert server.convert(tone(0.5), good).status == 200
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UserError("/home/ada/.cache/rvc_jax/weights/rmvpe.pt: is not a checkpoint"),
+        UserError("/tmp cannot hold a recording while it is prepared: No space; name a folder"),
+        OSError(28, "No space left on device", "/var/tmp/x"),
+        PermissionError(13, "Permission denied", "/srv/voices/a.pth"),
+        AudioError("/tmp/rvc_jax-1/recording: broken after 0.1 s"),
+        MemoryError("/opt/x"),
+    ],
+)
+def test_no_answer_names_a_place_on_the_machine(error: Exception) -> None:
+    def fail(*_: object) -> ConvertedAudio:
+        raise error
+
+    with serving(fail) as server:
+        reply = server.convert(tone(0.5))
+        assert reply.status in (400, 500, 507)
+        assert not re.search(r"/(home|tmp|var|srv|opt)", reply.error), reply.error
+        assert server.log or reply.status == 400
+
+
+def test_a_note_on_the_recording_is_a_header_and_in_the_terminal() -> None:
+    def convert(wave: np.ndarray, rate: int, *_: object) -> ConvertedAudio:
+        return ConvertedAudio(rate, 0.0, wave[0], notes=("the recording is silent", "no pitch"))
+
+    with serving(convert) as server:
+        reply = server.convert(tone(0.5))
+        assert reply.headers["X-Note"] == "the recording is silent; no pitch"
+        assert "note: no pitch" in server.log
