@@ -60,9 +60,7 @@ class Recording:
     @functools.cached_property
     def level(self) -> Level:
         """Level of `wave`."""
-        from rvc_jax.features.vad import has_speech
-
-        return measure_level(self.wave, self.rate, has_speech)
+        return measure_level(self.wave, self.rate, _holds_speech)
 
 
 def open_recording(
@@ -187,6 +185,12 @@ def find_drop_reason(
     if config.vad and not _has_speech(wave * np.float32(raising), rate, config):
         return "no speech"
     return None
+
+
+def _holds_speech(wave: np.ndarray, rate: int) -> bool:
+    from rvc_jax.features.vad import has_speech
+
+    return has_speech(wave, rate)
 
 
 def _has_speech(wave: np.ndarray, rate: int, config: PrepareConfig) -> bool:
