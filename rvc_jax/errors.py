@@ -42,6 +42,8 @@ def make_printable(text: str) -> str:
     A question mark replaces characters that are invalid, move the cursor, hide text or turn its
     direction.
     """
+    if text.isascii() and text.isprintable():
+        return text
     text = text.encode("utf-8", "replace").decode("utf-8")
     return "".join("?" if unicodedata.category(c) in _CONTROL_CATEGORIES else c for c in text)
 

@@ -125,6 +125,7 @@ def server(
     ):
         monkeypatch.delenv(proxy, raising=False)
     monkeypatch.setenv("RVC_JAX_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RVC_JAX_OFFLINE", "0")
     with serving(media) as running:
         yield running
 
@@ -170,6 +171,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_DEFAULT_REGION": "us-east-1",
+            "RVC_JAX_OFFLINE": "0",
         }.items():
             monkeypatch.setenv(name, value)
         fsspec.get_filesystem_class(

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+from rvc_jax.cli.terminal import print_line
 from rvc_jax.errors import UserError
 
 
@@ -38,13 +39,13 @@ def run_action(at_end: str) -> int:
         os._exit(0)  # without cleaning up: in a notebook, threads of the kernel would stay
     if at_end == "shutdown":
         at_end = "shutdown /s /t 0" if sys.platform == "win32" else "shutdown -h now"
-    print(f"at the end: {at_end}", file=sys.stderr, flush=True)
+    print_line(f"at the end: {at_end}", to_stderr=True)
     # A shell, because the user writes a shell command.
     code = subprocess.run(at_end, shell=True, check=False).returncode
     if code:
-        print(
+        print_line(
             f"the command at the end failed with exit code {code}; the training is saved",
-            file=sys.stderr,
+            to_stderr=True,
         )
     return code if 0 <= code < 256 else 1
 

@@ -120,6 +120,7 @@ def _describe_run(path: Path) -> dict[str, Any]:
     history = run.history()
     scores = {record["step"]: record["holdout/mel"] for record in select_evaluations(history)}
     best = best_evaluation(history)
+    notice = run.describe_damage()
     return {
         "kind": "run",
         "path": str(path),
@@ -136,6 +137,7 @@ def _describe_run(path: Path) -> dict[str, Any]:
         "holdout_best": best_mel(best) if best else None,
         "best_step": best["step"] if best else None,
         "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        **({"history": notice} if notice else {}),
     }
 
 

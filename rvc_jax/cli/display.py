@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rvc_jax.cli.last_log import note
+from rvc_jax.cli.terminal import print_line, print_lines
 from rvc_jax.errors import hide_credentials, make_printable
 from rvc_jax.formatting import format_duration
 
@@ -67,7 +68,7 @@ class Display:
         elif self._form == "json":
             _print_json_line({"event": "message", "text": text})
         else:
-            _print_line(text)
+            print_line(text, to_stderr=True)
 
     def progress(
         self,
@@ -78,7 +79,7 @@ class Display:
         facts: Mapping[str, Any] | None = None,
     ) -> None:
         """Show how far a stage is; `facts` are part of a JSON line."""
-        stage = _STAGES.get(stage, stage)
+        stage = make_printable(hide_credentials(_STAGES.get(stage, stage)))
         text = make_printable(hide_credentials(text))
         if not total:  # a stage of unknown length stays at its beginning
             done = 0
@@ -99,7 +100,7 @@ class Display:
             _print_json_line({**event, **(facts or {})})
         else:
             line = f"{stage} {100 * done / total:.0f}% {text}"
-            _print_line(line.rstrip())
+            print_line(line.rstrip(), to_stderr=True)
 
 
 def _make_bars() -> Bars:
@@ -107,7 +108,7 @@ def _make_bars() -> Bars:
     from rich.progress import BarColumn, Progress, TextColumn
 
     return Progress(
-        TextColumn("{task.description:<10}"),
+        TextColumn("{task.description:<10}", markup=False),
         BarColumn(12),
         TextColumn("{task.percentage:>3.0f}%"),
         TextColumn("{task.fields[text]}", markup=False),
@@ -116,24 +117,18 @@ def _make_bars() -> Bars:
 
 
 def _print_json_line(line: dict[str, Any]) -> None:
-    _print_line(json.dumps(to_plain(line)))
-
-
-def _print_line(text: str) -> None:
-    # Work goes on without a reader: the terminal was closed, or the pipe.
-    with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+    print_line(json.dumps(to_plain(line)), to_stderr=True)
 
 
 def print_result(result: Any, rows: Iterable[tuple[str, str]], as_json: bool) -> None:
     """Print a command's result: the value itself as JSON, or rows of names and values."""
     if as_json:
-        print(json.dumps(to_plain(result), indent=1))
+        print_lines(json.dumps(to_plain(result), indent=1))
         return
     rows = list(rows)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        print(f"{name:<{width}}  {make_printable(hide_credentials(value))}")
+        print_line(f"{name:<{width}}  {value}")
 
 
 def to_plain(value: Any) -> Any:

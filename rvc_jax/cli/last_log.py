@@ -15,6 +15,7 @@ from typing import IO
 
 from rvc_jax.errors import UserError, make_printable
 from rvc_jax.storage.environment import cache_dir
+from rvc_jax.storage.plain_files import read_plain
 
 _KEPT = 5
 _MAX_BYTES = 64_000
@@ -60,7 +61,7 @@ def read_last_log() -> str | None:
     logs = _list_logs()
     if not logs:
         return None
-    text = logs[-1].read_text("utf-8", "replace")
+    text = read_plain(logs[-1]).decode("utf-8", "replace")
     return f"{logs[-1].stem.rpartition('-')[0]} UTC\n{text}"
 
 

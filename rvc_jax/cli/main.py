@@ -37,7 +37,8 @@ from rvc_jax.cli.commands.train import train
 from rvc_jax.cli.commands.watch import watch
 from rvc_jax.cli.last_log import note, record_command
 from rvc_jax.cli.options import replace_old_names, unwrap_docstring
-from rvc_jax.errors import UserError, hide_credentials, make_printable
+from rvc_jax.cli.terminal import print_line, printable_streams
+from rvc_jax.errors import UserError
 from rvc_jax.storage.environment import describe_environment_error, silence_libraries
 from rvc_jax.storage.signals import InterruptedBySignal, signals_as_exceptions
 from rvc_jax.version import __version__
@@ -85,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is None:
         arguments = sys.argv[1:]
     if arguments == ["--version"]:
-        print(f"rvc-jax {__version__}")
+        print_line(f"rvc-jax {__version__}")
         return 0
     _make_output_safe()
     silence_libraries()
@@ -94,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     is_logged = arguments and arguments[0] in COMMANDS and arguments[0] not in _NOT_LOGGED
     recording = record_command(arguments) if is_logged else contextlib.nullcontext()
     try:
-        with signals_as_exceptions(), recording:
+        with signals_as_exceptions(), recording, printable_streams(arguments):
             code = _run(arguments)
             note(f"exit code {code}")
             return code
@@ -146,10 +147,10 @@ def _report_unexpected_failure(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     sys.__excepthook__(kind, error, trace)
-    print(
+    print_line(
         "rvc-jax: this is a fault of the program: `rvc-jax bug-report` prints a text to paste into "
         "an issue",
-        file=sys.stderr,
+        to_stderr=True,
     )
 
 
@@ -186,9 +187,7 @@ def _make_output_safe() -> None:
 
 def _print_error(text: str, code: int) -> int:
     note(text)
-    line = make_printable(hide_credentials(" ".join(text.split())))
-    with contextlib.suppress(OSError):  # the terminal may be gone
-        print(f"rvc-jax: error: {line}", file=sys.stderr)
+    print_line(f"rvc-jax: error: {' '.join(text.split())}", to_stderr=True)
     return code
 
 

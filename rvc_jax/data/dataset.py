@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import json
 import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
@@ -16,8 +15,9 @@ import numpy as np
 
 from rvc_jax.config import PRESETS, WINDOW_FRAMES
 from rvc_jax.data.quantization import dequantize, quantize, scale_for_peak
-from rvc_jax.errors import UserError, describe_os_error
+from rvc_jax.errors import UserError, describe_os_error, sanitize
 from rvc_jax.storage import places
+from rvc_jax.storage.json_files import convert, parse_json
 from rvc_jax.storage.places import Location
 
 FORMAT = "rvc_jax voice"
@@ -29,6 +29,9 @@ _MAX_READS = 3
 
 _FLOAT_VERSION = "2.0.0"
 """Older format that is still read: samples are float32."""
+
+_MAX_NUMBER = 1 << 40
+_MAX_CHANNELS = 1 << 16
 
 Split = Literal["train", "holdout"]
 
@@ -90,7 +93,7 @@ class DatasetInfo:
     def from_dict(cls, values: dict[str, Any]) -> DatasetInfo:
         """Rebuild a description from the result of `to_dict`, also after a trip through JSON.
 
-        Raises TypeError or KeyError for anything else.
+        Raises TypeError, KeyError or ValueError for anything else.
         """
         values = dict(values)
         values["dropped"] = tuple(Drop(*drop) for drop in values["dropped"])
@@ -98,7 +101,21 @@ class DatasetInfo:
             name: tuple(values[name])
             for name in ("speakers", "speaker_minutes", "speaker_median_f0", "notes")
         }
-        return cls(**values)
+        info = convert(dataclasses.asdict(cls(**values)), cls)
+        _check_info(info)
+        return info
+
+
+def _check_info(info: DatasetInfo) -> None:
+    """Raise ValueError for a number that no dataset has."""
+    numbers = [value for value in vars(info).values() if type(value) in (int, float)]
+    numbers += [*info.speaker_minutes, *info.speaker_median_f0]
+    if not all(0 <= number < _MAX_NUMBER for number in numbers):  # false for NaN, too
+        raise ValueError("a number is out of range")
+    if info.preset not in PRESETS:
+        raise ValueError(f"unknown preset {sanitize(info.preset)!r}")
+    if not 0 < info.content_channels <= _MAX_CHANNELS:
+        raise ValueError(f"{info.content_channels} channels of content")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,14 +257,14 @@ def _read_description(path: Location) -> tuple[str, DatasetInfo]:
         content = places.read(places.join(path, "metadata.json"))
         if content is None:
             raise _not_ours(path)
-        metadata = json.loads(content)
+        metadata = parse_json(content)
         if not isinstance(metadata, dict) or metadata.pop("format", None) != FORMAT:
             raise _not_ours(path)
         version = metadata.pop("version", None)
         if version not in (VERSION, _FLOAT_VERSION):
             raise UserError(
-                f"{path} is a dataset of version {version}, this program reads {VERSION}; "
-                "prepare it again"
+                f"{path} is a dataset of version {sanitize(version, 20)}, this program reads "
+                f"{VERSION}; prepare it again"
             )
         return version, DatasetInfo.from_dict(metadata)
     except OSError as error:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -250,7 +251,13 @@ def compute_sound_key(path: Path, cut: Cut, config: PrepareConfig) -> str:
     }
     rate = PRESETS[config.preset].audio.sample_rate
     return make_cache_key(
-        _SLICING_VERSION, file_sha256(path), cut.start, cut.stop, cut.gain_db, rate, settings
+        _SLICING_VERSION,
+        _hash_once(path, _file_identity(path)),
+        cut.start,
+        cut.stop,
+        cut.gain_db,
+        rate,
+        settings,
     )
 
 
@@ -343,6 +350,23 @@ class BatchExtractor:
         self._pending.clear()
 
 
+@dataclasses.dataclass(frozen=True)
+class _CachedCut:
+    """What the cache keeps of a cut: the schema of an entry."""
+
+    seconds: float
+    slices: tuple[Slice, ...]
+    notes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _CachedRecording:
+    """What the cache keeps of a separated recording beside its arrays."""
+
+    gain: float
+    notes: tuple[str, ...]
+
+
 @dataclasses.dataclass
 class _OpenCut:
     """An analysis; with the recording, if something has to be computed from it."""
@@ -395,10 +419,9 @@ def _open_cut(
                 raise AudioError("not a file")
             before = _file_identity(path)
             key = compute_sound_key(path, cut, config)
-            known = cache.get_value(key)
+            known = cache.get_value(key, _CachedCut)
             if known is not None:
-                found = tuple(Slice(*values) for values in known["slices"])
-                analysis = Analysis(cut, key, known["seconds"], found, tuple(known["notes"]))
+                analysis = Analysis(cut, key, known.seconds, known.slices, known.notes)
                 missing = _find_missing(analysis, extractors, cache)
                 if not missing and cache.has_array(peaks_key(key)):
                     return _OpenCut(analysis, config)
@@ -462,7 +485,7 @@ def _load_arrays(
 
 
 def _load_separated(key: str, rate: int, cache: Cache) -> Recording | None:
-    facts = cache.get_value(make_cache_key(key, "recording"))
+    facts = cache.get_value(make_cache_key(key, "recording"), _CachedRecording)
     if facts is None:
         return None
     wave = cache.get_array(make_cache_key(key, "recording", "wave"))
@@ -470,7 +493,7 @@ def _load_separated(key: str, rate: int, cache: Cache) -> Recording | None:
     clipped = cache.get_array(make_cache_key(key, "recording", "clipped"))
     if wave is None or broken is None or clipped is None:
         return None
-    return Recording(wave, rate, broken, clipped, facts["gain"], tuple(facts["notes"]))
+    return Recording(wave, rate, broken, clipped, facts.gain, facts.notes)
 
 
 def _store_separated(key: str, recording: Recording, cache: Cache) -> None:
@@ -483,6 +506,12 @@ def _store_separated(key: str, recording: Recording, cache: Cache) -> None:
         cache.put_array(make_cache_key(key, "recording", name), array)
     facts = {"gain": recording.gain, "notes": recording.notes}
     cache.put_value(make_cache_key(key, "recording"), facts)
+
+
+@functools.lru_cache(maxsize=64)
+def _hash_once(path: Path, identity: tuple[int, int, int]) -> str:
+    """Hash a file once for all its cuts, while its identity stays the same."""
+    return file_sha256(path)
 
 
 def _file_identity(path: Path) -> tuple[int, int, int]:

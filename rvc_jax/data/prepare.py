@@ -98,6 +98,10 @@ def prepare(
             lock.check()
             _check_out(out, overwrite)
             _move_into_place(written, out, shards, overwrite)
+        if store.damaged:
+            reporter.message(
+                f"{store.damaged} damaged entries of the cache {store.root} were computed again"
+            )
     return info
 
 

@@ -33,9 +33,10 @@ from rvc_jax.data.cut import Cut, name_cut, number_duplicates
 from rvc_jax.data.fetch.fetch import fetch
 from rvc_jax.data.patterns import PatternError, check_pattern
 from rvc_jax.data.timecode import parse_time
-from rvc_jax.errors import UserError, describe_os_error
+from rvc_jax.errors import UserError
 from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage.environment import cache_dir
+from rvc_jax.storage.plain_files import read_text
 
 _MAX_FILE_BYTES = 1 << 20
 _MAX_GAIN_DB = 60
@@ -199,13 +200,9 @@ def _check_overlaps(cuts: Iterable[tuple[Any, float, float | None, str]]) -> Non
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise UserError(f"{path} is not a recipe: larger than {_MAX_FILE_BYTES >> 20} MB")
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {describe_os_error(error)}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a recipe: not a text in UTF-8") from error
+        return tomllib.loads(read_text(path, _MAX_FILE_BYTES))
+    except FileNotFoundError:
+        raise UserError(f"there is no recipe {path}") from None
     except RecursionError as error:
         raise UserError(f"{path} is not a recipe: too many brackets") from error
     except ValueError as error:

@@ -93,7 +93,7 @@ def read_stored_records(place: Location, split: str, expected: int) -> Iterator[
         expected: How many records the split has, more than 0.
 
     Raises:
-        UserError: A description is not that of one of our datasets, or a shard is no plain file.
+        UserError: A description is not that of one of our datasets, or a shard is not a plain file.
         ValueError: The split has another number of records.
         Exception: What TensorFlow raises for damaged records.
     """

@@ -8,6 +8,7 @@ can be processed in blocks.
 from __future__ import annotations
 
 import array
+import io
 import math
 import re
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import numpy as np
 from rvc_jax.audio.reading import MAX_HOURS
 from rvc_jax.config import FRAMES_PER_SECOND, PITCH_MAX_HZ, PITCH_MIN_HZ, ConvertConfig
 from rvc_jax.errors import UserError, describe_os_error, sanitize
+from rvc_jax.storage.plain_files import RECORD_BYTES, read_text
 
 MAX_LINES = 10_000_000
 """Most lines of a pitch file: more than a day at 100 a second."""
@@ -154,9 +156,7 @@ def read_f0_points(path: Path | str) -> F0Points:
     seconds = array.array("d")
     hz = array.array("d")
     try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path} is not a file: name one with lines of seconds,Hz")
-        with path.open(encoding="utf-8-sig") as file:
+        with io.StringIO(read_text(path, RECORD_BYTES), None) as file:
             for number, text in _read_point_lines(path, file):
                 previous = seconds[-1] if seconds else -math.inf
                 time, pitch = _parse_point(path, number, text, previous)
@@ -164,8 +164,6 @@ def read_f0_points(path: Path | str) -> F0Points:
                 hz.append(pitch)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {describe_os_error(error)}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not text: a pitch file has lines of seconds,Hz") from error
     if not seconds:
         raise UserError(f"{path} has no points in it: a pitch file has lines of seconds,Hz")
     return F0Points(np.array(seconds), np.array(hz))

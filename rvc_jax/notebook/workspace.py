@@ -4,12 +4,13 @@ there."""
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from rvc_jax.errors import UserError
 from rvc_jax.storage.files import file_sha256, write_json
+from rvc_jax.storage.json_files import read_json
 
 _NAME = re.compile(r"[^\W_]([\w -]{0,58}[^\W_])?")
 _KEPT_BY_OTHERS = re.compile(r"con|prn|aux|nul|(com|lpt)\d|[gd]_\d+", re.IGNORECASE)
@@ -58,9 +59,8 @@ class Workspace:
     @property
     def state(self) -> dict[str, Any]:
         """The cells' notes."""
-        with contextlib.suppress(OSError, ValueError):
-            if isinstance(state := json.loads((self.path / "notebook.json").read_text()), dict):
-                return state
+        with contextlib.suppress(FileNotFoundError, UserError):
+            return read_json(self.path / "notebook.json", dict[str, Any])
         return {}
 
     def note(self, **values: Any) -> None:
@@ -70,8 +70,8 @@ class Workspace:
     @property
     def beat(self) -> dict[str, Any]:
         """The run's last heartbeat; empty before the first."""
-        with contextlib.suppress(OSError, ValueError):
-            return json.loads((self.run / "heartbeat.json").read_text())
+        with contextlib.suppress(FileNotFoundError, UserError):
+            return read_json(self.run / "heartbeat.json", dict[str, Any])
         return {}
 
     @property

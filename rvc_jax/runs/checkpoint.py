@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +15,13 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, sanitize
 from rvc_jax.storage.files import file_sha256, write_json
+from rvc_jax.storage.json_files import read_json
 
 HASHES = "sha256.json"
 _UNFINISHED = ".unfinished"
+_STEP = re.compile("0|[1-9][0-9]{0,17}")
 
 FieldDefaults = dict[str, Callable[[dict[str, Any]], Any]]
 """Makes the value of a field that early checkpoints lack, from the fields that were restored."""
@@ -178,17 +180,34 @@ def _place_like(value: Any, like: Any) -> Any:
 def verify(folder: Path) -> str | None:
     """Return what is wrong with a checkpoint; None if all files have the hashes of when it was
     saved."""
+    damaged = f"the checkpoint {folder} is damaged"
     try:
-        expected = json.loads((folder / HASHES).read_text())
+        expected = read_json(folder / HASHES, dict[str, str])
     except FileNotFoundError:
-        return f"the checkpoint {folder} is damaged ({HASHES} is missing)"
-    except ValueError:
-        return f"the checkpoint {folder} is damaged ({HASHES} can't be read)"
+        return f"{damaged} ({HASHES} is missing)"
+    except UserError:
+        return f"{damaged} ({HASHES} can't be read)"
+    if not expected:
+        return f"{damaged} ({HASHES} is empty)"
+    odd = _find_odd_file(folder)
+    if odd is not None:
+        return f"{damaged} ({odd} is not a plain file)"
     actual = _hash_files(folder)
     for name, digest in expected.items():
         if actual.get(name) != digest:
             state = "does not match its hash" if name in actual else "is missing"
-            return f"the checkpoint {folder} is damaged (file {name} {state})"
+            return f"{damaged} (file {sanitize(name)} {state})"
+    for name in actual:
+        if name not in expected and not Path(name).name.startswith("."):
+            return f"{damaged} (file {sanitize(name)} is not of it)"
+    return None
+
+
+def _find_odd_file(folder: Path) -> str | None:
+    """Return the name of what is neither a plain file nor a folder; None without any."""
+    for path in folder.rglob("*"):
+        if not (path.is_file() or path.is_dir()):
+            return sanitize(path.relative_to(folder))
     return None
 
 
@@ -196,7 +215,7 @@ def list_steps(folder: Path) -> list[int]:
     """Return the steps of all checkpoints in a folder, the oldest first."""
     if not folder.is_dir():
         return []
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+    return sorted(int(path.name) for path in folder.glob("*") if _STEP.fullmatch(path.name))
 
 
 def is_remote_only(folder: Path) -> bool:

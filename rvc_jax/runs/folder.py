@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rvc_jax.config import Preset, from_dict, to_dict
+from rvc_jax.config import Preset, to_dict
 from rvc_jax.data.dataset import DatasetInfo
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, sanitize
 from rvc_jax.runs.history import FILE as HISTORY_FILE
 from rvc_jax.runs.history import Line, read_history, select_datasets, select_present
+from rvc_jax.runs.settings import FORMAT, parse_settings
+from rvc_jax.storage.arrays import read_npy
 from rvc_jax.storage.files import LOCK_NAME, is_vacant, write_array, write_json
-from rvc_jax.storage.places import Location, is_remote
+from rvc_jax.storage.places import Location, find_bucket, is_remote
+from rvc_jax.storage.plain_files import read_plain
 from rvc_jax.version import __version__
-
-FORMAT = "rvc_jax run"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,33 +52,19 @@ class RunFolder:
         if not path.is_dir():
             raise UserError(f"there is no run folder at {path}")
         try:
-            config = json.loads(file.read_text())
+            content = read_plain(file)
         except FileNotFoundError:
             raise UserError(f"{path} is not a run of rvc-jax: it has no config.json") from None
-        except ValueError:
-            raise UserError(f"{file} is damaged: it is not JSON") from None
-        if not isinstance(config, dict) or config.get("format") != FORMAT:
-            raise UserError(
-                f"{path} is not a run of rvc-jax: its config.json is another program's"
-            )
-        try:
-            preset = from_dict(Preset, config["preset"])
-            dataset = DatasetInfo.from_dict(config["dataset"])
-            place = config.get("dataset_path")
-            if place is not None and not is_remote(place):
-                place = Path(place)
-            return cls(
-                path,
-                preset,
-                dataset,
-                place,
-                config.get("devices", 1),
-                config.get("started_from", {}),
-            )
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"{file} is damaged, or from another version of rvc-jax: {error}"
-            ) from None
+        settings = parse_settings(content, file)
+        place = settings.dataset_path
+        return cls(
+            path,
+            settings.preset,
+            settings.dataset,
+            place if place is None or is_remote(place) else Path(place),
+            settings.devices,
+            settings.started_from,
+        )
 
     @classmethod
     def open_if_any(cls, path: Path) -> RunFolder | None:
@@ -113,6 +99,31 @@ class RunFolder:
         write_json(self.path / "config.json", config)
         write_array(self.path / "index.npy", index.astype(np.float16))
 
+    def find_dataset(self, named: Location | None, run: Location) -> Location:
+        """Return where to read the run's dataset.
+
+        A URL that only `config.json` names is used if the run itself is in that bucket. Else
+        the maker of the run would decide which addresses this machine contacts.
+
+        Args:
+            named: The dataset that the user named, if any.
+            run: The folder or URL of the run, as the user named it.
+
+        Raises:
+            UserError: The user has to name the dataset.
+        """
+        if named is not None:
+            return named
+        place = self.dataset_path
+        if place is None:
+            raise UserError(f"{run} does not say where its dataset is: name it with --dataset")
+        if is_remote(place) and not _is_in_bucket_of(place, run):
+            raise UserError(
+                f"the dataset of {run} is at {sanitize(place)}, which only its config.json says: "
+                "if you trust it, name it with --dataset"
+            )
+        return place
+
     @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
@@ -132,6 +143,10 @@ class RunFolder:
         lines = read_history(self.path / HISTORY_FILE)
         return list(lines) if whole else select_present(lines)
 
+    def describe_damage(self) -> str:
+        """Return what to say about lines of the history that can't be read; empty without any."""
+        return read_history(self.path / HISTORY_FILE).describe_unreadable()
+
     def datasets(self) -> list[Line]:
         """Read since which steps the run has been trained on which datasets, oldest first."""
         return select_datasets(self.history(whole=True))
@@ -143,7 +158,10 @@ class RunFolder:
             float16 [rows, channels].
         """
         path = self.path / "index.npy"
-        return np.load(path) if path.exists() else None
+        try:
+            return check_rows(read_npy(path), path)
+        except FileNotFoundError:
+            return None
 
     def voice_folder(self, which: str = "best", step: int | None = None) -> Path:
         """Return the folder of a voice's checkpoint.
@@ -186,6 +204,32 @@ class RunFolder:
         from rvc_jax.runs import checkpoint
 
         folder = self.voice_folder(which, step)
-        network = build_synthesizer(self.preset.generator, self.preset.audio)
-        shapes = {name: np.zeros(shape, np.float32) for name, shape in network.shapes.items()}
+        try:
+            network = build_synthesizer(self.preset.generator, self.preset.audio)
+        except Exception as error:  # networks of impossible sizes fail in many ways
+            raise UserError(
+                f"{self.path / 'config.json'} is damaged: its networks can't be built: "
+                f"{sanitize(error)}"
+            ) from error
+        # Without memory for their values: the shapes may be those of a damaged config.json.
+        zero = np.zeros((), np.float32)
+        shapes = {name: np.broadcast_to(zero, shape) for name, shape in network.shapes.items()}
         return network, checkpoint.read(folder, {"generator": shapes})["generator"]
+
+
+def _is_in_bucket_of(place: Location, run: Location) -> bool:
+    try:
+        return is_remote(run) and find_bucket(place) == find_bucket(run)
+    except UserError:  # no URL of a bucket
+        return False
+
+
+def check_rows(rows: np.ndarray, path: Path) -> np.ndarray:
+    """Check that an array can be an index: floats [rows, channels], at least one row.
+
+    Raises:
+        UserError: It is something else.
+    """
+    if rows.ndim != 2 or rows.dtype.kind != "f" or not all(rows.shape):
+        raise UserError(f"{path} is damaged: it holds {rows.dtype} {list(rows.shape)}")
+    return rows

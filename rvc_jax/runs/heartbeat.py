@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 import os
 import platform
@@ -14,12 +13,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rvc_jax.errors import UserError
 from rvc_jax.reporter import Reporter
 from rvc_jax.runs import checkpoint
 from rvc_jax.runs.progress import STAGE, TrainProgress, TrainResult
 from rvc_jax.storage.files import write_json
+from rvc_jax.storage.json_files import read_json
 
 FILE = "heartbeat.json"
+STATES = ("starting", "training", "finished", "interrupted", "failed")
+_MAX_NUMBER = 1e15  # NaN is not below it
+
 INTERVAL = 5.0
 """Seconds between two heartbeats."""
 
@@ -60,13 +64,13 @@ class HeartbeatRecord:
 def read_heartbeat(run: Path) -> HeartbeatRecord | None:
     """Read the last heartbeat of a run; None if it has none, or the file is damaged."""
     try:
-        values = json.loads((run / FILE).read_text())
-        names = {field.name for field in dataclasses.fields(HeartbeatRecord)}
-        return HeartbeatRecord(
-            **{name: value for name, value in values.items() if name in names}
-        )
-    except (OSError, ValueError, TypeError, AttributeError):
+        record = read_json(run / FILE, HeartbeatRecord)
+    except (FileNotFoundError, UserError):
         return None
+    numbers = [*vars(record).values(), *record.losses.values()]
+    numbers = [value for value in numbers if type(value) in (int, float)]
+    is_sound = record.state in STATES and all(abs(value) < _MAX_NUMBER for value in numbers)
+    return record if is_sound else None
 
 
 class HeartbeatWriter:

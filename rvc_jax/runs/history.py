@@ -21,8 +21,11 @@ from typing import Any
 from rvc_jax.config import BestBy
 from rvc_jax.metrics.holdout import ranking_score
 from rvc_jax.storage.files import atomic_write, disk_full
+from rvc_jax.storage.json_files import parse_json
+from rvc_jax.storage.plain_files import RECORD_BYTES, read_plain
 
 FILE = "history.jsonl"
+_MAX_STEP = 10**15
 
 Line = Mapping[str, Any]
 
@@ -45,7 +48,10 @@ class History:
     def __init__(self, file: Path):
         """Read the lines that the file has, if it exists."""
         self._file = file
-        self._lines: list[Line] = list(read_history(file))
+        found = read_history(file)
+        self.notice = found.describe_unreadable()
+        """What to say about lines of the file that can't be read; empty without any."""
+        self._lines: list[Line] = list(found)
         self._written = len(self._lines)
         """Number of lines, from the first, that are on disk."""
         self._is_file_valid = True
@@ -138,16 +144,67 @@ def _encode(line: Line) -> bytes:
     return (json.dumps(line) + "\n").encode()
 
 
-def read_history(file: Path) -> list[dict[str, Any]]:
+class HistoryLines(list[dict[str, Any]]):
+    """The lines of a history, oldest first."""
+
+    unreadable = 0
+    """Lines of the file that are left out, since they are not those of a history."""
+
+    def describe_unreadable(self) -> str:
+        """Return what to say about lines that are left out; empty without any."""
+        if not self.unreadable:
+            return ""
+        lines = "1 line" if self.unreadable == 1 else f"{self.unreadable} lines"
+        return f"{lines} of {FILE} can't be read and are left out"
+
+
+def read_history(file: Path) -> HistoryLines:
     """Read a history's lines, oldest first; none if there is no file.
 
-    A last line that is only half there (the run may be writing it) is left out.
+    A last line that is only half there (the run may be writing it) is left out. Damaged lines are
+    left out and counted.
+
+    Raises:
+        UserError: It is not a plain file, or too large.
     """
+    lines = HistoryLines()
     try:
-        lines = file.read_text().splitlines()
+        content = read_plain(file, RECORD_BYTES)
     except FileNotFoundError:
-        return []
-    return [json.loads(line) for line in lines if line.endswith("}")]
+        return lines
+    *whole, last = content.split(b"\n")
+    for text in [*whole, last] if last.endswith(b"}") else whole:
+        line = _parse_line(text)
+        if line is not None:
+            lines.append(line)
+        elif text.strip():
+            lines.unreadable += 1
+    return lines
+
+
+def _parse_line(text: bytes) -> dict[str, Any] | None:
+    """Return a line; None unless it has what the functions of this module expect."""
+    try:
+        line = parse_json(text)
+    except ValueError:
+        return None
+    if not isinstance(line, dict) or not _is_number(line.get("epoch", 0)):
+        return None
+    step = line.get("step")
+    if type(step) is not int or not 0 <= step <= _MAX_STEP:
+        return None
+    if not all(isinstance(line.get(name, ""), str) for name in (DATASET, SPEECH)):
+        return None
+    which = line.get("best/which")
+    is_best = which in list(PREFIXES)  # of any type: a list compares, a dictionary hashes
+    if "best/which" in line and not (is_best and f"{PREFIXES[which]}/mel" in line):
+        return None
+    measured = (value for name, value in line.items() if "/" in name and name != "best/which")
+    return line if all(map(_is_number, measured)) else None
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
 
 
 def select_present(history: Sequence[Line]) -> list[Line]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import platform
 import time
@@ -18,6 +19,7 @@ from rvc_jax.errors import UserError, sanitize
 from rvc_jax.reporter import Reporter
 from rvc_jax.storage import places
 from rvc_jax.storage.files import write_json
+from rvc_jax.storage.json_files import convert, parse_json, read_json
 from rvc_jax.storage.locks import Lock, lock_folder
 
 _EXPIRY_SECONDS = 300.0
@@ -68,8 +70,8 @@ class RunLock:
         self._place = places.join(url, "owner.json")
         self._renewed = 0.0
         try:
-            self._identity = str(json.loads(self._file.read_text()))
-        except (OSError, ValueError):
+            self._identity = read_json(self._file, str)
+        except (FileNotFoundError, UserError):
             self._identity = uuid.uuid4().hex
 
     def check(self) -> bool:
@@ -137,12 +139,7 @@ class RunLock:
     def _read(self) -> Owner | None:
         content = places.read(self._place)
         try:
-            found = json.loads(content or b"")
-            return Owner(
-                str(found["folder"]),
-                int(found["process"]),
-                str(found["machine"]),
-                float(found["time"]),
-            )
-        except (ValueError, TypeError, KeyError):
+            owner = convert(parse_json(content or b""), Owner)
+        except ValueError:
             return None
+        return owner if math.isfinite(owner.time) and abs(owner.process) < 1 << 31 else None

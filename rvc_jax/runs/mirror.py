@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Collection, Iterator
@@ -20,6 +19,7 @@ from rvc_jax.runs import checkpoint
 from rvc_jax.storage import places
 from rvc_jax.storage.environment import cache_dir
 from rvc_jax.storage.files import write_json
+from rvc_jax.storage.json_files import read_json
 from rvc_jax.storage.scratch import temporary_folder
 
 _FILES = (
@@ -387,7 +387,6 @@ def _snapshot(path: Path) -> Iterator[Path]:
 
 def _read_record(path: Path) -> dict[str, list[Any]]:
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
+        return read_json(path, dict[str, list[Any]])
+    except (FileNotFoundError, UserError):
         return {}
-    return found if isinstance(found, dict) else {}

@@ -157,7 +157,10 @@ def read_status(
         max(steps, default=0),
         best_mel(best) if best else None,
         best["step"] if best else None,
-        tuple(learning_curve.summary(history, folder.preset.train)),
+        (
+            *learning_curve.summary(history, folder.preset.train),
+            *filter(None, [folder.describe_damage()]),
+        ),
     )
 
 

@@ -13,7 +13,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from rvc_jax.errors import UserError, sanitize
+from rvc_jax.errors import UserError, make_printable, sanitize
 
 _CHATTY_LOGGERS = ("absl", "apache_beam", "asyncio", "jax", "orbax")
 _SET_ASIDE = {
@@ -143,6 +143,20 @@ def check_devices() -> None:
         raise UserError(_blame("JAX_PLATFORMS", reason)) from error
 
 
+def is_offline() -> bool:
+    """Return whether $RVC_JAX_OFFLINE forbids all use of the network."""
+    return os.environ.get("RVC_JAX_OFFLINE", "0") not in ("", "0")
+
+
+def check_online(place: object) -> None:
+    """Raise UserError if a place of the network may not be contacted."""
+    if is_offline():
+        raise UserError(
+            f"{place} is not contacted, since RVC_JAX_OFFLINE forbids all use of the network; "
+            "unset it, or name a place on this machine"
+        )
+
+
 def silence_libraries() -> None:
     """Keep libraries' remarks off the terminal. Call it before they are imported."""
     settle_variables()
@@ -169,7 +183,7 @@ def start_jax(has_peers: bool = False) -> None:
         UserError: A variable of the environment is wrong.
     """
     for remark in _REMARKS:
-        print(remark, file=sys.stderr)
+        print(make_printable(remark), file=sys.stderr)
     _REMARKS.clear()
     _check_xla_flags()
     try:

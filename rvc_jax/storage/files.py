@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.storage.environment import cache_dir
+from rvc_jax.storage.plain_files import open_plain
 from rvc_jax.storage.scratch import clear_once, make_scratch_name
 
 if TYPE_CHECKING:
@@ -210,8 +211,13 @@ def _is_disk_full(error: BaseException) -> bool:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal. Raises OSError."""
-    with path.open("rb") as file:
+    """Return the SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        FileNotFoundError: Nothing is there.
+        UserError: It is not a plain file, or can't be read.
+    """
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -20,6 +20,7 @@ MAX_DEPTH = 64
 MAX_ITEMS = 2_000_000
 """Values that one file may have."""
 
+_MAX_DIGITS = 20
 _T = TypeVar("_T")
 # The closing quote is optional, so that a file of quotes takes linear time.
 _TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
@@ -39,7 +40,7 @@ def read_json(
 
     Raises:
         FileNotFoundError: Nothing is there.
-        UserError: It is no plain file, too large, no JSON, or not of the schema.
+        UserError: It is not a plain file, too large, no JSON, or not of the schema.
     """
     return decode_json(read_plain(path, limit), kind, path, advice)
 
@@ -54,7 +55,7 @@ def decode_json(content: bytes, kind: type[_T], source: object, advice: str = ""
         advice: What to do about it, for the message.
 
     Raises:
-        UserError: It is no JSON, or not of the schema.
+        UserError: It is not JSON, or not of the schema.
     """
     try:
         return convert(parse_json(content), kind)
@@ -67,15 +68,25 @@ def parse_json(content: bytes) -> Any:
     """Parse JSON of bounded depth and size, without a schema.
 
     Raises:
-        ValueError: It is no JSON, or has too many brackets within brackets or values.
+        ValueError: It is not JSON, or has too many brackets within brackets or values.
     """
     _check_bounds(content)
     try:
-        return json.loads(content.decode("utf-8-sig"))
+        text = content.decode("utf-8-sig")
+        if "\\ud" in text.lower():  # perhaps half a character, which can't be written anywhere
+            text = json.dumps(json.loads(text), ensure_ascii=False)
+            text = text.encode("utf-8", "replace").decode()
+        return json.loads(text, parse_int=_parse_int)
     except UnicodeDecodeError:
         raise ValueError("it is not JSON in UTF-8") from None
     except (ValueError, RecursionError):
         raise ValueError("it is not JSON") from None
+
+
+def _parse_int(text: str) -> int:
+    if len(text) > _MAX_DIGITS:  # no float, and no array's size
+        raise ValueError("a number of too many digits")
+    return int(text)
 
 
 def convert(value: Any, kind: type[_T]) -> _T:

@@ -30,6 +30,7 @@ from typing import Any
 from rvc_jax.errors import UserError, describe_os_error, sanitize
 from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage.files import LOCK_NAME
+from rvc_jax.storage.json_files import parse_json
 from rvc_jax.storage.processes import ProcessId, identify_this_process
 from rvc_jax.storage.scratch import make_scratch_name
 
@@ -462,7 +463,7 @@ def _is_flocked(descriptor: int) -> bool:
 
 def _parse(content: bytes) -> Holder | None:
     try:
-        found: Any = json.loads(content)
+        found: Any = parse_json(content)
         if found["format"] != _FORMAT:
             return None
         process = found["process"]

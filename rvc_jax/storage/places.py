@@ -1,23 +1,31 @@
-"""Local paths and URLs behind one set of functions: `gs://`, `s3://`, whatever fsspec supports."""
+"""Local paths and URLs of buckets behind one set of functions.
+
+A URL is `gs://BUCKET/NAME`, `gcs://`, `s3://` or `s3a://` and nothing else: fsspec by itself would
+follow chains (`zip://a::http://b`) and contact whatever an address names. `memory://` is a place
+within the process.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, sanitize
+from rvc_jax.storage.environment import check_online
 from rvc_jax.storage.files import atomic_write
 from rvc_jax.storage.plain_files import SETTINGS_BYTES, read_plain
 from rvc_jax.storage.scratch import temporary_folder
 
 Location = Path | str
-"""A local path, or a URL of one of fsspec's file systems."""
+"""A local path, or the URL of something in a bucket."""
 
-_PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs"}
+_PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "s3a": "s3fs"}
+_URL = re.compile(r"(gs|gcs|s3|s3a|memory)://([A-Za-z0-9][A-Za-z0-9._-]*)?(/(?!.*::).*)?")
 _MAX_REASON = 200
 
 
@@ -34,6 +42,23 @@ def is_remote(place: Location) -> bool:
     return "://" in str(place)
 
 
+def find_bucket(place: Location) -> str | None:
+    """Return the scheme and the bucket of a URL, `gs://BUCKET`; None for a path on this machine.
+
+    Raises:
+        UserError: It is a URL of another kind.
+    """
+    if not is_remote(place):
+        return None
+    found = _URL.fullmatch(str(place))
+    if found is None:
+        raise UserError(
+            f"{sanitize(place)} is not a place that rvc-jax reads: name a path on this machine, "
+            "or gs://BUCKET/NAME or s3://BUCKET/NAME"
+        )
+    return f"{found[1]}://{found[2] or ''}"
+
+
 def join(place: Location, *names: str) -> Location:
     """Return a place below another one."""
     if is_remote(place):
@@ -45,15 +70,19 @@ def filesystem(place: Location) -> tuple[Any, str]:
     """Return the fsspec file system of a place, and the place's path in it.
 
     Raises:
-        UserError: The package for that file system is not installed, or the URL is invalid.
+        UserError: The package for that file system is not installed, the URL is invalid, or
+            $RVC_JAX_OFFLINE is set.
     """
+    find_bucket(place)
+    scheme = str(place).partition("://")[0]
+    if scheme != "memory":
+        check_online(place)
     import fsspec
 
-    scheme = str(place).partition("://")[0]
     try:
         return fsspec.core.url_to_fs(str(place))
     except ImportError as error:
-        package = _PACKAGES.get(scheme, f"fsspec's package for {scheme}://")
+        package = _PACKAGES[scheme]
         raise UserError(
             f"{place}: `pip install {package}` to use {scheme}:// places"
         ) from error
@@ -92,7 +121,7 @@ def read(place: Location, limit: int = SETTINGS_BYTES) -> bytes | None:
         limit: The most bytes that it may have, and that are read.
 
     Raises:
-        UserError: It is no plain file, has more bytes than the limit, or can't be read.
+        UserError: It is not a plain file, has more bytes than the limit, or can't be read.
     """
     if not is_remote(place):
         try:

@@ -53,7 +53,7 @@ def open_plain(path: Path | str, limit: int | None = None) -> BinaryIO:
 
     Raises:
         FileNotFoundError: Nothing is there.
-        UserError: It is no plain file, has more bytes than the limit, or can't be opened.
+        UserError: It is not a plain file, has more bytes than the limit, or can't be opened.
     """
     try:
         # Before opening, too: opening some devices has effects.
@@ -83,7 +83,7 @@ def check_plain(path: Path | str, limit: int | None = None) -> os.stat_result:
 
     Raises:
         FileNotFoundError: Nothing is there.
-        UserError: It is no plain file, has more bytes than the limit, or can't be opened.
+        UserError: It is not a plain file, has more bytes than the limit, or can't be opened.
     """
     with open_plain(path, limit) as file:
         return os.fstat(file.fileno())
@@ -98,7 +98,7 @@ def read_plain(path: Path | str, limit: int = SETTINGS_BYTES) -> bytes:
 
     Raises:
         FileNotFoundError: Nothing is there.
-        UserError: It is no plain file, has more bytes than the limit, or can't be read.
+        UserError: It is not a plain file, has more bytes than the limit, or can't be read.
     """
     with open_plain(path, limit) as file:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
+import math
 import re
 import time
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from pathlib import Path
 from rvc_jax.config import RATES, Rate
 from rvc_jax.errors import UserError
 from rvc_jax.storage.files import write_json
+from rvc_jax.storage.json_files import read_json
 
 _BUDGET_PATTERN = re.compile(r"(\$)?(\d+(?:\.\d+)?)\s*(units?|h|min|\$)?")
 _MIN_RESERVE = 20.0
@@ -151,6 +152,7 @@ def lookup_rate(kind: str) -> Rate | None:
 
 def _read_seconds(file: Path) -> float:
     try:
-        return max(float(json.loads(file.read_text())["seconds"]), 0.0)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        seconds = read_json(file, dict[str, float])["seconds"]
+    except (FileNotFoundError, UserError, KeyError):
         return 0.0
+    return seconds if 0 <= seconds < math.inf else 0.0

@@ -198,6 +198,8 @@ def train_loop(
 
     quota = DiskQuota(folder.path, recipe, reporter)
     history = History(folder.path / HISTORY_FILE)
+    if history.notice:
+        reporter.message(history.notice)
     meter = BudgetMeter(folder.path / "spent.json", parse_budget(recipe))
     validator = Validator(folder, data, networks, history, reporter, quota)
     checkpoints = CheckpointManager(

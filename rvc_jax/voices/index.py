@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rvc_jax.errors import UserError
+from rvc_jax.storage.arrays import read_npy
+from rvc_jax.storage.json_files import parse_json
 from rvc_jax.storage.plain_files import read_plain
 from rvc_jax.voices.choice import (
     FEATURES,
@@ -102,7 +103,7 @@ def _read_slot(voice: Path) -> Path | None:
     """The index that a slot of w-okada's client or one of its forks names for its voice."""
     place = voice.parent / _SLOT
     try:
-        slot = json.loads(read_plain(place, _SLOT_BYTES))
+        slot = parse_json(read_plain(place, _SLOT_BYTES))
         names = (slot["modelFile"], slot["indexFile"])
         # Only names count: an index is taken from the slot's own folder.
         model, index = (re.split(r"[\\/]", name)[-1] for name in names)
@@ -149,20 +150,13 @@ def read_index(path: str | Path, channels: int) -> np.ndarray:
 
 def _read_array(path: Path) -> np.ndarray:
     try:
-        # Mapped: an array that claims to be larger than its file is refused.
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        rows = read_npy(path)
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
-    except Exception as error:  # a damaged file can raise anything
-        raise UserError(
-            f"{path} is not an index: it is not an array of NumPy, or damaged"
-        ) from error
-    is_array = isinstance(rows, np.ndarray) and rows.ndim == 2 and rows.dtype.kind == "f"
-    if not is_array or not len(rows):
+    if rows.ndim != 2 or rows.dtype.kind != "f" or not rows.size:
         raise UserError(
             f"{path} is not an index: it is not an array of numbers [rows, channels]"
         )
-    rows = np.array(rows)
     if not np.isfinite(rows).all():
         raise UserError(f"{path} is a broken index: some of its numbers are not finite")
     return rows

@@ -16,7 +16,7 @@ from rvc_jax.config import (
     PrepareConfig,
     from_dict,
 )
-from rvc_jax.errors import sanitize
+from rvc_jax.errors import UserError, sanitize
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import build_synthesizer
 from rvc_jax.runs.folder import RunFolder
@@ -113,7 +113,7 @@ class VoiceModel:
             facts=facts,
             index=run.index(),
             run=run,
-            prepare=from_dict(PrepareConfig, dataset.config),
+            prepare=_read_preparation(run),
             median_f0=dataset.speaker_median_f0,
             precision=run.preset.train.precision,
         )
@@ -192,6 +192,15 @@ class VoiceModel:
 def _build_network(generator: GeneratorConfig, audio: AudioConfig, posterior: bool) -> Network:
     # A voice is read, checked and used: three times the same network.
     return build_synthesizer(generator, audio, posterior=posterior)
+
+
+def _read_preparation(run: RunFolder) -> PrepareConfig:
+    try:
+        return from_dict(PrepareConfig, run.dataset.config)
+    except TypeError as error:
+        raise UserError(
+            f"{run.path} was prepared by another version of rvc-jax: {sanitize(error)}"
+        ) from None
 
 
 def count_epochs(run: RunFolder, step: int) -> int:

@@ -19,6 +19,7 @@ import safetensors.numpy
 
 from rvc_jax.errors import UserError, describe_os_error, sanitize
 from rvc_jax.storage.files import atomic_write
+from rvc_jax.storage.plain_files import WEIGHTS_BYTES, open_plain
 
 _MAX_HEADER_BYTES = 10_000_000  # the package allows ten times as many
 _TENSOR_FIELDS = {"dtype", "shape", "data_offsets"}
@@ -104,7 +105,7 @@ def write(
 
 def _open(path: Path) -> Any:
     """Open a file whose header is in order. Raises OSError, SafetensorError or ValueError."""
-    with path.open("rb") as file:
+    with open_plain(path, WEIGHTS_BYTES) as file:
         length = int.from_bytes(file.read(8), "little")
         if length > _MAX_HEADER_BYTES:
             raise ValueError("its header has no possible length")

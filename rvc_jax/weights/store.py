@@ -104,10 +104,7 @@ def hub_model(name: str, reporter: Reporter = SILENT) -> Path:
         raise UserError(
             f"{name!r} is not the name of a model on the Hugging Face hub, which is OWNER/NAME"
         )
-    config, *weights = (
-        WeightsFile(f"hub/{name}/{file}", (f"{HUB}/{name}/resolve/main/{file}",))
-        for file in _MODEL_FILES
-    )
+    config, *weights = _list_hub_files(name)
     if _find_file(config) is None:
         _download(config, reporter)
     if not any(_find_file(file) for file in weights):
@@ -121,6 +118,13 @@ def find_hub_model(name: str) -> Path | None:
     config, *weights = (place / file for file in _MODEL_FILES)
     is_here = config.is_file() and any(file.is_file() for file in weights)
     return place if is_here else None
+
+
+def _list_hub_files(name: str) -> list[WeightsFile]:
+    return [
+        WeightsFile(f"hub/{name}/{file}", (f"{HUB}/{name}/resolve/main/{file}",))
+        for file in _MODEL_FILES
+    ]
 
 
 def is_hub_name(name: str) -> bool:
@@ -252,7 +256,7 @@ def _download(file: WeightsFile, reporter: Reporter) -> Path:
     """Download a file into the cache. One process does; others wait, and find it there."""
     place = folder() / file.path
     addresses = _list_addresses(file)
-    if os.environ.get("RVC_JAX_OFFLINE", "0") not in ("", "0"):
+    if environment.is_offline():
         is_changed = place.is_file()
         state = (
             "in the cache is not as it was downloaded" if is_changed else "is not in the cache"

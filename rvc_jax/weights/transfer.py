@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import ssl
 import threading
 import time
@@ -13,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rvc_jax.errors import describe_os_error, hide_credentials
+from rvc_jax.errors import UserError, describe_os_error, hide_credentials
 from rvc_jax.reporter import Reporter
 from rvc_jax.storage.files import check_disk_space, write_json
+from rvc_jax.storage.json_files import parse_json
 from rvc_jax.storage.origins import drop_credentials, split_credentials
+from rvc_jax.storage.plain_files import read_plain
 from rvc_jax.version import __version__
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)
@@ -158,8 +159,8 @@ def _find_part(url: str, part: Path, pinned: bool) -> tuple[int, str | None]:
 def read_json(path: Path) -> dict[str, Any]:
     """Read the object in a small JSON file; empty if it is missing or damaged."""
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        value = parse_json(read_plain(path))
+    except (OSError, ValueError, UserError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -138,14 +138,11 @@ def test_an_old_voice_converts(old: Path, name: str) -> None:
     np.testing.assert_allclose(converted, expected, atol=2e-3)
 
 
-def test_an_old_cache_is_read(old: Path) -> None:
+def test_an_old_cache_is_as_good_as_absent(old: Path) -> None:
+    """Its entries have no hash, so nothing says that they are what was computed."""
     cache = Cache(old / "cache")
-    array = cache.get_array(make_cache_key("an array", 1))
-    assert array is not None
-    np.testing.assert_array_equal(array, np.arange(5, dtype=np.float32))
-    assert cache.get_value(make_cache_key("a value", [0.5, None])) == {
-        "slices": [[0, 480, None]]
-    }
+    assert cache.get_array(make_cache_key("an array", 1)) is None
+    assert cache.get_value(make_cache_key("a value", [0.5, None]), dict) is None
 
 
 def make_speech(folder: Path) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rvc_jax.cli.terminal import print_lines
+
 
 def bug_report() -> int:
     """Print a text to paste into an issue: versions, devices, variables, the last command's log.
@@ -9,5 +11,5 @@ def bug_report() -> int:
     """
     from rvc_jax.cli.bug_report import write_report
 
-    print(write_report())
+    print_lines(write_report())
     return 0

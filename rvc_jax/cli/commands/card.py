@@ -11,6 +11,7 @@ from rvc_jax.cli.options import (
     Which,
     check_output_file,
 )
+from rvc_jax.cli.terminal import print_lines
 from rvc_jax.storage.environment import start_jax
 
 
@@ -44,7 +45,7 @@ def card(
     if as_json:
         print_result({"out": out, "card": text}, [], as_json)
     elif out is None:
-        print(text, end="")
+        print_lines(text)
     else:
         print_result(None, [("card", str(out))], as_json)
     return 0

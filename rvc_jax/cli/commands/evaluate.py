@@ -108,9 +108,7 @@ def _evaluate_run(
         folder.preset.version,
         content_encoder,
     )
-    place = dataset or folder.dataset_path
-    if place is None:
-        raise UserError(f"{run} does not say where its dataset is: name it with --dataset")
+    place = folder.find_dataset(dataset, run)
     if dataset is None and not places.exists(place):
         raise UserError(
             f"the dataset of {run} is not at {place} any more: name it with --dataset"

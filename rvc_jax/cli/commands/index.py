@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from rvc_jax.cli.display import Display, print_result
 from rvc_jax.cli.options import Encoder, Json
-from rvc_jax.errors import UserError, describe_os_error
+from rvc_jax.errors import UserError
 from rvc_jax.formatting import format_bytes
 from rvc_jax.storage.environment import start_jax
 
@@ -132,14 +132,12 @@ def _read_run(source: str) -> tuple[np.ndarray | None, tuple[str, str | None, An
 def _read_array(path: Path) -> np.ndarray:
     import numpy as np
 
+    from rvc_jax.storage.arrays import read_npy  # imports NumPy, which `--help` does without
+
     try:
-        # Mapped, so that a file shorter than its header claims is refused before memory is taken.
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {describe_os_error(error)}") from None
-    except (ValueError, EOFError, TypeError, OverflowError):
-        raise UserError(f"{path}: not an array of NumPy, or damaged") from None
-    is_array = isinstance(rows, np.ndarray)
-    if not is_array or rows.ndim != 2 or not np.issubdtype(rows.dtype, np.floating):
+        rows = read_npy(path, mapped=True)
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.floating):
         raise UserError(f"{path}: not features: an array of floats [rows, channels] is needed")
     return rows

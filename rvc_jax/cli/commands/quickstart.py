@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from rvc_jax.cli.display import Display, print_result
 from rvc_jax.cli.options import Json, OptionalInt
+from rvc_jax.cli.terminal import print_line
 from rvc_jax.storage.environment import start_jax
 
 
@@ -26,9 +26,9 @@ def quickstart(
     with Display() as display:
         result = run_quickstart(out, display, epochs)
     if result is None:
-        print(
+        print_line(
             "interrupted; the training is saved, and the same command continues it",
-            file=sys.stderr,
+            to_stderr=True,
         )
         return 0
     print_result(result, result.rows(), as_json)

@@ -45,7 +45,7 @@ def report(
     if out is not None:
         check_output_file(out)
     folder = RunFolder.open(fetch_run(run, "history.jsonl", "best", "checkpoints"))
-    missing = write_report_of_run(folder.path, dataset, out)
+    missing = write_report_of_run(folder.path, dataset, out, run)
     page = out or places.join(run, "report.html")
     if out is None and places.is_remote(run):
         places.put(folder.path / "report.html", str(page))
@@ -56,6 +56,9 @@ def report(
         ("evaluations", str(len(select_evaluations(history)))),
         *(("outlook", sentence) for sentence in sentences),
     ]
+    notice = folder.describe_damage()
+    if notice:
+        rows.append(("history", notice))
     if missing:
         rows.append(("without sound", missing))
     print_result({"out": page, "outlook": sentences, "without_sound": missing}, rows, as_json)
@@ -63,7 +66,10 @@ def report(
 
 
 def write_report_of_run(
-    run: Path, dataset: Location | None = None, out: Path | None = None
+    run: Path,
+    dataset: Location | None = None,
+    out: Path | None = None,
+    named_run: Location | None = None,
 ) -> str:
     """Write the page of a run, and return why if the hold-out could not be rendered into it.
 
@@ -72,6 +78,7 @@ def write_report_of_run(
       dataset: where the hold-out is, by default the run's own dataset. The page is written even if
         that cannot be read.
       out: the page's file, by default `report.html` in the run.
+      named_run: the run as the user named it, if `run` is a copy of it.
 
     Raises:
       UserError: a dataset was named and cannot be read.
@@ -85,9 +92,7 @@ def write_report_of_run(
     clips = []
     missing = ""
     try:
-        place = dataset or folder.dataset_path
-        if place is None:
-            raise UserError(f"{run} does not say where its dataset is: name it with --dataset")
+        place = folder.find_dataset(dataset, named_run or run)
         clips = render_holdout_clips(folder, load_dataset(place))
     except UserError as error:
         if dataset is not None:

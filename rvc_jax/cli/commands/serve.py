@@ -13,6 +13,7 @@ from tyro.conf import Positional
 
 from rvc_jax.cli.display import Display
 from rvc_jax.cli.options import Encoder, Member, OptionalPlace, Service, Which
+from rvc_jax.cli.terminal import print_line
 from rvc_jax.errors import UserError
 from rvc_jax.storage.environment import start_jax
 from rvc_jax.storage.signals import HANGUP, leave_dead_terminal
@@ -80,7 +81,7 @@ def _run(server: VoiceServer, listener: socket.socket) -> None:
     """Serve until a signal stops the server."""
 
     def announce(address: str) -> None:
-        print(f"ready on {address}", flush=True)
+        print_line(f"ready on {address}")
 
     def stop(number: int, frame: object) -> None:
         if number == HANGUP:

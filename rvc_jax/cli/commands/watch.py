@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from rvc_jax.cli.options import RunArgument
+from rvc_jax.cli.terminal import print_line
 from rvc_jax.errors import UserError
 from rvc_jax.formatting import format_duration
 
@@ -33,7 +34,7 @@ def watch(run: RunArgument, every: float = 10.0) -> int:
         now = read_status(run, observer=observer)
         line = _format(now)
         if line != last:
-            print(line, flush=True)
+            print_line(line)
             last = line
         if not now.is_active:
             return 0 if now.state == "finished" else 1

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
 import re
 import time
 import urllib.parse
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rvc_jax.errors import UserError, sanitize
+from rvc_jax.storage.json_files import parse_json
 from rvc_jax.storage.plain_files import read_plain
 
 _HEADING = "# Netscape HTTP Cookie File"
@@ -215,8 +215,8 @@ def _parse_line(line: str, number: int) -> Cookie:
 def _parse_json(text: str) -> list[Cookie]:
     """Parse a list of cookies in JSON, or an object that has one. Raises ValueError."""
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text.encode())
+    except ValueError as error:
         raise ValueError("it begins like JSON, and is not valid JSON") from error
     if isinstance(content, Mapping):
         content = content.get("cookies", [content])

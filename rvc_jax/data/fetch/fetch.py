@@ -34,6 +34,7 @@ from rvc_jax.data.fetch.sidecar import (
 )
 from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.reporter import SILENT, Reporter
+from rvc_jax.storage.environment import check_online
 from rvc_jax.storage.files import disk_full
 from rvc_jax.storage.locks import lock_folder
 
@@ -175,6 +176,7 @@ class _FetchRun:
         try:
             for link in links:
                 if not self._archive.find(clean_link(link)):
+                    check_online(link)
                     check_link(link, self._config.allow_private_addresses)
         except RefusedError as error:
             raise UserError(str(error)) from error

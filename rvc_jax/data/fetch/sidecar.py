@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rvc_jax.errors import UserError
 from rvc_jax.storage.files import write_json
+from rvc_jax.storage.json_files import parse_json
 from rvc_jax.storage.places import Location, read
 
 SIDECAR_SUFFIX = ".source.json"
 NO_SITE = "Generic"
 """yt-dlp's extractor for pages of no known site: its names for recordings are not unique."""
 _FORMAT = 1
+_MAX_CUTS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,7 @@ def read_sidecar(recording: Location) -> Sidecar | None:
     if content is None:
         return None
     try:
-        return _parse(json.loads(content))
+        return _parse(parse_json(content))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{recording}{SIDECAR_SUFFIX} is damaged; fetch the recording again, or delete it"
@@ -135,7 +137,10 @@ def _parse(value: dict[str, Any]) -> Sidecar:
     if value.pop("format") != _FORMAT:
         raise ValueError("a format of another version")
     chapters = tuple(_parse_chapter(item) for item in value.pop("chapters"))
-    cuts = tuple(_check_span(start, stop) for start, stop in value.pop("cuts"))
+    cuts = value.pop("cuts")
+    if len(cuts) > _MAX_CUTS:
+        raise ValueError(f"more than {_MAX_CUTS} cuts")
+    cuts = merge_overlapping([_check_span(start, stop) for start, stop in cuts])
     sidecar = Sidecar(**value, chapters=chapters, cuts=cuts)
     required = ("link", "page", "extractor", "id", "title", "fetched_at", "sha256", "yt_dlp")
     for name in required:
@@ -147,6 +152,24 @@ def _parse(value: dict[str, Any]) -> Sidecar:
     if sidecar.duration is None:
         return sidecar
     return dataclasses.replace(sidecar, duration=float(sidecar.duration))
+
+
+def merge_overlapping(
+    cuts: Sequence[tuple[float, float | None]],
+) -> tuple[tuple[float, float | None], ...]:
+    """Return cuts in which no speech counts twice: the same ones unless some overlap.
+
+    Args:
+        cuts: (start, end) in seconds; an end of None is the recording's.
+    """
+    merged: list[tuple[float, float | None]] = []
+    for start, stop in sorted(cuts, key=lambda cut: cut[0]):
+        last, end = merged[-1] if merged else (0.0, 0.0)
+        if end is not None and start >= end:
+            merged.append((start, stop))
+        elif end is not None and (stop is None or stop > end):
+            merged[-1] = (last, stop)
+    return tuple(cuts) if len(merged) == len(cuts) else tuple(merged)
 
 
 def _parse_chapter(item: dict[str, Any]) -> Chapter:

@@ -17,7 +17,6 @@ Our names, with `#` for the number of a layer:
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -28,8 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rvc_jax.config import CONTENT_ENCODERS
-from rvc_jax.errors import UserError, describe_os_error
+from rvc_jax.errors import UserError
 from rvc_jax.features.nn import HEAD_CHANNELS
+from rvc_jax.storage.json_files import read_json
 
 CONV_KERNELS = (10, 3, 3, 3, 3, 2, 2)
 CONV_STRIDES = (5, 2, 2, 2, 2, 2, 2)
@@ -221,15 +221,10 @@ def _weights_file(path: Path) -> Path:
         return path
     config = path / "config.json"
     try:
-        if config.stat().st_size > _CONFIG_LIMIT:
-            raise UserError(f"{config}: is too large for a configuration")
-        check_config(json.loads(config.read_bytes()), str(config))
-    except OSError as error:
-        raise UserError(
-            f"{config}: cannot be read: {describe_os_error(error)}; a model's folder has one"
-        ) from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{config}: is not JSON; fetch the model again") from None
+        stated = read_json(config, dict[str, Any], _CONFIG_LIMIT, "fetch the model again")
+    except FileNotFoundError:
+        raise UserError(f"{path} has no config.json, as the folder of a model has") from None
+    check_config(stated, str(config))
     for name in _WEIGHTS:
         if (path / name).exists():
             return path / name

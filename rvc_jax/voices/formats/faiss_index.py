@@ -22,6 +22,7 @@ import numpy as np
 
 from rvc_jax.errors import UserError, describe_os_error, sanitize
 from rvc_jax.storage.files import atomic_write
+from rvc_jax.storage.plain_files import WEIGHTS_BYTES, open_plain
 
 MAX_ROWS = 200_000
 """Rows that an index holds. More are first reduced to REDUCED_ROWS centers, as RVC does."""
@@ -162,7 +163,7 @@ def read(path: Path | str) -> np.ndarray:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_plain(path, WEIGHTS_BYTES) as file:
             reader = _Reader(file)
             rows = reader.read_index(_MAX_DEPTH)
             if reader.left:

@@ -28,6 +28,7 @@ from rvc_jax.storage.files import (
     write_array,
     write_json,
 )
+from rvc_jax.storage.json_files import parse_json, read_json
 from rvc_jax.storage.locks import lock_output
 from rvc_jax.version import __version__
 from rvc_jax.voices.formats import pth_reader, sniff
@@ -93,7 +94,7 @@ def _parse_text(name: str, text: str) -> Any:
 def _parse_description(text: str, weights: dict[str, np.ndarray]) -> VoiceModel:
     damaged = "the description of the voice in its header is damaged"
     try:
-        described = json.loads(text)
+        described = parse_json(text.encode())
         speakers = described["speakers"]
         model = VoiceModel(
             generator=from_dict(GeneratorConfig, described["generator"]),
@@ -210,18 +211,12 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     file = folder / DESCRIPTION
     try:
-        if file.stat().st_size > _MAX_DESCRIPTION_BYTES:
-            raise ValueError
-        description = json.loads(file.read_text())
+        description = read_json(file, dict[str, Any], _MAX_DESCRIPTION_BYTES)
     except FileNotFoundError:
         raise UserError(
             f"{folder} is not a voice that `rvc-jax import` made: it has no {DESCRIPTION}"
         ) from None
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {describe_os_error(error)}") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{file} is damaged: it is not JSON") from None
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
+    if description.get("format") != FORMAT:
         raise UserError(
             f"{folder} is not a voice that `rvc-jax import` made: its {DESCRIPTION} is another "
             "program's"

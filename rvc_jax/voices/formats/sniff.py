@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from rvc_jax.errors import UserError, describe_os_error, sanitize
 from rvc_jax.models.vocoders import find_other_vocoder
+from rvc_jax.storage.plain_files import open_plain
 
 _HEAD_BYTES = 4096
 
@@ -178,12 +179,10 @@ def sniff_head(path: Path) -> FileKind | None:
 def read_head(path: Path) -> bytes:
     """Read the beginning of a file. Raises UserError if it is missing, not a file or unreadable."""
     try:
-        if not path.exists():
-            raise UserError(f"there is no file {path}")
-        if not path.is_file():
-            raise UserError(f"{path} is not a file: name a voice's .pth")
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             return file.read(_HEAD_BYTES)
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {describe_os_error(error)}") from None
 

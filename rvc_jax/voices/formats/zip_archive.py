@@ -23,6 +23,7 @@ from typing import BinaryIO, NamedTuple
 from rvc_jax.errors import UserError, describe_os_error, sanitize
 from rvc_jax.storage.file_names import to_file_name
 from rvc_jax.storage.files import atomic_folder, check_disk_space, is_vacant
+from rvc_jax.storage.plain_files import check_plain
 from rvc_jax.storage.scratch import temporary_folder
 from rvc_jax.voices.choice import (
     FEATURES,
@@ -203,8 +204,7 @@ class _BoundedReader(io.BufferedReader):
 @contextlib.contextmanager
 def _open(archive: Path) -> Iterator[BinaryIO]:
     try:
-        if not stat.S_ISREG(archive.stat().st_mode):
-            raise _RefusedError("not a file")  # a pipe would be waited for
+        check_plain(archive)
         file = _BoundedReader(io.FileIO(archive))
     except OSError as error:
         raise _RefusedError(f"cannot be read: {describe_os_error(error)}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rvc_jax.data.fetch.sidecar import (
     Chapter,
     Sidecar,
     make_recording_key,
+    merge_overlapping,
     read_sidecar,
     read_wanted_cuts,
     sidecar_path,
@@ -89,3 +91,31 @@ def test_an_archive_knows_links_and_names_of_sites(recording: Path) -> None:
     assert make_recording_key(NO_SITE, "a1") is None
     recording.unlink()
     assert Archive(recording.parent).find(SIDECAR.link) is None
+
+
+def test_no_speech_counts_twice():
+    whole = ((5.0, 8.0), (0.0, 2.0), (2.0, 5.0), (9.0, None))
+    assert merge_overlapping(whole) == whole  # in their order
+    for cuts, merged in (
+        ([(1.0, 2.0), (1.0, 2.0)], ((1.0, 2.0),)),
+        ([(1.0, 2.0), (1.5, 3.0), (0.5, 1.2)], ((0.5, 3.0),)),
+        ([(0.0, None), (3.0, 4.0)], ((0.0, None),)),
+        ([(3.0, None), (1.0, 4.0), (5.0, 6.0)], ((1.0, None),)),
+        ([(0.0, 9.0), (2.0, 3.0), (9.0, 10.0)], ((0.0, 9.0), (9.0, 10.0))),
+    ):
+        assert merge_overlapping(cuts) == merged
+    many = [(i / 1000, 100 + i / 1000) for i in range(200_000)]
+    begin = time.process_time()
+    assert merge_overlapping(many) == ((0.0, 299.999),)
+    assert time.process_time() - begin < 2
+
+
+def test_more_cuts_than_any_recording_has_are_refused_at_once(tmp_path):
+    recording = tmp_path / "a.wav"
+    write_sidecar(
+        recording, dataclasses.replace(SIDECAR, cuts=tuple((i, i + 1) for i in range(20_000)))
+    )
+    begin = time.process_time()
+    with pytest.raises(UserError, match=r"source.json is damaged"):
+        read_wanted_cuts(recording)
+    assert time.process_time() - begin < 2
