@@ -201,8 +201,8 @@ def _check_overlaps(cuts: Iterable[tuple[Any, float, float | None, str]]) -> Non
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_text(path, _MAX_FILE_BYTES))
-    except FileNotFoundError:
-        raise UserError(f"there is no recipe {path}") from None
+    except FileNotFoundError as error:
+        raise UserError(f"{path} cannot be read: {describe_os_error(error)}") from None
     except RecursionError as error:
         raise UserError(f"{path} is not a recipe: too many brackets") from error
     except ValueError as error:

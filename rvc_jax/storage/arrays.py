@@ -47,9 +47,7 @@ def read_npy(path: Path | str, mapped: bool = False, limit: int = ENTRY_BYTES) -
             return array.reshape(shape, order=order)
         except (ValueError, OSError, MemoryError) as error:
             reason = str(error).partition("\n")[0]
-            raise UserError(
-                f"{path} is not an array of numbers, or damaged: {reason}"
-            ) from None
+            raise UserError(f"{path} is not an array of NumPy, or damaged: {reason}") from None
 
 
 def parse_npy(content: bytes) -> np.ndarray:
@@ -74,7 +72,7 @@ def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype, bool]:
         except (RecursionError, MemoryError, TypeError, SyntaxError, EOFError):
             raise ValueError("its header does not read") from None
     if dtype.kind not in _KINDS or dtype.itemsize > 8:
-        raise ValueError(f"it holds {str(dtype)[:40]}")
+        raise ValueError(f"it holds {str(dtype)[:40]}, not numbers")
     if len(shape) > 4 or any(length < 0 for length in shape):
         raise ValueError(f"it has the shape {str(shape)[:40]}")
     return shape, dtype, by_columns

@@ -122,9 +122,7 @@ def read_text(path: Path | str, limit: int = SETTINGS_BYTES) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{_show(path)} is not a text file in UTF-8 (byte {error.start})"
-        ) from None
+        raise UserError(f"{_show(path)} is not text in UTF-8 (byte {error.start})") from None
 
 
 def _read(path: Path | str, file: BinaryIO, limit: int) -> bytes:
@@ -141,7 +139,7 @@ def _read(path: Path | str, file: BinaryIO, limit: int) -> bytes:
 def _check_status(path: Path | str, status: os.stat_result, limit: int | None) -> None:
     for is_kind, name in _KINDS:
         if is_kind(status.st_mode):
-            raise UserError(f"{_show(path)} is {name}, not a file")
+            raise UserError(f"{_show(path)} is not a file, but {name}")
     if not stat.S_ISREG(status.st_mode):
         raise UserError(f"{_show(path)} is not a plain file")
     if limit is not None and status.st_size > limit:

@@ -107,10 +107,10 @@ def test_what_is_no_file_is_refused(copy, kind, name, capsys):
         place.symlink_to("/dev/zero")
     else:
         place.mkdir()
-    with pytest.raises(UserError, match=f"{name} is a"):
+    with pytest.raises(UserError, match=f"{name} is not a file, but"):
         next(iterate(copy, "train"))
     assert main(["info", str(copy)]) == 0  # the description is whole
-    assert f"its records cannot be read: {copy / name} is a" in capsys.readouterr().out
+    assert f"its records cannot be read: {copy / name} is not a file" in capsys.readouterr().out
 
 
 def test_counts_that_the_shards_cannot_hold_are_refused_at_once(copy):

@@ -20,7 +20,7 @@ import time
 import traceback
 from pathlib import Path
 
-SECONDS = 30
+SECONDS = 60
 """Limit of one command."""
 _NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
 _PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.startfile")

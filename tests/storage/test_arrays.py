@@ -71,7 +71,7 @@ def test_what_is_no_array_of_numbers_is_one_line(tmp_path, name):
     file.write_bytes(HOSTILE[name])
     begin = time.process_time()
     for mapped in (False, True):
-        with pytest.raises(UserError, match="not an array of numbers, or damaged") as caught:
+        with pytest.raises(UserError, match="not an array of NumPy, or damaged") as caught:
             read_npy(file, mapped)
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
     with pytest.raises(ValueError):

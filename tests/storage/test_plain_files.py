@@ -63,7 +63,7 @@ def test_links_to_plain_files_are_followed(tmp_path):
     assert read_text(tmp_path / "link") == "grün\r\n"
     assert check_plain(tmp_path / "link").st_size == len((tmp_path / "file").read_bytes())
     (tmp_path / "file").write_bytes(b"abc\xff")
-    with pytest.raises(UserError, match=r"not a text file in UTF-8 \(byte 3\)"):
+    with pytest.raises(UserError, match=r"not text in UTF-8 \(byte 3\)"):
         read_text(tmp_path / "file")
 
 

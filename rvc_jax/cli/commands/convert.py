@@ -112,8 +112,6 @@ def _named_input(source: Path) -> Iterator[Path]:
         return
     if sys.stdin.isatty():
         raise UserError("standard input is the terminal: send it a recording")
-    from rvc_jax.storage.scratch import temporary_folder  # imports psutil
-
     with temporary_folder() as folder:
         copy = Path(folder) / "sound"
         with copy.open("wb") as file:
@@ -137,8 +135,6 @@ def _named_output(out: Path, format: str) -> Iterator[Path]:
         raise UserError(
             "sound would be written to the terminal: send standard output to a file or a program"
         )
-    from rvc_jax.storage.scratch import temporary_folder  # imports psutil
-
     with temporary_folder() as folder:
         target = Path(folder) / f"sound.{format}"
         with _rename_in_errors(target, "standard output"):

@@ -28,8 +28,9 @@ from rvc_jax.storage.files import (
     write_array,
     write_json,
 )
-from rvc_jax.storage.json_files import parse_json, read_json
+from rvc_jax.storage.json_files import parse_json
 from rvc_jax.storage.locks import lock_output
+from rvc_jax.storage.plain_files import read_plain
 from rvc_jax.version import __version__
 from rvc_jax.voices.formats import pth_reader, sniff
 from rvc_jax.voices.formats.infer_sizes import check_sizes
@@ -211,12 +212,14 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     file = folder / DESCRIPTION
     try:
-        description = read_json(file, dict[str, Any], _MAX_DESCRIPTION_BYTES)
+        description = parse_json(read_plain(file, _MAX_DESCRIPTION_BYTES))
     except FileNotFoundError:
         raise UserError(
             f"{folder} is not a voice that `rvc-jax import` made: it has no {DESCRIPTION}"
         ) from None
-    if description.get("format") != FORMAT:
+    except ValueError as error:
+        raise UserError(f"{file} is damaged: {error}") from None
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise UserError(
             f"{folder} is not a voice that `rvc-jax import` made: its {DESCRIPTION} is another "
             "program's"
