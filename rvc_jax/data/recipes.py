@@ -33,7 +33,7 @@ from rvc_jax.data.cut import Cut, name_cut, number_duplicates
 from rvc_jax.data.fetch.fetch import fetch
 from rvc_jax.data.patterns import PatternError, check_pattern
 from rvc_jax.data.timecode import parse_time
-from rvc_jax.errors import UserError
+from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.reporter import SILENT, Reporter
 from rvc_jax.storage.environment import cache_dir
 from rvc_jax.storage.plain_files import read_text

@@ -91,7 +91,7 @@ DESCRIPTIONS = {
     "deep JSON": (b"[" * 100_000, "is damaged"),
     "a list": (b"[]", "another program's"),
     "another program's": (b'{"format": "voice"}', "another program's"),
-    "too long": (b" " * 2_000_000, "is damaged"),
+    "too long": (b" " * 2_000_000, "more than 1 MB"),
     "binary": (b"\xff\xfe\x00", "is damaged"),
 }
 
