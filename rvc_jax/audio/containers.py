@@ -9,15 +9,16 @@ sees them.
 from __future__ import annotations
 
 import dataclasses
-import mmap
 import os
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 _PCM_TAGS = (1, 3)  # integers, floating point numbers
+_MOST_KNOWN = 64
 _MOST_PARTS = 1000
 _MOST_CHUNKS = 10_000
 # Programs write a size from here on into a header while they do not know the length.
@@ -52,6 +53,10 @@ class Part:
     """Bytes behind the sound that are neither sound nor anything known."""
 
 
+_known_parts: dict[tuple[int, int, int, int], list[Part]] = {}
+_lock = threading.Lock()
+
+
 class _Chunk(NamedTuple):
     name: bytes
     start: int
@@ -69,7 +74,21 @@ def find_parts(file: BinaryIO) -> list[Part]:
     Args:
         file: An open file; its position changes.
     """
-    size = os.fstat(file.fileno()).st_size
+    status = os.fstat(file.fileno())
+    # Of one file many cuts may be read, and looking for joined files takes a pass over it.
+    key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    with _lock:
+        known = _known_parts.get(key)
+    if known is None:
+        known = _find_parts(file, status.st_size)
+        with _lock:
+            _known_parts[key] = known
+            if len(_known_parts) > _MOST_KNOWN:
+                del _known_parts[next(iter(_known_parts))]
+    return known
+
+
+def _find_parts(file: BinaryIO, size: int) -> list[Part]:
     parts: list[Part] = []
     start = 0
     while start < size and len(parts) < _MOST_PARTS:
@@ -92,7 +111,10 @@ def _find_part(file: BinaryIO, start: int, size: int) -> Part:
     if magic == b"caff":
         return _find_caf(file, start, size)
     if magic == b".snd":
-        return _find_au(head, whole)
+        stop = _find_again(file, start, size, b".snd\0\0\0")
+        return _find_au(head, dataclasses.replace(whole, stop=stop))
+    if magic == b"OggS":
+        return _find_ogg(file, whole)
     if magic == b"fLaC":
         return _find_flac(file, head, whole)
     if head[4:8] == b"ftyp":
@@ -102,7 +124,7 @@ def _find_part(file: BinaryIO, start: int, size: int) -> Part:
             whole, stop=_find_again(file, start, size, b"FLV\1", head[5:9])
         )
     if magic == b"TTA1":
-        return dataclasses.replace(whole, stop=_find_again(file, start, size, head[:14]))
+        return dataclasses.replace(whole, stop=_find_again(file, start, size, head[:6]))
     mp3 = _count_mp3_samples(file, start)
     return dataclasses.replace(whole, samples=mp3) if start == 0 else whole
 
@@ -422,22 +444,43 @@ def _find_mp4(file: BinaryIO, start: int, size: int) -> Part:
     return Part(start, size)
 
 
+def _find_ogg(file: BinaryIO, whole: Part) -> Part:
+    """Find the next link of a chain: the first page of a stream behind pages that are not."""
+    place = whole.start
+    for _ in range(_MOST_CHUNKS):
+        head = _read(file, place, 27 + 255)
+        if head[: len(_OGG_FIRST)] != _OGG_FIRST or len(head) < 27 + head[26]:
+            break
+        place += 27 + head[26] + sum(head[27 : 27 + head[26]])
+    stop = _find_again(file, min(place, whole.stop), whole.stop, _OGG_FIRST)
+    return dataclasses.replace(whole, stop=stop)
+
+
 def _find_again(file: BinaryIO, start: int, size: int, mark: bytes, tail: bytes = b"") -> int:
-    """Return where a header occurs once more, or the end of the file.
+    """Return where a header occurs behind a place, or the end of the file.
 
     `tail` follows one byte behind the mark.
     """
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        place = content.find(mark, start + len(mark))
-        while place >= 0:
-            behind = place + len(mark) + 1
-            if not tail or content[behind : behind + len(tail)] == tail:
-                return place
-            place = content.find(mark, place + 1)
+    longest = len(mark) + 1 + len(tail)
+    place = start + 1
+    while place < size:
+        content = _read(file, place, _SEARCHED_BYTES)
+        found = content.find(mark)
+        while found >= 0:
+            behind = found + len(mark) + 1
+            # What lies across the end of these bytes is found by the next ones.
+            if content[behind : behind + len(tail)] == tail:
+                return place + found
+            found = content.find(mark, found + 1)
+        if len(content) < _SEARCHED_BYTES:
+            break
+        place += len(content) - longest
     return size
 
 
 _MP3_SEARCH = 1 << 16
+_SEARCHED_BYTES = 1 << 20
+_OGG_FIRST = b"OggS\0\2"
 
 
 def _count_mp3_samples(file: BinaryIO, start: int) -> int:

@@ -340,6 +340,8 @@ class _Look:
         signs = np.where(correlation <= -_ALIKE, -1.0, 1.0)
         signs *= signs[0]
         plain = np.ones_like(signs)
+        if signs.min() > 0:
+            return tuple(signs.tolist())
         if plain @ chosen @ plain > _CANCELLED * (signs @ chosen @ signs):
             # It may be music that is in opposite phase, and the voice may be in the middle.
             mixes = np.zeros((2, len(self._products)), np.float32)

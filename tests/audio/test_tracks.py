@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
 
 import made_recordings
 import numpy as np
 import pytest
+import soundfile
 from damage import damage
+from hostile_headers import with_ogg_serial
 from made_recordings import CONTAINERS, RATE, make, read_plainly
 
 from rvc_jax.audio.reading import AudioError, OpenAudio, decode, open_audio
@@ -63,6 +66,20 @@ def test_joined_files_of_other_rates_and_channels(
         assert np.std(part) == pytest.approx(0.3 / 2**0.5, rel=0.08)
         strongest = np.abs(np.fft.rfft(part * np.hanning(len(part)))).argmax()
         assert strongest == pytest.approx(440, abs=2)
+
+
+@pytest.mark.parametrize("kind", ["VORBIS", "OPUS"])
+@pytest.mark.parametrize("second", [(48000, 1), (24000, 2)])
+def test_chained_ogg(tmp_path: Path, kind: str, second: tuple[int, int]) -> None:
+    links = []
+    for rate, channels in ((48000, 1), second):
+        buffer = io.BytesIO()
+        noise = np.random.default_rng(0).normal(size=(2 * rate, channels)) * 0.1
+        soundfile.write(buffer, noise, rate, format="OGG", subtype=kind)
+        links.append(buffer.getvalue())
+    seconds, opened = read(tmp_path / "a", links[0] + with_ogg_serial(links[1], b"next"))
+    assert (opened.rate, opened.channels) == (48000, 1)
+    assert seconds == pytest.approx(4, abs=0.03) and not opened.notes
 
 
 @pytest.mark.parametrize("ending", CLOCKED)

@@ -74,6 +74,15 @@ def test_the_channels_that_have_the_voice(
         assert len(notes) == 1 and note in notes[0]
 
 
+def test_a_voice_in_the_middle_of_music_in_opposite_phase(
+    tmp_path: Path, voice: np.ndarray
+) -> None:
+    music = chords()
+    mono, notes = read(tmp_path, voice + music, voice - 0.8 * music)
+    np.testing.assert_allclose(mono, voice + 0.1 * music, atol=1e-6)
+    assert not notes
+
+
 def test_two_speakers_on_two_sides_stay(tmp_path: Path, voice: np.ndarray) -> None:
     other = load(find_audio(find_bundled_sample("other"))[0], RATE)
     other = np.resize(other, len(voice)) * 0.9
