@@ -6,6 +6,7 @@ import numpy as np
 
 from rvc_jax.audio.blocks import BLOCK, block_ranges, read_range, write_range
 from rvc_jax.errors import UserError
+from rvc_jax.storage.installation import install_command
 
 _WINDOW_SECONDS = 0.05
 _MOMENTS = 4000  # spread over the recording, from which the noise is estimated
@@ -36,7 +37,7 @@ def reduce_noise(wave: np.ndarray, rate: int, strength: float) -> None:
         import noisereduce
     except ImportError as error:
         raise UserError(
-            'cleaning needs the package noisereduce: pip install "rvc_jax[clean]"'
+            f"cleaning needs the package noisereduce: {install_command('clean')}"
         ) from error
     window = 1 << round(np.log2(_WINDOW_SECONDS * rate))
     margin = _MARGIN_WINDOWS * window

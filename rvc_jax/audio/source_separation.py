@@ -17,6 +17,7 @@ from rvc_jax.audio.filters import resample
 from rvc_jax.audio.reading import decode
 from rvc_jax.errors import UserError
 from rvc_jax.storage.environment import cache_dir
+from rvc_jax.storage.installation import install_command
 from rvc_jax.storage.scratch import make_scratch_name
 
 _SEGMENT_SECONDS = 300  # the package holds all of its input in memory, several times
@@ -103,7 +104,7 @@ def load_separator() -> tuple[Any, tempfile.TemporaryDirectory[str]]:
     except ImportError as error:
         raise UserError(
             "taking the voice out of music needs the package audio-separator: "
-            'pip install "rvc_jax[separate]"'
+            f"{install_command('separate')}"
         ) from error
     outputs = tempfile.TemporaryDirectory(prefix=f"{make_scratch_name(hidden=False)}-")
     try:

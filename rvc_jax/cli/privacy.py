@@ -19,7 +19,8 @@ _LINK = re.compile(r"\b([a-z][a-z0-9+.-]{1,20})://([^\s/?#'\"<>]*)[^\s'\"<>]*", 
 _WEB = ("http", "https", "ftp")
 _SECRET_FIELD = re.compile(
     r"(?i)([\w-]*(?:token|secret|passw(?:or)?d|api[_-]?key|access[_-]?key|credential|signature"
-    r"|authorization|cookie)[\w-]*[\"']?\s*[=:]\s*)(?:(?:basic|bearer)\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s,;]+)"
+    r"|authorization|cookie)[\w-]*[\"']?\s*[=:]\s*)(?:(?:basic|bearer)\s+)?"
+    r"(?:\"[^\"]*\"|'[^']*'|[^\s,;]+)"
 )
 _SECRETS = (
     re.compile(r"\b(?:hf|ghp|gho|ghs|sk|pk|xox[abp]|glpat|pypi)[_-][A-Za-z0-9_-]{12,}"),

@@ -12,6 +12,7 @@ from rvc_jax.data.cache import Cache
 from rvc_jax.data.cut import Cut
 from rvc_jax.data.extraction import Analysis, analyze
 from rvc_jax.errors import UserError
+from rvc_jax.storage.installation import install_command
 
 _MAX_CUTS_PER_BATCH = 32
 _QUIET = ("--default_sdk_harness_log_level=CRITICAL",)
@@ -34,7 +35,7 @@ class BeamSettings:
             from apache_beam.options.pipeline_options import PipelineOptions
         except ImportError as error:
             raise UserError(
-                'Apache Beam is not installed: pip install "rvc_jax[beam]"'
+                f"Apache Beam is not installed: {install_command('beam')}"
             ) from error
         try:
             words = shlex.split(self.options)

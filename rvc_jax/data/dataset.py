@@ -356,6 +356,13 @@ def _report_damage(path: Location) -> Iterator[None]:
         yield
     except (MemoryError, UserError):
         raise
+    except (AttributeError, ImportError, NotImplementedError, TypeError) as error:
+        # What packages that do not fit together raise, not what damaged files do.
+        reason = f"{type(error).__name__}: {sanitize(error, 200)}"
+        raise UserError(
+            f"{path} cannot be read ({reason}): if other datasets cannot, either, bring the "
+            "packages up to date (pip install -U tensorflow-datasets protobuf)"
+        ) from error
     except Exception as error:
         raise UserError(
             f"{path} is damaged (a record does not read); prepare it again"

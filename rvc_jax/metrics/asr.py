@@ -11,12 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from rvc_jax.errors import UserError
+from rvc_jax.storage.installation import install_command
 from rvc_jax.weights import store
 
 MODELS = ("faster-whisper-base", "faster-whisper-tiny.en")
 """Names in the registry, the better one first; the second supports English alone."""
 INSTALL_HINT = (
-    '`pip install "rvc_jax[eval]"` and `rvc-jax download faster-whisper-base` '
+    f"`{install_command('eval')}` and `rvc-jax download faster-whisper-base` "
     "(or faster-whisper-tiny.en, for English alone) bring what it is measured with"
 )
 

@@ -14,11 +14,12 @@ import numpy as np
 
 from rvc_jax.config import FEATURE_RATE
 from rvc_jax.errors import UserError
+from rvc_jax.storage.installation import install_command
 from rvc_jax.weights import store
 
 WEIGHTS = "dnsmos"
 INSTALL_HINT = (
-    '`pip install "rvc_jax[eval]"` brings what it is measured with '
+    f"`{install_command('eval')}` brings what it is measured with "
     "(its models alone: `rvc-jax download dnsmos`)"
 )
 

@@ -18,6 +18,7 @@ from rvc_jax.errors import UserError
 from rvc_jax.models.kernels.options import REFERENCE, KernelConfig, kernel_config_for
 from rvc_jax.plan.chips import Topology
 from rvc_jax.plan.hlo import Operation, operations
+from rvc_jax.storage.installation import install_command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +163,7 @@ def _mesh(topology: Topology) -> Any:
     except Exception as error:  # the plug-in raises errors of many types
         if "not installed" in str(error):
             raise UserError(
-                'the TPU compiler is not installed: pip install "rvc_jax[tpu]"'
+                f"the TPU compiler is not installed: {install_command('tpu')}"
             ) from error
         raise UserError(
             f"the TPU compiler does not know {topology.name}: "

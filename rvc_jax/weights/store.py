@@ -41,6 +41,8 @@ MAX_BYTES = 8_000_000_000
 _MAX_CONFIG_BYTES = 1_000_000
 _BLOCK = 1 << 20
 
+_INSECURE = re.compile(r"(?i)http://(?!([^/@]*@)?(localhost|127\.0\.0\.1|\[::1\])[:/])")
+"""Addresses whose content others can change on its way, unlike those of this machine."""
 _PIP = "pip:"
 _PIP_SECONDS = 600
 
@@ -295,8 +297,19 @@ def _download_from_any(
 ) -> Path:
     part = _part_path(place)
     failures: list[tuple[str, DownloadError]] = []
+    is_known = file.sha256 is not None or _read_record(place)
+    if not is_known:
+        reporter.message(
+            f"{file.name} is not verified: its hash is not known in advance, and counts from this "
+            "download on"
+        )
     for address in addresses:
         try:
+            if not is_known and _INSECURE.match(address):
+                raise DownloadError(
+                    "its hash is not known, so it is taken over https alone, where nobody can "
+                    "change it on its way"
+                )
             _bring(address, file, part, reporter)
             _accept(file, part, place, address)
             return place

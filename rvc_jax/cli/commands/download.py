@@ -120,4 +120,6 @@ def _list_entries() -> list[dict[str, Any]]:
 def _line(entry: dict[str, Any]) -> str:
     size = "?" if entry["bytes"] is None else format_bytes(entry["bytes"])
     here = f" [{entry['path']}]" if entry["path"] else ""
-    return f"{size:>8}  {entry['licence']:<10}  {entry['what']}{here}"
+    is_verified = all(entry["sha256"].values())
+    doubt = "" if is_verified else " (not verified: no hash is known in advance)"
+    return f"{size:>8}  {entry['licence']:<10}  {entry['what']}{doubt}{here}"

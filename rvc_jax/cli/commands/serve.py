@@ -16,6 +16,7 @@ from rvc_jax.cli.options import Encoder, Member, OptionalPlace, Service, Which
 from rvc_jax.cli.terminal import print_line
 from rvc_jax.errors import UserError
 from rvc_jax.storage.environment import start_jax
+from rvc_jax.storage.installation import install_command
 from rvc_jax.storage.signals import HANGUP, leave_dead_terminal
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def serve(
         import aiohttp  # noqa: F401
     except ImportError as error:
         raise UserError(
-            'the web server is not installed: pip install "rvc_jax[serve]"'
+            f"the web server is not installed: {install_command('serve')}"
         ) from error
     from rvc_jax.features.f0 import find_present_methods
     from rvc_jax.infer.server.capabilities import Capabilities

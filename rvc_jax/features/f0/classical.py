@@ -21,6 +21,7 @@ import numpy as np
 
 from rvc_jax.config import CONTENT_HOP, FEATURE_HOP, FEATURE_RATE, PITCH_MAX_HZ, PITCH_MIN_HZ
 from rvc_jax.errors import UserError
+from rvc_jax.storage.installation import install_command
 
 PRAAT_VOICING_THRESHOLD = 0.6
 
@@ -145,5 +146,5 @@ def _missing_package_error(package: str) -> UserError:
     methods = [name for name, needed in _PACKAGES.items() if needed == package]
     return UserError(
         f"pitch by {' or '.join(methods)} needs the package {package}: "
-        'pip install "rvc_jax[pitch]", or choose another method'
+        f"{install_command('pitch')}, or choose another method"
     )

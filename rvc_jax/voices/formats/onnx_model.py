@@ -32,6 +32,7 @@ from rvc_jax.models.generator import (
     source_kernel,
 )
 from rvc_jax.storage.files import atomic_write
+from rvc_jax.storage.installation import install_command
 from rvc_jax.voices.formats.onnx_graph import Graph
 from rvc_jax.voices.model import PUBLIC_ENCODER, VoiceModel
 
@@ -182,7 +183,7 @@ def _require_packages() -> None:
         import onnxruntime  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f'ONNX files need the package {error.name}: pip install "rvc_jax[onnx]"'
+            f"ONNX files need the package {error.name}: {install_command('onnx')}"
         ) from error
 
 

@@ -32,6 +32,7 @@ from rvc_jax.infer.postprocess import ConvertedAudio
 from rvc_jax.infer.server.capabilities import Capabilities
 from rvc_jax.infer.server.server import bind
 from rvc_jax.infer.voice import Voice
+from rvc_jax.storage.installation import install_command
 
 HOST = b"Host: 127.0.0.1\r\n"
 GOOD = audio_file(tone(0.5))
@@ -558,7 +559,7 @@ def test_a_missing_extra_is_named(
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     assert main(["serve", "runs/a_voice"]) == 2
     assert (
-        'the web server is not installed: pip install "rvc_jax[serve]"'
+        f"the web server is not installed: {install_command('serve')}"
         in capsys.readouterr().err
     )
 
