@@ -463,7 +463,8 @@ class PrepareConfig:
     overlap_len: float = 0.3
     """Overlap of neighboring slices, in seconds; a rest of up to both lengths is kept whole."""
     silence_db: float = -42.0
-    """Level below which sound is silence, in dB of full scale."""
+    """Level below which sound is silence, in dB of full scale. For a recording whose speech peaks
+    below -20 dB it is lowered by as much."""
     silence_min_length: float = 1.5
     """Shortest sound between two silences, in seconds."""
     silence_min_interval: float = 0.4
@@ -561,8 +562,9 @@ class ConvertConfig:
     noise_scale: float = 0.66666
     """Standard deviation of the latent noise; 0 is deterministic and sounds flatter."""
     silence_db: float = -60.0
-    """Level in dB of full scale below which the recording counts as silence; the result is silent
-    there."""
+    """Level in dB below which the recording counts as silence; the result is silent there. The
+    recording is first brought to the level of the training speech, so that the threshold follows
+    the level of the recording. One that peaks below -80 dB of full scale is silent as a whole."""
     speaker: int = 0
     """Number of the speaker, for a voice of several."""
     speaker_mix: str = ""

@@ -38,6 +38,8 @@ class Level:
     """The largest sample."""
     speech: float
     """The peak of what lasts: the same, but for short sounds that stand out of everything else."""
+    is_noise: bool = False
+    """Whether it is quiet, and speech was looked for and not found."""
 
     @property
     def is_silent(self) -> bool:
@@ -47,7 +49,9 @@ class Level:
     @property
     def raising_gain(self) -> float:
         """Factor that brings the speech of a quiet recording to `NORMAL_PEAK`; 1 for others."""
-        return 1.0 if self.is_silent else max(1.0, NORMAL_PEAK / self.speech)
+        if self.is_silent or self.is_noise:
+            return 1.0
+        return max(1.0, NORMAL_PEAK / self.speech)
 
 
 FULL_SCALE = Level(1.0, 1.0)
@@ -58,6 +62,7 @@ def measure_level(
     wave: np.ndarray,
     rate: int,
     has_speech: Callable[[np.ndarray, int], bool] = lambda wave, rate: True,
+    check_quiet: bool = False,
 ) -> Level:
     """Measure a recording [samples], in memory or on the disk, at a rate in Hz.
 
@@ -69,6 +74,7 @@ def measure_level(
       wave: the recording.
       rate: in Hz.
       has_speech: whether some seconds of a wave, which are raised, hold speech.
+      check_quiet: also look for speech in a quiet recording, which may be noise alone.
     """
     frame = max(rate // _FRAMES_PER_SECOND, 1)
     parts = [np.zeros(0, np.float32)]
@@ -86,6 +92,9 @@ def measure_level(
     speech = min(peak, loud * _MAX_CREST)
     if speech < peak and not has_speech(_raise_around(wave, peaks, frame, loud), rate):
         speech = peak
+    if check_quiet and SILENT_PEAK <= speech < NORMAL_PEAK:
+        is_noise = not has_speech(_raise_around(wave, peaks, frame, loud), rate)
+        return Level(peak, speech, is_noise)
     return Level(peak, speech)
 
 

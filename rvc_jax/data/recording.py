@@ -60,7 +60,7 @@ class Recording:
     @functools.cached_property
     def level(self) -> Level:
         """Level of `wave`."""
-        return measure_level(self.wave, self.rate, _holds_speech)
+        return measure_level(self.wave, self.rate, _holds_speech, check_quiet=True)
 
 
 def open_recording(

@@ -86,3 +86,12 @@ def test_silence_is_not_raised(peak: float) -> None:
 
 def test_nothing_is_silent() -> None:
     assert measure_level(np.zeros(0, np.float32), RATE).is_silent
+
+
+@pytest.mark.parametrize("is_speech", [False, True])
+def test_quiet_noise_is_not_raised_where_speech_is_looked_for(is_speech: bool) -> None:
+    noise = np.random.default_rng(0).normal(0, 1e-3, 50000).astype(np.float32)
+    found = measure_level(noise, RATE, lambda *_: is_speech, check_quiet=True)
+    assert (found.raising_gain > 10) == is_speech
+    loud = measure_level(100 * noise, RATE, lambda *_: False, check_quiet=True)
+    assert not loud.is_noise

@@ -379,3 +379,33 @@ def test_the_detector_keeps_speech_and_drops_noise(scratch, read):
     assert set(reasons(open_recording(CLIP, RATE, CONFIG, scratch), **options)) == {None}
     noise = np.random.default_rng(0).normal(size=6 * 16000) * 0.05
     assert set(reasons(read(noise, 16000), **options)) == {"no speech"}
+
+
+@pytest.mark.parametrize("decibels", [-20, -40, -55])
+def test_a_quiet_recording_has_the_slices_of_a_loud_one(tmp_path, scratch, decibels):
+    wave, rate = decode(CLIP)
+    wave = wave[0] / np.abs(wave[0]).max() * np.float32(0.1)
+    found = []
+    for gain in (1.0, 10 ** (decibels / 20)):
+        soundfile.write(tmp_path / "a.wav", wave * gain, rate, "FLOAT")
+        recording = open_recording(tmp_path / "a.wav", RATE, CONFIG, scratch)
+        found.append(find_slices(recording, CONFIG))
+    assert all(reason is None for *_, reason in found[1])
+    assert len(found[0]) == len(found[1])
+    for loud, quiet in zip(*found, strict=True):
+        assert np.abs(np.subtract(loud[:2], quiet[:2])).max() < 0.3 * RATE
+
+
+def test_quiet_noise_stays_silent(tmp_path, scratch):
+    noise = np.random.default_rng(0).normal(0, 1e-3, 80000)
+    soundfile.write(tmp_path / "a.wav", noise, 16000, "FLOAT")
+    recording = open_recording(tmp_path / "a.wav", RATE, CONFIG, scratch)
+    assert find_slices(recording, CONFIG) == [(0, len(recording.wave), "silent")]
+
+
+def test_an_offset_is_noted(tmp_path, scratch):
+    wave, rate = decode(CLIP)
+    soundfile.write(tmp_path / "a.wav", 0.3 * wave[0] + 0.4, rate)
+    recording = open_recording(tmp_path / "a.wav", RATE, CONFIG, scratch)
+    assert "a constant offset (DC) of 40% of full scale was removed" in recording.notes
+    assert np.abs(recording.wave).max() < 0.32

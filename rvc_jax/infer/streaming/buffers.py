@@ -159,15 +159,18 @@ class SilenceGate:
         self._threshold = 10 ** (silence_db / 20)
         self._levels = Timeline(0)
 
-    def measure(self, frame: int, audio: np.ndarray) -> None:
+    def measure(self, frame: int, audio: np.ndarray, gain: float = 1.0) -> None:
         """Measure the level of the input.
 
         Args:
           frame: Number of the frame that the audio begins with. Its level is known already, unless
             it is the first of all.
           audio: [samples] at 16 kHz.
+          gain: Factor of the level.
         """
         levels = rms(audio, 2 * FEATURE_HOP, FEATURE_HOP)
+        if gain != 1:
+            levels = levels * np.float32(gain)
         skipped = 1 if frame else 0
         self._levels.write(frame + skipped, levels[skipped:])
 

@@ -6,6 +6,8 @@ import numpy as np
 
 from rvc_jax.audio.blocks import Resampler, block_ranges
 from rvc_jax.audio.filters import resampled_length
+from rvc_jax.audio.level import measure_level
+from rvc_jax.audio.offset import InitialOffset
 from rvc_jax.config import (
     CONTENT_HOP,
     FEATURE_HOP,
@@ -27,6 +29,7 @@ from rvc_jax.infer.streaming.buffers import (
     Timeline,
     measure_resampler_delay,
 )
+from rvc_jax.infer.streaming.level import StreamLevel
 from rvc_jax.infer.streaming.options import (
     EXACT,
     StreamingConfig,
@@ -108,6 +111,9 @@ class StreamingConverter:
         """Drop what was pushed and begin a new recording."""
         self._resampler = Resampler(self.input_rate, FEATURE_RATE, quality=self._quality)
         self._input = InputBuffer(self._engine.voice.prepare.high_pass_hz, self._gain)
+        self._offset = InitialOffset(self.input_rate)
+        self._level = StreamLevel() if self.streaming.follow_level else None
+        self._measured_frames = 0
         self._gate = SilenceGate(self.config.silence_db)
         self._content = Timeline(
             -CONTEXT_FRAMES, self._engine.content.channels, dtype=np.float16
@@ -155,7 +161,7 @@ class StreamingConverter:
             block = samples[start:stop]
             if self._is_exact and not self._given:
                 self._pushed.append(block.copy())
-            self._input.append(self._resampler.push(block))
+            self._input.append(self._resampler.push(self._remove_offset(block)))
             while self._needed_samples() <= self._input.samples:
                 ready.append(self._convert_chunk())
         return _concatenate(ready)
@@ -165,15 +171,20 @@ class StreamingConverter:
 
         Returns: float32 [samples].
         """
+        held = self._remove_offset(np.zeros(0, np.float32), last=True)
+        self._input.append(self._resampler.push(held, last=True))
         length = resampled_length(self._resampler.taken, self.input_rate, self.rate)
-        self._input.append(self._resampler.push(np.zeros(0, np.float32), last=True))
         self._input.end()
         if not length:
             rest = np.zeros(0, np.float32)
         elif self._is_exact and not self._given and self._is_short():
             # A short recording is encoded as a whole, which no stream of chunks can do.
-            source = Source.from_array(np.concatenate(self._pushed), self.input_rate)
-            rest = Converter(self._engine).convert(source, gain=self._gain).to_array()
+            pushed = np.concatenate(self._pushed)
+            source = Source.from_array(pushed, self.input_rate)
+            gain = self._gain
+            if self.streaming.follow_level:
+                gain *= measure_level(pushed * np.float32(gain), self.input_rate).raising_gain
+            rest = Converter(self._engine).convert(source, gain=gain).to_array()
         else:
             missing = length - self._given
             ready = []
@@ -182,6 +193,12 @@ class StreamingConverter:
             rest = _concatenate(ready)[:missing]
         self.reset()
         return rest
+
+    def _remove_offset(self, block: np.ndarray, last: bool = False) -> np.ndarray:
+        """Remove the offset that the stream began with, if there is a high-pass filter."""
+        if not self._engine.voice.prepare.high_pass_hz:
+            return block
+        return self._offset.push(block, last)
 
     def _is_short(self) -> bool:
         return self._count_frames() + 2 * CONTEXT_FRAMES <= SHORT_FRAMES
@@ -247,7 +264,18 @@ class StreamingConverter:
         length = (stop - start) * FEATURE_HOP
         audio[0, :length] = self._input.read(start * FEATURE_HOP, stop * FEATURE_HOP, limit)
         inside = slice(max(-start, 0) * FEATURE_HOP, min(length, limit - start * FEATURE_HOP))
-        self._gate.measure(max(start, 0), audio[0, inside])
+        sound = audio[0, inside].copy()
+        if self._level is not None:
+            audio *= np.float32(self._level.feature_gain(sound))
+        lengths = np.array([length])
+        pitch = self._engine.pitch(audio, lengths)[0]
+        gate_gain = 1.0
+        if self._level is not None:
+            new_frames = max(stop - max(self._measured_frames, start), 0)
+            self._measured_frames = max(self._measured_frames, stop)
+            self._level.update(sound, pitch[max(-start, 0) : stop - start], new_frames)
+            gate_gain = self._level.gate_gain
+        self._gate.measure(max(start, 0), sound, gate_gain)
 
         # Frames that have been rendered keep their pitch, and so the source its phase.
         first = min(max(start + CONTEXT_FRAMES, self._begin), self._content.end)
@@ -256,8 +284,6 @@ class StreamingConverter:
         )
         if first >= last:
             return
-        lengths = np.array([length])
-        pitch = self._engine.pitch(audio, lengths)[0]
         content = self._engine.content(audio, lengths)[0]
         self._write_f0(first, pitch[first - start : last - start], end)
         new = content[(first - start) // 2 : (last - start) // 2].astype(np.float16)

@@ -50,6 +50,9 @@ class StreamingConfig:
     gain_db: float = 0.0
     """Gain of the input, whose level can't be measured before it ends. The voice was trained on
     speech with peaks at about -2 dB of full scale."""
+    follow_level: bool = True
+    """Raise quiet speech (peaks below -20 dB of full scale) for pitch, content and the silence
+    gate, by the level of the voice so far; False: the gain is `gain_db` alone."""
 
 
 EXACT = StreamingConfig()

@@ -290,3 +290,22 @@ def test_bad_input_is_refused_and_not_taken(local: Engine, clip: np.ndarray) -> 
     with pytest.raises(UserError, match="a stream is one channel"):
         stream.push(np.zeros((2, 100), np.float32))
     np.testing.assert_array_equal(streamed(stream, short), streamed(stream, short))
+
+
+@pytest.mark.parametrize("decibels_down", [30, 45])
+def test_quiet_streams_are_converted_like_loud_ones(
+    engine: Engine, clip: np.ndarray, decibels_down: int
+) -> None:
+    speech = clip[50000:130000]
+    loud = streamed(StreamingConverter(engine, streaming=LOW_LATENCY), speech)
+    gain = np.float32(10 ** (-decibels_down / 20))
+    quiet = streamed(StreamingConverter(engine, streaming=LOW_LATENCY), speech * gain)
+    levels = [rms(wave[16000:], 320, 160) for wave in (loud, quiet)]
+    is_loud = levels[0] > 0.1 * levels[0].max()
+    # What comes before the first voiced sound is known as speech too late.
+    assert (levels[1][is_loud] > 0.05 * levels[0].max()).mean() > 0.8
+    fixed = dataclasses.replace(LOW_LATENCY, follow_level=False)
+    cut = streamed(
+        StreamingConverter(engine, streaming=fixed), speech * gain * np.float32(0.05)
+    )
+    assert (rms(cut[16000:], 320, 160)[is_loud] < 0.05 * levels[0].max()).mean() > 0.9
