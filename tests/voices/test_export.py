@@ -307,6 +307,19 @@ def test_a_foreign_name_is_not_a_path(public, tmp_path: Path) -> None:
     assert (content["model_name"], content["epoch"]) == ("evil", 0)
 
 
+@pytest.mark.parametrize("name", ["声" * 100, "e\u0301" * 60, "🎤" * 40])
+def test_long_names_are_shortened(
+    public, index_file, run: Path, tmp_path: Path, name: str
+) -> None:
+    written = export(run, tmp_path / "out", ExportConfig(("rvc", "zip"), name=name))
+    files = names(tmp_path / "out")
+    assert files == {file.name for file in written.files} and len(files) == 4
+    assert all(len(file.encode()) <= 120 and file[:1] == name[:1] for file in files)
+    (pth,) = (tmp_path / "out").glob("*.pth")
+    assert torch_file.read(pth)["model_name"] == name
+    assert export(run, tmp_path / "out", ExportConfig(("rvc",), name=name)).name == name
+
+
 def test_a_wrong_name_or_place_writes_nothing(run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="can't be the name"):

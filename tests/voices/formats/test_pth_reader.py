@@ -491,3 +491,61 @@ def test_endless_values_are_refused(tmp_path: Path, voice: VoiceModel, key: str)
 def test_endless_values_are_not_sizes(tmp_path: Path, voice: VoiceModel) -> None:
     path = write(tmp_path / "voice.pth", config(voice, _2=TUPLES_OF_TUPLES))
     assert "its lists are nested deeper" in refusal(path)
+
+
+# --- other rates ---
+
+
+def of_rates(
+    rate: int, rates: tuple[int, ...], kernels: tuple[int, ...], n_fft: int = 2048
+) -> VoiceModel:
+    audio = dataclasses.replace(PRESETS["40k"].audio, sample_rate=rate, n_fft=n_fft)
+    sizes = small_voice("40k").generator
+    sizes = dataclasses.replace(sizes, upsample_rates=rates, upsample_kernels=kernels)
+    empty = VoiceModel(sizes, audio, "v2", {"enc_q.": np.zeros(1)})
+    network = empty.network()
+    return dataclasses.replace(empty, weights=network.to_public(network.init(1)))
+
+
+OTHER_RATES = {
+    "24 kHz": of_rates(24000, (10, 6, 2, 2), (20, 12, 4, 4), 1024),
+    "44.1 kHz of Applio": of_rates(44100, (7, 7, 3, 3), (14, 14, 6, 6)),
+    "44.1 kHz of Vietnamese-RVC": of_rates(44100, (8, 8, 2, 2, 2), (16, 16, 4, 4, 4)),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_RATES)
+def test_rates_without_a_preset(tmp_path: Path, case: str) -> None:
+    """From a voice with its config, and from a checkpoint that has none."""
+    voice = OTHER_RATES[case]
+    for name, content in (
+        ("a.pth", classic(voice.without_posterior())),
+        ("G_9.pth", checkpoint(voice)),
+    ):
+        found = pth_reader.read(write(tmp_path / name, content))
+        assert found.generator == dataclasses.replace(
+            voice.generator, posterior_layers=found.generator.posterior_layers
+        )
+        assert found.audio.sample_rate == voice.audio.sample_rate
+        assert found.audio.n_fft == voice.audio.n_fft and found.hop == voice.hop
+
+
+def test_a_rate_that_the_upsampling_does_not_make(tmp_path: Path) -> None:
+    for stated, rates, kernels in (
+        (40000, (12, 10, 2, 2), (24, 20, 4, 4)),  # makes 48 kHz
+        (44100, (10, 10, 2, 2), (16, 16, 4, 4)),  # makes 40 kHz
+        (192000, (2, 2), (4, 4)),  # 48,000 frames a second
+    ):
+        voice = of_rates(stated, rates, kernels).without_posterior()
+        with pytest.raises(UserError, match=f"does not make {stated} Hz of 100 frames"):
+            pth_reader.read(write(tmp_path / "a.pth", classic(voice)))
+
+
+@pytest.mark.parametrize(
+    ("epoch", "number"), [("200epoch", 200), ("200", 200), ("e7", 7), (3, 3), ("many", None)]
+)
+def test_epochs_are_numbers(
+    tmp_path: Path, voice: VoiceModel, epoch: Any, number: int | None
+) -> None:
+    path = write(tmp_path / "a.pth", applio(voice, epoch=epoch))
+    assert pth_reader.read(path).facts.get("epoch") == number
