@@ -47,6 +47,11 @@ class Converter:
         """The options."""
         return self.engine.config
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What there is to say about the voice's files."""
+        return self.engine.voice.model.notes
+
     def with_config(self, config: ConvertConfig) -> Converter:
         """A converter with other options that shares all that is loaded and compiled.
 

@@ -81,9 +81,9 @@ def convert_file(
     with _name_source(source):
         recording = _open_source(source, config)
     with lock_output(out, reporter):
-        converter = load_converter(
-            place, config, which, index, content_encoder, member, reporter
-        )
+        converter = load_converter(place, config, which, index, content_encoder, member)
+        for note in converter.notes:
+            reporter.message(note)
         with _name_source(source):
             converted = converter.convert(recording, reporter)
     for note in recording.notes:
@@ -150,7 +150,9 @@ def convert_folder(
     if not pending:  # no voice is loaded for nothing
         return FolderResult(converted, present, failed, seconds, notes)
 
-    converter = load_converter(place, config, which, index, content_encoder, member, reporter)
+    converter = load_converter(place, config, which, index, content_encoder, member)
+    for note in converter.notes:
+        reporter.message(note)
     for done, (path, target) in enumerate(pending.items()):
         name = path.relative_to(source)
         item = _ItemReporter(reporter, done, len(pending), name)
@@ -191,14 +193,9 @@ def load_converter(
     index: Path | str | None = None,
     content_encoder: str | None = None,
     member: str | None = None,
-    reporter: Reporter = SILENT,
 ) -> Converter:
     """Load a voice, ready to convert. Raises UserError if it or an option can't be used."""
-    voice = Voice.load(place, which, index, content_encoder, member)
-    converter = voice.converter(config)
-    for note in voice.model.notes:  # not before an error, which is one line
-        reporter.message(note)
-    return converter
+    return Voice.load(place, which, index, content_encoder, member).converter(config)
 
 
 def write_audio(out: Path, converted: ConvertedAudio, encoding: EncodingOptions) -> None:

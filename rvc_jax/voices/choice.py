@@ -121,6 +121,7 @@ def choose_index(
     voice: PurePath,
     voices: Sequence[PurePath],
     indexes: Sequence[Candidate],
+    version: str = "",
 ) -> tuple[Candidate | None, str]:
     """Choose the index of a voice among those in its place.
 
@@ -131,6 +132,7 @@ def choose_index(
       voice: The voice.
       voices: All voices in its place, itself among them; checkpoints do not count.
       indexes: The indexes there.
+      version: "v1" or "v2" if it is known: RVC writes it behind the name of an index.
 
     Returns:
       The choice or None, and a sentence about it; an empty one if there was nothing to choose.
@@ -149,8 +151,12 @@ def choose_index(
         return usable[0], ""
     if not fitting:
         return None, _explain_none(indexes, usable, len(cores))
-    chosen = max(fitting, key=lambda each: (scores[each], each.changed, each.path.name))
-    equal = [each.path.name for each in fitting if scores[each] == scores[chosen]]
+
+    def rank(each: Candidate) -> tuple[int, bool]:
+        return scores[each], bool(version) and each.path.stem.endswith(f"_{version}")
+
+    chosen = max(fitting, key=lambda each: (*rank(each), each.changed, each.path.name))
+    equal = [each.path.name for each in fitting if rank(each) == rank(chosen)]
     if len(equal) == 1:
         return chosen, ""
     rest = list_names([name for name in equal if name != chosen.path.name])

@@ -40,12 +40,14 @@ class FoundIndex(NamedTuple):
     """What was chosen among several, or why there is none; empty if that is clear."""
 
 
-def find_index(voice: Path) -> FoundIndex:
+def find_index(voice: Path, version: str = "") -> FoundIndex:
     """Find the index of a voice's file, in the layouts that RVC's programs leave.
 
     The slot of w-okada's client names it. Otherwise it is in the voice's folder, or where RVC keeps
     it: `logs/NAME` and `assets/indices` beside `weights` or `assets/weights`. `choice.choose_index`
     compares the names. RVC's array of all features (total_fea.npy) is as good as an index.
+
+    version: "v1" or "v2" if it is known.
     """
     named = _read_slot(voice)
     if named is not None:
@@ -55,7 +57,7 @@ def find_index(voice: Path) -> FoundIndex:
         folder = voice.absolute().parent
         voice = folder / f"{folder.name}{voice.suffix}"
     voices = [path for path in files if path.suffix.lower() in VOICE_EXTENSIONS]
-    chosen, reason = choose_index(voice, voices, _to_candidates(files))
+    chosen, reason = choose_index(voice, voices, _to_candidates(files), version)
     if chosen is None:
         core = find_core(voice.stem)
         elsewhere = [
@@ -64,7 +66,7 @@ def find_index(voice: Path) -> FoundIndex:
             for path in _list_files(folder)
         ]
         chosen, other = choose_index(
-            voice, [voice, Path("another voice")], _to_candidates(elsewhere)
+            voice, [voice, Path("another voice")], _to_candidates(elsewhere), version
         )
         if chosen is not None:
             reason = other or f"took the index {chosen.path}"

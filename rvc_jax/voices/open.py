@@ -88,10 +88,10 @@ def open_voice(
     _refuse_member(path, member, "one voice")
     model = with_content_encoder(_read_file(path, preset), content_encoder)
     model = _with_notes(model, note)
-    if index is not None or model.facts.get("kind") == native.NATIVE_VOICE:
-        return _with_index(model, find_index(path).path, index)
-    found = find_index(path)
-    return _with_index(model, found.path, None, found.note)
+    found = find_index(path, model.version)
+    # Our own file has its index in the folder that `import` made, if it has one.
+    note = "" if model.facts.get("kind") == native.NATIVE_VOICE else found.note
+    return _with_index(model, found.path, index, note)
 
 
 def _read_file(path: Path, preset: str | None) -> VoiceModel:

@@ -76,6 +76,7 @@ def _voices(folder: Path, run: RunFolder) -> None:
     faiss_index.write(folder / "ada.index", run.index()[:100].astype(np.float32))
     with zipfile.ZipFile(folder / "ada.zip", "w") as archive:
         archive.write(folder / "ada.pth", "ada.pth")
+        archive.write(folder / "ada.pth", "ada_best.pth")
     write(folder / "G_2333333.pth", checkpoint(small_voice(posterior=True)))
     critic = Network(Discriminator(PRESETS["nano"].discriminator))
     content = {"model": critic.to_public(critic.init(0)), "iteration": 7, "learning_rate": 1e-4}

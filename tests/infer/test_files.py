@@ -141,6 +141,8 @@ def test_bad_input_writes_nothing(
 class UpsideDown:
     """Stands in for a Converter and counts its conversions."""
 
+    notes = ()
+
     def __init__(self, config: ConvertConfig):
         self.config = config
         self.calls = 0

@@ -87,3 +87,12 @@ def test_the_voice_among_several() -> None:
     )
     assert choose("x", "G_900.pth", "G_1000.pth", "D_1000.pth")[0] == "G_1000.pth"
     assert not is_checkpoint("G_Dragon.pth") and is_checkpoint("f0G40k.pth")
+
+
+def test_the_version_of_an_index_counts() -> None:
+    names = ("added_IVF9_Flat_nprobe_1_ada_v1.index", "added_IVF9_Flat_nprobe_1_ada_v2.index")
+    indexes = [Candidate(PurePath(name), -age) for age, name in enumerate(names)]
+    for version, name in zip(("v1", "v2"), names, strict=True):
+        voice = PurePath("ada.pth")
+        found, note = choose_index(voice, [voice], indexes, version)
+        assert found is not None and found.path.name == name and note == ""

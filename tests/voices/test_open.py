@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -150,3 +151,33 @@ def test_places_without_a_voice_are_refused(tmp_path: Path, voice: VoiceModel) -
     path = write(tmp_path / "ada.pth", classic(voice))
     with pytest.raises(UserError, match="is not a run: only a run has checkpoints"):
         open_voice(path, step=3)
+
+
+def test_where_rvc_and_w_okada_keep_the_index(tmp_path: Path) -> None:
+    weights = tmp_path / "assets" / "weights"
+    logs = tmp_path / "logs" / "ada"
+    slot = tmp_path / "model_dir" / "3"
+    for folder in (weights, logs, slot):
+        folder.mkdir(parents=True)
+    (weights / "ada_e20_s100.pth").touch()
+    (weights / "bo.pth").touch()
+    assert find_index(weights / "ada_e20_s100.pth").path is None
+    (logs / "trained_IVF5_Flat_nprobe_1_ada_v2.index").touch()
+    (logs / "total_fea.npy").touch()
+    assert find_index(weights / "ada_e20_s100.pth").path == logs / "total_fea.npy"
+    added = logs / "added_IVF5_Flat_nprobe_1_ada_v2.index"
+    added.touch()
+    found = find_index(weights / "ada_e20_s100.pth")
+    assert found.path == added and "took the index" in found.note
+    assert find_index(weights / "bo.pth").path is None
+    (logs / "G_2333333.pth").touch()
+    assert find_index(logs / "G_2333333.pth").path == added
+
+    for name in ("some voice.pth", "strange.index", "other.index"):
+        (slot / name).touch()
+    assert find_index(slot / "some voice.pth").path is None
+    params = {"modelFile": "some voice.pth", "indexFile": r"C:\slot\3\strange.index"}
+    (slot / "params.json").write_text(json.dumps(params))
+    assert find_index(slot / "some voice.pth").path == slot / "strange.index"
+    (slot / "params.json").write_text(json.dumps(params | {"indexFile": "../../x.index"}))
+    assert find_index(slot / "some voice.pth").path is None
