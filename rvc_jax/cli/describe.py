@@ -184,7 +184,9 @@ def _describe_voice(path: Path, options: dict[str, str | None]) -> dict[str, Any
     from rvc_jax.storage.files import file_sha256, folder_bytes
     from rvc_jax.voices.open import open_voice
 
-    model = open_voice(path, **options)
+    model = open_voice(
+        path, content_encoder=options["content_encoder"], member=options["member"]
+    )
     facts = {
         name: value for name, value in model.facts.items() if name not in _FACTS_SHOWN_ELSEWHERE
     }

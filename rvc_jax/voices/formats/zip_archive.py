@@ -152,7 +152,7 @@ def _select(
     files: Sequence[_Member], voices: Sequence[_Member], wanted: str | None, name: str
 ) -> tuple[_Member, _Member | None, tuple[str, ...]]:
     """Choose the voice and its index. Returns both, and what there is to say about it."""
-    by_path = {each.path: each for each in files}
+    by_path: dict[PurePath, _Member] = {each.path: each for each in files}
     if wanted is None:
         full = [each for each in voices if each.info.file_size] or voices
         candidates = [Candidate(each.path, each.changed) for each in full]
