@@ -52,11 +52,7 @@ def _others(
     ]
 
 
-_KNOWN_SIZES = (
-    *(
-        KnownSizes(preset.name, preset.version, preset.audio, preset.generator)
-        for preset in PRESETS.values()
-    ),
+_OTHER_TOOLS = (
     # Applio and Vietnamese-RVC; it has no preset, since nothing is trained so here.
     *_others("24k", AudioConfig(24000, 1024, 80, 36), (10, 6, 2, 2), (20, 12, 4, 4)),
     # Applio of December 2024.
@@ -139,12 +135,21 @@ def infer_sizes(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return sizes
 
 
+def list_known_sizes() -> list[KnownSizes]:
+    """List the sizes of the presets, and those of other tools."""
+    presets = [
+        KnownSizes(preset.name, preset.version, preset.audio, preset.generator)
+        for preset in PRESETS.values()
+    ]
+    return [*presets, *_OTHER_TOOLS]
+
+
 def find_known_sizes(weights: Mapping[str, np.ndarray], version: Version) -> list[KnownSizes]:
     """Find the known sizes with the upsampling of the weights: of the version, or else of any.
 
     Raises ValueError as `infer_sizes` does.
     """
-    fitting = [known for known in _KNOWN_SIZES if matches_upsampling(weights, known)]
+    fitting = [known for known in list_known_sizes() if matches_upsampling(weights, known)]
     # A voice without pitch leaves rates open: the common ones come first.
     alike = [known for known in fitting if known.name in PRESETS] or fitting
     return [known for known in alike if known.version == version] or alike
@@ -291,9 +296,9 @@ def audio_config_for(
     Args:
       n_fft: Transform length of the voice, if it differs from the preset's.
     """
-    alike = [known for known in _KNOWN_SIZES if known.audio.sample_rate == sample_rate]
+    alike = [known for known in list_known_sizes() if known.audio.sample_rate == sample_rate]
     same_version = [known for known in alike if known.version == version]
-    nearest = (same_version or alike or list(_KNOWN_SIZES))[0]
+    nearest = (same_version or alike or list_known_sizes())[0]
     audio = dataclasses.replace(nearest.audio, sample_rate=sample_rate)
     return audio if n_fft is None else dataclasses.replace(audio, n_fft=n_fft)
 
@@ -376,7 +381,7 @@ def _check_frame_rate(rates: tuple[int, ...], sample_rate: int) -> None:
     made = hop * FRAMES_PER_SECOND
     if made == sample_rate:
         return
-    is_other_voice = any(known.audio.sample_rate == made for known in _KNOWN_SIZES)
+    is_other_voice = any(known.audio.sample_rate == made for known in list_known_sizes())
     if is_other_voice or not _MIN_FRAME_RATE <= sample_rate / hop <= _MAX_FRAME_RATE:
         raise ValueError(
             f"its upsampling by {rates} does not make {sample_rate} Hz of 100 frames a second"
