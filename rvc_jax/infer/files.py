@@ -86,8 +86,8 @@ def convert_file(
             reporter.message(note)
         with _name_source(source):
             converted = converter.convert(recording, reporter)
-    for note in recording.notes:
-        reporter.message(make_printable(f"{source.name}: {note}"))
+        for note in recording.notes:
+            reporter.message(make_printable(f"{source.name}: {note}"))
         write_audio(out, converted, file_encoding(config))
     return converted
 
@@ -166,9 +166,9 @@ def convert_folder(
                     continue
                 with _name_source(path):
                     recording = _open_source(path, config)
-                result = converter.convert(recording, item)
-            for note in recording.notes:
-                reporter.message(make_printable(f"{name}: {note}"))
+                    result = converter.convert(recording, item)
+                for note in recording.notes:
+                    reporter.message(make_printable(f"{name}: {note}"))
                 write_audio(target, result, file_encoding(config))
         except UserError as error:
             if _is_hopeless(error):  # the next recording would fare no better
