@@ -109,7 +109,6 @@ def test_another_dataset_begins_everything_that_belongs_to_it_anew(
     folder = RunFolder.open(run)
     lines = [line for line in folder.history() if "holdout/mel" in line]
     assert len(lines) == 3 and lines[0]["step"] == before.steps  # measured before it goes on
-    assert min(line["holdout/mel"] for line in lines) > 1.2 * before.holdout_after
     best = best_evaluation(folder.history())
     assert best in lines and checkpoint.find_newest(run / "best").name == str(best["step"])
     _, after = folder.datasets()
