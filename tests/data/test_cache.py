@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from rvc_jax.config import PrepareConfig
 from rvc_jax.data.cache import Cache, make_cache_key
 from rvc_jax.data.prepare import prepare
+from rvc_jax.errors import UserError
+from rvc_jax.storage import places
 from rvc_jax.storage.environment import cache_dir
 
 KEY = make_cache_key("a", 1)
@@ -122,3 +125,22 @@ def test_a_damaged_cache_gives_the_same_dataset(
         assert (tmp_path / "second" / file.name).read_bytes() == file.read_bytes()
     said = [text for text in reporter.messages if "damaged entries of the cache" in text]
     assert len(said) == 1
+
+
+def test_a_cache_that_cannot_be_written_to_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("a file in the place of the folder")
+    cache = Cache(tmp_path / "cache")
+    with pytest.raises(
+        UserError, match=r"the cache .*/cache cannot be written.*--cache"
+    ) as error:
+        cache.put_value("a" * 64, 1)
+    assert "RVC_JAX_HOME" in str(error.value)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(places, "write", fail)
+    with pytest.raises(UserError, match=r"disk full: the cache .*--cache"):
+        cache.put_array("b" * 64, np.zeros(3))
