@@ -16,7 +16,7 @@ import soundfile
 from rvc_jax.audio.filters import resample
 from rvc_jax.audio.reading import decode
 from rvc_jax.errors import UserError
-from rvc_jax.storage.environment import cache_dir
+from rvc_jax.storage.environment import cache_dir, check_online
 from rvc_jax.storage.installation import install_command
 from rvc_jax.storage.scratch import make_scratch_name
 
@@ -106,11 +106,14 @@ def load_separator() -> tuple[Any, tempfile.TemporaryDirectory[str]]:
             "taking the voice out of music needs the package audio-separator: "
             f"{install_command('separate')}"
         ) from error
+    models = cache_dir() / "audio-separator"
+    if not any(models.glob("*")):
+        check_online("the server of audio-separator's models")
     outputs = tempfile.TemporaryDirectory(prefix=f"{make_scratch_name(hidden=False)}-")
     try:
         separator = Separator(
             log_level=logging.CRITICAL,
-            model_file_dir=str(cache_dir() / "audio-separator"),
+            model_file_dir=str(models),
             output_dir=outputs.name,
             output_format="WAV",
             output_single_stem="Vocals",

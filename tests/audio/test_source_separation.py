@@ -54,6 +54,7 @@ class Separator:
 def package(monkeypatch):
     module = types.ModuleType("audio_separator.separator")
     module.Separator = Separator
+    monkeypatch.setenv("RVC_JAX_OFFLINE", "0")
     monkeypatch.setitem(sys.modules, "audio_separator", types.ModuleType("audio_separator"))
     monkeypatch.setitem(sys.modules, "audio_separator.separator", module)
     monkeypatch.setattr(Separator, "made", [])
