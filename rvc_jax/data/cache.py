@@ -77,7 +77,7 @@ class Cache:
         if content is None:
             return None
         try:
-            return convert(parse_json(content), kind)
+            return convert(parse_json(bytes(content)), kind)
         except ValueError:
             return self._discard(key, "json")
 
@@ -85,7 +85,7 @@ class Cache:
         """Store a plain value as JSON."""
         self._put(key, "json", json.dumps(value).encode())
 
-    def _get(self, key: str, extension: str) -> bytes | None:
+    def _get(self, key: str, extension: str) -> memoryview | None:
         place = self._place(key, extension)
         try:
             entry = places.read(place, ENTRY_BYTES)
@@ -95,8 +95,9 @@ class Cache:
             return self._discard(key, extension)  # a pipe, a device, a folder
         if entry is None:
             return None
-        header, _, content = entry.partition(b"\n")
-        if header != _make_header(key, content):
+        end = entry.find(b"\n")
+        content = memoryview(entry)[end + 1 :]
+        if end < 0 or entry[:end] != _make_header(key, content):
             return self._discard(key, extension)
         return content
 
@@ -114,6 +115,6 @@ class Cache:
         return places.join(self.root, key[:2], f"{key}.{extension}")
 
 
-def _make_header(key: str, content: bytes) -> bytes:
+def _make_header(key: str, content: bytes | memoryview) -> bytes:
     digest = hashlib.sha256(content).hexdigest()
     return b" ".join([_FORMAT, key.encode(), digest.encode()])

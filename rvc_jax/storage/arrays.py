@@ -15,6 +15,7 @@ from rvc_jax.errors import UserError
 from rvc_jax.storage.plain_files import ENTRY_BYTES, open_plain
 
 _KINDS = "fiub"
+_MAX_HEADER_BYTES = 1 << 17  # the format's own limit is 64 kB
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -50,9 +51,9 @@ def read_npy(path: Path | str, mapped: bool = False, limit: int = ENTRY_BYTES) -
             raise UserError(f"{path} is not an array of NumPy, or damaged: {reason}") from None
 
 
-def parse_npy(content: bytes) -> np.ndarray:
+def parse_npy(content: bytes | memoryview) -> np.ndarray:
     """Return the array of numbers in the bytes of a .npy file. Raises ValueError otherwise."""
-    file = io.BytesIO(content)
+    file = io.BytesIO(content[:_MAX_HEADER_BYTES])
     shape, dtype, by_columns = _read_header(file)
     if math.prod(shape) * dtype.itemsize != len(content) - file.tell():
         raise ValueError("its header and its size differ")

@@ -261,7 +261,7 @@ def test_cuts_may_touch_but_a_recording_may_not_come_twice(folder: Path) -> None
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read: No such file"):
         read_recipe(tmp_path / "gone.toml")
-    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+    with pytest.raises(UserError, match="is not a file, but a folder"):
         read_recipe(tmp_path)
     for content, message in (
         (b"\xff\xfe", "not a text in UTF-8"),

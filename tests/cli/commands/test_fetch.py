@@ -87,9 +87,22 @@ def test_preparation_takes_the_parts_that_were_asked_for(
     ],
 )
 def test_mistakes_are_one_line(
-    arguments: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: str,
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("RVC_JAX_OFFLINE", "0")
     assert main(["fetch", *arguments.split(), "--out", str(tmp_path / "out")]) == 2
     printed = capsys.readouterr()
     assert printed.out == "" and message in printed.err
     assert printed.err.startswith("rvc-jax: error: ") and printed.err.count("\n") == 1
+
+
+def test_offline_means_offline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RVC_JAX_OFFLINE", "1")
+    assert main(["fetch", "https://example.org/a.mp3", "--out", str(tmp_path)]) == 2
+    assert "RVC_JAX_OFFLINE forbids all use of the network" in capsys.readouterr().err

@@ -110,7 +110,7 @@ INDEXES: dict[str, tuple[Any, str]] = {
     ),
     "one dimension": (np.zeros(768, np.float16), "not an array of numbers"),
     "no rows": (np.zeros((0, 768), np.float16), "not an array of numbers"),
-    "texts": (np.array([["a", "b"]]), "not an array of numbers"),
+    "texts": (np.array([["a", "b"]]), "not numbers"),
     "objects": (np.array([{}, []], object), "not an array of NumPy, or damaged"),
     "not finite": (np.full((9, 768), np.nan, np.float16), "not finite"),
     "text": (b"rows", "not an array of NumPy, or damaged"),
