@@ -63,6 +63,7 @@ ALLOWED = {
     # of the operating system
     "cli/bug_report.py": {"open"},
     "storage/processes.py": {"read_text"},
+    "storage/installation.py": {"loads", "read_text"},  # the record of our own installation
     # the notebook's own programs, pages and environment
     "notebook/page.py": {"read_text"},
     "notebook/program.py": {"loads"},
