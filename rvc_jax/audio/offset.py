@@ -25,6 +25,7 @@ _MAX_SPREAD = 0.25
 """The means on either side of a jump deviate by less than this share of it; in speech, by more."""
 _MIN_STEEPNESS = 0.6
 """Share of a jump that happens within 1 ms: rumble is not as steep."""
+_EDGE_LEVELS = 4.0
 _INITIAL_SECONDS = 0.02
 
 
@@ -84,13 +85,16 @@ class OffsetRemover:
             jump for jump in _find_jumps(wave, means, levels, self._frame) if jump[0] < end
         ]
         is_beginning = self._offset is None
+        edge = 0.0
         if self._offset is None:
             first = jumps[0][0] // self._frame if jumps else len(means)
             before = slice(0, max(min(first, 2 * _REACH), 1))
             is_long = len(wave) >= _MIN_FRAMES * self._frame
             offset = _median(means[before]) if is_long else 0.0
             self._offset = _settle(offset, _median(levels[before]))
-        if not self._offset and not jumps:
+            if is_long:
+                edge = self._find_edge(wave, _median(levels[: 2 * _REACH]))
+        if not self._offset and not jumps and not edge:
             return wave[start:end]
         result = wave[start:end].copy()
         begin = 0
@@ -103,9 +107,19 @@ class OffsetRemover:
         self._subtract(result[begin:])
         for position, _ in jumps:
             _bridge(result, position - start, self._frame // 10)
-        if is_beginning:
+        if edge:
+            # Opus removes offsets itself, with a filter of 3 Hz: they die away slowly.
+            count = min(_REACH * self._frame, len(result))
+            result[:count] -= edge * np.cos(np.linspace(0, np.pi / 2, count)) ** 2
+            self.largest = max(self.largest, abs(edge))
+        elif is_beginning:
             _fade(result[: self._frame])
         return result
+
+    def _find_edge(self, wave: np.ndarray, level: float) -> float:
+        """Return how far a wave begins from its offset, if that is far beyond its level, else 0."""
+        edge = float(wave[: self._frame // 5].mean()) - (self._offset or 0.0)
+        return edge if abs(edge) > max(_EDGE_LEVELS * level, _MIN_OFFSET) else 0.0
 
     def _subtract(self, part: np.ndarray) -> None:
         if self._offset and len(part):

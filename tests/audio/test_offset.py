@@ -103,3 +103,14 @@ def test_a_stream_loses_its_initial_offset(size: int) -> None:
     np.testing.assert_array_equal(stream(wave), wave)
     np.testing.assert_allclose(stream(wave + np.float32(0.5)), wave, atol=2e-3)
     np.testing.assert_array_equal(stream(wave[:30]), wave[:30])
+
+
+def test_an_offset_that_a_coder_lets_die_away_leaves_no_thump(
+    speech: tuple[np.ndarray, int],
+) -> None:
+    """As Opus does, by a filter of 3 Hz."""
+    wave, rate = speech
+    dying = wave + np.exp(-np.arange(len(wave)) / rate / 0.053).astype(np.float32) * 0.5
+    peak = np.abs(high_passed(wave, rate)).max()
+    assert np.abs(high_passed(dying, rate)).max() > 2 * peak
+    assert np.abs(high_passed(remove(dying.astype(np.float32), rate), rate)).max() < 1.1 * peak

@@ -71,7 +71,7 @@ def serve(
             "index_rows": loaded.index_rows,
             "f0_methods": methods,
         }
-        # What a request asks for must be here already: nothing is downloaded for whoever asks.
+        # What a request asks for must be here already: nothing is downloaded for a client.
         os.environ["RVC_JAX_OFFLINE"] = "1"
         server = VoiceServer(loaded.convert_recording, about, service, display, capabilities)
         _run(server, listener)
