@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import json
 from pathlib import Path
 
@@ -27,6 +26,8 @@ def install_command(extra: str) -> str:
 
 def _find_source() -> str | None:
     """Return where pip got the package, by PEP 610; None for an index, or if it is not known."""
+    import importlib.metadata  # the command line starts without it
+
     try:
         text = importlib.metadata.distribution("rvc_jax").read_text("direct_url.json")
         record = json.loads(text or "{}")
