@@ -112,6 +112,8 @@ def _check_info(info: DatasetInfo) -> None:
     numbers += [*info.speaker_minutes, *info.speaker_median_f0]
     if not all(0 <= number < _MAX_NUMBER for number in numbers):  # false for NaN, too
         raise ValueError("a number is out of range")
+    if not len(info.speakers) == len(info.speaker_minutes) == len(info.speaker_median_f0) > 0:
+        raise ValueError("speakers, their minutes and their pitch are not as many")
     if info.preset not in PRESETS:
         raise ValueError(f"unknown preset {sanitize(info.preset)!r}")
     if not 0 < info.content_channels <= _MAX_CHANNELS:

@@ -26,6 +26,7 @@ from rvc_jax.storage.plain_files import RECORD_BYTES, read_plain
 
 FILE = "history.jsonl"
 _MAX_STEP = 10**15
+_MIN_EPOCH = 1e-9
 
 Line = Mapping[str, Any]
 
@@ -188,7 +189,7 @@ def _parse_line(text: bytes) -> dict[str, Any] | None:
         line = parse_json(text)
     except ValueError:
         return None
-    if not isinstance(line, dict) or not _is_number(line.get("epoch", 0)):
+    if not isinstance(line, dict) or not _is_epoch(line.get("epoch", 0)):
         return None
     step = line.get("step")
     if type(step) is not int or not 0 <= step <= _MAX_STEP:
@@ -201,6 +202,10 @@ def _parse_line(text: bytes) -> dict[str, Any] | None:
         return None
     measured = (value for name, value in line.items() if "/" in name and name != "best/which")
     return line if all(map(_is_number, measured)) else None
+
+
+def _is_epoch(value: Any) -> bool:
+    return _is_number(value) and (value == 0 or _MIN_EPOCH <= value <= 1 / _MIN_EPOCH)
 
 
 def _is_number(value: Any) -> bool:

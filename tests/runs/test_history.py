@@ -150,3 +150,43 @@ def test_a_history_of_an_early_version_gets_its_dataset(tmp_path: Path) -> None:
     empty = History(tmp_path / "none.jsonl")
     empty.name_first_dataset("0123", "ada")
     assert not list(empty.lines)
+
+
+ODD_LINES = [
+    b"",
+    b"\0\xff\xfe garbage",
+    b"{}",
+    b"[]",
+    b"5",
+    b'"step"',
+    b"[" * 5000,
+    b'{"step": "1"}',
+    b'{"step": -1}',
+    b'{"step": 1e400}',
+    b'{"step": true}',
+    b'{"step": 1, "loss/mel": "low"}',
+    b'{"step": 1, "loss/mel": null}',
+    b'{"step": 1, "epoch": "1"}',
+    b'{"step": 1, "epoch": 1e-300}',
+    b'{"step": 1, "epoch": NaN}',
+    b'{"step": 1, "best/which": "raw"}',
+    b'{"step": 1, "holdout/mel": 1.0, "best/which": "ema"}',
+    b'{"step": 1, "holdout/mel": 1.0, "best/which": {}}',
+    b'{"step": 1, "dataset": 5}',
+    b'{"step": 1, "x": ' + b"9" * 400 + b"}",
+]
+
+
+def test_lines_of_others_are_left_out_and_counted(tmp_path: Path) -> None:
+    file = tmp_path / "history.jsonl"
+    good = [b'{"step": 1, "epoch": 0.5, "loss/mel": NaN}', b'{"step": 2, "holdout/mel": 1.5}']
+    file.write_bytes(b"\n".join([good[0], *ODD_LINES, good[1]]) + b"\n")
+    lines = read_history(file)
+    assert [line["step"] for line in lines] == [1, 2]
+    assert lines.unreadable == len(ODD_LINES) - 1  # not the empty one
+    assert (
+        lines.describe_unreadable()
+        == "20 lines of history.jsonl can't be read and are left out"
+    )
+    file.write_bytes(good[0] + b"\n" + good[1][:-5])  # a run may be writing it
+    assert len(read_history(file)) == 1 and not read_history(file).describe_unreadable()

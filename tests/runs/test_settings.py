@@ -74,6 +74,8 @@ def test_every_preset_is_possible():
         ("preset", []),
         ("dataset", None),
         ("dataset__speakers", "callie"),
+        ("dataset__speakers", []),
+        ("dataset__speakers", ["a", "b"]),
         ("dataset__speech_minutes", -1),
         ("dataset__files", 10**15),
         ("dataset__preset", "other"),
