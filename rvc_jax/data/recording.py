@@ -89,7 +89,15 @@ def open_recording(
         AudioError: As `decode` does; or the cut goes beyond the end of the file.
         UserError: A step's package is missing or the step fails; `scratch` has no room.
     """
-    opened = open_voice(path, start, stop, track=config.track, channel=config.channel)
+    opened = open_voice(
+        path,
+        start,
+        stop,
+        track=config.track,
+        channel=config.channel,
+        # The separation hears where in the stereo image the voice is.
+        keep_channels=config.separate_vocals and not config.channel,
+    )
     file_rate = opened.rate
     damage = _DamageMarks(file_rate)
     # Marked before anything is computed: filters spread damage and hide it.

@@ -24,6 +24,7 @@ _SAMPLED_VALUES = 1 << 23
 _WINDOW_SECONDS = 2.0
 _AUDIBLE = 1e-3  # peak of a block that shows how the channels relate
 _SETTLED_SECONDS = 3.0
+_LEAST_SECONDS = 1.0  # of less, nothing is known but by chance
 _ALIKE = 0.6  # correlation of a channel with the loudest from which both have one scene
 _MOST_DIFFERENCE = 1e-2  # of energies, 20 dB, among channels of one scene
 _CANCELLED = 0.03  # of energies: a sum of channels this weak has lost what they have in common
@@ -242,6 +243,8 @@ class _Look:
             return Choice(scale=scale, notes=notes)
         if channel:
             return Choice((channel - 1,), (1.0,), scale, notes)
+        if self.seconds < _LEAST_SECONDS:
+            return Choice(scale=scale, notes=notes)
         channels = self._find_voice(rate)
         signs = self._find_signs(channels, rate)
         count = len(self._products)
