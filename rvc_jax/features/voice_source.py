@@ -315,8 +315,8 @@ class _Look:
         audible = np.flatnonzero(energies > _NOTHING * energies.max())
         loud = np.flatnonzero(energies >= _MOST_DIFFERENCE * energies.max())
         is_alike = np.abs(self._correlations()) >= _ALIKE
-        if len(loud) == len(audible) and is_alike[audible].all():
-            return tuple(audible.tolist())
+        if len(loud) == len(energies) and is_alike.all():
+            return everything
         candidates = sorted(
             sorted(audible.tolist(), key=lambda channel: -energies[channel])[:_MOST_LISTENED]
         )
