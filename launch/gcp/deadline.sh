@@ -44,6 +44,13 @@ seconds_left() {
 # shut_down WHEN: shuts the host down `now`, or in +N minutes, which replaces an earlier +N.
 shut_down() { bounded shutdown -h "$1" || { [[ $1 == now ]] && bounded systemctl poweroff --force; }; }
 
+# set_timer SECONDS: runs `now` in so many seconds.
+set_timer() {
+  local -a timer=(systemd-run --collect --on-active="$1s")
+  bounded systemctl stop rvc-jax-deadline.timer 2>/dev/null
+  bounded "${timer[@]}" --unit=rvc-jax-deadline "$SELF" now || bounded "${timer[@]}" "$SELF" now
+}
+
 # arm [SECONDS]: sets the timer to the slice's deadline, or to SECONDS from now if that is earlier.
 # The system's own shutdown is set first, before anything that may fail or hang, and stays set half
 # an hour after the timer. Where no timer can be set, it is the deadline; where it can't be set
@@ -55,8 +62,7 @@ arm() {
   left=$(seconds_left)
   ((left < ${1:-left})) || left=${1:-$left}
   ((left > 1)) || left=1
-  bounded systemctl stop rvc-jax-deadline.timer 2>/dev/null
-  if [[ -x $SELF ]] && bounded systemd-run --collect --unit=rvc-jax-deadline --on-active="${left}s" "$SELF" now; then
+  if [[ -x $SELF ]] && set_timer "$left"; then
     shut_down "+$((left / 60 + 30))"
   elif ! shut_down "+$((left / 60 + 1))" && [[ -z $is_set ]]; then
     shut_down now

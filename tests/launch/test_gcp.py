@@ -545,7 +545,7 @@ def at_deadline(
         "RVC_JAX_SELF": str(world.path / "armed"),
         "RVC_JAX_HOMES": str(world.path / "hosts"),
         "RVC_JAX_LATER": "1",
-        "RVC_JAX_LIMIT": "1",
+        "RVC_JAX_LIMIT": "0.5",
         "RVC_JAX_RETRY": "0",
     }
     return subprocess.run(

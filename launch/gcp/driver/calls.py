@@ -81,15 +81,16 @@ class Caller:
         os.set_blocking(self._writer, False)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)  # wakes the wait
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         for number in SIGNALS:
             # `nohup tpu ...` keeps running when the terminal closes.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, lambda number, frame: self.signals.append(number))
 
     def clean(self, seconds: float) -> None:
-        """Begins to clean up, for at most `seconds`."""
-        if not self._cleaning:
-            self._seen = len(self.signals)
+        """Begins to clean up, for at most `seconds`; counts signals anew."""
+        self._seen = len(self.signals)
+        self._hurries = False
         self._cleaning = True
         self.deadline = now() + seconds
 
@@ -114,7 +115,7 @@ class Caller:
         more = len(self.signals) - self._seen
         if more and not self._hurries:
             self._hurries = True
-            say(f"deleting for {HURRY} s at most; one more signal (Ctrl-C) ends it now")
+            say(f"{HURRY} s are left; one more signal (Ctrl-C) ends it now")
             self.deadline = min(self.deadline, now() + HURRY)
         if more > 1 or now() >= self.deadline:
             raise CleaningError

@@ -38,10 +38,10 @@ def main(words: list[str]) -> int:
             raise UserError(
                 "gcloud is not installed here: https://cloud.google.com/sdk/docs/install"
             )
-    except UserError as error:
+        scratch = Path(tempfile.mkdtemp(prefix="rvc-jax-"))
+    except (UserError, OSError) as error:
         say(str(error))
         return FAILED
-    scratch = Path(tempfile.mkdtemp(prefix="rvc-jax-"))
     caller = Caller(now() + options.limit_seconds)
     gcloud = Gcloud(options, caller)
     slice_ = Slice(gcloud, caller.deadline, RETRY, scratch)
@@ -135,6 +135,8 @@ def finish(options: Options, caller: Caller, slice_: Slice) -> str:
     caller.clean(CLEANING)
     try:
         if slice_.asked and options.command != "delete":
+            command = delete_command(slice_)
+            say(f"deleting {slice_.title}; if that is cut off, this deletes it: {command}")
             slice_.delete()
     except Exception:
         say(f"a fault of this program:\n{traceback.format_exc()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -196,8 +197,12 @@ def check(options: Options) -> None:
         raise UserError(f"--at-most {options['at-most']}: flex slices run 7 days at most")
     if options.command in ("setup", "run"):
         check_source(options)
-    if options.command in ("fetch", "run") and not Path(options["to"]).is_dir():
-        raise UserError(f"--to: there is no folder {shown(options['to'])}")
+    if options.command in ("fetch", "run"):
+        folder = Path(options["to"])
+        if not folder.is_dir():
+            raise UserError(f"--to: there is no folder {shown(options['to'])}")
+        if not os.access(folder, os.W_OK):
+            raise UserError(f"--to {shown(options['to'])}: the folder can't be written")
 
 
 def check_source(options: Options) -> None:

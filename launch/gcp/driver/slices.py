@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from calls import Answer, CleaningError, TimeLimitError, now
-from gcloud import Gcloud, error_code, explain, json_of, last_error, refusal
+from gcloud import Gcloud, error_code, explain, json_of, last_error, printable, refusal
 from messages import PreemptedError, UserError, say
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -190,7 +190,7 @@ class Slice:
                     node = node_of(item) if group == "queued-resources" else item
                     labels = node.get("labels")
                     if name == self.name or (isinstance(labels, dict) and LABEL in labels):
-                        found.setdefault(name, str(state)[:40])
+                        found.setdefault(printable(name), printable(str(state))[:40])
         return found, ""
 
     def require_there(self) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
-from calls import Caller, now
+from calls import Caller, TimeLimitError, now
 from gcloud import Gcloud, explain, json_of, last_error
 from hosts import UNKNOWN, Hosts, require
 from messages import PreemptedError, UserError, say
@@ -257,7 +258,8 @@ class Steps:
         if code == 0:
             # The voice is in the bucket: what follows needs no slice, and costs nothing.
             self.caller.deadline = now() + DELETING
-            self.slice.delete()
+            with suppress(TimeLimitError):  # `finish` tries again
+                self.slice.delete()
             self.caller.deadline = now() + BRINGING
             self.bring()
             return 0
