@@ -98,7 +98,7 @@ class DatasetInfo:
         values = dict(values)
         values["dropped"] = tuple(Drop(*drop) for drop in values["dropped"])
         values |= {
-            name: tuple(values[name])
+            name: convert(values[name], tuple)
             for name in ("speakers", "speaker_minutes", "speaker_median_f0", "notes")
         }
         info = convert(dataclasses.asdict(cls(**values)), cls)

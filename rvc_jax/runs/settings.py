@@ -15,7 +15,7 @@ from rvc_jax.storage.json_files import convert, parse_json
 FORMAT = "rvc_jax run"
 
 _MAX_LAYERS = 64
-_MAX_ALL_LAYERS = 512
+_MAX_ALL_LAYERS = 256
 _MAX_SIZE = 1 << 16
 _MAX_NUMBER = 1 << 63
 _MAX_DEVICES = 1 << 20
