@@ -176,7 +176,9 @@ def test_a_dataset_that_does_not_fit_is_refused_with_both_values(
     other = shutil.copytree(sample_dataset, tmp_path / "dataset")
     metadata = json.loads((other / "metadata.json").read_text())
     (other / "metadata.json").write_text(
-        json.dumps(metadata | {"content_encoder": "contentvec"})
+        json.dumps(
+            metadata | {"content_encoder": "contentvec", "content_fingerprint": 64 * "0"}
+        )
     )
     with pytest.raises(UserError, match="whisper-tiny.*contentvec"):
         train(other, finished)
