@@ -25,6 +25,8 @@ RATE = 16000
 
 
 class UpsideDown:
+    notes: tuple[str, ...] = ()
+
     def __init__(self, config: ConvertConfig):
         self.config = config
 
@@ -36,9 +38,7 @@ class UpsideDown:
 
 @pytest.fixture(autouse=True)
 def voice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        files, "load_converter", lambda place, config, which, index: UpsideDown(config)
-    )
+    monkeypatch.setattr(files, "load_converter", lambda place, config, *_: UpsideDown(config))
 
 
 @pytest.fixture
