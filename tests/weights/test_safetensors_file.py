@@ -222,7 +222,7 @@ def test_a_file_cut_short_anywhere_is_refused(path: Path) -> None:
 
 def test_missing_files_and_folders(path: Path, tmp_path: Path) -> None:
     assert "cannot be read" in refusal(path)
-    assert "cannot be read" in refusal(tmp_path)
+    assert "is not a file, but a folder" in refusal(tmp_path)
 
 
 # --- writing ---

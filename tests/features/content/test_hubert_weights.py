@@ -124,7 +124,7 @@ def test_configurations_that_are_taken(name):
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, "\xff\xfe", " " * (1 << 21)])
 def test_damaged_configurations(hubert_folder, text):
     (hubert_folder / "config.json").write_text(text, encoding="latin-1")
-    with pytest.raises(UserError, match=r"config\.json: is "):
+    with pytest.raises(UserError, match=r"config\.json (is damaged: .*; fetch the model again|has more than 1 MB)"):
         hubert_weights.load(str(hubert_folder))
 
 
@@ -134,7 +134,7 @@ def test_hubert_folders_without_a_model(hubert_folder, tmp_path_factory):
         UserError, match=r"has neither model\.safetensors nor pytorch_model\.bin"
     ):
         hubert_weights.load(str(hubert_folder))
-    with pytest.raises(UserError, match=r"config\.json: cannot be read: No such file"):
+    with pytest.raises(UserError, match=r"has no config\.json"):
         hubert_weights.load(str(tmp_path_factory.mktemp("empty")))
 
 
