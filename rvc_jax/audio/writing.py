@@ -398,7 +398,7 @@ def _measure_mp3_scale(rate: int, bit_rate: int) -> float:
     frame = av.AudioFrame.from_ndarray(tone[None], format="fltp", layout="mono")
     frame.sample_rate = rate
     packets = [*encoder.encode(frame), *encoder.encode(None)]
-    decoder = av.CodecContext.create("mp3float", "r")
+    decoder: Any = av.CodecContext.create("mp3float", "r")
     frames = [frame for packet in packets for frame in decoder.decode(packet)]
     decoded = np.concatenate([frame.to_ndarray()[0] for frame in frames])
     middle = slice(rate // 4, rate // 2 - rate // 16)
