@@ -95,7 +95,7 @@ def open_recording(
         stop,
         track=config.track,
         channel=config.channel,
-        # The separation hears where in the stereo image the voice is.
+        # The separation uses where in the stereo image the voice is.
         keep_channels=config.separate_vocals and not config.channel,
     )
     file_rate = opened.rate

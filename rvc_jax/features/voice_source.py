@@ -329,7 +329,7 @@ class _Look:
             for channel, seconds in zip(candidates, speech, strict=True)
             if seconds >= _LEAST_SPEECH_SHARE * most
         ]
-        # A voice that is heard faintly in the microphones of others adds their noise alone.
+        # A voice that is found faintly in the microphones of others adds their noise alone.
         least = _MOST_DIFFERENCE * energies[voiced].max()
         return tuple(channel for channel in voiced if energies[channel] >= least)
 
