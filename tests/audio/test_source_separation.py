@@ -134,7 +134,7 @@ def test_no_blocks(package, tmp_path):
 def test_without_the_package(monkeypatch, song, tmp_path):
     monkeypatch.setitem(sys.modules, "audio_separator", None)
     source_separation.load_separator.cache_clear()
-    with pytest.raises(UserError, match=r'audio-separator: pip install "rvc_jax\[separate\]"$'):
+    with pytest.raises(UserError, match=r'audio-separator: pip install -e "\.\[separate\]"$'):
         separated(song, tmp_path)
 
 

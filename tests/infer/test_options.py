@@ -152,5 +152,5 @@ def test_bad_options_are_refused(changes: dict, message: str) -> None:
 def test_cleaning_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     check_options(ConvertConfig(resample_rate=8000))
     monkeypatch.setitem(sys.modules, "noisereduce", None)
-    with pytest.raises(UserError, match=r'pip install "rvc_jax\[clean\]"'):
+    with pytest.raises(UserError, match=r'pip install -e "\.\[clean\]"'):
         check_options(ConvertConfig(clean_audio=True))
