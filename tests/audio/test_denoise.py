@@ -126,6 +126,6 @@ def test_without_noisereduce(monkeypatch, speech):
     monkeypatch.setitem(sys.modules, "noisereduce", None)
     with pytest.raises(
         UserError,
-        match=r'^cleaning needs the package noisereduce: pip install "rvc_jax\[clean\]"$',
+        match=r'^cleaning needs the package noisereduce: pip install -e "\.\[clean\]"$',
     ):
         reduce_noise(speech.copy(), RATE, 0.7)
