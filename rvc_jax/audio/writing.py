@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import av
 import av.error
@@ -398,7 +398,7 @@ def _measure_mp3_scale(rate: int, bit_rate: int) -> float:
     frame = av.AudioFrame.from_ndarray(tone[None], format="fltp", layout="mono")
     frame.sample_rate = rate
     packets = [*encoder.encode(frame), *encoder.encode(None)]
-    decoder: Any = av.CodecContext.create("mp3float", "r")
+    decoder = cast("Any", av.CodecContext.create("mp3float", "r"))
     frames = [frame for packet in packets for frame in decoder.decode(packet)]
     decoded = np.concatenate([frame.to_ndarray()[0] for frame in frames])
     middle = slice(rate // 4, rate // 2 - rate // 16)

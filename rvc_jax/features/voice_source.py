@@ -52,7 +52,7 @@ class Choice:
     def apply(self, block: np.ndarray) -> np.ndarray:
         """Take the channels of float32 [channels, samples]; their mean is the voice."""
         if self.channels is not None:
-            block = block[list(self.channels)] * np.float32(self.signs)[:, None]
+            block = block[list(self.channels)] * np.array(self.signs, np.float32)[:, None]
         return block if self.scale == 1 else block / np.float32(self.scale)
 
 
@@ -329,7 +329,7 @@ class _Look:
             for channel, seconds in zip(candidates, speech, strict=True)
             if seconds >= _LEAST_SPEECH_SHARE * most
         ]
-        # A voice that is found faintly in the microphones of others adds their noise alone.
+        # A voice that leaks faintly into the microphones of others adds their noise alone.
         least = _MOST_DIFFERENCE * energies[voiced].max()
         return tuple(channel for channel in voiced if energies[channel] >= least)
 

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.storage.environment import cache_dir
@@ -26,6 +26,8 @@ from rvc_jax.storage.plain_files import open_plain
 from rvc_jax.storage.scratch import clear_once, make_scratch_name
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     import numpy as np
 
 LOCK_NAME = ".lock"
@@ -218,7 +220,7 @@ def file_sha256(path: Path) -> str:
         UserError: It is not a plain file, or can't be read.
     """
     with open_plain(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(cast("BufferedReader", file), "sha256").hexdigest()
 
 
 def folder_bytes(path: Path) -> int:

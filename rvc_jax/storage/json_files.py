@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar
 
 from rvc_jax.errors import UserError, sanitize
@@ -89,7 +90,7 @@ def _parse_int(text: str) -> int:
     return int(text)
 
 
-def convert(value: Any, kind: type[_T]) -> _T:
+def convert(value: Any, kind: type | UnionType) -> Any:
     """Return a parsed value as its schema has it.
 
     Raises:

@@ -52,7 +52,7 @@ def record(event: str, arguments: tuple) -> None:
             events.append(f"writes {place}")
     elif event in ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "shutil.rmtree"):
         name = os.fsdecode(arguments[0])
-        is_relative = not os.path.isabs(name) and any(
+        is_relative = not Path(name).is_absolute() and any(
             type(folder) is int and folder >= 0 for folder in arguments[1:]
         )
         place = os.path.realpath(name)
@@ -86,7 +86,7 @@ def foreign_modules(before: set[str]) -> list[str]:
     found = []
     for name in set(sys.modules) - before:
         file = getattr(sys.modules[name], "__file__", None)
-        is_own = name == "__mp_main__" or not os.path.isabs(file or "")
+        is_own = name == "__mp_main__" or not Path(file or "").is_absolute()
         if (
             file
             and not is_own

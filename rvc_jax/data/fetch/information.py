@@ -82,8 +82,9 @@ def find_media_link(entry: dict[str, Any]) -> str | None:
     """
     formats = entry.get("formats") or [entry]
     link = formats[-1].get("url")
-    is_link = isinstance(link, str) and link.startswith("http")
-    return hide_credentials(link) if is_link else None
+    if not isinstance(link, str) or not link.startswith("http"):
+        return None
+    return hide_credentials(link)
 
 
 def to_line(text: str) -> str:

@@ -41,6 +41,10 @@ class KnownSizes(NamedTuple):
 def _others(
     name: str, audio: AudioConfig, rates: tuple[int, ...], kernels: tuple[int, ...]
 ) -> list[KnownSizes]:
+    versions: list[tuple[Version, int]] = [
+        ("v1", CONTENT_CHANNELS["v1"]),
+        ("v2", CONTENT_CHANNELS["v2"]),
+    ]
     return [
         KnownSizes(
             name if version == "v2" else f"{name}-v1",
@@ -48,7 +52,7 @@ def _others(
             audio,
             GeneratorConfig(rates, kernels, content_channels=channels),
         )
-        for version, channels in CONTENT_CHANNELS.items()
+        for version, channels in versions
     ]
 
 
