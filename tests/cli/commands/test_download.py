@@ -156,7 +156,7 @@ def test_nothing_is_fetched_before_all_names_are_known(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(capsys, "rmvpe", "nonsense")[0] == 2
-    assert not (tmp_path / "home").exists()
+    assert not (tmp_path / "home" / "weights").exists()
 
 
 def test_the_command_line_is_not_slowed_down() -> None:
