@@ -24,9 +24,8 @@ def test_several_workers_make_the_same_dataset(sample_voice, sample_dataset, tmp
     assert main(["prepare", str(sample_voice), *place, "--beam", "DirectRunner", options]) == 0
     made = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert made == {path.name: path.read_bytes() for path in sample_dataset.iterdir()}
-    assert (
-        len(list((tmp_path / "cache").rglob("*.npz"))) == 18
-    )  # pitch, content and peaks of six files
+    # Pitch, content and peaks of six files.
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 18
     assert "Traceback" not in capfd.readouterr().err
 
 

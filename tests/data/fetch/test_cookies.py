@@ -123,7 +123,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, case: str) -> None:
 
 
 def test_a_folder_and_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is a folder"):
+    with pytest.raises(UserError, match="is not a file, but a folder"):
         read_cookies(tmp_path)
     with pytest.raises(UserError, match="cannot be read: No such file"):
         read_cookies(tmp_path / "none.txt")
