@@ -82,9 +82,10 @@ def test_an_extractor_that_gives_nan_stops_everything(sample_voice, tmp_path, mo
     )
     with pytest.raises(UserError, match="whisper-tiny gives values that are not numbers"):
         list(analyze(find_sources(sample_voice).cuts, CONFIG, Cache(tmp_path)))
-    assert not [
-        path for path in tmp_path.rglob("*.npz") if np.load(path)["array"].dtype == np.float16
-    ]
+    heads = [path.read_bytes()[:400] for path in tmp_path.rglob("*.npy")]
+    # Pitch is kept, content (float16) is not.
+    assert heads
+    assert not [head for head in heads if b"'<f2'" in head]
 
 
 def test_a_file_that_changes_while_it_is_read_is_left_out(sample_voice, tmp_path, monkeypatch):

@@ -264,8 +264,8 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a file, but a folder"):
         read_recipe(tmp_path)
     for content, message in (
-        (b"\xff\xfe", "not a text in UTF-8"),
-        (b"#" * (2 << 20), "larger than 1 MB"),
+        (b"\xff\xfe", "is not text in UTF-8"),
+        (b"#" * (2 << 20), "has more than 1 MB"),
     ):
         (tmp_path / "strange.toml").write_bytes(content)
         with pytest.raises(UserError, match=message):

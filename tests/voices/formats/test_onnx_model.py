@@ -220,8 +220,6 @@ def test_missing_package_is_named(tmp_path, monkeypatch):
         return real(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(
-        UserError, match=r'need the package onnx: pip install "rvc_jax\[onnx\]"'
-    ):
+    with pytest.raises(UserError, match=r'need the package onnx: pip install .*\[onnx\]"'):
         write(tmp_path / "voice.onnx", voice(MICRO))
     assert not list(tmp_path.iterdir())
