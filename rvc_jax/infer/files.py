@@ -61,7 +61,7 @@ def convert_file(
 
     Args:
       place: Folder or URL of a run, or the file or folder of a voice; see `Voice.load`.
-      source: The recording, in any format that libsndfile or ffmpeg decodes.
+      source: The recording, in any format that ffmpeg decodes.
       out: File to write; see `audio.writing.SAVE_FORMATS`.
       config: The options.
       which: `best` or `latest`, of a run.

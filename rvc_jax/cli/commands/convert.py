@@ -60,8 +60,8 @@ def convert(
     Args:
         run: Folder of a run or its gs:// or s3:// URL, folder of an imported voice, or voice file
             (.pth of any RVC program, .zip, .safetensors).
-        source: Recording (any format that libsndfile or ffmpeg reads), folder of recordings, or -
-            for standard input.
+        source: Recording (any format that ffmpeg reads), folder of recordings, or - for standard
+            input.
         out: File to write: .wav, .flac, .ogg, .mp3, .m4a, .aac or .opus; or - for standard output.
             For a folder of recordings, a folder: existing results in it are kept, so the same
             command continues an interrupted conversion.
