@@ -380,7 +380,7 @@ def test_other_zip_files_missing_files_and_folders(path, tmp_path):
         archive.writestr("readme.txt", "hello")
     assert "a zip archive of something else" in refusal(path)
     assert "cannot be read" in refusal(tmp_path / "missing.pth")
-    assert "is a folder" in refusal(tmp_path)
+    assert "is not a file, but a folder" in refusal(tmp_path)
 
 
 def sample_content(tmp_path, wrap):
