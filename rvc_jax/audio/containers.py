@@ -92,7 +92,10 @@ def _find_parts(file: BinaryIO, size: int) -> list[Part]:
     parts: list[Part] = []
     start = 0
     while start < size and len(parts) < _MOST_PARTS:
-        part = _find_part(file, start, size)
+        try:
+            part = _find_part(file, start, size)
+        except (struct.error, IndexError):  # a header that ends within one of its fields
+            part = Part(start, size)
         parts.append(part)
         start = part.stop
     return parts
@@ -449,7 +452,8 @@ def _find_ogg(file: BinaryIO, whole: Part) -> Part:
     place = whole.start
     for _ in range(_MOST_CHUNKS):
         head = _read(file, place, 27 + 255)
-        if head[: len(_OGG_FIRST)] != _OGG_FIRST or len(head) < 27 + head[26]:
+        is_page = len(head) > 26 and head[: len(_OGG_FIRST)] == _OGG_FIRST
+        if not is_page or len(head) < 27 + head[26]:
             break
         place += 27 + head[26] + sum(head[27 : 27 + head[26]])
     stop = _find_again(file, min(place, whole.stop), whole.stop, _OGG_FIRST)
