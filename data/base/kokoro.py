@@ -91,7 +91,8 @@ def convert_to_float32(content: bytes) -> bytes:
 def _convert_graph(graph) -> None:
     import onnx
 
-    half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    half = onnx.TensorProto.FLOAT16
+    single = onnx.TensorProto.FLOAT
     for tensor in graph.initializer:
         _convert_tensor(tensor)
     for node in graph.node:
