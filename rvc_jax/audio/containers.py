@@ -214,14 +214,8 @@ def _find_w64(file: BinaryIO, start: int, size: int) -> Part:
         # The size includes the header.
         return _Chunk(head[:4] + head[4:16], place + 24, max(length - 24, 0))
 
-    coding = b""
-    data = None
-    for chunk in _walk(read_chunk, start + 40, size, align=8):
-        if chunk.name[:4] == b"fmt ":
-            coding = _read(file, chunk.start, 40)
-        elif chunk.name[:4] == b"data":
-            data = chunk
-            break
+    chunks = _walk(read_chunk, start + 40, size, align=8)
+    coding, data = _find_data(file, chunks, (b"fmt ", 40), b"data")
     if data is None:
         return Part(start, size)
     return _judge(
@@ -247,14 +241,8 @@ def _find_caf(file: BinaryIO, start: int, size: int) -> Part:
             return _Chunk(name, place + 8, 0)
         return _Chunk(name, place + 12, length if length >= 0 else 1 << 62)
 
-    description = b""
-    data = None
-    for chunk in _walk(read_chunk, start + 8, size, align=1):
-        if chunk.name == b"desc":
-            description = _read(file, chunk.start, 32)
-        elif chunk.name == b"data":
-            data = chunk
-            break
+    chunks = _walk(read_chunk, start + 8, size, align=1)
+    description, data = _find_data(file, chunks, (b"desc", 32), b"data")
     if data is None:
         return Part(start, size)
     return _judge(
@@ -269,6 +257,23 @@ def _find_caf(file: BinaryIO, start: int, size: int) -> Part:
         header=4,
         to_end=lambda length: [(data.start - 8, struct.pack(">q", length))],
     )
+
+
+def _find_data(
+    file: BinaryIO, chunks: Iterator[_Chunk], header: tuple[bytes, int], data: bytes
+) -> tuple[bytes, _Chunk | None]:
+    """Return the content of the chunk that describes the samples, and the chunk that holds them.
+
+    header: how the first one's name begins, and how many bytes to read. data: the other's name.
+    """
+    name, length = header
+    content = b""
+    for chunk in chunks:
+        if chunk.name.startswith(name):
+            content = _read(file, chunk.start, length)
+        elif chunk.name.startswith(data):
+            return content, chunk
+    return content, None
 
 
 def _find_au(head: bytes, whole: Part) -> Part:
