@@ -59,6 +59,22 @@ Key = Literal[
 
 
 @dataclasses.dataclass(frozen=True)
+class MelScale:
+    """A mel spectrogram of the loss; windows are four hops long."""
+
+    sample_rate: int
+    n_fft: int
+    n_mels: int
+    f_min: float = 0.0
+    f_max: float | None = None
+
+    @property
+    def hop(self) -> int:
+        """Samples from one window to the next."""
+        return self.n_fft // 4
+
+
+@dataclasses.dataclass(frozen=True)
 class AudioConfig:
     """Sample rate and spectrogram of one preset."""
 
@@ -71,6 +87,16 @@ class AudioConfig:
     f_min: float = 0.0
     f_max: float | None = None
     """Upper edge of the mel filters in Hz; None is half the sample rate."""
+    mel_scales: tuple[tuple[int, int], ...] = ()
+    """Window in samples and number of mel bands of each scale of the mel loss; empty: one scale,
+    that of the spectrogram above."""
+
+    @property
+    def loss_scales(self) -> tuple[AudioConfig | MelScale, ...]:
+        """Spectrograms of the mel loss."""
+        if not self.mel_scales:
+            return (self,)
+        return tuple(MelScale(self.sample_rate, *scale) for scale in self.mel_scales)
 
     @property
     def hop(self) -> int:
@@ -118,8 +144,43 @@ class GeneratorConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SpectralGeneratorConfig:
+    """Sizes of the small preset's synthesizer (`models.spectral_synthesizer`)."""
+
+    channels: int = 192
+    """Width of the blocks at the frame rate."""
+    content_dilations: tuple[int, ...] = (1, 2, 1, 2)
+    """Dilation of each block that sees the content alone."""
+    frame_blocks: int = 4
+    """Blocks that see content and pitch."""
+    steps_per_frame: int = 2
+    """Spectra per frame."""
+    step_channels: int = 192
+    """Width of the blocks that follow, one time step per spectrum."""
+    step_blocks: int = 2
+    kernel: int = 7
+    """Taps of the blocks' filters."""
+    expansion: int = 3
+    """Width of a block's pointwise network, relative to the block."""
+    content_channels: int = 384
+    speaker_channels: int = 64
+    speakers: int = 8
+    has_pitch: Literal[True] = True
+
+    @property
+    def inter_channels(self) -> int:
+        """Channels that the first half of the conversion hands to the second."""
+        return self.channels
+
+
+AnyGeneratorConfig = GeneratorConfig | SpectralGeneratorConfig
+"""Sizes of a synthesizer of either kind."""
+
+
+@dataclasses.dataclass(frozen=True)
 class DiscriminatorConfig:
-    """Sizes of the scale discriminator and of the period discriminators (HiFi-GAN, RVC v2)."""
+    """Sizes of the sub-discriminators: on the waveform and its periods (HiFi-GAN, RVC v2), and on
+    spectra."""
 
     periods: tuple[int, ...] = (2, 3, 5, 7, 11, 17, 23, 37)
     scale_channels: tuple[int, ...] = (16, 64, 256, 1024, 1024, 1024)
@@ -129,6 +190,15 @@ class DiscriminatorConfig:
     period_channels: tuple[int, ...] = (32, 128, 512, 1024, 1024)
     period_kernel: int = 5
     period_stride: int = 3
+    spectra: tuple[int, ...] = ()
+    """Window of each discriminator on a spectrogram, in samples."""
+    spectrum_channels: tuple[int, ...] = (64, 64, 64, 64)
+    spectrum_kernel: int = 3
+
+    @property
+    def count(self) -> int:
+        """Number of sub-discriminators."""
+        return bool(self.scale_channels) + len(self.periods) + len(self.spectra)
 
 
 class Rate(NamedTuple):
@@ -291,7 +361,7 @@ class ClusterConfig:
     """Seconds to wait for the other processes at the start."""
 
 
-PresetName = Literal["40k", "48k", "32k", "40k-v1", "48k-v1", "32k-v1", "nano"]
+PresetName = Literal["40k", "48k", "32k", "40k-v1", "48k-v1", "32k-v1", "nano", "small"]
 PitchMethod = Literal["swift", "rmvpe", "fcpe", "crepe", "crepe-tiny", "harvest", "dio", "pm"]
 """swift is bundled; harvest, dio and pm run on the CPU and need the extra `pitch`; the others are
 downloaded."""
@@ -317,7 +387,7 @@ class Preset:
     name: PresetName
     version: Literal["v1", "v2"]
     audio: AudioConfig
-    generator: GeneratorConfig
+    generator: AnyGeneratorConfig
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     train: TrainConfig = TrainConfig()
     f0_method: PitchMethod = "rmvpe"
@@ -374,6 +444,36 @@ _NANO = Preset(
     content_encoder="whisper-tiny",
 )
 
+_SMALL = Preset(
+    "small",
+    "v2",
+    AudioConfig(
+        16000,
+        n_fft=1024,
+        n_mels=80,
+        segment_frames=96,
+        mel_scales=((1024, 80), (512, 64), (256, 40), (128, 24)),
+    ),
+    SpectralGeneratorConfig(),
+    DiscriminatorConfig(
+        periods=(2, 3, 5, 7),
+        scale_channels=(),
+        scale_kernels=(),
+        scale_strides=(),
+        scale_groups=(),
+        period_channels=(8, 16, 32, 32),
+        spectra=(1024, 512, 256),
+    ),
+    TrainConfig(
+        epochs=50,
+        learning_rate=1e-3,
+        ema=0.999,
+        mel_weight=15.0,
+    ),
+    f0_method="swift",
+    content_encoder="whisper-tiny",
+)
+
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
@@ -389,6 +489,7 @@ PRESETS: dict[str, Preset] = {
         ),
         _v1("32k-v1", _AUDIO_32K, (10, 4, 2, 2, 2), (16, 16, 4, 4, 4)),
         _NANO,
+        _SMALL,
     )
 }
 """All presets by name. `nano` is small enough for two CPU cores to train in a couple of minutes."""
@@ -695,13 +796,14 @@ def from_dict(kind: type, values: dict[str, Any]) -> Any:
     """
     nested = {
         "audio": AudioConfig,
-        "generator": GeneratorConfig,
         "discriminator": DiscriminatorConfig,
         "train": TrainConfig,
     }
     current_names = {stored: name for name, stored in STORED_NAMES.items()}
 
     def build(name: str, value: Any) -> Any:
+        if isinstance(value, dict) and name == "generator":
+            return generator_from_dict(value)
         if isinstance(value, dict) and name in nested:
             return from_dict(nested[name], value)
         return _tuples(value)
@@ -709,6 +811,16 @@ def from_dict(kind: type, values: dict[str, Any]) -> Any:
     return kind(
         **{current_names.get(name, name): build(name, value) for name, value in values.items()}
     )
+
+
+def generator_from_dict(values: dict[str, Any]) -> AnyGeneratorConfig:
+    """Rebuild the sizes of a synthesizer of either kind, told apart by their fields.
+
+    Raises:
+      TypeError: a key is unknown.
+    """
+    is_spectral = "content_dilations" in values
+    return from_dict(SpectralGeneratorConfig if is_spectral else GeneratorConfig, values)
 
 
 def _tuples(value: Any) -> Any:

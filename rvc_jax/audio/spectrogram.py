@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from rvc_jax.config import AudioConfig
+from rvc_jax.config import AudioConfig, MelScale
 
 _MAGNITUDE_FLOOR = 1e-6
 _MEL_FLOOR = 1e-5
@@ -26,7 +26,7 @@ _UNDIVIDED_ROWS = 4
 vectors have at least four lanes."""
 
 
-def spectrogram(wave: jax.Array, audio: AudioConfig) -> jax.Array:
+def spectrogram(wave: jax.Array, audio: AudioConfig | MelScale) -> jax.Array:
     """Compute magnitudes as HiFi-GAN and RVC do.
 
     Periodic Hann window, not centered; (n_fft - hop) / 2 samples are reflected at either end, and
@@ -45,7 +45,7 @@ def spectrogram(wave: jax.Array, audio: AudioConfig) -> jax.Array:
     return jnp.sqrt(jnp.square(spectrum.real) + jnp.square(spectrum.imag) + _MAGNITUDE_FLOOR)
 
 
-def log_mel(magnitudes: jax.Array, audio: AudioConfig) -> jax.Array:
+def log_mel(magnitudes: jax.Array, audio: AudioConfig | MelScale) -> jax.Array:
     """Compute the log-mel spectrogram of magnitudes.
 
     Args:

@@ -193,12 +193,15 @@ def draw_noise(key: jax.Array, numbers: jax.Array, width: int) -> jax.Array:
 
 
 def _count_prior_context(parameters: dict[str, Any]) -> int:
+    kernel_name = "enc_p.encoder.ffn_layers.0.conv_1.weight"
+    if kernel_name not in parameters:
+        return 0  # the small preset projects each frame by itself
     layers = [
         name
         for name in parameters
         if name.startswith("enc_p.") and name.endswith(".conv_q.weight")
     ]
-    kernel = parameters["enc_p.encoder.ffn_layers.0.conv_1.weight"].shape[0]
+    kernel = parameters[kernel_name].shape[0]
     # Every layer attends over the radius; its two convolutions add half a kernel each.
     return len(layers) * (ATTENTION_RADIUS + kernel - 1)
 

@@ -1,4 +1,8 @@
-"""Discriminators of HiFi-GAN (arXiv 2010.05646): one on the waveform, several on its periods."""
+"""Discriminators of HiFi-GAN (arXiv 2010.05646): one on the waveform, several on its periods.
+
+The small preset has discriminators on spectrograms of several resolutions instead of the first one,
+after UnivNet (arXiv 2106.07889).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from rvc_jax.audio.spectrogram import frames, periodic_hann, rfft
 from rvc_jax.config import DiscriminatorConfig
 from rvc_jax.models.kernels import folding, sections
 from rvc_jax.models.kernels.folding import Signal
@@ -16,6 +21,8 @@ from rvc_jax.models.kernels.options import REFERENCE, KernelConfig
 from rvc_jax.models.layers import Conv
 
 SLOPE = 0.1  # of every leaky ReLU
+_POWER_FLOOR = 1e-7
+_MAGNITUDE_FLOOR = 1e-3
 
 
 class DiscriminatorOutput(NamedTuple):
@@ -116,14 +123,55 @@ class PeriodDiscriminator(nnx.Module):
         return DiscriminatorOutput(scores.reshape(batch, -1), maps)
 
 
+class SpectrumDiscriminator(nnx.Module):
+    """Convolutions over the frames of a log-magnitude spectrogram, whose bins are the channels.
+
+    UnivNet's convolve in two dimensions. In one, all work is in wide products, which CPUs do well.
+    """
+
+    def __init__(
+        self, config: DiscriminatorConfig, size: int, kernels: KernelConfig = REFERENCE
+    ):
+        """Declares the layers. size: window in samples; windows are four hops long."""
+        self.size = size
+        self.hop = size // 4
+        self.convs = nnx.List()
+        channels = size // 2 + 1
+        for outputs in config.spectrum_channels:
+            conv = Conv(channels, outputs, config.spectrum_kernel, normed=True, kernels=kernels)
+            self.convs.append(conv)
+            channels = outputs
+        self.conv_post = Conv(channels, 1, 3, normed=True)
+
+    def __call__(self, wave: jax.Array) -> DiscriminatorOutput:
+        """wave [batch, samples]."""
+        margin = (self.size - self.hop) // 2
+        padded = jnp.pad(wave.astype(jnp.float32), ((0, 0), (margin, margin)), mode="reflect")
+        spectrum = rfft(frames(padded, self.size, self.hop) * periodic_hann(self.size))
+        power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+        magnitudes = jnp.sqrt(power + _POWER_FLOOR)
+        x = jnp.log(magnitudes + _MAGNITUDE_FLOOR).astype(wave.dtype)
+        maps = []
+        for conv in self.convs:
+            x = conv_leaky_relu(conv, x, SLOPE)
+            maps.append([x])
+        scores = self.conv_post(x)
+        maps.append([scores])
+        return DiscriminatorOutput(scores[..., 0], maps)
+
+
 class Discriminator(nnx.Module):
-    """The scale discriminator and one period discriminator for every period."""
+    """The scale discriminator, and one discriminator for every period and every spectrogram."""
 
     def __init__(self, config: DiscriminatorConfig, kernels: KernelConfig = REFERENCE):
-        discriminators: list[ScaleDiscriminator | PeriodDiscriminator]
-        discriminators = [ScaleDiscriminator(config, kernels)]
+        discriminators: list[ScaleDiscriminator | PeriodDiscriminator | SpectrumDiscriminator]
+        discriminators = []
+        if config.scale_channels:
+            discriminators.append(ScaleDiscriminator(config, kernels))
         for period in config.periods:
             discriminators.append(PeriodDiscriminator(config, period, kernels))
+        for size in config.spectra:
+            discriminators.append(SpectrumDiscriminator(config, size, kernels))
         self.discriminators = nnx.List(discriminators)
 
     def __call__(self, wave: jax.Array) -> list[DiscriminatorOutput]:

@@ -10,7 +10,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from rvc_jax.config import AudioConfig, GeneratorConfig
+from rvc_jax.config import (
+    AnyGeneratorConfig,
+    AudioConfig,
+    GeneratorConfig,
+    SpectralGeneratorConfig,
+)
 from rvc_jax.models.coupling_flow import CouplingFlow
 from rvc_jax.models.generator import Generator
 from rvc_jax.models.kernels.options import REFERENCE, KernelConfig
@@ -18,6 +23,7 @@ from rvc_jax.models.layers import Embedding, sequence_mask
 from rvc_jax.models.parameters import Network
 from rvc_jax.models.posterior_encoder import PosteriorEncoder
 from rvc_jax.models.prior_encoder import PriorEncoder
+from rvc_jax.models.spectral_synthesizer import SpectralSynthesizer
 
 
 @jax.tree_util.register_dataclass
@@ -179,10 +185,12 @@ class Synthesizer(nnx.Module):
 
 
 def build_synthesizer(
-    config: GeneratorConfig,
+    config: AnyGeneratorConfig,
     audio: AudioConfig,
     kernels: KernelConfig = REFERENCE,
     posterior: bool = True,
 ) -> Network:
     """Returns the voice model as a function of its parameters; arguments as for `Synthesizer`."""
+    if isinstance(config, SpectralGeneratorConfig):
+        return Network(SpectralSynthesizer(config, audio))
     return Network(Synthesizer(config, audio, kernels, posterior))

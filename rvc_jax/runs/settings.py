@@ -93,6 +93,8 @@ def _read_preset(values: Any) -> Preset:
 def _check_structure(preset: Preset) -> None:
     """Raise ValueError unless the sizes fit together, and for more layers than any voice has."""
     sizes = preset.generator
+    if isinstance(sizes, SpectralGeneratorConfig):
+        return
     judges = preset.discriminator
     scales = [judges.scale_channels, judges.scale_kernels, judges.scale_strides]
     fits = (

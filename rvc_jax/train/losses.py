@@ -8,6 +8,8 @@ from typing import cast
 import jax
 import jax.numpy as jnp
 
+from rvc_jax.audio.spectrogram import log_mel, spectrogram
+from rvc_jax.config import AudioConfig
 from rvc_jax.models.discriminator import DiscriminatorOutput
 from rvc_jax.models.synthesizer import Latents
 
@@ -50,6 +52,25 @@ def probed_feature_loss(real: Outputs, fake: Outputs, probe: jax.Array) -> jax.A
     pass over them is needed.
     """
     return _sum(_probed_distance(f, r, probe) / parts for r, f, parts in _map_pairs(real, fake))
+
+
+def mel_targets(wave: jax.Array, audio: AudioConfig) -> tuple[jax.Array, ...]:
+    """Return the log-mels of waves [batch, samples], one array per scale of the mel loss."""
+    return tuple(log_mel(spectrogram(wave, scale), scale) for scale in audio.loss_scales)
+
+
+def mel_loss(wave: jax.Array, targets: tuple[jax.Array, ...], audio: AudioConfig) -> jax.Array:
+    """Mean absolute difference of the log-mels of waves [batch, samples], averaged over scales.
+
+    Several scales follow Parallel WaveGAN (arXiv 1910.11480).
+
+    targets: those of the real waves, as `mel_targets` returns them.
+    """
+    rendered = mel_targets(wave, audio)
+    differences = [jnp.mean(jnp.abs(r - t)) for r, t in zip(rendered, targets, strict=True)]
+    if len(differences) == 1:
+        return differences[0]
+    return _sum(differences) / len(differences)
 
 
 def kl_loss(latents: Latents) -> jax.Array:

@@ -11,6 +11,7 @@ from rvc_jax.audio.spectrogram import log_mel, spectrogram
 from rvc_jax.config import STEP_FRAMES, Preset
 from rvc_jax.models.synthesizer import slice_segments
 from rvc_jax.train.loader import Batch
+from rvc_jax.train.losses import mel_targets
 
 
 @jax.tree_util.register_dataclass
@@ -34,8 +35,8 @@ class StepInputs:
     """Spectrograms of the windows [batch, frames, bins]."""
     real: jax.Array
     """Waves of the segments [batch, segment samples]."""
-    target: jax.Array
-    """Log-mels of the segments [batch, segment frames, mels]."""
+    target: tuple[jax.Array, ...]
+    """Log-mels of the segments [batch, frames, mels], one array per scale of the loss."""
 
 
 def draw_segments(preset: Preset, step: jax.Array, batch: Batch) -> tuple[Segments, jax.Array]:
@@ -86,9 +87,11 @@ def prepare_inputs(preset: Preset, segments: Segments) -> StepInputs:
     audio = preset.audio
     wave = segments.batch.wave
     magnitudes = spectrogram(wave, audio)
-    return StepInputs(
-        segments,
-        magnitudes,
-        real=slice_segments(wave, segments.start * audio.hop, audio.segment_samples),
-        target=log_mel(slice_segments(magnitudes, segments.start, audio.segment_frames), audio),
-    )
+    real = slice_segments(wave, segments.start * audio.hop, audio.segment_samples)
+    if audio.mel_scales:
+        target = mel_targets(real, audio)
+    else:
+        # Cut out of the window's spectrogram, which knows what surrounds the segment.
+        cut = slice_segments(magnitudes, segments.start, audio.segment_frames)
+        target = (log_mel(cut, audio),)
+    return StepInputs(segments, magnitudes, real, target)

@@ -29,7 +29,6 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from rvc_jax.audio.spectrogram import log_mel, spectrogram
 from rvc_jax.features.f0.coarse import coarse_pitch
 from rvc_jax.models.discriminator import DiscriminatorOutput
 from rvc_jax.models.kernels.weight_norm import Weights, list_probed, norm_name, squared_norms
@@ -54,8 +53,9 @@ Metrics = dict[str, jax.Array]
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
-Outputs = tuple[jax.Array, Latents]
-"""What the generator returns: waves [batch, segment samples], and the latents for the KL loss."""
+Outputs = tuple[jax.Array, Latents | None]
+"""What the generator returns: waves [batch, segment samples], and the latents for the KL loss, if
+it has any."""
 
 Pullback = Callable[[Outputs], tuple[Parameters]]
 """From the gradient w.r.t. the generator's outputs to that w.r.t. its parameters."""
@@ -127,8 +127,8 @@ class Rendered:
 
     real: jax.Array
     """Waves [batch, segment samples]."""
-    target: jax.Array
-    """Log-mels of the real waves [batch, segment frames, mels]."""
+    target: tuple[jax.Array, ...]
+    """Log-mels of the real waves [batch, frames, mels], one array per scale of the loss."""
     outputs: Outputs
 
 
@@ -233,7 +233,7 @@ def generator_loss(
     networks: Networks,
     params: Parameters,
     real: list[DiscriminatorOutput],
-    target: jax.Array,
+    target: tuple[jax.Array, ...],
     outputs: Outputs,
     feature_loss: Callable[..., jax.Array] = losses.feature_loss,
     norms: Parameters | None = None,
@@ -244,7 +244,7 @@ def generator_loss(
       networks: of the preset.
       params: of the discriminator.
       real: what the discriminator returns for the real waves.
-      target: their log-mels.
+      target: their log-mels, one array per scale.
       outputs: of the generator.
       feature_loss: of (real, fake) outputs of the discriminator.
       norms: see `render`.
@@ -253,14 +253,15 @@ def generator_loss(
     audio = networks.preset.audio
     wave, latents = outputs
     fake = discriminate(networks, params, wave, norms)
-    mel = jnp.mean(jnp.abs(log_mel(spectrogram(wave, audio), audio) - target))
+    mel = losses.mel_loss(wave, target, audio)
     feature = feature_loss(real, fake)
     terms = {
         "loss/adversarial": losses.generator_loss(fake),
         "loss/feature_matching": recipe.feature_matching_weight * feature,
         "loss/mel": recipe.mel_weight * mel,
-        "loss/kl": recipe.kl_weight * losses.kl_loss(latents),
     }
+    if latents is not None:
+        terms["loss/kl"] = recipe.kl_weight * losses.kl_loss(latents)
     total = cast("jax.Array", sum(terms.values()))
     return total, terms | {"loss/generator": total}
 
@@ -380,7 +381,7 @@ def update_discriminator_in_turn(
     parts: list[NetworkState] = []
     loss = jnp.zeros(())
     cotangents: Parameters = {}
-    for number in range(1 + len(networks.preset.discriminator.periods)):
+    for number in range(networks.preset.discriminator.count):
         prefix = f"discriminators.{number}."
         own = {name: value for name, value in weights.items() if name.startswith(prefix)}
 

@@ -17,6 +17,7 @@ from rvc_jax.config import (
     DiscriminatorConfig,
     ExportConfig,
     ExportFormat,
+    SpectralGeneratorConfig,
 )
 from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.reporter import SILENT, Reporter
@@ -191,7 +192,12 @@ def _unavailable_formats(model: VoiceModel) -> dict[ExportFormat, str]:
     """Why a voice can't be had in some formats."""
     if not model.is_rvc_compatible:
         reason = _explain_incompatibility(model)
-        return {"rvc": reason, "zip": reason, "checkpoints": reason}
+        unavailable: dict[ExportFormat, str]
+        unavailable = {"rvc": reason, "zip": reason, "checkpoints": reason}
+        if isinstance(model.generator, SpectralGeneratorConfig):
+            graph = "voices of the preset small have networks that are not written as ONNX yet"
+            unavailable |= {"onnx": graph, "onnx-rvc": graph}
+        return unavailable
     if model.run is None:
         return {"checkpoints": "only a run has what training goes on from; this is a voice"}
     if model.run.preset.discriminator != rvc_discriminator(model):

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rvc_jax.config import (
+    AnyGeneratorConfig,
     AudioConfig,
     GeneratorConfig,
     PrepareConfig,
@@ -45,7 +46,7 @@ _UNSTATED_SIZES = (
 class VoiceModel:
     """A voice, from any place: made by `open_voice`, used by `infer.voice.Voice` to convert."""
 
-    generator: GeneratorConfig
+    generator: AnyGeneratorConfig
     audio: AudioConfig
     version: Version
     weights: dict[str, np.ndarray]
@@ -121,16 +122,25 @@ class VoiceModel:
     @property
     def hop(self) -> int:
         """Samples that it renders per frame; in nearly all voices a hundredth of a second."""
+        if not isinstance(self.generator, GeneratorConfig):
+            return self.audio.hop
         return math.prod(self.generator.upsample_rates)
 
     @property
     def has_posterior(self) -> bool:
-        """Whether it has the posterior encoder, without which it can't be trained further."""
+        """Whether it has the posterior encoder, without which it can't be trained further.
+
+        A voice of the small preset needs none.
+        """
+        if not isinstance(self.generator, GeneratorConfig):
+            return True
         return any(name.startswith(_POSTERIOR) for name in self.weights)
 
     @property
     def is_rvc_compatible(self) -> bool:
         """Whether other RVC tools can use it: they know its content encoder and its sizes."""
+        if not isinstance(self.generator, GeneratorConfig):
+            return False
         rvc_sizes = GeneratorConfig(
             self.generator.upsample_rates,
             self.generator.upsample_kernels,
@@ -189,7 +199,9 @@ class VoiceModel:
 
 
 @functools.lru_cache(maxsize=4)
-def _build_network(generator: GeneratorConfig, audio: AudioConfig, posterior: bool) -> Network:
+def _build_network(
+    generator: AnyGeneratorConfig, audio: AudioConfig, posterior: bool
+) -> Network:
     # A voice is read, checked and used: three times the same network.
     return build_synthesizer(generator, audio, posterior=posterior)
 

@@ -16,7 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rvc_jax.config import FRAMES_PER_SECOND, PRESETS, AudioConfig, GeneratorConfig
+from rvc_jax.config import (
+    FRAMES_PER_SECOND,
+    PRESETS,
+    AnyGeneratorConfig,
+    AudioConfig,
+    GeneratorConfig,
+    SpectralGeneratorConfig,
+)
 from rvc_jax.voices.model import CONTENT_CHANNELS, Version, VoiceModel
 
 _MAX_LAYERS = 64
@@ -310,7 +317,7 @@ def audio_config_for(
 # --- checks ---
 
 
-def check_sizes(generator: GeneratorConfig, audio: AudioConfig) -> None:
+def check_sizes(generator: AnyGeneratorConfig, audio: AudioConfig) -> None:
     """Raise ValueError, with the reason, unless a voice can have these sizes.
 
     The fields come from a file and may hold anything at all.
@@ -319,6 +326,9 @@ def check_sizes(generator: GeneratorConfig, audio: AudioConfig) -> None:
         _check_counts(generator, audio)
     except TypeError:
         raise ValueError(_NOT_A_SIZE) from None
+    if isinstance(generator, SpectralGeneratorConfig):
+        _check_spectral(generator, audio)
+        return
     _check_upsampling(generator, audio)
     if generator.hidden_channels % generator.attention_heads or generator.inter_channels % 2:
         raise ValueError(
@@ -333,7 +343,7 @@ def check_sizes(generator: GeneratorConfig, audio: AudioConfig) -> None:
         )
 
 
-def _check_counts(generator: GeneratorConfig, audio: AudioConfig) -> None:
+def _check_counts(generator: AnyGeneratorConfig, audio: AudioConfig) -> None:
     counts: list[Any] = [audio.sample_rate, audio.n_fft, audio.n_mels, audio.segment_frames]
     for field in dataclasses.fields(generator):
         value = getattr(generator, field.name)
@@ -345,6 +355,8 @@ def _check_counts(generator: GeneratorConfig, audio: AudioConfig) -> None:
             counts += value if type(value) is tuple else [value]
     if not all(type(count) is int and 0 < count <= _MAX_SIZE for count in counts):
         raise ValueError(_NOT_A_SIZE)
+    if isinstance(generator, SpectralGeneratorConfig):
+        return
     layers = (
         generator.attention_layers,
         generator.posterior_layers,
@@ -358,6 +370,18 @@ def _check_counts(generator: GeneratorConfig, audio: AudioConfig) -> None:
     )
     if max(*layers, *map(len, lists)) > _MAX_LAYERS:
         raise ValueError("its config has more layers than any voice")
+
+
+def _check_spectral(generator: SpectralGeneratorConfig, audio: AudioConfig) -> None:
+    blocks = (len(generator.content_dilations), generator.frame_blocks, generator.step_blocks)
+    if max(blocks) > _MAX_LAYERS:
+        raise ValueError("its config has more layers than any voice")
+    if generator.kernel % 2 == 0:
+        raise ValueError(f"its blocks have kernels of {generator.kernel}, which is not odd")
+    if audio.sample_rate % 100 or audio.hop % (2 * generator.steps_per_frame):
+        raise ValueError(
+            f"{generator.steps_per_frame} spectra a frame do not fit {audio.sample_rate} Hz"
+        )
 
 
 def _check_upsampling(generator: GeneratorConfig, audio: AudioConfig) -> None:

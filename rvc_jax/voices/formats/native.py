@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from rvc_jax.config import AudioConfig, GeneratorConfig, from_dict, to_dict
+from rvc_jax.config import AudioConfig, from_dict, generator_from_dict, to_dict
 from rvc_jax.errors import UserError, describe_os_error
 from rvc_jax.storage.files import (
     atomic_folder,
@@ -98,7 +98,7 @@ def _parse_description(text: str, weights: dict[str, np.ndarray]) -> VoiceModel:
         described = parse_json(text.encode())
         speakers = described["speakers"]
         model = VoiceModel(
-            generator=from_dict(GeneratorConfig, described["generator"]),
+            generator=generator_from_dict(described["generator"]),
             audio=from_dict(AudioConfig, described["audio"]),
             version=described["version"],
             weights=weights,
