@@ -147,7 +147,8 @@ def _analysis_matrices(size: int) -> tuple[np.ndarray, np.ndarray]:
     """Matrices [size, bins] that window and transform: cosines and sines."""
     angles = 2 * np.pi * np.outer(np.arange(size), np.arange(size // 2 + 1)) / size
     window = periodic_hann(size)[:, None]
-    return np.float32(window * np.cos(angles)), np.float32(-window * np.sin(angles))
+    matrices = window * np.array([np.cos(angles), -np.sin(angles)])
+    return tuple(matrices.astype(np.float32))
 
 
 @functools.cache
@@ -158,10 +159,8 @@ def _synthesis_matrices(size: int) -> tuple[np.ndarray, np.ndarray]:
     weights = np.full((bins, 1), 2.0 / size)
     weights[[0, -1]] = 1.0 / size
     window = periodic_hann(size) / _SQUARED_WINDOWS
-    return (
-        np.float32(weights * np.cos(angles) * window),
-        np.float32(-weights * np.sin(angles) * window),
-    )
+    matrices = weights * window * np.array([np.cos(angles), -np.sin(angles)])
+    return tuple(matrices.astype(np.float32))
 
 
 def pulse_train(

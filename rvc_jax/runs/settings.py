@@ -5,9 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from rvc_jax.config import STORED_NAMES, PrepareConfig, Preset, from_dict
+from rvc_jax.config import (
+    STORED_NAMES,
+    PitchMethod,
+    PrepareConfig,
+    Preset,
+    PresetName,
+    SpectralGeneratorConfig,
+    from_dict,
+)
 from rvc_jax.data.dataset import DatasetInfo
 from rvc_jax.errors import UserError, sanitize
 from rvc_jax.storage.json_files import convert, parse_json
@@ -21,6 +29,12 @@ _MAX_NUMBER = 1 << 63
 _MAX_DEVICES = 1 << 20
 _LAYERS = ("attention_layers", "posterior_layers", "flow_steps", "flow_layers")
 _NETWORKS = ("audio", "generator", "discriminator")
+_TEXTS = {
+    "name": PresetName,
+    "version": Literal["v1", "v2"],
+    "f0_method": PitchMethod,
+    "content_encoder": str,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +93,15 @@ def check_preparation(values: dict[str, Any]) -> None:
 
 
 def _read_preset(values: Any) -> Preset:
-    preset = convert(dataclasses.asdict(from_dict(Preset, values)), Preset)
+    preset = from_dict(Preset, values)
+    # Part by part: which kind of generator it is shows in its fields, not in the schema.
+    parts = {name: getattr(preset, name) for name in (*_NETWORKS, "train")}
+    plain = {
+        name: convert(dataclasses.asdict(part), type(part)) for name, part in parts.items()
+    }
+    for field, kind in _TEXTS.items():
+        convert(getattr(preset, field), kind)
+    preset = dataclasses.replace(preset, **plain)
     for name in _NETWORKS:
         for field, value in vars(getattr(preset, name)).items():
             _check_size(field, value)
@@ -92,10 +114,10 @@ def _read_preset(values: Any) -> Preset:
 
 def _check_structure(preset: Preset) -> None:
     """Raise ValueError unless the sizes fit together, and for more layers than any voice has."""
+    judges = preset.discriminator
     sizes = preset.generator
     if isinstance(sizes, SpectralGeneratorConfig):
         return
-    judges = preset.discriminator
     scales = [judges.scale_channels, judges.scale_kernels, judges.scale_strides]
     fits = (
         len(sizes.upsample_rates) == len(sizes.upsample_kernels)

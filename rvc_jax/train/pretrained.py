@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rvc_jax.config import PRESETS, Preset
+from rvc_jax.config import PRESETS, GeneratorConfig, Preset
 from rvc_jax.errors import UserError, sanitize
 from rvc_jax.models.parameters import Parameters, to_classic_name
 from rvc_jax.models.vocoders import find_other_vocoder
@@ -237,7 +237,8 @@ def _describe_format(found: Mapping[str, Any]) -> str:
     matching = [
         preset.name
         for preset in PRESETS.values()
-        if list(preset.generator.upsample_kernels) == kernels
+        if isinstance(preset.generator, GeneratorConfig)
+        and list(preset.generator.upsample_kernels) == kernels
         and [preset.generator.content_channels] == widths
     ]
     return " or ".join(matching) or _UNKNOWN_FORMAT

@@ -242,10 +242,9 @@ def _hints(model: VoiceModel) -> list[str]:
             f"its content encoder is {shown}: choose it in Applio; RVC and w-okada's client have "
             "ContentVec alone"
         )
-    if any(rate % 2 for rate in model.generator.upsample_rates):
-        hints.append(
-            f"its upsampling by {list(model.generator.upsample_rates)} is known to Applio alone"
-        )
+    rates = model.rvc_sizes.upsample_rates
+    if any(rate % 2 for rate in rates):
+        hints.append(f"its upsampling by {list(rates)} is known to Applio alone")
     if model.hop * FRAMES_PER_SECOND != model.audio.sample_rate:
         hints.append(
             f"its frames have {model.hop} samples at {model.audio.sample_rate} Hz, not a hundredth "

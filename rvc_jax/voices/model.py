@@ -127,6 +127,16 @@ class VoiceModel:
         return math.prod(self.generator.upsample_rates)
 
     @property
+    def rvc_sizes(self) -> GeneratorConfig:
+        """Sizes of the networks of an RVC voice.
+
+        Raises ValueError for a voice of the small preset, which has other networks.
+        """
+        if not isinstance(self.generator, GeneratorConfig):
+            raise ValueError("its networks are those of the preset small, which RVC lacks")
+        return self.generator
+
+    @property
     def has_posterior(self) -> bool:
         """Whether it has the posterior encoder, without which it can't be trained further.
 

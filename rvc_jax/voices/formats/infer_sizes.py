@@ -151,6 +151,7 @@ def list_known_sizes() -> list[KnownSizes]:
     presets = [
         KnownSizes(preset.name, preset.version, preset.audio, preset.generator)
         for preset in PRESETS.values()
+        if isinstance(preset.generator, GeneratorConfig)
     ]
     return [*presets, *_OTHER_TOOLS]
 
@@ -226,7 +227,7 @@ def count_layers(weights: Mapping[str, np.ndarray], pattern: str, step: int = 1)
 
 def to_config_list(model: VoiceModel) -> list[Any]:
     """List the 18 sizes of a public voice file, in their order."""
-    sizes = model.generator
+    sizes = model.rvc_sizes
     return [
         model.audio.spectrogram_bins,
         _SEGMENT,

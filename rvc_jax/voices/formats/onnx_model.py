@@ -124,7 +124,7 @@ def draw_inputs(
       length: Frames that are not padding.
     """
     random = np.random.default_rng(seed)
-    sizes = model.generator
+    sizes = model.rvc_sizes
     melody = 220 * 2 ** np.cumsum(random.normal(0, 0.02, frames))
     return {
         "content": random.standard_normal((1, frames, sizes.content_channels), np.float32),
@@ -216,7 +216,7 @@ def _serialize(model: VoiceModel, flavor: Flavor) -> bytes:
 
     real = TensorProto.FLOAT
     whole = TensorProto.INT64
-    sizes = model.generator
+    sizes = model.rvc_sizes
     content, lengths, speaker = _NAMES[flavor]
     inputs = [
         (content, real, [1, "frames", sizes.content_channels]),
@@ -239,7 +239,7 @@ class _Voice:
     """Builds the graph of `Synthesizer.infer`; the methods are named after its modules."""
 
     def __init__(self, model: VoiceModel):
-        self.sizes = model.generator
+        self.sizes = model.rvc_sizes
         self.rate = model.audio.sample_rate
         self.hop = model.hop
         self.graph = Graph(model.weights)
