@@ -239,7 +239,8 @@ class TrainConfig:
     """End the run after this many minutes, over all commands that continue it; 0: no limit."""
     pretrained: Literal["default", "none"] = "default"
     """Networks that a new run starts from. default: the public pretrained networks for the preset
-    (`rvc-jax download` fetches them; nano has none); none: from scratch."""
+    (`rvc-jax download` fetches them), for small the base voice that comes with the package; nano
+    has none; none: from scratch."""
     pretrained_generator: str = ""
     """Generator to start from instead of the default one: a .pth or .safetensors file."""
     pretrained_discriminator: str = ""
@@ -464,10 +465,11 @@ _SMALL = Preset(
         period_channels=(8, 16, 32, 32),
         spectra=(1024, 512, 256),
     ),
+    # For a voice that starts from the base; data/base/recipe.toml has the options of the base.
     TrainConfig(
         epochs=50,
-        learning_rate=1e-3,
-        ema=0.999,
+        learning_rate=5e-4,
+        ema=0.99,
         mel_weight=15.0,
     ),
     f0_method="swift",

@@ -26,7 +26,7 @@ from data.base.packages import fetch_files
 from data.base.recipe import Recipe, SyntheticVoice, read_recipe
 from data.base.recordings import join_source, read_clips, write_recordings
 
-CLIPS_PER_RECORDING = 6
+CLIPS_PER_RECORDING = 2
 HOLDOUT_SECONDS = "180"
 
 
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--packages", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--clips", type=Path, help="folder of the synthesized clips")
-    parser.add_argument("--preset", default="nano")
+    parser.add_argument("--preset", default="small")
     parser.add_argument("--recordings-only", action="store_true", help="make no dataset")
     options = parser.parse_args()
     recipe = read_recipe()

@@ -66,6 +66,8 @@ class Recipe:
     sources: tuple[Source, ...]
     voices: tuple[SyntheticVoice, ...]
     synthesis: Mapping[str, Any]
+    training: Mapping[str, Any]
+    """Options of `rvc-jax train` by the names of their fields, and the preset."""
     forbidden: tuple[str, ...]
     """Names that stay out: targets and sources of tests and of the quick start."""
 
@@ -89,6 +91,7 @@ def read_recipe(path: Path = RECIPE) -> Recipe:
         sources=tuple(Source(**item) for item in data["source"]),
         voices=tuple(_list_voices(data["synthesis"])),
         synthesis=data["synthesis"],
+        training=data["training"],
         forbidden=tuple(data["forbidden"]),
     )
     _check(recipe)

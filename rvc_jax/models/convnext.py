@@ -1,4 +1,7 @@
-"""ConvNeXt blocks over time, conditioned on the speaker (arXiv 2201.03545; Vocos, arXiv 2306.00814)."""
+"""ConvNeXt blocks over time, conditioned on the speaker.
+
+The blocks are those of arXiv 2201.03545, over time as in Vocos (arXiv 2306.00814).
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,7 @@ class ConvNextBlock(nnx.Module):
 
 
 def normalize(x: jax.Array) -> jax.Array:
-    """Returns x [..., channels] with mean 0 and variance 1 over the channels, computed in float32."""
+    """Returns x [..., channels] with mean 0 and variance 1 over channels, computed in float32."""
     values = x.astype(jnp.float32)
     centered = values - values.mean(axis=-1, keepdims=True)
     variance = jnp.square(centered).mean(axis=-1, keepdims=True)

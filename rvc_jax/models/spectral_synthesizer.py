@@ -18,7 +18,7 @@ from rvc_jax.models.spectral_generator import SpectralGenerator
 
 
 class SpectralSynthesizer(nnx.Module):
-    """A projection of the content (`enc_p`), embeddings of speakers (`emb_g`), a decoder (`dec`)."""
+    """Projection of the content (`enc_p`), speaker embeddings (`emb_g`), decoder (`dec`)."""
 
     def __init__(self, config: SpectralGeneratorConfig, audio: AudioConfig):
         self.segment_frames = audio.segment_frames

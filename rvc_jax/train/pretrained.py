@@ -13,11 +13,13 @@ from rvc_jax.errors import UserError, sanitize
 from rvc_jax.models.parameters import Parameters, to_classic_name
 from rvc_jax.models.vocoders import find_other_vocoder
 from rvc_jax.train.networks import Networks
-from rvc_jax.weights import registry, safetensors_file, store, torch_file
+from rvc_jax.weights import bundled, registry, safetensors_file, store, torch_file
 
-_KINDS = ("generator", "discriminator")
+_KINDS = bundled.NETWORKS
 _CONTENT = "enc_p.emb_phone.weight"
 """Layer that reads the content features [hidden, content channels]."""
+_SPECTRAL_CONTENT = "enc_p.weight"
+"""The same of the preset small."""
 _PITCH = "enc_p.emb_pitch.weight"
 _SPEAKERS = "emb_g.weight"
 """Embeddings of the speakers [speakers, channels]."""
@@ -108,9 +110,14 @@ def _find_file(preset: Preset, kind: str) -> Path | None:
         if not Path(named).is_file():
             raise UserError(f"there is no file {sanitize(named)} to start from")
         return Path(named)
+    if recipe.pretrained == "none":
+        return None
+    base = bundled.find_base(preset.name, kind)
+    if base is not None:
+        return base
     prefix = f"f0{kind[0].upper()}"  # f0G40k, f0D40k
     known = [name for name in registry.names_for(preset) if name.startswith(prefix)]
-    if recipe.pretrained == "none" or not known:
+    if not known:
         return None
     try:
         return store.path(known[0])
@@ -141,29 +148,40 @@ def _fit_to_network(
     """
     note = ""
     file_format = _describe_format(found)
-    if _CONTENT in fresh and _CONTENT in found:
-        file_channels = found[_CONTENT].shape[1]
-        channels = fresh[_CONTENT].shape[1]
+    for layer in (_CONTENT, _SPECTRAL_CONTENT):
+        if layer not in fresh or layer not in found:
+            continue
+        file_channels = found[layer].shape[1]
+        channels = fresh[layer].shape[1]
         if file_channels != channels:
             note += (
                 f"; its content features have {file_channels} channels, this voice's have "
                 f"{channels}: the layer that reads them starts from scratch"
             )
-            found = found | {_CONTENT: fresh[_CONTENT]}
+            found = found | {layer: fresh[layer]}
     if (
         _SPEAKERS in fresh
         and _SPEAKERS in found
         and found[_SPEAKERS].shape[1:] == fresh[_SPEAKERS].shape[1:]
     ):
-        rows = min(len(found[_SPEAKERS]), len(fresh[_SPEAKERS]))
-        speakers = np.concatenate(
-            [found[_SPEAKERS][:rows].astype(np.float32), fresh[_SPEAKERS][rows:]]
-        )
-        if len(speakers) > rows:
-            note += f"; it has {rows} speakers: the others start from scratch"
+        speakers, remark = _fit_speakers(found[_SPEAKERS], fresh[_SPEAKERS])
+        note += remark
         found = found | {_SPEAKERS: speakers}
     _check_network(found, fresh, file, preset, file_format)
     return {name: found[name] for name in fresh}, note
+
+
+def _fit_speakers(found: np.ndarray, fresh: np.ndarray) -> tuple[np.ndarray, str]:
+    """Return as many embeddings as a run has speakers, and a note about those that stay fresh."""
+    found = found.astype(np.float32)
+    if len(found) == 1:
+        # A base voice has the mean of its speakers, from which every new speaker is near.
+        return np.repeat(found, len(fresh), axis=0), ""
+    rows = min(len(found), len(fresh))
+    speakers = np.concatenate([found[:rows], fresh[rows:]])
+    if len(speakers) == rows:
+        return speakers, ""
+    return speakers, f"; it has {rows} speakers: the others start from scratch"
 
 
 def _check_network(

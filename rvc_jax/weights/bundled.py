@@ -13,6 +13,20 @@ SCALE = ".scale_of_uint8"
 ZERO_POINT = ".zero_of_uint8"
 """Suffixes of the two numbers beside an array that is stored in 8 bits."""
 
+NETWORKS = ("generator", "discriminator")
+"""The two networks of a base voice."""
+
+
+def find_base(preset: str, network: str) -> Path | None:
+    """Return the file of a network of the base voice that comes with the package.
+
+    None for a preset without a base voice.
+
+    preset: its name; network: one of NETWORKS.
+    """
+    path = FOLDER / f"base_{preset}_{network}.safetensors"
+    return path if path.is_file() else None
+
 
 def load(name: str) -> dict[str, np.ndarray]:
     """Load the arrays of one network by name, as float32.
