@@ -24,12 +24,14 @@ from data.base.card import Row, describe
 from data.base.make import make_dataset
 from data.base.recipe import Recipe, read_recipe
 from rvc_jax.runs.folder import RunFolder
-from rvc_jax.runs.history import History, best_evaluation, best_mel
+from rvc_jax.runs.history import best_evaluation, best_mel
 from rvc_jax.voices.export_writer import read_training_state
 from rvc_jax.voices.model import VoiceModel
 from rvc_jax.weights import bundled, safetensors_file
 
 SPEAKERS = "emb_g.weight"
+CARD = Path(__file__).with_name("model_card.md")
+"""Text of the model card, with names in braces for what differs."""
 
 
 def train(recipe: Recipe, dataset: Path, run: Path, limits: Sequence[str]) -> None:
@@ -91,7 +93,7 @@ def describe_base(
     options = ", ".join(f"{key} {value}" for key, value in recipe.training.items())
     table = "\n".join(f"| {key} | {value:.3f} |" for key, value in figures.items())
     speech = describe(recipe, rows).replace("# Speech of the base voice\n\n", "", 1)
-    return CARD.format(
+    return CARD.read_text().format(
         preset=recipe.training["preset"],
         best_step=best["step"],
         step=step,
@@ -100,43 +102,6 @@ def describe_base(
         figures=table,
         speech=speech.replace("\n## ", "\n### "),
     )
-
-
-CARD = """# Base voice of the preset {preset}
-
-The networks that a new voice of the preset {preset} starts from: generator and discriminator, float16, trained by this project
-from random numbers. Content features: Whisper tiny (bundled). Pitch: swift (bundled).
-
-| | |
-|---|---|
-| steps | {step}; the best voice by the hold-out is of step {best_step} |
-| hold-out log-mel error | {error:.3f} (sentences of its own speakers that it was not trained on) |
-| options | {options} |
-| machine | 2 CPU cores |
-| made by | `python -m data.base.train`, see data/base/README.md |
-
-After the quick start, medians of `tests/benchmarks/first_voice.py`:
-
-| figure | value |
-|---|---|
-{figures}
-
-## License
-
-The weights have the license of this project (MIT). They hold no recording, and no sentence can be played back from them. The
-recordings' authors ask for credit, which the table below gives. Some recordings are under CC-BY-SA-3.0: whoever holds that weights
-are an adaptation of them may use these weights under CC-BY-SA-3.0 as well. Nobody whose voice was recorded or synthesized endorses
-this project.
-
-## Limits
-
-It was trained on 16 kHz speech that was read aloud, of few real speakers and many synthesized ones; songs, shouts, whispers and
-children are not in it. Alone it speaks with the mean of its speakers, which is nobody's voice. Use voices of other people with
-their consent.
-
-## Speech
-
-{speech}"""
 
 
 def main() -> None:
