@@ -494,7 +494,8 @@ PRESETS: dict[str, Preset] = {
         _SMALL,
     )
 }
-"""All presets by name. `nano` is small enough for two CPU cores to train in a couple of minutes."""
+"""All presets by name. `nano` and `small` are small enough for two CPU cores: a voice of `nano` is
+trained from scratch, one of `small` starts from the base voice, within a couple of minutes."""
 
 MAX_TRACK = 64
 MAX_CHANNEL = 64
@@ -543,13 +544,13 @@ class PrepareConfig:
     preset: PresetName = "40k"
     """Voice format to prepare for; it sets the sample rate."""
     f0_method: PitchMethod | None = None
-    """Pitch method; by default swift for nano, rmvpe for the others."""
+    """Pitch method; by default swift for nano and small, rmvpe for the others."""
     content_encoder: str | None = None
     """Content encoder: it extracts what is said, without who says it. A voice stays with the
     encoder it was trained with. A name (contentvec, spin, spin-v2, chinese-, japanese- or
     korean-hubert-base, whisper-tiny, -base or -small), a folder with a HuBERT model (config.json
     beside model.safetensors or pytorch_model.bin), a fairseq .pt file, or OWNER/NAME on the Hugging
-    Face hub; by default whisper-tiny for nano, contentvec for the others."""
+    Face hub; by default whisper-tiny for nano and small, contentvec for the others."""
     speakers: Literal["folders", "one"] = "folders"
     """folders: every sub-folder is a speaker; one: all speech is of one speaker."""
     track: int = 0
@@ -816,7 +817,7 @@ def from_dict(kind: type, values: dict[str, Any]) -> Any:
 
 
 def generator_from_dict(values: dict[str, Any]) -> AnyGeneratorConfig:
-    """Rebuild the sizes of a synthesizer of either kind, told apart by their fields.
+    """Rebuild the sizes of a synthesizer; their fields show of which kind it is.
 
     Raises:
       TypeError: a key is unknown.

@@ -381,8 +381,8 @@ ENTRIES: dict[str, WeightsEntry] = {
 
 
 def names_for(preset: Preset) -> tuple[str, ...]:
-    """What preparing for a preset and training it needs; none of it for `nano`, whose weights come
-    with the package."""
+    """What preparing for a preset and training it needs; none of it for `nano` and `small`, whose
+    weights come with the package."""
     rate = f"{preset.audio.sample_rate // 1000}k{'-v1' if preset.version == 'v1' else ''}"
     wanted = (preset.content_encoder, preset.f0_method, f"f0G{rate}", f"f0D{rate}")
     return tuple(name for name in wanted if name in ENTRIES)

@@ -26,6 +26,8 @@ _BAND_RULE = (
     "where a quarter of the speech is still 6 dB above the pauses and at most 70 dB below its own "
     "peak"
 )
+_SMALL_PRESETS = {"nano": "trying things out", "small": "a first voice in minutes"}
+"""Presets whose rate the speech need not fill, and what they are made for."""
 _NOTE_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 
@@ -81,15 +83,15 @@ def name_note(hz: float) -> str:
 def recommend_preset(audit: Audit) -> str | None:
     """Return the preset with the lowest sample rate that holds the speech's band.
 
-    None if no speech was detected, or for `nano`.
+    None if no speech was detected, or for `nano` and `small`.
     """
-    if not audit.bandwidth_hz or audit.preset == "nano":
+    if not audit.bandwidth_hz or audit.preset in _SMALL_PRESETS:
         return None
     version = PRESETS[audit.preset].version
     candidates = sorted(
         (preset.audio.sample_rate, preset.name)
         for preset in PRESETS.values()
-        if preset.version == version and preset.name != "nano"
+        if preset.version == version and preset.name not in _SMALL_PRESETS
     )
     for rate, name in candidates:
         if rate / 2 * _RATE_TOLERANCE >= audit.bandwidth_hz:
@@ -143,7 +145,8 @@ def _judge_preset(audit: Audit) -> Advice:
         text = "No speech was found whose band could be measured."
         return Advice(topic, "problem", text, _BAND_RULE)
     if best is None:
-        text = f"The speech reaches {band_khz:.1f} kHz; nano is made for trying things out."
+        use = _SMALL_PRESETS[audit.preset]
+        text = f"The speech reaches {band_khz:.1f} kHz; {audit.preset} is made for {use}."
         return Advice(topic, "good", text, _BAND_RULE)
     if PRESETS[best].audio.sample_rate < audit.sample_rate:
         text = (
@@ -165,11 +168,10 @@ def _judge_preset(audit: Audit) -> Advice:
 
 def _recommend_epochs(audit: Audit) -> Advice:
     preset = PRESETS[audit.preset]
-    if preset.name == "nano":
+    if preset.name in _SMALL_PRESETS:
         text = f"Train the preset's own {preset.train.epochs} epochs."
-        return Advice(
-            "epochs", "good", text, "nano learns from scratch with a recipe of its own"
-        )
+        reason = f"{preset.name} has a recipe of its own, for a run of minutes on a CPU"
+        return Advice("epochs", "good", text, reason)
     batch = preset.train.batch_per_chip
     steps = max(1, math.ceil(audit.train_slices / batch))  # per epoch
     few, many = (

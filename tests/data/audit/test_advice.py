@@ -19,7 +19,15 @@ def test_a_preset_that_the_speech_fills_is_right(speech):
     assert "may hold more" in advice.reason
     of_v1 = dataclasses.replace(found, preset="48k-v1", sample_rate=48000)
     assert recommend_preset(of_v1) == "32k-v1"
-    assert recommend_preset(dataclasses.replace(found, preset="nano")) is None
+    for preset in ("nano", "small"):
+        assert recommend_preset(dataclasses.replace(found, preset=preset)) is None
+
+
+def test_a_small_preset_is_for_minutes_of_training(clean):
+    advice = advice_by_topic(dataclasses.replace(clean, preset="small", bandwidth_hz=8000.0))
+    assert advice["sample rate and preset"].verdict == "good"
+    assert "small is made for a first voice" in advice["sample rate and preset"].text
+    assert "on a CPU" in advice["epochs"].reason
 
 
 @pytest.mark.parametrize(

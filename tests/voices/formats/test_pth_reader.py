@@ -33,7 +33,7 @@ from rvc_jax.voices.formats.infer_sizes import to_config_list
 from rvc_jax.voices.model import VoiceModel
 from rvc_jax.weights import torch_file
 
-PUBLIC = [name for name in PRESETS if name != "nano"]
+PUBLIC = [name for name in PRESETS if name not in ("nano", "small")]
 SAMPLE_RATE = "ultimate_rvc.typing_extra.TrainingSampleRate"
 
 
