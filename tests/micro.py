@@ -1,4 +1,4 @@
-"""A preset that compiles and trains in a moment; as a program, `rvc-jax` with it for nano.
+"""Presets that compile and train in a moment; as a program, `rvc-jax` with them for nano and small.
 
 python tests/micro.py train DATASET --run RUN
 """
@@ -39,8 +39,36 @@ MICRO = dataclasses.replace(
 )
 """Every part of nano with the fewest layers and channels possible. It reads nano's datasets."""
 
+SMALL = PRESETS["small"]
+MICRO_SMALL = dataclasses.replace(
+    SMALL,
+    audio=dataclasses.replace(
+        SMALL.audio, segment_frames=16, mel_scales=((256, 20), (128, 12))
+    ),
+    generator=dataclasses.replace(
+        SMALL.generator,
+        channels=16,
+        content_dilations=(2,),
+        frame_blocks=1,
+        step_channels=12,
+        step_blocks=1,
+        kernel=3,
+        speaker_channels=4,
+    ),
+    discriminator=dataclasses.replace(
+        SMALL.discriminator,
+        periods=(2,),
+        period_channels=(4, 8),
+        spectra=(256,),
+        spectrum_channels=(8, 8),
+    ),
+    train=dataclasses.replace(SMALL.train, precision="float32", pretrained="none"),
+)
+"""The same of small. It starts from scratch: the base voice has other sizes."""
+
 if __name__ == "__main__":
     from rvc_jax.cli.main import main
 
     PRESETS["nano"] = MICRO
+    PRESETS["small"] = MICRO_SMALL
     sys.exit(main())

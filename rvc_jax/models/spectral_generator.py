@@ -23,8 +23,8 @@ from rvc_jax.models.convnext import ConvNextBlock, normalize
 from rvc_jax.models.generator import sine_cycles
 from rvc_jax.models.layers import Linear
 from rvc_jax.models.parameters import Normal, declare_parameter
+from rvc_jax.models.spectral_sizes import PITCH_FEATURES
 
-PITCH_FEATURES = 10
 _REFERENCE_HZ = 200.0
 _LOWEST_HZ = 50.0
 _OVERLAP = 4  # windows over each sample
@@ -180,7 +180,9 @@ def pulse_train(
     order = 2 * harmonics + 1
     ratio = jnp.sin(order * angle) / jnp.where(is_peak, 1.0, sine)
     kernel = jnp.where(is_peak, order, ratio)
-    return jnp.where(is_voiced, (kernel - 1) / 2 / jnp.sqrt(harmonics), 0.0)
+    # At an f0 above half the sample rate there is no harmonic, and the quotient is 0.
+    divisor = jnp.sqrt(jnp.maximum(harmonics, 1.0))
+    return jnp.where(is_voiced, (kernel - 1) / 2 / divisor, 0.0)
 
 
 def describe_pitch(f0: jax.Array) -> jax.Array:

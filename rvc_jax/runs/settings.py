@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from rvc_jax.config import (
     STORED_NAMES,
+    AudioConfig,
+    GeneratorConfig,
     PitchMethod,
     PrepareConfig,
     Preset,
@@ -18,6 +20,7 @@ from rvc_jax.config import (
 )
 from rvc_jax.data.dataset import DatasetInfo
 from rvc_jax.errors import UserError, sanitize
+from rvc_jax.models.spectral_sizes import check_spectra, check_spectral_sizes
 from rvc_jax.storage.json_files import convert, parse_json
 
 FORMAT = "rvc_jax run"
@@ -116,29 +119,35 @@ def _check_structure(preset: Preset) -> None:
     """Raise ValueError unless the sizes fit together, and for more layers than any voice has."""
     judges = preset.discriminator
     sizes = preset.generator
-    if isinstance(sizes, SpectralGeneratorConfig):
-        return
+    check_spectra(judges, preset.audio)
     scales = [judges.scale_channels, judges.scale_kernels, judges.scale_strides]
-    fits = (
+    fits = len({len(values) for values in (*scales, judges.scale_groups)}) == 1 and judges.count
+    layers = (
+        len(judges.periods) * len(judges.period_channels)
+        + len(judges.scale_channels)
+        + len(judges.spectra) * len(judges.spectrum_channels)
+    )
+    if isinstance(sizes, SpectralGeneratorConfig):
+        check_spectral_sizes(sizes, preset.audio)
+    else:
+        fits = fits and _fits_together(sizes, preset.audio)
+        blocks = sum(map(len, sizes.resblock_dilations))
+        layers += sizes.flow_steps * sizes.flow_layers + len(sizes.upsample_rates) * blocks
+    if not fits:
+        raise ValueError("the sizes of its networks do not fit together")
+    if layers > _MAX_ALL_LAYERS:
+        raise ValueError(f"its networks have {layers} layers")
+
+
+def _fits_together(sizes: GeneratorConfig, audio: AudioConfig) -> bool:
+    return (
         len(sizes.upsample_rates) == len(sizes.upsample_kernels)
         and len(sizes.resblock_kernels) == len(sizes.resblock_dilations)
-        and len({len(values) for values in (*scales, judges.scale_groups)}) == 1
-        and 100 * math.prod(sizes.upsample_rates) == preset.audio.sample_rate
+        and 100 * math.prod(sizes.upsample_rates) == audio.sample_rate
         and sizes.upsample_initial_channels >> len(sizes.upsample_rates) > 0
         and sizes.hidden_channels % sizes.attention_heads == 0
         and sizes.inter_channels % 2 == 0
     )
-    if not fits:
-        raise ValueError("the sizes of its networks do not fit together")
-    blocks = sum(map(len, sizes.resblock_dilations))
-    layers = (
-        sizes.flow_steps * sizes.flow_layers
-        + len(sizes.upsample_rates) * blocks
-        + len(judges.periods) * len(judges.period_channels)
-        + len(judges.scale_channels)
-    )
-    if layers > _MAX_ALL_LAYERS:
-        raise ValueError(f"its networks have {layers} layers")
 
 
 def _check_size(field: str, value: Any) -> None:

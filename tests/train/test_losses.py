@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rvc_jax.audio.spectrogram import log_mel, spectrogram
+from rvc_jax.config import PRESETS
 from rvc_jax.models.synthesizer import Latents
 from rvc_jax.train import losses
 
@@ -61,3 +63,39 @@ def test_the_divergence_of_equal_normals_is_that_of_the_sample() -> None:
     assert float(losses.kl_loss(latents)) == pytest.approx(3 * (-0.5 + 0.5))
     wider = Latents(zeros, zeros, zeros + 1, zeros, mask)
     assert float(losses.kl_loss(wider)) == pytest.approx(3 * (-1 - 0.5))
+
+
+def test_the_mel_loss_is_that_of_librosas_spectrograms() -> None:
+    """Several scales, averaged; windows of four hops, reflected at both ends."""
+    librosa = pytest.importorskip("librosa")
+    audio = PRESETS["small"].audio
+    random = np.random.default_rng(0)
+    real, fake = 0.1 * random.standard_normal((2, 2, 4800)).astype(np.float32)
+
+    def log_mels(wave: np.ndarray, size: int, mels: int) -> np.ndarray:
+        margin = (size - size // 4) // 2
+        padded = np.pad(wave, ((0, 0), (margin, margin)), mode="reflect")
+        spectra = librosa.stft(padded, n_fft=size, hop_length=size // 4, center=False)
+        filters = librosa.filters.mel(sr=16000, n_fft=size, n_mels=mels, fmin=0, fmax=8000)
+        return np.log(np.maximum(filters @ np.sqrt(np.abs(spectra) ** 2 + 1e-6), 1e-5))
+
+    expected = np.mean(
+        [
+            np.abs(log_mels(real, *scale) - log_mels(fake, *scale)).mean()
+            for scale in audio.mel_scales
+        ]
+    )
+    targets = losses.mel_targets(jnp.asarray(real), audio)
+    assert [target.shape for target in targets] == [
+        (2, 4800 * 4 // size, mels) for size, mels in audio.mel_scales
+    ]
+    found = losses.mel_loss(jnp.asarray(fake), targets, audio)
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+    assert float(losses.mel_loss(jnp.asarray(real), targets, audio)) < 1e-6
+
+
+def test_a_preset_without_scales_has_that_of_its_spectrogram() -> None:
+    audio = PRESETS["nano"].audio
+    wave = jnp.asarray(np.random.default_rng(0).standard_normal((1, 3200)), jnp.float32)
+    (target,) = losses.mel_targets(wave, audio)
+    np.testing.assert_array_equal(target, log_mel(spectrogram(wave, audio), audio))

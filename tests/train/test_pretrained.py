@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from micro import MICRO_SMALL
 
 from rvc_jax.config import PRESETS, Preset
 from rvc_jax.errors import UserError
@@ -17,7 +18,7 @@ from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import build_synthesizer
 from rvc_jax.train.networks import build_networks
 from rvc_jax.train.pretrained import hash_pretrained_files, load_initial_parameters
-from rvc_jax.weights import torch_file
+from rvc_jax.weights import bundled, safetensors_file, torch_file
 
 NANO = PRESETS["nano"]
 
@@ -140,3 +141,73 @@ def test_never_from_scratch_in_silence(tmp_path: Path, monkeypatch: pytest.Monke
         generator["dec.conv_pre.weight"],
         build_synthesizer(NANO.generator, NANO.audio).init(1234)["dec.conv_pre.weight"],
     )
+
+
+def write_base(folder: Path, preset: Preset, **changes: int) -> dict[str, np.ndarray]:
+    """A base voice as the package has it: float16, one row of speakers; its generator's arrays."""
+    sizes = dataclasses.replace(preset.generator, speakers=1, **changes)
+    generator = build_synthesizer(sizes, preset.audio)
+    discriminator = Network(Discriminator(preset.discriminator))
+    networks = {"generator": generator, "discriminator": discriminator}
+    made = {}
+    for kind, network in networks.items():
+        made[kind] = {
+            name: value.astype(np.float16)
+            for name, value in network.to_public(network.init(77)).items()
+        }
+        path = folder / f"base_{preset.name}_{kind}.safetensors"
+        safetensors_file.write(path, made[kind])
+    return made["generator"]
+
+
+@pytest.fixture
+def base_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path)
+    return tmp_path
+
+
+def test_every_speaker_starts_from_the_base_voice(base_folder: Path) -> None:
+    base = write_base(base_folder, MICRO_SMALL)
+    generator, discriminator, notes = starting_from(MICRO_SMALL, pretrained="default")
+    back = build_synthesizer(MICRO_SMALL.generator, MICRO_SMALL.audio).to_public(generator)
+    for name, value in back.items():
+        expected = base[name].astype(np.float32)
+        np.testing.assert_array_equal(value, np.broadcast_to(expected, value.shape))
+    assert back["emb_g.weight"].shape[0] == MICRO_SMALL.generator.speakers > 1
+    assert set(discriminator) == set(Network(Discriminator(MICRO_SMALL.discriminator)).shapes)
+    assert len(notes) == 2 and "base_small_generator.safetensors" in notes[0]
+    assert not any("scratch" in note for note in notes)
+    recipe = dataclasses.replace(MICRO_SMALL.train, pretrained="default")
+    hashes = hash_pretrained_files(dataclasses.replace(MICRO_SMALL, train=recipe))
+    assert set(hashes) == {"generator", "discriminator"}
+
+
+def test_another_content_encoder_than_the_bases_is_said(base_folder: Path) -> None:
+    write_base(base_folder, MICRO_SMALL, content_channels=768)
+    generator, _, notes = starting_from(MICRO_SMALL, pretrained="default")
+    fresh = build_synthesizer(MICRO_SMALL.generator, MICRO_SMALL.audio).init(
+        MICRO_SMALL.train.seed
+    )
+    np.testing.assert_array_equal(generator["enc_p.weight"], fresh["enc_p.weight"])
+    assert "768 channels, this voice's have 384: the layer that reads them" in notes[0]
+
+
+def test_the_base_voice_is_left_aside_where_another_start_is_named(base_folder: Path) -> None:
+    write_base(base_folder, MICRO_SMALL)
+    assert starting_from(MICRO_SMALL, pretrained="none")[2] == []
+    file = base_folder / "own.safetensors"
+    (base_folder / "base_small_generator.safetensors").rename(file)
+    _, _, notes = starting_from(MICRO_SMALL, pretrained="none", pretrained_generator=str(file))
+    assert len(notes) == 1 and "own.safetensors" in notes[0]
+
+
+def test_networks_of_other_presets_are_refused_for_small(base_folder: Path) -> None:
+    write_base(base_folder, MICRO_SMALL)
+    generator_file(base_folder / "G.pth")
+    with pytest.raises(UserError, match="small") as caught:
+        starting_from(MICRO_SMALL, pretrained_generator=str(base_folder / "G.pth"))
+    assert "\n" not in str(caught.value)
+    own = str(base_folder / "base_small_generator.safetensors")
+    with pytest.raises(UserError) as caught:
+        starting_from(NANO, pretrained_generator=own)
+    assert "\n" not in str(caught.value) and "small" in str(caught.value)

@@ -24,6 +24,7 @@ from rvc_jax.config import (
     GeneratorConfig,
     SpectralGeneratorConfig,
 )
+from rvc_jax.models.spectral_sizes import check_spectral_sizes
 from rvc_jax.voices.model import CONTENT_CHANNELS, Version, VoiceModel
 
 _MAX_LAYERS = 64
@@ -328,7 +329,7 @@ def check_sizes(generator: AnyGeneratorConfig, audio: AudioConfig) -> None:
     except TypeError:
         raise ValueError(_NOT_A_SIZE) from None
     if isinstance(generator, SpectralGeneratorConfig):
-        _check_spectral(generator, audio)
+        check_spectral_sizes(generator, audio)
         return
     _check_upsampling(generator, audio)
     if generator.hidden_channels % generator.attention_heads or generator.inter_channels % 2:
@@ -354,7 +355,11 @@ def _check_counts(generator: AnyGeneratorConfig, audio: AudioConfig) -> None:
             counts += [dilation for dilations in value for dilation in dilations]
         else:
             counts += value if type(value) is tuple else [value]
+    counts += [size for scale in audio.mel_scales for size in scale]
     if not all(type(count) is int and 0 < count <= _MAX_SIZE for count in counts):
+        raise ValueError(_NOT_A_SIZE)
+    edges = (audio.f_min, 0.0 if audio.f_max is None else audio.f_max)
+    if not all(type(edge) in (int, float) and 0 <= edge <= _MAX_SIZE for edge in edges):
         raise ValueError(_NOT_A_SIZE)
     if isinstance(generator, SpectralGeneratorConfig):
         return
@@ -371,18 +376,6 @@ def _check_counts(generator: AnyGeneratorConfig, audio: AudioConfig) -> None:
     )
     if max(*layers, *map(len, lists)) > _MAX_LAYERS:
         raise ValueError("its config has more layers than any voice")
-
-
-def _check_spectral(generator: SpectralGeneratorConfig, audio: AudioConfig) -> None:
-    blocks = (len(generator.content_dilations), generator.frame_blocks, generator.step_blocks)
-    if max(blocks) > _MAX_LAYERS:
-        raise ValueError("its config has more layers than any voice")
-    if generator.kernel % 2 == 0:
-        raise ValueError(f"its blocks have kernels of {generator.kernel}, which is not odd")
-    if audio.sample_rate % 100 or audio.hop % (2 * generator.steps_per_frame):
-        raise ValueError(
-            f"{generator.steps_per_frame} spectra a frame do not fit {audio.sample_rate} Hz"
-        )
 
 
 def _check_upsampling(generator: GeneratorConfig, audio: AudioConfig) -> None:
