@@ -20,6 +20,8 @@ _CONTENT = "enc_p.emb_phone.weight"
 """Layer that reads the content features [hidden, content channels]."""
 _SPECTRAL_CONTENT = "enc_p.weight"
 """The same of the preset small."""
+_GAINS = "dec.gains.weight"
+"""Last layer of a generator of the preset small; those of the others lack it."""
 _PITCH = "enc_p.emb_pitch.weight"
 _SPEAKERS = "emb_g.weight"
 """Embeddings of the speakers [speakers, channels]."""
@@ -199,6 +201,11 @@ def _check_network(
             f"{file} is a generator with {vocoder}, and this run's has HiFi-GAN: name a pretrained "
             "network with HiFi-GAN"
         )
+    if _SPEAKERS in found and _SPEAKERS in fresh and (_GAINS in found) != (_GAINS in fresh):
+        raise UserError(
+            f"{file} is of {file_format}, this run is of {preset.name}, which has other networks: "
+            f"name a network of {preset.name}, or train with the preset of the file"
+        )
     if len(missing) == len(fresh):
         raise UserError(
             f"{file} is another kind of network: none of its arrays is one of this run's"
@@ -247,6 +254,8 @@ def _count_discriminators(arrays: Mapping[str, Any]) -> int:
 
 def _describe_format(found: Mapping[str, Any]) -> str:
     """Name the presets whose sizes a generator has."""
+    if _GAINS in found:
+        return "small"
     if _PITCH not in found:
         return _UNKNOWN_FORMAT
     names = [f"dec.ups.{i}.weight_v" for i in range(9)]

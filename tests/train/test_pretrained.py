@@ -204,10 +204,8 @@ def test_the_base_voice_is_left_aside_where_another_start_is_named(base_folder: 
 def test_networks_of_other_presets_are_refused_for_small(base_folder: Path) -> None:
     write_base(base_folder, MICRO_SMALL)
     generator_file(base_folder / "G.pth")
-    with pytest.raises(UserError, match="small") as caught:
+    with pytest.raises(UserError, match="is of nano, this run is of small"):
         starting_from(MICRO_SMALL, pretrained_generator=str(base_folder / "G.pth"))
-    assert "\n" not in str(caught.value)
     own = str(base_folder / "base_small_generator.safetensors")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError, match="is of small, this run is of nano"):
         starting_from(NANO, pretrained_generator=own)
-    assert "\n" not in str(caught.value) and "small" in str(caught.value)
