@@ -25,14 +25,14 @@ from rvc_jax.models.layers import Linear
 from rvc_jax.models.parameters import Normal, declare_parameter
 from rvc_jax.models.spectral_sizes import PITCH_FEATURES
 
-_REFERENCE_HZ = 200.0
-_LOWEST_HZ = 50.0
+REFERENCE_HZ = 200.0
+LOWEST_HZ = 50.0
 _OVERLAP = 4  # windows over each sample
 _SQUARED_WINDOWS = 1.5  # sum of the squared Hann windows over each sample
-_MAX_LOG_GAIN = 4.0
-_HARMONIC_OFFSET = -3.0  # log gains of a fresh network: about the level of speech
-_NOISE_OFFSET = -5.0
-_TINY_SINE = 1e-4
+MAX_LOG_GAIN = 4.0
+HARMONIC_OFFSET = -3.0  # log gains of a fresh network: about the level of speech
+NOISE_OFFSET = -5.0
+TINY_SINE = 1e-4
 
 
 class SpectralGenerator(nnx.Module):
@@ -93,8 +93,8 @@ class SpectralGenerator(nnx.Module):
             x = block(x, speaker)
         gains = self.gains(normalize(x)).astype(jnp.float32)
         harmonic, angle, noisy = jnp.split(gains, 3, axis=-1)
-        harmonic_gain = jnp.exp(jnp.minimum(harmonic + _HARMONIC_OFFSET, _MAX_LOG_GAIN))
-        noise_gain = jnp.exp(jnp.minimum(noisy + _NOISE_OFFSET, _MAX_LOG_GAIN))
+        harmonic_gain = jnp.exp(jnp.minimum(harmonic + HARMONIC_OFFSET, MAX_LOG_GAIN))
+        noise_gain = jnp.exp(jnp.minimum(noisy + NOISE_OFFSET, MAX_LOG_GAIN))
         pulse_real, pulse_imag = self.spectrum.analyze(
             pulse_train(f0, self.sample_rate, self.hop, phase)
         )
@@ -124,12 +124,12 @@ class Spectrum:
         margin = (self.size - self.hop) // 2
         padded = jnp.pad(wave.astype(jnp.float32), ((0, 0), (margin, margin)))
         windowed = frames(padded, self.size, self.hop)
-        cosines, sines = _analysis_matrices(self.size)
+        cosines, sines = make_analysis_matrices(self.size)
         return windowed @ cosines, windowed @ sines
 
     def synthesize(self, real: jax.Array, imag: jax.Array) -> jax.Array:
         """Returns the wave [batch, steps * hop] of spectra [batch, steps, bins]."""
-        cosines, sines = _synthesis_matrices(self.size)
+        cosines, sines = make_synthesis_matrices(self.size)
         windows = real @ cosines + imag @ sines
         batch, steps, _ = windows.shape
         blocks = windows.reshape(batch, steps, _OVERLAP, self.hop)
@@ -143,7 +143,7 @@ class Spectrum:
 
 
 @functools.cache
-def _analysis_matrices(size: int) -> tuple[np.ndarray, np.ndarray]:
+def make_analysis_matrices(size: int) -> tuple[np.ndarray, np.ndarray]:
     """Matrices [size, bins] that window and transform: cosines and sines."""
     angles = 2 * np.pi * np.outer(np.arange(size), np.arange(size // 2 + 1)) / size
     window = periodic_hann(size)[:, None]
@@ -152,7 +152,7 @@ def _analysis_matrices(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.cache
-def _synthesis_matrices(size: int) -> tuple[np.ndarray, np.ndarray]:
+def make_synthesis_matrices(size: int) -> tuple[np.ndarray, np.ndarray]:
     """Matrices [bins, size] that transform back and window."""
     bins = size // 2 + 1
     angles = 2 * np.pi * np.outer(np.arange(bins), np.arange(size)) / size
@@ -172,11 +172,11 @@ def pulse_train(
     zeros elsewhere. Arguments as for `sine_cycles`.
     """
     is_voiced = jnp.repeat(f0 > 0, hop, axis=1)
-    hertz = jnp.repeat(jnp.where(f0 > 0, f0, _REFERENCE_HZ), hop, axis=1)
+    hertz = jnp.repeat(jnp.where(f0 > 0, f0, REFERENCE_HZ), hop, axis=1)
     harmonics = jnp.floor(sample_rate / 2 / hertz)
     angle = math.pi * sine_cycles(f0, sample_rate, hop, phase)
     sine = jnp.sin(angle)
-    is_peak = jnp.abs(sine) < _TINY_SINE
+    is_peak = jnp.abs(sine) < TINY_SINE
     order = 2 * harmonics + 1
     ratio = jnp.sin(order * angle) / jnp.where(is_peak, 1.0, sine)
     kernel = jnp.where(is_peak, order, ratio)
@@ -188,7 +188,7 @@ def pulse_train(
 def describe_pitch(f0: jax.Array) -> jax.Array:
     """Returns f0 [batch, frames] in Hz as features [batch, frames, 10], 0 where unvoiced."""
     is_voiced = (f0 > 0).astype(jnp.float32)[..., None]
-    octaves = jnp.log2(jnp.maximum(f0, _LOWEST_HZ) / _REFERENCE_HZ)[..., None]
+    octaves = jnp.log2(jnp.maximum(f0, LOWEST_HZ) / REFERENCE_HZ)[..., None]
     angles = octaves * (math.pi / 2 * 2.0 ** jnp.arange(4))
     features = jnp.concatenate([octaves, jnp.sin(angles), jnp.cos(angles)], axis=-1)
     return jnp.concatenate([is_voiced, features * is_voiced], axis=-1)

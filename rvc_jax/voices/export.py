@@ -192,12 +192,7 @@ def _unavailable_formats(model: VoiceModel) -> dict[ExportFormat, str]:
     """Why a voice can't be had in some formats."""
     if not model.is_rvc_compatible:
         reason = _explain_incompatibility(model)
-        unavailable: dict[ExportFormat, str]
-        unavailable = {"rvc": reason, "zip": reason, "checkpoints": reason}
-        if isinstance(model.generator, SpectralGeneratorConfig):
-            graph = "voices of the preset small have networks that are not written as ONNX yet"
-            unavailable |= {"onnx": graph, "onnx-rvc": graph}
-        return unavailable
+        return {"rvc": reason, "zip": reason, "checkpoints": reason}
     if model.run is None:
         return {"checkpoints": "only a run has what training goes on from; this is a voice"}
     if model.run.preset.discriminator != rvc_discriminator(model):
@@ -206,6 +201,11 @@ def _unavailable_formats(model: VoiceModel) -> dict[ExportFormat, str]:
 
 
 def _explain_incompatibility(model: VoiceModel) -> str:
+    if isinstance(model.generator, SpectralGeneratorConfig):
+        return (
+            "the voice has the networks of the preset small, which RVC, Applio and w-okada's "
+            "client can't load from a .pth: write it as onnx, or train with the preset 40k for them"
+        )
     if model.content_layer is not None:
         return (
             f"the voice takes layer {model.content_layer} of its content encoder, and RVC, Applio "

@@ -44,6 +44,7 @@ class ExportCheck:
         """Pitch [FRAMES] in Hz, float32."""
         self.f0[-_UNVOICED_FRAMES:] = 0
         self._latent_channels = model.generator.inter_channels
+        self._hop = model.hop
         network = model.without_posterior().network()
         self._network = network
         self._names = network.public_shapes.keys()
@@ -55,8 +56,8 @@ class ExportCheck:
         """Render the clip with other weights of the same sizes: float32 [samples]."""
         parameters = self._network.from_public({name: weights[name] for name in self._names})
         inputs = self.inputs()
-        del inputs["noise"]  # without it, the network adds none
-        return np.asarray(self._infer(parameters, *inputs.values())[0])
+        silence = np.zeros((1, FRAMES * self._hop), np.float32)
+        return np.asarray(self._infer(parameters, *inputs.values(), silence)[0])
 
     def inputs(self) -> dict[str, np.ndarray]:
         """Return the clip's inputs by the names of `Synthesizer.infer`; the noise is zeros."""

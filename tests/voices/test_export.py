@@ -14,7 +14,7 @@ import fsspec
 import numpy as np
 import pytest
 from made_runs import ROWS, make_model, make_run
-from micro import MICRO
+from micro import MICRO, MICRO_SMALL
 
 from rvc_jax.cli.main import main
 from rvc_jax.config import PRESETS, ExportConfig, to_dict
@@ -27,7 +27,7 @@ from rvc_jax.voices import export as exports
 from rvc_jax.voices import export_writer
 from rvc_jax.voices.export import export, save_voice
 from rvc_jax.voices.export_check import spectral_difference
-from rvc_jax.voices.formats import pth_writer
+from rvc_jax.voices.formats import native, pth_writer
 from rvc_jax.voices.formats.infer_sizes import to_config_list
 from rvc_jax.voices.model import VoiceModel
 from rvc_jax.weights import safetensors_file, torch_file
@@ -184,6 +184,41 @@ def test_a_voice_for_this_program_alone(
     content = (whisper_run / "voice" / "model.safetensors").read_bytes()
     assert by_name["model.safetensors"]["sha256"] == hashlib.sha256(content).hexdigest()
     assert result["checks"]["safetensors"]["speech_difference_db"] == 0
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "my small"
+    return make_run(folder, encoder="whisper-tiny", preset=MICRO_SMALL).path
+
+
+@pytest.mark.parametrize("form", ["rvc", "zip", "checkpoints"])
+def test_a_small_voice_is_not_written_for_rvc(
+    small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, form: str
+) -> None:
+    assert main(["export", str(small_run), "--format", form, "--out", str(tmp_path / "o")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert line.startswith(f"rvc-jax: error: --format {form} is not possible")
+    assert "networks of the preset small" in line and "train with the preset 40k" in line
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_small_voice_is_written_for_onnx_and_for_us(small_run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    written = export(small_run, tmp_path, ExportConfig(("all",)))
+    expected = {"my_small.onnx", "my_small.rvc.onnx", "model.safetensors", "my_small.md"}
+    assert names(tmp_path) == expected
+    for form in ("onnx", "onnx-rvc", "safetensors"):
+        assert written.checks[form]["speech_difference_db"] < 0.1
+    assert any("preset 40k" in note for note in written.notes)
+    card = (tmp_path / "my_small.md").read_text()
+    assert "A voice of rvc_jax at 16 kHz" in card and "small" in card
+
+    model = VoiceModel.from_run(RunFolder.open(small_run))
+    again = native.read(tmp_path / "model.safetensors")
+    assert (again.generator, again.audio) == (model.generator, model.audio)
+    assert again.content_encoder == "whisper-tiny" and again.has_posterior
+    assert all(np.array_equal(again.weights[key], model.weights[key]) for key in model.weights)
 
 
 def test_other_sizes_run_here_alone(run: Path, tmp_path: Path) -> None:

@@ -155,6 +155,21 @@ class Graph:
             output = self("Add", output, y) if output else y
         return self("Mul", output, mask)
 
+    def sine_cycles(self, f0: str, rate: int, hop: int) -> str:
+        """Append `models.generator.sine_cycles` of [1, frames, 1], without phase.
+
+        The result is [1, frames, hop].
+        """
+        # A product, since XLA turns the division by a constant into one: another rounding of the
+        # step would add up over frames.
+        ramp = self("Mul", self("Mul", f0, 1 / rate), np.arange(1, hop + 1, dtype=np.float32))
+        per_frame = self._subtract_round(self.slice(ramp, 2, hop - 1, hop))
+        before = self._subtract_round(self("CumSum", per_frame, np.int64(1), exclusive=1))
+        return self("Add", ramp, before)
+
+    def _subtract_round(self, cycles: str) -> str:
+        return self("Sub", cycles, self("Round", cycles))
+
     def serialize(
         self,
         inputs: Sequence[TypedName],

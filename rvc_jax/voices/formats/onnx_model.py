@@ -23,7 +23,12 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from rvc_jax.config import CONTENT_ENCODERS, PITCH_BINS
+from rvc_jax.config import (
+    CONTENT_ENCODERS,
+    PITCH_BINS,
+    GeneratorConfig,
+    SpectralGeneratorConfig,
+)
 from rvc_jax.errors import UserError
 from rvc_jax.models.generator import (
     SINE_AMPLITUDE,
@@ -34,6 +39,7 @@ from rvc_jax.models.generator import (
 from rvc_jax.storage.files import atomic_write
 from rvc_jax.storage.installation import install_command
 from rvc_jax.voices.formats.onnx_graph import Graph
+from rvc_jax.voices.formats.onnx_spectral import SpectralVoice
 from rvc_jax.voices.model import PUBLIC_ENCODER, VoiceModel
 
 Flavor = Literal["w-okada", "rvc"]
@@ -48,6 +54,8 @@ _NAMES: dict[Flavor, tuple[str, str, str]] = {
     "w-okada": ("feats", "p_len", "sid"),
     "rvc": ("phone", "phone_lengths", "ds"),
 }
+SOURCE_NOISE = "source_noise"
+"""Input of what `feed_source_noise` returns."""
 _NOISE_SCALE = "noise_scale"
 _SOURCE_NOISE_SCALE = "source_noise_scale"
 _WOKADA_NOISE = 0.66666
@@ -84,7 +92,8 @@ def check(path: Path, model: VoiceModel) -> float:
     """Return the largest difference between a file in onnxruntime and the voice in JAX.
 
     Both get random content, pitch and, where it is an input, noise. The noise that is drawn inside
-    is off: its scales, two numbers in the file, are set to 0.
+    is off: its scales, two numbers in the file, are set to 0. In a voice of the preset small, both
+    get the same instead.
 
     Raises:
       UserError: The packages are missing, or the difference is over `TOLERANCE`.
@@ -124,7 +133,7 @@ def draw_inputs(
       length: Frames that are not padding.
     """
     random = np.random.default_rng(seed)
-    sizes = model.rvc_sizes
+    sizes = model.generator
     melody = 220 * 2 ** np.cumsum(random.normal(0, 0.02, frames))
     return {
         "content": random.standard_normal((1, frames, sizes.content_channels), np.float32),
@@ -177,6 +186,28 @@ def disable_noise(data: bytes) -> bytes:
     return model.SerializeToString()
 
 
+def feed_source_noise(data: bytes) -> bytes:
+    """Return the file of a voice of the preset small with its noise as a further input.
+
+    SOURCE_NOISE [1, frames, hop], standard normal, takes the place of the noise drawn inside.
+    """
+    import onnx
+
+    model = onnx.load_from_string(data)
+    graph = model.graph
+    (drawing,) = (node for node in graph.node if node.op_type == "RandomNormalLike")
+    (drawn,) = drawing.output
+    for node in graph.node:
+        names = [SOURCE_NOISE if name == drawn else name for name in node.input]
+        node.input[:] = names
+    graph.node.remove(drawing)
+    shape = [1, "frames", "hop"]
+    graph.input.append(
+        onnx.helper.make_tensor_value_info(SOURCE_NOISE, onnx.TensorProto.FLOAT, shape)
+    )
+    return model.SerializeToString()
+
+
 def _require_packages() -> None:
     try:
         import onnx  # noqa: F401
@@ -190,13 +221,19 @@ def _require_packages() -> None:
 def _compare(data: bytes, model: VoiceModel, path: Path) -> float:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(
-        disable_noise(data), providers=["CPUExecutionProvider"]
-    )
+    is_spectral = isinstance(model.generator, SpectralGeneratorConfig)
+    checked = feed_source_noise(data) if is_spectral else disable_noise(data)
+    session = onnxruntime.InferenceSession(checked, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
     flavor: Flavor = "rvc" if "rnd" in names else "w-okada"
     values = draw_inputs(model, *_CHECKED_FRAMES)
-    (audio,) = session.run(None, to_session_inputs(values, flavor, model.generator.has_pitch))
+    inputs = to_session_inputs(values, flavor, model.generator.has_pitch)
+    if is_spectral:
+        random = np.random.default_rng(1)
+        noise = random.standard_normal((1, _CHECKED_FRAMES[0], model.hop), np.float32)
+        inputs[SOURCE_NOISE] = noise
+        values["source_noise"] = noise.reshape(1, -1)
+    (audio,) = session.run(None, inputs)
     if flavor == "w-okada":
         values["noise"] = np.zeros_like(values["noise"])
     network = model.network()
@@ -216,7 +253,7 @@ def _serialize(model: VoiceModel, flavor: Flavor) -> bytes:
 
     real = TensorProto.FLOAT
     whole = TensorProto.INT64
-    sizes = model.rvc_sizes
+    sizes = model.generator
     content, lengths, speaker = _NAMES[flavor]
     inputs = [
         (content, real, [1, "frames", sizes.content_channels]),
@@ -227,8 +264,14 @@ def _serialize(model: VoiceModel, flavor: Flavor) -> bytes:
     inputs.append((speaker, whole, [1]))
     if flavor == "rvc":
         inputs.append(("rnd", real, [1, sizes.inter_channels, "frames"]))
-    voice = _Voice(model)
-    audio = voice.audio(content, lengths, speaker, "rnd" if flavor == "rvc" else None)
+    if isinstance(sizes, SpectralGeneratorConfig):
+        # It has no latent, and leaves the noise for one aside.
+        voice = SpectralVoice(model, sizes)
+        scale = voice.graph.add_number(_SOURCE_NOISE_SCALE, 1.0)
+        audio = voice.audio(content, lengths, speaker, scale)
+    else:
+        voice = _Voice(model, sizes)
+        audio = voice.audio(content, lengths, speaker, "rnd" if flavor == "rvc" else None)
     output = (audio, ("audio", real, [1, 1, "samples"]))
     return voice.graph.serialize(
         inputs, output, {"metadata": json.dumps(wokada_metadata(model))}
@@ -238,8 +281,8 @@ def _serialize(model: VoiceModel, flavor: Flavor) -> bytes:
 class _Voice:
     """Builds the graph of `Synthesizer.infer`; the methods are named after its modules."""
 
-    def __init__(self, model: VoiceModel):
-        self.sizes = model.rvc_sizes
+    def __init__(self, model: VoiceModel, sizes: GeneratorConfig):
+        self.sizes = sizes
         self.rate = model.audio.sample_rate
         self.hop = model.hop
         self.graph = Graph(model.weights)
@@ -373,27 +416,18 @@ class _Voice:
         """Append the harmonic source with its noise: [1, 1, samples]."""
         graph = self.graph
         f0 = graph("Unsqueeze", "pitchf", [2])
-        # A product, since XLA turns the division by a constant into one: another rounding of the
-        # step would add up over frames.
-        ramp = graph(
-            "Mul", graph("Mul", f0, 1 / self.rate), np.arange(1, self.hop + 1, dtype=np.float32)
-        )
-        per_frame = self._subtract_round(graph.slice(ramp, 2, self.hop - 1, self.hop))
-        before = self._subtract_round(graph("CumSum", per_frame, np.int64(1), exclusive=1))
-        sine = graph("Sin", graph("Mul", graph("Add", ramp, before), 2 * math.pi))
+        cycles = graph.sine_cycles(f0, self.rate, self.hop)
+        sine = graph("Sin", graph("Mul", cycles, 2 * math.pi))
         voiced = graph("Greater", f0, 0.0)
         source = graph("Where", voiced, graph("Mul", sine, SINE_AMPLITUDE), 0.0)
         noise = graph(
-            "Mul", graph("RandomNormalLike", ramp), graph.add_number(_SOURCE_NOISE_SCALE, 1.0)
+            "Mul", graph("RandomNormalLike", cycles), graph.add_number(_SOURCE_NOISE_SCALE, 1.0)
         )
         noise = graph("Mul", noise, graph("Where", voiced, VOICED_NOISE, UNVOICED_NOISE))
         source = graph("Reshape", graph("Add", source, noise), [1, 1, -1])
         linear = "dec.m_source.l_linear"
         source = graph("Mul", source, graph.weights[f"{linear}.weight"].reshape(()))
         return graph("Tanh", graph("Add", source, graph.weights[f"{linear}.bias"].reshape(())))
-
-    def _subtract_round(self, cycles: str) -> str:
-        return self.graph("Sub", cycles, self.graph("Round", cycles))
 
     def generator(self, latent: str) -> str:
         graph = self.graph
