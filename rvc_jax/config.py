@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 FRAMES_PER_SECOND = 100
 """Frames of pitch, spectrogram and latents per second, at every sample rate."""
@@ -142,6 +143,9 @@ class GeneratorConfig:
     """Some public voices were trained without pitch (f0 = 0): they have no harmonic source and
     ignore f0."""
 
+    index_rate: ClassVar[float] = 0.3
+    """Index rate of conversions that ask for no other."""
+
 
 @dataclasses.dataclass(frozen=True)
 class SpectralGeneratorConfig:
@@ -166,6 +170,10 @@ class SpectralGeneratorConfig:
     speaker_channels: int = 64
     speakers: int = 8
     has_pitch: Literal[True] = True
+
+    index_rate: ClassVar[float] = 0.0
+    """Index rate of conversions that ask for no other. Words suffer from retrieval here: features
+    of the bundled encoder vary within a sound more than HuBERT's do."""
 
     @property
     def inter_channels(self) -> int:
@@ -224,6 +232,9 @@ about the list prices in the United States. Both change."""
 GENERATOR_PARTS = ("enc_p", "enc_q", "flow", "dec", "emb_g")
 """Parts of the generator, by their names in public checkpoints."""
 
+LIMITS = ("epochs", "steps", "minutes")
+"""Fields of `TrainConfig` that end a run; 0 is no limit."""
+
 BestBy = Literal["mel", "stft", "similarity", "score"]
 
 
@@ -232,11 +243,14 @@ class TrainConfig:
     """Options of training: the recipe, and what a run keeps. The defaults are RVC's own recipe."""
 
     epochs: int = 200
-    """Passes over the training windows."""
+    """Passes over the training windows. --steps or --minutes replaces the preset's number; given
+    together, the first limit ends the run."""
     steps: int = 0
-    """End the run after this many steps, if its epochs have not ended it before; 0: no limit."""
+    """End the run after this many steps; 0: no limit."""
     minutes: float = 0.0
-    """End the run after this many minutes, over all commands that continue it; 0: no limit."""
+    """End the run after this many minutes, over all commands that continue it, with the time for
+    the last evaluation and save included; 0: no limit. Such a run is evaluated at least every tenth
+    of its time, and spends about a tenth of it on evaluations at most."""
     pretrained: Literal["default", "none"] = "default"
     """Networks that a new run starts from. default: the public pretrained networks for the preset
     (`rvc-jax download` fetches them), for small the base voice that comes with the package; nano
@@ -338,10 +352,30 @@ class TrainConfig:
         """Names of the parts that `freeze` lists."""
         return tuple(part for part in self.freeze.split(",") if part)
 
-    def total_steps(self, steps_per_epoch: int) -> int:
-        """Return the step at which a run ends: after its epochs, or earlier if `steps` says so."""
-        steps = self.epochs * steps_per_epoch
-        return min(steps, self.steps) if self.steps else steps
+    def total_steps(self, steps_per_epoch: int) -> int | None:
+        """Return the step at which a run ends at the latest; None if only the clock ends it."""
+        limits = [limit for limit in (self.epochs * steps_per_epoch, self.steps) if limit]
+        return min(limits, default=None)
+
+    @property
+    def length(self) -> str:
+        """How long a run is at most, such as "200 epochs" or "500 steps, 3 minutes"."""
+        limits = {"epochs": self.epochs, "steps": self.steps, "minutes": self.minutes}
+        return ", ".join(f"{limit:g} {unit}" for unit, limit in limits.items() if limit)
+
+    def with_options(self, overrides: Mapping[str, Any], own: TrainConfig) -> TrainConfig:
+        """Return the recipe with the options that a user named.
+
+        A limit that the user names replaces those that still are the preset's own.
+
+        overrides: values by field; own: the preset's recipe.
+        """
+        values = dict(overrides)
+        if any(values.get(name) for name in LIMITS):
+            for name in LIMITS:
+                if getattr(self, name) == getattr(own, name):
+                    values.setdefault(name, 0)
+        return dataclasses.replace(self, **values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -467,7 +501,7 @@ _SMALL = Preset(
     ),
     # For a voice that starts from the base; data/base/recipe.toml has the options of the base.
     TrainConfig(
-        epochs=50,
+        epochs=100,
         learning_rate=5e-4,
         ema=0.99,
         mel_weight=15.0,
@@ -475,6 +509,9 @@ _SMALL = Preset(
     f0_method="swift",
     content_encoder="whisper-tiny",
 )
+
+QUICKSTART = {"steps": 400, "minutes": 2.5}
+"""How long the quick start trains: fields of `TrainConfig`, of which the first one ends it."""
 
 PRESETS: dict[str, Preset] = {
     preset.name: preset
@@ -494,8 +531,8 @@ PRESETS: dict[str, Preset] = {
         _SMALL,
     )
 }
-"""All presets by name. `nano` and `small` are small enough for two CPU cores: a voice of `nano` is
-trained from scratch, one of `small` starts from the base voice, within a couple of minutes."""
+"""All presets by name. `small` is for CPUs: on two cores a voice that starts from its base can be
+understood after minutes. `nano`, the smallest in the form of RVC's networks, is for tests."""
 
 MAX_TRACK = 64
 MAX_CHANNEL = 64
@@ -657,8 +694,9 @@ class ConvertConfig:
     a large speaker sound smaller to the content encoder, down the reverse; 0 is off."""
     f0_method: PitchMethod | None = None
     """Pitch extraction method; by default that of the voice's dataset."""
-    index_rate: float = 0.3
-    """Share of content features retrieved from the training speech, 0..1; 0 is off."""
+    index_rate: float | None = None
+    """Share of content features retrieved from the training speech, 0..1; 0 is off. By default 0.3,
+    and 0 for voices of the preset small, whose words suffer from it."""
     protect: float = 0.33
     """Protect unvoiced sounds from retrieval, 0..0.5; lower values protect more, 0.5 is off."""
     volume_envelope: float = 1.0

@@ -49,7 +49,9 @@ class Engine:
         shares = parse_speaker_mix(config, len(voice.model.speakers))
         self._main_speaker = max(shares, key=shares.__getitem__)
         self.pitch = pitch or load_pitch_extractor(config.f0_method or voice.prepare.f0_method)
-        self._index = voice.index if config.index_rate > 0 else None
+        rate = config.index_rate
+        self._index_rate = voice.model.generator.index_rate if rate is None else rate
+        self._index = voice.index if self._index_rate > 0 else None
         self.speaker = voice.embed_speakers(shares)
         """Embedding of the speaker, or of the mixture: [1, channels]."""
         self._key = jax.random.key(config.seed)
@@ -94,7 +96,7 @@ class Engine:
             return repeated
         found = np.repeat(self._index.retrieve(content), 2, axis=0)
         voiced = np.pad(f0 > 0, (0, len(repeated) - len(f0)))
-        return mix(repeated, found, voiced, self.config.index_rate, self.config.protect)
+        return mix(repeated, found, voiced, self._index_rate, self.config.protect)
 
     def render(
         self, prior: np.ndarray, f0: np.ndarray, phase: float, start: int, length: int

@@ -46,7 +46,9 @@ def check_options(config: ConvertConfig, speakers: int | None = None) -> None:
         package that is not installed.
     """
     for name, (least, most) in _RANGES.items():
-        check_range(name, getattr(config, name), least, most)
+        value = getattr(config, name)
+        if value is not None:  # the voice's own
+            check_range(name, value, least, most)
     if speakers is not None:
         check_range("speaker", config.speaker, 0, speakers - 1)
     if config.resample_rate:

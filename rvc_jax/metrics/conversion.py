@@ -26,11 +26,17 @@ from rvc_jax.metrics.pitch import (
     track_pitch,
 )
 from rvc_jax.reporter import SILENT, Reporter
+from rvc_jax.storage.installation import install_command
 
 TARGET_FILES = 12
 """Recordings of the target speaker that are read, spread over a folder."""
 TARGET_SECONDS = 10.0
 """Measured from the beginning of each of them."""
+
+WORDS_AND_SPEAKER_HINT = (
+    f"`{install_command('eval')} && rvc-jax download resemblyzer {asr.MODELS[0]}` brings the "
+    "models that words and speaker are measured with"
+)
 
 _PIECE = 10 * FEATURE_RATE
 _PIECES = 4  # per call of the speaker encoder: one shape for everything
@@ -95,7 +101,7 @@ def measure_conversions(
     if config.start < 0 or not 1 <= config.seconds <= 3600:
         raise UserError("--start must be 0 or more, and --seconds between 1 and 3600")
     files, notes = pair_files(converted, source, reference)
-    clips, target_failures = _read_target_clips(target or reference)
+    clips, target_failures = read_target_clips(target or reference)
     meter = ConversionMeter(config, clips)
     measured, failures = _measure_all(meter, files, reporter)
     # A dict drops duplicates and keeps the order.
@@ -129,8 +135,16 @@ def _measure_all(
     return measured, failures
 
 
-def _read_target_clips(target: Path | None) -> tuple[list[Clip], list[str]]:
-    """Read the beginnings of some recordings of the target; a sentence for each that fails."""
+def read_target_clips(target: Path | None) -> tuple[list[Clip], list[str]]:
+    """Read the beginnings of some recordings of the target speaker.
+
+    target: a recording or a folder.
+
+    Returns: the clips, and a sentence for every recording that can't be read.
+
+    Raises:
+      UserError: none of them can be read.
+    """
     if target is None:
         return [], []
     if not target.is_dir():
@@ -170,6 +184,11 @@ class ConversionMeter:
         bands = [clip.bandwidth() for clip in audible]
         known_bands = [band for band in bands if band is not None]
         self._target_bandwidth = float(np.median(known_bands)) if known_bands else None
+
+    @property
+    def has_words_or_speaker(self) -> bool:
+        """Whether it measures word errors or speaker similarity."""
+        return self._recognizer is not None or self._target_speaker is not None
 
     @property
     def methods(self) -> dict[str, str]:

@@ -118,7 +118,7 @@ def _facts(run: RunFolder) -> list[tuple[str, str]]:
         ("median pitch of the voice", f"{info.median_f0:.0f} Hz"),
         (
             "recipe",
-            f"{recipe.epochs} epochs, {recipe.batch_per_chip} per chip, "
+            f"{recipe.length}, {recipe.batch_per_chip} per chip, "
             f"learning rate {recipe.learning_rate:g}",
         ),
     ]

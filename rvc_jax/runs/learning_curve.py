@@ -199,8 +199,9 @@ def describe_forecast(history: Sequence[Line], recipe: TrainConfig) -> str:
     """Describe what the rest of the run and twice its epochs would probably bring; "" if
     unknown."""
     points = extract_holdout_curve(history, recipe.best_by)
+    per_epoch = infer_steps_per_epoch(history)
     total = infer_total_steps(history, recipe)
-    if not points or total is None:
+    if not points or per_epoch is None or total is None:
         return ""
     now = points[-1].step
     end = max(total, now)
@@ -212,7 +213,7 @@ def describe_forecast(history: Sequence[Line], recipe: TrainConfig) -> str:
         return ""
     here, at_end, twice = forecasts
     name = SCORE_NAMES[recipe.best_by]
-    epochs = recipe.epochs
+    epochs = math.ceil(total / per_epoch)
     parts = [f"the hold-out's {name} is now about {here.value:.3g}"]
     if now < end:
         parts.append(
@@ -225,8 +226,10 @@ def describe_forecast(history: Sequence[Line], recipe: TrainConfig) -> str:
 
 
 def infer_total_steps(history: Sequence[Line], recipe: TrainConfig) -> int | None:
-    """Return the steps of the whole run; None while the history doesn't say how many an epoch
-    has."""
+    """Return the steps of the whole run.
+
+    None if only the clock ends it, or while the history doesn't say how many an epoch has.
+    """
     per_epoch = infer_steps_per_epoch(history)
     return None if per_epoch is None else recipe.total_steps(per_epoch)
 

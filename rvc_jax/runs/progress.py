@@ -27,8 +27,10 @@ class TrainProgress:
 
     step: int
     total_steps: int
+    """The last step; expected by the speed for a run of limited time, 0 while unknown."""
     epoch: int
     epochs: int
+    """The last epoch, likewise."""
     step_seconds: float
     seconds_left: float
     losses: dict[str, float]
@@ -77,7 +79,7 @@ def report_training(reporter: Reporter, progress: TrainProgress) -> None:
     reporter.progress(
         STAGE,
         progress.step,
-        progress.total_steps,
+        progress.total_steps or None,
         format_progress(progress),
         dataclasses.asdict(progress),
     )
@@ -86,12 +88,12 @@ def report_training(reporter: Reporter, progress: TrainProgress) -> None:
 def format_progress(progress: TrainProgress) -> str:
     """Return how far a run is in one line, the most useful part first: narrow terminals cut it."""
     is_timed = math.isfinite(progress.step_seconds)
-    parts = [f"step {progress.step}/{progress.total_steps}"]
+    parts = [f"step {_of(progress.step, progress.total_steps)}"]
     if is_timed:
         parts.append(f"{format_duration(progress.seconds_left)} left")
     if progress.budget:
         parts.append(progress.budget)
-    parts.append(f"epoch {progress.epoch}/{progress.epochs}")
+    parts.append(f"epoch {_of(progress.epoch, progress.epochs)}")
     if is_timed:
         parts.append(f"{1 / progress.step_seconds:.2f} steps/s")
     if progress.holdout is not None:
@@ -104,3 +106,7 @@ def format_progress(progress: TrainProgress) -> str:
     if losses:
         parts.append("losses: " + " ".join(losses))
     return ", ".join(parts)
+
+
+def _of(number: int, total: int) -> str:
+    return f"{number}/{total}" if total else str(number)

@@ -1,4 +1,4 @@
-"""A run's budget in hours, Colab units or dollars, spent by the clock."""
+"""A run's limits by the clock: its minutes, and its budget in hours, Colab units or dollars."""
 
 from __future__ import annotations
 
@@ -79,7 +79,11 @@ class BudgetMeter:
     """Measures the time that a run takes, over all commands that continue it."""
 
     def __init__(
-        self, file: Path, budget: Budget | None, clock: Callable[[], float] = time.monotonic
+        self,
+        file: Path,
+        budget: Budget | None,
+        clock: Callable[[], float] = time.monotonic,
+        minutes: float = 0.0,
     ):
         """Start the clock.
 
@@ -87,13 +91,16 @@ class BudgetMeter:
             file: Keeps the time between commands.
             budget: What may be spent; None is without limit.
             clock: Returns the time in seconds.
+            minutes: What the run may take; 0 is without limit.
         """
         self._file = file
         self._budget = budget
         self._clock = clock
+        self._minutes = minutes
         self._began = clock()
         self._before = _read_seconds(file)
         self._slowest_pause = 0.0
+        self._last_pause = 0.0
 
     @property
     def spent(self) -> float:
@@ -103,6 +110,7 @@ class BudgetMeter:
     def pause(self, seconds: float) -> None:
         """Note how long an evaluation took: twice the longest is kept back for the end."""
         self._slowest_pause = max(self._slowest_pause, seconds)
+        self._last_pause = seconds
 
     def is_used_up(self, next_seconds: float) -> bool:
         """Return whether the run must end now to be able to evaluate and save.
@@ -115,6 +123,21 @@ class BudgetMeter:
         reserve = max(2 * self._slowest_pause, min(_MIN_RESERVE, 0.1 * self._budget.seconds))
         return self.spent + next_seconds + reserve > self._budget.seconds
 
+    def is_out_of_time(self, next_seconds: float) -> bool:
+        """Return whether the run must end now for its last evaluation to end with its minutes.
+
+        Args:
+            next_seconds: Time that the next steps would take.
+        """
+        # Less is at stake than with a budget: the last evaluation is what the next will take.
+        reserve = next_seconds + self._last_pause
+        return bool(self._minutes) and self.spent + reserve >= 60 * self._minutes
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds that are left of the run's minutes; infinite without a limit."""
+        return max(60 * self._minutes - self.spent, 0.0) if self._minutes else math.inf
+
     def text(self) -> str:
         """Format what is spent and what is left; empty without a budget."""
         if self._budget is None:
@@ -122,11 +145,16 @@ class BudgetMeter:
         left = max(self._budget.seconds - self.spent, 0.0)
         return f"{self._budget.amount(self.spent)} spent, {self._budget.amount(left)} left"
 
-    def save(self) -> None:
+    def save(self, is_out_of_time: bool = False) -> None:
         """Write the time to the file; a full disk is ignored, because the next call writes it
-        all."""
+        all.
+
+        is_out_of_time: whether the minutes are over. What was kept back for the end is then spent,
+            too, or the next command would take another step.
+        """
+        spent = max(self.spent, 60 * self._minutes) if is_out_of_time else self.spent
         with contextlib.suppress(OSError):
-            write_json(self._file, {"seconds": self.spent})
+            write_json(self._file, {"seconds": spent})
 
 
 def lookup_rate(kind: str) -> Rate | None:

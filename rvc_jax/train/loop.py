@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, SingleDeviceSharding
 
-from rvc_jax.config import Preset, TrainConfig, from_dict, to_dict
+from rvc_jax.config import Preset, from_dict, to_dict
 from rvc_jax.data.dataset import VoiceDataset, load_dataset
 from rvc_jax.errors import UserError
 from rvc_jax.models.parameters import Parameters
@@ -30,6 +30,7 @@ from rvc_jax.storage.scratch import clear_leftovers, temporary_folder
 from rvc_jax.train import distributed
 from rvc_jax.train.budget import BudgetMeter
 from rvc_jax.train.checkpointing import CheckpointManager
+from rvc_jax.train.clock import NO_LIMIT, EvaluationClock, expect_end, read_clocks
 from rvc_jax.train.disk_quota import DiskQuota
 from rvc_jax.train.dispatch import compile_dispatch
 from rvc_jax.train.loader import (
@@ -184,7 +185,7 @@ def train_loop(
     batch_size = recipe.batch_per_chip * recipe.accumulate * folder.devices
     sampler = BatchSampler(len(data.train), batch_size, recipe.seed)
     steps_per_epoch = sampler.steps_per_epoch
-    total_steps = recipe.total_steps(steps_per_epoch)
+    total_steps = recipe.total_steps(steps_per_epoch) or NO_LIMIT
     evaluation_period = recipe.evaluate_every * steps_per_epoch
     save_period = recipe.save_every * steps_per_epoch
     steps_per_dispatch = recipe.steps_per_dispatch or (
@@ -200,7 +201,9 @@ def train_loop(
     history = History(folder.path / HISTORY_FILE)
     if history.notice:
         reporter.message(history.notice)
-    meter = BudgetMeter(folder.path / "spent.json", parse_budget(recipe))
+    meter = BudgetMeter(
+        folder.path / "spent.json", parse_budget(recipe), minutes=recipe.minutes
+    )
     validator = Validator(folder, data, networks, history, reporter, quota)
     checkpoints = CheckpointManager(
         folder.checkpoints,
@@ -230,6 +233,7 @@ def train_loop(
         data, sampler, networks, steps_per_dispatch, mesh
     )
     timer = StepTimer()
+    clock = EvaluationClock(recipe.minutes)
 
     def evaluate(step: int, state: TrainState) -> str:
         """Measure the hold-out; returns why the run should stop, if it should."""
@@ -239,13 +243,14 @@ def train_loop(
         return distributed.broadcast_from_first(lambda: validator.stop_reason)
 
     def progress() -> TrainProgress:
+        end = expect_end(step, total_steps, meter.seconds_left / timer.step_seconds)
         return TrainProgress(
             step,
-            total_steps,
+            end,
             epoch=math.ceil(step / steps_per_epoch),
-            epochs=recipe.epochs,
+            epochs=math.ceil(end / steps_per_epoch),
             step_seconds=timer.step_seconds,
-            seconds_left=timer.step_seconds * (total_steps - step),
+            seconds_left=timer.step_seconds * (end - step),
             losses=metrics_log.losses,
             holdout=validator.newest,
             budget=meter.text(),
@@ -255,7 +260,7 @@ def train_loop(
     interrupted = False
     stop_reason = distributed.broadcast_from_first(lambda: validator.stop_reason)
     used_up, out_of_time = distributed.broadcast_from_first(
-        lambda: [meter.is_used_up(0.0), _is_out_of_time(meter, recipe)]
+        lambda: [meter.is_used_up(0.0), meter.is_out_of_time(0.0)]
     )
     # What rollbacks have changed.
     rollbacks = 0
@@ -286,18 +291,22 @@ def train_loop(
                 state, metrics = dispatch(
                     state, loader.resident, loader(step, count), np.int32(count)
                 )
+                if step == first_step:
+                    clock.restart()  # only now: what came before was compiling
                 step += count
                 # Waits for the dispatch before, while the device computes this one.
                 metrics_log.add(step, count, metrics)
                 timer.tick(count)
                 report_training(reporter, progress())
 
-                interrupted, used_up, out_of_time = any_process(
-                    _stop_flags(signal, meter, count * timer.step_seconds_or_zero, recipe)
+                interrupted, used_up, out_of_time, is_due, is_too_soon = any_process(
+                    read_clocks(signal, meter, clock, count * timer.step_seconds_or_zero)
                 )
                 is_last = step == total_steps or interrupted or used_up or out_of_time
-                is_evaluation = is_last or step % evaluation_period == 0
-                is_save = is_last or step % save_period == 0
+                is_evaluation = (step % evaluation_period == 0 or is_due) and not is_too_soon
+                is_evaluation = is_last or is_evaluation
+                # Epochs of little speech are short: a run of limited time would save all the time.
+                is_save = is_last or (step % save_period == 0 and not is_too_soon)
 
                 # Before the save, because a state must not be saved until its steps are known to be
                 # finite: otherwise a rollback would return to a bad one.
@@ -342,6 +351,7 @@ def train_loop(
                 if is_evaluation:
                     with timer.paused():
                         stop_reason = evaluate(step, state)
+                    clock.restart(after=timer.last_pause)
                 # The arrays are copied before this returns, because the next dispatch donates them.
                 if is_save:
                     checkpoints.save(step, to_saved_tree(state))
@@ -358,7 +368,7 @@ def train_loop(
         writer.close()
         checkpoints.close()
         validator.close()
-        meter.save()
+        meter.save(is_out_of_time=out_of_time)
 
     # MARK: Result
 
@@ -455,22 +465,6 @@ def _make_loader_and_dispatch(
     kind = ResidentLoader if is_resident else StreamingLoader
     loader = kind(windows, sampler, steps_per_dispatch, mesh)
     return loader, compile_dispatch(networks, loader, steps_per_dispatch, mesh)
-
-
-def _stop_flags(
-    signal: StopSignal, meter: BudgetMeter, next_seconds: float, recipe: TrainConfig
-) -> list[bool]:
-    """Return whether this process wants to end the run: a signal, the budget, the time.
-
-    Only the first process has a budget and a time, because only its clock is saved with the run.
-    """
-    if not distributed.is_first():
-        return [bool(signal), False, False]
-    return [bool(signal), meter.is_used_up(next_seconds), _is_out_of_time(meter, recipe)]
-
-
-def _is_out_of_time(meter: BudgetMeter, recipe: TrainConfig) -> bool:
-    return bool(recipe.minutes) and meter.spent >= 60 * recipe.minutes
 
 
 def _next_multiple(step: int, period: int) -> int:

@@ -4,7 +4,7 @@ part."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -43,14 +43,17 @@ def make_schedule(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
     def classic(step: Any) -> Any:
         return config.learning_rate * config.learning_rate_decay ** (step // steps_per_epoch)
 
-    schedules: dict[str, optax.Schedule] = {
-        "classic": classic,
-        "constant": optax.constant_schedule(config.learning_rate),
-        "cosine": optax.cosine_decay_schedule(
-            config.learning_rate, config.total_steps(steps_per_epoch), _COSINE_END
-        ),
+    def cosine() -> optax.Schedule:
+        steps = config.total_steps(steps_per_epoch)
+        assert steps is not None  # `resume.check_recipe`
+        return optax.cosine_decay_schedule(config.learning_rate, steps, _COSINE_END)
+
+    schedules: dict[str, Callable[[], optax.Schedule]] = {
+        "classic": lambda: classic,
+        "constant": lambda: optax.constant_schedule(config.learning_rate),
+        "cosine": cosine,
     }
-    schedule = schedules[config.schedule]
+    schedule = schedules[config.schedule]()
     if not config.warmup_steps:
         return schedule
     return lambda step: schedule(step) * jnp.minimum((step + 1) / config.warmup_steps, 1.0)

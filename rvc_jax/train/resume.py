@@ -99,9 +99,8 @@ def resolve_settings(
             )
         for name in _FIXED_OPTIONS:
             _check_same_recipe(path, name, getattr(settings.train, name), overrides.get(name))
-    settings = dataclasses.replace(
-        settings, train=dataclasses.replace(settings.train, **overrides)
-    )
+    own = (preset or PRESETS[settings.name]).train
+    settings = dataclasses.replace(settings, train=settings.train.with_options(overrides, own))
     check_recipe(settings.train)
     index_rows = int((data.train.lengths // 2).sum())
     index_bytes = 2 * settings.generator.content_channels * index_rows  # float16
@@ -176,7 +175,6 @@ def _list_divisors(number: int) -> str:
 def check_recipe(recipe: TrainConfig) -> None:
     """Raise UserError for the first option that is out of its range."""
     at_least_one = (
-        "epochs",
         "batch_per_chip",
         "evaluate_every",
         "save_every",
@@ -186,6 +184,8 @@ def check_recipe(recipe: TrainConfig) -> None:
         "discriminator_every",
         "accumulate",
     )
+    if not recipe.steps and not recipe.minutes:
+        at_least_one = ("epochs", *at_least_one)  # something has to end the run
     for name in at_least_one:
         value = getattr(recipe, name)
         if value < 1:
@@ -198,6 +198,7 @@ def check_recipe(recipe: TrainConfig) -> None:
             f"{recipe.least_improvement}"
         )
     at_least_zero = (
+        "epochs",
         "steps",
         "minutes",
         "warmup_steps",
@@ -218,6 +219,10 @@ def check_recipe(recipe: TrainConfig) -> None:
             f"{', '.join(GENERATOR_PARTS)}"
         )
     parse_budget(recipe)
+    if recipe.schedule == "cosine" and recipe.total_steps(1) is None:
+        raise UserError(
+            "--schedule cosine needs the number of steps: name --epochs or --steps beside --minutes"
+        )
     if recipe.learning_rate <= 0:
         raise UserError(f"--learning-rate must be above 0, not {recipe.learning_rate}")
 

@@ -123,7 +123,7 @@ def _list_training(run: RunFolder) -> list[tuple[str, str]]:
         ("preset", run.preset.name),
         (
             "training",
-            f"{steps} steps so far, {recipe.epochs} epochs asked for, seed {recipe.seed}",
+            f"{steps} steps so far, {recipe.length} asked for, seed {recipe.seed}",
         ),
     ]
     return rows + [(f"{kind} started from", text) for kind, text in run.started_from.items()]

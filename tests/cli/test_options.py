@@ -120,7 +120,9 @@ def test_every_option_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> Non
         assert set(described) <= own, name
         assert own - set(described) <= SHARED, name
     texts = helps(capsys)
-    assert "Passes over the training windows. (default: 200; nano:" in texts["train"]
+    assert (
+        "the first limit ends the run. (default: 200; nano: 50; small: 100)" in texts["train"]
+    )
     for name, command in cli.COMMANDS.items():
         for parameter in SHARED.intersection(inspect.signature(command).parameters):
             option = "--" + parameter.replace("_", "-")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from micro import MICRO
+from micro import MICRO, MICRO_SMALL
 from untrained_voices import untrained_voice
 
 from rvc_jax.config import ConvertConfig
@@ -50,3 +50,16 @@ def test_content_is_mixed_at_the_frame_rate(engine: Engine) -> None:
     assert moved.shape == (6,) and (moved[:2] > 0).all()
     voiced = np.abs(engine.mix_index(content, np.ones(6)) - plain).mean(axis=1)
     np.testing.assert_allclose(moved[2:], 0.33 * voiced[2:], rtol=1e-3)
+
+
+def test_voices_of_the_small_preset_are_not_mixed_unless_asked(engine: Engine) -> None:
+    small = untrained_voice(MICRO_SMALL, index=engine.voice.model.index)
+    content = np.random.default_rng(1).standard_normal((3, 384)).astype(np.float32)
+    plain = np.repeat(content, 2, axis=0)
+    by_default = Engine.from_model(small, ConvertConfig())
+    np.testing.assert_array_equal(by_default.mix_index(content, np.ones(6)), plain)
+    asked = by_default.with_config(ConvertConfig(index_rate=0.3))
+    moved = asked.mix_index(content, np.ones(6))
+    # The share of the other voices, whose default it is.
+    np.testing.assert_allclose(moved, engine.mix_index(content, np.ones(6)), rtol=1e-5)
+    assert np.abs(moved - plain).mean() > 0.01

@@ -13,12 +13,12 @@ from rvc_jax.storage.environment import start_jax
 def quickstart(
     out: Path = Path("rvc_jax_quickstart"), epochs: OptionalInt = None, as_json: Json = False
 ) -> int:
-    """Train the bundled voice end to end: prepare, train, measure, convert. Takes a few minutes on
-    two CPU cores.
+    """Make a voice of the bundled recordings: prepare them, fine-tune the base voice, convert,
+    measure. Takes a few minutes on two CPU cores.
 
     Args:
         out: Folder for all results. Running the command again continues there.
-        epochs: Passes over the speech; by default as many as the preset has.
+        epochs: Passes over the speech; by default as many as two cores take in two minutes.
     """
     start_jax()
     from rvc_jax.cli.quickstart import quickstart as run_quickstart

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
 
 from rvc_jax.config import ConvertConfig
 from rvc_jax.errors import UserError
@@ -22,12 +21,8 @@ class Capabilities:
     f0_methods: tuple[str, ...] = PITCH_METHODS
     """Pitch methods whose weights or packages are there."""
 
-    def check(self, config: ConvertConfig, given: Collection[str] = ()) -> None:
+    def check(self, config: ConvertConfig) -> None:
         """Check that the options of a request can be followed.
-
-        Args:
-          config: the options.
-          given: names of the options that the request states.
 
         Raises:
           UserError: an option is out of its range, or needs what the server does not have.
@@ -40,7 +35,7 @@ class Capabilities:
                 f"f0_method {config.f0_method} is not on this server; it has "
                 f"{', '.join(self.f0_methods)}"
             )
-        if "index_rate" in given and config.index_rate > 0 and not self.has_index:
+        if config.index_rate and not self.has_index:
             raise UserError(
                 f"index_rate {config.index_rate:g} is impossible: the voice on this server has no "
                 "index; leave it out, or give 0"

@@ -224,8 +224,7 @@ class VoiceServer:
     async def _convert(self, request: web.Request) -> web.StreamResponse:
         try:
             config, extension = parse_options(request.query.items())
-            given = {name.replace("-", "_") for name in request.query}
-            self._capabilities.check(config, given)
+            self._capabilities.check(config)
         except UserError as error:
             raise RefusalError(400, str(error), close=True) from None
         self._check_queue()
