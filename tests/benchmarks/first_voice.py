@@ -21,7 +21,7 @@ import json
 import shutil
 import statistics
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,49 @@ def holdout_error(place: Path) -> float | None:
     return best_mel(best) if best else None
 
 
+def convert_sentences(
+    voice: Voice, sources: Iterable[Path], folder: Path, out: Path, config: ConvertConfig
+) -> None:
+    """Convert sentences below FOLDER to files of the same names below OUT."""
+    shutil.rmtree(out, ignore_errors=True)
+    for source in sources:
+        convert(voice, source, out / source.relative_to(folder), config)
+        print(f"converted {source.name}", flush=True)
+
+
+def measure_sentences(
+    converted: Path, sources: Path, target: Path
+) -> dict[str, list[MeasuredConversion]]:
+    """Measure what `convert_sentences` has converted, by language."""
+    by_language = {}
+    for folder in sorted(sources.iterdir()):
+        report = measure_conversions(
+            converted / folder.name,
+            folder,
+            target,
+            config=EvaluateConfig(language=folder.name),
+        )
+        by_language[folder.name] = list(report.conversions)
+        for note in report.notes:
+            print(note)
+    return by_language
+
+
+def describe_conversions(measured: list[MeasuredConversion]) -> list[dict[str, Any]]:
+    """The figures of every conversion in plain values."""
+    return [
+        {"name": item.name, "transcripts": item.transcripts, "notes": item.notes}
+        | {row.field: getattr(item.figures, row.field) for row in ROWS}
+        for item in measured
+    ]
+
+
+def read_settings() -> tuple[dict[str, Any], dict[str, Package]]:
+    """The settings of the benchmark, and its packages by name."""
+    settings = tomllib.loads(SETTINGS.read_text())
+    return settings, {item["name"]: Package(**item) for item in settings["package"]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -154,34 +197,17 @@ def main() -> None:
     parser.add_argument("--index-rate", type=float, default=None)
     options = parser.parse_args()
     start_jax()
-    settings = tomllib.loads(SETTINGS.read_text())
-    packages = {item["name"]: Package(**item) for item in settings["package"]}
+    settings, packages = read_settings()
     fetch_files(packages.values(), options.packages)
     install_recognizer(settings, packages, options.packages)
-    if options.out.exists():
-        shutil.rmtree(options.out / "converted", ignore_errors=True)
-    config = ConvertConfig(auto_transpose=True)
-    if options.index_rate is not None:
-        config = dataclasses.replace(config, index_rate=options.index_rate)
-    voice = Voice.load(options.voice)
-    sources = options.out / "sources"
-    without = set(options.without)
-    for source in write_sources(settings, packages, options.packages, without, sources):
-        out = options.out / "converted" / source.relative_to(sources)
-        convert(voice, source, out, config)
-        print(f"converted {source.name}", flush=True)
-    target = options.target or find_bundled_sample("voice")
-    by_language = {}
-    for folder in sorted(sources.iterdir()):
-        report = measure_conversions(
-            options.out / "converted" / folder.name,
-            folder,
-            target,
-            config=EvaluateConfig(language=folder.name),
-        )
-        by_language[folder.name] = list(report.conversions)
-        for note in report.notes:
-            print(note)
+    config = ConvertConfig(auto_transpose=True, index_rate=options.index_rate)
+    folder = options.out / "sources"
+    converted = options.out / "converted"
+    sources = write_sources(settings, packages, options.packages, set(options.without), folder)
+    convert_sentences(Voice.load(options.voice), sources, folder, converted, config)
+    by_language = measure_sentences(
+        converted, folder, options.target or find_bundled_sample("voice")
+    )
     everything = [item for items in by_language.values() for item in items]
     columns = {f"all {len(everything)}": summarize(everything)}
     columns |= {name: summarize(items) for name, items in by_language.items()}
@@ -191,11 +217,7 @@ def main() -> None:
     figures = {
         "medians": columns,
         "holdout_log_mel_error": error,
-        "conversions": [
-            {"name": item.name, "transcripts": item.transcripts, "notes": item.notes}
-            | {row.field: getattr(item.figures, row.field) for row in ROWS}
-            for item in everything
-        ],
+        "conversions": describe_conversions(everything),
     }
     (options.out / "figures.json").write_text(json.dumps(figures, indent=1, ensure_ascii=False))
 
