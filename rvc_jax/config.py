@@ -172,8 +172,8 @@ class SpectralGeneratorConfig:
     has_pitch: Literal[True] = True
 
     index_rate: ClassVar[float] = 0.0
-    """Index rate of conversions that ask for no other. Words suffer from retrieval here: features
-    of the bundled encoder vary within a sound more than HuBERT's do."""
+    """Index rate of conversions that ask for no other. Measured with 20,000 rows at a rate of 0.75:
+    a word error rate of 0.3 to 0.6 instead of 0.13, for 0.01 to 0.04 more speaker similarity."""
 
     @property
     def inter_channels(self) -> int:
@@ -233,7 +233,7 @@ GENERATOR_PARTS = ("enc_p", "enc_q", "flow", "dec", "emb_g")
 """Parts of the generator, by their names in public checkpoints."""
 
 LIMITS = ("epochs", "steps", "minutes")
-"""Fields of `TrainConfig` that end a run; 0 is no limit."""
+"""Fields of `TrainConfig` that end a run; 0: without this limit."""
 
 BestBy = Literal["mel", "stft", "similarity", "score"]
 
@@ -533,6 +533,10 @@ PRESETS: dict[str, Preset] = {
 }
 """All presets by name. `small` is for CPUs: on two cores a voice that starts from its base can be
 understood after minutes. `nano`, the smallest in the form of RVC's networks, is for tests."""
+
+CPU_PRESETS: tuple[PresetName, ...] = ("small", "nano")
+"""Presets that a machine without an accelerator trains, the one to recommend first. The others take
+seconds a step there, and tens of thousands of steps."""
 
 MAX_TRACK = 64
 MAX_CHANNEL = 64

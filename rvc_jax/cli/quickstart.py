@@ -58,7 +58,7 @@ class QuickstartResult:
     """Semitones from the other speaker's range to the voice's."""
     f0_correlation: float
     word_error_rate: float | None
-    """Of the conversion, relative to the recognizer's transcript of the source."""
+    """Word errors of the conversion, relative to the recognizer's transcript of the source."""
     base_word_error_rate: float | None
     """The same of the base voice alone."""
     similarity: float | None

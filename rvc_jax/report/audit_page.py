@@ -14,7 +14,7 @@ from rvc_jax.audio.filters import resample
 from rvc_jax.audio.mel_image import draw_log_mel
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
 from rvc_jax.config import PRESETS, WINDOW_FRAMES
-from rvc_jax.data.audit.advice import Advice, advise, name_note
+from rvc_jax.data.audit.advice import Advice, name_note
 from rvc_jax.data.audit.audit import Audit, Histogram, SpeakerAudit, WorstSlice
 from rvc_jax.report.html import (
     render_audio,
@@ -56,16 +56,19 @@ td:nth-child(3) { white-space: nowrap }
 """
 
 
-def write_audit(audit: Audit, waves: Sequence[np.ndarray], out: Path) -> None:
+def write_audit(
+    audit: Audit, advice: Sequence[Advice], waves: Sequence[np.ndarray], out: Path
+) -> None:
     """Write the page.
 
     Args:
       audit: what was measured.
+      advice: on it.
       waves: the worst slices in their order [samples], at the dataset's rate.
       out: the page's file.
     """
     sections = [
-        render_section("Advice", _render_advice(advise(audit))),
+        render_section("Advice", _render_advice(advice)),
         render_section("In numbers", render_table(_facts(audit))),
         render_section("Length and loudness of the slices", _render_lengths(audit)),
         render_section("Pitch", _render_pitches(audit)),
@@ -82,10 +85,10 @@ def write_audit(audit: Audit, waves: Sequence[np.ndarray], out: Path) -> None:
         file.write(render_page(f"Audit of “{name}”", lead, sections, _STYLE))
 
 
-def summarize(audit: Audit) -> list[tuple[str, str]]:
+def summarize(audit: Audit, advice: Sequence[Advice]) -> list[tuple[str, str]]:
     """Return the facts and the advice as rows of text, for a terminal."""
-    advice = [(item.topic, f"{item.text} ({item.reason})") for item in advise(audit)]
-    return [*_facts(audit), *advice]
+    rows = [(item.topic, f"{item.text} ({item.reason})") for item in advice]
+    return [*_facts(audit), *rows]
 
 
 def _render_advice(items: Sequence[Advice]) -> str:

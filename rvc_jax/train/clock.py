@@ -22,8 +22,8 @@ _EVALUATION_SHARE = 0.1
 class EvaluationClock:
     """Says when a run of limited time is evaluated.
 
-    Epochs are no measure for it: one has three steps on a minute of speech, and hundreds on an
-    hour, where none may end in time. Runs without such a limit are evaluated by their epochs alone.
+    Epochs would not do: one has three steps on a minute of speech, and hundreds on an hour, where
+    none may end in time. Runs without such a limit are evaluated by their epochs alone.
     """
 
     def __init__(self, minutes: float, clock: Callable[[], float] = time.monotonic):

@@ -15,6 +15,7 @@ import pytest
 import soundfile
 from svg_charts import labels, size
 
+from rvc_jax.data.audit.advice import advise
 from rvc_jax.data.audit.audit import (
     Audit,
     Histogram,
@@ -66,7 +67,7 @@ def measured(sample_dataset: Path) -> tuple[Audit, list[np.ndarray]]:
 
 
 def written(found: Audit, waves: list[np.ndarray], folder: Path) -> str:
-    write_audit(found, waves, folder / "page.html")
+    write_audit(found, advise(found), waves, folder / "page.html")
     return (folder / "page.html").read_text("utf-8")
 
 
@@ -111,7 +112,7 @@ def test_every_measure_and_every_advice_is_on_it(measured, tmp_path):
     page = Page(written(found, waves, tmp_path))
     for title in ("Advice", "In numbers", "Pitch", "Noise", "Bandwidth", "The 10 worst slices"):
         assert title in page.text
-    for name, value in summarize(found)[:10]:
+    for name, value in summarize(found, advise(found))[:10]:
         assert name in page.text and value in page.text
     assert {mark["class"] for mark in page.of("span") if "class" in mark} >= {"good", "problem"}
     assert len(page.of("svg")) == 5

@@ -21,6 +21,8 @@ def audit(
         out: Page to write (.html). It plays the ten worst slices.
     """
     start_jax()
+    import jax
+
     from rvc_jax.data.audit.advice import advise
     from rvc_jax.data.audit.audit import audit as run_audit
     from rvc_jax.data.audit.audit import read_waves
@@ -29,10 +31,11 @@ def audit(
     check_output_file(out)
     with Display() as display:
         measured = run_audit(dataset, display)
+        advice = advise(measured, jax.default_backend())
         try:
-            write_audit(measured, read_waves(dataset, measured.worst), out)
+            write_audit(measured, advice, read_waves(dataset, measured.worst), out)
         except OSError as error:
             raise UserError(f"{out} cannot be written: {describe_os_error(error)}") from error
-    result = {"out": out, "audit": measured, "advice": advise(measured)}
-    print_result(result, [*summarize(measured), ("page", str(out))], as_json)
+    result = {"out": out, "audit": measured, "advice": advice}
+    print_result(result, [*summarize(measured, advice), ("page", str(out))], as_json)
     return 0

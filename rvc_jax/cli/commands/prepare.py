@@ -40,12 +40,18 @@ def prepare(
         beam_options: Options for the runner, as one string: "--direct_num_workers=4".
     """
     start_jax()
+    import jax
+
     from rvc_jax.data.drop_advice import advise_on_drops
     from rvc_jax.data.prepare import BeamSettings
     from rvc_jax.data.prepare import prepare as run_prepare
+    from rvc_jax.data.preset_advice import advise_on_preset
 
     settings = BeamSettings(beam, beam_options) if beam else None
+    on_preset = advise_on_preset(preparation.preset, jax.default_backend())
     with Display() as display:
+        if on_preset:  # before the work, and below it, where it is seen at the end
+            display.message(on_preset)
         info = run_prepare(source, out, preparation, display, overwrite, cache, settings)
     speakers = zip(info.speakers, info.speaker_minutes, info.speaker_median_f0, strict=True)
     slices = (
@@ -64,6 +70,7 @@ def prepare(
         ),
         *(("dropped", format_drop(drop)) for drop in info.dropped),
         *(("advice", text) for text in advice),
+        *([("advice", on_preset)] if on_preset else []),
         *(("note", note) for note in info.notes),
     ]
     print_result({"path": str(out), **info.to_dict()}, rows, as_json)

@@ -10,6 +10,7 @@ from typing import Literal
 from rvc_jax.config import PRESETS
 from rvc_jax.data.audit.audit import Audit, SpeakerAudit
 from rvc_jax.data.audit.slice_metrics import DC_OFFSET, NOISY_DB
+from rvc_jax.data.preset_advice import advise_on_preset
 
 Verdict = Literal["good", "notice", "problem"]
 
@@ -43,11 +44,15 @@ class Advice:
     """The measured facts behind it."""
 
 
-def advise(audit: Audit) -> tuple[Advice, ...]:
+def advise(audit: Audit, platform: str = "tpu") -> tuple[Advice, ...]:
     """Return the advice on a dataset.
 
-    In order: amount of speech, preset, epochs, cleaning, dropped slices, and the speakers' pitch
-    spans if there are few speakers.
+    In order: amount of speech, preset, machine, epochs, cleaning, dropped slices, and the speakers'
+    pitch spans if there are few speakers.
+
+    Args:
+      audit: what was measured.
+      platform: of JAX's devices on this machine, such as "cpu".
     """
     if len(audit.voices) > _MAX_SINGLE_SPEAKERS:
         amounts = [_judge_all_amounts(audit)]
@@ -67,6 +72,7 @@ def advise(audit: Audit) -> tuple[Advice, ...]:
     return (
         *amounts,
         _judge_preset(audit),
+        *_judge_machine(audit, platform),
         _recommend_epochs(audit),
         *cleaning,
         *([] if dropped is None else [dropped]),
@@ -164,6 +170,15 @@ def _judge_preset(audit: Audit) -> Advice:
             "; it fills the band, and the recordings may hold more than this dataset can show"
         )
     return Advice(topic, "good", text, reason)
+
+
+def _judge_machine(audit: Audit, platform: str) -> list[Advice]:
+    text = advise_on_preset(PRESETS[audit.preset].name, platform)
+    if not text:
+        return []
+    text = f"{text[0].upper()}{text[1:]}."
+    reason = "a step takes seconds on a CPU, and a voice tens of thousands of steps"
+    return [Advice("machine", "notice", text, reason)]
 
 
 def _recommend_epochs(audit: Audit) -> Advice:

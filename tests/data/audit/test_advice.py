@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 from audits import advice_by_topic, audit_files, describe_dataset, make_records
 
-from rvc_jax.data.audit.advice import name_note, recommend_preset
-from rvc_jax.data.audit.audit import measure
+from rvc_jax.data.audit.advice import advise, name_note, recommend_preset
+from rvc_jax.data.audit.audit import Audit, measure
 from rvc_jax.data.dataset import Drop
 
 
@@ -81,3 +81,10 @@ def test_dropped_slices_by_reason(speech):
     found = measure(dataclasses.replace(info, dropped=dropped), made[:3], "test")
     assert found.dropped == {"clipped": 2, "not audio": 1}
     assert advice_by_topic(found)["dropped"].reason == "clipped (2), not audio (1)"
+
+
+def test_a_machine_without_an_accelerator_gets_advice(clean: Audit) -> None:
+    topics = [item.topic for item in advise(clean, "tpu")]
+    on_cpu = [item for item in advise(clean, "cpu") if item.topic not in topics]
+    assert [(item.topic, item.verdict) for item in on_cpu] == [("machine", "notice")]
+    assert "--preset small" in on_cpu[0].text
