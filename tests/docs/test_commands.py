@@ -73,6 +73,7 @@ PLACES = {
     "other.index": "ada.index",
     "voice.index": "ada.index",
     "40k": "nano",
+    "small": "nano",
 }
 """What stands in for names of the pages, where they are read from."""
 
