@@ -72,7 +72,7 @@ def test_every_option_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> Non
         }
     assert main(["train", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "Passes over the training windows. (default: 200; nano:" in text
+    assert "the first limit ends the run. (default: 200; nano: 50; small: 100)" in text
     for name in read_field_help(TrainConfig):
         assert f"{option(name)} " in text
 
