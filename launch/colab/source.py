@@ -92,15 +92,15 @@ UPLOAD_MORE = False  # @param {type:"boolean"}
 studio.add_speech(SPEECH_FROM, LINKS, SPEECH_FOLDER, UPLOAD_MORE)
 
 # %% [markdown]
-# `PRESET`: 40k is the usual voice; 48k and 32k are the other formats of RVC; nano is a very small
-# one to try this out (its speech is not intelligible).
+# `PRESET`: 40k is the usual voice; 48k and 32k are the other formats of RVC; small starts
+# from a base voice and takes minutes on any runtime, at 16 kHz.
 #
-# `PRESET` *: 40k est la voix habituelle ; 48k et 32k sont les autres formats de RVC ; nano en est
-# un très petit, pour un essai (sa parole n'est pas intelligible).*
+# `PRESET` *: 40k est la voix habituelle ; 48k et 32k sont les autres formats de RVC ; small
+# part d'une voix de base et prend quelques minutes, même sur un processeur, à 16 kHz.*
 
 # %%
 # @title Preparation and advice · Préparation et conseils
-PRESET = "40k"  # @param ["40k", "48k", "32k", "nano"]
+PRESET = "40k"  # @param ["40k", "48k", "32k", "small"]
 studio.prepare(PRESET)
 studio.audit()
 

@@ -170,7 +170,7 @@ def quickstart(
     return result
 
 
-def _choose_limits(run: Path, epochs: int | None) -> dict[str, float]:
+def _choose_limits(run: Path, epochs: int | None) -> dict[str, int]:
     """Return the limits of the training; none for a run that has its own from an earlier call."""
     if epochs:
         return {"epochs": epochs}
