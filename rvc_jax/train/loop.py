@@ -256,6 +256,7 @@ def train_loop(
             budget=meter.text(),
         )
 
+    is_evaluation = False
     # What may end the run before its last step. A continued run may be over at once.
     interrupted = False
     stop_reason = distributed.broadcast_from_first(lambda: validator.stop_reason)
@@ -303,6 +304,8 @@ def train_loop(
                     read_clocks(signal, meter, clock, count * timer.step_seconds_or_zero)
                 )
                 is_last = step == total_steps or interrupted or used_up or out_of_time
+                # Of several processes, the flags are those of one dispatch before.
+                is_due = is_due and not is_evaluation
                 is_evaluation = (step % evaluation_period == 0 or is_due) and not is_too_soon
                 is_evaluation = is_last or is_evaluation
                 # Epochs of little speech are short: a run of limited time would save all the time.
