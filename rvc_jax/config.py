@@ -314,6 +314,10 @@ class TrainConfig:
     data_on_device: Literal["auto", "yes", "no"] = "auto"
     """Keep all training windows in the accelerator's memory, or stream them. auto: keep them if
     they take at most a quarter of it; never on a CPU."""
+    memory_gigabytes: float = 0.0
+    """Host memory that the training windows may take, in GB. Those of a larger dataset stay on disk
+    and are read when a step needs them, in the same order; 0: an eighth of the memory that is
+    available at the start."""
     steps_per_dispatch: int = 0
     """Steps that the accelerator runs per call from the host; 0: 1 on a CPU, 32 elsewhere."""
     rematerialize: bool = False

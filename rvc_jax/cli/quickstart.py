@@ -10,7 +10,7 @@ from typing import NamedTuple
 from rvc_jax.audio.reading import decode, find_audio
 from rvc_jax.audio.writing import save
 from rvc_jax.config import QUICKSTART, ConvertConfig, EvaluateConfig, PrepareConfig, to_dict
-from rvc_jax.data.dataset import load_dataset, read_info
+from rvc_jax.data.dataset import load_holdout, read_info
 from rvc_jax.data.prepare import prepare
 from rvc_jax.data.sources import find_bundled_sample
 from rvc_jax.errors import UserError
@@ -163,7 +163,7 @@ def quickstart(
             sounds.base,
             result.steps,
         ),
-        *render_holdout_clips(run, load_dataset(dataset)),
+        *render_holdout_clips(run, load_holdout(dataset)),
     ]
     notices = [(folder / "LICENSE.txt").read_text() for folder in (sample, other.parent)]
     write_report(run, out / "report.html", clips, melody, result.rows(), notices)

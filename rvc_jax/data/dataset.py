@@ -8,13 +8,24 @@ import functools
 import hashlib
 import itertools
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from rvc_jax.config import PRESETS, WINDOW_FRAMES
-from rvc_jax.data.quantization import dequantize, quantize, scale_for_peak
+from rvc_jax.config import PRESETS
+from rvc_jax.data import tfds_reader
+from rvc_jax.data.quantization import dequantize, scale_for_peak
+from rvc_jax.data.stored_windows import StoredWindows
+from rvc_jax.data.tfds_reader import Address
+from rvc_jax.data.windows import (
+    FIELDS,
+    Layout,
+    TrainingWindows,
+    Windows,
+    hash_row,
+    quantize_windows,
+)
 from rvc_jax.errors import UserError, describe_os_error, sanitize
 from rvc_jax.storage import places
 from rvc_jax.storage.json_files import convert, parse_json
@@ -34,6 +45,7 @@ _MAX_NUMBER = 1 << 40
 _MAX_CHANNELS = 1 << 16
 
 Split = Literal["train", "holdout"]
+_Read = TypeVar("_Read")
 
 
 class Drop(NamedTuple):
@@ -121,42 +133,19 @@ def _check_info(info: DatasetInfo) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Windows:
-    """Slices of a split, padded with zeros to WINDOW_FRAMES = 336 frames."""
+class HoldoutDataset:
+    """The part of a dataset that voices are measured on."""
 
-    wave: np.ndarray
-    """int16 [slices, 336 * hop]. float32 with a scale of 1 in the hold-out of datasets from before
-    version 3, so that evaluations of their runs stay bit for bit the same."""
-    content: np.ndarray
-    """float16 [slices, 168, channels]."""
-    f0: np.ndarray
-    """float32 [slices, 336] in Hz; 0 is unvoiced."""
-    lengths: np.ndarray
-    """int32 [slices]: frames that are not padding."""
-    speaker: np.ndarray
-    """int32 [slices]: positions in `DatasetInfo.speakers`."""
-    source: list[str]
-    """Names of the files that the slices come from."""
-    start: np.ndarray
-    """float64 [slices]: seconds into those files."""
-    scale: float = 1.0
-    """Amplitude of 1 in `wave`."""
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def samples(self, rows: int | slice | np.ndarray) -> np.ndarray:
-        """Return the sound of some windows as float32 of full scale 1, padding included."""
-        return dequantize(self.wave[rows], self.scale)
+    info: DatasetInfo
+    holdout: Windows
 
 
 @dataclasses.dataclass(frozen=True)
-class VoiceDataset:
-    """A dataset in memory."""
+class VoiceDataset(HoldoutDataset):
+    """A dataset to train on."""
 
-    info: DatasetInfo
-    train: Windows
-    holdout: Windows
+    train: TrainingWindows
+    """In memory (`Windows`), or on disk (`StoredWindows`)."""
 
     @functools.cached_property
     def identity(self) -> str:
@@ -165,22 +154,17 @@ class VoiceDataset:
 
         Of the training windows, everything but sound and content counts.
         """
-        rows = [*_hash_rows(self.train, with_sound=False)]
-        rows += _hash_rows(self.holdout, with_sound=True)
+        rows = [*self.train.hash_rows(), *self.holdout.hash_rows(with_sound=True)]
+        # Sorted, because shards may come in another order.
         content = hashlib.sha256(b"".join(sorted(rows))).hexdigest()
         return f"{self.info.fingerprint[:16]}-{content[:16]}"
 
 
-def _hash_rows(windows: Windows, with_sound: bool) -> Iterator[bytes]:
-    """Yield a hash of every window: shards may come in another order."""
-    for row in range(len(windows)):
-        digest = hashlib.sha256(windows.source[row].encode("utf-8", "surrogateescape"))
-        for array in (windows.start, windows.lengths, windows.speaker, windows.f0):
-            digest.update(array[row].tobytes())
-        if with_sound:
-            digest.update(windows.samples(row).tobytes())
-            digest.update(windows.content[row].tobytes())
-        yield digest.digest()
+@dataclasses.dataclass(frozen=True)
+class LoadedDataset(VoiceDataset):
+    """A dataset of which everything is in memory."""
+
+    train: Windows
 
 
 def read_info(path: Location) -> DatasetInfo:
@@ -193,16 +177,69 @@ def read_info(path: Location) -> DatasetInfo:
     return _read_description(path)[1]
 
 
-def load_dataset(path: Location) -> VoiceDataset:
+def load_dataset(path: Location) -> LoadedDataset:
     """Read a dataset into memory. If it is replaced meanwhile, the new one is read.
 
     Raises:
       UserError: as for `read_info`; also if records are missing or damaged.
     """
+    with open_dataset(path, math.inf) as data:
+        assert isinstance(data.train, Windows)  # any number of bytes is allowed
+        return LoadedDataset(data.info, data.holdout, data.train)
+
+
+def load_holdout(path: Location) -> HoldoutDataset:
+    """Read the hold-out of a dataset, but none of its training windows.
+
+    Raises:
+      UserError: as for `load_dataset`.
+    """
+
+    def load(version: str, info: DatasetInfo) -> HoldoutDataset:
+        return HoldoutDataset(info, _load(path, "holdout", version, info))
+
+    return _read_unchanged(path, load)
+
+
+@contextlib.contextmanager
+def open_dataset(path: Location, memory_bytes: float) -> Iterator[VoiceDataset]:
+    """Open a dataset to train on it, for as long as the context lasts.
+
+    If it is replaced while it is opened, the new one is opened. The windows and their order are
+    the same in memory and on disk.
+
+    Args:
+        path: Folder or URL of the dataset.
+        memory_bytes: Memory that the training windows may take. If they need more, they stay on
+            disk, and are read when they are taken.
+
+    Raises:
+        UserError: as for `load_dataset`. All records are checked either way.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def open_both(version: str, info: DatasetInfo) -> VoiceDataset:
+            train: TrainingWindows
+            if count_bytes(info) <= memory_bytes:
+                train = _load(path, "train", version, info)
+            else:
+                train = _open(path, version, info, stack)
+            return VoiceDataset(info, _load(path, "holdout", version, info), train)
+
+        yield _read_unchanged(path, open_both)
+
+
+def count_bytes(info: DatasetInfo) -> int:
+    """Return the bytes that a dataset's training windows take in memory."""
+    return info.train_slices * _layout(info).bytes_per_window
+
+
+def _read_unchanged(path: Location, read: Callable[[str, DatasetInfo], _Read]) -> _Read:
+    """Call `read` with a dataset's version and description, again if it is replaced meanwhile."""
     for _ in range(_MAX_READS):
         version, info = _read_description(path)
         try:
-            data = _load(path, version, info)
+            data = read(version, info)
         except UserError:
             if not _has_changed(path, info):
                 raise
@@ -210,16 +247,6 @@ def load_dataset(path: Location) -> VoiceDataset:
             if not _has_changed(path, info):
                 return data
     raise _replaced(path)
-
-
-def _load(path: Location, version: str, info: DatasetInfo) -> VoiceDataset:
-    train, holdout = (
-        _pad(_read_records(path, split, info), version, count, info, path)
-        for split, count in _counts(info)
-    )
-    if version == _FLOAT_VERSION:
-        train = quantize_windows(train)
-    return VoiceDataset(info, train, holdout)
 
 
 def iterate(path: Location, split: Split) -> Iterator[dict[str, Any]]:
@@ -234,23 +261,19 @@ def iterate(path: Location, split: Split) -> Iterator[dict[str, Any]]:
         dataset was replaced meanwhile.
     """
     version, info = _read_description(path)
-    for record in _read_records(path, split, info):
+    for _, record in _scan(path, split, info):
         with _report_damage(path):
             wave, scale = _stored_wave(record, version)
             sound = {"wave": dequantize(wave, scale)}
-        yield {name: value for name, value in record.items() if name != "scale"} | sound
+        # Copies, because views would hold the bytes of the whole record.
+        values = {
+            name: value.copy() if isinstance(value, np.ndarray) else value
+            for name, value in record.items()
+            if name not in ("scale", "wave")
+        }
+        yield values | sound
     if _has_changed(path, info):
         raise _replaced(path)
-
-
-def quantize_windows(windows: Windows) -> Windows:
-    """Convert the float32 samples of an older dataset, as every run on it has trained on them."""
-    peak = max((float(np.abs(row).max()) for row in windows.wave), default=0.0)
-    scale = scale_for_peak(peak)
-    wave = np.empty(windows.wave.shape, np.int16)
-    for number, row in enumerate(windows.wave):
-        wave[number] = quantize(row, scale)  # row by row: temporaries of one window only
-    return dataclasses.replace(windows, wave=wave, scale=scale)
 
 
 def _read_description(path: Location) -> tuple[str, DatasetInfo]:
@@ -281,20 +304,24 @@ def _counts(info: DatasetInfo) -> tuple[tuple[Split, int], ...]:
     return ("train", info.train_slices), ("holdout", info.holdout_slices)
 
 
-def _read_records(path: Location, split: Split, info: DatasetInfo) -> Iterator[dict[str, Any]]:
-    """Yield the records of a split as they are stored."""
+def _layout(info: DatasetInfo) -> Layout:
+    return Layout(PRESETS[info.preset].audio.hop, info.content_channels)
+
+
+def _scan(
+    path: Location, split: Split, info: DatasetInfo
+) -> Iterator[tuple[Address, dict[str, Any]]]:
+    """Yield the records of a split as they are stored, and where."""
     expected = dict(_counts(info))[split]
     if expected == 0:  # TFDS has no empty splits
         return
-    from rvc_jax.data.tfds_reader import read_stored_records
+    with _report_damage(path), tfds_reader.open_split(path, split, expected) as records:
+        for address, record in records.scan():
+            yield address, _with_text(record)
 
-    count = 0
-    with _report_damage(path):
-        for record in read_stored_records(path, split, expected):
-            count += 1
-            yield record | {"source": record["source"].decode("utf-8")}
-        if count != expected:
-            raise ValueError(f"{count} of {expected} records")
+
+def _with_text(record: dict[str, Any]) -> dict[str, Any]:
+    return record | {"source": record["source"].decode("utf-8")}
 
 
 def _stored_wave(record: dict[str, Any], version: str) -> tuple[np.ndarray, float]:
@@ -308,52 +335,93 @@ def _stored_wave(record: dict[str, Any], version: str) -> tuple[np.ndarray, floa
     return wave, scale
 
 
-def _pad(
-    records: Iterable[dict[str, Any]],
-    version: str,
-    slices: int,
-    info: DatasetInfo,
-    path: Location,
-) -> Windows:
-    """Arrange records as arrays.
+def _load(path: Location, split: Split, version: str, info: DatasetInfo) -> Windows:
+    """Read a split into memory.
 
-    Raises UserError unless they have the shapes that `info` promises and one scale.
+    Raises UserError unless its records have the shapes that `info` promises and one scale.
     """
-    hop = PRESETS[info.preset].audio.hop
-    records = iter(records)
+    layout = _layout(info)
+    scan = iter(_scan(path, split, info))
     # The first record's reader checks the number of slices, before they get any memory.
-    first = list(itertools.islice(records, 1))
+    first = list(itertools.islice(scan, 1))
+    count = dict(_counts(info))[split]
     sample_type = np.float32 if version == _FLOAT_VERSION else np.int16
-    windows = Windows(
-        wave=np.zeros((slices, WINDOW_FRAMES * hop), sample_type),
-        content=np.zeros((slices, WINDOW_FRAMES // 2, info.content_channels), np.float16),
-        f0=np.zeros((slices, WINDOW_FRAMES), np.float32),
-        lengths=np.zeros(slices, np.int32),
-        speaker=np.zeros(slices, np.int32),
-        source=[],
-        start=np.zeros(slices, np.float64),
-    )
+    fields = layout.allocate((count,), FIELDS, sample_type)
+    start = np.zeros(count, np.float64)
+    sources: list[str] = []
     scales = set()
-    for i, record in enumerate(itertools.chain(first, records)):
-        frames = len(record["f0"])
+    for row, (_, record) in enumerate(itertools.chain(first, scan)):
         with _report_damage(path):
-            wave, scale = _stored_wave(record, version)
-            scales.add(scale)
-            if len(scales) > 1:
-                raise ValueError("records of one split have several scales")
-            windows.wave[i, : frames * hop] = wave
-            windows.content[i, : frames // 2] = record["content"]
-            windows.f0[i, :frames] = record["f0"]
-        windows.lengths[i] = frames
-        windows.speaker[i] = record["speaker"]
-        windows.source.append(record["source"])
-        windows.start[i] = record["start"]
-    return dataclasses.replace(windows, scale=scales.pop() if scales else 1.0)
+            layout.fill(fields, row, record, _wave_of_one_scale(record, version, scales))
+            start[row] = record["start"]
+        sources.append(record["source"])
+    windows = Windows(
+        **fields, source=sources, start=start, scale=scales.pop() if scales else 1.0
+    )
+    if split == "train" and version == _FLOAT_VERSION:
+        return quantize_windows(windows)
+    return windows
+
+
+def _open(
+    path: Location, version: str, info: DatasetInfo, stack: contextlib.ExitStack
+) -> StoredWindows:
+    """Check all training records, and keep where they are.
+
+    Raises UserError as `_load`.
+    """
+    layout = _layout(info)
+    sample_type = np.float32 if version == _FLOAT_VERSION else np.int16
+    addresses: list[Address] = []
+    lengths: list[int] = []
+    speakers: list[int] = []
+    hashes: list[bytes] = []
+    scales = set()
+    peak = 0.0
+    report_damage = functools.partial(_report_damage, path)
+    with report_damage():
+        split = stack.enter_context(tfds_reader.open_split(path, "train", info.train_slices))
+        for address, record in split.scan():
+            row = layout.allocate((1,), FIELDS, sample_type)
+            wave = _wave_of_one_scale(record, version, scales)
+            layout.fill(row, 0, record, wave)
+            if version == _FLOAT_VERSION:
+                peak = max(peak, float(np.abs(wave).max(initial=0.0)))
+            addresses.append(address)
+            lengths.append(int(row["lengths"][0]))
+            speakers.append(int(row["speaker"][0]))
+            values = (row["lengths"][0], row["speaker"][0], row["f0"][0])
+            source = _with_text(record)["source"]
+            hashes.append(hash_row(source, np.float64(record["start"]), *values))
+    windows = StoredWindows(
+        split,
+        layout,
+        addresses,
+        np.array(lengths, np.int32),
+        np.array(speakers, np.int32),
+        hashes,
+        scale_for_peak(peak) if version == _FLOAT_VERSION else scales.pop(),
+        report_damage,
+    )
+    stack.callback(windows.close)
+    return windows
+
+
+def _wave_of_one_scale(record: dict[str, Any], version: str, scales: set[float]) -> np.ndarray:
+    """Return the samples of a record as they are stored, and add their scale to those seen.
+
+    Raises ValueError if they have another scale than those before.
+    """
+    wave, scale = _stored_wave(record, version)
+    scales.add(scale)
+    if len(scales) > 1:
+        raise ValueError("records of one split have several scales")
+    return wave
 
 
 @contextlib.contextmanager
 def _report_damage(path: Location) -> Iterator[None]:
-    """Turn any error of reading records into one line; TensorFlow's own words help nobody."""
+    """Turn any error of reading records into one line; a parser's words help nobody."""
     try:
         yield
     except (MemoryError, UserError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rvc_jax.data.dataset import VoiceDataset
+from rvc_jax.data.dataset import HoldoutDataset
 from rvc_jax.errors import UserError
 from rvc_jax.report.run_page import Clip
 from rvc_jax.runs import checkpoint
@@ -16,7 +16,7 @@ from rvc_jax.train.networks import build_networks
 _TRIES = 3
 
 
-def render_holdout_clips(run: RunFolder, data: VoiceDataset) -> list[Clip]:
+def render_holdout_clips(run: RunFolder, data: HoldoutDataset) -> list[Clip]:
     """Render the first slice of the hold-out with the best voice, and the latest if it differs.
 
     The run may be training: voices that are not saved yet are left out.

@@ -20,6 +20,8 @@ from rvc_jax.storage.places import Location, find_bucket, is_remote
 from rvc_jax.storage.plain_files import read_plain
 from rvc_jax.version import __version__
 
+_INDEX = "index.npy"
+
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
@@ -71,11 +73,9 @@ class RunFolder:
         """Read a run's `config.json`; None if the folder does not have one yet."""
         return cls.open(path) if (path / "config.json").exists() else None
 
-    def write(self, index: np.ndarray) -> None:
-        """Write everything that is needed to repeat the run and to use its voice.
-
-        Args:
-            index: Content features of the training speech [rows, channels], for retrieval.
+    def write(self) -> None:
+        """Write everything that is needed to repeat the run. The index of another dataset is
+        removed.
 
         Raises:
             UserError: The folder holds something else.
@@ -87,6 +87,10 @@ class RunFolder:
                 "--run"
             )
         self.path.mkdir(parents=True, exist_ok=True)
+        before = RunFolder.open_if_any(self.path)
+        if before and before.dataset.fingerprint != self.dataset.fingerprint:
+            # Before the new settings are written, so that they never stand beside the old index.
+            (self.path / _INDEX).unlink(missing_ok=True)
         config = {
             "format": FORMAT,
             "version": __version__,
@@ -97,7 +101,19 @@ class RunFolder:
             "started_from": self.started_from,
         }
         write_json(self.path / "config.json", config)
-        write_array(self.path / "index.npy", index.astype(np.float16))
+
+    @property
+    def has_index(self) -> bool:
+        """Whether the index has been made."""
+        return (self.path / _INDEX).exists()
+
+    def write_index(self, index: np.ndarray) -> None:
+        """Write the index.
+
+        Args:
+            index: Content features of the training speech [rows, channels], for retrieval.
+        """
+        write_array(self.path / _INDEX, index.astype(np.float16, copy=False))
 
     def find_dataset(self, named: Location | None, run: Location) -> Location:
         """Return where to read the run's dataset.
@@ -157,7 +173,7 @@ class RunFolder:
         Returns:
             float16 [rows, channels].
         """
-        path = self.path / "index.npy"
+        path = self.path / _INDEX
         try:
             return check_rows(read_npy(path), path)
         except FileNotFoundError:

@@ -30,18 +30,22 @@ _FILES = 2e6
 class DiskQuota:
     """Keeps a run's folder within `max_gigabytes`, including a checkpoint that is being written."""
 
-    def __init__(self, run: Path, recipe: TrainConfig, reporter: Reporter):
+    def __init__(
+        self, run: Path, recipe: TrainConfig, reporter: Reporter, index_bytes: int = 0
+    ):
         """Limit the folder's size as the recipe says.
 
         Args:
             run: The run's folder.
             recipe: Has the limit.
             reporter: Receives one message when the first checkpoint is removed for this reason.
+            index_bytes: Size of the index, which is written after the first checkpoint.
         """
         self._run = run
         self._recipe = recipe
         self._reporter = reporter
         self._limit = recipe.max_gigabytes * _GIGABYTE
+        self._index_bytes = index_bytes
         self._lock = threading.Lock()
         self._has_warned = False
 
@@ -69,7 +73,7 @@ class DiskQuota:
         # The oldest first: permanent checkpoints are the oldest. The newest always stays.
         removable = self._checkpoints()[:-1]
         while True:
-            needed = self._used_bytes() + arrays + _FILES + _reserved_bytes(self._run)
+            needed = self._used_bytes() + arrays + _FILES + self._reserved_bytes()
             if needed <= self._limit:
                 return
             limit = f"{self._recipe.max_gigabytes:g}"
@@ -84,6 +88,11 @@ class DiskQuota:
                 self._has_warned = True
                 text = f"--max-gigabytes {limit}: older checkpoints make room for new"
                 self._reporter.message(f"step {step}: {text}")
+
+    def _reserved_bytes(self) -> float:
+        """Return the bytes to keep free."""
+        missing = max(0, self._index_bytes - folder_bytes(self._run / "index.npy"))
+        return _RESERVE + missing
 
     def _used_bytes(self) -> float:
         """Return the folder's size, with checkpoints that are only at the run's URL counted as
@@ -129,19 +138,14 @@ def check_quota(run: Path, settings: Preset, index_bytes: int) -> None:
     counted = ("checkpoints", "best", "index.npy")
     others = sum(folder_bytes(path) for path in run.glob("*") if path.name not in counted)
     arrays = 2 * _count_bytes(state) + _count_bytes(state.generator.params)
-    # A new index is written beside the old one.
-    needed = (arrays + 3 * _FILES + others + 2 * index_bytes + _RESERVE) / _GIGABYTE
+    index = max(index_bytes, folder_bytes(run / "index.npy"))
+    needed = (arrays + 3 * _FILES + others + index + _RESERVE) / _GIGABYTE
     if needed > limit:
         raise UserError(
             f"--max-gigabytes {limit:g} is too little for the run {run}: two checkpoints (one "
             f"while the next is written), the best voice and the rest need "
             f"{needed + 0.005:.2f} GB"
         )
-
-
-def _reserved_bytes(run: Path) -> float:
-    """Return the bytes to keep free: a continued run writes a new index beside the old one."""
-    return _RESERVE + folder_bytes(run / "index.npy")
 
 
 def _count_bytes(shapes: Any) -> int:

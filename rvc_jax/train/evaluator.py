@@ -11,7 +11,8 @@ import numpy as np
 from rvc_jax.audio.filters import resample
 from rvc_jax.audio.spectrogram import log_mel, spectrogram
 from rvc_jax.config import FEATURE_HOP, FEATURE_RATE, WINDOW_FRAMES
-from rvc_jax.data.dataset import VoiceDataset, Windows
+from rvc_jax.data.dataset import HoldoutDataset
+from rvc_jax.data.windows import Windows
 from rvc_jax.errors import UserError
 from rvc_jax.features.f0 import load_pitch_extractor
 from rvc_jax.features.f0.coarse import coarse_pitch
@@ -203,7 +204,7 @@ class PitchAndSpeaker:
 
 
 def evaluate(
-    run: RunFolder, dataset: VoiceDataset, which: str = "best"
+    run: RunFolder, dataset: HoldoutDataset, which: str = "best"
 ) -> dict[str, float | int | str]:
     """Measure a run's voice on the hold-out of a dataset.
 

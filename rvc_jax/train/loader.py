@@ -1,13 +1,14 @@
 """Training windows on their way from the dataset to a step.
 
 A sampler decides which windows a step sees. A loader brings them to the device: all windows stay
-there, or those of the next dispatch arrive in time. Both give a step the same windows in the same
-precision, so a run can continue with the other one.
+there, or those of the next dispatches arrive in time, from memory or from disk. All of these give a
+step the same windows in the same precision, so a run can continue with another one.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -17,11 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from rvc_jax.data.dataset import Windows
+from rvc_jax.data.windows import FIELDS, TrainingWindows, Windows
 from rvc_jax.train.distributed import place_on_mesh
 
 _MEMORY_SHARE = 0.25
 """Share of the device's memory that resident windows may take."""
+_STEPS_AHEAD = 8
+"""Steps whose windows wait on the host, if a dispatch has fewer."""
 
 
 @jax.tree_util.register_dataclass
@@ -52,19 +55,14 @@ class Batch:
 
 def as_batch(windows: Windows) -> Batch:
     """View all windows of a dataset as one batch; nothing is copied."""
-    arrays: dict[str, Any] = {
-        "content": windows.content,
-        "f0": windows.f0,
-        "lengths": windows.lengths,
-        "speaker": windows.speaker,
-        "wave": windows.wave,
-    }
+    arrays: dict[str, Any] = {name: getattr(windows, name) for name in FIELDS}
     return Batch(**arrays, scale=windows.scale)
 
 
-def gather(windows: Windows, rows: np.ndarray) -> Batch:
-    """Collect the windows of the given numbers as a batch of NumPy arrays."""
-    return jax.tree.map(lambda array: array[rows], as_batch(windows))
+def gather(windows: TrainingWindows, rows: np.ndarray) -> Batch:
+    """Collect the windows of the given numbers [...] as a batch of NumPy arrays."""
+    arrays: dict[str, Any] = windows.take(rows)
+    return Batch(**arrays, scale=windows.scale)
 
 
 class BatchSampler:
@@ -80,13 +78,17 @@ class BatchSampler:
         self._batch = batch
         self._seed = seed
         self.steps_per_epoch = math.ceil(windows / batch)
+        # A large dataset's order takes longer to draw than a fast step takes.
+        self._order = functools.lru_cache(maxsize=2)(self._draw_order)
 
     def rows(self, step: int) -> np.ndarray:
         """Return the numbers of the windows of a step [batch]."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self._seed, epoch]).permutation(self._count)
         places = np.arange(position * self._batch, (position + 1) * self._batch)
-        return np.take(order, places, mode="wrap")
+        return np.take(self._order(epoch), places, mode="wrap")
+
+    def _draw_order(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self._seed, epoch]).permutation(self._count)
 
     def rows_for_steps(self, step: int, steps: int) -> np.ndarray:
         """Return the numbers of the windows of `steps` steps from `step` on: int32 [steps,
@@ -133,9 +135,9 @@ class StreamingLoader:
     resident: None = None
     """Nothing stays on the devices."""
 
-    def __init__(self, windows: Windows, sampler: BatchSampler, steps: int, mesh: Mesh):
+    def __init__(self, windows: TrainingWindows, sampler: BatchSampler, steps: int, mesh: Mesh):
         """steps: most steps of a dispatch."""
-        self._windows = as_batch(windows)
+        self._windows = windows
         self._sampler = sampler
         self._steps = steps
         self._mesh = mesh
@@ -146,10 +148,19 @@ class StreamingLoader:
         """Return the batch arguments of a dispatch of `count` steps from `step` on.
 
         They are the windows: a batch of arrays [steps, batch, ...].
+
+        Raises:
+            UserError: A record on disk can't be read.
         """
         waiting = self._ready.pop(step, None) or self._pool.submit(self._gather, step)
         # Queued behind this dispatch's windows, so gathered while the device works on them.
-        self._ready = {step + count: self._pool.submit(self._gather, step + count)}
+        ahead = range(max(1, _STEPS_AHEAD // self._steps))
+        wanted = [step + count + self._steps * i for i in ahead]
+        for other in self._ready.keys() - set(wanted):
+            self._ready.pop(other).cancel()
+        for start in wanted:
+            if start not in self._ready:
+                self._ready[start] = self._pool.submit(self._gather, start)
         return waiting.result()
 
     @staticmethod
@@ -158,10 +169,22 @@ class StreamingLoader:
         return jax.tree.map(lambda array: array[i], batches)
 
     def _gather(self, step: int) -> Batch:
+        """Gather the windows of all steps of a dispatch, divided over devices by batch."""
         rows = self._sampler.rows_for_steps(step, self._steps)
-        return jax.tree.map(
-            lambda array: _gather_sharded(array, rows, self._mesh), self._windows
-        )
+        sharding = NamedSharding(self._mesh, PartitionSpec(None, "data"))
+        # Of the devices of this process only.
+        indices = sharding.addressable_devices_indices_map(rows.shape)
+        parts = [gather(self._windows, rows[index]) for index in indices.values()]
+
+        def place(*arrays: np.ndarray) -> jax.Array:
+            shape = (*rows.shape, *arrays[0].shape[2:])
+            pieces = [
+                jax.device_put(array, device)
+                for array, device in zip(arrays, indices, strict=True)
+            ]
+            return jax.make_array_from_single_device_arrays(shape, sharding, pieces)
+
+        return jax.tree.map(place, *parts)
 
     def close(self) -> None:
         """Stop the thread; what it has gathered is dropped."""
@@ -169,6 +192,28 @@ class StreamingLoader:
 
 
 Loader = ResidentLoader | StreamingLoader
+
+
+def make_loader(
+    windows: TrainingWindows, sampler: BatchSampler, steps: int, mesh: Mesh, on_device: str
+) -> Loader:
+    """Choose how windows come to the devices.
+
+    Args:
+        windows: The windows. Those on disk are streamed.
+        sampler: Decides which of them a step sees.
+        steps: Most steps of a dispatch.
+        mesh: The devices.
+        on_device: Whether the devices keep windows that are in memory: yes, no or auto.
+    """
+    is_resident = on_device == "yes"
+    if isinstance(windows, Windows) and on_device == "auto":
+        device = mesh.devices.flat[0]
+        # On a CPU, NumPy gathers windows faster than XLA.
+        is_resident = device.platform != "cpu" and fits_on_device(windows, device)
+    if isinstance(windows, Windows) and is_resident:
+        return ResidentLoader(windows, sampler, steps, mesh)
+    return StreamingLoader(windows, sampler, steps, mesh)
 
 
 def fits_on_device(windows: Windows, device: Any) -> bool:
@@ -179,15 +224,3 @@ def fits_on_device(windows: Windows, device: Any) -> bool:
     limit = (device.memory_stats() or {}).get("bytes_limit")
     size = sum(array.nbytes for array in jax.tree.leaves(as_batch(windows)))
     return limit is None or size <= _MEMORY_SHARE * limit
-
-
-def _gather_sharded(windows: np.ndarray, rows: np.ndarray, mesh: Mesh) -> jax.Array:
-    """Gather the windows of these numbers [steps, batch, ...], divided over devices by batch."""
-    sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
-    shape = (*rows.shape, *windows.shape[1:])
-
-    def gather_part(index: Any) -> np.ndarray:
-        return windows[rows[index[:2]]]
-
-    # Called for the devices of this process only.
-    return jax.make_array_from_callback(shape, sharding, gather_part)

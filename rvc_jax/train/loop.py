@@ -14,7 +14,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, SingleDeviceSharding
 
 from rvc_jax.config import Preset, from_dict, to_dict
-from rvc_jax.data.dataset import VoiceDataset, load_dataset
+from rvc_jax.data.dataset import VoiceDataset, open_dataset
+from rvc_jax.data.index_rows import count_index_bytes
 from rvc_jax.errors import UserError
 from rvc_jax.models.parameters import Parameters
 from rvc_jax.reporter import SILENT, Reporter
@@ -24,6 +25,7 @@ from rvc_jax.runs.history import FILE as HISTORY_FILE
 from rvc_jax.runs.history import History
 from rvc_jax.runs.lock import lock_run
 from rvc_jax.runs.progress import TrainProgress, TrainResult, report_training
+from rvc_jax.runs.retrieval import write_index
 from rvc_jax.storage.locks import Lock, NoLock
 from rvc_jax.storage.places import Location, is_remote
 from rvc_jax.storage.scratch import clear_leftovers, temporary_folder
@@ -33,22 +35,18 @@ from rvc_jax.train.checkpointing import CheckpointManager
 from rvc_jax.train.clock import NO_LIMIT, EvaluationClock, expect_end, read_clocks
 from rvc_jax.train.disk_quota import DiskQuota
 from rvc_jax.train.dispatch import compile_dispatch
-from rvc_jax.train.loader import (
-    BatchSampler,
-    Loader,
-    ResidentLoader,
-    StreamingLoader,
-    fits_on_device,
-)
+from rvc_jax.train.loader import BatchSampler, make_loader
 from rvc_jax.train.metric_writer import DelayedMetrics, MetricWriter
 from rvc_jax.train.networks import Networks, build_networks
 from rvc_jax.train.optimizer import scale_learning_rate
 from rvc_jax.train.pretrained import hash_pretrained_files, load_initial_parameters
 from rvc_jax.train.resume import (
     describe_changes,
+    describe_memory,
     describe_speech,
     parse_budget,
     resolve_device_count,
+    resolve_memory_limit,
     resolve_settings,
     shorten_identity,
 )
@@ -101,10 +99,18 @@ def train(
                 clear_leftovers(folder)
 
         distributed.broadcast_from_first(take_lock)
-        return _train(dataset, run, preset, overrides, reporter, lock)
+        # One limit for all: they must agree on whether the windows stay on disk.
+        limit = distributed.broadcast_from_first(
+            lambda: resolve_memory_limit(run, preset, overrides or {})
+        )
+        data = distributed.run_in_all(lambda: stack.enter_context(open_dataset(dataset, limit)))
+        if text := describe_memory(data, limit):
+            reporter.message(text)
+        return _train(data, dataset, run, preset, overrides, reporter, lock)
 
 
 def _train(
+    data: VoiceDataset,
     dataset: Location,
     run: Path,
     preset: Preset | None,
@@ -113,7 +119,6 @@ def _train(
     lock: Lock,
 ) -> TrainResult:
     """Train, with the run's lock held."""
-    data = distributed.run_in_all(lambda: load_dataset(dataset))
     place = dataset if is_remote(dataset) else Path(dataset).absolute()
 
     def prepare_run() -> dict[str, Any]:
@@ -129,7 +134,7 @@ def _train(
             )
         # Only now, because everything above compares with the run as it was.
         folder = RunFolder(run, settings, data.info, place, devices, started_from)
-        folder.write(_collect_index_rows(data))
+        folder.write()
         return {
             "preset": to_dict(settings),
             "devices": devices,
@@ -197,7 +202,7 @@ def train_loop(
     def say(step: int, text: str) -> None:
         reporter.message(f"step {step}: {text}")
 
-    quota = DiskQuota(folder.path, recipe, reporter)
+    quota = DiskQuota(folder.path, recipe, reporter, count_index_bytes(data))
     history = History(folder.path / HISTORY_FILE)
     if history.notice:
         reporter.message(history.notice)
@@ -229,9 +234,8 @@ def train_loop(
         lambda: first_step == 0 or is_other or validator.lacks_baseline
     )
     metrics_log = DelayedMetrics(writer, recipe.log_every, steps_per_epoch)
-    loader, dispatch = _make_loader_and_dispatch(
-        data, sampler, networks, steps_per_dispatch, mesh
-    )
+    loader = make_loader(data.train, sampler, steps_per_dispatch, mesh, recipe.data_on_device)
+    dispatch = compile_dispatch(networks, loader, steps_per_dispatch, mesh)
     timer = StepTimer()
     clock = EvaluationClock(recipe.minutes)
 
@@ -241,6 +245,11 @@ def train_loop(
             local = distributed.localize(state)
             validator.evaluate(step, local.generator.params, local.average, writer)
         return distributed.broadcast_from_first(lambda: validator.stop_reason)
+
+    def save_index() -> None:
+        """Write what a saved voice needs besides, once per run."""
+        if distributed.is_first():
+            write_index(folder, data, reporter)
 
     def progress() -> TrainProgress:
         end = expect_end(step, total_steps, meter.seconds_left / timer.step_seconds)
@@ -359,11 +368,13 @@ def train_loop(
                 if is_save:
                     checkpoints.save(step, to_saved_tree(state))
                     meter.save()
+                    save_index()
                 meter.pause(timer.last_pause)
 
             metrics_log.flush()
             # Does nothing if this step is saved already; a run that its patience ended is not.
             checkpoints.save(step, to_saved_tree(state))
+            save_index()
             checkpoints.finish()
             validator.finish()
     finally:
@@ -451,33 +462,6 @@ def _init_state(networks: Networks, averaged: bool, reporter: Reporter) -> Train
     return jax.jit(create)(generator, discriminator)  # one program, not one per array
 
 
-def _make_loader_and_dispatch(
-    data: VoiceDataset,
-    sampler: BatchSampler,
-    networks: Networks,
-    steps_per_dispatch: int,
-    mesh: Mesh,
-) -> tuple[Loader, Any]:
-    """Return what brings windows to the devices, and the compiled function that trains on them."""
-    windows = data.train
-    choice = networks.preset.train.data_on_device
-    device = mesh.devices.flat[0]
-    # On a CPU, NumPy gathers windows faster than XLA.
-    fits = device.platform != "cpu" and fits_on_device(windows, device)
-    is_resident = fits if choice == "auto" else choice == "yes"
-    kind = ResidentLoader if is_resident else StreamingLoader
-    loader = kind(windows, sampler, steps_per_dispatch, mesh)
-    return loader, compile_dispatch(networks, loader, steps_per_dispatch, mesh)
-
-
 def _next_multiple(step: int, period: int) -> int:
     """Return the next step after `step` that is a multiple of the period."""
     return (step // period + 1) * period
-
-
-def _collect_index_rows(data: VoiceDataset) -> np.ndarray:
-    """Return the content features of the training windows without padding [rows, channels]."""
-    windows = data.train
-    return np.concatenate(
-        [windows.content[i, : frames // 2] for i, frames in enumerate(windows.lengths)]
-    )

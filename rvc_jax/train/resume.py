@@ -9,11 +9,13 @@ from typing import Any
 import jax
 
 from rvc_jax.config import GENERATOR_PARTS, PRESETS, Preset, TrainConfig, option
-from rvc_jax.data.dataset import DatasetInfo, VoiceDataset
+from rvc_jax.data.dataset import DatasetInfo, VoiceDataset, count_bytes
+from rvc_jax.data.index_rows import count_index_bytes
 from rvc_jax.errors import UserError, sanitize
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.history import FILE as HISTORY_FILE
 from rvc_jax.runs.history import History
+from rvc_jax.storage.memory import measure_available_memory
 from rvc_jax.train import pretrained
 from rvc_jax.train.budget import Budget, lookup_rate
 from rvc_jax.train.disk_quota import check_quota
@@ -31,6 +33,10 @@ def parse_budget(recipe: TrainConfig) -> Budget | None:
     return Budget.parse(recipe.budget, rate, jax.device_count())
 
 
+_MEMORY_SHARE = 0.125
+"""Share of the available host memory that training windows may take by default."""
+_NO_LIMIT = 1 << 62
+
 _FIXED_OPTIONS = ("seed", "batch_per_chip", "accumulate", "optimizer")
 """Options that a continued run can't change: its steps, or the state between them, depend on
 them."""
@@ -45,6 +51,7 @@ _FREELY_CHANGEABLE = frozenset(
         "pretrained_discriminator",
         "budget",
         "data_on_device",
+        "memory_gigabytes",
         "steps_per_dispatch",
         "rematerialize",
         "max_consecutive_skips",
@@ -102,13 +109,47 @@ def resolve_settings(
     own = (preset or PRESETS[settings.name]).train
     settings = dataclasses.replace(settings, train=settings.train.with_options(overrides, own))
     check_recipe(settings.train)
-    index_rows = int((data.train.lengths // 2).sum())
-    index_bytes = 2 * settings.generator.content_channels * index_rows  # float16
-    check_quota(path, settings, index_bytes)
+    check_quota(path, settings, count_index_bytes(data))
     # Last, because it may have to download the networks.
     if run is None:
         pretrained.check(settings)
     return settings
+
+
+def resolve_memory_limit(path: Path, preset: Preset | None, overrides: dict[str, Any]) -> int:
+    """Return the bytes of host memory that training windows may take.
+
+    Args:
+        path: The run's folder. If it holds a run, its setting counts.
+        preset: The preset of a new run, if the user has named it.
+        overrides: Fields of `TrainConfig` that the user has set.
+
+    Raises:
+        UserError: The run is damaged.
+    """
+    run = RunFolder.open_if_any(path)
+    recipe = run.preset.train if run else preset.train if preset else TrainConfig()
+    recipe = dataclasses.replace(recipe, **overrides)
+    if recipe.data_on_device == "yes":  # all of them pass through the host's memory
+        return _NO_LIMIT
+    limit = recipe.memory_gigabytes * 1e9
+    return int(limit or _MEMORY_SHARE * measure_available_memory())
+
+
+def describe_memory(data: VoiceDataset, limit: int) -> str:
+    """Say that windows are read from disk, if they are; else return an empty text.
+
+    Args:
+        data: The dataset.
+        limit: Bytes of host memory that its training windows may take.
+    """
+    size = count_bytes(data.info)
+    if size <= limit:
+        return ""
+    return (
+        f"the training windows take {size / 1e9:.1f} GB, more than {limit / 1e9:.1f} GB of memory: "
+        "they are read from disk as they are needed (--memory-gigabytes)"
+    )
 
 
 def describe_changes(path: Path, settings: Preset, data: VoiceDataset) -> list[str]:
@@ -205,6 +246,7 @@ def check_recipe(recipe: TrainConfig) -> None:
         "clip_norm",
         "keep_every",
         "max_gigabytes",
+        "memory_gigabytes",
     )
     for name in at_least_zero:
         value = getattr(recipe, name)

@@ -22,6 +22,7 @@ from rvc_jax.models.parameters import Network
 from rvc_jax.models.synthesizer import build_synthesizer
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.history import infer_steps_per_epoch
+from rvc_jax.runs.retrieval import read_or_make_index
 from rvc_jax.voices.names import choose_name, name_of_run
 
 Version = Literal["v1", "v2"]
@@ -97,6 +98,7 @@ class VoiceModel:
         network, parameters = run.load_generator(which, step)
         found_step = int(run.voice_folder(which, step).name)
         dataset = run.dataset
+        index, why_none = read_or_make_index(run)
         facts = {
             "name": name or name_of_run(run.path),
             "epoch": count_epochs(run, found_step),
@@ -112,7 +114,8 @@ class VoiceModel:
             content_fingerprint=dataset.content_fingerprint,
             speakers=dataset.speakers,
             facts=facts,
-            index=run.index(),
+            index=index,
+            notes=(why_none,) if why_none else (),
             run=run,
             prepare=_read_preparation(run),
             median_f0=dataset.speaker_median_f0,

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -148,19 +149,20 @@ def test_the_identity_is_that_of_the_content(copy, sample_dataset):
 
 def replace_once(copy, monkeypatch):
     """Put another dataset in the place of this one when its records are asked for."""
-    real = tfds_reader.read_stored_records
+    real = tfds_reader.open_split
     new = shutil.copytree(copy, copy.with_name("new"))
     metadata = json.loads((new / "metadata.json").read_text())
     (new / "metadata.json").write_text(json.dumps(metadata | {"notes": ["the new one"]}))
 
-    def read(place, split, expected):
-        records = list(real(place, split, expected))
-        if new.exists():
-            shutil.rmtree(copy)
-            new.rename(copy)
-        yield from records
+    @contextlib.contextmanager
+    def open_and_replace(place, split, expected):
+        with real(place, split, expected) as records:
+            if new.exists():
+                shutil.rmtree(copy)
+                new.rename(copy)
+            yield records
 
-    monkeypatch.setattr(tfds_reader, "read_stored_records", read)
+    monkeypatch.setattr(tfds_reader, "open_split", open_and_replace)
 
 
 def test_one_that_is_replaced_while_it_is_read_is_read_again(copy, monkeypatch):

@@ -57,7 +57,8 @@ def make_run(
 ) -> RunFolder:
     """A run of two epochs: its best voice is of step 10, its newest checkpoint of step 20."""
     run = RunFolder(path, preset, info(encoder, **changes))
-    run.write(ROWS)
+    run.write()
+    run.write_index(ROWS)
     generator = build_synthesizer(preset.generator, preset.audio)
     discriminator = Network(Discriminator(preset.discriminator)).init(seed)
     checkpoint.write(run.best, 10, {"generator": generator.init(seed)})

@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from micro import MICRO
 
 from rvc_jax.config import Preset
-from rvc_jax.data.dataset import Windows, quantize_windows
+from rvc_jax.data.windows import Windows, quantize_windows
 from rvc_jax.models.kernels.options import KernelConfig
 from rvc_jax.train.dispatch import compile_dispatch
 from rvc_jax.train.loader import Batch, BatchSampler, Loader, as_batch

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_windows import one_device, random_windows, take_steps
 
-from rvc_jax.data.dataset import Windows, quantize_windows
+from rvc_jax.data.windows import Windows, quantize_windows
 from rvc_jax.train.loader import (
     BatchSampler,
     Loader,

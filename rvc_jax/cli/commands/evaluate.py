@@ -93,7 +93,7 @@ def evaluate(
 def _evaluate_run(
     run: str, dataset: str | None, voice: Which, content_encoder: str | None
 ) -> dict[str, Any]:
-    from rvc_jax.data.dataset import load_dataset
+    from rvc_jax.data.dataset import load_holdout
     from rvc_jax.runs.folder import RunFolder
     from rvc_jax.runs.mirror import VOICE_FOLDERS, fetch_run
     from rvc_jax.storage import places
@@ -113,7 +113,7 @@ def _evaluate_run(
         raise UserError(
             f"the dataset of {run} is not at {place} any more: name it with --dataset"
         )
-    return evaluate_run(folder, load_dataset(place), voice)
+    return evaluate_run(folder, load_holdout(place), voice)
 
 
 def _rows(measured: ConversionReport) -> Iterator[tuple[str, str]]:

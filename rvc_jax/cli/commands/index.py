@@ -122,11 +122,15 @@ def _read_run(source: str) -> tuple[np.ndarray | None, tuple[str, str | None, An
     """Return the features of a run, and its content encoder's name, hash and version."""
     from rvc_jax.runs.folder import RunFolder
     from rvc_jax.runs.mirror import fetch_run
+    from rvc_jax.runs.retrieval import read_or_make_index
 
     run = RunFolder.open(fetch_run(source, "index.npy"))
     dataset = run.dataset
     encoder = (dataset.content_encoder, dataset.content_fingerprint, run.preset.version)
-    return run.index(), encoder
+    rows, why_none = read_or_make_index(run)
+    if why_none:
+        raise UserError(f"{source}: {why_none}; give the features as .npy")
+    return rows, encoder
 
 
 def _read_array(path: Path) -> np.ndarray:

@@ -83,7 +83,7 @@ def write_report_of_run(
     Raises:
       UserError: a dataset was named and cannot be read.
     """
-    from rvc_jax.data.dataset import load_dataset
+    from rvc_jax.data.dataset import load_holdout
     from rvc_jax.report import write_report
     from rvc_jax.report.holdout_clips import render_holdout_clips
     from rvc_jax.runs.folder import RunFolder
@@ -93,7 +93,7 @@ def write_report_of_run(
     missing = ""
     try:
         place = folder.find_dataset(dataset, named_run or run)
-        clips = render_holdout_clips(folder, load_dataset(place))
+        clips = render_holdout_clips(folder, load_holdout(place))
     except UserError as error:
         if dataset is not None:
             raise
