@@ -66,9 +66,11 @@ class StoredWindows:
             UserError: A record is damaged, or another dataset has taken this one's place.
         """
         fields = self._layout.allocate(rows.shape, names)
-        list(
-            self._pool.map(lambda at: self._read(fields, at, rows[at]), np.ndindex(rows.shape))
-        )
+
+        def read(at: tuple[int, ...]) -> None:
+            self._read(fields, at, int(rows[at]))
+
+        list(self._pool.map(read, np.ndindex(rows.shape)))
         return fields
 
     def hash_rows(self) -> Iterator[bytes]:

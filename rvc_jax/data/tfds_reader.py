@@ -142,7 +142,8 @@ class StoredSplit:
     def _parse(self, content: bytes) -> dict[str, Any]:
         from tensorflow_datasets.proto import tf_example_pb2  # does not import TensorFlow
 
-        stored = tf_example_pb2.Example.FromString(content).features.feature
+        messages: Any = tf_example_pb2  # its classes are made when it is imported
+        stored = messages.Example.FromString(content).features.feature
         return {name: _decode(stored[name], kind) for name, kind in self._features.items()}
 
 
@@ -233,7 +234,7 @@ def _decode(stored: Any, feature: _Feature) -> Any:
     Raises ValueError if it is not what the description says.
     """
     kind = stored.WhichOneof("kind")
-    values = getattr(stored, kind).value if kind else ()
+    values: Any = getattr(stored, kind).value if kind else ()
     if feature.text is not None:
         (text,) = values
         if not isinstance(text, bytes):

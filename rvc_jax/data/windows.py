@@ -83,12 +83,20 @@ class Layout(NamedTuple):
 class TrainingWindows(Protocol):
     """Windows to train on, in memory or on disk."""
 
-    lengths: np.ndarray
-    """int32 [slices]: frames that are not padding."""
-    speaker: np.ndarray
-    """int32 [slices]: positions in `DatasetInfo.speakers`."""
-    scale: float
-    """Amplitude of 1 in `wave`."""
+    @property
+    def lengths(self) -> np.ndarray:
+        """int32 [slices]: frames that are not padding."""
+        ...
+
+    @property
+    def speaker(self) -> np.ndarray:
+        """int32 [slices]: positions in `DatasetInfo.speakers`."""
+        ...
+
+    @property
+    def scale(self) -> float:
+        """Amplitude of 1 in `wave`."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -1,4 +1,4 @@
-"""What stands beside the shards of a dataset is checked before TensorFlow Datasets sees it."""
+"""What stands beside the shards of a dataset is checked, and records come in the order of TFDS."""
 
 import json
 import os
@@ -10,6 +10,8 @@ import pytest
 
 from rvc_jax.cli.main import main
 from rvc_jax.data.dataset import iterate, load_dataset
+from rvc_jax.data.tfds_import import import_tfds
+from rvc_jax.data.tfds_reader import interleave, open_split
 from rvc_jax.errors import UserError
 
 TEXT = "tensorflow_datasets.core.features.text_feature.Text"
@@ -125,3 +127,56 @@ def test_a_link_to_a_dataset_is_as_good(copy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     relative = load_dataset("link")
     np.testing.assert_array_equal(relative.train.wave, load_dataset(copy).train.wave)
+
+
+def test_the_order_is_that_of_tensorflow_datasets():
+    """Runs depend on it: the order decides which windows a step sees."""
+    tfds = import_tfds()
+    import tensorflow as tf
+
+    config = tfds.ReadConfig()
+    random = np.random.default_rng(0)
+    for shards in (1, 3, 16, 17, 50):
+        lengths = random.integers(1, 70, shards)
+        lengths[random.random(shards) < 0.5] //= 16
+        lengths = np.maximum(lengths * random.choice([1, 16], shards), 1)
+        numbered = tf.data.Dataset.from_tensor_slices((np.arange(shards), lengths))
+        theirs = numbered.interleave(
+            lambda shard, length: tf.data.Dataset.from_tensors(shard).repeat(length),
+            cycle_length=16,  # TFDS's own default, where its config has none
+            block_length=config.interleave_block_length,
+            num_parallel_calls=config.num_parallel_calls_for_interleave_files,
+            deterministic=True,
+        )
+        assert list(interleave(lengths.tolist())) == list(theirs.as_numpy_iterator())
+
+
+def test_every_value_is_what_tensorflow_datasets_reads(sample_dataset):
+    tfds = import_tfds()
+    split = tfds.builder_from_directory(str(sample_dataset)).as_dataset(split="train")
+    theirs = list(tfds.as_numpy(split))
+    with open_split(sample_dataset, "train", len(theirs)) as stored:
+        found = list(stored.scan())
+        assert len(found) == len(theirs) > 1
+        for (address, record), expected in zip(found, theirs, strict=True):
+            assert record.keys() == expected.keys()
+            for each in (record, stored.read(address)):
+                for name, value in expected.items():
+                    np.testing.assert_array_equal(each[name], value)
+                    assert np.asarray(each[name]).dtype == np.asarray(value).dtype
+
+
+def test_a_shard_with_another_number_of_records_is_refused(copy):
+    info = json.loads((copy / "dataset_info.json").read_text())
+    train = next(split for split in info["splits"] if split["name"] == "train")
+    count = int(train["shardLengths"][0])
+    (shard,) = copy.glob("voice-train.tfrecord-*")
+    for number in range(2):
+        shutil.copy(shard, copy / f"voice-train.tfrecord-{number:05d}-of-00002")
+    train["shardLengths"] = [str(count + 1), str(count - 1)]
+    (copy / "dataset_info.json").write_text(json.dumps(info))
+    metadata = json.loads((copy / "metadata.json").read_text())
+    metadata["train_slices"] = 2 * count
+    (copy / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(UserError, match="damaged"):
+        load_dataset(copy)

@@ -69,9 +69,11 @@ def losses(run: Path) -> list[dict[str, float]]:
 @pytest.fixture(scope="module")
 def together(sample_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two processes with two devices each, a batch of 8 in all; two epochs of two steps in
-    four programs."""
+    four programs. The windows are read from disk."""
     run = tmp_path_factory.mktemp("together") / "run"
-    for process in start_two(sample_dataset, run, epochs=2, is_split=True):
+    for process in start_two(
+        sample_dataset, run, epochs=2, is_split=True, memory_gigabytes=1e-9
+    ):
         assert ended(process)["steps"] == 4
     return run
 

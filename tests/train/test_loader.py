@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_windows import one_device, random_windows, take_steps
 
+from rvc_jax.data.dataset import load_dataset, open_dataset
 from rvc_jax.data.windows import Windows, quantize_windows
 from rvc_jax.train.loader import (
     BatchSampler,
@@ -19,6 +22,7 @@ from rvc_jax.train.loader import (
     as_batch,
     fits_on_device,
     gather,
+    make_loader,
 )
 
 
@@ -94,6 +98,37 @@ def test_resident_windows_are_counted_in_bytes() -> None:
     assert fits_on_device(windows, device)
     device.limit -= 4
     assert not fits_on_device(windows, device)
+
+
+def test_windows_on_disk_come_in_the_same_batches(sample_dataset: Path) -> None:
+    """Whatever is asked for: one step after the other, several at once, and again from before."""
+    resident = load_dataset(sample_dataset).train
+    sampler = BatchSampler(len(resident), 4, seed=5)
+    with open_dataset(sample_dataset, memory_bytes=0) as data:
+        for steps, asked in ((1, [0, 1, 2, 3, 1, 2, 9, 40]), (3, [0, 2, 5, 0])):
+            loaders = [
+                make_loader(windows, sampler, steps, one_device(), "auto")
+                for windows in (data.train, resident)
+            ]
+            for step in asked:
+                batches = [loader(step, min(steps, 2)) for loader in loaders]
+                jax.tree.map(np.testing.assert_array_equal, *batches)
+                rows = sampler.rows_for_steps(step, steps)
+                jax.tree.map(np.testing.assert_array_equal, batches[0], gather(resident, rows))
+            for loader in loaders:
+                loader.close()
+
+
+@pytest.mark.parametrize("on_device", ["yes", "no", "auto"])
+def test_what_is_on_disk_is_never_resident(sample_dataset: Path, on_device: str) -> None:
+    with open_dataset(sample_dataset, memory_bytes=0) as data:
+        sampler = BatchSampler(len(data.train), 4, seed=5)
+        loader = make_loader(data.train, sampler, 1, one_device(), on_device)
+        assert isinstance(loader, StreamingLoader)
+        loader.close()
+    resident = load_dataset(sample_dataset).train
+    loader = make_loader(resident, sampler, 1, one_device(), on_device)
+    assert isinstance(loader, ResidentLoader) == (on_device == "yes")
 
 
 def test_streaming_is_bit_for_bit_what_the_device_holds() -> None:

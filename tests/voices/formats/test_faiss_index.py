@@ -398,7 +398,8 @@ def test_the_command_takes_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
     )
     rows = speechlike(30, 384)
     run = RunFolder(tmp_path / "run", PRESETS["nano"], dataset)
-    run.write(rows)
+    run.write()
+    run.write_index(rows)
     assert main(["index", str(run.path), "--out", str(tmp_path / "voice.index")]) == 0
     assert "other programs have no features of that width" in capsys.readouterr().out
     np.testing.assert_array_equal(read(tmp_path / "voice.index"), rows.astype(np.float16))
