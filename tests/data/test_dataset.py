@@ -4,8 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import subprocess
-import sys
 
 import numpy as np
 import pytest
