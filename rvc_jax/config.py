@@ -232,6 +232,11 @@ about the list prices in the United States. Both change."""
 GENERATOR_PARTS = ("enc_p", "enc_q", "flow", "dec", "emb_g")
 """Parts of the generator, by their names in public checkpoints."""
 
+SMALL_CONTENT_PARTS = ("enc_p", "dec.content_blocks")
+"""Parts of the small preset's generator that see the content alone."""
+SMALL_PARTS = (*SMALL_CONTENT_PARTS, "dec", "emb_g")
+"""Parts of the small preset's generator."""
+
 LIMITS = ("epochs", "steps", "minutes")
 """Fields of `TrainConfig` that end a run; 0: without this limit."""
 
@@ -261,7 +266,8 @@ class TrainConfig:
     """Discriminator to start from instead of the default one: a .pth or .safetensors file."""
     freeze: str = ""
     """Parts of the generator that are not trained, separated by commas: enc_p, enc_q, flow, dec,
-    emb_g (prior encoder, posterior encoder, coupling flow, decoder, speaker embeddings)."""
+    emb_g (prior encoder, posterior encoder, coupling flow, decoder, speaker embeddings); in the
+    preset small enc_p, dec.content_blocks, dec, emb_g."""
     batch_per_chip: int = 8
     """Windows per accelerator in a step, or in a part of one (see accumulate); a multiple of 8 on
     TPU."""
@@ -509,6 +515,9 @@ _SMALL = Preset(
         learning_rate=5e-4,
         ema=0.99,
         mel_weight=15.0,
+        # The base has learned sounds from many speakers. A few minutes of one speaker, in one
+        # language, would make it forget some of them.
+        freeze=",".join(SMALL_CONTENT_PARTS),
     ),
     f0_method="swift",
     content_encoder="whisper-tiny",

@@ -8,7 +8,15 @@ from typing import Any
 
 import jax
 
-from rvc_jax.config import GENERATOR_PARTS, PRESETS, Preset, TrainConfig, option
+from rvc_jax.config import (
+    GENERATOR_PARTS,
+    PRESETS,
+    SMALL_PARTS,
+    Preset,
+    SpectralGeneratorConfig,
+    TrainConfig,
+    option,
+)
 from rvc_jax.data.dataset import DatasetInfo, VoiceDataset, count_bytes
 from rvc_jax.data.index_rows import count_index_bytes
 from rvc_jax.errors import UserError, sanitize
@@ -108,7 +116,12 @@ def resolve_settings(
             _check_same_recipe(path, name, getattr(settings.train, name), overrides.get(name))
     own = (preset or PRESETS[settings.name]).train
     settings = dataclasses.replace(settings, train=settings.train.with_options(overrides, own))
+    if run is None and "freeze" not in overrides and not _starts_from_base(settings, data.info):
+        settings = dataclasses.replace(
+            settings, train=dataclasses.replace(settings.train, freeze="")
+        )
     check_recipe(settings.train)
+    _check_frozen_parts(settings)
     check_quota(path, settings, count_index_bytes(data))
     # Last, because it may have to download the networks.
     if run is None:
@@ -254,12 +267,6 @@ def check_recipe(recipe: TrainConfig) -> None:
             raise UserError(f"{option(name)} must be at least 0, not {value}")
     if not 0 <= recipe.ema < 1:
         raise UserError(f"--ema must be from 0 to below 1, not {recipe.ema}")
-    unknown = [part for part in recipe.frozen_parts if part not in GENERATOR_PARTS]
-    if unknown:
-        raise UserError(
-            f"--freeze: no part is called {sanitize(unknown[0])}; the parts are "
-            f"{', '.join(GENERATOR_PARTS)}"
-        )
     parse_budget(recipe)
     if recipe.schedule == "cosine" and recipe.total_steps(1) is None:
         raise UserError(
@@ -267,6 +274,24 @@ def check_recipe(recipe: TrainConfig) -> None:
         )
     if recipe.learning_rate <= 0:
         raise UserError(f"--learning-rate must be above 0, not {recipe.learning_rate}")
+
+
+def _check_frozen_parts(preset: Preset) -> None:
+    is_small = isinstance(preset.generator, SpectralGeneratorConfig)
+    parts = SMALL_PARTS if is_small else GENERATOR_PARTS
+    unknown = [part for part in preset.train.frozen_parts if part not in parts]
+    if unknown:
+        raise UserError(
+            f"--freeze: no part of {preset.name} is called {sanitize(unknown[0])}; the parts are "
+            f"{', '.join(parts)}"
+        )
+
+
+def _starts_from_base(preset: Preset, info: DatasetInfo) -> bool:
+    """Tell whether a preset's frozen parts come trained, for the dataset's kind of features."""
+    recipe = preset.train
+    is_trained = recipe.pretrained != "none" or bool(recipe.pretrained_generator)
+    return is_trained and info.content_encoder == preset.content_encoder
 
 
 def _check_same(path: Path, what: str, of_run: object, of_dataset: object) -> None:
