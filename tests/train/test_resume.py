@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-
 from made_runs import make_run
 from micro import MICRO
 
