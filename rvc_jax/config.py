@@ -512,7 +512,7 @@ _SMALL = Preset(
     # For a voice that starts from the base; data/base/recipe.toml has the options of the base.
     TrainConfig(
         epochs=100,
-        learning_rate=5e-4,
+        learning_rate=1e-3,
         ema=0.99,
         mel_weight=15.0,
         # The base has learned sounds from many speakers. A few minutes of one speaker, in one
