@@ -9,7 +9,8 @@ of first_voice.py, without those of its target. A cell that has its JSON file in
 again: after a stop, the same command goes on. At the end, or with --table at any time, it prints
 the table as Markdown.
 
-Run it on a machine that does nothing else: the training is limited by the clock.
+Run it on a machine that does nothing else: the training is limited by the clock. The step is
+compiled before, as for everyone who has trained a voice once.
 """
 
 from __future__ import annotations
@@ -128,6 +129,12 @@ def make_dataset(waves: Iterator[tuple[np.ndarray, int]], minutes: float, folder
         return
     write_recordings(waves, folder / "speech" / "part", 60 * minutes, 15)
     run_program("prepare", folder / "speech", "--out", folder / "dataset", "--preset", PRESET)
+
+
+def warm_up(dataset: Path, run: Path) -> None:
+    """Compile the step once: later runs of all datasets find it in the cache."""
+    if not run.exists():
+        run_program("train", dataset, "--run", run, "--steps", 1)
 
 
 def measure_cell(cell: Cell, out: Path, sources: Path, target: Path) -> dict[str, Any]:
@@ -256,6 +263,7 @@ def make_cells(
                 continue
             waves = read_speech(target, file, folder, seed)
             make_dataset(waves, cell.speech, options.out / cell.folder)
+            warm_up(options.out / cell.folder / "dataset", options.out / "warm_up")
             figures = measure_cell(cell, options.out, sources, reference)
             write_atomically(options.out / cell.file, figures)
             minutes = read_info(options.out / cell.folder / "dataset").speech_minutes
