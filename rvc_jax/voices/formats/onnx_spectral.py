@@ -80,7 +80,8 @@ class SpectralVoice:
             x = self.block(f"dec.step_blocks.{number}", x)
         gains = self.linear("dec.gains", self.normalize(x, self.sizes.step_channels))
         gains = graph("Transpose", gains, perm=[0, 2, 1])
-        return self.filter_sources(*graph.split(gains, 3), noise_scale)
+        harmonic, angle, noisy = graph.split(gains, 3)
+        return self.filter_sources(harmonic, angle, noisy, noise_scale)
 
     def block(self, layer: str, x: str, dilation: int = 1) -> str:
         """Append `models.convnext.ConvNextBlock`."""
