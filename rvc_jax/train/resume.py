@@ -288,7 +288,7 @@ def _check_frozen_parts(preset: Preset) -> None:
 
 
 def _starts_from_base(preset: Preset, info: DatasetInfo) -> bool:
-    """Tell whether a preset's frozen parts come trained, for the dataset's kind of features."""
+    """Return whether a preset's frozen parts come trained, for the dataset's kind of features."""
     recipe = preset.train
     is_trained = recipe.pretrained != "none" or bool(recipe.pretrained_generator)
     return is_trained and info.content_encoder == preset.content_encoder
