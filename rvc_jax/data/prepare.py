@@ -21,6 +21,7 @@ from rvc_jax.data.beam import BeamSettings, analyze_with_beam
 from rvc_jax.data.cache import Cache
 from rvc_jax.data.dataset import DatasetInfo, read_info
 from rvc_jax.data.extraction import analyze
+from rvc_jax.data.preset_advice import advise_on_preset
 from rvc_jax.data.records import Records
 from rvc_jax.data.sources import find_sources
 from rvc_jax.data.split import check_settings, split_slices
@@ -80,6 +81,7 @@ def prepare(
         _clear_unfinished(out)
         _check_out(out, overwrite)  # again, because it was not ours before
         sources = find_sources(source, config.speakers, reporter)
+        _advise(config, reporter)
         store = Cache(cache)
         _download_weights(config, reporter)
         with (
@@ -103,6 +105,15 @@ def prepare(
                 f"{store.damaged} damaged entries of the cache {store.root} were computed again"
             )
     return info
+
+
+def _advise(config: PrepareConfig, reporter: Reporter) -> None:
+    """Say that a preset can hardly be trained here, before the work for it begins."""
+    import jax
+
+    advice = advise_on_preset(config.preset, jax.default_backend())
+    if advice:
+        reporter.message(advice)
 
 
 def _locked(out: Location, reporter: Reporter) -> Lock | NoLock:

@@ -20,13 +20,17 @@ def test_a_cpu_is_for_the_small_presets(preset: PresetName) -> None:
 
 
 def test_prepare_says_so_before_its_work(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    sample_voice: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def stop(*arguments: object) -> None:
         raise UserError("enough")
 
-    monkeypatch.setattr("rvc_jax.data.prepare.prepare", stop)
-    command = ["prepare", str(tmp_path), "--out", str(tmp_path / "dataset")]
+    # What comes after the recordings are found, and before they are read.
+    monkeypatch.setattr("rvc_jax.data.prepare.Cache", stop)
+    command = ["prepare", str(sample_voice), "--out", str(tmp_path / "dataset")]
     assert main(command) == 2
     assert "prepare with --preset small" in capsys.readouterr().err
     assert main([*command, "--preset", "small"]) == 2

@@ -48,16 +48,15 @@ def prepare(
     from rvc_jax.data.preset_advice import advise_on_preset
 
     settings = BeamSettings(beam, beam_options) if beam else None
-    on_preset = advise_on_preset(preparation.preset, jax.default_backend())
     with Display() as display:
-        if on_preset:  # before the work, and below it, where it is seen at the end
-            display.message(on_preset)
         info = run_prepare(source, out, preparation, display, overwrite, cache, settings)
     speakers = zip(info.speakers, info.speaker_minutes, info.speaker_median_f0, strict=True)
     slices = (
         f"{info.train_slices} to train on, "
         f"{info.holdout_slices} held out ({info.holdout_seconds:.0f} s)"
     )
+    # Said before the work as well. Here, at the end, it is seen.
+    on_preset = advise_on_preset(preparation.preset, jax.default_backend())
     advice = advise_on_drops((drop.reason for drop in info.dropped), preparation)
     rows = [
         ("dataset", str(out)),
