@@ -61,7 +61,7 @@ def join_clips(recipe: Recipe, clips: Path, work: Path) -> list[Row]:
     for voice in recipe.voices:
         seconds = sum(
             _join_group(voice, clips, work, group)
-            for group in range(recipe.clips_per_voice // CLIPS_PER_RECORDING)
+            for group in range(recipe.clips_of(voice) // CLIPS_PER_RECORDING)
         )
         if seconds:
             rows.append(

@@ -52,11 +52,16 @@ class PlannedClip:
         return f"{self.voice.name}/{self.number:04d}"
 
 
-def plan_clips(recipe: Recipe, phrases: Phrases, per_voice: int) -> Iterator[PlannedClip]:
-    """Yield the clips of all voices in the order in which they are made."""
-    for number in range(per_voice):
+def plan_clips(recipe: Recipe, phrases: Phrases, rounds: int) -> Iterator[PlannedClip]:
+    """Yield the clips of all voices in the order in which they are made.
+
+    After any number of rounds all voices have the same share of their clips.
+    """
+    for number in range(rounds):
         for voice in recipe.voices:
-            yield plan_clip(recipe.seed, voice, number, phrases)
+            count = recipe.clips_per_round(voice)
+            for clip in range(number * count, (number + 1) * count):
+                yield plan_clip(recipe.seed, voice, clip, phrases)
 
 
 def plan_clip(seed: int, voice: SyntheticVoice, number: int, phrases: Phrases) -> PlannedClip:
@@ -126,15 +131,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--packages", type=Path, required=True, help="folder of fetch")
     parser.add_argument("--out", type=Path, required=True, help="folder of the clips")
-    parser.add_argument("--per-voice", type=int, help="clips of each voice (default: recipe)")
+    parser.add_argument("--rounds", type=int, help="clips of most voices (default: recipe)")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     recipe = read_recipe()
     model = Kokoro(recipe, options.packages, options.threads)
-    per_voice = options.per_voice or recipe.clips_per_voice
+    rounds = options.rounds or recipe.synthesis["clips_per_voice"]
     seconds = 0.0
     began = time.monotonic()
-    for clip in plan_clips(recipe, read_phrases(), per_voice):
+    for clip in plan_clips(recipe, read_phrases(), rounds):
         target = options.out / f"{clip.name}.flac"
         if target.exists() or target.with_suffix(".rejected").exists():
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import io
@@ -26,7 +27,7 @@ from data.base.packages import (
 )
 from data.base.recipe import Package, Recipe, read_recipe
 from data.base.recordings import PAUSE, decode, trim_silence, write_recordings
-from data.base.synthesize import find_fault, plan_clip, write_clip
+from data.base.synthesize import find_fault, plan_clip, plan_clips, write_clip
 from data.base.texts import read_phrases
 
 RATE = 16000
@@ -173,6 +174,18 @@ def test_clips_are_planned_one_by_one() -> None:
     assert clips[4] == japanese_clips()[4]
     assert len({clip.text for clip in clips}) == len(clips)
     assert all(0.85 <= clip.speed <= 1.15 for clip in clips)
+
+
+def test_rounds_give_french_its_share() -> None:
+    recipe = read_recipe()
+    clips = list(plan_clips(recipe, read_phrases(), 2))
+    names = [clip.name for clip in clips]
+    assert len(set(names)) == len(names)
+    counts = collections.Counter(clip.voice.name for clip in clips)
+    assert counts["ff_siwis"] == counts["blend_fr_m4"] == 8
+    assert counts["af_heart"] == counts["zm_yunxi"] == 2
+    # The first round is there before the second begins.
+    assert {clip.voice.name for clip in clips[: len(clips) // 2]} == counts.keys()
 
 
 def test_guest_languages_take_turns() -> None:
