@@ -90,7 +90,9 @@ def describe_base(
     """Return the model card as Markdown."""
     best = best_evaluation(run.history())
     assert best is not None
-    options = ", ".join(f"{key} {value}" for key, value in recipe.training.items())
+    options = ", ".join(
+        f"{key} {value}" for key, value in recipe.training.items() if value != ""
+    )
     table = "\n".join(f"| {key} | {value:.3f} |" for key, value in figures.items())
     speech = describe(recipe, rows).replace("# Speech of the base voice\n\n", "", 1)
     return CARD.read_text().format(

@@ -106,8 +106,11 @@ def take_blocks(
         dispatch = dispatch or compile_dispatch(networks, loader, steps_per_dispatch, mesh)
         step = 0
         began = 0.0
-        while step < steps + steps_per_dispatch:
-            if step == steps_per_dispatch:  # the first dispatch compiles and fills the queue
+        # The first dispatches compile, for fresh arrays and for those of the step, and fill the
+        # queue.
+        warmup = 3 * steps_per_dispatch
+        while step < steps + warmup:
+            if step == warmup:
                 jax.block_until_ready(state)
                 began = time.perf_counter()
             arguments = loader(step, steps_per_dispatch)

@@ -47,6 +47,7 @@ RECIPE: dict[str, Any] = {
     "clip_norm": 5.0,
     "ema": 0.999,
     "precision": "float32",
+    "freeze": "",
 }
 """Options of all variants, those of the base voice."""
 
