@@ -91,7 +91,9 @@ def write_recordings(
         length += len(speech) / rate + PAUSE
         if length >= seconds_per_recording:
             _write(Path(f"{stem}-{written:02d}.flac"), joined, rate)
-            joined, length, written = [], 0.0, written + 1
+            joined = []
+            length = 0.0
+            written += 1
         if counts["seconds"] >= limit:
             break
     if joined:

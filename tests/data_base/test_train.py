@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_runs import make_run
+from micro import MICRO_SMALL
 
 from data.base.recipe import read_recipe
 from data.base.train import publish, read_curve
@@ -19,22 +20,10 @@ from rvc_jax.train.pretrained import load_initial_parameters
 from rvc_jax.voices.model import VoiceModel
 from rvc_jax.weights import bundled, safetensors_file
 
-SMALL = PRESETS["small"]
 TINY = dataclasses.replace(
-    SMALL,
-    generator=dataclasses.replace(
-        SMALL.generator,
-        channels=16,
-        content_dilations=(1,),
-        frame_blocks=1,
-        step_channels=16,
-        step_blocks=1,
-        speaker_channels=4,
-        speakers=5,
-    ),
-    discriminator=dataclasses.replace(
-        SMALL.discriminator, periods=(2,), period_channels=(4,), spectra=(256,)
-    ),
+    MICRO_SMALL,
+    generator=dataclasses.replace(MICRO_SMALL.generator, speakers=5),
+    train=dataclasses.replace(MICRO_SMALL.train, pretrained="default"),
 )
 ROW = {
     "source": "carlo",
