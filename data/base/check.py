@@ -33,7 +33,7 @@ def find_clips(folder: Path, per_voice: int) -> Iterator[tuple[PlannedClip, Path
     phrases = read_phrases()
     for voice in recipe.voices:
         found: collections.Counter[str] = collections.Counter()
-        for number in range(recipe.clips_of(voice)):
+        for number in range(recipe.count_clips(voice)):
             clip = plan_clip(recipe.seed, voice, number, phrases)
             language = clip.language.partition("-")[0]
             path = folder / f"{clip.name}.flac"

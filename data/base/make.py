@@ -37,7 +37,7 @@ def make_recordings(recipe: Recipe, packages: Path, work: Path) -> list[Row]:
         listing = work / "listing" / f"{source.name}.json"
         if not listing.exists():
             counts = join_source(recipe, packages, source, work / "recordings")
-            _write_json(listing, counts)
+            write_json(listing, counts)
         counts = json.loads(listing.read_text())
         rows.append(
             Row(
@@ -61,7 +61,7 @@ def join_clips(recipe: Recipe, clips: Path, work: Path) -> list[Row]:
     for voice in recipe.voices:
         seconds = sum(
             _join_group(voice, clips, work, group)
-            for group in range(recipe.clips_of(voice) // CLIPS_PER_RECORDING)
+            for group in range(recipe.count_clips(voice) // CLIPS_PER_RECORDING)
         )
         if seconds:
             rows.append(
@@ -113,7 +113,7 @@ def make_dataset(work: Path, preset: str) -> Path:
     command = [sys.executable, "-m", "rvc_jax", "prepare", work / "recordings"]
     command += ["--out", out, "--preset", preset, "--cache", work / "features", "--overwrite"]
     subprocess.run([*command, "--holdout-max", HOLDOUT_SECONDS], check=True)
-    _write_json(marker, state)
+    write_json(marker, state)
     return out
 
 
@@ -123,7 +123,8 @@ def hash_listing(paths: list[Path], root: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _write_json(path: Path, data: Any) -> None:
+def write_json(path: Path, data: Any) -> None:
+    """Write a file of JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".partial")
     temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False))
@@ -143,7 +144,7 @@ def main() -> None:
     rows = make_recordings(recipe, options.packages, options.work)
     if options.clips:
         rows += join_clips(recipe, options.clips, options.work)
-    _write_json(options.work / "data_card.json", [dataclasses.asdict(row) for row in rows])
+    write_json(options.work / "data_card.json", [dataclasses.asdict(row) for row in rows])
     write_card(recipe, rows, options.work / "data_card.md")
     if not options.recordings_only:
         print(make_dataset(options.work, options.preset))

@@ -71,13 +71,13 @@ class Recipe:
     forbidden: tuple[str, ...]
     """Names that stay out: targets and sources of tests and of the quick start."""
 
-    def clips_per_round(self, voice: SyntheticVoice) -> int:
-        """Clips of a voice in each round of the synthesis; more for some languages."""
+    def count_clips_per_round(self, voice: SyntheticVoice) -> int:
+        """Return the clips of a voice in each round of the synthesis: more in some languages."""
         return self.synthesis["more_clips"].get(voice.language, 1)
 
-    def clips_of(self, voice: SyntheticVoice) -> int:
-        """Clips of a voice in all."""
-        return self.synthesis["clips_per_voice"] * self.clips_per_round(voice)
+    def count_clips(self, voice: SyntheticVoice) -> int:
+        """Return the clips of a voice in all rounds."""
+        return self.synthesis["clips_per_voice"] * self.count_clips_per_round(voice)
 
 
 def read_recipe(path: Path = RECIPE) -> Recipe:

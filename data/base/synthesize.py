@@ -59,7 +59,7 @@ def plan_clips(recipe: Recipe, phrases: Phrases, rounds: int) -> Iterator[Planne
     """
     for number in range(rounds):
         for voice in recipe.voices:
-            count = recipe.clips_per_round(voice)
+            count = recipe.count_clips_per_round(voice)
             for clip in range(number * count, (number + 1) * count):
                 yield plan_clip(recipe.seed, voice, clip, phrases)
 

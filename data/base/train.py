@@ -21,15 +21,16 @@ from typing import Any
 import numpy as np
 
 from data.base.card import Row, describe
-from data.base.make import make_dataset
+from data.base.make import make_dataset, write_json
 from data.base.recipe import Recipe, read_recipe
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.history import best_evaluation, best_mel
+from rvc_jax.storage.files import atomic_write
+from rvc_jax.train.pretrained import SPEAKERS
 from rvc_jax.voices.export_writer import read_training_state
 from rvc_jax.voices.model import VoiceModel
 from rvc_jax.weights import bundled, safetensors_file
 
-SPEAKERS = "emb_g.weight"
 CARD = Path(__file__).with_name("model_card.md")
 """Text of the model card, with names in braces for what differs."""
 
@@ -46,7 +47,9 @@ def train(recipe: Recipe, dataset: Path, run: Path, limits: Sequence[str]) -> No
     subprocess.run([*command, *limits], check=True)
 
 
-def publish(recipe: Recipe, work: Path, out: Path, figures: Mapping[str, Any]) -> list[Path]:
+def publish(
+    recipe: Recipe, work: Path, out: Path, machine: str, figures: Mapping[str, Any]
+) -> list[Path]:
     """Write both networks in float16, the curve of the hold-out and the model card; return them.
 
     The generator is the best voice by the hold-out. Its table of speakers becomes one row, their
@@ -61,15 +64,16 @@ def publish(recipe: Recipe, work: Path, out: Path, figures: Mapping[str, Any]) -
     paths = []
     for network, weights in zip(bundled.NETWORKS, (generator, discriminator), strict=True):
         halves = {key: np.asarray(value, np.float16) for key, value in weights.items()}
-        path = out / f"base_{name}_{network}.safetensors"
+        path = out / bundled.name_base(name, network)
         safetensors_file.write(path, halves)
         paths.append(path)
-    curve = read_curve(run.history())
     curve_file = out / f"base_{name}_curve.json"
-    curve_file.write_text(json.dumps(curve, indent=1) + "\n")
+    write_json(curve_file, read_curve(run.history()))
     card = out / f"base_{name}.md"
     rows = [Row(**row) for row in json.loads((work / "data_card.json").read_text())]
-    card.write_text(describe_base(recipe, run, rows, step, figures))
+    text = describe_base(recipe, run, rows, step, machine, figures)
+    with atomic_write(card) as file:
+        file.write(text.encode())
     return [*paths, curve_file, card]
 
 
@@ -85,9 +89,17 @@ def read_curve(history: Any) -> list[dict[str, float]]:
 
 
 def describe_base(
-    recipe: Recipe, run: RunFolder, rows: Sequence[Row], step: int, figures: Mapping[str, Any]
+    recipe: Recipe,
+    run: RunFolder,
+    rows: Sequence[Row],
+    step: int,
+    machine: str,
+    figures: Mapping[str, Any],
 ) -> str:
-    """Return the model card as Markdown."""
+    """Return the model card as Markdown.
+
+    step: the last one. machine: what it was trained on. figures: medians of first_voice.py.
+    """
     best = best_evaluation(run.history())
     assert best is not None
     options = ", ".join(
@@ -100,6 +112,7 @@ def describe_base(
         best_step=best["step"],
         step=step,
         error=best_mel(best),
+        machine=machine,
         options=options,
         figures=table,
         speech=speech.replace("\n## ", "\n### "),
@@ -115,13 +128,14 @@ def main() -> None:
     parser.add_argument(
         "--publish", action="store_true", help="write the files, train no further"
     )
+    parser.add_argument("--machine", default="2 CPU cores", help="trained on, for the card")
     parser.add_argument("--figures", type=Path, help="figures.json of first_voice.py")
     options = parser.parse_args()
     recipe = read_recipe()
     if options.publish:
         found = json.loads(options.figures.read_text()) if options.figures else {}
         medians = next(iter(found["medians"].values())) if found else {}
-        for path in publish(recipe, options.work, bundled.FOLDER, medians):
+        for path in publish(recipe, options.work, bundled.FOLDER, options.machine, medians):
             print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
         return
     limits = ["--steps", options.steps] if options.steps else []

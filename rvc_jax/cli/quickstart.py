@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from rvc_jax.audio.reading import decode, find_audio
 from rvc_jax.audio.writing import save
 from rvc_jax.config import QUICKSTART, ConvertConfig, EvaluateConfig, PrepareConfig, to_dict
@@ -148,10 +150,10 @@ def quickstart(
     run = RunFolder.open(out / "run")
     reporter.message("converting another speaker's words")
     other = find_audio(find_bundled_sample("other"))[0]
-    sounds = _convert(other, VoiceModel.from_run(run), base, out, reporter)
+    channels, rate = decode(other)
+    sounds = _convert(channels, rate, VoiceModel.from_run(run), base, out, reporter)
     reporter.message("measuring the conversion and writing the report")
-    source, rate = decode(other)
-    source = source.mean(axis=0)
+    source = channels.mean(axis=0)
     melody = track_pitch(source, rate, sounds.converted.to_array(), sounds.converted.rate)
     figures = _measure(sample, other, out)
     result = _result(run, trained, sounds, melody, figures, out, time.monotonic() - began)
@@ -198,9 +200,14 @@ class _Sounds(NamedTuple):
 
 
 def _convert(
-    source: Path, voice: VoiceModel, base: VoiceModel, out: Path, reporter: Reporter
+    channels: np.ndarray,
+    rate: int,
+    voice: VoiceModel,
+    base: VoiceModel,
+    out: Path,
+    reporter: Reporter,
 ) -> _Sounds:
-    channels, rate = decode(source)
+    """Convert a recording [channels, samples] with both voices, and write both results."""
     config = ConvertConfig(auto_transpose=True)
     converted = Voice(voice).convert_recording(channels, rate, config, reporter)
     # The base's speaker has no pitch of its own: both are shifted alike.

@@ -238,7 +238,7 @@ def _decode(stored: Any, feature: _Feature) -> Any:
     if feature.text is not None:
         (text,) = values
         if not isinstance(text, bytes):
-            raise ValueError("a text that is none")
+            raise ValueError("a feature that should be text and is not")
         return text
     if feature.tensor is None:
         raise ValueError("a feature that is neither text nor numbers")

@@ -14,7 +14,8 @@ from flax import nnx
 from rvc_jax.models.layers import Linear
 from rvc_jax.models.parameters import Constant, Normal, declare_parameter
 
-_EPSILON = 1e-5
+EPSILON = 1e-5
+"""Added to the variance in `normalize`."""
 
 
 class DepthwiseConv(nnx.Module):
@@ -71,4 +72,4 @@ def normalize(x: jax.Array) -> jax.Array:
     values = x.astype(jnp.float32)
     centered = values - values.mean(axis=-1, keepdims=True)
     variance = jnp.square(centered).mean(axis=-1, keepdims=True)
-    return (centered * jax.lax.rsqrt(variance + _EPSILON)).astype(x.dtype)
+    return (centered * jax.lax.rsqrt(variance + EPSILON)).astype(x.dtype)

@@ -6,6 +6,7 @@ after UnivNet (arXiv 2106.07889).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -112,15 +113,22 @@ class PeriodDiscriminator(nnx.Module):
         wave = jnp.pad(wave, ((0, 0), (0, -samples % self.period)), mode="reflect")
         columns = wave.reshape(batch, -1, self.period).swapaxes(1, 2)
         x = columns.reshape(batch * self.period, -1, 1)
-        maps = []
-        for conv in self.convs:
-            x = conv_leaky_relu(conv, x, SLOPE)
-            maps.append([x])
-        scores = self.conv_post(x)
-        maps.append([scores])
+        scores, maps = _convolve(self.convs, self.conv_post, x)
         # In time order, the phases of one time beside each other, as the public networks have them.
         scores = scores[..., 0].reshape(batch, self.period, -1).swapaxes(1, 2)
         return DiscriminatorOutput(scores.reshape(batch, -1), maps)
+
+
+def _convolve(
+    convs: Iterable[Conv], conv_post: Conv, x: jax.Array
+) -> tuple[jax.Array, list[list[jax.Array]]]:
+    """Returns the scores [batch, time, 1] of x [batch, time, channels], and all feature maps."""
+    maps = []
+    for conv in convs:
+        x = conv_leaky_relu(conv, x, SLOPE)
+        maps.append([x])
+    scores = conv_post(x)
+    return scores, [*maps, [scores]]
 
 
 class SpectrumDiscriminator(nnx.Module):
@@ -151,12 +159,7 @@ class SpectrumDiscriminator(nnx.Module):
         power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
         magnitudes = jnp.sqrt(power + _POWER_FLOOR)
         x = jnp.log(magnitudes + _MAGNITUDE_FLOOR).astype(wave.dtype)
-        maps = []
-        for conv in self.convs:
-            x = conv_leaky_relu(conv, x, SLOPE)
-            maps.append([x])
-        scores = self.conv_post(x)
-        maps.append([scores])
+        scores, maps = _convolve(self.convs, self.conv_post, x)
         return DiscriminatorOutput(scores[..., 0], maps)
 
 

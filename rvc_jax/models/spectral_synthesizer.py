@@ -1,7 +1,7 @@
 """The voice model of the small preset: content features, pitch and speaker -> waveform.
 
 It has the interface of `models.synthesizer.Synthesizer`, without a latent: content features
-determine the sound so closely that regression with adversarial losses takes a tenth of the steps.
+determine the sound so closely that a mel loss and adversarial losses are enough.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class SpectralSynthesizer(nnx.Module):
         phase: jax.Array | None = None,
         dtype: DTypeLike = jnp.float32,
     ) -> jax.Array:
-        """Second half of `infer`: a sample depends on frames up to 40 away.
+        """Second half of `infer`: a sample depends on frames up to 36 away.
 
         mean is the result of `prior`; `log` and `noise` are not used, as there is no latent.
         Without `source_noise` [batch, samples] the same noise is drawn every time.

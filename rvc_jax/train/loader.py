@@ -172,7 +172,7 @@ class StreamingLoader:
         """Gather the windows of all steps of a dispatch, divided over devices by batch."""
         rows = self._sampler.rows_for_steps(step, self._steps)
         sharding = NamedSharding(self._mesh, PartitionSpec(None, "data"))
-        # Of the devices of this process only.
+        # This process places the parts of its own devices only.
         indices = sharding.addressable_devices_indices_map(rows.shape)
         parts = [gather(self._windows, rows[index]) for index in indices.values()]
 

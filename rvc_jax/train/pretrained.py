@@ -23,7 +23,7 @@ _SPECTRAL_CONTENT = "enc_p.weight"
 _GAINS = "dec.gains.weight"
 """Last layer of a generator of the preset small; those of the others lack it."""
 _PITCH = "enc_p.emb_pitch.weight"
-_SPEAKERS = "emb_g.weight"
+SPEAKERS = "emb_g.weight"
 """Embeddings of the speakers [speakers, channels]."""
 _POSTERIOR = "enc_q."
 _UNKNOWN_FORMAT = "another voice format"
@@ -162,13 +162,13 @@ def _fit_to_network(
             )
             found = found | {layer: fresh[layer]}
     if (
-        _SPEAKERS in fresh
-        and _SPEAKERS in found
-        and found[_SPEAKERS].shape[1:] == fresh[_SPEAKERS].shape[1:]
+        SPEAKERS in fresh
+        and SPEAKERS in found
+        and found[SPEAKERS].shape[1:] == fresh[SPEAKERS].shape[1:]
     ):
-        speakers, remark = _fit_speakers(found[_SPEAKERS], fresh[_SPEAKERS])
+        speakers, remark = _fit_speakers(found[SPEAKERS], fresh[SPEAKERS])
         note += remark
-        found = found | {_SPEAKERS: speakers}
+        found = found | {SPEAKERS: speakers}
     _check_network(found, fresh, file, preset, file_format)
     return {name: found[name] for name in fresh}, note
 
@@ -201,7 +201,7 @@ def _check_network(
             f"{file} is a generator with {vocoder}, and this run's has HiFi-GAN: name a pretrained "
             "network with HiFi-GAN"
         )
-    if _SPEAKERS in found and _SPEAKERS in fresh and (_GAINS in found) != (_GAINS in fresh):
+    if SPEAKERS in found and SPEAKERS in fresh and (_GAINS in found) != (_GAINS in fresh):
         raise UserError(
             f"{file} is of {file_format}, this run is of {preset.name}, which has other networks: "
             f"name a network of {preset.name}, or train with the preset of the file"

@@ -24,8 +24,13 @@ def find_base(preset: str, network: str) -> Path | None:
 
     preset: its name; network: one of NETWORKS.
     """
-    path = FOLDER / f"base_{preset}_{network}.safetensors"
+    path = FOLDER / name_base(preset, network)
     return path if path.is_file() else None
+
+
+def name_base(preset: str, network: str) -> str:
+    """Return the name of the file that has a network of a preset's base voice."""
+    return f"base_{preset}_{network}.safetensors"
 
 
 def load(name: str) -> dict[str, np.ndarray]:

@@ -20,6 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from page_table import write_table
+
 from rvc_jax.config import PRESETS
 from rvc_jax.formatting import format_duration
 from rvc_jax.plan.chips import Topology
@@ -126,10 +128,7 @@ def table(
 def write_tables(results: dict[str, dict[str, Any]]) -> None:
     """Replaces the text between BEGIN and END on every page."""
     for page, (header, row) in PAGES.items():
-        before, rest = page.read_text().split(BEGIN)
-        after = rest.split(END)[1]
-        with atomic_write(page) as file:
-            file.write(f"{before}{BEGIN}\n{table(results, header, row)}\n{END}{after}".encode())
+        write_table(page, BEGIN, END, table(results, header, row))
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from page_table import write_table
 
 from rvc_jax.config import PRESETS, Preset, SpectralGeneratorConfig
 from rvc_jax.data.dataset import VoiceDataset, load_dataset
@@ -215,13 +216,6 @@ def render_table(results: dict[str, list[dict[str, float]]], ends: list[float]) 
     return "\n".join(lines)
 
 
-def publish(table: str) -> None:
-    before, rest = PAGE.read_text().split(BEGIN)
-    after = rest.split(END)[1]
-    with atomic_write(PAGE) as file:
-        file.write(f"{before}{BEGIN}\n{table}\n{END}{after}".encode())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -258,7 +252,7 @@ def main() -> None:
     table = render_table(ordered, kept["ends"])
     print(table)
     if options.publish:
-        publish(table)
+        write_table(PAGE, BEGIN, END, table)
 
 
 if __name__ == "__main__":

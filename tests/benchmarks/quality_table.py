@@ -15,6 +15,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from page_table import write_table
+
 from rvc_jax.audio.reading import find_audio
 from rvc_jax.audio.writing import save
 from rvc_jax.config import ConvertConfig
@@ -26,7 +28,6 @@ from rvc_jax.metrics.conversion_table import format_rows
 from rvc_jax.runs.folder import RunFolder
 from rvc_jax.runs.history import best_evaluation
 from rvc_jax.storage.environment import start_jax
-from rvc_jax.storage.files import atomic_write
 
 PAGE = Path(__file__).parents[2] / "docs" / "quality.md"
 BEGIN = "<!-- quality_table.py -->"
@@ -99,9 +100,7 @@ def main() -> None:
     run = RunFolder.open(options.run)
     with tempfile.TemporaryDirectory() as folder:
         written = text(measured(run, Path(folder)), run)
-    before, rest = PAGE.read_text().split(BEGIN)
-    with atomic_write(PAGE) as file:
-        file.write(f"{before}{BEGIN}\n{written}\n{END}{rest.split(END)[1]}".encode())
+    write_table(PAGE, BEGIN, END, written)
 
 
 if __name__ == "__main__":

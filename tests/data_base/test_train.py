@@ -47,7 +47,7 @@ def work(tmp_path: Path) -> Path:
 def test_published_networks_begin_a_new_run(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(read_recipe(), work, tmp_path, {})
+    publish(read_recipe(), work, tmp_path, "a TPU", {})
     monkeypatch.setattr(bundled, "FOLDER", tmp_path)
     networks = build_networks(TINY, 10)
     generator, discriminator, notes = load_initial_parameters(networks)
@@ -68,7 +68,7 @@ def test_published_networks_begin_a_new_run(
 def test_from_scratch_ignores_the_base(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(read_recipe(), work, tmp_path, {})
+    publish(read_recipe(), work, tmp_path, "a TPU", {})
     monkeypatch.setattr(bundled, "FOLDER", tmp_path)
     recipe = dataclasses.replace(TINY.train, pretrained="none")
     networks = build_networks(dataclasses.replace(TINY, train=recipe), 10)
@@ -77,7 +77,7 @@ def test_from_scratch_ignores_the_base(
 
 
 def test_files_are_half_precision_with_card_and_curve(work: Path, tmp_path: Path) -> None:
-    paths = publish(read_recipe(), work, tmp_path, {"word_error_rate": 0.0625})
+    paths = publish(read_recipe(), work, tmp_path, "a TPU", {"word_error_rate": 0.0625})
     names = [path.name for path in paths]
     assert names == [
         "base_small_generator.safetensors",
@@ -96,6 +96,7 @@ def test_files_are_half_precision_with_card_and_curve(work: Path, tmp_path: Path
     assert "0.50 hours (0.50 recorded, 0.00 synthesized) of 1 speakers" in card
     assert "the best voice by the hold-out is of step 10" in card
     assert "| word_error_rate | 0.062 |" in card
+    assert "| machine | a TPU |" in card
     assert "| carlo | CC-BY-3.0 | 2012 Carlo | 30.0 |" in card
 
 

@@ -10,30 +10,15 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from same_runs import assert_same
+from training_process import finish, start
 
-MICRO = Path(__file__).parents[1] / "micro.py"
 OPTIONS = ("--epochs", "6", "--save-every", "1", "--evaluate-every", "3", "--log-every", "1")
 """An epoch is two steps on the sample, so that a kill often meets a save."""
-
-
-def start(dataset: Path, run: Path) -> subprocess.Popen:
-    command = [sys.executable, str(MICRO), "train", str(dataset), "--run", str(run), *OPTIONS]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def finish(dataset: Path, run: Path) -> str:
-    process = start(dataset, run)
-    output = process.communicate(timeout=600)[0]
-    assert process.returncode == 0, output
-    return output
 
 
 def wait_for(process: subprocess.Popen, condition: object, seconds: float = 300.0) -> None:
@@ -60,7 +45,7 @@ def begun(run: Path, before: set[str] = frozenset()) -> set[str]:
 @pytest.fixture(scope="module")
 def whole(sample_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
-    finish(sample_dataset, run)
+    finish(sample_dataset, run, OPTIONS)
     return run
 
 
@@ -68,10 +53,10 @@ def test_killed_during_a_save_then_asked_to_end_then_continued(
     whole: Path, sample_dataset: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    process = start(sample_dataset, run)
+    process = start(sample_dataset, run, OPTIONS)
     wait_for(process, lambda: begun(run))
     assert kill(process)
-    process = start(sample_dataset, run)
+    process = start(sample_dataset, run, OPTIONS)
     wait_for(
         process,
         lambda: [path for path in (run / "checkpoints").glob("*") if path.name.isdigit()],
@@ -79,7 +64,7 @@ def test_killed_during_a_save_then_asked_to_end_then_continued(
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=600)[0]
     assert process.returncode == 0 and "the same command continues" in output
-    assert "finished" in finish(sample_dataset, run)
+    assert "finished" in finish(sample_dataset, run, OPTIONS)
     assert_same(whole, run)
 
 
@@ -96,7 +81,7 @@ def test_thirty_kills(whole: Path, sample_dataset: Path, tmp_path: Path) -> None
         runs = runs + 1
         for _ in range(5):
             left = begun(run)
-            process = start(sample_dataset, run)
+            process = start(sample_dataset, run, OPTIONS)
             launched = time.monotonic()
             if dice.random() < 0.4:
                 wait_for(process, lambda run=run, left=left: begun(run, left))
@@ -113,7 +98,7 @@ def test_thirty_kills(whole: Path, sample_dataset: Path, tmp_path: Path) -> None
                 f"kill {kills} after {time.monotonic() - launched:.1f} s, during a save: {saving}",
                 flush=True,
             )
-        finish(sample_dataset, run)
+        finish(sample_dataset, run, OPTIONS)
         assert_same(whole, run)
     print(
         f"{kills} kills in {runs} runs, {at_a_save} during a save: {time.monotonic() - began:.0f} s"

@@ -6,8 +6,6 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pytest
 from micro import MICRO_SMALL
 from reporting import KeepingReporter
 from same_runs import assert_same
+from training_process import finish, start
 from untrained_voices import make_converter, untrained_voice
 
 from rvc_jax.audio.reading import load
@@ -29,7 +28,6 @@ from rvc_jax.train import loop
 from rvc_jax.train.loop import TrainResult
 from rvc_jax.voices.model import VoiceModel
 
-MICRO = Path(__file__).parents[1] / "micro.py"
 OPTIONS = ("--preset", "small", "--epochs", "4", "--save-every", "1", "--log-every", "1")
 
 
@@ -88,20 +86,6 @@ def test_a_pitch_above_half_the_sample_rate_is_rendered(
     assert np.isfinite(wave).all() and np.abs(wave).max() > 1e-3
 
 
-def start(dataset: Path, run: Path) -> subprocess.Popen:
-    command = [sys.executable, str(MICRO), "train", str(dataset), "--run", str(run), *OPTIONS]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def finish(dataset: Path, run: Path) -> str:
-    process = start(dataset, run)
-    output = process.communicate(timeout=600)[0]
-    assert process.returncode == 0, output
-    return output
-
-
 def test_an_interrupted_run_continues_exactly(sample_dataset: Path, tmp_path: Path) -> None:
     settings = {"epochs": 3, "save_every": 1, "evaluate_every": 3, "log_every": 1}
 
@@ -127,9 +111,9 @@ def test_a_killed_run_ends_with_the_same_parameters(
     sample_dataset: Path, tmp_path: Path
 ) -> None:
     """It is trained on the dataset of nano: both have the same rate and features."""
-    finish(sample_dataset, tmp_path / "whole")
+    finish(sample_dataset, tmp_path / "whole", OPTIONS)
     run = tmp_path / "killed"
-    process = start(sample_dataset, run)
+    process = start(sample_dataset, run, OPTIONS)
     end = time.monotonic() + 300
     checkpoints = run / "checkpoints"
     while process.poll() is None and time.monotonic() < end:
@@ -139,7 +123,7 @@ def test_a_killed_run_ends_with_the_same_parameters(
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
-    finish(sample_dataset, run)
+    finish(sample_dataset, run, OPTIONS)
     assert_same(tmp_path / "whole", run)
     stored = json.loads((run / "config.json").read_text())["preset"]
     assert stored["name"] == "small" and "content_dilations" in stored["generator"]

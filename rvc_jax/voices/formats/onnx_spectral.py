@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from rvc_jax.config import SpectralGeneratorConfig
+from rvc_jax.models.convnext import EPSILON
 from rvc_jax.models.spectral_generator import (
     HARMONIC_OFFSET,
     LOWEST_HZ,
@@ -27,7 +28,6 @@ from rvc_jax.voices.model import VoiceModel
 
 _GELU_SLOPE = math.sqrt(2 / math.pi)
 _GELU_CUBE = 0.044715
-_EPSILON = 1e-5
 
 
 class SpectralVoice:
@@ -111,7 +111,7 @@ class SpectralVoice:
     def normalize(self, x: str, channels: int) -> str:
         """Append `models.convnext.normalize`."""
         ones = np.ones(channels, np.float32)
-        return self.graph("LayerNormalization", x, ones, 0 * ones, epsilon=_EPSILON)
+        return self.graph("LayerNormalization", x, ones, 0 * ones, epsilon=EPSILON)
 
     def gelu(self, x: str) -> str:
         """Append the approximation of GELU by a hyperbolic tangent, which JAX has by default."""
